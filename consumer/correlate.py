@@ -1,0 +1,775 @@
+"""
+Joins lines into events: one connection becomes one story.
+
+Lines of one connection share host, program family and the PID of sshd's monitor. The session's own process has another PID; it is
+joined by the client's address and port, or by "User child is on pid N". Facts: what sshd and PAM write was measured on 8.9 to 10.5.
+
+A connection goes through
+
+    opened ──▶ tried ──▶ accepted ──▶ session opened ──▶ over
+                  └─────────────────────────────────────▶ over
+
+and is told as a ``Login`` once the session is open, or when a grace has passed in which no session line came (no PAM, a lost line).
+Everything expires in event time, host by host: one host's lines never expire another's. Lines may come out of order by
+seconds, PIDs are reused, any line may be missing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from typing import Any
+
+from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.matching.matcher import Compiled
+from consumer.identity import Identities, derived
+from consumer.messages import is_sshd_path, pam_name, sshd_name
+from consumer.records import Line, Trusted
+
+SECOND = 1_000_000
+
+# A login is told this long after "Accepted" where no session line comes. In captures it came after 0.5 to 30 ms; modules that
+# make home directories or ask a directory server take seconds.
+GRACE_US = 10 * SECOND
+# What is left of a connection that is over takes up its late lines.
+LINGER_US = 10 * SECOND
+# LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
+PREAUTH_US = 600 * SECOND
+# The line that ends a session may never come.
+SESSION_US = 30 * 86400 * SECOND
+# A time so far ahead is believed when a second line confirms it: relays pass on what broken clocks say.
+LEAP_US = 3600 * SECOND
+# Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
+CONNECTION_LIMIT = 20_000
+HOST_LIMIT = 10_000
+
+# Clients offer keys and tickets on their own; a refused one is no try of anybody.
+_OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
+
+
+class Connection:
+    """What is known of one connection so far. Times are in microseconds of the host's clock; 0 where it did not happen."""
+
+    __slots__ = (
+        "accepted", "accepted_us", "address", "attempts", "child_pid", "closed_us", "deadline", "denied", "is_over", "is_told", "login", "older", "opened", "opened_us", "pam_failure", "pam_failures", "port", "procid", "reason", "seen",
+        "session_kind", "uid", "user", "user_is_valid",
+    )  # fmt: skip
+
+    def __init__(self, procid: str, line: Line, address: str | None, port: str | None) -> None:
+        self.procid = procid
+        self.seen = line  # the line that decides about a probe, or about a try that is told at the end
+        self.address = address
+        self.port = port
+        self.user: str | None = None
+        self.user_is_valid = True
+        self.attempts = 0
+        self.denied: str | None = None
+        self.reason: str | None = None
+        self.pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
+        self.pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
+        self.accepted: Line | None = None
+        self.accepted_us = 0
+        self.opened: Line | None = None
+        self.opened_us = 0
+        self.closed_us = 0
+        self.uid: int | None = None
+        self.child_pid: str | None = None
+        self.session_kind: str | None = None
+        self.login: Login | None = None
+        self.is_told = False  # the story is told: as a login, a probe, or by its attempts
+        self.is_over = False
+        self.older: Connection | None = None
+        self.deadline = 0
+
+
+class Host:
+    """The connections of one host and program family, and its clock."""
+
+    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "leap_us")
+
+    def __init__(self) -> None:
+        self.clock_us = 0
+        self.leap_us = 0
+        self.has_sshd = False
+        self.connections: dict[str, Connection] = {}
+        self.by_source: dict[tuple[str, str], Connection] = {}
+        self.children: dict[str, Connection] = {}
+        self.due: list[tuple[int, int, Connection]] = []
+
+
+class Correlator:
+    """
+    Turns lines into events.
+
+    Args:
+        rules: of the matcher that made the lines.
+        family_of: program family by program name.
+        tell: takes each event, in the order in which they are decided.
+    """
+
+    def __init__(self, rules: list[Compiled], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self._family_of = family_of
+        self._hosts: dict[tuple[str, str], Host] = {}
+        self._by_program: dict[tuple[str, str], Host] = {}
+        self._connections_total = 0
+        self._pushed = 0
+        self._identities = Identities()
+        self.counters: Counter[str] = Counter()
+        by_action: dict[str, Callable[[Host, Line], None]] = {
+            "accepted": self._accepted,
+            "partial": self._partial,
+            "failed": self._failed,
+            "invalid_user": self._invalid_user,
+            "user_denied": self._user_denied,
+            "max_attempts": self._max_attempts,
+            "session_opened": self._session_opened,
+            "session_closed": self._session_closed,
+            "session_started": self._session_started,
+            "connection_opened": self._connection_opened,
+            "received_disconnect": self._received_disconnect,
+            "disconnected": self._ended,
+            "connection_closed": self._ended,
+            "timeout": self._timeout,
+            "negotiation_failed": self._broken,
+            "bad_client": self._broken,
+            "protocol_error": self._broken,
+            "connection_dropped": self._dropped,
+            "pam_failure": self._pam_error,
+            "child_started": self._child_started,
+        }
+        self._rules = rules
+        self._handlers = [
+            self._pam_hint if rule.is_hint else by_action.get(rule.action, self._pam_hint) if rule.tells else None for rule in rules
+        ]
+        # Lines of the session's own process, which runs as the user.
+        self._is_childs = [rule.action in _OF_THE_CHILD for rule in rules]
+
+    def feed(self, lines: Iterable[Line]) -> None:
+        """Take lines in the order of the log."""
+        by_program, handlers, is_childs = self._by_program, self._handlers, self._is_childs
+        last_host = last_program = None
+        host: Host
+        for line in lines:
+            rule, time_us, name, program = line[0], line[1], line[2], line[3]
+            if name != last_host or program != last_program:
+                last_host, last_program = name, program
+                found = by_program.get((name, program))
+                host = self._host(name, program) if found is None else found
+            if time_us is None:
+                line = (rule, host.clock_us, *line[2:])  # type: ignore[assignment]
+            elif time_us > host.clock_us:
+                if time_us - host.clock_us > LEAP_US:
+                    self._leap(host, time_us)
+                else:
+                    host.clock_us = time_us
+                if host.due and host.due[0][0] <= host.clock_us:
+                    self._expire(host, host.clock_us)
+            if line[8] is not None and self._is_forged(line):
+                self._from_a_user(host, line) if is_childs[rule] and line[15] is None else self._forged(line)
+                continue
+            handlers[rule](host, line)  # type: ignore[misc]
+
+    def settle(self) -> None:
+        """Tell what is pending: the input has ended."""
+        for host in self._hosts.values():
+            for connection in list(host.connections.values()):
+                self._close(host, connection)
+
+    # ---------------------------------------------------------------- hosts, clocks, bounds
+
+    def _host(self, name: str, program: str) -> Host:
+        key = (name, self._family_of(program))
+        host = self._hosts.get(key)
+        if host is None:
+            if len(self._hosts) >= HOST_LIMIT:
+                self._drop_host()
+            host = self._hosts[key] = Host()
+        self._by_program[name, program] = host
+        return host
+
+    def _drop_host(self) -> None:
+        """Let the host go that has no connections, or else the first."""
+        key = next((key for key, host in self._hosts.items() if not host.connections), next(iter(self._hosts)))
+        host = self._hosts.pop(key)
+        for connection in list(host.connections.values()):
+            self._close(host, connection)
+        self._by_program = {names: other for names, other in self._by_program.items() if other is not host}
+        self.counters["hosts_dropped_total"] += 1
+
+    @staticmethod
+    def _leap(host: Host, time_us: int) -> None:
+        """Believe a time far ahead only when the line before was as far ahead too; the first line of a host sets its clock."""
+        if host.clock_us == 0 or (host.leap_us and abs(time_us - host.leap_us) <= LEAP_US):
+            host.clock_us = time_us
+            host.leap_us = 0
+        else:
+            host.leap_us = time_us
+
+    def _expire(self, host: Host, now_us: int) -> None:
+        while host.due and host.due[0][0] <= now_us:
+            _, _, connection = heappop(host.due)
+            if connection.deadline > now_us:
+                self._push(host, connection)
+            elif host.connections.get(connection.procid) is connection:
+                if connection.accepted and not connection.login:
+                    self._tell_login(host, connection)
+                else:
+                    self._close(host, connection)
+
+    def _push(self, host: Host, connection: Connection) -> None:
+        self._pushed += 1
+        heappush(host.due, (connection.deadline, self._pushed, connection))
+
+    def _keep(self, host: Host, connection: Connection, until_us: int) -> None:
+        """Set when ``connection`` expires."""
+        earlier = until_us < connection.deadline
+        connection.deadline = until_us
+        if earlier:
+            self._push(host, connection)
+
+    def _new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
+        if self._connections_total >= CONNECTION_LIMIT:
+            self._evict(host)
+        older = host.connections.get(procid)
+        if older is not None:
+            self._close(host, older)
+        connection = Connection(procid, line, address, port)
+        if older is not None and older.login is not None and not older.is_over:
+            connection.older = older  # the PID was reused, or a line of the old connection is late
+            older.older = None
+        connection.deadline = (line[1] or 0) + PREAUTH_US
+        host.connections[procid] = connection
+        self._connections_total += 1
+        self._push(host, connection)
+        if address is not None and port is not None:
+            host.by_source[address, port] = connection
+        return connection
+
+    def _evict(self, host: Host) -> None:
+        """Let the oldest connection go, those without a session first."""
+        crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
+        oldest = next(iter(crowded.connections.values()))
+        for number, connection in enumerate(crowded.connections.values()):
+            if connection.accepted is None and connection.opened is None:
+                oldest = connection
+                break
+            if number >= 100:
+                break
+        self._close(crowded, oldest)
+        self.counters["connections_evicted_total"] += 1
+
+    def _close(self, host: Host, connection: Connection) -> None:
+        """Tell what is left to tell of a connection, and forget it."""
+        if (connection.accepted or connection.opened) and not connection.login:
+            self._tell_login(host, connection)
+        elif not connection.is_told:
+            self._tell_end(host, connection)
+        if host.connections.get(connection.procid) is connection:
+            del host.connections[connection.procid]
+            self._connections_total -= 1
+            if connection.address is not None and connection.port is not None:
+                source = (connection.address, connection.port)
+                if host.by_source.get(source) is connection:
+                    del host.by_source[source]
+            if connection.child_pid and host.children.get(connection.child_pid) is connection:
+                del host.children[connection.child_pid]
+
+    def _connection(self, host: Host, line: Line, address: str | None, port: str | None) -> Connection:
+        """Return the connection that a line of the monitor belongs to; a new one where the PID was reused."""
+        procid = line[4]
+        if not procid:
+            # Without a PID, the client's address has to do.
+            procid = f"{address} {port}"
+        connection = host.connections.get(procid)
+        if connection is None:
+            return self._new(host, line, procid, address, port)
+        if port is not None:
+            if connection.port is None:
+                if connection.address is not None and address is not None and connection.address != address and connection.is_told:
+                    return self._new(host, line, procid, address, port)
+                connection.address, connection.port = address, port
+                if address is not None:
+                    host.by_source[address, port] = connection
+            elif connection.port != port or connection.address != address:
+                return self._new(host, line, procid, address, port)
+        elif connection.address is None:
+            connection.address = address
+        return connection
+
+    def _of_child(self, host: Host, line: Line) -> Connection | None:
+        """Return the connection that a line of the session's own process belongs to."""
+        procid, address, port = line[4], line[11], line[12]
+        if address is not None and port is not None:
+            found = host.by_source.get((address, port))
+            if found is not None:
+                return found
+        connection = host.children.get(procid) or host.connections.get(procid)
+        if connection is not None and port is not None and connection.port is not None and connection.port != port:
+            return None
+        return connection
+
+    # ---------------------------------------------------------------- before authentication, and tries
+
+    def _connection_opened(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        address, port = line[11], line[12]
+        connection = host.connections.get(line[4])
+        if connection is not None and connection.port == port and connection.address == address:
+            return
+        if connection is not None and connection.port is None and not connection.is_told and connection.address in {None, address}:
+            self._connection(host, line, address, port)  # this line came late
+            return
+        self._new(host, line, line[4] or f"{address} {port}", address, port)
+
+    def _failed(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        connection = self._connection(host, line, line[11], line[12])
+        connection.user, connection.user_is_valid = line[9], line[10] is None
+        method = line[13] or ""
+        if method in _OFFERS:
+            connection.seen = line
+            return
+        if connection.pam_failure is not None:
+            # "PAM: Authentication failure" came just before: the same try.
+            if not method.startswith("keyboard-interactive"):
+                self._tell_pam_failure(connection)
+            connection.pam_failure = None
+        self._tell_attempt(connection, line, method, count=line[6])
+
+    def _invalid_user(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        connection = self._connection(host, line, line[11], line[12])
+        connection.user, connection.user_is_valid = line[9], False
+        connection.seen = line
+
+    def _user_denied(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        rule = self._rules[line[0]].name
+        user = "root" if rule == "root_login_refused" else line[9]
+        reason = line[14]
+        if user is None or (reason and reason.endswith(" exists")):
+            return  # about a key that was refused; or the nologin file, of which the session's process tells
+        connection = self._connection(host, line, line[11], line[12])
+        if connection.accepted:
+            return
+        connection.user = user
+        connection.denied = reason or rule
+        connection.seen = line
+
+    def _max_attempts(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        connection = self._connection(host, line, line[11], line[12])
+        if connection.user is None:
+            connection.user = line[9]
+        connection.reason = connection.reason or "too many authentication failures"
+        if connection.denied is None and not connection.attempts:
+            connection.denied = "too many authentication failures"
+            connection.seen = line
+        self._finish(host, connection, line)
+
+    def _pam_error(self, host: Host, line: Line) -> None:
+        """sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
+        host.has_sshd = True
+        connection = self._connection(host, line, line[11], None)
+        if connection.pam_failure is not None:
+            self._tell_pam_failure(connection)
+        connection.pam_failure = line
+        if connection.user is None:
+            connection.user, connection.user_is_valid = line[9], line[10] is None
+
+    def _pam_hint(self, host: Host, line: Line) -> None:
+        """PAM's view of a try, which sshd tells itself. It counts only where no line of sshd's own is logged at all."""
+        if host.has_sshd:
+            return
+        procid = line[4]
+        connection = host.connections.get(procid)
+        if connection is None:
+            connection = self._new(host, line, procid, line[11] or None, None)
+        if line[9] is not None:
+            connection.user = line[9]
+        if line[10] is not None:
+            connection.user_is_valid = False
+        if connection.pam_failures is None or connection.address is None:
+            connection.pam_failures = line
+            connection.address = connection.address or line[11] or None
+        more = line[14]
+        connection.attempts += int(more) if more and more.isdigit() and len(more) < 10 else line[6] if line[11] is not None else 0
+
+    def _broken(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        connection = self._connection(host, line, line[11], line[12])
+        if connection.login:
+            return
+        connection.user = connection.user if line[9] is None else line[9]
+        connection.reason = connection.reason or line[14] or self._rules[line[0]].action
+        connection.seen = line
+        if line[11] is not None and line[0]:
+            self._finish(host, connection, line)
+
+    def _dropped(self, host: Host, line: Line) -> None:
+        """The listener's: there is no process for this connection."""
+        host.has_sshd = True
+        self._tell(
+            Probe(**self._base(line, "ssh_probe"), user=None, address=line[11], port=_port(line[12]), reason=line[14] or "refused")
+        )
+
+    def _timeout(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        rule = self._rules[line[0]].name
+        if rule == "grace_timeout_listener":
+            # Logged by the listener; the connection's PID stands in the text.
+            connection = host.connections.get(line[14] or "")
+            if connection is None:
+                connection = self._new(host, line, line[14] or "", line[11], None)
+            connection.reason = "timeout"
+            self._finish(host, connection, line)
+        elif rule in {"client_not_responding", "inactive_connection"}:
+            self._child_over(host, line)
+        else:
+            connection = self._connection(host, line, line[11], line[12])
+            connection.user = connection.user if line[9] is None else line[9]
+            connection.reason = "timeout"
+            self._finish(host, connection, line)
+
+    def _received_disconnect(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        if line[15] is None and (connection := self._of_child(host, line)) is not None and (connection.accepted or connection.login):
+            self._child_over(host, line)
+            return
+        if line[15] is None and line[12] is not None and line[4] not in host.connections:
+            return  # of a session that began before the log
+        connection = self._connection(host, line, line[11], line[12])
+        connection.reason = connection.reason or line[14]
+        self._keep(host, connection, (line[1] or 0) + LINGER_US)  # "Disconnected from ..." follows, in most versions
+
+    def _ended(self, host: Host, line: Line) -> None:
+        """ "Connection closed by", "Disconnected from" and their kin: of the monitor before authentication, of the child after it."""
+        host.has_sshd = True
+        if line[15] is None:
+            connection = self._of_child(host, line)
+            if connection is None or connection.accepted or connection.opened:
+                self._child_over(host, line)
+                return
+        connection = self._connection(host, line, line[11], line[12])
+        if connection.user is None and line[9] is not None:
+            connection.user, connection.user_is_valid = line[9], line[10] is None
+            connection.seen = line if connection.denied is None else connection.seen
+        connection.reason = connection.reason or line[14]
+        self._finish(host, connection, line)
+
+    # ---------------------------------------------------------------- logins and sessions
+
+    def _partial(self, host: Host, line: Line) -> None:
+        """One of several factors is done; the key of a two-factor login stands here alone."""
+        host.has_sshd = True
+        connection = self._connection(host, line, line[11], line[12])
+        connection.user = line[9]
+        if line[14] is not None:
+            connection.reason = f"partial {line[14]}"
+
+    def _accepted(self, host: Host, line: Line) -> None:
+        host.has_sshd = True
+        user = line[9]
+        connection = self._connection(host, line, line[11], line[12])
+        if connection.accepted is not None:
+            if connection.accepted[9] == user:
+                return  # said twice
+            connection = self._new(host, line, connection.procid, line[11], line[12])
+        elif connection.opened is not None and not _same_user(user, connection.opened[9]):
+            self._close(host, connection)
+            connection = self._new(host, line, connection.procid, line[11], line[12])
+        if connection.pam_failure is not None:
+            self._tell_pam_failure(connection)
+        connection.accepted, connection.accepted_us, connection.user = line, line[1] or 0, user
+        if connection.opened is not None or self._family_of(line[3]) != "sshd":
+            self._tell_login(host, connection)
+        else:
+            self._keep(host, connection, host.clock_us + GRACE_US)
+
+    def _session_opened(self, host: Host, line: Line) -> None:
+        procid, user = line[4], line[9]
+        connection = self._waiting_for_session(host, user) if not procid else host.connections.get(procid)
+        if connection is not None and connection.accepted is not None:
+            if _same_user(connection.accepted[9], user):
+                if connection.opened is None:
+                    connection.opened, connection.opened_us = line, line[1] or 0
+                    connection.uid = _uid(line[14])
+                    if connection.login is None:
+                        self._tell_login(host, connection)
+                return
+            connection = self._new(host, line, procid or f"session of {user}", None, None)
+        elif connection is None or connection.opened is not None:
+            if connection is not None and connection.opened is not None and connection.opened[9] == user and not connection.is_over:
+                return  # said twice
+            connection = self._new(host, line, procid or f"session of {user}", None, None)
+        # "Accepted" has not come: late, lost, or of another facility.
+        connection.opened, connection.opened_us = line, line[1] or 0
+        connection.uid = _uid(line[14])
+        self._keep(host, connection, host.clock_us + GRACE_US)
+
+    @staticmethod
+    def _waiting_for_session(host: Host, user: str | None) -> Connection | None:
+        """Find the login of ``user`` that a session line without a PID may belong to."""
+        for connection in reversed(host.connections.values()):
+            if connection.accepted is not None and not connection.accepted[4] and _same_user(connection.accepted[9], user):
+                return connection
+        return None
+
+    def _session_closed(self, host: Host, line: Line) -> None:
+        procid, user = line[4], line[9]
+        connection = self._waiting_for_session(host, user) if not procid else host.connections.get(procid)
+        if connection is not None:
+            known = connection.accepted or connection.opened
+            if known is None or not _same_user(known[9], user):
+                if connection.older is not None:
+                    self._end_session(host, connection.older, line)
+                    connection.older = None
+                    return
+                if known is not None:
+                    return  # of an older session, or forged
+            elif connection.older is not None and connection.opened is None and _same_user(_user_of(connection.older), user):
+                # The PID is reused by the same user, and the new session is not open yet.
+                self._end_session(host, connection.older, line)
+                connection.older = None
+                return
+            else:
+                self._end_session(host, connection, line)
+                return
+        # The lines before it may be late.
+        if connection is None and procid:
+            connection = self._new(host, line, procid, None, None)
+            connection.is_told = True
+            connection.closed_us = line[1] or 0
+            self._keep(host, connection, host.clock_us + LINGER_US)
+            connection.user = user
+
+    def _session_started(self, host: Host, line: Line) -> None:
+        connection = self._of_child(host, line)
+        if connection is None or connection.accepted is None:
+            return
+        if connection.session_kind is None:
+            connection.session_kind = line[14]
+        if connection.login is None and _same_sshd_user(connection, line):
+            self._tell_login(host, connection)  # no session line comes any more: no PAM
+
+    def _child_started(self, host: Host, line: Line) -> None:
+        connection = host.connections.get(line[4])
+        if connection is not None and line[14] is not None:
+            connection.child_pid = line[14]
+            host.children[line[14]] = connection
+
+    def _child_over(self, host: Host, line: Line) -> None:
+        """The session's own process says that it ends. That decides only where no PAM session was opened."""
+        connection = self._of_child(host, line)
+        if connection is None or connection.is_over or connection.accepted is None:
+            return
+        if connection.login is None:
+            self._tell_login(host, connection)
+        if connection.opened is None:
+            self._end_session(host, connection, line)
+
+    @staticmethod
+    def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool:
+        """Tell whether the process that wrote a line can be the session's: root's, the user's, or the same program's."""
+        if trusted is None or trusted[0] == 0 or trusted[0] == connection.uid:
+            return True
+        known = connection.accepted[8] if connection.accepted else None
+        if connection.uid is not None or known is None:
+            return False
+        return (connection.child_pid is None or connection.child_pid == procid) and trusted[1] != "" and trusted[1] == known[1]
+
+    # ---------------------------------------------------------------- telling
+
+    def _is_forged(self, line: Line) -> bool:
+        uid, exe = line[8]  # type: ignore[misc]
+        return uid != 0 or (exe != "" and not is_sshd_path(exe, self._family_of))
+
+    def _from_a_user(self, host: Host, line: Line) -> None:
+        """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
+        connection = self._of_child(host, line)
+        if connection is None or connection.accepted is None or connection.is_over:
+            return
+        if not self._may_end(connection, line[8], line[4]):
+            self._forged(line)
+        elif self._rules[line[0]].action == "session_started":
+            self._session_started(host, line)
+        else:
+            self._child_over(host, line)
+
+    def _forged(self, line: Line) -> None:
+        rule = self._rules[line[0]]
+        base = self._base(line, "ssh_forged") | {"origin": "forged"}
+        uid = line[8][0] if line[8] else 0
+        self._tell(
+            Forged(**base, user=self._name(line), address=line[11], port=_port(line[12]), uid=uid, claim=rule.action)
+        )
+
+    def _base(self, line: Line, kind: str) -> dict[str, Any]:
+        trusted = line[8]
+        family = self._family_of(line[3])
+        return {
+            "id": self._identities.of_line(kind, line[2], family, line[4], line[1] or 0, line[7]) if kind and line[7] else "",
+            "time_us": line[1] or 0,
+            "host": line[2],
+            "program": line[3],
+            "procid": line[4],
+            "text": line[7],
+            "place": line[5],
+            "ambiguous": line[16],
+            "origin": "verified" if trusted is not None and trusted[0] == 0 else "unverified",
+        }
+
+    def _name(self, line: Line) -> str | None:
+        """The user of a line, its escapes undone."""
+        if line[9] is None:
+            return None
+        decode = pam_name if self._rules[line[0]].is_pam or self._family_of(line[3]) != "sshd" else sshd_name
+        return decode(line[9], preauth=line[15] is not None, program=line[3])
+
+    def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
+        connection.attempts += count
+        name, _, submethod = method.partition("/")
+        user = line[9] if line[9] is not None else connection.user
+        self._tell(
+            Attempt(
+                **self._base(line, "ssh_attempt"),
+                user=None if user is None else self._name((*line[:9], user, *line[10:])),  # type: ignore[arg-type]
+                address=connection.address,
+                port=_port(connection.port),
+                method=name or None,
+                submethod=submethod or None,
+                user_is_valid=connection.user_is_valid,
+                count=count,
+                reason=reason,
+            )
+        )
+
+    def _tell_pam_failure(self, connection: Connection) -> None:
+        line = connection.pam_failure
+        if line is not None:
+            connection.pam_failure = None
+            self._tell_attempt(connection, line, "keyboard-interactive", count=line[6])
+
+    def _finish(self, host: Host, connection: Connection, line: Line) -> None:
+        """A connection is over that no login came of."""
+        if connection.login is None and not connection.is_told and connection.accepted is None:
+            self._tell_end(host, connection)
+        self._keep(host, connection, max(host.clock_us, line[1] or 0) + LINGER_US)
+
+    def _tell_end(self, host: Host, connection: Connection) -> None:
+        """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
+        connection.is_told = True
+        self._tell_pam_failure(connection)
+        if connection.pam_failures is not None:
+            if not host.has_sshd and connection.attempts:
+                count, connection.attempts = connection.attempts, 0
+                self._tell_attempt(connection, connection.pam_failures, "", count=count)
+            return
+        if connection.attempts or connection.login is not None:
+            return
+        if connection.denied is not None or not connection.user_is_valid:
+            self._tell_attempt(connection, connection.seen, "", count=1, reason=connection.denied)
+            return
+        line = connection.seen
+        self._tell(
+            Probe(
+                **self._base(line, "ssh_probe"),
+                user=None if connection.user is None else self._name((*line[:9], connection.user, *line[10:])),  # type: ignore[arg-type]
+                address=connection.address,
+                port=_port(connection.port),
+                reason=connection.reason,
+            )
+        )
+
+    def _tell_login(self, host: Host, connection: Connection) -> None:
+        line = connection.accepted or connection.opened
+        if line is None:
+            return
+        self._tell_pam_failure(connection)
+        accepted = connection.accepted
+        method, _, submethod = ((accepted[13] if accepted else None) or "").partition("/")
+        info = accepted[14] if accepted else None
+        if info is None and connection.reason and connection.reason.startswith("partial "):
+            info = connection.reason.removeprefix("partial ")
+        connection.login = Login(
+            **self._base(line, "ssh_login"),
+            user=self._name(line),
+            address=connection.address,
+            port=_port(connection.port),
+            method=method or None,
+            submethod=submethod or None,
+            info=info,
+            uid=connection.uid,
+            session_kind=connection.session_kind,
+        )
+        connection.is_told = True
+        self._tell(connection.login)
+        self._keep(host, connection, host.clock_us + SESSION_US)
+        if connection.closed_us and connection.closed_us >= connection.login.time_us:
+            self._tell_logout(host, connection, connection.closed_us, line)
+
+    def _end_session(self, host: Host, connection: Connection, line: Line) -> None:
+        if connection.is_over:
+            return
+        if connection.login is None:
+            self._tell_login(host, connection)
+        if not connection.is_over:
+            self._tell_logout(host, connection, line[1] or 0, line)
+
+    def _tell_logout(self, host: Host, connection: Connection, end_us: int, line: Line) -> None:
+        login = connection.login
+        if login is None:
+            return
+        connection.is_over = True
+        self._tell(
+            Logout(
+                **(
+                    self._base(line, "")
+                    | {
+                        "id": derived(login.id, "ssh_logout") if login.id else "",
+                        "time_us": max(end_us, login.time_us),
+                        "procid": login.procid,
+                    }
+                ),
+                user=login.user,
+                address=login.address,
+                port=login.port,
+                start_us=login.time_us,
+                login_id=login.id,
+                method=login.method,
+                submethod=login.submethod,
+                info=login.info,
+            )
+        )
+        self._keep(host, connection, host.clock_us + LINGER_US)
+
+
+_OF_THE_CHILD = frozenset({"session_started", "received_disconnect", "disconnected", "connection_closed", "timeout"})
+
+
+def _port(port: str | None) -> int | None:
+    return None if port is None else int(port)
+
+
+def _uid(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() and len(text) < 20 else None
+
+
+def _user_of(connection: Connection) -> str | None:
+    known = connection.accepted or connection.opened
+    return known[9] if known else None
+
+
+def _same_user(ours: str | None, theirs: str | None) -> bool:
+    """Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone."""
+    if ours == theirs:
+        return True
+    if ours is None or theirs is None:
+        return False
+    names = {sshd_name(ours), pam_name(ours)}
+    return not names.isdisjoint({sshd_name(theirs), pam_name(theirs)})
+
+
+def _same_sshd_user(connection: Connection, line: Line) -> bool:
+    # "Starting session" gives the whole account name, "Accepted" its first 100 bytes.
+    return connection.accepted is not None and (line[9] or "").startswith(connection.accepted[9] or "")

@@ -1,0 +1,201 @@
+"""
+The outer form of everything: Elastic Common Schema, nested JSON objects, one a line.
+
+Only what is known is written; there are no nulls.
+"""
+
+from typing import Any
+
+import msgspec
+
+from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
+from consumer.framing.timestamps import isoformat
+from consumer.matching.matcher import Found
+from consumer.messages import AuthMessage, ip_of, method_info, sshd_name
+from consumer.records import Row, readable
+
+Object = dict[str, Any]
+
+_encode = msgspec.json.Encoder(order=None).encode
+
+_OUTCOMES = {
+    "accepted": "success",
+    "partial": "unknown",
+    "session_opened": "success",
+    "pam_success": "success",
+    "failed": "failure",
+    "invalid_user": "failure",
+    "user_denied": "failure",
+    "max_attempts": "failure",
+    "pam_failure": "failure",
+}
+_TYPES = {
+    "accepted": "start",
+    "session_opened": "start",
+    "session_started": "start",
+    "connection_opened": "start",
+    "session_closed": "end",
+    "channel_closed": "end",
+    "disconnected": "end",
+    "received_disconnect": "end",
+    "connection_closed": "end",
+    "timeout": "end",
+    "failed": "denied",
+    "invalid_user": "denied",
+    "user_denied": "denied",
+    "max_attempts": "denied",
+    "pam_failure": "denied",
+    "connection_dropped": "denied",
+}
+_SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
+
+
+def json_line(found: Object) -> bytes:
+    """One line of JSON, with its line feed."""
+    return _encode(found) + b"\n"
+
+
+def of_message(row: Row, found: Found, message: AuthMessage, time_us: int | None, number: int, path: str) -> Object:
+    """What one line says: an object of ``sshbell parse``."""
+    trusted = found.trusted
+    origin = "unverified" if trusted is None else "verified" if trusted[0] == 0 else "forged"
+    fields = dict(message.fields)
+    unknown = {
+        "event": {
+            "kind": "pipeline_error" if message.action == "unmatched" else "event",
+            "category": ["session" if message.action in _SESSION_ACTIONS else "authentication"],
+            "type": [_TYPES.get(message.action, "info")],
+            "action": message.action,
+            "outcome": _OUTCOMES.get(message.action, "unknown"),
+            "original": readable(row[4] if not row[0] and not row[2] else found.text),
+        },
+        "host": {"name": readable(found.host)},
+        "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
+        "user": {"name": message.user, "id": fields.pop("user_uid", None)},
+        "source": _source(message.address, message.port),
+        "ssh": {
+            "method": message.method,
+            "submethod": message.submethod,
+            "key": {"type": message.key_type, "fingerprint": message.key_fingerprint},
+            "certificate": {
+                "id": message.certificate_id,
+                "serial": message.certificate_serial,
+                "ca_fingerprint": message.ca_fingerprint,
+            },
+            "session": {"kind": message.session_kind, "id": fields.pop("session_id", None)},
+            "invalid_user": None if message.user_is_valid else True,
+            "preauth": message.preauth or None,
+            "count": message.count if message.count != 1 else None,
+            "ambiguous": message.ambiguous or None,
+            "origin": origin,
+            "child_pid": _number(fields.pop("child_pid", None)),
+            "connection_pid": _number(fields.pop("connection_pid", None)),
+            "disconnect_code": _number(fields.pop("disconnect_code", None)),
+            "reason": fields.pop("reason", None),
+        },
+        "pam": {
+            "module": _module(found),
+            "service": fields.pop("service", None),
+            "type": fields.pop("type", None),
+            "by": {"name": fields.pop("by_user", None), "id": fields.pop("by_uid", None)},
+        },
+        "rule": {"name": message.rule},
+        "log": {"file": {"path": path or None, "line": number}},
+        "error": {"message": _time_fault(row[0], time_us)},
+        "labels": fields,
+    }
+    return {"@timestamp": isoformat(time_us)} | _known(unknown) if time_us is not None else _known(unknown)
+
+
+def _time_fault(stamp: str, time_us: int | None) -> str | None:
+    return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
+
+
+def _module(found: Found) -> str | None:
+    if found.rule is None or not found.rule.is_pam:
+        return None
+    return found.text.partition("(")[0] if found.text.startswith("pam_") else "pam_unix"
+
+
+def of_event(event: Event, paths: list[str]) -> Object:
+    """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
+    file, line = divmod(event.place, PLACE_STEP)
+    match event:
+        case Login():
+            own = {"event": _event(event, "event", ["authentication", "session"], "start", "success")}
+            own["event"]["start"] = isoformat(event.time_us)
+        case Logout():
+            own = {"event": _event(event, "event", ["session"], "end", "success")}
+            own["event"] |= {
+                "start": isoformat(event.start_us),
+                "end": isoformat(event.time_us),
+                "duration": (event.time_us - event.start_us) * 1000,
+            }
+        case Attempt():
+            own = {"event": _event(event, "event", ["authentication"], "denied", "failure")}
+        case Probe():
+            own = {"event": _event(event, "event", ["authentication"], "info", "unknown")}
+        case Forged():
+            own = {"event": _event(event, "alert", ["authentication"], "info", "unknown")}
+    info = method_info(event.info) if isinstance(event, Login | Logout) and event.info is not None else {}
+    certificate = info.get("certificate_id")
+    method = getattr(event, "method", None)
+    unknown = own | {
+        "host": {"name": readable(event.host)},
+        "process": {"name": readable(event.program), "pid": int(event.procid) if event.procid else None},
+        "user": {"name": event.user, "id": str(event.uid) if isinstance(event, Login) and event.uid is not None else None},
+        "source": _source(None if event.address is None else readable(event.address), event.port),
+        "ssh": {
+            "method": method,
+            "submethod": getattr(event, "submethod", None),
+            "key": {"type": info.get("key_type"), "fingerprint": info.get("key_fingerprint")},
+            "certificate": {
+                "id": None if certificate is None else sshd_name(certificate),
+                "serial": int(info["certificate_serial"]) if certificate is not None else None,
+                "ca_fingerprint": info.get("ca_fingerprint"),
+            },
+            "principal": info.get("principal"),
+            "session": {"kind": event.session_kind if isinstance(event, Login) else None},
+            "invalid_user": True if isinstance(event, Attempt) and not event.user_is_valid else None,
+            "count": event.count if isinstance(event, Attempt) and event.count != 1 else None,
+            "ambiguous": event.ambiguous or None,
+            "origin": event.origin,
+            "reason": sshd_name(event.reason) if isinstance(event, Attempt | Probe) and event.reason else None,
+            "claim": event.claim if isinstance(event, Forged) else None,
+            "claimed_by_uid": event.uid if isinstance(event, Forged) else None,
+        },
+        "rule": {"name": "forged"} if isinstance(event, Forged) else {},
+        "log": {"file": {"path": paths[file] if paths else None, "line": line or None}},
+    }
+    return {"@timestamp": isoformat(event.time_us)} | _known(unknown)
+
+
+def _event(event: Event, kind: str, category: list[str], type_: str, outcome: str) -> Object:
+    return {
+        "kind": kind,
+        "category": category,
+        "type": [type_],
+        "action": event.__struct_config__.tag,
+        "outcome": outcome,
+        "id": event.id or None,
+        "original": readable(event.text) or None,
+    }
+
+
+def _source(address: str | None, port: int | None) -> Object:
+    ip = ip_of(address)
+    return {"ip": None if ip is None else str(ip), "port": port, "address": address}
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and len(text) < 20 else None
+
+
+def _known(found: Object) -> Object:
+    """Leave out what is not known."""
+    known = {}
+    for name, value in found.items():
+        inner = _known(value) if isinstance(value, dict) else value
+        if inner is not None and inner != {}:
+            known[name] = inner
+    return known

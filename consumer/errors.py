@@ -1,0 +1,41 @@
+"""Every error that sshbell raises on purpose, and the exit code it becomes (sysexits.h)."""
+
+
+class SshbellError(Exception):
+    """Base of all: ``exit_code`` is what the command line ends with; the text says what to do next."""
+
+    exit_code = 70
+
+
+class UsageError(SshbellError):
+    """A command line that cannot be meant: EX_USAGE."""
+
+    exit_code = 64
+
+
+class DataError(SshbellError):
+    """Input that is not what its name says, such as a truncated archive: EX_DATAERR."""
+
+    exit_code = 65
+
+
+class InputError(SshbellError):
+    """A file that cannot be opened or read: EX_NOINPUT."""
+
+    exit_code = 66
+
+
+class OutputError(SshbellError):
+    """Output that cannot be written, such as on a full disk: EX_IOERR."""
+
+    exit_code = 74
+
+
+class ConfigError(SshbellError):
+    """A configuration that cannot be used; found at start only: EX_CONFIG."""
+
+    exit_code = 78
+
+
+class LoweringError(SshbellError):
+    """A grammar that cannot be lowered to a regular expression without changing its meaning: a fault of ours."""

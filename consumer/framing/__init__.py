@@ -1,0 +1,1 @@
+"""From a line of bytes, in any framing that administrators have, to a syslog record."""

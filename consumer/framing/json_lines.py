@@ -1,0 +1,120 @@
+"""
+The framings in which a line is one JSON object: our omprog template, rsyslog's ``%jsonmesg%``, other list templates, journald's.
+
+Values may hold bytes that are not UTF-8 (rsyslog passes them as they came), numbers as text, lists of byte numbers (journald,
+for a message with control characters), or nothing.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+
+from consumer.records import Row, Trusted
+
+Object = dict[str, Any]
+
+# rsyslog's %jsonmesg% repeats the message; more depth than "$!" has is nobody's log line.
+_decode = msgspec.json.Decoder().decode
+
+
+def row_of_json(line: str) -> Row | None:
+    """Read one line; None where it is no JSON object of a known kind."""
+    try:
+        found = _object(line)
+    except (ValueError, RecursionError, UnicodeError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    if "MESSAGE" in found or "__REALTIME_TIMESTAMP" in found:
+        return _journal(found)
+    if "syslogtag" in found:
+        return _jsonmesg(found)
+    if "tag" in found:
+        return _template(found)
+    return None
+
+
+def _object(line: str) -> object:
+    raw = line.encode("latin-1")
+    try:
+        return _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Not UTF-8, or control characters inside a text.
+        return json.loads(raw.decode("utf-8", "surrogateescape"), strict=False)
+
+
+def _template(found: Object) -> Row:
+    """Our template (rsyslog.d/), or any with the keys timestamp, host, tag, program, procid, message."""
+    uid = _number(found.get("uid", found.get("j_uid")))
+    exe = found.get("exe", found.get("j_exe"))
+    return _row(
+        found.get("ts", found.get("timestamp")),
+        found.get("host"),
+        found.get("prog", found.get("program")),
+        found.get("procid"),
+        found.get("msg", found.get("message")),
+        None if uid is None else (uid, _text(exe)),
+        found.get("tag"),
+    )
+
+
+def _jsonmesg(found: Object) -> Row:
+    trusted: Trusted | None = None
+    properties = found.get("$!")
+    if isinstance(properties, dict) and found.get("inputname") == "imuxsock":
+        uid = _number(properties.get("uid"))
+        trusted = None if uid is None else (uid, _text(properties.get("exe")))
+    elif isinstance(properties, dict) and found.get("inputname") == "imjournal":
+        uid = _number(properties.get("_UID"))
+        trusted = None if uid is None else (uid, _text(properties.get("_EXE")))
+    return _row(
+        found.get("timereported"),
+        found.get("hostname"),
+        found.get("programname"),
+        found.get("procid"),
+        found.get("msg"),
+        trusted,
+        found.get("syslogtag"),
+    )
+
+
+def _journal(found: Object) -> Row:
+    micros = _number(found.get("__REALTIME_TIMESTAMP"))
+    uid = _number(found.get("_UID"))
+    name = _text(found.get("SYSLOG_IDENTIFIER") or found.get("_COMM"))
+    return _row(
+        None if micros is None else f"{micros // 1_000_000}.{micros % 1_000_000:06d}",
+        found.get("_HOSTNAME"),
+        name,
+        found.get("SYSLOG_PID", found.get("_PID")),
+        found.get("MESSAGE"),
+        None if uid is None else (uid, _text(found.get("_EXE"))),
+        name,
+    )
+
+
+def _row(stamp: object, host: object, program: object, procid: object, msg: object, trusted: Trusted | None, tag: object) -> Row:
+    name, text, pid = _text(program), _text(msg), _text(procid)
+    if not name:
+        # %programname% stops at a slash, so "/usr/sbin/sshd[1265]:" has an empty one.
+        name, _, rest = _text(tag).rstrip(":").partition("[")
+        pid = pid if pid.isdigit() else rest.rstrip("]")
+    text = text.removeprefix(" ").removeprefix("\xef\xbb\xbf")
+    return _text(stamp), _text(host), name, pid if pid.isdigit() else "", text, trusted or ""
+
+
+def _text(value: object) -> str:
+    """A JSON value as text with one character a byte."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
+    if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
+        return bytes(value).decode("latin-1")
+    if isinstance(value, list) and value:
+        return _text(value[0])  # journald, where a field occurs twice
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _number(value: object) -> int | None:
+    text = _text(value)
+    return int(text) if text.isdigit() and len(text) < 20 else None

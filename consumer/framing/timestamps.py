@@ -1,0 +1,163 @@
+"""
+The time of a record, in microseconds since 1970 UTC, from what stands in its header.
+
+Years and zones are settled here and nowhere else. A stamp is self-describing:
+
+* ``2026-11-22T09:47:07.892585+00:00`` and its relatives (blank for T; no zone, Z, +0000; 0 to 9 fraction digits);
+* ``Nov 22 09:47:07`` with no year, or with one before or behind the time; local time of the machine that wrote the file;
+* ``Sun 2026-11-22 09:57:28 UTC`` (journalctl short-full);
+* ``1795341448.831349`` (seconds since 1970).
+
+A stamp that names no possible moment (Feb 29 of another year, a damaged fraction) gives None: the record is kept, without a time.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+_MONTHS = {name: n for n, name in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
+_ISO = re.compile(r"(?:[A-Z][a-z]{2} )?(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?( [A-Z]{2,5})?\Z")
+_BSD = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: (\d{4}))?\Z")
+_EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
+# A line may be this much later than the file it stands in: clocks differ, and zones may have been guessed wrong.
+LOOK_AHEAD = timedelta(days=1)
+# A jump of so many months inside a file is a new year; smaller ones are lines out of order.
+_ROLL_OVER_MONTHS = 6
+# Stamps to remember: a second is asked for again by every line that falls into it.
+_CACHE_LIMIT = 4096
+
+
+class Timestamps:
+    """
+    Turns the stamps of one file, in order, into microseconds.
+
+    Args:
+        reference: when the file was last written to, or now. A stamp without a year gets the latest year in which it is not later
+            than this, plus one day.
+        zone: of stamps that name none.
+        first_year: the year of the first stamp without one; later ones follow the months.
+    """
+
+    def __init__(self, reference: datetime, zone: tzinfo, first_year: int | None = None) -> None:
+        self._latest = reference + LOOK_AHEAD
+        self._zone = zone
+        self._year = first_year
+        self._month = 0
+        self._cache: dict[str, int | None] = {}
+
+    def microseconds(self, stamp: str) -> int | None:
+        """Return the moment that ``stamp`` names, or None."""
+        # Stamps of one second differ in the fraction alone. This is on the way of every line.
+        if stamp[19:20] == "." and stamp[26:27] in "+-Z" and stamp[20:26].isdigit():
+            start = self._cached(stamp[:19] + stamp[26:])
+            return None if start is None else start + int(stamp[20:26])
+        return self._cached(stamp)
+
+    def _cached(self, stamp: str) -> int | None:
+        try:
+            return self._cache[stamp]
+        except KeyError:
+            pass
+        if len(self._cache) >= _CACHE_LIMIT:
+            self._cache.clear()
+        try:
+            moment = self._parse(stamp)
+        except (ValueError, OverflowError):
+            moment = None
+        self._cache[stamp] = moment
+        return moment
+
+    def _parse(self, stamp: str) -> int | None:
+        if match := _ISO.match(stamp):
+            year, month, day, hour, minute, second, fraction, zone, _name = match.groups()
+            return _epoch(int(year), int(month), int(day), int(hour), int(minute), int(second), fraction, self._offset(zone))
+        if match := _BSD.match(stamp):
+            name, day, year_before, hour, minute, second, fraction, year_behind = match.groups()
+            number = _MONTHS.get(name)
+            if number is None:
+                return None
+            given = year_before or year_behind
+            date = number, int(day), int(hour), int(minute), int(second)
+            year = int(given) if given else self._year_of(*date)
+            return None if year is None else _epoch(year, *date, fraction, self._zone)
+        if match := _EPOCH.match(stamp):
+            return int(match[1]) * 1_000_000 + _fraction(match[2])
+        return None
+
+    def _offset(self, zone: str | None) -> tzinfo:
+        if not zone:
+            return self._zone
+        return UTC if zone in {"Z", "UTC", "GMT"} else datetime.strptime(zone, "%z").tzinfo or UTC
+
+    def _year_of(self, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
+        if self._year is not None:
+            if self._month and abs(month - self._month) >= _ROLL_OVER_MONTHS:
+                self._year += 1 if month < self._month else -1
+                self._cache.clear()
+            self._month = month
+            return self._year
+        # Eight years back are enough for Feb 29, also around 1900 and 2100.
+        for year in range(self._latest.year, self._latest.year - 9, -1):
+            try:
+                moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=self._zone)
+            except ValueError:
+                continue
+            if moment <= self._latest:
+                return year
+        return None
+
+
+def _epoch(year: int, month: int, day: int, hour: int, minute: int, second: int, fraction: str | None, zone: tzinfo) -> int:
+    leap = second == 60  # a leap second is the first of the next minute
+    moment = datetime(year, month, day, hour, minute, 59 if leap else second, tzinfo=zone)
+    return (int(moment.timestamp()) + leap) * 1_000_000 + _fraction(fraction)
+
+
+def _fraction(digits: str | None) -> int:
+    return int(f"{digits:0<6}"[:6]) if digits else 0
+
+
+def zone_of(name: str) -> tzinfo:
+    """
+    Return a time zone by its tz database name, ``UTC``, or an offset such as ``+02:00``.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name in {"UTC", "Z"}:
+        return UTC
+    if re.fullmatch(r"[+-]\d\d:?\d\d", name):
+        return datetime.strptime(name, "%z").tzinfo or UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone {name!r}") from error
+
+
+def isoformat(moment_us: int) -> str:
+    """RFC 3339 in UTC with microseconds, as every ``@timestamp`` is written."""
+    seconds, micros = divmod(moment_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+
+
+def local_zone() -> tzinfo:
+    """Return this machine's zone."""
+    return _Local()
+
+
+class _Local(tzinfo):
+    """The zone of this machine, with its changes over the year; the standard library has no name for it."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        if moment is None:
+            return None
+        return moment.replace(tzinfo=None).astimezone().utcoffset()
+
+    def fromutc(self, moment: datetime) -> datetime:
+        return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
+
+    def dst(self, _moment: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return moment.replace(tzinfo=None).astimezone().tzname() if moment else None

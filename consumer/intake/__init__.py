@@ -1,0 +1,1 @@
+"""Bytes in: the only place that reads log lines."""

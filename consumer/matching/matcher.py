@@ -1,0 +1,379 @@
+"""
+Find the rule that reads a line.
+
+A matcher takes the rows of a framing and gives, for each line of sshd, dropbear or PAM, what the correlator needs of it. This
+is on the way of every line, so nothing is packed: a row and a match are plain tuples. ``parse`` and ``explain`` use ``find``,
+which gives everything that a line says.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple, Protocol
+
+import pyparsing as pp
+
+from consumer.framing.framer import mended
+from consumer.framing.timestamps import Timestamps
+from consumer.matching.lowering import leading_pieces, lower
+from consumer.records import Line, Row, Trusted
+from grammars import dropbear, pam, sshd
+from grammars.rule import Rule
+
+Engine = Literal["lowered", "pyparsing"]
+
+# What the correlator is given of a match, whatever the rule: in this order, None where the rule has no such field.
+CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
+# The actions of which the correlator makes its stories.
+TELLING = frozenset(
+    "accepted partial failed invalid_user user_denied max_attempts session_opened session_closed session_started connection_opened "
+    "received_disconnect disconnected connection_closed negotiation_failed bad_client protocol_error timeout connection_dropped "
+    "pam_failure child_started".split()
+)
+_SYNONYMS = {
+    "user": ("user", "user_old", "user_cut", "ruser"),
+    # A rule has at most one of these.
+    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "key_fingerprint", "more", "reason"),
+}
+
+# log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
+SSHD_LIMIT = 500
+# pam_syslog() does not cut; names of some hundred bytes are the longest it is given.
+PAM_LIMIT = 2000
+
+# Text that stands between the tag and the message on some systems: Solaris' msgid(3C), a kernel time stamp, a second blank.
+_NOISE = re.compile(r" *(?:\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] |kernel: ?\[ *[0-9]+\.[0-9]+\]:? )?")
+_REPEATED = re.compile(r"message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
+_OLD_PAM = re.compile(r"\((pam_[a-z0-9_]+)\) ")
+_PID_IN_TEXT = re.compile(r"\[([0-9]{1,10})\]: ")
+_TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
+_PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
+# rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
+_ANNOTATION = re.compile(r" @\[_PID=[0-9]+ _UID=([0-9]+) _GID=[0-9]+")
+_ANNOTATION_END = re.compile(r'(?: _COMM=[^"]*?)?(?: _EXE=[^ "]*)?(?: _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
+
+# Names that rsyslog makes of a header it does not know: a facility, a part of an IPv6 address, a host with odd characters.
+_MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-]")
+
+# The candidates of a line are remembered by its first characters; PAM's common prefix says nothing, so more are needed there.
+_KEY_LENGTH = 12
+_PAM_KEY_LENGTH = 34
+_CACHE_LIMIT = 4096
+
+
+class Match(Protocol):
+    """What both engines give: the fields by name, None where they took no part."""
+
+    def groupdict(self) -> dict[str, str | None]: ...
+
+
+class Compiled:
+    """One rule, ready to be matched by either engine."""
+
+    __slots__ = ("action", "core", "fields", "index", "is_hint", "is_pam", "leading", "match", "name", "tells")
+
+    def __init__(self, rule: Rule, index: int, *, is_pam: bool, engine: Engine) -> None:
+        self.name = rule.name
+        self.action = rule.action
+        self.index = index
+        self.is_pam = is_pam
+        # Whether the correlator has a use for the line, and whether it is PAM's view of what sshd says itself.
+        self.is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
+        self.tells = rule.action in TELLING
+        self.leading = leading_pieces(rule.expression)
+        if engine == "lowered":
+            lowered = lower(rule.expression)
+            self.match = lowered.pattern.match
+            self.fields = lowered.groups
+            self.core = self._core_groups(lowered.groups, lowered.absent)
+        else:
+            self.match = _PyparsingMatch.of(rule.expression)
+            self.fields = {}
+            self.core = tuple(range(len(CORE)))
+
+    @staticmethod
+    def _core_groups(groups: dict[str, tuple[int, ...]], absent: int) -> tuple[int, ...]:
+        numbers = []
+        for name in CORE:
+            found = [groups[field] for field in _SYNONYMS.get(name, (name,)) if field in groups]
+            numbers.append(found[0][0] if found else absent)
+        return tuple(numbers)
+
+    def groupdict(self, match: re.Match[str]) -> dict[str, str | None]:
+        """Return the fields of ``match`` by their names in the grammar; alternatives that share a name are coalesced."""
+        if isinstance(match, _PyparsingMatch):
+            return match.groupdict()
+        return {
+            name: next((match[number] for number in numbers if match[number] is not None), None)
+            for name, numbers in self.fields.items()
+        }
+
+    def can_start(self, key: str) -> bool:
+        """Tell whether a text that begins with ``key`` can match."""
+        return any(_starts(way, key) for way in self.leading)
+
+
+def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
+    position = 0
+    for piece in way:
+        if isinstance(piece, str):
+            if len(key) - position <= len(piece):
+                return piece.startswith(key[position:])
+            if not key.startswith(piece, position):
+                return False
+            position += len(piece)
+        else:
+            run = piece.match(key, position)
+            if run is None:
+                return position == len(key)
+            position = run.end()
+    return True
+
+
+class _PyparsingMatch:
+    """A result of pyparsing with the two methods of ``re.Match`` that are used here."""
+
+    def __init__(self, fields: dict[str, str | None]) -> None:
+        self._fields = fields
+
+    @classmethod
+    def of(cls, expression: pp.ParserElement) -> "re.Pattern[str].match":  # type: ignore[name-defined]
+        def match(text: str) -> "_PyparsingMatch | None":
+            try:
+                return cls(expression.parse_string(text, parse_all=True).as_dict())
+            except pp.ParseException:
+                return None
+
+        return match
+
+    def groupdict(self) -> dict[str, str | None]:
+        return self._fields
+
+    def group(self, *_core: int) -> tuple[str | None, ...]:
+        return tuple(
+            next((self._fields[field] for field in _SYNONYMS.get(name, (name,)) if field in self._fields), None) for name in CORE
+        )
+
+
+class Program(NamedTuple):
+    """What a tag says about who wrote the line."""
+
+    name: str  # "sshd-session"
+    family: str  # "sshd": all programs that log one connection; "" for a program of which only PAM's lines are read
+    module: str | None = None  # "pam_unix" where the tag is "sshd(pam_unix)"
+
+
+class Found(NamedTuple):
+    """One line that was read: who wrote it, which text was matched, and by which rule."""
+
+    program: Program
+    host: str
+    procid: str
+    text: str
+    count: int  # "message repeated 3 times" stands for three
+    rule: Compiled | None  # None: a line of sshd, dropbear or PAM that no rule reads
+    match: re.Match[str] | None
+    trusted: Trusted | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """The line has sshd's greatest length: its end is missing, and what looks like an address may be a part of one."""
+        return self.rule is not None and not self.rule.is_pam and len(self.text) >= SSHD_LIMIT
+
+    def core(self) -> tuple[str | None | bool, ...]:
+        """Return what the correlator needs of the match."""
+        if self.rule is None or self.match is None:
+            return (*[None] * len(CORE), False)
+        core = list(self.match.group(*self.rule.core))
+        if self.is_cut:
+            core[CORE.index("address")] = core[CORE.index("port")] = None
+        return (*core, self.is_cut)
+
+
+class Matcher:
+    """
+    All rules of all grammars.
+
+    Args:
+        programs: further names of sshd's binary, as they stand in the tag.
+        engine: ``lowered``, or ``pyparsing`` to run the grammars as they are written (for comparison; about 40 times slower).
+    """
+
+    def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
+        own = [(rule, False) for rule in sshd.RULES]
+        dropbears = [(rule, False) for rule in dropbear.RULES]
+        pams = [(rule, True) for rule in pam.RULES]
+        compiled = [
+            Compiled(rule, index, is_pam=is_pam, engine=engine) for index, (rule, is_pam) in enumerate(own + dropbears + pams)
+        ]
+        self.rules = compiled
+        after_own, after_dropbear = len(own), len(own) + len(dropbears)
+        self._by_family = {
+            sshd.FAMILY: compiled[:after_own] + compiled[after_dropbear:],
+            dropbear.FAMILY: compiled[after_own:],
+            "": compiled[after_dropbear:],
+        }
+        self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
+        self._names = {name: sshd.FAMILY for name in (*sshd.PROGRAMS, *programs)} | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
+        self._programs: dict[str, Program] = {}
+
+    def program(self, name: str) -> Program:
+        """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
+        found = self._programs.get(name)
+        if found is None:
+            if len(self._programs) >= _CACHE_LIMIT:
+                self._programs.clear()
+            tagged = _TAG_WITH_MODULE.match(name)
+            base = (tagged[1] if tagged else name).rpartition("/")[2]
+            found = self._programs[name] = Program(base, self._names.get(base, ""), tagged[2] if tagged else None)
+        return found
+
+    def is_program(self, name: str) -> bool:
+        """Tell whether lines under the tag ``name`` are sshd's or dropbear's."""
+        return self.program(name).family != ""
+
+    def candidates(self, family: str, text: str) -> list[Compiled]:
+        """Return the rules that can read a text that begins like ``text``, in the order of the grammar."""
+        key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+        cache = self._candidates[family]
+        found = cache.get(key)
+        if found is None:
+            if len(cache) >= _CACHE_LIMIT:
+                cache.clear()
+            found = cache[key] = [rule for rule in self._by_family[family] if rule.can_start(key)]
+        return found
+
+    def find(self, row: Row) -> Found | None:
+        """
+        Read one line. None: it is another program's.
+
+        The order of what is undone here: the annotation of imuxsock, noise before the message, a repetition, old PAM forms.
+        """
+        program = self.program(row[2])
+        if not program.family and program.module is None and not _PAM_LINE.match(row[4]):
+            row = mended(row, self.is_program)
+            program = self.program(row[2])
+            if not program.family:
+                return None
+        _stamp, host, _name, procid, text, trusted = row
+        if text.endswith("]") and " @[_PID=" in text:
+            text, trusted = _without_annotation(text, trusted)
+        count = 1
+        if repeated := _REPEATED.match(text):
+            count, text = int(repeated[1]), repeated[2]
+        if program.module is not None:
+            text = f"{program.module}({program.name}): {text}"
+        elif old := _OLD_PAM.match(text):
+            text = f"{old[1]}({program.name}): {text[old.end() :]}"
+        rule, match = self._match(program.family, text)
+        if rule is None:
+            plain = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
+            if not procid and (in_text := _PID_IN_TEXT.match(plain)):
+                procid, plain = in_text[1], plain[in_text.end() :]
+            if plain != text:
+                rule, match = self._match(program.family, plain)
+                if rule is not None:
+                    text = plain
+        return Found(program, host, procid, text, count, rule, match, trusted or None)
+
+    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
+        """
+        Read rows for the correlator.
+
+        Args:
+            rows: of a framing.
+            timestamps: of the same source.
+            first: the place of the first row's line.
+            counts: one number a rule, and two more: lines of ours that no rule reads, and lines that no framing fits.
+            keep_text: give the text of each line along, of which identities are made.
+        """
+        lines: list[Line] = []
+        append = lines.append
+        microseconds = timestamps.microseconds
+        programs, caches = self._programs, self._candidates
+        witness = ""  # the host of the last line that was not PAM's
+        number = first - 1
+        for row in rows:
+            number += 1
+            stamp, host, name, procid, text, trusted = row
+            program = programs.get(name) or self.program(name)
+            family = program.family
+            if not family and text[:4] != "pam_":
+                # Most lines of a mixed log end here: what another program has to say.
+                if not _worth_a_look(name, host, text):
+                    if not name and text:
+                        counts[-1] += 1
+                    continue
+            elif len(text) < SSHD_LIMIT and program.module is None:
+                key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+                for rule in caches[family].get(key) or self.candidates(family, text):
+                    match = rule.match(text)
+                    if match is not None:
+                        break
+                else:
+                    match = None
+                if match is not None:
+                    counts[rule.index] += 1
+                    if not rule.tells or not family:
+                        continue
+                    # PAM's view of a try counts only where sshd itself has not been heard.
+                    if rule.is_hint:
+                        if host == witness:
+                            continue
+                    else:
+                        witness = host
+                    append(
+                        (  # type: ignore[arg-type]  # a Line without its names
+                            rule.index, microseconds(stamp), host, name, procid, number, 1, text if keep_text else "",
+                            trusted or None, *match.group(*rule.core), False,
+                        )
+                    )
+                    continue
+            found = self.find(row)
+            if found is None:
+                if not name and text:
+                    counts[-1] += 1
+                continue
+            if found.rule is None:
+                counts[-2] += 1
+                continue
+            counts[found.rule.index] += 1
+            if found.rule.tells and found.program.family:
+                append(
+                    (  # type: ignore[arg-type]
+                        found.rule.index, microseconds(stamp), found.host, found.program.name, found.procid, number, found.count,
+                        found.text if keep_text else "", found.trusted, *found.core(),
+                    )
+                )
+        return lines
+
+    def _match(self, family: str, text: str) -> tuple[Compiled | None, re.Match[str] | None]:
+        if len(text) > PAM_LIMIT:
+            return None, None
+        for rule in self.candidates(family, text):
+            if len(text) > SSHD_LIMIT and not rule.is_pam:
+                continue
+            match = rule.match(text)
+            if match is not None:
+                return rule, match
+        return None, None
+
+
+def _without_annotation(text: str, trusted: Trusted | str) -> tuple[str, Trusted | str]:
+    """
+    Cut imuxsock's annotation off.
+
+    A sender can write one itself: before rsyslog's, inside the command line that rsyslog shows, or on a host where rsyslog adds
+    none. So an annotation may convict, but not acquit: a user's id counts, root's proves nothing.
+    """
+    found = [match for match in _ANNOTATION.finditer(text) if _ANNOTATION_END.match(text, match.end())]
+    if not found:
+        return text, trusted
+    convicting = [match for match in found if int(match[1]) != 0]
+    if convicting:
+        return text[: convicting[0].start()], (int(convicting[0][1]), "")
+    return text[: found[-1].start()], trusted
+
+
+def _worth_a_look(name: str, host: str, text: str) -> bool:
+    """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header was moved about."""
+    return name[-1:] == ")" or text[:4] in {"PAM ", "(pam"} or host[:1] in {"<", "1", "2"} or _MOVED.match(name) is not None

@@ -1,0 +1,184 @@
+r"""
+What one line says, as typed facts: the conversion from a grammar's fields, for both engines.
+
+sshd writes names visual-encoded (vis(3), VIS_CSTYLE): ``\\``, ``\n``, ``\t``, ``\r`` and ``\ooo`` for every byte that is not
+printable ASCII. What the process before authentication says, sshd's monitor encodes once more, up to 10.2. PAM writes raw bytes,
+of which rsyslog turns control characters into ``#ooo``.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import msgspec
+
+from consumer.matching.matcher import Found
+from consumer.records import readable
+from grammars import sshd
+
+Address = IPv4Address | IPv6Address
+
+_VIS = re.compile(r"\\(?:([0-3][0-7]{2})|([\\abfnrstv0]))")
+_VIS_TEXT = re.compile(r"(?:[^\\]|\\(?:[0-3][0-7]{2}|[\\abfnrstv0]))*\Z")
+_VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "s": " ", "t": "\t", "v": "\v", "0": "\0"}
+# rsyslog, parser.escapeControlCharactersOnReceive: only control characters are written so.
+_RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
+
+_METHODS = {"Password": "password", "Pubkey": "publickey"}
+
+
+class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    One line of sshd, dropbear or PAM.
+
+    Attributes:
+        rule: the grammar rule that read it; None where none did, then ``action`` is ``unmatched``.
+        user: as the client sent it, escapes undone; may be empty or hold anything.
+        user_is_valid: False where the line says that there is no such user, or that it may not come in.
+        address: as logged: an address, a name, or ``UNKNOWN``.
+        ip: the address, where it is one; IPv4 in IPv6 as IPv4, without a zone.
+        port: 0..65535.
+        method, submethod: as OpenSSH spells them.
+        count: how many lines this one stands for.
+        ambiguous: text of the peer could have made this frame; an address is then not given.
+        fields: everything else the rule names, as it was written.
+    """
+
+    action: str
+    rule: str | None = None
+    user: str | None = None
+    user_is_valid: bool = True
+    address: str | None = None
+    ip: Address | None = None
+    port: int | None = None
+    method: str | None = None
+    submethod: str | None = None
+    key_type: str | None = None
+    key_fingerprint: str | None = None
+    certificate_id: str | None = None
+    certificate_serial: int | None = None
+    ca_fingerprint: str | None = None
+    session_kind: str | None = None
+    preauth: bool = False
+    count: int = 1
+    ambiguous: bool = False
+    fields: dict[str, str] = {}
+
+
+def auth_message(found: Found) -> AuthMessage:
+    """Convert what a rule has read. Never raises: any text a grammar lets through has a meaning here."""
+    rule, match = found.rule, found.match
+    if rule is None or match is None:
+        return AuthMessage(action="unmatched", count=found.count)
+    fields = {name: value for name, value in rule.groupdict(match).items() if value is not None}
+    used = dict(fields)
+    preauth = fields.pop("preauth", None) is not None
+    if "method_info" in fields:
+        fields |= method_info(fields.pop("method_info"))
+    name = next((fields.pop(field) for field in ("user", "user_old", "user_cut") if field in fields), None)
+    if name is None and rule.action == "pam_failure":
+        name = fields.get("ruser") or None
+    if name is None and rule.name == "root_login_refused":
+        name = "root"
+    address = fields.pop("address", None) or None
+    port = fields.pop("port", None)
+    is_invalid = fields.pop("invalid", None) is not None
+    method, _, submethod = (fields.pop("method", None) or "").partition("/")
+    serial = fields.pop("certificate_serial", None)
+    key_id = fields.pop("certificate_id", None)
+    cut = found.is_cut
+    count = found.count * int(fields.pop("more", "1"))
+    decode = pam_name if rule.is_pam or found.program.family != sshd.FAMILY else sshd_name
+    return AuthMessage(
+        action=rule.action,
+        rule=rule.name,
+        user=None if name is None else decode(name, preauth=preauth, program=found.program.name),
+        user_is_valid=not is_invalid,
+        address=None if cut or address is None else readable(address),
+        ip=None if cut else ip_of(address),
+        port=int(port) if port and not cut else None,
+        method=_METHODS.get(method, method) or None,
+        submethod=submethod or None,
+        key_type=fields.pop("key_type", None),
+        key_fingerprint=fields.pop("key_fingerprint", None),
+        certificate_id=None if key_id is None else sshd_name(key_id),
+        certificate_serial=int(serial) if serial and len(serial) <= 20 else None,
+        ca_fingerprint=fields.pop("ca_fingerprint", None),
+        session_kind=fields.pop("session_kind", None),
+        preauth=preauth,
+        count=count,
+        ambiguous=cut or is_ambiguous(rule.name, used, found.text),
+        fields={key: readable(value) for key, value in fields.items() if value != ""},
+    )
+
+
+def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
+    """Tell whether a text can be read in two ways, where its format alone does not settle it."""
+    match rule:
+        case "starting_session":
+            # The command and the user's name are both free.
+            return text.count("' for ") + text.count("' on ") > 1
+        case "session_opened":
+            return text.count(") by ") > 1
+        case "session_opened_old":
+            return text.count(" by ") > 1
+        case "auth_failure_odd" | "ldap_failure":
+            return True
+        case "auth_failure" | "sss_failure" | "sss_success":
+            # sshd gives PAM no ruser. Other services may, and then the names of fields can be part of one.
+            return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
+        case "accepted_certificate":
+            return text.count('" (serial ') > 1
+    return False
+
+
+def method_info(text: str) -> dict[str, str]:
+    """Read what stands behind ``ssh2: ``: a key, a certificate, a principal; ``info`` where it is none of them."""
+    for rule in sshd.METHOD_INFO:
+        match = _METHOD_INFO[rule.name].match(text)
+        if match:
+            return {name: value for name, value in match.groupdict().items() if value is not None}
+    return {"info": text}
+
+
+# These rules are one regular expression each; they need no lowering.
+_METHOD_INFO = {rule.name: re.compile(rule.expression.pattern) for rule in sshd.METHOD_INFO}  # type: ignore[attr-defined]
+
+
+def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:
+    """Undo sshd's encoding of a name: once, or twice in the lines that its monitor relays."""
+    if "\\" not in text:
+        return text
+    once = _VIS.sub(_unvis, text)
+    # Up to 9.7 ("sshd") and 10.2 relayed lines are encoded twice; from 10.3 once. A name that is encoded twice decodes twice
+    # without a rest.
+    if preauth and "\\" in once and _VIS_TEXT.match(once):
+        once = _VIS.sub(_unvis, once)
+    return readable(once)
+
+
+def _unvis(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8)) if match[1] else _VIS_NAMES[match[2]]
+
+
+def pam_name(text: str, *, preauth: bool = False, program: str = "") -> str:
+    """Undo what rsyslog does to a raw name."""
+    if "#" in text:
+        text = _RSYSLOG_ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+    return readable(text)
+
+
+def ip_of(address: str | None) -> Address | None:
+    """Return an address as such: without a zone, IPv4-mapped ones as IPv4. None for a name, ``UNKNOWN`` or nothing."""
+    if not address:
+        return None
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+
+
+def is_sshd_path(path: str, family_of: Callable[[str], str]) -> bool:
+    """Tell whether a program's path, as the kernel shows it, is one of sshd's; it has ``(deleted)`` behind it after an upgrade."""
+    return family_of(path.removesuffix(" (deleted)").rpartition("/")[2]) != ""

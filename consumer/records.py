@@ -1,0 +1,61 @@
+"""
+The nouns between the stages: a row, as framing gives it, and a line, as the correlator takes it.
+
+Both are plain tuples, since every line of a log becomes one; ``SyslogRecord`` is the same with names, for whoever asks.
+
+All text is the bytes of the log decoded as latin-1: one character a byte, nothing lost, whatever the encoding was.
+``text_of_bytes`` and ``readable`` go in and out.
+"""
+
+from typing import NamedTuple
+
+# What the kernel vouches for, where the record carries it: the sender's uid and the path of its program ("" unknown).
+Trusted = tuple[int, str]
+
+# stamp, host, program name, procid, message, trusted. A field that the line does not have is "". The message has no leading blank
+# and no byte order mark. A line that no framing fits has an empty program and stands whole in the message.
+Row = tuple[str, str, str, str, str, Trusted | str]
+
+
+class SyslogRecord(NamedTuple):
+    """One syslog message with its header settled."""
+
+    time_us: int | None  # None: the header has no time, or one that does not exist
+    stamp: str  # the time as it was written
+    host: str
+    program: str
+    procid: str  # digits, or ""
+    msg: str
+    trusted: Trusted | None = None
+
+
+def text_of_bytes(raw: bytes) -> str:
+    """Bytes of a log as text, one character a byte."""
+    return raw.decode("latin-1")
+
+
+def readable(text: str) -> str:
+    """Text of a log as people write it: UTF-8, other bytes as ``\\xNN``."""
+    return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
+
+
+class Line(NamedTuple):
+    """One line that a rule has read, as the correlator takes it."""
+
+    rule: int  # index into Matcher.rules
+    time_us: int | None
+    host: str
+    program: str
+    procid: str
+    place: int  # where it stood: see events.PLACE_STEP
+    count: int  # how many lines of the daemon it stands for
+    text: str  # what was matched; "" where nobody will ask
+    trusted: Trusted | None
+    user: str | None
+    invalid: str | None
+    address: str | None
+    port: str | None
+    method: str | None
+    extra: str | None
+    preauth: str | None
+    ambiguous: bool  # sshd cut the line: its address is not to be trusted, and not given

@@ -1,0 +1,202 @@
+"""``sshbell replay``: log files to events, in the order of their times, in one process or several."""
+
+import gc
+import marshal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import tzinfo
+
+import msgspec
+
+from consumer.correlate import Correlator
+from consumer.errors import SshbellError
+from consumer.events import PLACE_STEP, Event
+from consumer.framing.timestamps import Timestamps
+from consumer.intake.files import STDIN, LogFile
+from consumer.matching.matcher import Matcher
+from consumer.pipeline import LineReader
+from consumer.workers import Workers
+
+# What a worker is given at once: enough that handing it over costs little.
+_BATCH_SIZE = 8 * 65536
+
+
+class Summary(msgspec.Struct):
+    """What a replay has met."""
+
+    lines: int = 0
+    understood: int = 0
+    unmatched: int = 0
+    unframed: int = 0
+    cut: int = 0
+    actions: dict[str, int] = {}
+    events: dict[str, int] = {}
+    notes: dict[str, int] = {}  # what the bounds have cost
+
+
+class Replay:
+    """
+    Replays files.
+
+    Args:
+        matcher: of the engine that is asked for.
+        zone: of time stamps that name none.
+        year: of the first line of each file without years; None: the files' own times tell.
+        jobs: processes that frame and match.
+        keep_text: give events their texts and ids.
+        tell: takes each event.
+        progress: is told how many bytes of the current file have been read.
+        paths: gets the names of the files in the order in which they are read; places of events refer to it.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        *,
+        zone: tzinfo,
+        tell: Callable[[Event], None],
+        year: int | None = None,
+        jobs: int = 1,
+        keep_text: bool = True,
+        progress: Callable[[int], None] = lambda _size: None,
+        paths: list[str] | None = None,
+    ) -> None:
+        self._matcher = matcher
+        self._zone = zone
+        self._year = year
+        self._jobs = jobs
+        self._keep_text = keep_text
+        self._progress = progress
+        self._tell = tell
+        self._events: Counter[str] = Counter()
+        self._counts = [0] * (len(matcher.rules) + 2)
+        self._summary = Summary()
+        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, self._told)
+        self.paths = [] if paths is None else paths
+        self.errors: list[SshbellError] = []
+
+    def _told(self, event: Event) -> None:
+        self._events[event.__struct_config__.tag] += 1  # type: ignore[index]
+        self._tell(event)
+
+    def run(self, paths: list[str]) -> Summary:
+        """Replay ``paths``. What could not be read is in ``errors``; all else has been told."""
+        gc.disable()  # nothing here makes cycles, and every collection would walk through all connections
+        try:
+            for file in self._in_order_of_time(paths):
+                self.paths.append(file.path)
+                self._replay(file)
+        finally:
+            gc.enable()
+        self._correlator.settle()
+        by_action: Counter[str] = Counter()
+        for rule, count in zip(self._matcher.rules, self._counts, strict=False):
+            by_action[rule.action] += count
+        summary = self._summary
+        summary.actions = {action: count for action, count in by_action.most_common() if count}
+        summary.understood = sum(by_action.values())
+        summary.unmatched, summary.unframed = self._counts[-2:]
+        summary.events = dict(self._events.most_common())
+        summary.notes = dict(self._correlator.counters)
+        return summary
+
+    def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:
+        """Open the files, and put them in the order of their first lines."""
+        files: list[tuple[int, int, LogFile]] = []
+        for position, path in enumerate(paths):
+            try:
+                file = LogFile(path)
+                files.append((self._first_time(file) if len(paths) > 1 and path != STDIN else 0, position, file))
+            except SshbellError as error:
+                self.errors.append(error)
+        return [file for _, _, file in sorted(files, key=lambda entry: entry[:2])]
+
+    def _first_time(self, file: LogFile) -> int:
+        reader = LineReader(self._matcher, self._timestamps(file), keep_text=False)
+        try:
+            block = next(file.blocks(), b"\n")
+        except SshbellError:
+            return 0  # said when it is its turn
+        timestamps = self._timestamps(file)
+        times = (timestamps.microseconds(row[0]) for row in reader.framer.rows(block.decode("latin-1")) if row[0])
+        return next((time for time in times if time is not None), 0)
+
+    def _timestamps(self, file: LogFile) -> Timestamps:
+        year = file.first_year() if self._year is None else self._year
+        return Timestamps(file.modified, self._zone, year)
+
+    def _replay(self, file: LogFile) -> None:
+        try:
+            if self._jobs > 1 and self._year is None and file.first_year() is None:
+                self._in_processes(file)
+            else:
+                self._in_process(file)
+        except SshbellError as error:
+            self.errors.append(error)
+        self._summary.cut += file.cut_total
+
+    def _in_process(self, file: LogFile) -> None:
+        reader = LineReader(self._matcher, self._timestamps(file), keep_text=self._keep_text)
+        for first, block in self._numbered(file):
+            self._correlator.feed(reader.lines(block, first))
+        self._add(reader.counts)
+
+    def _in_processes(self, file: LogFile) -> None:
+        reader = LineReader(self._matcher, self._timestamps(file), keep_text=self._keep_text)
+        blocks = self._numbered(file)
+        # The first block tells the framing, which all workers then know.
+        for first, block in blocks:
+            self._correlator.feed(reader.lines(block, first))
+            break
+        else:
+            return
+        self._add(reader.counts)
+
+        def work(request: bytes) -> object:
+            first, data = marshal.loads(request)  # noqa: S302 - from our own parent
+            reader.counts = [0] * len(reader.counts)
+            return reader.lines(data, first), reader.counts
+
+        batches = _batches(blocks)
+        head = next(batches, None)
+        if head is None:
+            return
+        workers = Workers(self._jobs, work)
+        try:
+            for lines, counts in workers.map(marshal.dumps(batch) for batch in _chain(head, batches)):  # type: ignore[misc,attr-defined]
+                self._correlator.feed(lines)
+                self._add(counts)
+        finally:
+            workers.close()
+
+    def _numbered(self, file: LogFile) -> Iterator[tuple[int, bytes]]:
+        """Yield the blocks of a file with the places of their first lines."""
+        place = (len(self.paths) - 1) * PLACE_STEP + 1
+        for block in file.blocks():
+            yield place, block
+            count = block.count(b"\n")
+            place += count
+            self._summary.lines += count
+            self._progress(file.position())
+
+    def _add(self, counts: list[int]) -> None:
+        self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
+
+
+def _batches(blocks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Join blocks to what is worth handing over."""
+    start, parts, size = 0, list[bytes](), 0
+    for first, block in blocks:
+        start = start or first
+        parts.append(block)
+        size += len(block)
+        if size >= _BATCH_SIZE:
+            yield start, b"".join(parts)
+            start, parts, size = 0, [], 0
+    if parts:
+        yield start, b"".join(parts)
+
+
+def _chain(head: tuple[int, bytes], rest: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    yield head
+    yield from rest

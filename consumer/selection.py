@@ -1,0 +1,53 @@
+"""Which events of a replay are asked for."""
+
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import msgspec
+
+from consumer.events import Event
+from consumer.records import readable
+
+_AGO = re.compile(r"(\d{1,6})([smhdw])\Z")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Bounds in microseconds, ``since_us`` included and ``until_us`` not; None: no bound."""
+
+    since_us: int | None
+    until_us: int | None
+    user: str | None
+    host: str | None
+
+    @classmethod
+    def of(cls, since: str | None, until: str | None, user: str | None, host: str | None, zone: tzinfo) -> "Selection":
+        """
+        Make a selection of what was typed.
+
+        Raises:
+            ValueError: a time that cannot be meant.
+        """
+        return cls(_time("--since", since, zone), _time("--until", until, zone), user, host)
+
+    def takes(self, event: Event) -> bool:
+        """Tell whether ``event`` is asked for."""
+        return (
+            (self.since_us is None or event.time_us >= self.since_us)
+            and (self.until_us is None or event.time_us < self.until_us)
+            and (self.user is None or event.user == self.user)
+            and (self.host is None or readable(event.host) == self.host)
+        )
+
+
+def _time(option: str, text: str | None, zone: tzinfo) -> int | None:
+    if text is None:
+        return None
+    if ago := _AGO.match(text):
+        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError(f"{option}: {text!r} is no time; give 2026-11-22, 2026-11-22T10:00+01:00, 36h or 7d") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1_000_000)
