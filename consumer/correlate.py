@@ -17,7 +17,6 @@ seconds, PIDs are reused, any line may be missing.
 from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
-from typing import Any
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.matching.matcher import Compiled
@@ -47,38 +46,33 @@ _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"
 
 
 class Connection:
-    """What is known of one connection so far. Times are in microseconds of the host's clock; 0 where it did not happen."""
+    """What is known of one connection so far. The defaults are the class's, since most connections need few of them."""
 
-    __slots__ = (
-        "accepted", "accepted_us", "address", "attempts", "child_pid", "closed_us", "deadline", "denied", "is_over", "is_told", "login", "older", "opened", "opened_us", "pam_failure", "pam_failures", "port", "procid", "reason", "seen",
-        "session_kind", "uid", "user", "user_is_valid",
-    )  # fmt: skip
+    address: str | None = None
+    port: str | None = None
+    user: str | None = None
+    user_is_valid = True
+    attempts = 0
+    denied: str | None = None
+    reason: str | None = None
+    pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
+    pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
+    accepted: Line | None = None
+    opened: Line | None = None
+    closed_us = 0
+    uid: int | None = None
+    partial_info: str | None = None
+    child_pid: str | None = None
+    session_kind: str | None = None
+    login: Login | None = None
+    is_told = False  # the story is told: as a login, a probe, or by its attempts
+    is_over = False
+    older: "Connection | None" = None  # the one before with the same PID, still in session
+    deadline = 0
 
-    def __init__(self, procid: str, line: Line, address: str | None, port: str | None) -> None:
+    def __init__(self, procid: str, line: Line) -> None:
         self.procid = procid
         self.seen = line  # the line that decides about a probe, or about a try that is told at the end
-        self.address = address
-        self.port = port
-        self.user: str | None = None
-        self.user_is_valid = True
-        self.attempts = 0
-        self.denied: str | None = None
-        self.reason: str | None = None
-        self.pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
-        self.pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
-        self.accepted: Line | None = None
-        self.accepted_us = 0
-        self.opened: Line | None = None
-        self.opened_us = 0
-        self.closed_us = 0
-        self.uid: int | None = None
-        self.child_pid: str | None = None
-        self.session_kind: str | None = None
-        self.login: Login | None = None
-        self.is_told = False  # the story is told: as a login, a probe, or by its attempts
-        self.is_over = False
-        self.older: Connection | None = None
-        self.deadline = 0
 
 
 class Host:
@@ -233,7 +227,8 @@ class Correlator:
         older = host.connections.get(procid)
         if older is not None:
             self._close(host, older)
-        connection = Connection(procid, line, address, port)
+        connection = Connection(procid, line)
+        connection.address, connection.port = address, port
         if older is not None and older.login is not None and not older.is_over:
             connection.older = older  # the PID was reused, or a line of the old connection is late
             older.older = None
@@ -409,9 +404,7 @@ class Correlator:
     def _dropped(self, host: Host, line: Line) -> None:
         """The listener's: there is no process for this connection."""
         host.has_sshd = True
-        self._tell(
-            Probe(**self._base(line, "ssh_probe"), user=None, address=line[11], port=_port(line[12]), reason=line[14] or "refused")
-        )
+        self._tell(Probe(self._id("ssh_probe", line), line, None, line[11], line[12], line[14] or "refused"))
 
     def _timeout(self, host: Host, line: Line) -> None:
         host.has_sshd = True
@@ -465,7 +458,7 @@ class Correlator:
         connection = self._connection(host, line, line[11], line[12])
         connection.user = line[9]
         if line[14] is not None:
-            connection.reason = f"partial {line[14]}"
+            connection.partial_info = line[14]
 
     def _accepted(self, host: Host, line: Line) -> None:
         host.has_sshd = True
@@ -480,7 +473,7 @@ class Correlator:
             connection = self._new(host, line, connection.procid, line[11], line[12])
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
-        connection.accepted, connection.accepted_us, connection.user = line, line[1] or 0, user
+        connection.accepted, connection.user = line, user
         if connection.opened is not None or self._family_of(line[3]) != "sshd":
             self._tell_login(host, connection)
         else:
@@ -492,7 +485,7 @@ class Correlator:
         if connection is not None and connection.accepted is not None:
             if _same_user(connection.accepted[9], user):
                 if connection.opened is None:
-                    connection.opened, connection.opened_us = line, line[1] or 0
+                    connection.opened = line
                     connection.uid = _uid(line[14])
                     if connection.login is None:
                         self._tell_login(host, connection)
@@ -503,7 +496,7 @@ class Correlator:
                 return  # said twice
             connection = self._new(host, line, procid or f"session of {user}", None, None)
         # "Accepted" has not come: late, lost, or of another facility.
-        connection.opened, connection.opened_us = line, line[1] or 0
+        connection.opened = line
         connection.uid = _uid(line[14])
         self._keep(host, connection, host.clock_us + GRACE_US)
 
@@ -597,52 +590,31 @@ class Correlator:
             self._child_over(host, line)
 
     def _forged(self, line: Line) -> None:
-        rule = self._rules[line[0]]
-        base = self._base(line, "ssh_forged") | {"origin": "forged"}
-        uid = line[8][0] if line[8] else 0
-        self._tell(
-            Forged(**base, user=self._name(line), address=line[11], port=_port(line[12]), uid=uid, claim=rule.action)
-        )
+        rule, uid = self._rules[line[0]], line[8][0] if line[8] else 0
+        self._tell(Forged(self._id("ssh_forged", line), line, self._name(line, line[9]), line[11], line[12], uid, rule.action))
 
-    def _base(self, line: Line, kind: str) -> dict[str, Any]:
-        trusted = line[8]
-        family = self._family_of(line[3])
-        return {
-            "id": self._identities.of_line(kind, line[2], family, line[4], line[1] or 0, line[7]) if kind and line[7] else "",
-            "time_us": line[1] or 0,
-            "host": line[2],
-            "program": line[3],
-            "procid": line[4],
-            "text": line[7],
-            "place": line[5],
-            "ambiguous": line[16],
-            "origin": "verified" if trusted is not None and trusted[0] == 0 else "unverified",
-        }
+    def _id(self, kind: str, line: Line) -> str:
+        """Return the id of an event that ``line`` decides, where its text was kept."""
+        text = line[7]
+        return self._identities.of_line(kind, line[2], self._family_of(line[3]), line[4], line[1] or 0, text) if text else ""
 
-    def _name(self, line: Line) -> str | None:
-        """The user of a line, its escapes undone."""
-        if line[9] is None:
-            return None
-        decode = pam_name if self._rules[line[0]].is_pam or self._family_of(line[3]) != "sshd" else sshd_name
-        return decode(line[9], preauth=line[15] is not None, program=line[3])
+    def _name(self, line: Line, user: str | None) -> str | None:
+        """Undo the escapes of a user's name that ``line`` gave."""
+        if user is None or user.isalnum() and user.isascii():
+            return user
+        if self._rules[line[0]].is_pam or self._family_of(line[3]) != "sshd":
+            return pam_name(user)
+        return sshd_name(user, preauth=line[15] is not None, program=line[3])
 
     def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
         connection.attempts += count
-        name, _, submethod = method.partition("/")
-        user = line[9] if line[9] is not None else connection.user
+        user = connection.user if line[9] is None else line[9]
         self._tell(
             Attempt(
-                **self._base(line, "ssh_attempt"),
-                user=None if user is None else self._name((*line[:9], user, *line[10:])),  # type: ignore[arg-type]
-                address=connection.address,
-                port=_port(connection.port),
-                method=name or None,
-                submethod=submethod or None,
-                user_is_valid=connection.user_is_valid,
-                count=count,
-                reason=reason,
+                self._id("ssh_attempt", line), line, self._name(line, user), connection.address, connection.port,
+                method or None, connection.user_is_valid, count, reason,
             )
-        )
+        )  # fmt: skip
 
     def _tell_pam_failure(self, connection: Connection) -> None:
         line = connection.pam_failure
@@ -671,15 +643,8 @@ class Correlator:
             self._tell_attempt(connection, connection.seen, "", count=1, reason=connection.denied)
             return
         line = connection.seen
-        self._tell(
-            Probe(
-                **self._base(line, "ssh_probe"),
-                user=None if connection.user is None else self._name((*line[:9], connection.user, *line[10:])),  # type: ignore[arg-type]
-                address=connection.address,
-                port=_port(connection.port),
-                reason=connection.reason,
-            )
-        )
+        user = self._name(line, connection.user)
+        self._tell(Probe(self._id("ssh_probe", line), line, user, connection.address, connection.port, connection.reason))
 
     def _tell_login(self, host: Host, connection: Connection) -> None:
         line = connection.accepted or connection.opened
@@ -687,21 +652,12 @@ class Correlator:
             return
         self._tell_pam_failure(connection)
         accepted = connection.accepted
-        method, _, submethod = ((accepted[13] if accepted else None) or "").partition("/")
-        info = accepted[14] if accepted else None
-        if info is None and connection.reason and connection.reason.startswith("partial "):
-            info = connection.reason.removeprefix("partial ")
         connection.login = Login(
-            **self._base(line, "ssh_login"),
-            user=self._name(line),
-            address=connection.address,
-            port=_port(connection.port),
-            method=method or None,
-            submethod=submethod or None,
-            info=info,
-            uid=connection.uid,
-            session_kind=connection.session_kind,
-        )
+            self._id("ssh_login", line), line, self._name(line, line[9]), connection.address, connection.port,
+            accepted[13] if accepted else None,
+            (accepted[14] if accepted else None) or connection.partial_info,
+            connection.uid, connection.session_kind,
+        )  # fmt: skip
         connection.is_told = True
         self._tell(connection.login)
         self._keep(host, connection, host.clock_us + SESSION_US)
@@ -721,34 +677,12 @@ class Correlator:
         if login is None:
             return
         connection.is_over = True
-        self._tell(
-            Logout(
-                **(
-                    self._base(line, "")
-                    | {
-                        "id": derived(login.id, "ssh_logout") if login.id else "",
-                        "time_us": max(end_us, login.time_us),
-                        "procid": login.procid,
-                    }
-                ),
-                user=login.user,
-                address=login.address,
-                port=login.port,
-                start_us=login.time_us,
-                login_id=login.id,
-                method=login.method,
-                submethod=login.submethod,
-                info=login.info,
-            )
-        )
+        logout_id = derived(login.id, "ssh_logout") if login.id else ""
+        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(end_us, login.time_us)))
         self._keep(host, connection, host.clock_us + LINGER_US)
 
 
 _OF_THE_CHILD = frozenset({"session_started", "received_disconnect", "disconnected", "connection_closed", "timeout"})
-
-
-def _port(port: str | None) -> int | None:
-    return None if port is None else int(port)
 
 
 def _uid(text: str | None) -> int | None:

@@ -11,8 +11,8 @@ import msgspec
 from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.timestamps import isoformat
 from consumer.matching.matcher import Found
-from consumer.messages import AuthMessage, ip_of, method_info, sshd_name
-from consumer.records import Row, readable
+from consumer.messages import METHODS, AuthMessage, ip_of, method_info, sshd_name
+from consumer.records import Line, Row, readable
 
 Object = dict[str, Any]
 
@@ -119,35 +119,50 @@ def _module(found: Found) -> str | None:
 
 def of_event(event: Event, paths: list[str]) -> Object:
     """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
-    file, line = divmod(event.place, PLACE_STEP)
+    line = Line(*event.line)
+    file, number = divmod(line.place, PLACE_STEP)
+    own: Object = {}
+    login: Login | None = None
+    method = None
     match event:
         case Login():
-            own = {"event": _event(event, "event", ["authentication", "session"], "start", "success")}
+            login, method = event, event.method
+            own["event"] = _event(event, "event", ["authentication", "session"], "start", "success")
             own["event"]["start"] = isoformat(event.time_us)
         case Logout():
-            own = {"event": _event(event, "event", ["session"], "end", "success")}
-            own["event"] |= {
-                "start": isoformat(event.start_us),
-                "end": isoformat(event.time_us),
-                "duration": (event.time_us - event.start_us) * 1000,
+            login, method = event.login, event.login.method
+            own["event"] = _event(event, "event", ["session"], "end", "success") | {
+                "start": isoformat(login.time_us),
+                "end": isoformat(event.end_us),
+                "duration": (event.end_us - login.time_us) * 1000,
             }
         case Attempt():
-            own = {"event": _event(event, "event", ["authentication"], "denied", "failure")}
+            method = event.method
+            own["event"] = _event(event, "event", ["authentication"], "denied", "failure")
+            own["ssh"] = {
+                "invalid_user": None if event.user_is_valid else True,
+                "count": event.count if event.count != 1 else None,
+                "reason": event.reason,
+            }
         case Probe():
-            own = {"event": _event(event, "event", ["authentication"], "info", "unknown")}
+            own["event"] = _event(event, "event", ["authentication"], "info", "unknown")
+            own["ssh"] = {"reason": sshd_name(event.reason) if event.reason else None}
         case Forged():
-            own = {"event": _event(event, "alert", ["authentication"], "info", "unknown")}
-    info = method_info(event.info) if isinstance(event, Login | Logout) and event.info is not None else {}
+            own["event"] = _event(event, "alert", ["authentication"], "info", "unknown")
+            own["ssh"] = {"claim": event.claim, "claimed_by_uid": event.uid}
+            own["rule"] = {"name": "forged"}
+    name, _, submethod = (method or "").partition("/")
+    info = method_info(login.info) if login is not None and login.info is not None else {}
     certificate = info.get("certificate_id")
-    method = getattr(event, "method", None)
+    logged = Line(*login.line) if login is not None else line
     unknown = own | {
         "host": {"name": readable(event.host)},
-        "process": {"name": readable(event.program), "pid": int(event.procid) if event.procid else None},
-        "user": {"name": event.user, "id": str(event.uid) if isinstance(event, Login) and event.uid is not None else None},
-        "source": _source(None if event.address is None else readable(event.address), event.port),
+        "process": {"name": readable(logged.program), "pid": int(logged.procid) if logged.procid else None},
+        "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
+        "source": _source(None if event.address is None else readable(event.address), None if event.port is None else int(event.port)),
         "ssh": {
-            "method": method,
-            "submethod": getattr(event, "submethod", None),
+            "method": METHODS.get(name, name) or None,
+            "submethod": submethod or None,
             "key": {"type": info.get("key_type"), "fingerprint": info.get("key_fingerprint")},
             "certificate": {
                 "id": None if certificate is None else sshd_name(certificate),
@@ -155,19 +170,15 @@ def of_event(event: Event, paths: list[str]) -> Object:
                 "ca_fingerprint": info.get("ca_fingerprint"),
             },
             "principal": info.get("principal"),
-            "session": {"kind": event.session_kind if isinstance(event, Login) else None},
-            "invalid_user": True if isinstance(event, Attempt) and not event.user_is_valid else None,
-            "count": event.count if isinstance(event, Attempt) and event.count != 1 else None,
-            "ambiguous": event.ambiguous or None,
+            "session": {"kind": login.session_kind if login is not None else None},
+            "ambiguous": line.ambiguous or None,
             "origin": event.origin,
-            "reason": sshd_name(event.reason) if isinstance(event, Attempt | Probe) and event.reason else None,
-            "claim": event.claim if isinstance(event, Forged) else None,
-            "claimed_by_uid": event.uid if isinstance(event, Forged) else None,
-        },
-        "rule": {"name": "forged"} if isinstance(event, Forged) else {},
-        "log": {"file": {"path": paths[file] if paths else None, "line": line or None}},
+        }
+        | own.get("ssh", {}),
+        "log": {"file": {"path": paths[file] if paths else None, "line": number or None}},
     }
-    return {"@timestamp": isoformat(event.time_us)} | _known(unknown)
+    known = _known(unknown)
+    return {"@timestamp": isoformat(event.time_us)} | known if event.time_us else known
 
 
 def _event(event: Event, kind: str, category: list[str], type_: str, outcome: str) -> Object:
@@ -178,7 +189,7 @@ def _event(event: Event, kind: str, category: list[str], type_: str, outcome: st
         "action": event.__struct_config__.tag,
         "outcome": outcome,
         "id": event.id or None,
-        "original": readable(event.text) or None,
+        "original": readable(event.line[7]) or None,
     }
 
 

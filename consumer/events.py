@@ -6,78 +6,92 @@ Events are frozen, and hold nothing that the lines did not say. ``ecs.py`` gives
 
 import msgspec
 
+from consumer.records import Line
+
+# Files are numbered in the order in which they are read; a place is the file's number times this, plus the line's.
 PLACE_STEP = 1 << 40
 
 
-class AuthEvent(msgspec.Struct, frozen=True, kw_only=True):
+class AuthEvent(msgspec.Struct, frozen=True, tag_field="action"):
     """
     What all events have.
 
     Attributes:
-        time_us: microseconds since 1970 UTC, of the deciding line.
-        host, program, procid: who logged that line.
+        id: stable; "" where nobody asked for texts.
+        line: the deciding one.
         user: as the client sent it; None where no line named one.
         address, port: of the client, as logged; None where no line named them.
-        text: the deciding line's, of which ``id`` is made.
-        place: where it stood: file number times ``PLACE_STEP``, plus the line's number.
-        origin: ``verified``, ``unverified`` or ``forged``.
     """
 
-    time_us: int
-    host: str
-    program: str
-    procid: str
-    user: str | None = None
-    address: str | None = None
-    port: int | None = None
-    text: str = ""
-    place: int = 0
-    origin: str = "unverified"
-    ambiguous: bool = False
-    id: str = ""
+    id: str
+    line: Line
+    user: str | None
+    address: str | None
+    port: str | None
+
+    @property
+    def time_us(self) -> int:
+        """Microseconds since 1970 UTC; 0 where no line had a time."""
+        return self.line[1] or 0
+
+    @property
+    def host(self) -> str:
+        """Who logged the deciding line."""
+        return self.line[2]
+
+    @property
+    def origin(self) -> str:
+        """``verified`` where the kernel vouches for a process of root, else ``unverified``."""
+        trusted = self.line[8]
+        return "verified" if trusted is not None and trusted[0] == 0 else "unverified"
 
 
-class Login(AuthEvent, frozen=True, kw_only=True, tag="ssh_login", tag_field="action"):
-    """Somebody is in."""
+class Login(AuthEvent, frozen=True, tag="ssh_login"):
+    """Somebody is in. ``info`` stood behind "ssh2: ": the key or certificate."""
 
     method: str | None = None
-    submethod: str | None = None
-    info: str | None = None  # what stood behind "ssh2: ": the key or certificate
+    info: str | None = None
     uid: int | None = None
     session_kind: str | None = None
 
 
-class Logout(AuthEvent, frozen=True, kw_only=True, tag="ssh_logout", tag_field="action"):
-    """A session that was told is over; ``time_us`` is its end."""
+class Logout(AuthEvent, frozen=True, tag="ssh_logout"):
+    """A session that was told is over. ``line`` decided it; ``end_us`` is never before the login's time."""
 
-    start_us: int
-    login_id: str = ""
+    login: Login
+    end_us: int
+
+    @property
+    def time_us(self) -> int:
+        """Microseconds since 1970 UTC."""
+        return self.end_us
+
+
+class Attempt(AuthEvent, frozen=True, tag="ssh_attempt"):
+    """One failed try at authenticating, or ``count`` equal ones. ``method`` is None where no Failed line told of it."""
+
     method: str | None = None
-    submethod: str | None = None
-    info: str | None = None
-
-
-class Attempt(AuthEvent, frozen=True, kw_only=True, tag="ssh_attempt", tag_field="action"):
-    """One failed try at authenticating, or ``count`` equal ones."""
-
-    method: str | None = None
-    submethod: str | None = None
     user_is_valid: bool = True
     count: int = 1
     reason: str | None = None
 
 
-class Probe(AuthEvent, frozen=True, kw_only=True, tag="ssh_probe", tag_field="action"):
+class Probe(AuthEvent, frozen=True, tag="ssh_probe"):
     """A connection that never tried: a scanner, a bad banner, a time-out, a refused one."""
 
     reason: str | None = None
 
 
-class Forged(AuthEvent, frozen=True, kw_only=True, tag="ssh_forged", tag_field="action"):
-    """A line that says it is sshd's, from a process that the kernel says is not."""
+class Forged(AuthEvent, frozen=True, tag="ssh_forged"):
+    """A line that says it is sshd's, from a process that the kernel says is not. ``claim`` is the action it claims."""
 
     uid: int
-    claim: str = ""  # the action that the line claims
+    claim: str
+
+    @property
+    def origin(self) -> str:
+        """Always ``forged``."""
+        return "forged"
 
 
 Event = Login | Logout | Attempt | Probe | Forged

@@ -24,7 +24,7 @@ _VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r",
 # rsyslog, parser.escapeControlCharactersOnReceive: only control characters are written so.
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
 
-_METHODS = {"Password": "password", "Pubkey": "publickey"}
+METHODS = {"Password": "password", "Pubkey": "publickey"}
 
 
 class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,7 +97,7 @@ def auth_message(found: Found) -> AuthMessage:
         address=None if cut or address is None else readable(address),
         ip=None if cut else ip_of(address),
         port=int(port) if port and not cut else None,
-        method=_METHODS.get(method, method) or None,
+        method=METHODS.get(method, method) or None,
         submethod=submethod or None,
         key_type=fields.pop("key_type", None),
         key_fingerprint=fields.pop("key_fingerprint", None),

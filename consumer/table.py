@@ -34,14 +34,14 @@ class Table:
             case Login():
                 word, color, last = "login", "green", _how(event)
             case Logout():
-                word, color, last = "logout", None, f"after {_duration(event.time_us - event.start_us)}"
+                word, color, last = "logout", None, f"after {_duration(event.end_us - event.login.time_us)}"
             case Forged():
                 word, color, last = "FORGED", "red", f"{event.claim} claimed by uid {event.uid}"
             case Attempt() | Probe():
                 return ""
         if event.origin == "verified" and not isinstance(event, Forged):
             last += ", verified"
-        if event.ambiguous:
+        if event.line[16]:
             last += ", ambiguous"
         when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone)
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
@@ -57,7 +57,7 @@ class Table:
 
 
 def _how(event: Login) -> str:
-    parts = ["/".join(part for part in (event.method, event.submethod) if part) or "no Accepted line"]
+    parts = [event.method or "no Accepted line"]
     info = method_info(event.info) if event.info is not None else {}
     parts += [info[name] for name in ("key_type", "key_fingerprint", "principal") if name in info]
     if "certificate_id" in info:
@@ -76,7 +76,8 @@ def _plain(text: str) -> str:
 
 
 def _duration(micros: int) -> str:
-    return str(timedelta(seconds=round(micros / 1_000_000)))
+    seconds = micros / 1_000_000
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
 def summary_text(summary: Summary) -> str:

@@ -23,8 +23,8 @@ _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 LOOK_AHEAD = timedelta(days=1)
 # A jump of so many months inside a file is a new year; smaller ones are lines out of order.
 _ROLL_OVER_MONTHS = 6
-# Stamps to remember: a second is asked for again by every line that falls into it.
-_CACHE_LIMIT = 4096
+# Offsets to remember; a file has one or two.
+_ZONE_LIMIT = 64
 
 
 class Timestamps:
@@ -43,29 +43,39 @@ class Timestamps:
         self._zone = zone
         self._year = first_year
         self._month = 0
-        self._cache: dict[str, int | None] = {}
+        self._minute = "none"
+        self._rest = ""
+        self._start = 0
+        self._zones: dict[str, tzinfo] = {}
 
     def microseconds(self, stamp: str) -> int | None:
         """Return the moment that ``stamp`` names, or None."""
-        # Stamps of one second differ in the fraction alone. This is on the way of every line.
-        if stamp[19:20] == "." and stamp[26:27] in "+-Z" and stamp[20:26].isdigit():
-            start = self._cached(stamp[:19] + stamp[26:])
-            return None if start is None else start + int(stamp[20:26])
-        return self._cached(stamp)
-
-    def _cached(self, stamp: str) -> int | None:
-        try:
-            return self._cache[stamp]
-        except KeyError:
-            pass
-        if len(self._cache) >= _CACHE_LIMIT:
-            self._cache.clear()
+        # This is on the way of every line, and lines of one minute differ in seconds and fraction alone: "07.892585", "07".
+        if stamp[:17] == self._minute:
+            digits = stamp[17:19] + stamp[20:26]
+            if stamp[26:] == self._rest and stamp[19] == "." and digits.isdigit() and len(digits) == 8 and digits < "60":
+                return self._start + int(digits)
+        elif stamp[:13] == self._minute:
+            digits = stamp[13:]
+            if len(digits) == 2 and digits.isdigit() and digits < "60":
+                return self._start + int(digits) * 1_000_000
         try:
             moment = self._parse(stamp)
         except (ValueError, OverflowError):
-            moment = None
-        self._cache[stamp] = moment
+            return None
+        if moment is not None:
+            self._remember(stamp, moment)
         return moment
+
+    def _remember(self, stamp: str, moment: int) -> None:
+        """Note the minute of a stamp in one of the two common forms, so that others in it need not be parsed."""
+        if len(stamp) >= 26 and stamp[10] == "T" and stamp[19] == ".":
+            self._minute, self._rest = stamp[:17], stamp[26:]
+        elif len(stamp) == 15 and stamp[12] == ":":
+            self._minute = stamp[:13]
+        else:
+            return
+        self._start = moment - moment % 60_000_000
 
     def _parse(self, stamp: str) -> int | None:
         if match := _ISO.match(stamp):
@@ -87,13 +97,19 @@ class Timestamps:
     def _offset(self, zone: str | None) -> tzinfo:
         if not zone:
             return self._zone
-        return UTC if zone in {"Z", "UTC", "GMT"} else datetime.strptime(zone, "%z").tzinfo or UTC
+        if zone in {"Z", "UTC", "GMT"}:
+            return UTC
+        found = self._zones.get(zone)
+        if found is None:
+            if len(self._zones) >= _ZONE_LIMIT:
+                self._zones.clear()
+            found = self._zones[zone] = datetime.strptime(zone, "%z").tzinfo or UTC
+        return found
 
     def _year_of(self, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
         if self._year is not None:
             if self._month and abs(month - self._month) >= _ROLL_OVER_MONTHS:
                 self._year += 1 if month < self._month else -1
-                self._cache.clear()
             self._month = month
             return self._year
         # Eight years back are enough for Feb 29, also around 1900 and 2100.

@@ -52,7 +52,7 @@ def lower(expression: pp.ParserElement) -> Lowered:
         LoweringError: an element outside the lowered set, or one whose choice cannot be proved unique.
     """
     names: list[tuple[str, str]] = []
-    piece = _lower(expression, names)
+    piece = _lower(expression, names, _NOTHING)
     pattern = re.compile(f"(?:{piece.source})|(?P<absent>(?!))")
     index = pattern.groupindex
     groups: dict[str, tuple[int, ...]] = {}
@@ -98,17 +98,17 @@ def _ways(element: pp.ParserElement) -> Iterator[tuple[list[str | re.Pattern[str
             yield [], False
 
 
-def _lower(element: pp.ParserElement, names: list[tuple[str, str]]) -> Piece:
+def _lower(element: pp.ParserElement, names: list[tuple[str, str]], follower: Piece) -> Piece:
     match element:
         case pp.And():
-            piece = _sequence([_lower(part, names) for part in element.exprs], element)
+            piece = _sequence(element, names, follower)
         case pp.MatchFirst():
-            piece = _first_of([_lower(part, names) for part in element.exprs], element)
+            piece = _first_of([_lower(part, names, follower) for part in element.exprs], element, follower)
         case pp.Opt():
-            piece = _first_of([_lower(element.expr, names), Piece("", frozenset(), empty=True)], element)
+            piece = _first_of([_lower(element.expr, names, follower), Piece("", frozenset(), empty=True)], element, follower)
         case pp.Suppress():
             hidden: list[tuple[str, str]] = []  # what is suppressed gives no field
-            piece = _lower(element.expr, hidden)
+            piece = _lower(element.expr, hidden, follower)
         case pp.Literal():
             piece = Piece(re.escape(element.match), frozenset(element.match[0]), empty=False)
         case pp.Regex():
@@ -119,6 +119,9 @@ def _lower(element: pp.ParserElement, names: list[tuple[str, str]]) -> Piece:
     if not name or isinstance(element, pp.Suppress):
         return piece
     return piece._replace(source=f"(?P<{_group(name, names)}>{piece.source})")
+
+
+_NOTHING = Piece("", frozenset(), empty=True)
 
 
 def _group(name: str, names: list[tuple[str, str]]) -> str:
@@ -149,29 +152,41 @@ def _repeated_class(element: pp.Regex) -> frozenset[str] | None:
     return frozenset(char for char in _ALPHABET if one.fullmatch(char))
 
 
-def _sequence(pieces: list[Piece], element: pp.ParserElement) -> Piece:
+def _sequence(element: pp.And, names: list[tuple[str, str]], follower: Piece) -> Piece:
+    rest = follower
     whole = Piece("", frozenset(), empty=True)
-    for piece in reversed(pieces):
+    # From the end, since what follows decides what an element may be.
+    for part in reversed(element.exprs):
+        piece = _lower(part, names, rest)
         if whole.source and piece.free:
             raise LoweringError(f"{element}: the free text {piece.source} is not the last part")
-        if piece.tail & whole.first:
+        if piece.tail & rest.first:
             raise LoweringError(f"{element}: what follows {piece.source} can begin with a character of it")
-        whole = Piece(
-            piece.source + whole.source,
-            piece.first | whole.first if piece.empty else piece.first,
-            empty=piece.empty and whole.empty,
-            tail=whole.tail | piece.tail if whole.empty else whole.tail,
-            free=whole.free or piece.free,
-        )
+        whole = _before(piece, whole)
+        rest = _before(piece, rest)
     return whole
 
 
-def _first_of(pieces: list[Piece], element: pp.ParserElement) -> Piece:
+def _before(piece: Piece, rest: Piece) -> Piece:
+    """Return two pieces in a row as one."""
+    return Piece(
+        piece.source + rest.source,
+        piece.first | rest.first if piece.empty else piece.first,
+        empty=piece.empty and rest.empty,
+        tail=rest.tail | piece.tail if rest.empty else rest.tail,
+        free=rest.free or piece.free,
+    )
+
+
+def _first_of(pieces: list[Piece], element: pp.ParserElement, follower: Piece) -> Piece:
     if any(piece.free for piece in pieces):
         raise LoweringError(f"{element}: free text inside a choice")
     branches: list[str] = []
     for position, piece in enumerate(pieces):
-        earlier = [other for other in pieces[:position] if not (other.first.isdisjoint(piece.first) and not piece.empty)]
+        # What comes next where this branch is chosen: if no earlier branch can begin so, none could have been chosen instead.
+        first = piece.first | follower.first if piece.empty else piece.first
+        decides = not piece.empty or not follower.empty
+        earlier = [other for other in pieces[:position] if not (decides and other.first.isdisjoint(first) and not other.empty)]
         guard = "".join(f"(?!{_unnamed(other.source)})" for other in earlier)
         branches.append(guard + piece.source)
     return Piece(

@@ -7,8 +7,8 @@ which gives everything that a line says.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
@@ -58,6 +58,12 @@ _MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-
 _KEY_LENGTH = 12
 _PAM_KEY_LENGTH = 34
 _CACHE_LIMIT = 4096
+
+
+# What becomes of a line that a rule has read.
+_TELLS, _HINTS, _ONLY_COUNTS = "tells", "hints", "only counts"
+# A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, and one of the three uses.
+Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str]
 
 
 class Match(Protocol):
@@ -215,6 +221,8 @@ class Matcher:
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
         self._names = {name: sshd.FAMILY for name in (*sshd.PROGRAMS, *programs)} | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
         self._programs: dict[str, Program] = {}
+        # For ``lines``: by program name and key. Names with a path or a module take the longer way.
+        self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
 
     def program(self, name: str) -> Program:
         """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
@@ -289,45 +297,36 @@ class Matcher:
         lines: list[Line] = []
         append = lines.append
         microseconds = timestamps.microseconds
-        programs, caches = self._programs, self._candidates
+        plain_get = self._plain.get
         witness = ""  # the host of the last line that was not PAM's
-        number = first - 1
+        place = first - 1
         for row in rows:
-            number += 1
+            place += 1
             stamp, host, name, procid, text, trusted = row
-            program = programs.get(name) or self.program(name)
-            family = program.family
-            if not family and text[:4] != "pam_":
-                # Most lines of a mixed log end here: what another program has to say.
-                if not _worth_a_look(name, host, text):
-                    if not name and text:
-                        counts[-1] += 1
-                    continue
-            elif len(text) < SSHD_LIMIT and program.module is None:
+            candidates = plain_get(name)
+            if candidates is not None and len(text) < SSHD_LIMIT:
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
-                for rule in caches[family].get(key) or self.candidates(family, text):
-                    match = rule.match(text)
+                for match_text, index, core, use in candidates.get(key) or self._plain_candidates(name, text):
+                    match = match_text(text)
                     if match is not None:
+                        counts[index] += 1
+                        if use is _TELLS:
+                            witness = host
+                        elif use is _ONLY_COUNTS or host == witness:
+                            # PAM's view of a try counts only where sshd itself has not been heard.
+                            break
+                        append((index, microseconds(stamp), host, name, procid, place, 1, text if keep_text else "",
+                                trusted or None, *match.group(*core), False))  # type: ignore[arg-type]  # fmt: skip
                         break
                 else:
                     match = None
                 if match is not None:
-                    counts[rule.index] += 1
-                    if not rule.tells or not family:
-                        continue
-                    # PAM's view of a try counts only where sshd itself has not been heard.
-                    if rule.is_hint:
-                        if host == witness:
-                            continue
-                    else:
-                        witness = host
-                    append(
-                        (  # type: ignore[arg-type]  # a Line without its names
-                            rule.index, microseconds(stamp), host, name, procid, number, 1, text if keep_text else "",
-                            trusted or None, *match.group(*rule.core), False,
-                        )
-                    )
                     continue
+            elif candidates is None and text[:4] != "pam_" and not _worth_a_look(name, host, text) and not self.is_program(name):
+                # Most lines of a mixed log end here: what another program has to say.
+                if not name and text:
+                    counts[-1] += 1
+                continue
             found = self.find(row)
             if found is None:
                 if not name and text:
@@ -338,13 +337,21 @@ class Matcher:
                 continue
             counts[found.rule.index] += 1
             if found.rule.tells and found.program.family:
-                append(
-                    (  # type: ignore[arg-type]
-                        found.rule.index, microseconds(stamp), found.host, found.program.name, found.procid, number, found.count,
-                        found.text if keep_text else "", found.trusted, *found.core(),
-                    )
-                )
+                append((found.rule.index, microseconds(stamp), found.host, found.program.name, found.procid, place, found.count,
+                        found.text if keep_text else "", found.trusted, *found.core()))  # type: ignore[arg-type]  # fmt: skip
         return lines
+
+    def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
+        """Return the candidates for a line of a program under its own name, and remember them by how the line begins."""
+        cache = self._plain[name]
+        if len(cache) >= _CACHE_LIMIT:
+            cache.clear()
+        key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+        found = cache[key] = [
+            (rule.match, rule.index, rule.core, _ONLY_COUNTS if not rule.tells else _HINTS if rule.is_hint else _TELLS)
+            for rule in self.candidates(self._names[name], text)
+        ]
+        return found
 
     def _match(self, family: str, text: str) -> tuple[Compiled | None, re.Match[str] | None]:
         if len(text) > PAM_LIMIT:

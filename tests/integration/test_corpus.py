@@ -110,7 +110,7 @@ def right_field(name: str, value: Any, event: Event) -> bool:  # noqa: ANN401 - 
         return address(value) in {address(event.get("source.ip")), address(event.get("source.address"))}
     if name == "method":
         return str(value) == "/".join(filter(None, [event.get("ssh.method"), event.get("ssh.submethod")]))
-    told = event.get(FIELDS[name])
+    told = event.get(FIELDS[name], 1 if name == "repeat" else None)
     return told == value or (name in {"port", "uid", "repeat"} and told is not None and int(told) == int(value))
 
 

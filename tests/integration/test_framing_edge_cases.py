@@ -8,14 +8,10 @@ expectations below come from the wire, and from nothing that rsyslog wrote.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.truth import FRAMING_DIR, Capture, Event, Record, Runner, all_captures, differences
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.integration.truth import FRAMING_DIR, Capture, Event, Record, all_captures, differences, parse
 
 CAPTURES = {capture.format: capture for capture in all_captures() if capture.folder == FRAMING_DIR}
 MESSAGES = CAPTURES["rfc3339"].truth
@@ -62,17 +58,10 @@ def case_id(message: Record) -> str:
     return f"{message['seq']}-{message['case']}"
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Runner:
-    """Run the command once per format, for the whole module."""
-    scratch: Path = tmp_path_factory.mktemp("captures")
-    return Runner(scratch)
-
-
-def read(runner: Runner, capture: Capture, case: str | int) -> list[Event]:
+def read(capture: Capture, case: str | int) -> list[Event]:
     """Return the objects that ``parse`` gave for one message, named by its number or its case."""
     (seq,) = [message["seq"] for message in MESSAGES if case in {message["seq"], message["case"]}]
-    return [event for event in runner.parse(capture) if event["log.file.line"] == seq]
+    return [event for event in parse(capture) if event["log.file.line"] == seq]
 
 
 def only(events: list[Event]) -> Event:
@@ -91,7 +80,7 @@ def test_all_messages_are_tried() -> None:
 
 @every_format
 @pytest.mark.parametrize("message", LOGINS, ids=case_id)
-def test_a_login_survives_its_header(capture: Capture, message: Record, runner: Runner) -> None:
+def test_a_login_survives_its_header(capture: Capture, message: Record) -> None:
     """A login is read with its user, address, port and the PID of the wire, whatever the header became."""
     pid = _PID.search(message["wire"])
     expected = {
@@ -103,22 +92,22 @@ def test_a_login_survives_its_header(capture: Capture, message: Record, runner: 
         "process.name": "sshd-session" if "sshd-session" in message["wire"] else "sshd",
         "process.pid": int(pid[1] or pid[2]) if pid else None,
     }
-    assert not differences(only(read(runner, capture, message["seq"])), expected)
+    assert not differences(only(read(capture, message["seq"])), expected)
 
 
 @every_format
 @pytest.mark.parametrize("message", [m for m in LOGINS if m["case"] != NIL_HOST], ids=case_id)
-def test_the_host_is_the_senders(capture: Capture, message: Record, runner: Runner) -> None:
+def test_the_host_is_the_senders(capture: Capture, message: Record) -> None:
     """``host.name`` is what the sender called itself, also where rsyslog took that name for a tag."""
-    event = only(read(runner, capture, message["seq"]))
+    event = only(read(capture, message["seq"]))
     assert event.get("host.name") == HOSTS.get(message["case"], "web1")
 
 
 @every_format
 @pytest.mark.parametrize("message", DATED, ids=case_id)
-def test_the_time_is_the_senders(capture: Capture, message: Record, runner: Runner) -> None:
+def test_the_time_is_the_senders(capture: Capture, message: Record) -> None:
     """``@timestamp`` is the time of the header in UTC; the traditional format keeps only its whole local second."""
-    event = only(read(runner, capture, message["seq"]))
+    event = only(read(capture, message["seq"]))
     expected = TIMES.get(message["case"], "2026-11-22T10:00:00")
     if expected is None:
         expected = "2026-11-22T10:10:1"
@@ -129,49 +118,49 @@ def test_the_time_is_the_senders(capture: Capture, message: Record, runner: Runn
 
 
 @pytest.mark.parametrize("capture", [c for c in CAPTURES.values() if c.format != "traditional"], ids=str)
-def test_an_impossible_date_costs_only_the_time(capture: Capture, runner: Runner) -> None:
+def test_an_impossible_date_costs_only_the_time(capture: Capture) -> None:
     """A date that does not exist, Feb 29 of 2026, is no reason to lose a login: it has no time, and says why."""
-    event = only(read(runner, capture, LEAP_DAY))
+    event = only(read(capture, LEAP_DAY))
     assert "@timestamp" not in event
     assert event.get("error.message")
 
 
 @every_format
-def test_a_damaged_fraction_invents_no_time(capture: Capture, runner: Runner) -> None:
+def test_a_damaged_fraction_invents_no_time(capture: Capture) -> None:
     """A fraction of nine digits is damaged by rsyslog: the time is left out, or is right as far as it can be read."""
-    event = only(read(runner, capture, DAMAGED_FRACTION))
+    event = only(read(capture, DAMAGED_FRACTION))
     assert event.get("@timestamp", "2026-11-22T10:00:00").startswith("2026-11-22T10:00:00")
 
 
 @every_format
 @pytest.mark.parametrize("case", ["octet counted with newline inside", "empty message"])
-def test_what_sshd_never_wrote_is_unmatched(capture: Capture, case: str, runner: Runner) -> None:
+def test_what_sshd_never_wrote_is_unmatched(capture: Capture, case: str) -> None:
     """An sshd line that no rule understands is told as ``unmatched``, also when a verdict hides inside it."""
-    event = only(read(runner, capture, case))
+    event = only(read(capture, case))
     assert event["event.action"] == "unmatched"
     assert "source.ip" not in event
     assert "user.name" not in event
 
 
 @every_format
-def test_a_second_factor_is_no_login(capture: Capture, runner: Runner) -> None:
+def test_a_second_factor_is_no_login(capture: Capture) -> None:
     """``Accepted google_authenticator for alice`` is what a PAM module says about a code, not a login."""
-    events = read(runner, capture, "tag with parentheses")
+    events = read(capture, "tag with parentheses")
     assert all(event["event.action"] != "accepted" for event in events), events
 
 
 @every_format
-def test_raw_bytes_reach_the_user_name(capture: Capture, runner: Runner) -> None:
+def test_raw_bytes_reach_the_user_name(capture: Capture) -> None:
     r"""PAM does not encode names: UTF-8 is read as such, and any other byte is shown as ``\xNN``."""
-    event = only(read(runner, capture, "raw 8-bit bytes"))
+    event = only(read(capture, "raw 8-bit bytes"))
     expected = {"event.action": "pam_failure", "user.name": "zoë caf\\xe9", "source.ip": "192.0.2.1", "process.pid": 28}
     assert not differences(event, expected)
 
 
 @every_format
-def test_folded_repeats_are_counted(capture: Capture, runner: Runner) -> None:
+def test_folded_repeats_are_counted(capture: Capture) -> None:
     """``message repeated 3 times: [ ... ]`` is the line inside it, three times."""
-    event = only(read(runner, capture, "message repeated by the sender"))
+    event = only(read(capture, "message repeated by the sender"))
     expected = {
         "event.action": "failed",
         "ssh.count": 3,
@@ -184,6 +173,6 @@ def test_folded_repeats_are_counted(capture: Capture, runner: Runner) -> None:
 
 
 @every_format
-def test_old_repetition_text_says_nothing(capture: Capture, runner: Runner) -> None:
+def test_old_repetition_text_says_nothing(capture: Capture) -> None:
     """``last message repeated 3 times`` does not say which message, so nothing is told."""
-    assert read(runner, capture, "old repetition text") == []
+    assert read(capture, "old repetition text") == []

@@ -65,9 +65,14 @@ class Capture:
         """Give the test a readable id."""
         return f"{self.folder}/{self.prefix}.{self.format}"
 
+    @property
+    def path(self) -> Path:
+        """The file, packed as it is: the command reads it so."""
+        return CAPTURES_DIR / f"{self}.log.gz"
+
     def read(self) -> bytes:
-        """Return the log file's bytes."""
-        return gzip.decompress((CAPTURES_DIR / f"{self}.log.gz").read_bytes())
+        """Return the log's bytes."""
+        return gzip.decompress(self.path.read_bytes())
 
     @property
     def truth(self) -> list[Record]:
@@ -218,9 +223,9 @@ def flattened(value: Mapping[str, Any], prefix: str = "") -> Event:
 
 def run(command: str, path: Path) -> list[Event]:
     """Run ``parse`` or ``replay`` over one file, as a user would, and return what it wrote."""
-    options = ["--format", "json", "--year", "2026", "--tz", "UTC"] if command == "replay" else []
+    as_json = ["--format", "json"] if command == "replay" else []
     done = subprocess.run(  # noqa: S603 - our own command, over our own files
-        [sys.executable, "-m", "consumer", command, *options, str(path)],
+        [sys.executable, "-m", "consumer", command, *as_json, "--year", "2026", "--tz", "UTC", str(path)],
         cwd=PROJECT_DIR,
         capture_output=True,
         check=False,
@@ -230,27 +235,13 @@ def run(command: str, path: Path) -> list[Event]:
     return [flattened(json.loads(line)) for line in done.stdout.splitlines()]
 
 
-class Runner:
-    """Runs each command once per capture, however many tests ask."""
+@functools.cache
+def replay(capture: Capture) -> list[Event]:
+    """Return what ``replay`` tells about a capture; it runs once, however many tests ask."""
+    return run("replay", capture.path)
 
-    def __init__(self, scratch: Path) -> None:
-        """Unpack captures into the folder ``scratch``."""
-        self._scratch = scratch
-        self._told: dict[tuple[str, Capture], list[Event]] = {}
 
-    def replay(self, capture: Capture) -> list[Event]:
-        """Return what ``replay`` tells about a capture."""
-        return self._run("replay", capture)
-
-    def parse(self, capture: Capture) -> list[Event]:
-        """Return what ``parse`` reads in a capture."""
-        return self._run("parse", capture)
-
-    def _run(self, command: str, capture: Capture) -> list[Event]:
-        key = command, capture
-        if key not in self._told:
-            path = self._scratch / f"{capture.folder}.{capture.prefix}.{capture.format}.log"
-            if not path.exists():
-                path.write_bytes(capture.read())
-            self._told[key] = run(command, path)
-        return self._told[key]
+@functools.cache
+def parse(capture: Capture) -> list[Event]:
+    """Return what ``parse`` reads in a capture; it runs once, however many tests ask."""
+    return run("parse", capture.path)
