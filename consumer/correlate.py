@@ -21,8 +21,8 @@ from heapq import heappop, heappush
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.matching.matcher import Compiled
 from consumer.identity import Identities, derived
-from consumer.messages import is_sshd_path, pam_name, sshd_name
-from consumer.records import Line, Trusted
+from consumer.messages import origin, pam_name, sshd_name
+from consumer.records import ADDRESS, COUNT, EXTRA, HOST, INVALID, METHOD, PORT, PREAUTH, PROCID, PROGRAM, RULE, TEXT, TIME, TRUSTED, USER, Line, Trusted
 
 SECOND = 1_000_000
 
@@ -133,18 +133,17 @@ class Correlator:
         }
         self._rules = rules
         self._handlers = [
-            self._pam_hint if rule.is_hint else by_action.get(rule.action, self._pam_hint) if rule.tells else None for rule in rules
+            self._pam_hint if rule.is_pam and not rule.action.startswith("session_") else by_action.get(rule.action, self._pam_hint)
+            for rule in rules
         ]
-        # Lines of the session's own process, which runs as the user.
-        self._is_childs = [rule.action in _OF_THE_CHILD for rule in rules]
 
     def feed(self, lines: Iterable[Line]) -> None:
         """Take lines in the order of the log."""
-        by_program, handlers, is_childs = self._by_program, self._handlers, self._is_childs
+        by_program, handlers = self._by_program, self._handlers
         last_host = last_program = None
         host: Host
         for line in lines:
-            rule, time_us, name, program = line[0], line[1], line[2], line[3]
+            rule, time_us, name, program = line[RULE], line[TIME], line[HOST], line[PROGRAM]
             if name != last_host or program != last_program:
                 last_host, last_program = name, program
                 found = by_program.get((name, program))
@@ -158,9 +157,11 @@ class Correlator:
                     host.clock_us = time_us
                 if host.due and host.due[0][0] <= host.clock_us:
                     self._expire(host, host.clock_us)
-            if line[8] is not None and self._is_forged(line):
-                self._from_a_user(host, line) if is_childs[rule] and line[15] is None else self._forged(line)
-                continue
+            if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
+                word = self._origin(line)
+                if word != "verified":
+                    self._forged(line) if word == "forged" else self._from_a_user(host, line)
+                    continue
             handlers[rule](host, line)  # type: ignore[misc]
 
     def settle(self) -> None:
@@ -172,7 +173,7 @@ class Correlator:
     # ---------------------------------------------------------------- hosts, clocks, bounds
 
     def _host(self, name: str, program: str) -> Host:
-        key = (name, self._family_of(program))
+        key = (name or "", self._family_of(program))
         host = self._hosts.get(key)
         if host is None:
             if len(self._hosts) >= HOST_LIMIT:
@@ -232,7 +233,7 @@ class Correlator:
         if older is not None and older.login is not None and not older.is_over:
             connection.older = older  # the PID was reused, or a line of the old connection is late
             older.older = None
-        connection.deadline = (line[1] or 0) + PREAUTH_US
+        connection.deadline = (line[TIME] or 0) + PREAUTH_US
         host.connections[procid] = connection
         self._connections_total += 1
         self._push(host, connection)
@@ -271,7 +272,7 @@ class Correlator:
 
     def _connection(self, host: Host, line: Line, address: str | None, port: str | None) -> Connection:
         """Return the connection that a line of the monitor belongs to; a new one where the PID was reused."""
-        procid = line[4]
+        procid = line[PROCID]
         if not procid:
             # Without a PID, the client's address has to do.
             procid = f"{address} {port}"
@@ -293,7 +294,7 @@ class Correlator:
 
     def _of_child(self, host: Host, line: Line) -> Connection | None:
         """Return the connection that a line of the session's own process belongs to."""
-        procid, address, port = line[4], line[11], line[12]
+        procid, address, port = line[PROCID], line[ADDRESS], line[PORT]
         if address is not None and port is not None:
             found = host.by_source.get((address, port))
             if found is not None:
@@ -307,20 +308,20 @@ class Correlator:
 
     def _connection_opened(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        address, port = line[11], line[12]
-        connection = host.connections.get(line[4])
+        address, port = line[ADDRESS], line[PORT]
+        connection = host.connections.get(line[PROCID])
         if connection is not None and connection.port == port and connection.address == address:
             return
         if connection is not None and connection.port is None and not connection.is_told and connection.address in {None, address}:
             self._connection(host, line, address, port)  # this line came late
             return
-        self._new(host, line, line[4] or f"{address} {port}", address, port)
+        self._new(host, line, line[PROCID] or f"{address} {port}", address, port)
 
     def _failed(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        connection = self._connection(host, line, line[11], line[12])
-        connection.user, connection.user_is_valid = line[9], line[10] is None
-        method = line[13] or ""
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
+        method = line[METHOD] or ""
         if method in _OFFERS:
             connection.seen = line
             return
@@ -329,22 +330,22 @@ class Correlator:
             if not method.startswith("keyboard-interactive"):
                 self._tell_pam_failure(connection)
             connection.pam_failure = None
-        self._tell_attempt(connection, line, method, count=line[6])
+        self._tell_attempt(connection, line, method, count=line[COUNT])
 
     def _invalid_user(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        connection = self._connection(host, line, line[11], line[12])
-        connection.user, connection.user_is_valid = line[9], False
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection.user, connection.user_is_valid = line[USER], False
         connection.seen = line
 
     def _user_denied(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        rule = self._rules[line[0]].name
-        user = "root" if rule == "root_login_refused" else line[9]
-        reason = line[14]
+        rule = self._rules[line[RULE]].name
+        user = "root" if rule == "root_login_refused" else line[USER]
+        reason = line[EXTRA]
         if user is None or (reason and reason.endswith(" exists")):
             return  # about a key that was refused; or the nologin file, of which the session's process tells
-        connection = self._connection(host, line, line[11], line[12])
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted:
             return
         connection.user = user
@@ -353,9 +354,9 @@ class Correlator:
 
     def _max_attempts(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        connection = self._connection(host, line, line[11], line[12])
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
-            connection.user = line[9]
+            connection.user = line[USER]
         connection.reason = connection.reason or "too many authentication failures"
         if connection.denied is None and not connection.attempts:
             connection.denied = "too many authentication failures"
@@ -365,89 +366,89 @@ class Correlator:
     def _pam_error(self, host: Host, line: Line) -> None:
         """sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
         host.has_sshd = True
-        connection = self._connection(host, line, line[11], None)
+        connection = self._connection(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.pam_failure = line
         if connection.user is None:
-            connection.user, connection.user_is_valid = line[9], line[10] is None
+            connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
 
     def _pam_hint(self, host: Host, line: Line) -> None:
         """PAM's view of a try, which sshd tells itself. It counts only where no line of sshd's own is logged at all."""
         if host.has_sshd:
             return
-        procid = line[4]
+        procid = line[PROCID]
         connection = host.connections.get(procid)
         if connection is None:
-            connection = self._new(host, line, procid, line[11] or None, None)
-        if line[9] is not None:
-            connection.user = line[9]
-        if line[10] is not None:
+            connection = self._new(host, line, procid, line[ADDRESS] or None, None)
+        if line[USER] is not None:
+            connection.user = line[USER]
+        if line[INVALID] is not None:
             connection.user_is_valid = False
         if connection.pam_failures is None or connection.address is None:
             connection.pam_failures = line
-            connection.address = connection.address or line[11] or None
-        more = line[14]
-        connection.attempts += int(more) if more and more.isdigit() and len(more) < 10 else line[6] if line[11] is not None else 0
+            connection.address = connection.address or line[ADDRESS] or None
+        more = line[EXTRA]
+        connection.attempts += int(more) if more and more.isdigit() and len(more) < 10 else line[COUNT] if line[ADDRESS] is not None else 0
 
     def _broken(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        connection = self._connection(host, line, line[11], line[12])
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.login:
             return
-        connection.user = connection.user if line[9] is None else line[9]
-        connection.reason = connection.reason or line[14] or self._rules[line[0]].action
+        connection.user = connection.user if line[USER] is None else line[USER]
+        connection.reason = connection.reason or line[EXTRA] or self._rules[line[RULE]].action
         connection.seen = line
-        if line[11] is not None and line[0]:
+        if line[ADDRESS] is not None and line[RULE]:
             self._finish(host, connection, line)
 
     def _dropped(self, host: Host, line: Line) -> None:
         """The listener's: there is no process for this connection."""
         host.has_sshd = True
-        self._tell(Probe(self._id("ssh_probe", line), line, None, line[11], line[12], line[14] or "refused"))
+        self._tell(Probe(self._id("ssh_probe", line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
 
     def _timeout(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        rule = self._rules[line[0]].name
+        rule = self._rules[line[RULE]].name
         if rule == "grace_timeout_listener":
             # Logged by the listener; the connection's PID stands in the text.
-            connection = host.connections.get(line[14] or "")
+            connection = host.connections.get(line[EXTRA] or "")
             if connection is None:
-                connection = self._new(host, line, line[14] or "", line[11], None)
+                connection = self._new(host, line, line[EXTRA] or "", line[ADDRESS], None)
             connection.reason = "timeout"
             self._finish(host, connection, line)
         elif rule in {"client_not_responding", "inactive_connection"}:
             self._child_over(host, line)
         else:
-            connection = self._connection(host, line, line[11], line[12])
-            connection.user = connection.user if line[9] is None else line[9]
+            connection = self._connection(host, line, line[ADDRESS], line[PORT])
+            connection.user = connection.user if line[USER] is None else line[USER]
             connection.reason = "timeout"
             self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        if line[15] is None and (connection := self._of_child(host, line)) is not None and (connection.accepted or connection.login):
+        if line[PREAUTH] is None and (connection := self._of_child(host, line)) is not None and (connection.accepted or connection.login):
             self._child_over(host, line)
             return
-        if line[15] is None and line[12] is not None and line[4] not in host.connections:
+        if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
             return  # of a session that began before the log
-        connection = self._connection(host, line, line[11], line[12])
-        connection.reason = connection.reason or line[14]
-        self._keep(host, connection, (line[1] or 0) + LINGER_US)  # "Disconnected from ..." follows, in most versions
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection.reason = connection.reason or line[EXTRA]
+        self._keep(host, connection, (line[TIME] or 0) + LINGER_US)  # "Disconnected from ..." follows, in most versions
 
     def _ended(self, host: Host, line: Line) -> None:
         """ "Connection closed by", "Disconnected from" and their kin: of the monitor before authentication, of the child after it."""
         host.has_sshd = True
-        if line[15] is None:
+        if line[PREAUTH] is None:
             connection = self._of_child(host, line)
             if connection is None or connection.accepted or connection.opened:
                 self._child_over(host, line)
                 return
-        connection = self._connection(host, line, line[11], line[12])
-        if connection.user is None and line[9] is not None:
-            connection.user, connection.user_is_valid = line[9], line[10] is None
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        if connection.user is None and line[USER] is not None:
+            connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
             connection.seen = line if connection.denied is None else connection.seen
-        connection.reason = connection.reason or line[14]
+        connection.reason = connection.reason or line[EXTRA]
         self._finish(host, connection, line)
 
     # ---------------------------------------------------------------- logins and sessions
@@ -455,65 +456,65 @@ class Correlator:
     def _partial(self, host: Host, line: Line) -> None:
         """One of several factors is done; the key of a two-factor login stands here alone."""
         host.has_sshd = True
-        connection = self._connection(host, line, line[11], line[12])
-        connection.user = line[9]
-        if line[14] is not None:
-            connection.partial_info = line[14]
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection.user = line[USER]
+        if line[EXTRA] is not None:
+            connection.partial_info = line[EXTRA]
 
     def _accepted(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        user = line[9]
-        connection = self._connection(host, line, line[11], line[12])
+        user = line[USER]
+        connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
-            if connection.accepted[9] == user:
+            if connection.accepted[USER] == user:
                 return  # said twice
-            connection = self._new(host, line, connection.procid, line[11], line[12])
-        elif connection.opened is not None and not _same_user(user, connection.opened[9]):
+            connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
+        elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
             self._close(host, connection)
-            connection = self._new(host, line, connection.procid, line[11], line[12])
+            connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
-        if connection.opened is not None or self._family_of(line[3]) != "sshd":
+        if connection.opened is not None or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
             self._keep(host, connection, host.clock_us + GRACE_US)
 
     def _session_opened(self, host: Host, line: Line) -> None:
-        procid, user = line[4], line[9]
+        procid, user = line[PROCID], line[USER]
         connection = self._waiting_for_session(host, user) if not procid else host.connections.get(procid)
         if connection is not None and connection.accepted is not None:
-            if _same_user(connection.accepted[9], user):
+            if _same_user(connection.accepted[USER], user):
                 if connection.opened is None:
                     connection.opened = line
-                    connection.uid = _uid(line[14])
+                    connection.uid = _uid(line[EXTRA])
                     if connection.login is None:
                         self._tell_login(host, connection)
                 return
             connection = self._new(host, line, procid or f"session of {user}", None, None)
         elif connection is None or connection.opened is not None:
-            if connection is not None and connection.opened is not None and connection.opened[9] == user and not connection.is_over:
+            if connection is not None and connection.opened is not None and connection.opened[USER] == user and not connection.is_over:
                 return  # said twice
             connection = self._new(host, line, procid or f"session of {user}", None, None)
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
-        connection.uid = _uid(line[14])
+        connection.uid = _uid(line[EXTRA])
         self._keep(host, connection, host.clock_us + GRACE_US)
 
     @staticmethod
     def _waiting_for_session(host: Host, user: str | None) -> Connection | None:
         """Find the login of ``user`` that a session line without a PID may belong to."""
         for connection in reversed(host.connections.values()):
-            if connection.accepted is not None and not connection.accepted[4] and _same_user(connection.accepted[9], user):
+            if connection.accepted is not None and not connection.accepted[PROCID] and _same_user(connection.accepted[USER], user):
                 return connection
         return None
 
     def _session_closed(self, host: Host, line: Line) -> None:
-        procid, user = line[4], line[9]
+        procid, user = line[PROCID], line[USER]
         connection = self._waiting_for_session(host, user) if not procid else host.connections.get(procid)
         if connection is not None:
             known = connection.accepted or connection.opened
-            if known is None or not _same_user(known[9], user):
+            if known is None or not _same_user(known[USER], user):
                 if connection.older is not None:
                     self._end_session(host, connection.older, line)
                     connection.older = None
@@ -532,7 +533,7 @@ class Correlator:
         if connection is None and procid:
             connection = self._new(host, line, procid, None, None)
             connection.is_told = True
-            connection.closed_us = line[1] or 0
+            connection.closed_us = line[TIME] or 0
             self._keep(host, connection, host.clock_us + LINGER_US)
             connection.user = user
 
@@ -541,15 +542,15 @@ class Correlator:
         if connection is None or connection.accepted is None:
             return
         if connection.session_kind is None:
-            connection.session_kind = line[14]
+            connection.session_kind = line[EXTRA]
         if connection.login is None and _same_sshd_user(connection, line):
             self._tell_login(host, connection)  # no session line comes any more: no PAM
 
     def _child_started(self, host: Host, line: Line) -> None:
-        connection = host.connections.get(line[4])
-        if connection is not None and line[14] is not None:
-            connection.child_pid = line[14]
-            host.children[line[14]] = connection
+        connection = host.connections.get(line[PROCID])
+        if connection is not None and line[EXTRA] is not None:
+            connection.child_pid = line[EXTRA]
+            host.children[line[EXTRA]] = connection
 
     def _child_over(self, host: Host, line: Line) -> None:
         """The session's own process says that it ends. That decides only where no PAM session was opened."""
@@ -566,49 +567,51 @@ class Correlator:
         """Tell whether the process that wrote a line can be the session's: root's, the user's, or the same program's."""
         if trusted is None or trusted[0] == 0 or trusted[0] == connection.uid:
             return True
-        known = connection.accepted[8] if connection.accepted else None
+        known = connection.accepted[TRUSTED] if connection.accepted else None
         if connection.uid is not None or known is None:
             return False
-        return (connection.child_pid is None or connection.child_pid == procid) and trusted[1] != "" and trusted[1] == known[1]
+        return (connection.child_pid is None or connection.child_pid == procid) and trusted[1] != "" and trusted[1] == known[TIME]
 
     # ---------------------------------------------------------------- telling
 
-    def _is_forged(self, line: Line) -> bool:
-        uid, exe = line[8]  # type: ignore[misc]
-        return uid != 0 or (exe != "" and not is_sshd_path(exe, self._family_of))
+    def _origin(self, line: Line) -> str:
+        return origin(
+            line[TRUSTED], self._rules[line[RULE]].action, preauth=line[PREAUTH] is not None,
+            family=self._family_of(line[PROGRAM]), family_of=self._family_of,
+        )  # fmt: skip
 
     def _from_a_user(self, host: Host, line: Line) -> None:
         """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
         connection = self._of_child(host, line)
         if connection is None or connection.accepted is None or connection.is_over:
             return
-        if not self._may_end(connection, line[8], line[4]):
+        if not self._may_end(connection, line[TRUSTED], line[PROCID]):
             self._forged(line)
-        elif self._rules[line[0]].action == "session_started":
+        elif self._rules[line[RULE]].action == "session_started":
             self._session_started(host, line)
         else:
             self._child_over(host, line)
 
     def _forged(self, line: Line) -> None:
-        rule, uid = self._rules[line[0]], line[8][0] if line[8] else 0
-        self._tell(Forged(self._id("ssh_forged", line), line, self._name(line, line[9]), line[11], line[12], uid, rule.action))
+        rule, uid = self._rules[line[RULE]], line[TRUSTED][0] if line[TRUSTED] else 0
+        self._tell(Forged(self._id("ssh_forged", line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid, rule.action))
 
     def _id(self, kind: str, line: Line) -> str:
         """Return the id of an event that ``line`` decides, where its text was kept."""
-        text = line[7]
-        return self._identities.of_line(kind, line[2], self._family_of(line[3]), line[4], line[1] or 0, text) if text else ""
+        text = line[TEXT]
+        return self._identities.of_line(kind, line[HOST] or "", self._family_of(line[PROGRAM]), line[PROCID] or "", line[TIME] or 0, text) if text else ""
 
     def _name(self, line: Line, user: str | None) -> str | None:
         """Undo the escapes of a user's name that ``line`` gave."""
         if user is None or user.isalnum() and user.isascii():
             return user
-        if self._rules[line[0]].is_pam or self._family_of(line[3]) != "sshd":
+        if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
             return pam_name(user)
-        return sshd_name(user, preauth=line[15] is not None, program=line[3])
+        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM])
 
     def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
         connection.attempts += count
-        user = connection.user if line[9] is None else line[9]
+        user = connection.user if line[USER] is None else line[USER]
         self._tell(
             Attempt(
                 self._id("ssh_attempt", line), line, self._name(line, user), connection.address, connection.port,
@@ -620,13 +623,13 @@ class Correlator:
         line = connection.pam_failure
         if line is not None:
             connection.pam_failure = None
-            self._tell_attempt(connection, line, "keyboard-interactive", count=line[6])
+            self._tell_attempt(connection, line, "keyboard-interactive", count=line[COUNT])
 
     def _finish(self, host: Host, connection: Connection, line: Line) -> None:
         """A connection is over that no login came of."""
         if connection.login is None and not connection.is_told and connection.accepted is None:
             self._tell_end(host, connection)
-        self._keep(host, connection, max(host.clock_us, line[1] or 0) + LINGER_US)
+        self._keep(host, connection, max(host.clock_us, line[TIME] or 0) + LINGER_US)
 
     def _tell_end(self, host: Host, connection: Connection) -> None:
         """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
@@ -653,9 +656,9 @@ class Correlator:
         self._tell_pam_failure(connection)
         accepted = connection.accepted
         connection.login = Login(
-            self._id("ssh_login", line), line, self._name(line, line[9]), connection.address, connection.port,
-            accepted[13] if accepted else None,
-            (accepted[14] if accepted else None) or connection.partial_info,
+            self._id("ssh_login", line), line, self._name(line, line[USER]), connection.address, connection.port,
+            accepted[METHOD] if accepted else None,
+            (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
         )  # fmt: skip
         connection.is_told = True
@@ -670,7 +673,7 @@ class Correlator:
         if connection.login is None:
             self._tell_login(host, connection)
         if not connection.is_over:
-            self._tell_logout(host, connection, line[1] or 0, line)
+            self._tell_logout(host, connection, line[TIME] or 0, line)
 
     def _tell_logout(self, host: Host, connection: Connection, end_us: int, line: Line) -> None:
         login = connection.login
@@ -682,16 +685,13 @@ class Correlator:
         self._keep(host, connection, host.clock_us + LINGER_US)
 
 
-_OF_THE_CHILD = frozenset({"session_started", "received_disconnect", "disconnected", "connection_closed", "timeout"})
-
-
 def _uid(text: str | None) -> int | None:
     return int(text) if text and text.isdigit() and len(text) < 20 else None
 
 
 def _user_of(connection: Connection) -> str | None:
     known = connection.accepted or connection.opened
-    return known[9] if known else None
+    return known[USER] if known else None
 
 
 def _same_user(ours: str | None, theirs: str | None) -> bool:
@@ -706,4 +706,4 @@ def _same_user(ours: str | None, theirs: str | None) -> bool:
 
 def _same_sshd_user(connection: Connection, line: Line) -> bool:
     # "Starting session" gives the whole account name, "Accepted" its first 100 bytes.
-    return connection.accepted is not None and (line[9] or "").startswith(connection.accepted[9] or "")
+    return connection.accepted is not None and (line[USER] or "").startswith(connection.accepted[USER] or "")

@@ -12,7 +12,7 @@ from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, P
 from consumer.framing.timestamps import isoformat
 from consumer.matching.matcher import Found
 from consumer.messages import METHODS, AuthMessage, ip_of, method_info, sshd_name
-from consumer.records import Line, Row, readable
+from consumer.records import TEXT, Line, SyslogRecord, readable
 
 Object = dict[str, Any]
 
@@ -55,10 +55,9 @@ def json_line(found: Object) -> bytes:
     return _encode(found) + b"\n"
 
 
-def of_message(row: Row, found: Found, message: AuthMessage, time_us: int | None, number: int, path: str) -> Object:
+def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:
     """What one line says: an object of ``sshbell parse``."""
-    trusted = found.trusted
-    origin = "unverified" if trusted is None else "verified" if trusted[0] == 0 else "forged"
+    time_us = record.time_us
     fields = dict(message.fields)
     unknown = {
         "event": {
@@ -67,7 +66,7 @@ def of_message(row: Row, found: Found, message: AuthMessage, time_us: int | None
             "type": [_TYPES.get(message.action, "info")],
             "action": message.action,
             "outcome": _OUTCOMES.get(message.action, "unknown"),
-            "original": readable(row[4] if not row[0] and not row[2] else found.text),
+            "original": readable(record.raw),
         },
         "host": {"name": readable(found.host)},
         "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
@@ -101,7 +100,7 @@ def of_message(row: Row, found: Found, message: AuthMessage, time_us: int | None
         },
         "rule": {"name": message.rule},
         "log": {"file": {"path": path or None, "line": number}},
-        "error": {"message": _time_fault(row[0], time_us)},
+        "error": {"message": _time_fault(record.stamp, time_us)},
         "labels": fields,
     }
     return {"@timestamp": isoformat(time_us)} | _known(unknown) if time_us is not None else _known(unknown)
@@ -189,7 +188,7 @@ def _event(event: Event, kind: str, category: list[str], type_: str, outcome: st
         "action": event.__struct_config__.tag,
         "outcome": outcome,
         "id": event.id or None,
-        "original": readable(event.line[7]) or None,
+        "original": readable(event.line[TEXT]) or None,
     }
 
 

@@ -6,7 +6,7 @@ Events are frozen, and hold nothing that the lines did not say. ``ecs.py`` gives
 
 import msgspec
 
-from consumer.records import Line
+from consumer.records import HOST, TIME, TRUSTED, Line
 
 # Files are numbered in the order in which they are read; a place is the file's number times this, plus the line's.
 PLACE_STEP = 1 << 40
@@ -32,17 +32,17 @@ class AuthEvent(msgspec.Struct, frozen=True, tag_field="action"):
     @property
     def time_us(self) -> int:
         """Microseconds since 1970 UTC; 0 where no line had a time."""
-        return self.line[1] or 0
+        return self.line[TIME] or 0
 
     @property
     def host(self) -> str:
         """Who logged the deciding line."""
-        return self.line[2]
+        return self.line[HOST] or ""
 
     @property
     def origin(self) -> str:
         """``verified`` where the kernel vouches for a process of root, else ``unverified``."""
-        trusted = self.line[8]
+        trusted = self.line[TRUSTED]
         return "verified" if trusted is not None and trusted[0] == 0 else "unverified"
 
 

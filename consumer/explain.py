@@ -7,13 +7,12 @@ from datetime import UTC, datetime, tzinfo
 import msgspec
 import pyparsing as pp
 
-from consumer.ecs import of_message
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps, isoformat
 from consumer.intake.files import STDIN, LogFile
 from consumer.matching.matcher import Found, Matcher
-from consumer.messages import auth_message
-from consumer.records import Row, readable, text_of_bytes
+from consumer.parse import records, said
+from consumer.records import SyslogRecord, readable, text_of_bytes
 from grammars import dropbear, pam, sshd
 from grammars.rule import Rule
 
@@ -24,17 +23,15 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
     framer = Framer(matcher.is_program)
     timestamps = Timestamps(datetime.now(UTC), zone, year)
     for block in blocks:
-        for row in framer.rows(text_of_bytes(block)):
-            yield _explained(row, framer.name if row[0] else "no time", matcher, timestamps)
+        for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
+            yield _explained(record, found, framer.name if record.stamp else "no time", matcher)
 
 
-def _explained(row: Row, framing: str, matcher: Matcher, timestamps: Timestamps) -> str:
-    stamp, host, program, procid, text, trusted = row
-    found = matcher.find(row)
-    time_us = timestamps.microseconds(stamp) if stamp else None
+def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher) -> str:
+    time_us, stamp, host, program, procid, text, trusted, _raw = record
     if found is None and not program:
         # A message without a header is what people paste.
-        found = matcher.find((stamp, host, sshd.PROGRAMS[0], procid, text, trusted))
+        found = matcher.find((stamp, host, sshd.PROGRAMS[0], procid, text, ""))
         framing = "none; read as the message of an sshd line"
         if found is None or found.rule is None:
             return f"framing   none fits\n{_indented('line', readable(text))}"
@@ -60,8 +57,7 @@ def _explained(row: Row, framing: str, matcher: Matcher, timestamps: Timestamps)
         for name, value in found.rule.groupdict(found.match).items():
             if value is not None:
                 lines.append(f"  {name:<20}{readable(value)!r}")
-    became = of_message(row, found, auth_message(found), time_us, 1, "")
-    pretty = msgspec.json.format(msgspec.json.encode(became), indent=2).decode()
+    pretty = msgspec.json.format(msgspec.json.encode(said(record, found, matcher, 1, "")), indent=2).decode()
     return "\n".join([*lines, "became", pretty])
 
 

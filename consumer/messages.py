@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 import msgspec
 
 from consumer.matching.matcher import Found
-from consumer.records import readable
+from consumer.records import Trusted, readable
 from grammars import sshd
 
 Address = IPv4Address | IPv6Address
@@ -148,7 +148,7 @@ _METHOD_INFO = {rule.name: re.compile(rule.expression.pattern) for rule in sshd.
 def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:
     """Undo sshd's encoding of a name: once, or twice in the lines that its monitor relays."""
     if "\\" not in text:
-        return text
+        return readable(text)
     once = _VIS.sub(_unvis, text)
     # Up to 9.7 ("sshd") and 10.2 relayed lines are encoded twice; from 10.3 once. A name that is encoded twice decodes twice
     # without a rest.
@@ -179,6 +179,26 @@ def ip_of(address: str | None) -> Address | None:
     return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
 
 
-def is_sshd_path(path: str, family_of: Callable[[str], str]) -> bool:
-    """Tell whether a program's path, as the kernel shows it, is one of sshd's; it has ``(deleted)`` behind it after an upgrade."""
-    return family_of(path.removesuffix(" (deleted)").rpartition("/")[2]) != ""
+# Lines of processes that run as root. The session's own process runs as its user, and what it says is a hint.
+_OF_ROOT = frozenset(
+    "accepted partial postponed failed invalid_user user_denied max_attempts session_opened session_closed connection_opened "
+    "child_started key_found pam_failure pam_success negotiation_failed bad_client protocol_error connection_dropped throttling penalty "
+    "child_crashed server_listening server_stopped server_restarted unmatched".split()
+)
+
+
+def origin(trusted: Trusted | None, action: str, *, preauth: bool, family: str, family_of: Callable[[str], str]) -> str:
+    """
+    Say what the kernel's word about a line's sender comes to.
+
+    ``verified``: a process of root, and, where its path is known, one of sshd's programs. ``forged``: another one's line that only
+    such a process can have written. ``unverified``: nothing is known, or the line is one that a user's session may write.
+    """
+    if trusted is None:
+        return "unverified"
+    uid, exe = trusted
+    # sshd is replaced while it runs: "(deleted)" stands behind the path after an upgrade.
+    is_ours = exe == "" or family_of(exe.removesuffix(" (deleted)").rpartition("/")[2]) != ""
+    if uid == 0 and (is_ours or not family):
+        return "verified"
+    return "forged" if family and (preauth or action in _OF_ROOT or uid == 0) else "unverified"

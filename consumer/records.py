@@ -26,7 +26,8 @@ class SyslogRecord(NamedTuple):
     program: str
     procid: str  # digits, or ""
     msg: str
-    trusted: Trusted | None = None
+    trusted: Trusted | None
+    raw: str  # the whole line
 
 
 def text_of_bytes(raw: bytes) -> str:
@@ -40,17 +41,22 @@ def readable(text: str) -> str:
 
 
 class Line(NamedTuple):
-    """One line that a rule has read, as the correlator takes it."""
+    """
+    One line that a rule has read, as the correlator takes it.
+
+    On the way of every line it is a plain tuple, of which the constants below name the places.
+    """
 
     rule: int  # index into Matcher.rules
     time_us: int | None
-    host: str
-    program: str
-    procid: str
     place: int  # where it stood: see events.PLACE_STEP
     count: int  # how many lines of the daemon it stands for
     text: str  # what was matched; "" where nobody will ask
     trusted: Trusted | None
+    ambiguous: bool  # sshd cut the line: its address is not to be trusted, and not given
+    program: str
+    host: str | None
+    procid: str | None
     user: str | None
     invalid: str | None
     address: str | None
@@ -58,4 +64,8 @@ class Line(NamedTuple):
     method: str | None
     extra: str | None
     preauth: str | None
-    ambiguous: bool  # sshd cut the line: its address is not to be trusted, and not given
+
+
+(
+    RULE, TIME, PLACE, COUNT, TEXT, TRUSTED, AMBIGUOUS, PROGRAM, HOST, PROCID, USER, INVALID, ADDRESS, PORT, METHOD, EXTRA, PREAUTH,
+) = range(17)  # fmt: skip

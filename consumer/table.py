@@ -6,7 +6,7 @@ import click
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.messages import method_info, sshd_name
-from consumer.records import readable
+from consumer.records import AMBIGUOUS, readable
 from consumer.replay import Summary
 
 _MIN_WIDTH = 60
@@ -41,7 +41,7 @@ class Table:
                 return ""
         if event.origin == "verified" and not isinstance(event, Forged):
             last += ", verified"
-        if event.line[16]:
+        if event.line[AMBIGUOUS]:
             last += ", ambiguous"
         when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone)
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"

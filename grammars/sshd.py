@@ -72,6 +72,10 @@ def _disconnecting(action: str, suffix: str, reason: str) -> list[Rule]:
         _text(f"disconnecting_{kind.replace(' ', '_')}{suffix}", action, start + kind, user + tail)
         for kind, user in kinds
     ]
+    if reason == ".*?":
+        # The 500-byte limit has cut the address off.
+        rules.append(_text("disconnecting_invalid_user_cut", action, start + "invalid user ", f"(?P<invalid>)(?P<user_cut>.*){END}"))
+        rules.append(_text("disconnecting_authenticating_user_cut", action, start + "authenticating user ", f"(?P<user_cut>.*){END}"))
     return [*rules, _text(f"disconnecting_old_{suffix}", action, "Disconnecting: ", f"(?P<reason>{reason}){PREAUTH}")]
 
 

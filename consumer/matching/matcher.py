@@ -12,9 +12,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
-from consumer.framing.framer import mended
+from consumer.framing.framer import Framer, mended
+from consumer.framing.text import HEADERS
 from consumer.framing.timestamps import Timestamps
-from consumer.matching.lowering import leading_pieces, lower
+from consumer.matching.lowering import fused, leading_pieces, lower
 from consumer.records import Line, Row, Trusted
 from grammars import dropbear, pam, sshd
 from grammars.rule import Rule
@@ -48,8 +49,10 @@ _PID_IN_TEXT = re.compile(r"\[([0-9]{1,10})\]: ")
 _TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
+_ANNOTATED = " @[_PID="
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]+ _UID=([0-9]+) _GID=[0-9]+")
-_ANNOTATION_END = re.compile(r'(?: _COMM=[^"]*?)?(?: _EXE=[^ "]*)?(?: _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
+# A program's name has 15 bytes at most (TASK_COMM_LEN), so what a peer writes into a name cannot reach over the end of a line.
+_ANNOTATION_END = re.compile(r'(?: _COMM=[^"]{0,15}?)?(?: _EXE=[^ "]*)?(?: _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
 
 # Names that rsyslog makes of a header it does not know: a facility, a part of an IPv6 address, a host with odd characters.
 _MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-]")
@@ -62,8 +65,18 @@ _CACHE_LIMIT = 4096
 
 # What becomes of a line that a rule has read.
 _TELLS, _HINTS, _ONLY_COUNTS = "tells", "hints", "only counts"
-# A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, and one of the three uses.
-Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str]
+# A rule as ``Matcher.lines`` wants it: its index, the groups of program, host, procid and CORE, the use, and whose it is.
+Branch = tuple[int, tuple[int, ...], str, str]
+# One pattern for header and message, the rule by the last group that took part, and the group of a message that is none of them.
+Fused = tuple[re.Pattern[str], list[Branch | None], int]
+# Most lines of most logs; the others are matched one rule at a time.
+_FREQUENT = frozenset(
+    "failed accepted invalid_user connection_opened connection_closed connection_closed_invalid_user "
+    "connection_closed_authenticating_user disconnected disconnected_user disconnected_invalid_user disconnected_authenticating_user "
+    "received_disconnect starting_session close_session user_child accepted_key postponed session_opened session_closed auth_failure "
+    "user_unknown env more_failures".split()
+)
+_NO_ROW: Row = ("", "", "", "", "", "")
 
 
 class Match(Protocol):
@@ -75,16 +88,17 @@ class Match(Protocol):
 class Compiled:
     """One rule, ready to be matched by either engine."""
 
-    __slots__ = ("action", "core", "fields", "index", "is_hint", "is_pam", "leading", "match", "name", "tells")
+    __slots__ = ("action", "core", "expression", "family", "fields", "index", "is_pam", "leading", "match", "name", "use")
 
-    def __init__(self, rule: Rule, index: int, *, is_pam: bool, engine: Engine) -> None:
+    def __init__(self, rule: Rule, index: int, family: str, *, is_pam: bool, engine: Engine) -> None:
         self.name = rule.name
+        self.expression = rule.expression
+        self.family = family
         self.action = rule.action
         self.index = index
         self.is_pam = is_pam
-        # Whether the correlator has a use for the line, and whether it is PAM's view of what sshd says itself.
-        self.is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
-        self.tells = rule.action in TELLING
+        is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
+        self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if is_hint else _TELLS
         self.leading = leading_pieces(rule.expression)
         if engine == "lowered":
             lowered = lower(rule.expression)
@@ -116,6 +130,23 @@ class Compiled:
     def can_start(self, key: str) -> bool:
         """Tell whether a text that begins with ``key`` can match."""
         return any(_starts(way, key) for way in self.leading)
+
+    def begins_like(self, other: "Compiled") -> bool:
+        """Tell whether one text can begin as both rules want it."""
+        return any(_alike(mine, theirs) for mine in self.leading for theirs in other.leading)
+
+
+def _alike(one: list[str | re.Pattern[str]], other: list[str | re.Pattern[str]]) -> bool:
+    """Tell whether one text can begin in both ways, as far as their fixed texts tell."""
+    for mine, theirs in zip(one, other, strict=False):
+        if isinstance(mine, str) and isinstance(theirs, str):
+            if not (mine.startswith(theirs) or theirs.startswith(mine)):
+                return False
+            if mine != theirs:
+                return True
+        elif isinstance(mine, str) or isinstance(theirs, str) or mine.pattern != theirs.pattern:
+            return True
+    return True
 
 
 def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
@@ -185,14 +216,14 @@ class Found(NamedTuple):
         """The line has sshd's greatest length: its end is missing, and what looks like an address may be a part of one."""
         return self.rule is not None and not self.rule.is_pam and len(self.text) >= SSHD_LIMIT
 
-    def core(self) -> tuple[str | None | bool, ...]:
+    def core(self) -> list[str | None]:
         """Return what the correlator needs of the match."""
         if self.rule is None or self.match is None:
-            return (*[None] * len(CORE), False)
+            return [None] * len(CORE)
         core = list(self.match.group(*self.rule.core))
         if self.is_cut:
             core[CORE.index("address")] = core[CORE.index("port")] = None
-        return (*core, self.is_cut)
+        return core
 
 
 class Matcher:
@@ -205,11 +236,12 @@ class Matcher:
     """
 
     def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
-        own = [(rule, False) for rule in sshd.RULES]
-        dropbears = [(rule, False) for rule in dropbear.RULES]
-        pams = [(rule, True) for rule in pam.RULES]
+        own = [(rule, sshd.FAMILY, False) for rule in sshd.RULES]
+        dropbears = [(rule, dropbear.FAMILY, False) for rule in dropbear.RULES]
+        pams = [(rule, "", True) for rule in pam.RULES]
         compiled = [
-            Compiled(rule, index, is_pam=is_pam, engine=engine) for index, (rule, is_pam) in enumerate(own + dropbears + pams)
+            Compiled(rule, index, family, is_pam=is_pam, engine=engine)
+            for index, (rule, family, is_pam) in enumerate(own + dropbears + pams)
         ]
         self.rules = compiled
         after_own, after_dropbear = len(own), len(own) + len(dropbears)
@@ -221,8 +253,8 @@ class Matcher:
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
         self._names = {name: sshd.FAMILY for name in (*sshd.PROGRAMS, *programs)} | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
         self._programs: dict[str, Program] = {}
-        # For ``lines``: by program name and key. Names with a path or a module take the longer way.
-        self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
+        self._by_framing: dict[str, Fused] = {}
+        self._engine = engine
 
     def program(self, name: str) -> Program:
         """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
@@ -263,95 +295,121 @@ class Matcher:
             if not program.family:
                 return None
         _stamp, host, _name, procid, text, trusted = row
-        if text.endswith("]") and " @[_PID=" in text:
+        if text[-1:] == "]" and _ANNOTATED in text:
             text, trusted = _without_annotation(text, trusted)
-        count = 1
-        if repeated := _REPEATED.match(text):
-            count, text = int(repeated[1]), repeated[2]
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
-        elif old := _OLD_PAM.match(text):
-            text = f"{old[1]}({program.name}): {text[old.end() :]}"
+        count = 1
         rule, match = self._match(program.family, text)
         if rule is None:
+            if repeated := _REPEATED.match(text):
+                count, text = int(repeated[1]), repeated[2]
             plain = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
+            if old := _OLD_PAM.match(plain):
+                plain = f"{old[1]}({program.name}): {plain[old.end() :]}"
             if not procid and (in_text := _PID_IN_TEXT.match(plain)):
                 procid, plain = in_text[1], plain[in_text.end() :]
-            if plain != text:
-                rule, match = self._match(program.family, plain)
-                if rule is not None:
-                    text = plain
+            rule, match = self._match(program.family, plain)
+            if rule is not None:
+                text = plain
         return Found(program, host, procid, text, count, rule, match, trusted or None)
 
-    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
+    def lines(self, framer: Framer, block: str, timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
         """
-        Read rows for the correlator.
+        Read a block for the correlator.
 
         Args:
-            rows: of a framing.
-            timestamps: of the same source.
-            first: the place of the first row's line.
+            framer: of the source.
+            block: whole lines, each with its line feed.
+            timestamps: of the source.
+            first: the place of the first line.
             counts: one number a rule, and two more: lines of ours that no rule reads, and lines that no framing fits.
             keep_text: give the text of each line along, of which identities are made.
         """
         lines: list[Line] = []
-        append = lines.append
-        microseconds = timestamps.microseconds
-        plain_get = self._plain.get
-        witness = ""  # the host of the last line that was not PAM's
-        place = first - 1
-        for row in rows:
+        framing = framer.begin(block)
+        # A rule that ends in free text would take imuxsock's annotation for a part of it.
+        if framing not in HEADERS or self._engine != "lowered" or _ANNOTATED in block:
+            for place, row in enumerate(framer.rows(block), first):
+                line = self._line(row, timestamps, place, counts, keep_text=keep_text)
+                if line is not None:
+                    lines.append(line)
+            return lines
+        pattern, branches, message = self._fused(framing)
+        append, microseconds, families = lines.append, timestamps.microseconds, self._names
+        witness = None  # the host of the last line that was not PAM's
+        place, end = first - 1, 0
+        for match in pattern.finditer(block):
             place += 1
-            stamp, host, name, procid, text, trusted = row
-            candidates = plain_get(name)
-            if candidates is not None and len(text) < SSHD_LIMIT:
-                key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
-                for match_text, index, core, use in candidates.get(key) or self._plain_candidates(name, text):
-                    match = match_text(text)
-                    if match is not None:
-                        counts[index] += 1
-                        if use is _TELLS:
-                            witness = host
-                        elif use is _ONLY_COUNTS or host == witness:
-                            # PAM's view of a try counts only where sshd itself has not been heard.
-                            break
-                        append((index, microseconds(stamp), host, name, procid, place, 1, text if keep_text else "",
-                                trusted or None, *match.group(*core), False))  # type: ignore[arg-type]  # fmt: skip
-                        break
-                else:
-                    match = None
-                if match is not None:
+            start, end = end, match.end()
+            branch = branches[match.lastindex]  # type: ignore[index]  # a message group always takes part
+            if branch is not None and end - start < SSHD_LIMIT:
+                index, groups, use, family = branch
+                if family == families.get(match[3], ""):
+                    counts[index] += 1
+                    if use is _ONLY_COUNTS:
+                        continue
+                    if use is _TELLS:
+                        witness = match[2]
+                    elif match[2] == witness:
+                        continue  # PAM's view of a try counts only where sshd itself has not been heard
+                    text = block[match.start("start") : end - 1] if keep_text else ""
+                    append((index, microseconds(match[1]), place, 1, text, None, False, *match.group(*groups)))  # type: ignore[arg-type]
                     continue
-            elif candidates is None and text[:4] != "pam_" and not _worth_a_look(name, host, text) and not self.is_program(name):
-                # Most lines of a mixed log end here: what another program has to say.
-                if not name and text:
-                    counts[-1] += 1
-                continue
-            found = self.find(row)
-            if found is None:
-                if not name and text:
-                    counts[-1] += 1
-                continue
-            if found.rule is None:
-                counts[-2] += 1
-                continue
-            counts[found.rule.index] += 1
-            if found.rule.tells and found.program.family:
-                append((found.rule.index, microseconds(stamp), found.host, found.program.name, found.procid, place, found.count,
-                        found.text if keep_text else "", found.trusted, *found.core()))  # type: ignore[arg-type]  # fmt: skip
+            stamp, host, name, procid, text = match.group(1, 2, 3, 4, message)
+            if text is None:
+                text = block[match.start("start") : end - 1]
+            row = (stamp, host or "", name, procid or "", text, "") if name else framer.row(text) if text else _NO_ROW
+            line = self._line(row, timestamps, place, counts, keep_text=keep_text)
+            if line is not None:
+                append(line)
         return lines
 
-    def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
-        """Return the candidates for a line of a program under its own name, and remember them by how the line begins."""
-        cache = self._plain[name]
-        if len(cache) >= _CACHE_LIMIT:
-            cache.clear()
-        key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
-        found = cache[key] = [
-            (rule.match, rule.index, rule.core, _ONLY_COUNTS if not rule.tells else _HINTS if rule.is_hint else _TELLS)
-            for rule in self.candidates(self._names[name], text)
-        ]
+    def _fused(self, framing: str) -> Fused:
+        """Return one pattern for header and message of what most lines are."""
+        found = self._by_framing.get(framing)
+        if found is None:
+            chosen = self._closed([rule for rule in self.rules if rule.name in _FREQUENT and rule.family != dropbear.FAMILY])
+            wanted = frozenset(field for name in CORE for field in _SYNONYMS.get(name, (name,)))
+            pattern, groups = fused(HEADERS[framing], [rule.expression for rule in chosen], wanted)
+            branches: list[Branch | None] = [None] * (pattern.groups + 1)
+            absent = pattern.groups  # the whole message: takes no part where a rule does
+            for rule, fields in zip(chosen, groups, strict=True):
+                core = [
+                    next((fields[field] for field in _SYNONYMS.get(name, (name,)) if field in fields), absent) for name in CORE
+                ]
+                branches[fields[""]] = rule.index, (3, 2, 4, *core), rule.use, rule.family or sshd.FAMILY
+            found = self._by_framing[framing] = pattern, branches, absent
         return found
+
+    def _closed(self, chosen: list[Compiled]) -> list[Compiled]:
+        """Add the rules that come before one of ``chosen`` and may read the same text, so that the first to match stays the first."""
+        names = {rule.name for rule in chosen}
+        for rule in chosen:
+            for earlier in self.rules[: rule.index]:
+                if earlier.is_pam == rule.is_pam and earlier.family == rule.family and earlier.begins_like(rule):
+                    names.add(earlier.name)
+        return [rule for rule in self.rules if rule.name in names and rule.family != dropbear.FAMILY]
+
+    def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
+        """Read one row for the correlator; None where that has no use for it."""
+        stamp, host, name, _procid, text, _trusted = row
+        if text[:4] != "pam_" and not self.is_program(name) and not _worth_a_look(name, host, text):
+            # Most lines of a mixed log end here: what another program has to say.
+            counts[-1] += not name and text != ""
+            return None
+        found = self.find(row)
+        if found is None:
+            counts[-1] += not name and text != ""
+            return None
+        if found.rule is None:
+            counts[-2] += 1
+            return None
+        counts[found.rule.index] += 1
+        if found.rule.use is _ONLY_COUNTS or not found.program.family:
+            return None
+        return (found.rule.index, timestamps.microseconds(stamp), place, found.count, found.text if keep_text else "", found.trusted,
+                found.is_cut, found.program.name, found.host, found.procid, *found.core())  # type: ignore[return-value]  # fmt: skip
 
     def _match(self, family: str, text: str) -> tuple[Compiled | None, re.Match[str] | None]:
         if len(text) > PAM_LIMIT:

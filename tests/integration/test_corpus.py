@@ -101,7 +101,9 @@ def right_kind(kind: str, line: str, event: Event) -> bool:
     action = event.get("event.action")
     if kind in FORBIDDEN:
         return action not in FORBIDDEN[kind]
-    return action in KINDS[kind] or (kind == "invalid_user" and NAMES_NOBODY.search(line) is not None and action is not None)
+    if kind == "invalid_user" and NAMES_NOBODY.search(line):
+        return action not in {None, "unmatched"}
+    return action in KINDS[kind]
 
 
 def right_field(name: str, value: Any, event: Event) -> bool:  # noqa: ANN401 - whatever JSON holds

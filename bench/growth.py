@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""
+Look for lines that take more time than their length explains.
+
+Clients choose much of what sshd logs, and local users all of it. So each message prefix is followed by texts that
+regular expressions are known to trip over, in each framing. A batch always holds the same number of bytes, so that a
+reader in linear time needs as long for few long lines as for many short ones; one in quadratic time needs eight times as
+long when lines are eight times longer. Each batch goes through ``parse`` and through ``replay``, in this process::
+
+    bench/growth.py
+
+Prints the worst, and ends with status 1 where doubling a line costs three times as much, or more. The second table is
+about short lines, which the rules do read: microseconds a line, beside those of ordinary lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+
+from make_log import write_log
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
+
+from consumer.matching.matcher import Matcher
+from consumer.parse import parse_file
+from consumer.replay import Replay
+
+# Up to the longest line that is read whole.
+LENGTHS = (8192, 16384, 32768, 65536)
+# Below the two limits over which sshd's and PAM's texts are not matched.
+SHORT_LENGTHS = (480, 1980)
+BATCH_SIZE = 2 * LENGTHS[-1]
+# Time for twice the length, above which it is no longer noise.
+ALLOWED_GROWTH = 3.0
+
+_STAMP = "2026-11-22T09:47:07.892585+00:00"
+# What stands before a message, and behind it.
+FRAMINGS = {
+    "rfc3339": (f"{_STAMP} web1 sshd[812]: ", ""),
+    "traditional": ("Nov 22 09:47:07 web1 sshd[812]: ", ""),
+    "rfc5424": (f"<38>1 {_STAMP} web1 sshd 812 - -  ", ""),
+    "busybox": ("Nov 22 09:47:07 web1 auth.info sshd[812]: ", ""),
+    "json": (f'{{"timestamp":"{_STAMP}","host":"web1","tag":"sshd[812]:","program":"sshd","procid":"812","message":', "}"),
+    "journal": ('{"__REALTIME_TIMESTAMP":"1795341448831349","SYSLOG_IDENTIFIER":"sshd","_PID":"812","MESSAGE":', "}"),
+}
+# Headers that end where a reader does not expect it; hostile text follows at once.
+HEADERS = {
+    "nothing": "",
+    "pri": "<38>",
+    "stamp cut": _STAMP[:-6],
+    "stamp": f"{_STAMP} ",
+    "traditional stamp": "Nov 22 09:47:07 ",
+    "host": f"{_STAMP} web1 ",
+    "traditional host": "Nov 22 09:47:07 web1 ",
+    "tag": f"{_STAMP} web1 sshd[",
+    "structured data": f"<38>1 {_STAMP} web1 sshd 812 - ",
+    "JSON": '{"tag":"sshd[812]:","message":',
+    "JSON list": '{"MESSAGE":[1,',
+    "other program": f"{_STAMP} web1 cron[812]: ",
+}
+_TAIL = " from 192.0.2.7 port 4711 ssh2"
+# Messages up to where free text begins, and what properly ends them.
+MESSAGES = {
+    "": "",
+    "Failed password for ": _TAIL,
+    "Failed password for invalid user ": _TAIL,
+    "Accepted publickey for ": f"{_TAIL}: ED25519-CERT SHA256:abc ID x (serial 1) CA ED25519 SHA256:abc",
+    "Postponed publickey for ": f"{_TAIL} [preauth]",
+    'Accepted certificate ID "': '" (serial 1) signed by ED25519 CA SHA256:abc via /etc/ca.pub [preauth]',
+    "Invalid user ": " from 192.0.2.7 port 4711",
+    "Connection closed by invalid user ": " 192.0.2.7 port 4711 [preauth]",
+    "Disconnected from user ": " 192.0.2.7 port 4711",
+    "Disconnecting invalid user ": " 192.0.2.7 port 4711: Too many authentication failures [preauth]",
+    "Received disconnect from 192.0.2.7 port 4711:11: ": " [preauth]",
+    "User ": " not allowed because shell x does not exist",
+    "Starting session: forced-command (config) '": "' on pts/1 for alice from 192.0.2.7 port 4711 id 0",
+    "maximum authentication attempts exceeded for ": f"{_TAIL} [preauth]",
+    "error: PAM: Authentication failure for ": " from 192.0.2.7",
+    "Bad protocol version identification '": "' from 192.0.2.7 port 4711",
+    "Authentication tried for ": " with correct key but not from a permitted host (host=a, ip=192.0.2.7, required=b).",
+    "subsystem request for ": " by user alice failed, subsystem not found",
+    "pam_unix(sshd:auth): authentication failure; ": "logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.7  user=alice",
+    "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser=": " rhost=192.0.2.7  user=alice",
+    "pam_unix(sshd:session): session opened for user ": "(uid=1001) by (uid=0)",
+    "pam_sss(sshd:auth): received for user ": ": 7 (Authentication failure)",
+    "pam_ldap(sshd:auth): Authentication failure; ": "user=alice",
+    "message repeated 3 times: [ Failed password for ": f"{_TAIL}]",
+    "(pam_unix) ": "",
+}
+# What is repeated up to the length.
+FILLS = {
+    "spaces": " ",
+    "letters": "a",
+    "digits": "1",
+    "backslashes": "\\",
+    "octal escapes": "\\303",
+    "quotes": '"',
+    "apostrophes": "' ",
+    "colons": ": ",
+    "semicolons": "; ",
+    "brackets": "[",
+    "closed brackets": "[]",
+    "parentheses": "(",
+    "from": " from ",
+    "from address": " from 1.2.3.4 port 22 ssh2",
+    "address": " 1.2.3.4 port 22",
+    "preauth": " [preauth]",
+    "by uid": "(uid=0) by ",
+    "user=": " user=",
+    "rhost=": " ruser= rhost=a",
+    "session": "' on pts/1 for a from 1.2.3.4 port 22 id 0",
+    "not allowed": " not allowed because shell ",
+    "code": ": 7 (",
+    "serial": '" (serial 1) signed by RSA CA x via ',
+    "structured data": '[a b="c"]',
+    "structured data, open": '[a b="c" ',
+    "annotations": ' @[_PID=1 _UID=0 _GID=0 _COMM=a _EXE=/b _CMDLINE="c"]',
+    "annotations, open": " @[_PID=1 _UID=0 _GID=0 _COMM=a",
+    "JSON objects": '{"a":',
+    "JSON lists": "[1,",
+    "rsyslog escapes": "#011",
+    "high bytes": "\xe9",
+    "hexadecimal": "2001:db8:",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to make hostile lines."""
+
+    name: str
+    before: str
+    fill: str
+    after: str
+    is_json: bool
+
+    def line(self, length: int) -> bytes:
+        """Return a line of about ``length`` bytes, never more."""
+        if self.is_json:
+            start, _, prefix = self.before.rpartition("\0")
+            end, _, close = self.after.rpartition("\0")
+            room = length - len(start) - len(close) - len(json.dumps(prefix + end))
+            count = max(room, 0) // (len(json.dumps(self.fill)) - 2)
+            return f"{start}{json.dumps(prefix + self.fill * count + end)}{close}".encode()
+        room = max(length - len(self.before) - len(self.after), 0)
+        return (self.before + (self.fill * (room // len(self.fill) + 1))[:room] + self.after).encode("latin-1")
+
+
+def cases() -> Iterator[Case]:
+    """Yield everything that is tried."""
+    for fill_name, fill in FILLS.items():
+        for header_name, header in HEADERS.items():
+            for end in ("", "]", "x: Failed password for root from 192.0.2.7 port 22 ssh2"):
+                yield Case(f"{header_name} | {fill_name} | {end[:8]}", header, fill, end, is_json=False)
+        for prefix, tail in MESSAGES.items():
+            for framing, (before, after) in FRAMINGS.items():
+                for end_name, end in (("", ""), ("]", "]"), ("proper end", tail)):
+                    if end_name and not end:
+                        continue
+                    is_json = before.startswith("{")
+                    mark = "\0" if is_json else ""
+                    name = f"{framing} | {prefix}| {fill_name} | {end_name}"
+                    yield Case(name, f"{before}{mark}{prefix}", fill, f"{end}{mark}{after}", is_json)
+
+
+class Bench:
+    """Times lines through the two commands."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = Path(folder, "hostile.log")
+        self._matcher = Matcher()
+
+    def seconds(self, line: bytes, rounds: int = 1) -> dict[str, float]:
+        """Return the best time of a batch of ``line`` for each command, a line's worth."""
+        copies = max(BATCH_SIZE // len(line), 1)
+        self._path.write_bytes(copies * (line + b"\n"))
+        return {command: seconds / copies for command, seconds in self.file_seconds(self._path, rounds).items()}
+
+    def file_seconds(self, path: Path, rounds: int) -> dict[str, float]:
+        """Return the best time of a whole file for each command."""
+        best = {"parse": math.inf, "replay": math.inf}
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for _event in parse_file(str(path), self._matcher, UTC, None):
+                pass
+            between = time.perf_counter()
+            Replay(self._matcher, zone=UTC, tell=lambda _event: None, keep_text=True).run([str(path)])
+            end = time.perf_counter()
+            best = {"parse": min(best["parse"], between - start), "replay": min(best["replay"], end - between)}
+        return best
+
+
+def growth(bench: Bench, case: Case, short: int, long: int, rounds: int) -> tuple[float, str, float]:
+    """Return the factor that doubling the length costs, for the worse command, its name, and seconds for the long line."""
+    line, longer = case.line(short), case.line(long)
+    doublings = math.log2(len(longer) / len(line))
+    before, after = bench.seconds(line, rounds), bench.seconds(longer, rounds)
+    return max(((after[name] / before[name]) ** (1 / doublings), name, after[name]) for name in before)
+
+
+def main() -> None:
+    """Read the command line, try everything, print the worst."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", metavar="TEXT", help="only cases with TEXT in their name")
+    parser.add_argument("--show", type=int, default=12, metavar="N", help="how many of the worst to print")
+    options = parser.parse_args()
+    chosen = [case for case in cases() if options.only in case.name]
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(folder)
+        suspects = sorted(chosen, key=lambda case: -growth(bench, case, LENGTHS[0], LENGTHS[-1], 1)[0])[: options.show]
+        print(f"{len(chosen)} cases. Seconds for a line of {LENGTHS[-1]} bytes; times as long for twice the length:")
+        bad = 0
+        for case in suspects:
+            factor, command, seconds = growth(bench, case, LENGTHS[0], LENGTHS[-1], 5)
+            bad += factor >= ALLOWED_GROWTH
+            print(f"{seconds:10.4f} s  x{factor:4.1f}  {command:<7} {case.name}")
+
+        log = Path(folder, "ordinary.log")
+        write_log(log, 20_000)
+        ordinary = {name: seconds / 20_000 for name, seconds in bench.file_seconds(log, 3).items()}
+        print(f"Ordinary lines: {', '.join(f'{name} {s * 1e6:.1f}' for name, s in ordinary.items())} microseconds a line.")
+        for length in SHORT_LENGTHS:
+            print(f"Microseconds for a line of {length} bytes; times as long as an ordinary one:")
+            costs = [(max(bench.seconds(case.line(length)).values()), case) for case in chosen]
+            for _, case in sorted(costs, key=lambda cost: -cost[0])[: options.show]:
+                best = bench.seconds(case.line(length), 3)
+                name = max(best, key=lambda command: best[command])
+                print(f"{best[name] * 1e6:10.0f} us x{best[name] / ordinary[name]:5.0f}  {name:<7} {case.name}")
+    if bad:
+        raise SystemExit(f"{bad} cases grow more than {ALLOWED_GROWTH} times with twice the length")
+
+
+if __name__ == "__main__":
+    main()
