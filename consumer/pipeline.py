@@ -33,7 +33,5 @@ class LineReader:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        text = text_of_bytes(block)
-        if "\r\n" in text:
-            text = text.replace("\r\n", "\n")
-        return self._matcher.lines(self.framer, text, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        rows = self.framer.rows(text_of_bytes(block))
+        return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)

@@ -161,8 +161,8 @@ RULES: list[Rule] = [
     _text("no_shadow", "notice", "Could not get shadow information for ", rf"(?P<user>.*?){PREAUTH}"),
     # auth.c, auth_secure_path() callers; auth2-pubkey.c.
     _text("bad_modes", "user_denied", "Authentication refused: ", rf"(?P<reason>.*?){PREAUTH}"),
-    _sshd("wrong_host_for_key", "user_denied", pp.Regex(
-          rf"(?P<file>/[^ ]*):(?P<line>[0-9]+): Authentication tried for (?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}")),
+    _text("wrong_host_for_key", "user_denied", "/",
+          rf"(?P<file>[^ ]*):(?P<line>[0-9]+): Authentication tried for (?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}"),
     _text("wrong_host_for_key_old", "user_denied", "Authentication tried for ",
           rf"(?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}"),
     _text("refused_by_key_options", "user_denied", "Refused by key options", rf"(?: at (?P<file>.*):(?P<line>[0-9]+))?{PREAUTH}"),

@@ -50,31 +50,26 @@ class Framer:
         """
         if "\r\n" in block:
             block = block.replace("\r\n", "\n")
-        pattern = FRAMINGS.get(self.begin(block))
+        if not self._seen:
+            self._detect(block[: block.index("\n")])
+        pattern = FRAMINGS.get(self._last)
         if pattern is None:
             lines = block.split("\n")
             lines.pop()
-            return [self.row(line) for line in lines]
+            return [self._row(line) for line in lines]
         rows: list[Row] = pattern.findall(block)
         rows.pop()  # the empty match behind the last line feed
         for number, row in enumerate(rows):
             if not row[2] and row[4]:
-                rows[number] = self.row(row[4])
+                rows[number] = self._row(row[4])
         return rows
-
-    def begin(self, block: str) -> str:
-        """Return the framing that is to be expected of ``block``: the last that fitted, or that of the first line."""
-        if not self._seen:
-            self._detect(block[: block.index("\n")])
-        return self._last
 
     @property
     def name(self) -> str:
         """The framing that fitted last."""
         return self._last or "none"
 
-    def row(self, line: str) -> Row:
-        """Read one line, without its line feed, in whatever framing fits."""
+    def _row(self, line: str) -> Row:
         if len(line) > LINE_LIMIT:
             line = line[:LINE_LIMIT]
             self.cut_total += 1

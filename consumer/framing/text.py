@@ -25,29 +25,27 @@ _FACILITY = r"(?:kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|f
 _STRUCTURED = r'(?:-|(?:\[[^ \n"\]=]+(?: [^ \n"\]=]+="(?:[^"\\\n]|\\[^\n])*")*\])+)'
 
 
-def _header(source: str) -> str:
-    return f"(?:{source})?{_BOM}"
+def _line(header: str) -> re.Pattern[str]:
+    return re.compile(f"(?:{header})?{_BOM}{_REST}")
 
 
-# The part of a line before its message; without a match it is empty. The order is that of trying: what is stricter comes first.
-HEADERS: dict[str, str] = {
-    "rfc5424": _header(
+# The order is that of trying: what is stricter comes first.
+FRAMINGS: dict[str, re.Pattern[str]] = {
+    "rfc5424": _line(
         rf"(?:<\d{{1,3}}>)?(?:1 )?({_ISO}|-) ([^ \n]+) ([^ \n:\[]+) (?:([0-9]{{1,10}})|-|[^ \n]+) "
         rf"[^ \n]+ {_STRUCTURED}(?: |(?=\n)|\Z) ?"
     ),
     # BusyBox syslogd, FreeBSD's syslogd -v.
-    "busybox": _header(rf"({_BSD}) (?=[^ \n]+ {_FACILITY} |<{_FACILITY}> )(?:<{_FACILITY}> )?([^ \n\[]+) (?:{_FACILITY} )?{_TAG}"),
+    "busybox": _line(rf"({_BSD}) (?=[^ \n]+ {_FACILITY} |<{_FACILITY}> )(?:<{_FACILITY}> )?([^ \n\[]+) (?:{_FACILITY} )?{_TAG}"),
     # RSYSLOG_TraditionalFileFormat, journalctl -o short and short-precise, with PRI or without.
-    "traditional": _header(rf"(?:<\d{{1,3}}>)?({_BSD})  ?{_HOST}{_TAG}"),
+    "traditional": _line(rf"(?:<\d{{1,3}}>)?({_BSD})  ?{_HOST}{_TAG}"),
     # RSYSLOG_FileFormat, journalctl -o short-iso and short-iso-precise, macOS.
-    "iso": _header(rf"(?:<\d{{1,3}}>)?({_ISO})  ?{_HOST}(?:{_FACILITY}: )?{_TAG}"),
+    "iso": _line(rf"(?:<\d{{1,3}}>)?({_ISO})  ?{_HOST}(?:{_FACILITY}: )?{_TAG}"),
     # journalctl -o short-unix.
-    "epoch": _header(rf"(\d{{9,11}}\.\d+) {_HOST}{_TAG}"),
+    "epoch": _line(rf"(\d{{9,11}}\.\d+) {_HOST}{_TAG}"),
     # journalctl -o short-full and with-unit.
-    "full": _header(rf"({_DAY} {_ISO} (?:[A-Z]{{2,5}}|[+-]\d\d)) {_HOST}{_TAG}"),
+    "full": _line(rf"({_DAY} {_ISO} (?:[A-Z]{{2,5}}|[+-]\d\d)) {_HOST}{_TAG}"),
 }
-
-FRAMINGS = {name: re.compile(header + _REST) for name, header in HEADERS.items()}
 
 # A line without a time, such as somebody's extract; read where nothing else fits and the program is one of ours.
 BARE = re.compile(rf"(){_HOST}{_TAG}{_BOM}{_REST}")

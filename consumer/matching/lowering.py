@@ -61,36 +61,6 @@ def lower(expression: pp.ParserElement) -> Lowered:
     return Lowered(pattern, groups, index["absent"])
 
 
-def fused(header: str, expressions: list[pp.ParserElement], fields: frozenset[str]) -> tuple[re.Pattern[str], list[dict[str, int]]]:
-    """
-    Lower many expressions to one pattern over a block of lines, behind the header of a framing.
-
-    Args:
-        header: source of the pattern for all before the message; its groups come first.
-        expressions: tried in this order.
-        fields: the fields that are wanted; all others take no group.
-
-    Returns:
-        The pattern, and for each expression the groups of its fields. Group ``""`` is empty and the last of its expression, so that
-        ``lastindex`` tells which one has matched; where none has, the whole message is the last group of all. Right before the
-        message stands an empty group ``start``.
-    """
-    branches, own_groups = [], []
-    for number, expression in enumerate(expressions):
-        names: list[tuple[str, str]] = []
-        # A message ends where its line does, and what is not excluded from a class there is the line feed.
-        source = _lower(expression, names, _NOTHING).source.replace(r"\Z", r"(?=\n)").replace("[^", r"[^\n")
-        for name, group in names:
-            source = source.replace(f"(?P<{group}>", f"(?P<r{number}_{group}>" if name in fields else "(?:")
-        branches.append(f"{source}(?P<r{number}>)")
-        own_groups.append([(name, f"r{number}_{group}") for name, group in names if name in fields])
-    pattern = re.compile(rf"{header}(?P<start>)(?:(?:{'|'.join(branches)})\n|([^\n]*)\n)")
-    index = pattern.groupindex
-    return pattern, [
-        {"": index[f"r{number}"]} | {name: index[group] for name, group in groups} for number, groups in enumerate(own_groups)
-    ]
-
-
 def leading_pieces(expression: pp.ParserElement) -> list[list[str | re.Pattern[str]]]:
     """
     What a text must begin with so that ``expression`` can match: for each way in, fixed texts and character-class runs.

@@ -12,10 +12,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
-from consumer.framing.framer import Framer, mended
-from consumer.framing.text import HEADERS
+from consumer.framing.framer import mended
 from consumer.framing.timestamps import Timestamps
-from consumer.matching.lowering import fused, leading_pieces, lower
+from consumer.matching.lowering import leading_pieces, lower
 from consumer.records import Line, Row, Trusted
 from grammars import dropbear, pam, sshd
 from grammars.rule import Rule
@@ -65,18 +64,8 @@ _CACHE_LIMIT = 4096
 
 # What becomes of a line that a rule has read.
 _TELLS, _HINTS, _ONLY_COUNTS = "tells", "hints", "only counts"
-# A rule as ``Matcher.lines`` wants it: its index, the groups of program, host, procid and CORE, the use, and whose it is.
-Branch = tuple[int, tuple[int, ...], str, str]
-# One pattern for header and message, the rule by the last group that took part, and the group of a message that is none of them.
-Fused = tuple[re.Pattern[str], list[Branch | None], int]
-# Most lines of most logs; the others are matched one rule at a time.
-_FREQUENT = frozenset(
-    "failed accepted invalid_user connection_opened connection_closed connection_closed_invalid_user "
-    "connection_closed_authenticating_user disconnected disconnected_user disconnected_invalid_user disconnected_authenticating_user "
-    "received_disconnect starting_session close_session user_child accepted_key postponed session_opened session_closed auth_failure "
-    "user_unknown env more_failures".split()
-)
-_NO_ROW: Row = ("", "", "", "", "", "")
+# A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, and the use.
+Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str]
 
 
 class Match(Protocol):
@@ -88,11 +77,10 @@ class Match(Protocol):
 class Compiled:
     """One rule, ready to be matched by either engine."""
 
-    __slots__ = ("action", "core", "expression", "family", "fields", "index", "is_pam", "leading", "match", "name", "use")
+    __slots__ = ("action", "core", "family", "fields", "index", "is_pam", "leading", "match", "name", "use")
 
     def __init__(self, rule: Rule, index: int, family: str, *, is_pam: bool, engine: Engine) -> None:
         self.name = rule.name
-        self.expression = rule.expression
         self.family = family
         self.action = rule.action
         self.index = index
@@ -130,23 +118,6 @@ class Compiled:
     def can_start(self, key: str) -> bool:
         """Tell whether a text that begins with ``key`` can match."""
         return any(_starts(way, key) for way in self.leading)
-
-    def begins_like(self, other: "Compiled") -> bool:
-        """Tell whether one text can begin as both rules want it."""
-        return any(_alike(mine, theirs) for mine in self.leading for theirs in other.leading)
-
-
-def _alike(one: list[str | re.Pattern[str]], other: list[str | re.Pattern[str]]) -> bool:
-    """Tell whether one text can begin in both ways, as far as their fixed texts tell."""
-    for mine, theirs in zip(one, other, strict=False):
-        if isinstance(mine, str) and isinstance(theirs, str):
-            if not (mine.startswith(theirs) or theirs.startswith(mine)):
-                return False
-            if mine != theirs:
-                return True
-        elif isinstance(mine, str) or isinstance(theirs, str) or mine.pattern != theirs.pattern:
-            return True
-    return True
 
 
 def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
@@ -253,8 +224,8 @@ class Matcher:
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
         self._names = {name: sshd.FAMILY for name in (*sshd.PROGRAMS, *programs)} | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
         self._programs: dict[str, Program] = {}
-        self._by_framing: dict[str, Fused] = {}
-        self._engine = engine
+        # For ``lines``: by program name and key. Names with a path or a module take the longer way.
+        self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
 
     def program(self, name: str) -> Program:
         """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
@@ -314,82 +285,59 @@ class Matcher:
                 text = plain
         return Found(program, host, procid, text, count, rule, match, trusted or None)
 
-    def lines(self, framer: Framer, block: str, timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
+    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
         """
-        Read a block for the correlator.
+        Read rows for the correlator.
 
         Args:
-            framer: of the source.
-            block: whole lines, each with its line feed.
-            timestamps: of the source.
-            first: the place of the first line.
+            rows: of a framing.
+            timestamps: of the same source.
+            first: the place of the first row.
             counts: one number a rule, and two more: lines of ours that no rule reads, and lines that no framing fits.
             keep_text: give the text of each line along, of which identities are made.
         """
         lines: list[Line] = []
-        framing = framer.begin(block)
-        # A rule that ends in free text would take imuxsock's annotation for a part of it.
-        if framing not in HEADERS or self._engine != "lowered" or _ANNOTATED in block:
-            for place, row in enumerate(framer.rows(block), first):
-                line = self._line(row, timestamps, place, counts, keep_text=keep_text)
-                if line is not None:
-                    lines.append(line)
-            return lines
-        pattern, branches, message = self._fused(framing)
-        append, microseconds, families = lines.append, timestamps.microseconds, self._names
-        witness = None  # the host of the last line that was not PAM's
-        place, end = first - 1, 0
-        for match in pattern.finditer(block):
+        append = lines.append
+        microseconds = timestamps.microseconds
+        plain_get = self._plain.get
+        witness = ""  # the host of the last line that was not PAM's
+        place = first - 1
+        for row in rows:
             place += 1
-            start, end = end, match.end()
-            branch = branches[match.lastindex]  # type: ignore[index]  # a message group always takes part
-            if branch is not None and end - start < SSHD_LIMIT:
-                index, groups, use, family = branch
-                if family == families.get(match[3], ""):
-                    counts[index] += 1
-                    if use is _ONLY_COUNTS:
-                        continue
-                    if use is _TELLS:
-                        witness = match[2]
-                    elif match[2] == witness:
-                        continue  # PAM's view of a try counts only where sshd itself has not been heard
-                    text = block[match.start("start") : end - 1] if keep_text else ""
-                    append((index, microseconds(match[1]), place, 1, text, None, False, *match.group(*groups)))  # type: ignore[arg-type]
-                    continue
-            stamp, host, name, procid, text = match.group(1, 2, 3, 4, message)
-            if text is None:
-                text = block[match.start("start") : end - 1]
-            row = (stamp, host or "", name, procid or "", text, "") if name else framer.row(text) if text else _NO_ROW
+            stamp, host, name, procid, text, trusted = row
+            candidates = plain_get(name)
+            # A rule that ends in free text would take imuxsock's annotation, which ends in "]", for a part of it.
+            if candidates is not None and len(text) < SSHD_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
+                key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+                for match_text, index, core, use in candidates.get(key) or self._plain_candidates(name, text):
+                    match = match_text(text)
+                    if match is not None:
+                        counts[index] += 1
+                        if use is _TELLS:
+                            witness = host
+                        elif use is _ONLY_COUNTS or host == witness:
+                            break  # PAM's view of a try counts only where sshd itself has not been heard
+                        append((index, microseconds(stamp), place, 1, text if keep_text else "", trusted or None, False,
+                                name, host, procid, *match.group(*core)))  # type: ignore[arg-type]  # fmt: skip
+                        break
+                else:
+                    line = self._line(row, timestamps, place, counts, keep_text=keep_text)
+                    if line is not None:
+                        append(line)
+                continue
             line = self._line(row, timestamps, place, counts, keep_text=keep_text)
             if line is not None:
                 append(line)
         return lines
 
-    def _fused(self, framing: str) -> Fused:
-        """Return one pattern for header and message of what most lines are."""
-        found = self._by_framing.get(framing)
-        if found is None:
-            chosen = self._closed([rule for rule in self.rules if rule.name in _FREQUENT and rule.family != dropbear.FAMILY])
-            wanted = frozenset(field for name in CORE for field in _SYNONYMS.get(name, (name,)))
-            pattern, groups = fused(HEADERS[framing], [rule.expression for rule in chosen], wanted)
-            branches: list[Branch | None] = [None] * (pattern.groups + 1)
-            absent = pattern.groups  # the whole message: takes no part where a rule does
-            for rule, fields in zip(chosen, groups, strict=True):
-                core = [
-                    next((fields[field] for field in _SYNONYMS.get(name, (name,)) if field in fields), absent) for name in CORE
-                ]
-                branches[fields[""]] = rule.index, (3, 2, 4, *core), rule.use, rule.family or sshd.FAMILY
-            found = self._by_framing[framing] = pattern, branches, absent
+    def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
+        """Return the candidates for a line of a program under its own name, and remember them by how the line begins."""
+        cache = self._plain[name]
+        if len(cache) >= _CACHE_LIMIT:
+            cache.clear()
+        key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+        found = cache[key] = [(rule.match, rule.index, rule.core, rule.use) for rule in self.candidates(self._names[name], text)]
         return found
-
-    def _closed(self, chosen: list[Compiled]) -> list[Compiled]:
-        """Add the rules that come before one of ``chosen`` and may read the same text, so that the first to match stays the first."""
-        names = {rule.name for rule in chosen}
-        for rule in chosen:
-            for earlier in self.rules[: rule.index]:
-                if earlier.is_pam == rule.is_pam and earlier.family == rule.family and earlier.begins_like(rule):
-                    names.add(earlier.name)
-        return [rule for rule in self.rules if rule.name in names and rule.family != dropbear.FAMILY]
 
     def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
         """Read one row for the correlator; None where that has no use for it."""
