@@ -14,9 +14,8 @@ Everything expires in event time, host by host: one host's lines never expire an
 seconds, PIDs are reused, any line may be missing.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from heapq import heappop, heappush
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.matching.matcher import Compiled
@@ -78,7 +77,7 @@ class Connection:
 class Host:
     """The connections of one host and program family, and its clock."""
 
-    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "leap_us")
+    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "leap_us", "next_due_us")
 
     def __init__(self) -> None:
         self.clock_us = 0
@@ -87,7 +86,11 @@ class Host:
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}
         self.children: dict[str, Connection] = {}
-        self.due: list[tuple[int, int, Connection]] = []
+        # When connections expire: one queue a term, so that each is in order of time.
+        self.due: dict[int, deque[tuple[int, Connection]]] = {
+            term: deque() for term in (GRACE_US, LINGER_US, PREAUTH_US, SESSION_US)
+        }
+        self.next_due_us = 0  # 0: nothing is due ever
 
 
 class Correlator:
@@ -106,7 +109,6 @@ class Correlator:
         self._hosts: dict[tuple[str, str], Host] = {}
         self._by_program: dict[tuple[str, str], Host] = {}
         self._connections_total = 0
-        self._pushed = 0
         self._identities = Identities()
         self.counters: Counter[str] = Counter()
         by_action: dict[str, Callable[[Host, Line], None]] = {
@@ -155,7 +157,7 @@ class Correlator:
                     self._leap(host, time_us)
                 else:
                     host.clock_us = time_us
-                if host.due and host.due[0][0] <= host.clock_us:
+                if 0 < host.next_due_us <= host.clock_us:
                     self._expire(host, host.clock_us)
             if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
                 word = self._origin(line)
@@ -201,26 +203,25 @@ class Correlator:
             host.leap_us = time_us
 
     def _expire(self, host: Host, now_us: int) -> None:
-        while host.due and host.due[0][0] <= now_us:
-            _, _, connection = heappop(host.due)
-            if connection.deadline > now_us:
-                self._push(host, connection)
-            elif host.connections.get(connection.procid) is connection:
+        for queue in host.due.values():
+            while queue and queue[0][0] <= now_us:
+                deadline, connection = queue.popleft()
+                if connection.deadline != deadline or host.connections.get(connection.procid) is not connection:
+                    continue  # it got another term, or is gone
                 if connection.accepted and not connection.login:
                     self._tell_login(host, connection)
                 else:
                     self._close(host, connection)
+        host.next_due_us = min((queue[0][0] for queue in host.due.values() if queue), default=0)
 
-    def _push(self, host: Host, connection: Connection) -> None:
-        self._pushed += 1
-        heappush(host.due, (connection.deadline, self._pushed, connection))
-
-    def _keep(self, host: Host, connection: Connection, until_us: int) -> None:
-        """Set when ``connection`` expires."""
-        earlier = until_us < connection.deadline
-        connection.deadline = until_us
-        if earlier:
-            self._push(host, connection)
+    @staticmethod
+    def _keep(host: Host, connection: Connection, term_us: int) -> None:
+        """Let ``connection`` expire after a term, unless it gets another."""
+        deadline = host.clock_us + term_us
+        connection.deadline = deadline
+        host.due[term_us].append((deadline, connection))
+        if not 0 < host.next_due_us <= deadline:
+            host.next_due_us = deadline
 
     def _new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
         if self._connections_total >= CONNECTION_LIMIT:
@@ -233,10 +234,9 @@ class Correlator:
         if older is not None and older.login is not None and not older.is_over:
             connection.older = older  # the PID was reused, or a line of the old connection is late
             older.older = None
-        connection.deadline = (line[TIME] or 0) + PREAUTH_US
         host.connections[procid] = connection
         self._connections_total += 1
-        self._push(host, connection)
+        self._keep(host, connection, PREAUTH_US)
         if address is not None and port is not None:
             host.by_source[address, port] = connection
         return connection
@@ -434,7 +434,7 @@ class Correlator:
             return  # of a session that began before the log
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         connection.reason = connection.reason or line[EXTRA]
-        self._keep(host, connection, (line[TIME] or 0) + LINGER_US)  # "Disconnected from ..." follows, in most versions
+        self._keep(host, connection, LINGER_US)  # "Disconnected from ..." follows, in most versions
 
     def _ended(self, host: Host, line: Line) -> None:
         """ "Connection closed by", "Disconnected from" and their kin: of the monitor before authentication, of the child after it."""
@@ -478,7 +478,7 @@ class Correlator:
         if connection.opened is not None or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
-            self._keep(host, connection, host.clock_us + GRACE_US)
+            self._keep(host, connection, GRACE_US)
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
@@ -499,7 +499,7 @@ class Correlator:
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
-        self._keep(host, connection, host.clock_us + GRACE_US)
+        self._keep(host, connection, GRACE_US)
 
     @staticmethod
     def _waiting_for_session(host: Host, user: str | None) -> Connection | None:
@@ -534,7 +534,7 @@ class Correlator:
             connection = self._new(host, line, procid, None, None)
             connection.is_told = True
             connection.closed_us = line[TIME] or 0
-            self._keep(host, connection, host.clock_us + LINGER_US)
+            self._keep(host, connection, LINGER_US)
             connection.user = user
 
     def _session_started(self, host: Host, line: Line) -> None:
@@ -629,7 +629,7 @@ class Correlator:
         """A connection is over that no login came of."""
         if connection.login is None and not connection.is_told and connection.accepted is None:
             self._tell_end(host, connection)
-        self._keep(host, connection, max(host.clock_us, line[TIME] or 0) + LINGER_US)
+        self._keep(host, connection, LINGER_US)
 
     def _tell_end(self, host: Host, connection: Connection) -> None:
         """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
@@ -663,7 +663,7 @@ class Correlator:
         )  # fmt: skip
         connection.is_told = True
         self._tell(connection.login)
-        self._keep(host, connection, host.clock_us + SESSION_US)
+        self._keep(host, connection, SESSION_US)
         if connection.closed_us and connection.closed_us >= connection.login.time_us:
             self._tell_logout(host, connection, connection.closed_us, line)
 
@@ -682,7 +682,7 @@ class Correlator:
         connection.is_over = True
         logout_id = derived(login.id, "ssh_logout") if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(end_us, login.time_us)))
-        self._keep(host, connection, host.clock_us + LINGER_US)
+        self._keep(host, connection, LINGER_US)
 
 
 def _uid(text: str | None) -> int | None:

@@ -15,7 +15,7 @@ The lowered set: Literal, Regex, And, MatchFirst, Opt, Suppress, and names. Any 
 
 import re
 from collections.abc import Iterator
-from re import _parser  # type: ignore[attr-defined]
+from functools import cache
 from typing import NamedTuple
 
 import pyparsing as pp
@@ -92,7 +92,7 @@ def _ways(element: pp.ParserElement) -> Iterator[tuple[list[str | re.Pattern[str
             yield from _ways(element.expr)
         case pp.Literal():
             yield [element.match], True
-        case pp.Regex() if _repeated_class(element) is not None:
+        case pp.Regex() if _repeated_class(element.pattern) is not None:
             yield [re.compile(element.pattern)], True
         case _:
             yield [], False
@@ -134,22 +134,23 @@ def _regex(element: pp.Regex, names: list[tuple[str, str]]) -> Piece:
     source = element.pattern
     for name in re.compile(source).groupindex:
         source = source.replace(f"(?P<{name}>", f"(?P<{_group(name, names)}>")
-    repeated = _repeated_class(element)
+    repeated = _repeated_class(element.pattern)
     if repeated is None:
         return Piece(source, frozenset(_ALPHABET), empty=re.match(element.pattern, "") is not None, free=True)
     return Piece(source, repeated, empty=element.pattern.endswith("*"), tail=repeated)
 
 
-def _repeated_class(element: pp.Regex) -> frozenset[str] | None:
-    """Return the characters of a ``Regex`` that is one character class repeated without an upper bound, else None."""
-    parsed = list(_parser.parse(element.pattern))
-    if len(parsed) != 1 or str(parsed[0][0]) != "MAX_REPEAT":
+@cache
+def _repeated_class(source: str) -> frozenset[str] | None:
+    """Return the characters of a pattern that is one character class repeated without an upper bound, else None."""
+    if not _CLASS.fullmatch(source):
         return None
-    _least, most, body = parsed[0][1]
-    if most != _parser.MAXREPEAT or len(body) != 1 or str(body[0][0]) not in {"IN", "NOT_LITERAL", "LITERAL"}:
-        return None
-    one = re.compile(element.pattern[:-1])
+    one = re.compile(source[:-1])
     return frozenset(char for char in _ALPHABET if one.fullmatch(char))
+
+
+# The only repetition that may stand before something else: "[...]*" or "[...]+", without escapes that would need a closer look.
+_CLASS = re.compile(r"\[\^?[^\[\]\\]+\][*+]")
 
 
 def _sequence(element: pp.And, names: list[tuple[str, str]], follower: Piece) -> Piece:

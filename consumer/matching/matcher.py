@@ -77,8 +77,6 @@ class Match(Protocol):
 class Compiled:
     """One rule, ready to be matched by either engine."""
 
-    __slots__ = ("action", "core", "family", "fields", "index", "is_pam", "leading", "match", "name", "use")
-
     def __init__(self, rule: Rule, index: int, family: str, *, is_pam: bool, engine: Engine) -> None:
         self.name = rule.name
         self.family = family
@@ -88,15 +86,22 @@ class Compiled:
         is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
         self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if is_hint else _TELLS
         self.leading = leading_pieces(rule.expression)
-        if engine == "lowered":
-            lowered = lower(rule.expression)
-            self.match = lowered.pattern.match
-            self.fields = lowered.groups
-            self.core = self._core_groups(lowered.groups, lowered.absent)
-        else:
-            self.match = _PyparsingMatch.of(rule.expression)
-            self.fields = {}
-            self.core = tuple(range(len(CORE)))
+        self._expression = rule.expression
+        self._engine = engine
+
+    def ready(self) -> "Compiled":
+        """Lower the rule, when it is needed for the first time: a log meets a third of all rules."""
+        if not hasattr(self, "match"):
+            if self._engine == "lowered":
+                lowered = lower(self._expression)
+                self.match: Callable[[str], Any] = lowered.pattern.match
+                self.fields = lowered.groups
+                self.core = self._core_groups(lowered.groups, lowered.absent)
+            else:
+                self.match = _PyparsingMatch.of(self._expression)
+                self.fields = {}
+                self.core = tuple(range(len(CORE)))
+        return self
 
     @staticmethod
     def _core_groups(groups: dict[str, tuple[int, ...]], absent: int) -> tuple[int, ...]:
@@ -250,7 +255,7 @@ class Matcher:
         if found is None:
             if len(cache) >= _CACHE_LIMIT:
                 cache.clear()
-            found = cache[key] = [rule for rule in self._by_family[family] if rule.can_start(key)]
+            found = cache[key] = [rule.ready() for rule in self._by_family[family] if rule.can_start(key)]
         return found
 
     def find(self, row: Row) -> Found | None:
