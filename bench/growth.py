@@ -13,8 +13,6 @@ Prints the worst, and ends with status 1 where doubling a line costs three times
 about short lines, which the rules do read: microseconds a line, beside those of ordinary lines.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import math
@@ -35,12 +33,14 @@ from consumer.parse import parse_file
 from consumer.replay import Replay
 
 # Up to the longest line that is read whole.
-LENGTHS = (8192, 16384, 32768, 65536)
+LENGTHS = (8192, 65536)
 # Below the two limits over which sshd's and PAM's texts are not matched.
 SHORT_LENGTHS = (480, 1980)
 BATCH_SIZE = 2 * LENGTHS[-1]
 # Time for twice the length, above which it is no longer noise.
 ALLOWED_GROWTH = 3.0
+# What takes longer is not timed again.
+LONG_S = 0.2
 
 _STAMP = "2026-11-22T09:47:07.892585+00:00"
 # What stands before a message, and behind it.
@@ -196,6 +196,8 @@ class Bench:
             Replay(self._matcher, zone=UTC, tell=lambda _event: None, keep_text=True).run([str(path)])
             end = time.perf_counter()
             best = {"parse": min(best["parse"], between - start), "replay": min(best["replay"], end - between)}
+            if end - start > LONG_S:
+                break
         return best
 
 

@@ -11,8 +11,6 @@ on, so that the log holds as many connections as its length promises and not the
 Equal arguments give equal bytes.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import random
@@ -80,7 +78,7 @@ def read_capture(path: Path) -> Capture:
 
 def make_lines(captures: list[Capture], seed: int) -> Iterator[bytes]:
     """Repeat the captures for ever."""
-    source = random.Random(seed)  # noqa: S311, equal seeds must give equal logs
+    source = random.Random(seed)
     pids = _fresh_pids(source)
     now = FIRST_TIME
     while True:

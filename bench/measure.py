@@ -1,7 +1,5 @@
 """Run whole processes and measure them: seconds, and peak memory of the process and its children. Linux only."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import time
@@ -70,7 +68,7 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def _start(command: Sequence[str], stdin: Path | None) -> subprocess.Popen[bytes]:
     with Path(stdin or os.devnull).open("rb") as file:
-        return subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, cwd=ROOT)  # noqa: S603
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, cwd=ROOT)
 
 
 def _check(command: Sequence[str], status: int) -> None:

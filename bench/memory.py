@@ -7,8 +7,6 @@ Every repetition inside the made log brings new PIDs and new addresses, so table
     bench/memory.py --lines 100000 400000 1600000
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -11,8 +11,6 @@ in turn, because a machine's speed wanders: the ratio is taken within each round
 Needs the Debian package ``sshguard``. Memory comes from one more run that is not timed.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

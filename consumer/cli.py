@@ -1,6 +1,4 @@
-"""
-The command line. Each command imports what it needs when it runs, so that ``--version`` and completion answer at once.
-"""
+"""The command line. Each command imports what it needs when it runs, so that ``--version`` and completion answer at once."""
 
 import os
 import sys
@@ -56,7 +54,10 @@ class _Commands(click.Group):
             while trace is not None and trace.tb_next is not None:
                 trace = trace.tb_next
             place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-            click.echo(f"sshbell: a fault of sshbell itself: {type(error).__name__}: {_harmless(str(error))} at {place}; please report it", err=True)
+            click.echo(
+                f"sshbell: a fault of sshbell itself: {type(error).__name__}: {_harmless(str(error))} at {place}; please report it",
+                err=True,
+            )
             status = EX_SOFTWARE
         # What is still buffered cannot be written either, and Python would say so at its end.
         with suppress(OSError, ValueError):
@@ -88,7 +89,7 @@ def _harmless(text: str) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sshbell", message="%(prog)s %(version)s")
 def main() -> None:
-    """
+    r"""
     Rings when somebody logs in over SSH.
 
     Reads sshd, dropbear and PAM lines in any framing: rsyslog's file and JSON formats, RFC 5424,
@@ -142,7 +143,7 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @_reading
 def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
-    """
+    r"""
     Say what each line says: one JSON object (Elastic Common Schema) a line of sshd, PAM or dropbear.
 
     Other programs' lines give nothing. Reads standard input without a FILE, or with "-".
@@ -179,7 +180,7 @@ def _end(errors: list[SshbellError]) -> None:
 @click.argument("line", nargs=1)
 @_reading
 def explain(line: str, matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
-    """
+    r"""
     Show how a LINE was framed, which rule took which part, and what it became.
 
     Where no rule reads it: how far the best one got. "-" reads lines from standard input.
@@ -210,7 +211,7 @@ def _harmless_lines(text: str) -> str:
 @_reading
 def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
            user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
-    """
+    r"""
     Tell what happened: who logged in, from where, with which key, for how long.
 
     FILEs may be plain, .gz, .bz2, .xz or .zst; several are put in the order of their times. "-" is standard input.
@@ -292,7 +293,7 @@ class _progress:  # noqa: N801 - used as a function
             self._bar.update(position - self._last if position >= self._last else position)
             self._last = position
 
-    def __exit__(self, *details: Any) -> None:
+    def __exit__(self, *details: object) -> None:
         if self._bar is not None:
             self._bar.__exit__(*details)
 
@@ -300,7 +301,7 @@ class _progress:  # noqa: N801 - used as a function
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """
+    r"""
     Print a script that completes sshbell's commands and options in SHELL.
 
     \b

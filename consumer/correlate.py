@@ -18,10 +18,28 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.matching.matcher import Compiled
 from consumer.identity import Identities, derived
+from consumer.matching.matcher import Compiled
 from consumer.messages import origin, pam_name, sshd_name
-from consumer.records import ADDRESS, COUNT, EXTRA, HOST, INVALID, METHOD, PORT, PREAUTH, PROCID, PROGRAM, RULE, TEXT, TIME, TRUSTED, USER, Line, Trusted
+from consumer.records import (
+    ADDRESS,
+    EXTRA,
+    HOST,
+    INVALID,
+    METHOD,
+    PORT,
+    PREAUTH,
+    PROCID,
+    PROGRAM,
+    REPEATS,
+    RULE,
+    TEXT,
+    TIME,
+    TRUSTED,
+    USER,
+    Line,
+    Trusted,
+)
 
 SECOND = 1_000_000
 
@@ -32,14 +50,17 @@ GRACE_US = 10 * SECOND
 LINGER_US = 10 * SECOND
 # LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
 PREAUTH_US = 600 * SECOND
-# The line that ends a session may never come.
+# The line that ends a session may never come. Open sessions are looked at now and then, so that those that are over are let go.
 SESSION_US = 30 * 86400 * SECOND
+SESSION_CHECK_US = 3600 * SECOND
 # A time so far ahead is believed when a second line confirms it: relays pass on what broken clocks say.
 LEAP_US = 3600 * SECOND
 # Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
 CONNECTION_LIMIT = 20_000
 HOST_LIMIT = 10_000
 
+# The deadline of a connection in session: the queue in which it stands looks again.
+_IN_SESSION = -1
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
@@ -88,7 +109,7 @@ class Host:
         self.children: dict[str, Connection] = {}
         # When connections expire: one queue a term, so that each is in order of time.
         self.due: dict[int, deque[tuple[int, Connection]]] = {
-            term: deque() for term in (GRACE_US, LINGER_US, PREAUTH_US, SESSION_US)
+            term: deque() for term in (GRACE_US, LINGER_US, PREAUTH_US, SESSION_CHECK_US)
         }
         self.next_due_us = 0  # 0: nothing is due ever
 
@@ -135,7 +156,9 @@ class Correlator:
         }
         self._rules = rules
         self._handlers = [
-            self._pam_hint if rule.is_pam and not rule.action.startswith("session_") else by_action.get(rule.action, self._pam_hint)
+            self._pam_hint
+            if rule.is_pam and not rule.action.startswith("session_")
+            else by_action.get(rule.action, self._pam_hint)
             for rule in rules
         ]
 
@@ -144,7 +167,8 @@ class Correlator:
         by_program, handlers = self._by_program, self._handlers
         last_host = last_program = None
         host: Host
-        for line in lines:
+        for given in lines:
+            line = given
             rule, time_us, name, program = line[RULE], line[TIME], line[HOST], line[PROGRAM]
             if name != last_host or program != last_program:
                 last_host, last_program = name, program
@@ -164,7 +188,7 @@ class Correlator:
                 if word != "verified":
                     self._forged(line) if word == "forged" else self._from_a_user(host, line)
                     continue
-            handlers[rule](host, line)  # type: ignore[misc]
+            handlers[rule](host, line)
 
     def settle(self) -> None:
         """Tell what is pending: the input has ended."""
@@ -175,7 +199,7 @@ class Correlator:
     # ---------------------------------------------------------------- hosts, clocks, bounds
 
     def _host(self, name: str, program: str) -> Host:
-        key = (name or "", self._family_of(program))
+        key = (name, self._family_of(program))
         host = self._hosts.get(key)
         if host is None:
             if len(self._hosts) >= HOST_LIMIT:
@@ -206,9 +230,14 @@ class Correlator:
         for queue in host.due.values():
             while queue and queue[0][0] <= now_us:
                 deadline, connection = queue.popleft()
-                if connection.deadline != deadline or host.connections.get(connection.procid) is not connection:
-                    continue  # it got another term, or is gone
-                if connection.accepted and not connection.login:
+                if host.connections.get(connection.procid) is not connection:
+                    continue
+                if connection.deadline == _IN_SESSION and now_us - connection.login.time_us < SESSION_US:  # type: ignore[union-attr]
+                    queue_for_sessions = host.due[SESSION_CHECK_US]
+                    queue_for_sessions.append((now_us + SESSION_CHECK_US, connection))
+                elif connection.deadline not in {deadline, _IN_SESSION}:
+                    continue  # it got another term
+                elif connection.accepted and not connection.login:
                     self._tell_login(host, connection)
                 else:
                     self._close(host, connection)
@@ -281,7 +310,12 @@ class Correlator:
             return self._new(host, line, procid, address, port)
         if port is not None:
             if connection.port is None:
-                if connection.address is not None and address is not None and connection.address != address and connection.is_told:
+                if (
+                    connection.address is not None
+                    and address is not None
+                    and connection.address != address
+                    and connection.is_told
+                ):
                     return self._new(host, line, procid, address, port)
                 connection.address, connection.port = address, port
                 if address is not None:
@@ -312,7 +346,12 @@ class Correlator:
         connection = host.connections.get(line[PROCID])
         if connection is not None and connection.port == port and connection.address == address:
             return
-        if connection is not None and connection.port is None and not connection.is_told and connection.address in {None, address}:
+        if (
+            connection is not None
+            and connection.port is None
+            and not connection.is_told
+            and connection.address in {None, address}
+        ):
             self._connection(host, line, address, port)  # this line came late
             return
         self._new(host, line, line[PROCID] or f"{address} {port}", address, port)
@@ -330,7 +369,7 @@ class Correlator:
             if not method.startswith("keyboard-interactive"):
                 self._tell_pam_failure(connection)
             connection.pam_failure = None
-        self._tell_attempt(connection, line, method, count=line[COUNT])
+        self._tell_attempt(connection, line, method, count=line[REPEATS])
 
     def _invalid_user(self, host: Host, line: Line) -> None:
         host.has_sshd = True
@@ -361,10 +400,10 @@ class Correlator:
         if connection.denied is None and not connection.attempts:
             connection.denied = "too many authentication failures"
             connection.seen = line
-        self._finish(host, connection, line)
+        self._finish(host, connection)
 
     def _pam_error(self, host: Host, line: Line) -> None:
-        """sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
+        """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
         host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
@@ -389,7 +428,9 @@ class Correlator:
             connection.pam_failures = line
             connection.address = connection.address or line[ADDRESS] or None
         more = line[EXTRA]
-        connection.attempts += int(more) if more and more.isdigit() and len(more) < 10 else line[COUNT] if line[ADDRESS] is not None else 0
+        connection.attempts += (
+            int(more) if more and more.isdigit() and len(more) < 10 else line[REPEATS] if line[ADDRESS] is not None else 0
+        )
 
     def _broken(self, host: Host, line: Line) -> None:
         host.has_sshd = True
@@ -400,7 +441,7 @@ class Correlator:
         connection.reason = connection.reason or line[EXTRA] or self._rules[line[RULE]].action
         connection.seen = line
         if line[ADDRESS] is not None and line[RULE]:
-            self._finish(host, connection, line)
+            self._finish(host, connection)
 
     def _dropped(self, host: Host, line: Line) -> None:
         """The listener's: there is no process for this connection."""
@@ -416,18 +457,22 @@ class Correlator:
             if connection is None:
                 connection = self._new(host, line, line[EXTRA] or "", line[ADDRESS], None)
             connection.reason = "timeout"
-            self._finish(host, connection, line)
+            self._finish(host, connection)
         elif rule in {"client_not_responding", "inactive_connection"}:
             self._child_over(host, line)
         else:
             connection = self._connection(host, line, line[ADDRESS], line[PORT])
             connection.user = connection.user if line[USER] is None else line[USER]
             connection.reason = "timeout"
-            self._finish(host, connection, line)
+            self._finish(host, connection)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
         host.has_sshd = True
-        if line[PREAUTH] is None and (connection := self._of_child(host, line)) is not None and (connection.accepted or connection.login):
+        if (
+            line[PREAUTH] is None
+            and (connection := self._of_child(host, line)) is not None
+            and (connection.accepted or connection.login)
+        ):
             self._child_over(host, line)
             return
         if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
@@ -437,7 +482,7 @@ class Correlator:
         self._keep(host, connection, LINGER_US)  # "Disconnected from ..." follows, in most versions
 
     def _ended(self, host: Host, line: Line) -> None:
-        """ "Connection closed by", "Disconnected from" and their kin: of the monitor before authentication, of the child after it."""
+        """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
         host.has_sshd = True
         if line[PREAUTH] is None:
             connection = self._of_child(host, line)
@@ -449,7 +494,7 @@ class Correlator:
             connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
             connection.seen = line if connection.denied is None else connection.seen
         connection.reason = connection.reason or line[EXTRA]
-        self._finish(host, connection, line)
+        self._finish(host, connection)
 
     # ---------------------------------------------------------------- logins and sessions
 
@@ -493,7 +538,12 @@ class Correlator:
                 return
             connection = self._new(host, line, procid or f"session of {user}", None, None)
         elif connection is None or connection.opened is not None:
-            if connection is not None and connection.opened is not None and connection.opened[USER] == user and not connection.is_over:
+            if (
+                connection is not None
+                and connection.opened is not None
+                and connection.opened[USER] == user
+                and not connection.is_over
+            ):
                 return  # said twice
             connection = self._new(host, line, procid or f"session of {user}", None, None)
         # "Accepted" has not come: late, lost, or of another facility.
@@ -505,7 +555,11 @@ class Correlator:
     def _waiting_for_session(host: Host, user: str | None) -> Connection | None:
         """Find the login of ``user`` that a session line without a PID may belong to."""
         for connection in reversed(host.connections.values()):
-            if connection.accepted is not None and not connection.accepted[PROCID] and _same_user(connection.accepted[USER], user):
+            if (
+                connection.accepted is not None
+                and not connection.accepted[PROCID]
+                and _same_user(connection.accepted[USER], user)
+            ):
                 return connection
         return None
 
@@ -594,20 +648,26 @@ class Correlator:
 
     def _forged(self, line: Line) -> None:
         rule, uid = self._rules[line[RULE]], line[TRUSTED][0] if line[TRUSTED] else 0
-        self._tell(Forged(self._id("ssh_forged", line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid, rule.action))
+        self._tell(
+            Forged(self._id("ssh_forged", line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid, rule.action)
+        )
 
     def _id(self, kind: str, line: Line) -> str:
         """Return the id of an event that ``line`` decides, where its text was kept."""
         text = line[TEXT]
-        return self._identities.of_line(kind, line[HOST] or "", self._family_of(line[PROGRAM]), line[PROCID] or "", line[TIME] or 0, text) if text else ""
+        return (
+            self._identities.of_line(kind, line[HOST], self._family_of(line[PROGRAM]), line[PROCID], line[TIME] or 0, text)
+            if text
+            else ""
+        )
 
     def _name(self, line: Line, user: str | None) -> str | None:
         """Undo the escapes of a user's name that ``line`` gave."""
-        if user is None or user.isalnum() and user.isascii():
+        if user is None or (user.isalnum() and user.isascii()):
             return user
         if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
             return pam_name(user)
-        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM])
+        return sshd_name(user, preauth=line[PREAUTH] is not None)
 
     def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
         connection.attempts += count
@@ -623,9 +683,9 @@ class Correlator:
         line = connection.pam_failure
         if line is not None:
             connection.pam_failure = None
-            self._tell_attempt(connection, line, "keyboard-interactive", count=line[COUNT])
+            self._tell_attempt(connection, line, "keyboard-interactive", count=line[REPEATS])
 
-    def _finish(self, host: Host, connection: Connection, line: Line) -> None:
+    def _finish(self, host: Host, connection: Connection) -> None:
         """A connection is over that no login came of."""
         if connection.login is None and not connection.is_told and connection.accepted is None:
             self._tell_end(host, connection)
@@ -663,7 +723,7 @@ class Correlator:
         )  # fmt: skip
         connection.is_told = True
         self._tell(connection.login)
-        self._keep(host, connection, SESSION_US)
+        connection.deadline = _IN_SESSION
         if connection.closed_us and connection.closed_us >= connection.login.time_us:
             self._tell_logout(host, connection, connection.closed_us, line)
 

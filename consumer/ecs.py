@@ -158,7 +158,9 @@ def of_event(event: Event, paths: list[str]) -> Object:
         "host": {"name": readable(event.host)},
         "process": {"name": readable(logged.program), "pid": int(logged.procid) if logged.procid else None},
         "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
-        "source": _source(None if event.address is None else readable(event.address), None if event.port is None else int(event.port)),
+        "source": _source(
+            None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
+        ),
         "ssh": {
             "method": METHODS.get(name, name) or None,
             "submethod": submethod or None,

@@ -37,7 +37,7 @@ class AuthEvent(msgspec.Struct, frozen=True, tag_field="action"):
     @property
     def host(self) -> str:
         """Who logged the deciding line."""
-        return self.line[HOST] or ""
+        return self.line[HOST]
 
     @property
     def origin(self) -> str:

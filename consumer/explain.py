@@ -46,8 +46,8 @@ def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher:
         lines.append(f"trusted   uid {trusted[0]}   exe {trusted[1] or '-'}")
     if found is None:
         return "\n".join([*lines, "result    another program's line: nothing is made of it"])
-    if found.count != 1:
-        lines.append(f"repeated  {found.count} times")
+    if found.repeats != 1:
+        lines.append(f"repeated  {found.repeats} times")
     if found.text != text:
         lines.append(_indented("matched", readable(found.text)))
     if found.rule is None:
@@ -68,7 +68,9 @@ def _indented(name: str, text: str) -> str:
 def _nearest(found: Found) -> list[str]:
     """Show how far the best rule got, with a marker under the place."""
     best, reached = None, -1
-    grammar = {sshd.FAMILY: sshd.RULES + pam.RULES, dropbear.FAMILY: dropbear.RULES + pam.RULES}.get(found.program.family, pam.RULES)
+    grammar = {sshd.FAMILY: sshd.RULES + pam.RULES, dropbear.FAMILY: dropbear.RULES + pam.RULES}.get(
+        found.program.family, pam.RULES
+    )
     for rule in grammar:
         place = _reach(rule, found.text)
         if place > reached:

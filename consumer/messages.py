@@ -69,7 +69,7 @@ def auth_message(found: Found) -> AuthMessage:
     """Convert what a rule has read. Never raises: any text a grammar lets through has a meaning here."""
     rule, match = found.rule, found.match
     if rule is None or match is None:
-        return AuthMessage(action="unmatched", count=found.count)
+        return AuthMessage(action="unmatched", count=found.repeats)
     fields = {name: value for name, value in rule.groupdict(match).items() if value is not None}
     used = dict(fields)
     preauth = fields.pop("preauth", None) is not None
@@ -87,12 +87,12 @@ def auth_message(found: Found) -> AuthMessage:
     serial = fields.pop("certificate_serial", None)
     key_id = fields.pop("certificate_id", None)
     cut = found.is_cut
-    count = found.count * int(fields.pop("more", "1"))
-    decode = pam_name if rule.is_pam or found.program.family != sshd.FAMILY else sshd_name
+    count = found.repeats * int(fields.pop("more", "1"))
+    is_raw = rule.is_pam or found.program.family != sshd.FAMILY
     return AuthMessage(
         action=rule.action,
         rule=rule.name,
-        user=None if name is None else decode(name, preauth=preauth, program=found.program.name),
+        user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth),
         user_is_valid=not is_invalid,
         address=None if cut or address is None else readable(address),
         ip=None if cut else ip_of(address),
@@ -145,7 +145,7 @@ def method_info(text: str) -> dict[str, str]:
 _METHOD_INFO = {rule.name: re.compile(rule.expression.pattern) for rule in sshd.METHOD_INFO}  # type: ignore[attr-defined]
 
 
-def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:
+def sshd_name(text: str, *, preauth: bool = False) -> str:
     """Undo sshd's encoding of a name: once, or twice in the lines that its monitor relays."""
     if "\\" not in text:
         return readable(text)
@@ -161,7 +161,7 @@ def _unvis(match: re.Match[str]) -> str:
     return chr(int(match[1], 8)) if match[1] else _VIS_NAMES[match[2]]
 
 
-def pam_name(text: str, *, preauth: bool = False, program: str = "") -> str:
+def pam_name(text: str) -> str:
     """Undo what rsyslog does to a raw name."""
     if "#" in text:
         text = _RSYSLOG_ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
@@ -181,9 +181,33 @@ def ip_of(address: str | None) -> Address | None:
 
 # Lines of processes that run as root. The session's own process runs as its user, and what it says is a hint.
 _OF_ROOT = frozenset(
-    "accepted partial postponed failed invalid_user user_denied max_attempts session_opened session_closed connection_opened "
-    "child_started key_found pam_failure pam_success negotiation_failed bad_client protocol_error connection_dropped throttling penalty "
-    "child_crashed server_listening server_stopped server_restarted unmatched".split()
+    [
+        "accepted",
+        "partial",
+        "postponed",
+        "failed",
+        "invalid_user",
+        "user_denied",
+        "max_attempts",
+        "session_opened",
+        "session_closed",
+        "connection_opened",
+        "child_started",
+        "key_found",
+        "pam_failure",
+        "pam_success",
+        "negotiation_failed",
+        "bad_client",
+        "protocol_error",
+        "connection_dropped",
+        "throttling",
+        "penalty",
+        "child_crashed",
+        "server_listening",
+        "server_stopped",
+        "server_restarted",
+        "unmatched",
+    ]
 )
 
 

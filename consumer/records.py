@@ -7,7 +7,7 @@ All text is the bytes of the log decoded as latin-1: one character a byte, nothi
 ``text_of_bytes`` and ``readable`` go in and out.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 # What the kernel vouches for, where the record carries it: the sender's uid and the path of its program ("" unknown).
 Trusted = tuple[int, str]
@@ -36,7 +36,7 @@ def text_of_bytes(raw: bytes) -> str:
 
 
 def readable(text: str) -> str:
-    """Text of a log as people write it: UTF-8, other bytes as ``\\xNN``."""
+    r"""Text of a log as people write it: UTF-8, other bytes as ``\\xNN``."""
     return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
 
 
@@ -50,13 +50,13 @@ class Line(NamedTuple):
     rule: int  # index into Matcher.rules
     time_us: int | None
     place: int  # where it stood: see events.PLACE_STEP
-    count: int  # how many lines of the daemon it stands for
+    repeats: int  # how many lines of the daemon it stands for
     text: str  # what was matched; "" where nobody will ask
     trusted: Trusted | None
     ambiguous: bool  # sshd cut the line: its address is not to be trusted, and not given
     program: str
-    host: str | None
-    procid: str | None
+    host: str
+    procid: str  # "" where the tag has none
     user: str | None
     invalid: str | None
     address: str | None
@@ -66,6 +66,20 @@ class Line(NamedTuple):
     preauth: str | None
 
 
-(
-    RULE, TIME, PLACE, COUNT, TEXT, TRUSTED, AMBIGUOUS, PROGRAM, HOST, PROCID, USER, INVALID, ADDRESS, PORT, METHOD, EXTRA, PREAUTH,
-) = range(17)  # fmt: skip
+RULE: Final = 0
+TIME: Final = 1
+PLACE: Final = 2
+REPEATS: Final = 3
+TEXT: Final = 4
+TRUSTED: Final = 5
+AMBIGUOUS: Final = 6
+PROGRAM: Final = 7
+HOST: Final = 8
+PROCID: Final = 9
+USER: Final = 10
+INVALID: Final = 11
+ADDRESS: Final = 12
+PORT: Final = 13
+METHOD: Final = 14
+EXTRA: Final = 15
+PREAUTH: Final = 16

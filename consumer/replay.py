@@ -5,6 +5,7 @@ import marshal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
+from itertools import chain
 
 import msgspec
 
@@ -163,7 +164,7 @@ class Replay:
             return
         workers = Workers(self._jobs, work)
         try:
-            for lines, counts in workers.map(marshal.dumps(batch) for batch in _chain(head, batches)):  # type: ignore[misc,attr-defined]
+            for lines, counts in workers.map(marshal.dumps(batch) for batch in chain([head], batches)):
                 self._correlator.feed(lines)
                 self._add(counts)
         finally:
@@ -195,8 +196,3 @@ def _batches(blocks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]
             start, parts, size = 0, [], 0
     if parts:
         yield start, b"".join(parts)
-
-
-def _chain(head: tuple[int, bytes], rest: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    yield head
-    yield from rest

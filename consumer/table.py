@@ -32,11 +32,11 @@ class Table:
         """Return the text for one event, with the head of the table before the first; "" for one that is only counted."""
         match event:
             case Login():
-                word, color, last = "login", "green", _how(event)
+                word, last, color = "login", _how(event), "green"
             case Logout():
-                word, color, last = "logout", None, f"after {_duration(event.end_us - event.login.time_us)}"
+                word, last, color = "logout", f"after {_duration(event.end_us - event.login.time_us)}", ""
             case Forged():
-                word, color, last = "FORGED", "red", f"{event.claim} claimed by uid {event.uid}"
+                word, last, color = "FORGED", f"{event.claim} claimed by uid {event.uid}", "red"
             case Attempt() | Probe():
                 return ""
         if event.origin == "verified" and not isinstance(event, Forged):
@@ -45,7 +45,8 @@ class Table:
             last += ", ambiguous"
         when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone)
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
-        text = f"{when:%Y-%m-%d %H:%M:%S}  {word:<6}  {_cell(event.user or '-', 16)}  {_cell(where, 27)}  {_cell(readable(event.host), 14)}  {_plain(last)}"
+        cells = (_cell(event.user or "-", 16), _cell(where, 27), _cell(readable(event.host), 14), _plain(last))
+        text = "  ".join((f"{when:%Y-%m-%d %H:%M:%S}", f"{word:<6}", *cells))
         text = text[: self._width]
         if self._color and color:
             text = click.style(text, fg=color)

@@ -13,6 +13,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 from consumer.records import Line
 
@@ -30,7 +31,7 @@ class Workers:
         work: takes what was given to ``map``; runs in the worker.
     """
 
-    def __init__(self, count: int, work: Callable[[bytes], object]) -> None:
+    def __init__(self, count: int, work: Callable[[bytes], Any]) -> None:
         self._work = work
         self._sockets: list[socket.socket] = []
         self._pids: list[int] = []
@@ -60,7 +61,7 @@ class Workers:
         finally:
             os._exit(status)
 
-    def map(self, requests: Iterator[bytes]) -> Iterator[object]:
+    def map(self, requests: Iterator[bytes]) -> Iterator[Any]:
         """Yield what ``work`` makes of each request, in order."""
         turn, waiting = 0, 0
         for request in requests:

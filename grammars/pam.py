@@ -33,10 +33,20 @@ def _pam(name: str, action: str, module: str, message: str, tail: str) -> Rule:
 
 RULES: list[Rule] = [
     # modules/pam_unix/pam_unix_sess.c: 1.4.0+, then older. The login name is mostly empty.
-    _pam("session_opened", "session_opened", "pam_unix", "session opened for user ",
-         rf"(?P<user>.*)\(uid=(?P<user_uid>[0-9]+|getpwnam error)\) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}"),
-    _pam("session_opened_old", "session_opened", "pam_unix", "session opened for user ",
-         rf"(?P<user>.*) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}"),
+    _pam(
+        "session_opened",
+        "session_opened",
+        "pam_unix",
+        "session opened for user ",
+        rf"(?P<user>.*)\(uid=(?P<user_uid>[0-9]+|getpwnam error)\) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
+    ),
+    _pam(
+        "session_opened_old",
+        "session_opened",
+        "pam_unix",
+        "session opened for user ",
+        rf"(?P<user>.*) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
+    ),
     _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", rf"(?P<user>.*){END}"),
     # modules/pam_unix/support.c, _unix_verify_password(): the first failure of a connection.
     _pam("auth_failure", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS),
@@ -46,18 +56,38 @@ RULES: list[Rule] = [
     _pam("bad_username", "invalid_user", "pam_unix", "bad username [", rf"(?P<invalid>)(?P<user>.*)\]{END}"),
     # modules/pam_unix/pam_unix_acct.c.
     _pam("account_expired", "user_denied", "pam_unix", "account ", rf"(?P<user>.*) has expired \((?P<reason>[^()]*)\){END}"),
-    _pam("password_expired", "user_denied", "pam_unix", "expired password for user ", rf"(?P<user>.*) \((?P<reason>[^()]*)\){END}"),
+    _pam(
+        "password_expired", "user_denied", "pam_unix", "expired password for user ", rf"(?P<user>.*) \((?P<reason>[^()]*)\){END}"
+    ),
     _pam("password_changed", "notice", "pam_unix", "password changed for ", rf"(?P<user>.*){END}"),
     _pam("no_password", "notice", "pam_unix", "auth could not identify password for [", rf"(?P<user>.*)\]{END}"),
     _pam("conversation_failed", "notice", "pam_unix", "conversation failed", END),
     # libpam/pam_handlers / modules/pam_unix/support.c, _cleanup_failures(): written at the end, without a module. It
     # stands for failures that sshd has already counted itself.
-    rule("more_failures", "pam_failure", pp.Literal("PAM "), pp.Regex("[0-9]+")("more"), pp.Literal(" more authentication failure"),
-         pp.Regex(f"s?; {_FIELDS}")),
-    rule("ignoring_max_retries", "notice", pp.Literal("PAM service("), pp.Regex("[^()]*")("service"), pp.Literal(") ignoring max retries; "),
-         pp.Regex(rf"(?P<reason>[0-9]+ > [0-9]+){END}")),
+    rule(
+        "more_failures",
+        "pam_failure",
+        pp.Literal("PAM "),
+        pp.Regex("[0-9]+")("more"),
+        pp.Literal(" more authentication failure"),
+        pp.Regex(f"s?; {_FIELDS}"),
+    ),
+    rule(
+        "ignoring_max_retries",
+        "notice",
+        pp.Literal("PAM service("),
+        pp.Regex("[^()]*")("service"),
+        pp.Literal(") ignoring max retries; "),
+        pp.Regex(rf"(?P<reason>[0-9]+ > [0-9]+){END}"),
+    ),
     # modules/pam_faillock/pam_faillock.c.
-    _pam("faillock", "user_denied", "pam_faillock", "Consecutive login failures for user ", rf"(?P<user>.*) account temporarily locked{END}"),
+    _pam(
+        "faillock",
+        "user_denied",
+        "pam_faillock",
+        "Consecutive login failures for user ",
+        rf"(?P<user>.*) account temporarily locked{END}",
+    ),
     _pam("faillock_unknown", "invalid_user", "pam_faillock", "User unknown", rf"(?P<invalid>)(?:: (?P<user>.*))?{END}"),
     _pam("faillock_other", "notice", "pam_faillock", "", rf"(?P<reason>.*){END}"),
     # modules/pam_tally2/pam_tally2.c: gone since Linux-PAM 1.5, alive in old logs.
@@ -65,33 +95,94 @@ RULES: list[Rule] = [
     # sssd, src/sss_client/pam_sss.c.
     _pam("sss_success", "pam_success", "pam_sss", "authentication success; ", _FIELDS),
     _pam("sss_failure", "pam_failure", "pam_sss", "authentication failure; ", _FIELDS),
-    _pam("sss_received", "pam_failure", "pam_sss", "received for user ", rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}"),
-    _pam("sss_denied", "user_denied", "pam_sss", "Access denied for user ", rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}"),
+    _pam(
+        "sss_received", "pam_failure", "pam_sss", "received for user ", rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}"
+    ),
+    _pam(
+        "sss_denied",
+        "user_denied",
+        "pam_sss",
+        "Access denied for user ",
+        rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}",
+    ),
     # samba, nsswitch/pam_winbind.c.
     _pam("winbind_granted", "pam_success", "pam_winbind", "user '", rf"(?P<user>.*)' granted access{END}"),
     _pam("winbind_denied", "pam_failure", "pam_winbind", "user '", rf"(?P<user>.*)' denied access \((?P<reason>.*)\){END}"),
     _pam("winbind_failed", "pam_failure", "pam_winbind", "request ", rf"(?P<reason>wbcLogonUser failed: .*){END}"),
     _pam("winbind_other", "notice", "pam_winbind", "", rf"(?P<reason>.*){END}"),
     # nss-pam-ldapd, pam/pam.c; older pam_ldap: 'error trying to bind as user "DN" (REASON)'.
-    _pam("ldap_failure", "pam_failure", "pam_ldap", "", rf"(?P<reason>[Aa]uthentication failure); (?:.*[ ;])?user=(?P<user>.*){END}"),
+    _pam(
+        "ldap_failure",
+        "pam_failure",
+        "pam_ldap",
+        "",
+        rf"(?P<reason>[Aa]uthentication failure); (?:.*[ ;])?user=(?P<user>.*){END}",
+    ),
     _pam("ldap_bind", "pam_failure", "pam_ldap", "error trying to bind as user ", rf'"(?P<user>.*)" \((?P<reason>.*)\){END}'),
     _pam("ldap_other", "notice", "pam_ldap", "", rf"(?P<reason>.*){END}"),
     # pam-krb5, Russ Allbery's: auth.c.
     _pam("krb5_success", "pam_success", "pam_krb5", "user ", rf"(?P<user>.*) authenticated as (?P<principal>.*){END}"),
-    _pam("krb5_failure", "pam_failure", "pam_krb5", "authentication failure; ", rf"logname=(?P<logname>[^ ]*) uid=(?P<uid>[0-9]+) euid=[0-9]+ tty=(?P<tty>[^ ]*) ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*){END}"),
+    _pam(
+        "krb5_failure",
+        "pam_failure",
+        "pam_krb5",
+        "authentication failure; ",
+        rf"logname=(?P<logname>[^ ]*) uid=(?P<uid>[0-9]+) euid=[0-9]+ tty=(?P<tty>[^ ]*) ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*){END}",
+    ),
     # google-authenticator-libpam, src/pam_google_authenticator.c: its own tag, sshd(pam_google_authenticator). Not a login.
-    _pam("google_authenticator_accepted", "pam_success", "pam_google_authenticator", "Accepted google_authenticator for ", rf"(?P<user>.*){END}"),
-    _pam("google_authenticator_invalid", "pam_failure", "pam_google_authenticator", "Invalid verification code for ", rf"(?P<user>.*){END}"),
+    _pam(
+        "google_authenticator_accepted",
+        "pam_success",
+        "pam_google_authenticator",
+        "Accepted google_authenticator for ",
+        rf"(?P<user>.*){END}",
+    ),
+    _pam(
+        "google_authenticator_invalid",
+        "pam_failure",
+        "pam_google_authenticator",
+        "Invalid verification code for ",
+        rf"(?P<user>.*){END}",
+    ),
     _pam("google_authenticator_other", "notice", "pam_google_authenticator", "", rf"(?P<reason>.*){END}"),
     # modules/pam_access/pam_access.c: an opening grave accent, a closing apostrophe.
-    _pam("access_denied", "user_denied", "pam_access", "access denied for user `", rf"(?P<user>.*)' from `(?P<address>[^ ]*)'{END}"),
+    _pam(
+        "access_denied", "user_denied", "pam_access", "access denied for user `", rf"(?P<user>.*)' from `(?P<address>[^ ]*)'{END}"
+    ),
     # modules/pam_succeed_if/pam_succeed_if.c.
-    _pam("requirement_not_met", "notice", "pam_succeed_if", 'requirement "', rf'(?P<reason>.*)" (?:not met|was met) by user "(?P<user>.*)"{END}'),
+    _pam(
+        "requirement_not_met",
+        "notice",
+        "pam_succeed_if",
+        'requirement "',
+        rf'(?P<reason>.*)" (?:not met|was met) by user "(?P<user>.*)"{END}',
+    ),
     # Modules that say nothing about who comes in.
     *(
         _pam(module.removeprefix("pam_"), "notice", module, "", rf"(?P<reason>.*){END}")
-        for module in ("pam_env", "pam_limits", "pam_loginuid", "pam_keyinit", "pam_nologin", "pam_systemd", "pam_lastlog",
-                       "pam_motd", "pam_mail", "pam_mkhomedir", "pam_selinux", "pam_succeed_if", "pam_time", "pam_umask", "pam_cap",
-                       "pam_listfile", "pam_exec", "pam_gnome_keyring", "pam_kwallet5", "pam_oddjob_mkhomedir", "pam_shells", "pam_namespace")
+        for module in (
+            "pam_env",
+            "pam_limits",
+            "pam_loginuid",
+            "pam_keyinit",
+            "pam_nologin",
+            "pam_systemd",
+            "pam_lastlog",
+            "pam_motd",
+            "pam_mail",
+            "pam_mkhomedir",
+            "pam_selinux",
+            "pam_succeed_if",
+            "pam_time",
+            "pam_umask",
+            "pam_cap",
+            "pam_listfile",
+            "pam_exec",
+            "pam_gnome_keyring",
+            "pam_kwallet5",
+            "pam_oddjob_mkhomedir",
+            "pam_shells",
+            "pam_namespace",
+        )
     ),
 ]

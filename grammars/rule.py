@@ -14,7 +14,7 @@ class Rule(NamedTuple):
 
 
 def rule(name: str, action: str, *parts: pp.ParserElement) -> Rule:
-    """
+    r"""
     Join ``parts`` into a rule.
 
     Spaces are data in a log line, so nothing is skipped and tabs stay tabs. Every rule's last part is

@@ -83,15 +83,19 @@ class Framer:
             self._last, self._seen = "json", True
             return row
         for name, pattern in FRAMINGS.items():
-            row = pattern.match(line).groups("")  # type: ignore[union-attr]  # it matches anything
-            if row[2]:
+            found = pattern.match(line)
+            if found is not None and found[3]:
                 self._last, self._seen = name, True
-                return row  # type: ignore[return-value]
-        if match := BARE.match(line):
-            row = match.groups("")
-            if self._is_program(row[2]):
-                return row  # type: ignore[return-value]
+                return _row_of(found)
+        found = BARE.match(line)
+        if found is not None and self._is_program(found[3]):
+            return _row_of(found)
         return "", "", "", "", line, ""
+
+
+def _row_of(match: re.Match[str]) -> Row:
+    stamp, host, program, procid, text, nothing = match.groups("")
+    return stamp, host, program, procid, text, nothing
 
 
 def mended(row: Row, is_program: Callable[[str], bool]) -> Row:

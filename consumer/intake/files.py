@@ -9,6 +9,7 @@ import bz2
 import errno
 import gzip
 import io
+import itertools
 import lzma
 import os
 import re
@@ -18,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -29,11 +30,11 @@ STDIN = "-"
 # Read at once: small enough that a block stays in the processor's cache.
 BLOCK_SIZE = 65536
 
-_MAGIC: list[tuple[bytes, Callable[[BinaryIO], BinaryIO]]] = [
-    (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),  # type: ignore[list-item,return-value]
-    (b"BZh", lambda raw: bz2.BZ2File(raw)),
-    (b"\xfd7zXZ\x00", lambda raw: lzma.LZMAFile(raw)),
-    (b"\x28\xb5\x2f\xfd", lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)),  # type: ignore[return-value]
+_MAGIC: list[tuple[bytes, Callable[[BinaryIO], Any]]] = [
+    (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    (b"\x28\xb5\x2f\xfd", lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)),
 ]
 _MONTH_STAMP = re.compile(rb"^(?:<\d{1,3}>)?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}\d", re.MULTILINE)
 _MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
@@ -61,7 +62,7 @@ class LogFile:
         if path == STDIN:
             return
         try:
-            found = os.stat(path)
+            found = Path(path).stat()
         except OSError as error:
             raise InputError(f"{path}: {_reason(error)}") from error
         if stat.S_ISDIR(found.st_mode):
@@ -95,8 +96,8 @@ class LogFile:
         except OSError:
             return 0
 
-    def _open(self) -> BinaryIO:
-        raw: BinaryIO = sys.stdin.buffer if self.path == STDIN else open(self.path, "rb")  # noqa: SIM115 - closed by blocks()
+    def _open(self) -> Any:
+        raw: BinaryIO = sys.stdin.buffer if self.path == STDIN else Path(self.path).open("rb")
         buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
         self._raw = buffered
         head = buffered.peek(6)[:6]
@@ -169,7 +170,7 @@ class LogFile:
             source.seek(max(0, self.size - 4096))
             months += [_MONTHS[name] for name in _MONTH_STAMP.findall(source.read(4096))[-1:]]
         turns = 0
-        for earlier, later in zip(months, months[1:], strict=False):
+        for earlier, later in itertools.pairwise(months):
             turns += (earlier - later >= _HALF_A_YEAR) - (later - earlier >= _HALF_A_YEAR)
         if turns < 1 or (turns == 1 and months[-1] < months[0]):
             return None
@@ -179,5 +180,3 @@ class LogFile:
 def _reason(error: OSError) -> str:
     text = os.strerror(error.errno) if error.errno else str(error)
     return f"{text}; run it as root, or as a member of the group that owns the log" if error.errno == errno.EACCES else text
-
-

@@ -92,8 +92,8 @@ def _ways(element: pp.ParserElement) -> Iterator[tuple[list[str | re.Pattern[str
             yield from _ways(element.expr)
         case pp.Literal():
             yield [element.match], True
-        case pp.Regex() if _repeated_class(element.pattern) is not None:
-            yield [re.compile(element.pattern)], True
+        case pp.Regex() if _repeated_class(str(element.pattern)) is not None:
+            yield [re.compile(str(element.pattern))], True
         case _:
             yield [], False
 
@@ -131,13 +131,13 @@ def _group(name: str, names: list[tuple[str, str]]) -> str:
 
 
 def _regex(element: pp.Regex, names: list[tuple[str, str]]) -> Piece:
-    source = element.pattern
+    source = str(element.pattern)
+    repeated = _repeated_class(source)
     for name in re.compile(source).groupindex:
         source = source.replace(f"(?P<{name}>", f"(?P<{_group(name, names)}>")
-    repeated = _repeated_class(element.pattern)
     if repeated is None:
-        return Piece(source, frozenset(_ALPHABET), empty=re.match(element.pattern, "") is not None, free=True)
-    return Piece(source, repeated, empty=element.pattern.endswith("*"), tail=repeated)
+        return Piece(source, frozenset(_ALPHABET), empty=re.match(source, "") is not None, free=True)
+    return Piece(source, repeated, empty=source.endswith("*"), tail=repeated)
 
 
 @cache

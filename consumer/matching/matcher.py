@@ -25,9 +25,28 @@ Engine = Literal["lowered", "pyparsing"]
 CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
 # The actions of which the correlator makes its stories.
 TELLING = frozenset(
-    "accepted partial failed invalid_user user_denied max_attempts session_opened session_closed session_started connection_opened "
-    "received_disconnect disconnected connection_closed negotiation_failed bad_client protocol_error timeout connection_dropped "
-    "pam_failure child_started".split()
+    [
+        "accepted",
+        "partial",
+        "failed",
+        "invalid_user",
+        "user_denied",
+        "max_attempts",
+        "session_opened",
+        "session_closed",
+        "session_started",
+        "connection_opened",
+        "received_disconnect",
+        "disconnected",
+        "connection_closed",
+        "negotiation_failed",
+        "bad_client",
+        "protocol_error",
+        "timeout",
+        "connection_dropped",
+        "pam_failure",
+        "child_started",
+    ]
 )
 _SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
@@ -69,9 +88,13 @@ Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str]
 
 
 class Match(Protocol):
-    """What both engines give: the fields by name, None where they took no part."""
+    """The part of ``re.Match`` that is used of both engines' results."""
 
-    def groupdict(self) -> dict[str, str | None]: ...
+    def group(self, *groups: int) -> Any:
+        """Return the texts of some groups."""
+
+    def __getitem__(self, group: int, /) -> Any:
+        """Return the text of one group."""
 
 
 class Compiled:
@@ -94,7 +117,7 @@ class Compiled:
         if not hasattr(self, "match"):
             if self._engine == "lowered":
                 lowered = lower(self._expression)
-                self.match: Callable[[str], Any] = lowered.pattern.match
+                self.match: Callable[..., Any] = lowered.pattern.match
                 self.fields = lowered.groups
                 self.core = self._core_groups(lowered.groups, lowered.absent)
             else:
@@ -111,10 +134,10 @@ class Compiled:
             numbers.append(found[0][0] if found else absent)
         return tuple(numbers)
 
-    def groupdict(self, match: re.Match[str]) -> dict[str, str | None]:
+    def groupdict(self, match: Match) -> dict[str, str | None]:
         """Return the fields of ``match`` by their names in the grammar; alternatives that share a name are coalesced."""
         if isinstance(match, _PyparsingMatch):
-            return match.groupdict()
+            return match.fields
         return {
             name: next((match[number] for number in numbers if match[number] is not None), None)
             for name, numbers in self.fields.items()
@@ -143,14 +166,17 @@ def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
 
 
 class _PyparsingMatch:
-    """A result of pyparsing with the two methods of ``re.Match`` that are used here."""
+    """A result of pyparsing that gives CORE as ``re.Match`` would, by numbers from 0."""
 
     def __init__(self, fields: dict[str, str | None]) -> None:
-        self._fields = fields
+        self.fields = fields
+        self._core = tuple(
+            next((fields[field] for field in _SYNONYMS.get(name, (name,)) if field in fields), None) for name in CORE
+        )
 
     @classmethod
-    def of(cls, expression: pp.ParserElement) -> "re.Pattern[str].match":  # type: ignore[name-defined]
-        def match(text: str) -> "_PyparsingMatch | None":
+    def of(cls, expression: pp.ParserElement) -> Callable[[str], Match | None]:
+        def match(text: str) -> Match | None:
             try:
                 return cls(expression.parse_string(text, parse_all=True).as_dict())
             except pp.ParseException:
@@ -158,13 +184,11 @@ class _PyparsingMatch:
 
         return match
 
-    def groupdict(self) -> dict[str, str | None]:
-        return self._fields
+    def group(self, *groups: int) -> tuple[str | None, ...]:
+        return tuple(self._core[group] for group in groups)
 
-    def group(self, *_core: int) -> tuple[str | None, ...]:
-        return tuple(
-            next((self._fields[field] for field in _SYNONYMS.get(name, (name,)) if field in self._fields), None) for name in CORE
-        )
+    def __getitem__(self, group: int, /) -> str | None:
+        return self._core[group]
 
 
 class Program(NamedTuple):
@@ -182,9 +206,9 @@ class Found(NamedTuple):
     host: str
     procid: str
     text: str
-    count: int  # "message repeated 3 times" stands for three
+    repeats: int  # "message repeated 3 times" stands for three
     rule: Compiled | None  # None: a line of sshd, dropbear or PAM that no rule reads
-    match: re.Match[str] | None
+    match: Match | None
     trusted: Trusted | None = None
 
     @property
@@ -227,7 +251,7 @@ class Matcher:
             "": compiled[after_dropbear:],
         }
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
-        self._names = {name: sshd.FAMILY for name in (*sshd.PROGRAMS, *programs)} | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
+        self._names = dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY) | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
@@ -288,7 +312,7 @@ class Matcher:
             rule, match = self._match(program.family, plain)
             if rule is not None:
                 text = plain
-        return Found(program, host, procid, text, count, rule, match, trusted or None)
+        return Found(program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None)
 
     def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
         """
@@ -361,10 +385,10 @@ class Matcher:
         counts[found.rule.index] += 1
         if found.rule.use is _ONLY_COUNTS or not found.program.family:
             return None
-        return (found.rule.index, timestamps.microseconds(stamp), place, found.count, found.text if keep_text else "", found.trusted,
+        return (found.rule.index, timestamps.microseconds(stamp), place, found.repeats, found.text if keep_text else "", found.trusted,
                 found.is_cut, found.program.name, found.host, found.procid, *found.core())  # type: ignore[return-value]  # fmt: skip
 
-    def _match(self, family: str, text: str) -> tuple[Compiled | None, re.Match[str] | None]:
+    def _match(self, family: str, text: str) -> tuple[Compiled | None, Match | None]:
         if len(text) > PAM_LIMIT:
             return None, None
         for rule in self.candidates(family, text):

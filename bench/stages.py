@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""
+Show where the time of a replay in one process goes: framing, matching, correlating.
+
+Block by block, as ``replay`` does, each stage takes what the one before gave, and the time of each is added up; the
+garbage collector is off, as there. Beside it stands the time of ``replay`` itself in the same process::
+
+    bench/stages.py --lines 400000
+"""
+
+import argparse
+import gc
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+
+from make_log import FORMATS, write_log
+from measure import spread
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
+
+from consumer.correlate import Correlator
+from consumer.framing.framer import Framer
+from consumer.framing.timestamps import Timestamps
+from consumer.intake.files import LogFile
+from consumer.matching.matcher import Matcher
+from consumer.records import text_of_bytes
+from consumer.replay import Replay
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that ``work`` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def round_of(log: Path, matcher: Matcher) -> dict[str, float]:
+    """Run every stage once; seconds by stage."""
+    seconds = dict.fromkeys(("reading", "framing", "matching", "correlating"), 0.0)
+    file = LogFile(str(log))
+    framer, timestamps = Framer(matcher.is_program), Timestamps(file.modified, UTC)
+    correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, lambda _event: None)
+    counts = [0] * (len(matcher.rules) + 2)
+    blocks = file.blocks()
+    first = 1
+    while True:
+        start = time.perf_counter()
+        block = next(blocks, None)
+        read = time.perf_counter()
+        seconds["reading"] += read - start
+        if block is None:
+            break
+        rows = framer.rows(text_of_bytes(block))
+        framed = time.perf_counter()
+        lines = matcher.lines(rows, timestamps, first, counts, keep_text=False)
+        matched = time.perf_counter()
+        correlator.feed(lines)
+        seconds["correlating"] += time.perf_counter() - matched
+        seconds["matching"] += matched - framed
+        seconds["framing"] += framed - read
+        first += len(rows)
+    seconds["correlating"] += timed(correlator.settle)
+    return seconds
+
+
+def main() -> None:
+    """Read the command line, make a log, print the shares."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lines", type=int, default=400_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--format", choices=FORMATS, default="rfc3339")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    matcher = Matcher()
+    lowering = time.perf_counter() - start
+    results: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder, "auth.log")
+        write_log(log, options.lines, options.format)
+        gc.disable()
+        for _ in range(options.rounds):
+            for stage, seconds in round_of(log, matcher).items():
+                results.setdefault(stage, []).append(seconds)
+            whole = Replay(matcher, zone=UTC, tell=lambda _event: None, keep_text=False)
+            results.setdefault("replay, all of it", []).append(timed(lambda: whole.run([str(log)])))  # noqa: B023
+            gc.collect()
+    print(f"{options.lines:,} {options.format} lines, {options.rounds} rounds, median (min-max)")
+    print(f"{'':<20}{'seconds':>20}{'us a line':>12}")
+    for stage, times in results.items():
+        print(f"{stage:<20}{spread(times):>20}{min(times) / options.lines * 1e6:>12.2f}")
+    print(f"Lowering all grammars, once at the start: {lowering:.3f} s")
+
+
+if __name__ == "__main__":
+    main()
