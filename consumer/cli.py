@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -31,34 +32,8 @@ class _Commands(click.Group):
             super().main(*args, **(kwargs | {"standalone_mode": False}))
             sys.stdout.flush()
             status = 0
-        except click.exceptions.NoArgsIsHelpError as error:
-            error.show()
-            status = 0
-        except click.ClickException as error:
-            error.show()
-            status = EX_USAGE if isinstance(error, click.UsageError) else error.exit_code
-        except click.exceptions.Exit as error:
-            status = error.exit_code
-        except (click.Abort, KeyboardInterrupt):
-            status = _INTERRUPTED
-        except SshbellError as error:
-            _complain(error)
-            status = error.exit_code
-        except BrokenPipeError:
-            status = EX_IOERR  # whoever read us has seen enough
-        except OSError as error:
-            _complain(OutputError(f"cannot write the output: {error.strerror or error}"))
-            status = EX_IOERR
-        except Exception as error:  # noqa: BLE001 - the outermost: a fault of ours, said in one line
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-            click.echo(
-                f"sshbell: a fault of sshbell itself: {type(error).__name__}: {_harmless(str(error))} at {place}; please report it",
-                err=True,
-            )
-            status = EX_SOFTWARE
+        except BaseException as error:  # noqa: BLE001 - the outermost: whatever it was is said in one line
+            status = _status_of(error)
         # What is still buffered cannot be written either, and Python would say so at its end.
         with suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -77,6 +52,38 @@ class _Commands(click.Group):
             raise click.UsageError(f"{error.message} Did you mean {close[0]!r}?" if close else error.message, ctx) from error
 
 
+def _status_of(error: BaseException) -> int:
+    """Say what went wrong, and return the exit code."""
+    match error:
+        case click.exceptions.NoArgsIsHelpError():
+            error.show()
+            return 0
+        case click.UsageError():
+            error.show()
+            return EX_USAGE
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            return _INTERRUPTED
+        case SshbellError():
+            _complain(error)
+            return error.exit_code
+        case BrokenPipeError() | SystemExit():
+            return EX_IOERR  # whoever read us has seen enough; click makes an exit of it
+        case OSError():
+            _complain(OutputError(f"cannot write the output: {error.strerror or error}"))
+            return EX_IOERR
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    _complain(SshbellError(f"a fault of sshbell itself: {type(error).__name__}: {error} at {place}; please report it"))
+    return EX_SOFTWARE
+
+
 def _complain(error: SshbellError) -> None:
     click.echo(f"sshbell: {_harmless(str(error))}", err=True)
 
@@ -89,7 +96,7 @@ def _harmless(text: str) -> str:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="sshbell", message="%(prog)s %(version)s")
 def main() -> None:
-    r"""
+    """
     Rings when somebody logs in over SSH.
 
     Reads sshd, dropbear and PAM lines in any framing: rsyslog's file and JSON formats, RFC 5424,
@@ -143,7 +150,7 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @_reading
 def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
-    r"""
+    """
     Say what each line says: one JSON object (Elastic Common Schema) a line of sshd, PAM or dropbear.
 
     Other programs' lines give nothing. Reads standard input without a FILE, or with "-".
@@ -180,7 +187,7 @@ def _end(errors: list[SshbellError]) -> None:
 @click.argument("line", nargs=1)
 @_reading
 def explain(line: str, matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
-    r"""
+    """
     Show how a LINE was framed, which rule took which part, and what it became.
 
     Where no rule reads it: how far the best one got. "-" reads lines from standard input.
@@ -211,7 +218,7 @@ def _harmless_lines(text: str) -> str:
 @_reading
 def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
            user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
-    r"""
+    """
     Tell what happened: who logged in, from where, with which key, for how long.
 
     FILEs may be plain, .gz, .bz2, .xz or .zst; several are put in the order of their times. "-" is standard input.
@@ -279,7 +286,7 @@ class _progress:  # noqa: N801 - used as a function
     def __init__(self, paths: list[str], *, visible: bool) -> None:
         self._bar: Any = None
         self._done = self._last = 0
-        size = sum(os.stat(path).st_size for path in paths if path != "-" and os.path.isfile(path))
+        size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
         if visible and sys.stderr.isatty() and size > 1 << 20:
             self._bar = click.progressbar(length=size, label="reading", file=sys.stderr)
 
@@ -301,7 +308,7 @@ class _progress:  # noqa: N801 - used as a function
 @main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""
+    """
     Print a script that completes sshbell's commands and options in SHELL.
 
     \b

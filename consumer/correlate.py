@@ -2,14 +2,16 @@
 Joins lines into events: one connection becomes one story.
 
 Lines of one connection share host, program family and the PID of sshd's monitor. The session's own process has another PID; it is
-joined by the client's address and port, or by "User child is on pid N". Facts: what sshd and PAM write was measured on 8.9 to 10.5.
+joined by the client's address and port, or by "User child is on pid N". What they write was
+measured on 8.9 to 10.5.
 
 A connection goes through
 
     opened ──▶ tried ──▶ accepted ──▶ session opened ──▶ over
                   └─────────────────────────────────────▶ over
 
-and is told as a ``Login`` once the session is open, or when a grace has passed in which no session line came (no PAM, a lost line).
+and is told as a ``Login`` once the session is open, or when a grace has passed in which no session line came (no PAM,
+a lost line).
 Everything expires in event time, host by host: one host's lines never expire another's. Lines may come out of order by
 seconds, PIDs are reused, any line may be missing.
 """

@@ -1,8 +1,9 @@
 """``sshbell explain``: how a line was framed, which rule took which part, what it became."""
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
+from os.path import commonprefix
+from re import _compiler, _parser  # type: ignore[attr-defined]
 
 import msgspec
 import pyparsing as pp
@@ -28,37 +29,40 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
 
 
 def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher) -> str:
-    time_us, stamp, host, program, procid, text, trusted, _raw = record
-    if found is None and not program:
+    if found is None and not record.program:
         # A message without a header is what people paste.
-        found = matcher.find((stamp, host, sshd.PROGRAMS[0], procid, text, ""))
+        found = matcher.find((record.stamp, record.host, sshd.PROGRAMS[0], record.procid, record.msg, ""))
         framing = "none; read as the message of an sshd line"
         if found is None or found.rule is None:
-            return f"framing   none fits\n{_indented('line', readable(text))}"
+            return f"framing   none fits\n{_indented('line', readable(record.msg))}"
+    time = isoformat(record.time_us) if record.time_us is not None else f"none ({readable(record.stamp)!r})"
     lines = [
         f"framing   {framing}",
-        f"time      {isoformat(time_us) if time_us is not None else f'none ({readable(stamp)!r})'}",
-        f"host      {readable(host) or '-'}",
-        f"program   {readable(program) or '-'}   pid {procid or '-'}",
-        _indented("message", readable(text)),
+        f"time      {time}",
+        f"host      {readable(record.host) or '-'}",
+        f"program   {readable(record.program) or '-'}   pid {record.procid or '-'}",
+        _indented("message", readable(record.msg)),
     ]
-    if trusted:
-        lines.append(f"trusted   uid {trusted[0]}   exe {trusted[1] or '-'}")
+    if record.trusted:
+        lines.append(f"trusted   uid {record.trusted[0]}   exe {record.trusted[1] or '-'}")
     if found is None:
         return "\n".join([*lines, "result    another program's line: nothing is made of it"])
     if found.repeats != 1:
         lines.append(f"repeated  {found.repeats} times")
-    if found.text != text:
+    if found.text != record.msg:
         lines.append(_indented("matched", readable(found.text)))
-    if found.rule is None:
-        return "\n".join([*lines, *_nearest(found)])
-    lines.append(f"rule      {found.rule.name}   action {found.rule.action}")
-    if found.match is not None:
-        for name, value in found.rule.groupdict(found.match).items():
-            if value is not None:
-                lines.append(f"  {name:<20}{readable(value)!r}")
+    return "\n".join([*lines, *(_nearest(found) if found.rule is None else _became(record, found, matcher))])
+
+
+def _became(record: SyslogRecord, found: Found, matcher: Matcher) -> list[str]:
+    """Show which part each field is, and what the line says."""
+    lines = []
+    if found.rule is not None and found.match is not None:
+        fields = found.rule.groupdict(found.match).items()
+        lines.append(f"rule      {found.rule.name}   action {found.rule.action}")
+        lines += [f"  {name:<20}{readable(value)!r}" for name, value in fields if value is not None]
     pretty = msgspec.json.format(msgspec.json.encode(said(record, found, matcher, 1, "")), indent=2).decode()
-    return "\n".join([*lines, "became", pretty])
+    return [*lines, "became", pretty]
 
 
 def _indented(name: str, text: str) -> str:
@@ -67,36 +71,41 @@ def _indented(name: str, text: str) -> str:
 
 def _nearest(found: Found) -> list[str]:
     """Show how far the best rule got, with a marker under the place."""
-    best, reached = None, -1
     grammar = {sshd.FAMILY: sshd.RULES + pam.RULES, dropbear.FAMILY: dropbear.RULES + pam.RULES}.get(
         found.program.family, pam.RULES
     )
-    for rule in grammar:
-        place = _reach(rule, found.text)
-        if place > reached:
-            best, reached = rule, place
+    reached, best = max(((_reach(rule, found.text), rule) for rule in grammar), key=lambda pair: pair[0])
     lines = ["result    unmatched: no rule reads this message"]
-    if best is None or reached <= 0:
+    if reached <= 0:
         return [*lines, "          no rule begins like it"]
-    return [
-        *lines,
-        f"nearest   {best.name}, to character {reached}; it then expects {_expected(best, found.text)}",
-        f"          {readable(found.text[:reached])}{readable(found.text[reached:])}",
-        f"          {' ' * len(readable(found.text[:reached]))}^",
-    ]
+    before, after = readable(found.text[:reached]), readable(found.text[reached:])
+    return [*lines, f"nearest   {best.name}, up to the mark", f"          {before}{after}", f"          {' ' * len(before)}^"]
 
 
 def _reach(rule: Rule, text: str) -> int:
-    try:
-        rule.expression.parse_string(text, parse_all=True)
-    except pp.ParseException as error:
-        return error.loc
-    return len(text)
+    """Return how many characters of ``text`` a rule can read before one that it does not expect."""
+    position = 0
+    parts = rule.expression.exprs if isinstance(rule.expression, pp.And) else [rule.expression]
+    for part in parts:
+        if isinstance(part, pp.Regex):
+            position = _reach_in(str(part.pattern), text, position)
+        else:
+            try:
+                position = part.try_parse(text, position)
+            except pp.ParseException:
+                literal = part.match if isinstance(part, pp.Literal) else ""
+                return position + len(commonprefix([literal, text[position:]]))  # noqa: RUF071 - of texts, not paths
+    return position
 
 
-def _expected(rule: Rule, text: str) -> str:
-    try:
-        rule.expression.parse_string(text, parse_all=True)
-    except pp.ParseException as error:
-        return re.sub(r"\(\?P<(\w+)>[^()]*\)", r"<\1>", error.msg.removeprefix("Expected "))
-    return "the end"
+def _reach_in(source: str, text: str, position: int) -> int:
+    """Return how far the longest beginning of a pattern gets; text that could be anything is not counted."""
+    items = _parser.parse(source)
+    ends = [position]
+    for count in range(1, len(items) + 1):
+        found = _compiler.compile(items[:count]).match(text, position)
+        if found is None:
+            break
+        ends.append(found.end())
+    # A free text takes all there is until something must follow it.
+    return min(ends[-2:]) if len(ends) > 1 and ends[-1] == len(text) else ends[-1]

@@ -215,7 +215,8 @@ def origin(trusted: Trusted | None, action: str, *, preauth: bool, family: str, 
     """
     Say what the kernel's word about a line's sender comes to.
 
-    ``verified``: a process of root, and, where its path is known, one of sshd's programs. ``forged``: another one's line that only
+    ``verified``: a process of root, and, where its path is known, one of sshd's programs. ``forged``: another one's line that
+    only
     such a process can have written. ``unverified``: nothing is known, or the line is one that a user's session may write.
     """
     if trusted is None:

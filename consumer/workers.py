@@ -1,8 +1,8 @@
 """
 Framing and matching in several processes.
 
-Blocks go round the workers in turn, and what they make of them comes back in the same order, so that the output does not depend on
-their number. Each worker has one block at a time; while it works, its parent correlates another one's lines.
+Blocks go round the workers in turn, and what they make of them comes back in the same order, so that the output does not depend
+on their number. Each worker has one block at a time; while it works, its parent correlates another one's lines.
 """
 
 import gc

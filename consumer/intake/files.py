@@ -97,14 +97,13 @@ class LogFile:
             return 0
 
     def _open(self) -> Any:
-        raw: BinaryIO = sys.stdin.buffer if self.path == STDIN else Path(self.path).open("rb")
-        buffered = raw if isinstance(raw, io.BufferedReader) else io.BufferedReader(raw)  # type: ignore[type-var]
-        self._raw = buffered
-        head = buffered.peek(6)[:6]
+        raw = io.BufferedReader(io.FileIO(sys.stdin.fileno() if self.path == STDIN else self.path, closefd=self.path != STDIN))
+        self._raw = raw
+        head = raw.peek(6)[:6]
         for magic, unpack in _MAGIC:
             if head.startswith(magic):
-                return unpack(buffered)
-        return buffered
+                return unpack(raw)
+        return raw
 
     def _blocks(self, source: BinaryIO) -> Iterator[bytes]:
         read = getattr(source, "read1", source.read)
@@ -154,13 +153,14 @@ class LogFile:
         """
         Return the year of the first line of a file without years that spans more than one; None where one look suffices.
 
-        The months of lines all over the file tell how often the year turned; the last line was written before the file was closed.
+        The months of lines all over the file tell how often the year turned; the last one was written before the
+        file was closed.
         """
         if not self.size or self.path == STDIN:
             return None
         months: list[int] = []
         with self._open() as source:
-            if source is not self._raw:
+            if not isinstance(source, io.BufferedReader):
                 return None  # an archive would have to be unpacked twice
             for offset in range(0, self.size, max(BLOCK_SIZE, self.size // 1000)):
                 source.seek(offset)

@@ -385,8 +385,9 @@ class Matcher:
         counts[found.rule.index] += 1
         if found.rule.use is _ONLY_COUNTS or not found.program.family:
             return None
-        return (found.rule.index, timestamps.microseconds(stamp), place, found.repeats, found.text if keep_text else "", found.trusted,
-                found.is_cut, found.program.name, found.host, found.procid, *found.core())  # type: ignore[return-value]  # fmt: skip
+        time_us, kept = timestamps.microseconds(stamp), found.text if keep_text else ""
+        return (found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_cut, found.program.name,
+                found.host, found.procid, *found.core())  # type: ignore[return-value] # fmt: skip
 
     def _match(self, family: str, text: str) -> tuple[Compiled | None, Match | None]:
         if len(text) > PAM_LIMIT:

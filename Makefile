@@ -1,0 +1,44 @@
+# make demo    who logged in, out of a captured log
+# make test    the tests
+# make check   format, lint, types
+# make bench   the figures that README.md quotes (needs Debian's package sshguard to compare with)
+PYTHON ?= python3
+VENV   ?= .venv
+DEMO    = tests/samples/captures/openssh-9.2p1-debian12/info.traditional.log.gz
+
+.PHONY: demo test check bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(VENV)/bin/sshbell replay --year 2026 --tz UTC $(DEMO)
+
+test: $(VENV)/tested
+	$(VENV)/bin/python -m pytest
+
+check: $(VENV)/tested
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+
+bench: $(VENV)/tested
+	$(VENV)/bin/python bench/replay.py
+	$(VENV)/bin/python bench/stages.py
+	$(VENV)/bin/python bench/memory.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "sshbell needs Python 3.11 or later as '$(PYTHON)'; on Debian 12 and Ubuntu 24.04: apt install python3; or: make PYTHON=python3.12"; exit 69; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    { echo "a package is missing; on Debian and Ubuntu: apt install python3-venv"; exit 69; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/tested: $(VENV)/bin/python pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@ $(VENV)/installed
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
