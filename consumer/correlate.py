@@ -50,6 +50,8 @@ SECOND = 1_000_000
 GRACE_US = 10 * SECOND
 # What is left of a connection that is over takes up its late lines.
 LINGER_US = 10 * SECOND
+# How often, in a host's time, it is looked which connections have expired.
+SWEEP_US = 10 * SECOND
 # LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
 PREAUTH_US = 600 * SECOND
 # The line that ends a session may never come. Open sessions are looked at now and then, so that those that are over are let go.
@@ -89,6 +91,7 @@ class Connection:
     login: Login | None = None
     is_told = False  # the story is told: as a login, a probe, or by its attempts
     is_over = False
+    is_gone = False
     older: "Connection | None" = None  # the one before with the same PID, still in session
     deadline = 0
 
@@ -100,7 +103,7 @@ class Connection:
 class Host:
     """The connections of one host and program family, and its clock."""
 
-    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "leap_us", "next_due_us")
+    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "leap_us", "next_sweep_us", "waiting")
 
     def __init__(self) -> None:
         self.clock_us = 0
@@ -109,11 +112,11 @@ class Host:
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}
         self.children: dict[str, Connection] = {}
-        # When connections expire: one queue a term, so that each is in order of time.
-        self.due: dict[int, deque[tuple[int, Connection]]] = {
-            term: deque() for term in (GRACE_US, LINGER_US, PREAUTH_US, SESSION_CHECK_US)
-        }
-        self.next_due_us = 0  # 0: nothing is due ever
+        # When connections expire: one queue a term, so that each is in order of time. Logins that wait for their session line are
+        # looked at whenever the clock moves, the others now and then.
+        self.waiting: deque[tuple[int, Connection]] = deque()
+        self.due: dict[int, deque[tuple[int, Connection]]] = {term: deque() for term in (LINGER_US, PREAUTH_US, SESSION_CHECK_US)}
+        self.next_sweep_us = 0
 
 
 class Correlator:
@@ -183,8 +186,10 @@ class Correlator:
                     self._leap(host, time_us)
                 else:
                     host.clock_us = time_us
-                if 0 < host.next_due_us <= host.clock_us:
-                    self._expire(host, host.clock_us)
+                if host.waiting and host.waiting[0][0] <= host.clock_us:
+                    self._tell_waiting(host)
+                if host.next_sweep_us <= host.clock_us:
+                    self._sweep(host)
             if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
                 word = self._origin(line)
                 if word != "verified":
@@ -228,22 +233,26 @@ class Correlator:
         else:
             host.leap_us = time_us
 
-    def _expire(self, host: Host, now_us: int) -> None:
+    def _tell_waiting(self, host: Host) -> None:
+        """Tell the logins for which no session line came in time."""
+        while host.waiting and host.waiting[0][0] <= host.clock_us:
+            _, connection = host.waiting.popleft()
+            if not connection.login and not connection.is_gone:
+                self._tell_login(host, connection)
+
+    def _sweep(self, host: Host) -> None:
+        """Let connections go whose term is over."""
+        now_us = host.clock_us
+        host.next_sweep_us = now_us + SWEEP_US
         for queue in host.due.values():
             while queue and queue[0][0] <= now_us:
                 deadline, connection = queue.popleft()
-                if host.connections.get(connection.procid) is not connection:
+                if connection.is_gone:
                     continue
                 if connection.deadline == _IN_SESSION and now_us - connection.login.time_us < SESSION_US:  # type: ignore[union-attr]
-                    queue_for_sessions = host.due[SESSION_CHECK_US]
-                    queue_for_sessions.append((now_us + SESSION_CHECK_US, connection))
-                elif connection.deadline not in {deadline, _IN_SESSION}:
-                    continue  # it got another term
-                elif connection.accepted and not connection.login:
-                    self._tell_login(host, connection)
-                else:
+                    host.due[SESSION_CHECK_US].append((now_us + SESSION_CHECK_US, connection))
+                elif connection.deadline in {deadline, _IN_SESSION}:
                     self._close(host, connection)
-        host.next_due_us = min((queue[0][0] for queue in host.due.values() if queue), default=0)
 
     @staticmethod
     def _keep(host: Host, connection: Connection, term_us: int) -> None:
@@ -251,8 +260,6 @@ class Correlator:
         deadline = host.clock_us + term_us
         connection.deadline = deadline
         host.due[term_us].append((deadline, connection))
-        if not 0 < host.next_due_us <= deadline:
-            host.next_due_us = deadline
 
     def _new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
         if self._connections_total >= CONNECTION_LIMIT:
@@ -291,6 +298,7 @@ class Correlator:
             self._tell_login(host, connection)
         elif not connection.is_told:
             self._tell_end(host, connection)
+        connection.is_gone = True
         if host.connections.get(connection.procid) is connection:
             del host.connections[connection.procid]
             self._connections_total -= 1
@@ -525,7 +533,7 @@ class Correlator:
         if connection.opened is not None or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
-            self._keep(host, connection, GRACE_US)
+            host.waiting.append((host.clock_us + GRACE_US, connection))
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
@@ -551,7 +559,7 @@ class Correlator:
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
-        self._keep(host, connection, GRACE_US)
+        host.waiting.append((host.clock_us + GRACE_US, connection))
 
     @staticmethod
     def _waiting_for_session(host: Host, user: str | None) -> Connection | None:
@@ -724,6 +732,8 @@ class Correlator:
             connection.uid, connection.session_kind,
         )  # fmt: skip
         connection.is_told = True
+        if host.waiting and host.waiting[0][1] is connection:
+            host.waiting.popleft()
         self._tell(connection.login)
         connection.deadline = _IN_SESSION
         if connection.closed_us and connection.closed_us >= connection.login.time_us:

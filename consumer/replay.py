@@ -1,25 +1,27 @@
 """``sshbell replay``: log files to events, in the order of their times, in one process or several."""
 
 import gc
-import marshal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
-from itertools import chain
+from itertools import chain, islice
 
 import msgspec
 
 from consumer.correlate import Correlator
 from consumer.errors import SshbellError
-from consumer.events import PLACE_STEP, Event
+from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import STDIN, LogFile
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
+from consumer.records import Line
 from consumer.workers import Workers
 
-# What a worker is given at once: enough that handing it over costs little.
-_BATCH_SIZE = 8 * 65536
+# Blocks that a worker is given at once: enough that handing them over costs little.
+_BATCH_BLOCKS = 3
+# Blocks, each with the place of its first line.
+Batch = list[tuple[int, bytes]]
 
 
 class Summary(msgspec.Struct):
@@ -69,7 +71,7 @@ class Replay:
         self._keep_text = keep_text
         self._progress = progress
         self._tell = tell
-        self._events: Counter[str] = Counter()
+        self._events: dict[type[Event], int] = dict.fromkeys((Login, Logout, Attempt, Probe, Forged), 0)
         self._counts = [0] * (len(matcher.rules) + 2)
         self._summary = Summary()
         self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, self._told)
@@ -77,7 +79,7 @@ class Replay:
         self.errors: list[SshbellError] = []
 
     def _told(self, event: Event) -> None:
-        self._events[event.__struct_config__.tag] += 1  # type: ignore[index]
+        self._events[type(event)] += 1
         self._tell(event)
 
     def run(self, paths: list[str]) -> Summary:
@@ -97,7 +99,7 @@ class Replay:
         summary.actions = {action: count for action, count in by_action.most_common() if count}
         summary.understood = sum(by_action.values())
         summary.unmatched, summary.unframed = self._counts[-2:]
-        summary.events = dict(self._events.most_common())
+        summary.events = {str(kind.__struct_config__.tag): count for kind, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
         return summary
 
@@ -153,19 +155,19 @@ class Replay:
             return
         self._add(reader.counts)
 
-        def work(request: bytes) -> object:
-            first, data = marshal.loads(request)  # noqa: S302 - from our own parent
+        def work(batch: Batch) -> tuple[list[list[Line]], list[int]]:
             reader.counts = [0] * len(reader.counts)
-            return reader.lines(data, first), reader.counts
+            return [reader.lines(block, first) for first, block in batch], reader.counts
 
         batches = _batches(blocks)
         head = next(batches, None)
         if head is None:
             return
-        workers = Workers(self._jobs, work)
+        workers = Workers(self._jobs - 1, work)
         try:
-            for lines, counts in workers.map(marshal.dumps(batch) for batch in chain([head], batches)):
-                self._correlator.feed(lines)
+            for lines_of_blocks, counts in workers.map(chain([head], batches)):
+                for lines in lines_of_blocks:
+                    self._correlator.feed(lines)
                 self._add(counts)
         finally:
             workers.close()
@@ -184,15 +186,7 @@ class Replay:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
 
 
-def _batches(blocks: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Join blocks to what is worth handing over."""
-    start, parts, size = 0, list[bytes](), 0
-    for first, block in blocks:
-        start = start or first
-        parts.append(block)
-        size += len(block)
-        if size >= _BATCH_SIZE:
-            yield start, b"".join(parts)
-            start, parts, size = 0, [], 0
-    if parts:
-        yield start, b"".join(parts)
+def _batches(blocks: Iterator[tuple[int, bytes]]) -> Iterator[Batch]:
+    """Put blocks together to what is worth handing over."""
+    while batch := list(islice(blocks, _BATCH_BLOCKS)):
+        yield batch
