@@ -4,13 +4,13 @@
 # make bench   the figures that README.md quotes (needs Debian's package sshguard to compare with)
 PYTHON ?= python3
 VENV   ?= .venv
-DEMO    = tests/samples/captures/openssh-9.2p1-debian12/info.traditional.log.gz
+DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
 
 .PHONY: demo test check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
-	$(VENV)/bin/sshbell replay --year 2026 --tz UTC $(DEMO)
+	$(VENV)/bin/sshbell replay --tz UTC $(DEMO)
 
 test: $(VENV)/tested
 	$(VENV)/bin/python -m pytest

@@ -521,7 +521,7 @@ class Correlator:
         user = line[USER]
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
-            if connection.accepted[USER] == user:
+            if connection.accepted[USER] == user and not (connection.is_over and (line[TIME] or 0) > (connection.accepted[TIME] or 0)):
                 return  # said twice
             connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
         elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
