@@ -145,7 +145,7 @@ class Case:
     is_json: bool
 
     def line(self, length: int) -> bytes:
-        """Return a line of about ``length`` bytes, never more."""
+        """Return a line of about ``length`` bytes, never more, with whole fills, so that all lengths end alike."""
         if self.is_json:
             start, _, prefix = self.before.rpartition("\0")
             end, _, close = self.after.rpartition("\0")
@@ -153,7 +153,7 @@ class Case:
             count = max(room, 0) // (len(json.dumps(self.fill)) - 2)
             return f"{start}{json.dumps(prefix + self.fill * count + end)}{close}".encode()
         room = max(length - len(self.before) - len(self.after), 0)
-        return (self.before + (self.fill * (room // len(self.fill) + 1))[:room] + self.after).encode("latin-1")
+        return (self.before + self.fill * (room // len(self.fill)) + self.after).encode("latin-1")
 
 
 def cases() -> Iterator[Case]:
@@ -235,10 +235,13 @@ def main() -> None:
             # What is in the message costs the same in every framing.
             some = [case for case in chosen if case.framing == "rfc3339" or case.framing in HEADERS]
             costs = [(max(bench.seconds(case.line(length)).values()), case) for case in some]
-            for _, case in sorted(costs, key=lambda cost: -cost[0])[: options.show]:
-                best = bench.seconds(case.line(length), 3)
-                name = max(best, key=lambda command: best[command])
-                print(f"{best[name] * 1e6:10.0f} us x{best[name] / ordinary[name]:5.0f}  {name:<7} {case.name}")
+            dear = [case for _, case in sorted(costs, key=lambda cost: -cost[0])[: options.show]]
+            again = [(bench.seconds(case.line(length), 3), case.name) for case in dear]
+            for best, name in sorted(again, key=lambda entry: -entry[0]["parse"]):
+                shown = (
+                    f"{command} {best[command] * 1e6:6.0f} us x{best[command] / ordinary[command]:4.0f}  " for command in best
+                )
+                print(" ", *shown, name)
     if bad:
         raise SystemExit(f"{bad} cases grow more than {ALLOWED_GROWTH} times with twice the length")
 

@@ -439,7 +439,7 @@ class Correlator:
             connection.address = connection.address or line[ADDRESS] or None
         more = line[EXTRA]
         connection.attempts += (
-            int(more) if more and more.isdigit() and len(more) < 10 else line[REPEATS] if line[ADDRESS] is not None else 0
+            int(more) if more and more.isdecimal() and len(more) < 10 else line[REPEATS] if line[ADDRESS] is not None else 0
         )
 
     def _broken(self, host: Host, line: Line) -> None:
@@ -521,7 +521,9 @@ class Correlator:
         user = line[USER]
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
-            if connection.accepted[USER] == user and not (connection.is_over and (line[TIME] or 0) > (connection.accepted[TIME] or 0)):
+            if connection.accepted[USER] == user and not (
+                connection.is_over and (line[TIME] or 0) > (connection.accepted[TIME] or 0)
+            ):
                 return  # said twice
             connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
         elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
@@ -758,7 +760,7 @@ class Correlator:
 
 
 def _uid(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() and len(text) < 20 else None
+    return int(text) if text and text.isdecimal() and len(text) < 20 else None
 
 
 def _user_of(connection: Connection) -> str | None:

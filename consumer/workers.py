@@ -21,6 +21,7 @@ _SIZE = struct.Struct("!Q")
 # A request that is in work, and the next, so that no worker waits for its parent.
 _IN_HAND = 2
 _CHUNK = 1 << 18
+_DEAD = "a worker process has died; try --jobs 1"
 
 
 class Workers:
@@ -91,7 +92,10 @@ class _Worker:
             if readable:
                 self._take()
             if writable:
-                rest = rest[self._socket.send(rest) :]
+                try:
+                    rest = rest[self._socket.send(rest) :]
+                except OSError as error:
+                    raise RuntimeError(_DEAD) from error
         self.in_hand += 1
 
     def has_answered(self) -> bool:
@@ -119,9 +123,12 @@ class _Worker:
         return received >= _SIZE.size and received - _SIZE.size >= _SIZE.unpack_from(self._received)[0]
 
     def _take(self) -> None:
-        data = self._socket.recv(_CHUNK)
+        try:
+            data = self._socket.recv(_CHUNK)
+        except ConnectionResetError:
+            data = b""
         if not data:
-            raise RuntimeError("a worker process has died; try --jobs 1")
+            raise RuntimeError(_DEAD)
         self._received += data
 
 

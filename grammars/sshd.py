@@ -31,7 +31,7 @@ def _sshd(name: str, action: str, *parts: pp.ParserElement) -> Rule:
 
 def _text(name: str, action: str, start: str, tail: str) -> Rule:
     """A message that starts with fixed text and ends in one regular expression."""
-    return _sshd(name, action, pp.Literal(start), pp.Regex(tail))
+    return _sshd(name, action, *([pp.Literal(start)] if start else []), pp.Regex(tail))
 
 
 # "keyboard-interactive/pam": the submethod, 6.2+, stands behind a slash.
@@ -221,8 +221,18 @@ RULES: list[Rule] = [
     _text("root_login_refused", "user_denied", "ROOT LOGIN REFUSED FROM ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
     _text("root_forced_command", "notice", "Root login accepted for forced command.", PREAUTH),
     # auth.c, auth_maxtries_exceeded(): 6.8+.
-    _text("max_attempts", "max_attempts", "maximum authentication attempts exceeded for ", rf"(?P<user>.*){_FROM}{PREAUTH}"),
-    _text("max_attempts_cut", "max_attempts", "maximum authentication attempts exceeded for ", rf"(?P<user_cut>.*){END}"),
+    _text(
+        "max_attempts",
+        "max_attempts",
+        "maximum authentication attempts exceeded for ",
+        rf"(?:invalid user (?P<invalid>))?(?P<user>.*){_FROM}{PREAUTH}",
+    ),
+    _text(
+        "max_attempts_cut",
+        "max_attempts",
+        "maximum authentication attempts exceeded for ",
+        rf"(?:invalid user (?P<invalid>))?(?P<user_cut>.*){END}",
+    ),
     # auth-pam.c, sshpam_auth_passwd() and input of the keyboard-interactive device: "PAM: %s for %s%.100s from %.100s".
     # One PAM text holds " for " itself; "via" is Apple's.
     _text(
@@ -247,8 +257,8 @@ RULES: list[Rule] = [
     _text(
         "wrong_host_for_key",
         "user_denied",
-        "/",
-        rf"(?P<file>[^ ]*):(?P<line>[0-9]+): Authentication tried for (?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
+        "",
+        rf"(?P<file>/[^ ]*):(?P<line>[0-9]+): Authentication tried for (?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
     ),
     _text(
         "wrong_host_for_key_old",

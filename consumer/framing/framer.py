@@ -20,8 +20,6 @@ _HEX = re.compile(r"[0-9A-Fa-f]{0,4}\Z")
 _ODD_NAME = re.compile(r".*[^A-Za-z0-9._/()-]")
 _TAG_IN_TEXT = re.compile(r"([^ :\[]+)(?:\[([0-9]{1,10})\])?: ?(.*)", re.DOTALL)
 _IPV6_IN_TEXT = re.compile(r"([0-9A-Fa-f:.]+) ")
-# The longest line that is read whole: rsyslog's own limit is 8 kB by default, and JSON may make six of one byte.
-LINE_LIMIT = 65536
 
 
 class Framer:
@@ -36,7 +34,6 @@ class Framer:
         self._is_program = is_program
         self._last = ""
         self._seen = False
-        self.cut_total = 0
 
     def rows(self, block: str) -> list[Row]:
         """
@@ -70,9 +67,6 @@ class Framer:
         return self._last or "none"
 
     def _row(self, line: str) -> Row:
-        if len(line) > LINE_LIMIT:
-            line = line[:LINE_LIMIT]
-            self.cut_total += 1
         if self._last == "json" and line[:1] == "{" and (row := row_of_json(line)) is not None:
             return row
         return self._detect(line)

@@ -99,9 +99,9 @@ def _row(stamp: object, host: object, program: object, procid: object, msg: obje
     if not name:
         # %programname% stops at a slash, so "/usr/sbin/sshd[1265]:" has an empty one.
         name, _, rest = _text(tag).rstrip(":").partition("[")
-        pid = pid if pid.isdigit() else rest.rstrip("]")
+        pid = pid if pid.isdecimal() else rest.rstrip("]")
     text = text.removeprefix(" ").removeprefix("\xef\xbb\xbf")
-    return _text(stamp), _text(host), name, pid if pid.isdigit() else "", text, trusted or ""
+    return _text(stamp), _text(host), name, pid if pid.isdecimal() else "", text, trusted or ""
 
 
 def _text(value: object) -> str:
@@ -117,4 +117,4 @@ def _text(value: object) -> str:
 
 def _number(value: object) -> int | None:
     text = _text(value)
-    return int(text) if text.isdigit() and len(text) < 20 else None
+    return int(text) if text.isdecimal() and len(text) < 20 else None

@@ -20,7 +20,7 @@ _MONTHS = {
 }
 _ISO = re.compile(
     r"(?:[A-Z][a-z]{2} )?(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)"
-    r"(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d:?\d\d)?( [A-Z]{2,5})?\Z"
+    r"(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?( [A-Z]{2,5})?\Z"
 )
 _BSD = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: (\d{4}))?\Z")
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
@@ -28,6 +28,8 @@ _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 LOOK_AHEAD = timedelta(days=1)
 # A jump of so many months inside a file is a new year; smaller ones are lines out of order.
 _ROLL_OVER_MONTHS = 6
+# The year 10000: what no date can be written for.
+_END_US = 253_402_300_800_000_000
 # Offsets to remember; a file has one or two.
 _ZONE_LIMIT = 64
 
@@ -58,22 +60,25 @@ class Timestamps:
         # This is on the way of every line, and lines of one minute differ in seconds and fraction alone: "07.892585", "07".
         if stamp[:17] == self._minute:
             digits = stamp[17:19] + stamp[20:26]
-            if stamp[26:] == self._rest and stamp[19] == "." and digits.isdigit() and len(digits) == 8 and digits < "60":
+            if stamp[26:] == self._rest and stamp[19] == "." and digits.isdecimal() and len(digits) == 8 and digits < "60":
                 return self._start + int(digits)
         elif stamp[:13] == self._minute:
             digits = stamp[13:]
-            if len(digits) == 2 and digits.isdigit() and digits < "60":
+            if len(digits) == 2 and digits.isdecimal() and digits < "60":
                 return self._start + int(digits) * 1_000_000
         try:
             moment = self._parse(stamp)
         except (ValueError, OverflowError):
             return None
-        if moment is not None:
-            self._remember(stamp, moment)
+        if moment is None or moment >= _END_US:
+            return None
+        self._remember(stamp, moment)
         return moment
 
     def _remember(self, stamp: str, moment: int) -> None:
         """Note the minute of a stamp in one of the two common forms, so that others in it need not be parsed."""
+        if stamp[13:15] == "60" or stamp[17:19] == "60":
+            return  # a leap second belongs to the next minute
         if len(stamp) >= 26 and stamp[10] == "T" and stamp[19] == ".":
             self._minute, self._rest = stamp[:17], stamp[26:]
         elif len(stamp) == 15 and stamp[12] == ":":
@@ -108,7 +113,7 @@ class Timestamps:
         if found is None:
             if len(self._zones) >= _ZONE_LIMIT:
                 self._zones.clear()
-            found = self._zones[zone] = datetime.strptime(zone, "%z").tzinfo or UTC
+            found = self._zones[zone] = datetime.strptime(f"{zone}00" if len(zone) == 3 else zone, "%z").tzinfo or UTC
         return found
 
     def _year_of(self, month: int, day: int, hour: int, minute: int, second: int) -> int | None:

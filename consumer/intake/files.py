@@ -17,16 +17,18 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import zstandard
 
 from consumer.errors import DataError, InputError
-from consumer.framing.framer import LINE_LIMIT
 
 STDIN = "-"
+# The longest line that is read whole: rsyslog's own limit is 8 kB by default, and JSON may make six of one byte.
+LINE_LIMIT = 65536
 # Read at once: small enough that a block stays in the processor's cache.
 BLOCK_SIZE = 65536
 
@@ -34,12 +36,45 @@ _MAGIC: list[tuple[bytes, Callable[[BinaryIO], Any]]] = [
     (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
-    (b"\x28\xb5\x2f\xfd", lambda raw: zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)),
+    (b"\x28\xb5\x2f\xfd", lambda raw: _Zstandard(raw)),  # noqa: PLW0108 - defined below
 ]
 _MONTH_STAMP = re.compile(rb"^(?:<\d{1,3}>)?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}\d", re.MULTILINE)
 _MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _HALF_A_YEAR = 6
 _BOM = b"\xef\xbb\xbf"
+
+
+class _Zstandard:
+    """Frames of zstd as a stream. zstandard's own reader says nothing when the last frame is not whole."""
+
+    # A few bytes can stand for 128 KiB each, so little is unpacked at a time.
+    _STEP = 256
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._is_within = False
+        self._rest = b""  # what stands behind the end of a frame
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        pass
+
+    def read(self, size: int) -> bytes:
+        """Return about ``size`` bytes; b"" at the end."""
+        parts, length = [], 0
+        while length < size and (packed := self._rest or self._raw.read(self._STEP)):
+            part = self._frame.decompress(packed)
+            self._is_within, self._rest = not self._frame.eof, self._frame.unused_data
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            parts.append(part)
+            length += len(part)
+        if not parts and self._is_within:
+            raise EOFError("it ends within a frame")
+        return b"".join(parts)
 
 
 class LogFile:
@@ -79,8 +114,9 @@ class LogFile:
             InputError: it cannot be opened or read.
             DataError: an archive is damaged or truncated.
         """
+        self.cut_total = 0
         try:
-            with self._open() as source:
+            with self._opened() as source:
                 yield from self._blocks(source)
         except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
             raise DataError(f"{self.path}: the archive is damaged or truncated ({error}); what could be read was") from error
@@ -96,58 +132,45 @@ class LogFile:
         except OSError:
             return 0
 
-    def _open(self) -> Any:
-        raw = io.BufferedReader(io.FileIO(sys.stdin.fileno() if self.path == STDIN else self.path, closefd=self.path != STDIN))
-        self._raw = raw
-        head = raw.peek(6)[:6]
-        for magic, unpack in _MAGIC:
-            if head.startswith(magic):
-                return unpack(raw)
-        return raw
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """Open the file, unpacked where it is an archive."""
+        name = sys.stdin.fileno() if self.path == STDIN else self.path
+        with io.BufferedReader(io.FileIO(name, closefd=self.path != STDIN)) as raw:
+            self._raw = raw
+            head = raw.peek(6)[:6]
+            for magic, unpack in _MAGIC:
+                if head.startswith(magic):
+                    with unpack(raw) as archive:
+                        yield archive
+                    return
+            yield raw
 
-    def _blocks(self, source: BinaryIO) -> Iterator[bytes]:
+    def _blocks(self, source: Any) -> Iterator[bytes]:
         read = getattr(source, "read1", source.read)
         tail = b""
-        first = True
+        is_first, is_skipping = True, False
         while chunk := read(BLOCK_SIZE):
-            if first:
-                first = False
-                chunk = chunk.removeprefix(_BOM)
-            end = chunk.rfind(b"\n") + 1
-            if not end:
-                tail += chunk
-                if len(tail) > LINE_LIMIT:
-                    yield self._cut(tail, read)
-                    tail = b""
-                continue
-            if len(tail) + chunk.index(b"\n") > LINE_LIMIT:
-                line, _, chunk = chunk.partition(b"\n")
-                yield self._head(tail + line)
-                end -= len(line) + 1
-                tail = b""
-            block, tail = tail + chunk[:end], chunk[end:]
-            if block:
-                yield block
+            data = tail + (chunk.removeprefix(_BOM) if is_first else chunk)
+            is_first = False
+            if is_skipping:
+                _, found, data = data.partition(b"\n")
+                is_skipping = not found
+                if not data:
+                    continue
+            # Only the first line can be longer than a block.
+            first, end = data.find(b"\n"), data.rfind(b"\n") + 1
+            if first > LINE_LIMIT or (first < 0 and len(data) > LINE_LIMIT):
+                self.cut_total += 1
+                yield data[:LINE_LIMIT] + b"\n"
+                is_skipping = first < 0
+                data = data[first + 1 :] if first >= 0 else b""
+                end = data.rfind(b"\n") + 1
+            if end:
+                yield data[:end]
+            tail = data[end:]
         if tail:
             yield tail + b"\n"
-
-    def _head(self, line: bytes) -> bytes:
-        self.cut_total += 1
-        return line[:LINE_LIMIT] + b"\n"
-
-    def _cut(self, line: bytes, read: Callable[[int], bytes]) -> bytes:
-        """Read on to the end of an overlong line; what follows it in the last chunk is given back with it."""
-        head = self._head(line)
-        while chunk := read(BLOCK_SIZE):
-            _, found, rest = chunk.partition(b"\n")
-            if found:
-                # Whole lines only: the rest of this chunk may end in the middle of one.
-                while not rest.endswith(b"\n") and (more := read(1)):
-                    rest += more
-                    if len(rest) > 2 * LINE_LIMIT:
-                        break
-                return head + rest + (b"" if rest.endswith(b"\n") or not rest else b"\n")
-        return head
 
     def first_year(self) -> int | None:
         """
@@ -158,8 +181,14 @@ class LogFile:
         """
         if not self.size or self.path == STDIN:
             return None
+        try:
+            return self._first_year()
+        except OSError as error:
+            raise InputError(f"{self.path}: {_reason(error)}") from error
+
+    def _first_year(self) -> int | None:
         months: list[int] = []
-        with self._open() as source:
+        with self._opened() as source:
             if not isinstance(source, io.BufferedReader):
                 return None  # an archive would have to be unpacked twice
             for offset in range(0, self.size, max(BLOCK_SIZE, self.size // 1000)):

@@ -94,6 +94,8 @@ def _ways(element: pp.ParserElement) -> Iterator[tuple[list[str | re.Pattern[str
             yield [element.match], True
         case pp.Regex() if _repeated_class(str(element.pattern)) is not None:
             yield [re.compile(str(element.pattern))], True
+        case pp.Regex() if _PATH.match(str(element.pattern)):
+            yield ["/"], False
         case _:
             yield [], False
 
@@ -109,7 +111,8 @@ def _lower(element: pp.ParserElement, names: list[tuple[str, str]], follower: Pi
         case pp.Suppress():
             hidden: list[tuple[str, str]] = []  # what is suppressed gives no field
             piece = _lower(element.expr, hidden, follower)
-        case pp.Literal():
+            piece = piece._replace(source=_unnamed(piece.source))
+        case pp.Literal() if element.match:
             piece = Piece(re.escape(element.match), frozenset(element.match[0]), empty=False)
         case pp.Regex():
             piece = _regex(element, names)
@@ -149,6 +152,8 @@ def _repeated_class(source: str) -> frozenset[str] | None:
     return frozenset(char for char in _ALPHABET if one.fullmatch(char))
 
 
+# Free text that begins with the slash of a path.
+_PATH = re.compile(r"\(\?P<\w+>/\[")
 # The only repetition that may stand before something else: "[...]*" or "[...]+", without escapes that would need a closer look.
 _CLASS = re.compile(r"\[\^?[^\[\]\\]+\][*+]")
 

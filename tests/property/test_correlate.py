@@ -36,7 +36,7 @@ KINDS = ["pam", "pam-verbose", "no-pam", "no-pam-idle", "killed", "failed", "inv
 Source = tuple[str | None, str | None]
 Truth = dict[Source, Counter[str]]
 
-quick = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @functools.cache
@@ -158,7 +158,8 @@ def interleaved(specs: list[Spec], chance: random.Random, step: float) -> list[M
         now += chance.random() * step
         if not texts:
             running.remove((spec, texts, pids))
-            hosts[spec.host].free += [pids["T"], pids["C"], pids["M"]]
+            if spec.kind != "silent":  # that one is still connected
+                hosts[spec.host].free += [pids["T"], pids["C"], pids["M"]]
     return lines
 
 
@@ -301,7 +302,7 @@ def test_the_number_of_processes_does_not_matter(specs: list[Spec], chance: rand
     """One, two and three processes write the same bytes."""
     lines = interleaved(specs, chance, step)
     outputs: list[bytes] = []
-    with tempfile.TemporaryDirectory() as folder, patch.object(files, "BLOCK_SIZE", size), patch("consumer.replay._BATCH_SIZE", size):
+    with tempfile.TemporaryDirectory() as folder, patch.object(files, "BLOCK_SIZE", size), patch("consumer.replay._BATCH_BLOCKS", 1):
         path = Path(folder) / "auth.log"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="latin-1")
         for jobs in (1, 2, 3):

@@ -1,0 +1,296 @@
+"""``consumer.framing.timestamps``: from what a header says to a moment, or to none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from consumer.framing.timestamps import LOOK_AHEAD, Timestamps, isoformat, local_zone, zone_of
+
+BERLIN = ZoneInfo("Europe/Berlin")
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+def us(*parts: int, micros: int = 0, zone: tzinfo = UTC) -> int:
+    """Return a moment in microseconds since 1970 UTC."""
+    return int(datetime(*parts, tzinfo=zone).timestamp()) * 1_000_000 + micros  # type: ignore[arg-type,misc]
+
+
+def read(stamp: str, *, zone: tzinfo = UTC, reference: datetime = NOW, first_year: int | None = None) -> int | None:
+    """Read one stamp, with nothing before it."""
+    return Timestamps(reference, zone, first_year).microseconds(stamp)
+
+
+TEN = us(2026, 11, 22, 10, 0, 7)
+
+#: What the stamps of every framing mean where the zone that was asked for is UTC.
+FORMS: dict[str, int | None] = {
+    "2026-11-22T10:00:07.892585+00:00": TEN + 892_585,
+    "2026-11-22T10:00:07.892585Z": TEN + 892_585,
+    "2026-11-22T10:00:07Z": TEN,
+    "2026-11-22T10:00:07": TEN,
+    "2026-11-22 10:00:07": TEN,
+    "2026-11-22T10:00:07.5": TEN + 500_000,
+    "2026-11-22T10:00:07,892": TEN + 892_000,
+    "2026-11-22T10:00:07.892585123Z": TEN + 892_585,
+    "2026-11-22T10:00:07+0000": TEN,
+    "2026-11-22T11:00:07+0100": TEN,
+    "2026-11-22T11:00:07+01:00": TEN,
+    "2026-11-22T04:30:07.000001-05:30": TEN + 1,
+    "2026-11-22 04:00:07.801612-0600": TEN + 801_612,
+    "Sun 2026-11-22 10:00:07 UTC": TEN,
+    "Sun 2026-11-22 10:00:07 GMT": TEN,
+    "1795341607.831349": TEN + 831_349,
+    "1795341607": TEN,
+    "Nov 22 10:00:07": TEN,
+    "Nov 22 10:00:07.892585": TEN + 892_585,
+    "Nov 22 2024 10:00:07": us(2024, 11, 22, 10, 0, 7),
+    "Nov 22 10:00:07 2024": us(2024, 11, 22, 10, 0, 7),
+    "Nov  2 10:00:07": us(2026, 11, 2, 10, 0, 7),
+    "Nov 02 10:00:07": us(2026, 11, 2, 10, 0, 7),
+    # A leap second is the first of the next minute.
+    "2016-12-31T23:59:60Z": us(2017, 1, 1),
+    "2016-12-31T23:59:60.250000+00:00": us(2017, 1, 1) + 250_000,
+    "Dec 31 23:59:60 2016": us(2017, 1, 1),
+    # No such moment.
+    "2026-02-29T10:00:00+00:00": None,
+    "2026-11-31T10:00:00Z": None,
+    "2026-13-01T10:00:00Z": None,
+    "2026-11-22T24:00:00Z": None,
+    "2026-11-22T10:60:00Z": None,
+    "2026-11-22T10:00:61Z": None,
+    "2026-11-22T10:00:07+25:00": None,
+    "0000-01-01T00:00:00Z": None,
+    "Nov 31 10:00:07": None,
+    "Nvo 22 10:00:07": None,
+    "nov 22 10:00:07": None,
+    "": None,
+    "-": None,
+    "yesterday": None,
+    # What rsyslog 8.2302 makes of a fraction of nine digits.
+    "2026-11-22T10:00:07.\xb289Z": None,
+    "2026-11-22T10:00:07.\x8189+00:00": None,
+    "2026-11-22T10:00:07.Z": None,
+    "2026-11-22T10:00:07.12x456Z": None,
+    "2026-11-22T10:00:07.1234567890Z": None,
+}
+
+
+@pytest.mark.parametrize(("stamp", "moment"), FORMS.items())
+def test_every_form(stamp: str, moment: int | None) -> None:
+    """Each form of a stamp names its moment; one that names none gives None, and never an exception."""
+    assert read(stamp) == moment
+
+
+@pytest.mark.parametrize(
+    ("stamp", "utc"),
+    [
+        ("2026-07-01T12:00:00", us(2026, 7, 1, 10)),  # summer
+        ("2026-11-22T12:00:00", us(2026, 11, 22, 11)),  # winter
+        ("Jul  1 12:00:00", us(2026, 7, 1, 10)),
+        ("Nov 22 12:00:00", us(2026, 11, 22, 11)),
+        ("2026-07-01T12:00:00Z", us(2026, 7, 1, 12)),  # what is said in the stamp wins
+        ("Wed 2026-07-01 12:00:00 CEST", us(2026, 7, 1, 10)),
+        ("Sun 2026-11-22 12:00:00 CET", us(2026, 11, 22, 11)),
+        ("Sun 2026-11-22 12:00:00 UTC", us(2026, 11, 22, 12)),
+        ("1795341607", TEN),
+    ],
+)
+def test_the_zone_is_of_stamps_that_name_none(stamp: str, utc: int) -> None:
+    """A stamp without a zone is local time of the zone that was asked for, daylight saving included."""
+    assert read(stamp, zone=BERLIN) == utc
+
+
+@pytest.mark.parametrize(
+    ("stamp", "utc"),
+    [("Sun 2026-11-22 09:00:07 -03", us(2026, 11, 22, 12, 0, 7)), ("Sun 2026-11-22 15:45:07 +0545", TEN)],
+)
+def test_zones_without_letters(stamp: str, utc: int) -> None:
+    """``journalctl -o short-full`` names zones that have no letters by their offset: São Paulo is -03, Kathmandu +0545."""
+    assert read(stamp) == utc
+
+
+@pytest.mark.parametrize("zone", [BERLIN, ZoneInfo("America/New_York"), local_zone(), timezone(timedelta(hours=5, minutes=45))])
+def test_hours_that_do_not_exist_or_come_twice(zone: tzinfo) -> None:
+    """Around a change of daylight saving every stamp has a moment, within an hour of what was meant."""
+    for month, day in [(3, 29), (10, 25), (3, 8), (11, 1)]:
+        for hour in range(5):
+            stamp = f"2026-{month:02d}-{day:02d}T{hour:02d}:30:00"
+            moment = read(stamp, zone=zone)
+            plain = datetime(2026, month, day, hour, 30, tzinfo=zone)
+            assert moment is not None
+            assert abs(moment - int(plain.timestamp()) * 1_000_000) <= 3_600_000_000
+
+
+def test_the_repeated_hour_keeps_its_order() -> None:
+    """The hour that comes twice is read as its first pass: lines within it keep their distances."""
+    stamps = Timestamps(NOW, BERLIN)
+    first, second = stamps.microseconds("Oct 25 02:10:00"), stamps.microseconds("Oct 25 02:50:30")
+    assert first == us(2026, 10, 25, 0, 10)
+    assert second == us(2026, 10, 25, 0, 50, 30)
+
+
+@pytest.mark.parametrize(
+    ("stamp", "reference", "moment"),
+    [
+        ("Dec 31 23:59:59", datetime(2026, 1, 2, tzinfo=UTC), us(2025, 12, 31, 23, 59, 59)),
+        ("Jan  2 09:00:00", datetime(2026, 1, 2, 8, tzinfo=UTC), us(2026, 1, 2, 9)),
+        # One day of look-ahead, and not a second more.
+        ("Jan  3 08:00:00", datetime(2026, 1, 2, 8, tzinfo=UTC), us(2026, 1, 3, 8)),
+        ("Jan  3 08:00:01", datetime(2026, 1, 2, 8, tzinfo=UTC), us(2025, 1, 3, 8, 0, 1)),
+        # Written at midnight by a clock that runs ahead.
+        ("Jan  1 00:00:01", datetime(2025, 12, 31, 23, 59, tzinfo=UTC), us(2026, 1, 1, 0, 0, 1)),
+        # A leap day belongs to the last year that has one.
+        ("Feb 29 10:00:00", datetime(2026, 11, 23, tzinfo=UTC), us(2024, 2, 29, 10)),
+        ("Feb 29 10:00:00", datetime(2024, 2, 28, 12, tzinfo=UTC), us(2024, 2, 29, 10)),
+        ("Feb 29 10:00:00", datetime(2024, 2, 28, 9, tzinfo=UTC), us(2020, 2, 29, 10)),
+        ("Feb 29 10:00:00", datetime(2103, 6, 1, tzinfo=UTC), us(2096, 2, 29, 10)),
+        ("Feb 30 10:00:00", datetime(2026, 6, 1, tzinfo=UTC), None),
+        # A leap second does not move a line into another year.
+        ("Dec 31 23:59:60", datetime(2017, 1, 1, tzinfo=UTC), us(2017, 1, 1)),
+    ],
+)
+def test_the_year_is_the_latest_that_is_not_in_the_future(stamp: str, reference: datetime, moment: int | None) -> None:
+    """Without a year, a stamp lies at most a day after the file's last change, and as little as possible before it."""
+    assert timedelta(days=1) == LOOK_AHEAD
+    assert read(stamp, reference=reference) == moment
+
+
+@pytest.mark.parametrize(
+    ("first_year", "stamps", "years"),
+    [
+        (2023, ["Nov 30 10:00:00", "Dec 31 23:59:59", "Jan  1 00:00:00", "Jun  1 00:00:00"], [2023, 2023, 2024, 2024]),
+        (2020, ["Feb 29 10:00:00", "Mar  1 00:00:00"], [2020, 2020]),
+        (2023, ["Jan  1 00:00:02", "Dec 31 23:59:59", "Jan  1 00:00:03"], [2023, 2022, 2023]),  # out of order
+        (2023, ["Mar  1 00:00:00", "Feb 28 23:59:59", "Mar  1 00:00:01"], [2023, 2023, 2023]),
+        (2020, ["Dec 31 10:00:00", "Jan  1 10:00:00", "Dec 31 10:00:00", "Jan  1 10:00:00"], [2020, 2021, 2020, 2021]),
+        (2019, ["Sep  1 10:00:00", "Jan  1 10:00:00", "Sep  1 10:00:00", "Jan  1 10:00:00"], [2019, 2020, 2019, 2020]),
+    ],
+)
+def test_the_year_follows_the_months(first_year: int, stamps: list[str], years: list[int]) -> None:
+    """With the year of the first line given, later ones follow the months: a jump of half a year is a new year, or back."""
+    timestamps = Timestamps(NOW, UTC, first_year)
+    read_years = []
+    for stamp in stamps:
+        moment = timestamps.microseconds(stamp)
+        assert moment is not None
+        read_years.append(datetime.fromtimestamp(moment // 1_000_000, UTC).year)
+    assert read_years == years
+
+
+def test_a_leap_day_of_the_given_year_that_has_none() -> None:
+    """``--year`` is taken at its word: Feb 29 of a year without one is no moment, and what follows is read on."""
+    timestamps = Timestamps(NOW, UTC, 2026)
+    assert timestamps.microseconds("Feb 29 10:00:00") is None
+    assert timestamps.microseconds("Mar  1 10:00:00") == us(2026, 3, 1, 10)
+
+
+def test_a_year_in_the_stamp_wins() -> None:
+    """A year that is written is not guessed, before or behind the time."""
+    assert read("Nov 22 2019 10:00:07", first_year=2024) == us(2019, 11, 22, 10, 0, 7)
+    assert read("Nov 22 10:00:07 2019", first_year=2024) == us(2019, 11, 22, 10, 0, 7)
+
+
+def test_a_leap_second_does_not_move_its_minute() -> None:
+    """Lines of the minute that had a leap second stay where they are, also when they come after it."""
+    timestamps = Timestamps(NOW, UTC)
+    leap = timestamps.microseconds("2016-12-31T23:59:60.000000Z")
+    late = timestamps.microseconds("2016-12-31T23:59:58.500000Z")
+    assert (leap, late) == (us(2017, 1, 1), us(2016, 12, 31, 23, 59, 58) + 500_000)
+
+
+@pytest.mark.parametrize("digit", ["\xb2", "\xb3", "\xb9"])
+def test_a_damaged_fraction_in_a_known_minute(digit: str) -> None:
+    """A byte that Python calls a digit, but no number, gives None, and not an exception, whatever came before."""
+    timestamps = Timestamps(NOW, UTC)
+    assert timestamps.microseconds("2026-11-22T10:00:07.892585+00:00") == TEN + 892_585
+    assert timestamps.microseconds(f"2026-11-22T10:00:07.89{digit}585+00:00") is None
+    assert timestamps.microseconds("Nov 22 10:00:07") == TEN
+    assert timestamps.microseconds(f"Nov 22 10:00:0{digit}") is None
+
+
+STAMPS = st.one_of(
+    st.sampled_from(list(FORMS)),
+    st.builds(
+        lambda second, fraction, zone: f"2026-11-22T10:00:{second}{fraction}{zone}",
+        st.sampled_from(["00", "07", "59", "60", "61", "0\xb2"]),
+        st.sampled_from(["", ".8", ".892", ".892585", ".8925851", ".89\xb2585", ".89258x"]),
+        st.sampled_from(["", "Z", "+00:00", "+0000", "-05:00", "+01:00", ":00"]),
+    ),
+    st.builds(lambda second: f"Nov 22 10:00:{second}", st.sampled_from(["00", "07", "59", "60", "61", "\xb25"])),
+)
+
+
+@settings(deadline=None, max_examples=600)
+@given(st.lists(STAMPS, min_size=2, max_size=4), st.data())
+def test_a_stamp_means_the_same_whatever_came_before(stamps: list[str], data: st.DataObject) -> None:
+    """What is remembered for speed changes nothing: a stamp is read as if it stood alone."""
+    positions = st.integers(0, 40)
+    mutated = [
+        stamp[: (at := data.draw(positions))] + data.draw(st.sampled_from(["", "0", "9", "\xb2", ":", "."])) + stamp[at + 1 :]
+        if data.draw(st.booleans())
+        else stamp
+        for stamp in stamps
+    ]
+    timestamps = Timestamps(NOW, BERLIN)
+    assert [timestamps.microseconds(stamp) for stamp in mutated] == [read(stamp, zone=BERLIN) for stamp in mutated]
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.one_of(
+        st.text(st.characters(max_codepoint=255), max_size=40),
+        st.from_regex(r"[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](Z|[+-][0-2][0-9]:[0-5][0-9])?", fullmatch=True),
+    )
+)
+@example("0001-01-01T00:00:00+05:00")
+@example("9999-12-31T23:59:59-05:00")
+@example("9999-12-31T23:59:60Z")
+@example("99999999999.999999999")
+def test_any_stamp_is_a_moment_that_can_be_written_or_none(stamp: str) -> None:
+    """No stamp raises, and each moment that is given can be written as RFC 3339."""
+    moment = read(stamp)
+    if moment is not None:
+        text = isoformat(moment)
+        assert text.endswith("Z")
+        assert len(text) == len("2026-11-22T10:00:07.892585Z")
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2099, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001 - given a zone below
+def test_what_is_written_is_read_back(moment: datetime, offset: int) -> None:
+    """RFC 3339 with any offset names the moment it was made of, and ``isoformat`` writes the same one."""
+    aware = moment.replace(tzinfo=timezone(timedelta(minutes=offset)))
+    expected = (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    found = read(aware.isoformat())
+    assert found == expected
+    if expected >= 0:
+        assert read(isoformat(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "offset_s"),
+    [("UTC", 0), ("Z", 0), ("+02:00", 7200), ("-0530", -19800), ("Asia/Tokyo", 32400), ("Europe/Berlin", 3600)],
+)
+def test_zone_names(name: str, offset_s: int) -> None:
+    """A zone is named by the tz database, as UTC, or by an offset."""
+    offset = zone_of(name).utcoffset(datetime(2026, 11, 22, tzinfo=zone_of(name)))
+    assert offset == timedelta(seconds=offset_s)
+
+
+@pytest.mark.parametrize("name", ["", "Mars", "../etc/passwd", "+2", "+99:00", "Europe", "\0"])
+def test_zones_that_do_not_exist(name: str) -> None:
+    """What is no zone is said so with a ValueError, whatever was typed."""
+    with pytest.raises(ValueError, match=r"."):
+        zone_of(name)
+
+
+def test_the_local_zone_is_the_machines() -> None:
+    """The machine's own zone gives what its clock says, in summer and in winter."""
+    for month in (1, 7):
+        moment = datetime(2026, month, 15, 12, tzinfo=UTC)
+        assert moment.astimezone(local_zone()).replace(tzinfo=None) == moment.astimezone().replace(tzinfo=None)
