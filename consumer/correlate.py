@@ -57,7 +57,7 @@ PREAUTH_US = 600 * SECOND
 # The line that ends a session may never come. Open sessions are looked at now and then, so that those that are over are let go.
 SESSION_US = 30 * 86400 * SECOND
 SESSION_CHECK_US = 3600 * SECOND
-# A time so far ahead is believed when a second line confirms it: relays pass on what broken clocks say.
+# A time so far from the clock is believed when a second line confirms it: relays pass on what broken clocks say.
 LEAP_US = 3600 * SECOND
 # Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
 CONNECTION_LIMIT = 20_000
@@ -83,7 +83,7 @@ class Connection:
     pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
     accepted: Line | None = None
     opened: Line | None = None
-    closed_us = 0
+    closed: Line | None = None  # "session closed", where it came before the other two
     uid: int | None = None
     partial_info: str | None = None
     child_pid: str | None = None
@@ -91,23 +91,29 @@ class Connection:
     login: Login | None = None
     is_told = False  # the story is told: as a login, a probe, or by its attempts
     is_over = False
+    ended_us = 0  # where no login came of it
     is_gone = False
     older: "Connection | None" = None  # the one before with the same PID, still in session
     deadline = 0
 
     def __init__(self, procid: str, line: Line) -> None:
         self.procid = procid
+        self.since_us = line[TIME] or 0
         self.seen = line  # the line that decides about a probe, or about a try that is told at the end
+
+    def is_current(self, deadline: int) -> bool:
+        """Tell whether an entry of a queue of terms is the one that counts."""
+        return not self.is_gone and self.deadline in {deadline, _IN_SESSION}
 
 
 class Host:
     """The connections of one host and program family, and its clock."""
 
-    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "leap_us", "next_sweep_us", "waiting")
+    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "last_us", "next_sweep_us", "waiting")
 
     def __init__(self) -> None:
         self.clock_us = 0
-        self.leap_us = 0
+        self.last_us = 0  # the time of the last line
         self.has_sshd = False
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}
@@ -181,11 +187,13 @@ class Correlator:
                 host = self._host(name, program) if found is None else found
             if time_us is None:
                 line = (rule, host.clock_us, *line[2:])  # type: ignore[assignment]
-            elif time_us > host.clock_us:
-                if time_us - host.clock_us > LEAP_US:
+            else:
+                ahead = time_us - host.clock_us
+                if ahead > LEAP_US or ahead < -LEAP_US:
                     self._leap(host, time_us)
-                else:
+                elif ahead > 0:
                     host.clock_us = time_us
+                host.last_us = time_us
                 if host.waiting and host.waiting[0][0] <= host.clock_us:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
@@ -226,12 +234,27 @@ class Correlator:
 
     @staticmethod
     def _leap(host: Host, time_us: int) -> None:
-        """Believe a time far ahead only when the line before was as far ahead too; the first line of a host sets its clock."""
-        if host.clock_us == 0 or (host.leap_us and abs(time_us - host.leap_us) <= LEAP_US):
-            host.clock_us = time_us
-            host.leap_us = 0
-        else:
-            host.leap_us = time_us
+        """
+        Believe a time that is far from the clock when the line before was there too; the first line of a host sets the clock.
+
+        Terms that were set by a wrong clock are cut to what the right one allows.
+        """
+        if host.last_us and abs(time_us - host.last_us) > LEAP_US:
+            return
+        host.clock_us = time_us
+        host.next_sweep_us = time_us
+        for term_us, queue in (*host.due.items(), (GRACE_US, host.waiting)):
+            entries = [(_within(deadline, connection, term_us, time_us), connection) for deadline, connection in queue]
+            for (deadline, connection), (old, _) in zip(entries, queue, strict=True):
+                if connection.deadline == old:
+                    connection.deadline = deadline
+            queue.clear()
+            queue.extend(sorted(entries, key=lambda entry: entry[0]))
+
+    @staticmethod
+    def _wait(host: Host, connection: Connection, line: Line) -> None:
+        """Let a login wait for what else is said of it."""
+        host.waiting.append((max(host.clock_us, line[TIME] or 0) + GRACE_US, connection))
 
     def _tell_waiting(self, host: Host) -> None:
         """Tell the logins for which no session line came in time."""
@@ -255,11 +278,14 @@ class Correlator:
                     self._close(host, connection)
 
     @staticmethod
-    def _keep(host: Host, connection: Connection, term_us: int) -> None:
-        """Let ``connection`` expire after a term, unless it gets another."""
-        deadline = host.clock_us + term_us
-        connection.deadline = deadline
-        host.due[term_us].append((deadline, connection))
+    def _keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
+        """Let ``connection`` expire a term after a line, unless it gets another."""
+        connection.deadline = deadline = max(host.clock_us, time_us) + term_us
+        queue = host.due[term_us]
+        queue.append((deadline, connection))
+        if len(queue) > 128 + 2 * len(host.connections):
+            # A flood leaves more entries than connections.
+            host.due[term_us] = deque(entry for entry in queue if entry[1].is_current(entry[0]))
 
     def _new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
         if self._connections_total >= CONNECTION_LIMIT:
@@ -274,7 +300,7 @@ class Correlator:
             older.older = None
         host.connections[procid] = connection
         self._connections_total += 1
-        self._keep(host, connection, PREAUTH_US)
+        self._keep(host, connection, PREAUTH_US, line[TIME] or 0)
         if address is not None and port is not None:
             host.by_source[address, port] = connection
         return connection
@@ -318,22 +344,29 @@ class Correlator:
         connection = host.connections.get(procid)
         if connection is None:
             return self._new(host, line, procid, address, port)
-        if port is not None:
-            if connection.port is None:
-                if (
-                    connection.address is not None
-                    and address is not None
-                    and connection.address != address
-                    and connection.is_told
-                ):
-                    return self._new(host, line, procid, address, port)
-                connection.address, connection.port = address, port
-                if address is not None:
-                    host.by_source[address, port] = connection
-            elif connection.port != port or connection.address != address:
+        time_us = line[TIME] or 0
+        if port is None:
+            if connection.ended_us and time_us >= connection.ended_us:
                 return self._new(host, line, procid, address, port)
-        elif connection.address is None:
-            connection.address = address
+            connection.address = connection.address or address
+        elif connection.port is None:
+            if connection.is_told and connection.address not in {None, address}:
+                return self._new(host, line, procid, address, port)
+            connection.address, connection.port = address, port
+            if address is not None:
+                host.by_source[address, port] = connection
+        elif connection.port != port or connection.address != address:
+            if time_us < connection.since_us + (connection.accepted is not None and not connection.is_over):
+                return self._late(line, procid, address, port)
+            return self._new(host, line, procid, address, port)
+        return connection
+
+    @staticmethod
+    def _late(line: Line, procid: str, address: str | None, port: str | None) -> Connection:
+        """Return what stands for a connection that is gone, whose PID another has by now: its story has been told."""
+        connection = Connection(procid, line)
+        connection.address, connection.port = address, port
+        connection.is_told = connection.is_gone = True
         return connection
 
     def _of_child(self, host: Host, line: Line) -> Connection | None:
@@ -410,7 +443,7 @@ class Correlator:
         if connection.denied is None and not connection.attempts:
             connection.denied = "too many authentication failures"
             connection.seen = line
-        self._finish(host, connection)
+        self._finish(host, connection, line)
 
     def _pam_error(self, host: Host, line: Line) -> None:
         """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
@@ -451,7 +484,7 @@ class Correlator:
         connection.reason = connection.reason or line[EXTRA] or self._rules[line[RULE]].action
         connection.seen = line
         if line[ADDRESS] is not None and line[RULE]:
-            self._finish(host, connection)
+            self._finish(host, connection, line)
 
     def _dropped(self, host: Host, line: Line) -> None:
         """The listener's: there is no process for this connection."""
@@ -467,14 +500,14 @@ class Correlator:
             if connection is None:
                 connection = self._new(host, line, line[EXTRA] or "", line[ADDRESS], None)
             connection.reason = "timeout"
-            self._finish(host, connection)
+            self._finish(host, connection, line)
         elif rule in {"client_not_responding", "inactive_connection"}:
             self._child_over(host, line)
         else:
             connection = self._connection(host, line, line[ADDRESS], line[PORT])
             connection.user = connection.user if line[USER] is None else line[USER]
             connection.reason = "timeout"
-            self._finish(host, connection)
+            self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
         host.has_sshd = True
@@ -489,7 +522,7 @@ class Correlator:
             return  # of a session that began before the log
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         connection.reason = connection.reason or line[EXTRA]
-        self._keep(host, connection, LINGER_US)  # "Disconnected from ..." follows, in most versions
+        self._keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
 
     def _ended(self, host: Host, line: Line) -> None:
         """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
@@ -504,7 +537,7 @@ class Correlator:
             connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
             connection.seen = line if connection.denied is None else connection.seen
         connection.reason = connection.reason or line[EXTRA]
-        self._finish(host, connection)
+        self._finish(host, connection, line)
 
     # ---------------------------------------------------------------- logins and sessions
 
@@ -535,11 +568,11 @@ class Correlator:
         if connection.opened is not None or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
-            host.waiting.append((host.clock_us + GRACE_US, connection))
+            self._wait(host, connection, line)
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
-        connection = self._waiting_for_session(host, user) if not procid else host.connections.get(procid)
+        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=False)
         if connection is not None and connection.accepted is not None:
             if _same_user(connection.accepted[USER], user):
                 if connection.opened is None:
@@ -561,47 +594,46 @@ class Correlator:
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
-        host.waiting.append((host.clock_us + GRACE_US, connection))
+        self._wait(host, connection, line)
 
     @staticmethod
-    def _waiting_for_session(host: Host, user: str | None) -> Connection | None:
-        """Find the login of ``user`` that a session line without a PID may belong to."""
+    def _without_pid(host: Host, user: str | None, *, is_opened: bool) -> Connection | None:
+        """Find the session of ``user`` that a session line without a PID may belong to."""
         for connection in reversed(host.connections.values()):
-            if (
-                connection.accepted is not None
-                and not connection.accepted[PROCID]
-                and _same_user(connection.accepted[USER], user)
-            ):
+            known = connection.accepted or connection.opened
+            if known is None or known[PROCID] or connection.is_over or (connection.opened is not None) != is_opened:
+                continue
+            if _same_user(known[USER], user):
                 return connection
         return None
 
     def _session_closed(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
-        connection = self._waiting_for_session(host, user) if not procid else host.connections.get(procid)
-        if connection is not None:
-            known = connection.accepted or connection.opened
-            if known is None or not _same_user(known[USER], user):
-                if connection.older is not None:
-                    self._end_session(host, connection.older, line)
-                    connection.older = None
-                    return
-                if known is not None:
-                    return  # of an older session, or forged
-            elif connection.older is not None and connection.opened is None and _same_user(_user_of(connection.older), user):
-                # The PID is reused by the same user, and the new session is not open yet.
-                self._end_session(host, connection.older, line)
-                connection.older = None
-                return
+        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=True)
+        older = connection.older if connection is not None else None
+        known = (connection.accepted or connection.opened) if connection is not None else None
+        is_ours = known is not None and _same_user(known[USER], user)
+        # The PID is reused, by another user, or by the same one whose new session is not open yet.
+        if (
+            connection is not None
+            and older is not None
+            and _same_user(_user_of(older), user)
+            and not (is_ours and connection.opened)
+        ):
+            connection.older = None
+            self._end_session(host, older, line)
+        elif connection is not None and is_ours:
+            if connection.accepted is None and connection.login is None:
+                connection.closed = line  # "Accepted" may be late
             else:
                 self._end_session(host, connection, line)
-                return
-        # The lines before it may be late.
-        if connection is None and procid:
-            connection = self._new(host, line, procid, None, None)
-            connection.is_told = True
-            connection.closed_us = line[TIME] or 0
-            self._keep(host, connection, LINGER_US)
-            connection.user = user
+        elif known is None and procid:
+            # The lines before it may be late.
+            if connection is None:
+                connection = self._new(host, line, procid, None, None)
+                connection.is_told = True
+                self._keep(host, connection, LINGER_US, line[TIME] or 0)
+            connection.closed = line
 
     def _session_started(self, host: Host, line: Line) -> None:
         connection = self._of_child(host, line)
@@ -615,6 +647,8 @@ class Correlator:
     def _child_started(self, host: Host, line: Line) -> None:
         connection = host.connections.get(line[PROCID])
         if connection is not None and line[EXTRA] is not None:
+            if connection.child_pid is not None:
+                host.children.pop(connection.child_pid, None)
             connection.child_pid = line[EXTRA]
             host.children[line[EXTRA]] = connection
 
@@ -629,14 +663,16 @@ class Correlator:
             self._end_session(host, connection, line)
 
     @staticmethod
-    def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool:
-        """Tell whether the process that wrote a line can be the session's: root's, the user's, or the same program's."""
-        if trusted is None or trusted[0] == 0 or trusted[0] == connection.uid:
+    def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool | None:
+        """Tell whether a process can be the session's: root's, the user's, or the same program's. None: it cannot be told."""
+        if trusted is None or trusted[0] in {0, connection.uid}:
             return True
         known = connection.accepted[TRUSTED] if connection.accepted else None
-        if connection.uid is not None or known is None:
+        if connection.uid is not None or (connection.child_pid is not None and connection.child_pid != procid):
             return False
-        return (connection.child_pid is None or connection.child_pid == procid) and trusted[1] != "" and trusted[1] == known[TIME]
+        if known is None or not known[1] or not trusted[1]:
+            return None
+        return trusted[1] == known[1]
 
     # ---------------------------------------------------------------- telling
 
@@ -651,8 +687,11 @@ class Correlator:
         connection = self._of_child(host, line)
         if connection is None or connection.accepted is None or connection.is_over:
             return
-        if not self._may_end(connection, line[TRUSTED], line[PROCID]):
+        may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
+        if may_end is False:
             self._forged(line)
+        elif may_end is None:
+            return
         elif self._rules[line[RULE]].action == "session_started":
             self._session_started(host, line)
         else:
@@ -679,7 +718,7 @@ class Correlator:
             return user
         if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
             return pam_name(user)
-        return sshd_name(user, preauth=line[PREAUTH] is not None)
+        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM])
 
     def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
         connection.attempts += count
@@ -697,11 +736,11 @@ class Correlator:
             connection.pam_failure = None
             self._tell_attempt(connection, line, "keyboard-interactive", count=line[REPEATS])
 
-    def _finish(self, host: Host, connection: Connection) -> None:
-        """A connection is over that no login came of."""
-        if connection.login is None and not connection.is_told and connection.accepted is None:
-            self._tell_end(host, connection)
-        self._keep(host, connection, LINGER_US)
+    def _finish(self, host: Host, connection: Connection, line: Line) -> None:
+        """Let a connection go that no login came of, once lines that are late have had their time."""
+        if connection.accepted is None and connection.opened is None:
+            connection.ended_us = line[TIME] or 0
+            self._keep(host, connection, LINGER_US, line[TIME] or 0)
 
     def _tell_end(self, host: Host, connection: Connection) -> None:
         """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
@@ -738,8 +777,9 @@ class Correlator:
             host.waiting.popleft()
         self._tell(connection.login)
         connection.deadline = _IN_SESSION
-        if connection.closed_us and connection.closed_us >= connection.login.time_us:
-            self._tell_logout(host, connection, connection.closed_us, line)
+        closed = connection.closed
+        if closed is not None and (closed[TIME] or 0) >= connection.login.time_us and _same_user(closed[USER], line[USER]):
+            self._tell_logout(host, connection, closed)
 
     def _end_session(self, host: Host, connection: Connection, line: Line) -> None:
         if connection.is_over:
@@ -747,16 +787,24 @@ class Correlator:
         if connection.login is None:
             self._tell_login(host, connection)
         if not connection.is_over:
-            self._tell_logout(host, connection, line[TIME] or 0, line)
+            self._tell_logout(host, connection, line)
 
-    def _tell_logout(self, host: Host, connection: Connection, end_us: int, line: Line) -> None:
+    def _tell_logout(self, host: Host, connection: Connection, line: Line) -> None:
         login = connection.login
         if login is None:
             return
         connection.is_over = True
         logout_id = derived(login.id, "ssh_logout") if login.id else ""
-        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(end_us, login.time_us)))
-        self._keep(host, connection, LINGER_US)
+        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
+        self._keep(host, connection, LINGER_US, line[TIME] or 0)
+
+
+def _within(deadline: int, connection: Connection, term_us: int, now_us: int) -> int:
+    """Return a deadline as the right clock would have set it: a term after the connection's deciding line, or after now."""
+    if deadline <= now_us + term_us:
+        return deadline
+    own_us = (connection.accepted or connection.opened or connection.seen)[TIME] or now_us
+    return (min(own_us, now_us)) + term_us
 
 
 def _uid(text: str | None) -> int | None:

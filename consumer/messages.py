@@ -20,6 +20,7 @@ Address = IPv4Address | IPv6Address
 
 _VIS = re.compile(r"\\(?:([0-3][0-7]{2})|([\\abfnrstv0]))")
 _VIS_TEXT = re.compile(r"(?:[^\\]|\\(?:[0-3][0-7]{2}|[\\abfnrstv0]))*\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "s": " ", "t": "\t", "v": "\v", "0": "\0"}
 # rsyslog, parser.escapeControlCharactersOnReceive: only control characters are written so.
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
@@ -92,7 +93,7 @@ def auth_message(found: Found) -> AuthMessage:
     return AuthMessage(
         action=rule.action,
         rule=rule.name,
-        user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth),
+        user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth, program=found.program.name),
         user_is_valid=not is_invalid,
         address=None if cut or address is None else readable(address),
         ip=None if cut else ip_of(address),
@@ -107,7 +108,11 @@ def auth_message(found: Found) -> AuthMessage:
         session_kind=fields.pop("session_kind", None),
         preauth=preauth,
         count=count,
-        ambiguous=cut or is_ambiguous(rule.name, used, found.text),
+        ambiguous=cut
+        or is_ambiguous(rule.name, used, found.text)
+        # rsyslog writes a control character as it writes these four characters.
+        or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
+        or (preauth and not is_raw and _relayed_name(name or "", found.program.name)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},
     )
 
@@ -145,16 +150,25 @@ def method_info(text: str) -> dict[str, str]:
 _METHOD_INFO = {rule.name: re.compile(rule.expression.pattern) for rule in sshd.METHOD_INFO}  # type: ignore[attr-defined]
 
 
-def sshd_name(text: str, *, preauth: bool = False) -> str:
+def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:
     """Undo sshd's encoding of a name: once, or twice in the lines that its monitor relays."""
-    if "\\" not in text:
-        return readable(text)
+    return _relayed_name(text, program)[0] if preauth else readable(_VIS.sub(_unvis, text)) if "\\" in text else readable(text)
+
+
+def _relayed_name(text: str, program: str) -> tuple[str, bool]:
+    r"""
+    Undo the encoding of a name that the monitor relays; tell, too, whether it can be read in another way.
+
+    Up to 9.7 (program ``sshd``) and up to 10.2 these are encoded twice, from 10.3 once. The line does not say which: where a
+    second decoding is possible it is done, unless it would give control characters: ``CORP\\bob`` is a name of 10.3.
+    """
     once = _VIS.sub(_unvis, text)
-    # Up to 9.7 ("sshd") and 10.2 relayed lines are encoded twice; from 10.3 once. A name that is encoded twice decodes twice
-    # without a rest.
-    if preauth and "\\" in once and _VIS_TEXT.match(once):
-        once = _VIS.sub(_unvis, once)
-    return readable(once)
+    if "\\" not in once or not _VIS_TEXT.match(once):
+        return readable(once), False
+    twice = _VIS.sub(_unvis, once)
+    if program == "sshd":
+        return readable(twice), False
+    return readable(once if _CONTROL.search(twice) else twice), True
 
 
 def _unvis(match: re.Match[str]) -> str:

@@ -258,13 +258,13 @@ RULES: list[Rule] = [
         "wrong_host_for_key",
         "user_denied",
         "",
-        rf"(?P<file>/[^ ]*):(?P<line>[0-9]+): Authentication tried for (?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
+        rf"(?P<file>/[^ ]*):(?P<line>[0-9]+): Authentication tried for (?P<user>.*?) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
     ),
     _text(
         "wrong_host_for_key_old",
         "user_denied",
         "Authentication tried for ",
-        rf"(?P<user>.*) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
+        rf"(?P<user>.*?) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
     ),
     _text("refused_by_key_options", "user_denied", "Refused by key options", rf"(?: at (?P<file>.*):(?P<line>[0-9]+))?{PREAUTH}"),
     _text(

@@ -21,6 +21,8 @@ _ODD_NAME = re.compile(r".*[^A-Za-z0-9._/()-]")
 _TAG_IN_TEXT = re.compile(r"([^ :\[]+)(?:\[([0-9]{1,10})\])?: ?(.*)", re.DOTALL)
 _IPV6_IN_TEXT = re.compile(r"([0-9A-Fa-f:.]+) ")
 
+_EMPTY: Row = ("", "", "", "", "", "")
+
 
 class Framer:
     """
@@ -49,16 +51,18 @@ class Framer:
             block = block.replace("\r\n", "\n")
         if not self._seen:
             self._detect(block[: block.index("\n")])
-        pattern = FRAMINGS.get(self._last)
+        framing = self._last
+        pattern = FRAMINGS.get(framing)
         if pattern is None:
-            lines = block.split("\n")
-            lines.pop()
-            return [self._row(line) for line in lines]
+            return [self._row(line) for line in block.split("\n")[:-1]]
         rows: list[Row] = pattern.findall(block)
         rows.pop()  # the empty match behind the last line feed
         for number, row in enumerate(rows):
             if not row[2] and row[4]:
-                rows[number] = self._row(row[4])
+                rows[number] = self._detect(row[4])
+                if self._last != framing:
+                    # From here on another framing is the last that fitted.
+                    return rows[: number + 1] + [self._row(line) for line in block.split("\n")[number + 1 : -1]]
         return rows
 
     @property
@@ -67,9 +71,14 @@ class Framer:
         return self._last or "none"
 
     def _row(self, line: str) -> Row:
-        if self._last == "json" and line[:1] == "{" and (row := row_of_json(line)) is not None:
-            return row
-        return self._detect(line)
+        """Read a line: as the last one if that fits."""
+        if self._last == "json":
+            row = row_of_json(line) if line[:1] == "{" else None
+        else:
+            pattern = FRAMINGS.get(self._last)
+            found = pattern.match(line) if pattern is not None else None
+            row = _row_of(found) if found is not None and found[3] else None
+        return self._detect(line) if row is None and line else row or _EMPTY
 
     def _detect(self, line: str) -> Row:
         line = line.removeprefix(" ")

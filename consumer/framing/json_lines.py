@@ -107,12 +107,19 @@ def _row(stamp: object, host: object, program: object, procid: object, msg: obje
 def _text(value: object) -> str:
     """A JSON value as text with one character a byte."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("latin-1")
+        return value if value.isascii() else _bytes_of(value).decode("latin-1")
     if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return bytes(value).decode("latin-1")
     if isinstance(value, list) and value:
         return _text(value[0])  # journald, where a field occurs twice
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def _bytes_of(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")  # half of a pair, written as an escape
 
 
 def _number(value: object) -> int | None:

@@ -35,16 +35,14 @@ FRAMINGS: dict[str, re.Pattern[str]] = {
         rf"(?:<\d{{1,3}}>)?(?:1 )?({_ISO}|-) ([^ \n]+) ([^ \n:\[]+) (?:([0-9]{{1,10}})|-|[^ \n]+) "
         rf"[^ \n]+ {_STRUCTURED}(?: |(?=\n)|\Z) ?"
     ),
-    # BusyBox syslogd, FreeBSD's syslogd -v.
-    "busybox": _line(rf"({_BSD}) (?=[^ \n]+ {_FACILITY} |<{_FACILITY}> )(?:<{_FACILITY}> )?([^ \n\[]+) (?:{_FACILITY} )?{_TAG}"),
-    # RSYSLOG_TraditionalFileFormat, journalctl -o short and short-precise, with PRI or without.
-    "traditional": _line(rf"(?:<\d{{1,3}}>)?({_BSD})  ?{_HOST}{_TAG}"),
+    # RSYSLOG_TraditionalFileFormat, journalctl -o short and short-precise; BusyBox and FreeBSD, with a facility.
+    "traditional": _line(rf"(?:<\d{{1,3}}>)?({_BSD})  ?(?:<{_FACILITY}> )?{_HOST}(?:{_FACILITY} )?{_TAG}"),
     # RSYSLOG_FileFormat, journalctl -o short-iso and short-iso-precise, macOS.
     "iso": _line(rf"(?:<\d{{1,3}}>)?({_ISO})  ?{_HOST}(?:{_FACILITY}: )?{_TAG}"),
     # journalctl -o short-unix.
     "epoch": _line(rf"(\d{{9,11}}\.\d+) {_HOST}{_TAG}"),
     # journalctl -o short-full and with-unit.
-    "full": _line(rf"({_DAY} {_ISO} (?:[A-Z]{{2,5}}|[+-]\d\d)) {_HOST}{_TAG}"),
+    "full": _line(rf"({_DAY} {_ISO} (?:[A-Z]{{2,5}}|[+-]\d\d(?:\d\d)?)) {_HOST}{_TAG}"),
 }
 
 # A line without a time, such as somebody's extract; read where nothing else fits and the program is one of ours.

@@ -28,7 +28,8 @@ _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 LOOK_AHEAD = timedelta(days=1)
 # A jump of so many months inside a file is a new year; smaller ones are lines out of order.
 _ROLL_OVER_MONTHS = 6
-# The year 10000: what no date can be written for.
+# The years 1 and 10000: before and after, no date can be written.
+_BEGIN_US = -62_135_596_800_000_000
 _END_US = 253_402_300_800_000_000
 # Offsets to remember; a file has one or two.
 _ZONE_LIMIT = 64
@@ -60,7 +61,7 @@ class Timestamps:
         # This is on the way of every line, and lines of one minute differ in seconds and fraction alone: "07.892585", "07".
         if stamp[:17] == self._minute:
             digits = stamp[17:19] + stamp[20:26]
-            if stamp[26:] == self._rest and stamp[19] == "." and digits.isdecimal() and len(digits) == 8 and digits < "60":
+            if stamp[26:] == self._rest and stamp[19:20] == "." and digits.isdecimal() and len(digits) == 8 and digits < "60":
                 return self._start + int(digits)
         elif stamp[:13] == self._minute:
             digits = stamp[13:]
@@ -70,7 +71,7 @@ class Timestamps:
             moment = self._parse(stamp)
         except (ValueError, OverflowError):
             return None
-        if moment is None or moment >= _END_US:
+        if moment is None or not _BEGIN_US <= moment < _END_US:
             return None
         self._remember(stamp, moment)
         return moment
@@ -163,7 +164,7 @@ def zone_of(name: str) -> tzinfo:
 def isoformat(moment_us: int) -> str:
     """RFC 3339 in UTC with microseconds, as every ``@timestamp`` is written."""
     seconds, micros = divmod(moment_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()}.{micros:06d}Z"
 
 
 def local_zone() -> tzinfo:

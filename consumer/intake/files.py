@@ -72,7 +72,7 @@ class _Zstandard:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
             parts.append(part)
             length += len(part)
-        if not parts and self._is_within:
+        if not length and self._is_within:
             raise EOFError("it ends within a frame")
         return b"".join(parts)
 

@@ -82,7 +82,7 @@ _CACHE_LIMIT = 4096
 
 
 # What becomes of a line that a rule has read.
-_TELLS, _HINTS, _ONLY_COUNTS = "tells", "hints", "only counts"
+_TELLS, _TELLS_OF_PAM, _HINTS, _ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
 # A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, and the use.
 Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str]
 
@@ -107,7 +107,7 @@ class Compiled:
         self.index = index
         self.is_pam = is_pam
         is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
-        self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if is_hint else _TELLS
+        self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if is_hint else _TELLS_OF_PAM if is_pam else _TELLS
         self.leading = leading_pieces(rule.expression)
         self._expression = rule.expression
         self._engine = engine
@@ -344,7 +344,7 @@ class Matcher:
                         counts[index] += 1
                         if use is _TELLS:
                             witness = host
-                        elif use is _ONLY_COUNTS or host == witness:
+                        elif use is _ONLY_COUNTS or (use is _HINTS and host == witness):
                             break  # PAM's view of a try counts only where sshd itself has not been heard
                         append((index, microseconds(stamp), place, 1, text if keep_text else "", trusted or None, False,
                                 name, host, procid, *match.group(*core)))  # type: ignore[arg-type]  # fmt: skip
@@ -408,13 +408,15 @@ def _without_annotation(text: str, trusted: Trusted | str) -> tuple[str, Trusted
     A sender can write one itself: before rsyslog's, inside the command line that rsyslog shows, or on a host where rsyslog adds
     none. So an annotation may convict, but not acquit: a user's id counts, root's proves nothing.
     """
-    found = [match for match in _ANNOTATION.finditer(text) if _ANNOTATION_END.match(text, match.end())]
-    if not found:
-        return text, trusted
-    convicting = [match for match in found if int(match[1]) != 0]
-    if convicting:
-        return text[: convicting[0].start()], (int(convicting[0][1]), "")
-    return text[: found[-1].start()], trusted
+    uid: int | None = None
+    while text[-1:] == "]":
+        found = [match for match in _ANNOTATION.finditer(text) if _ANNOTATION_END.match(text, match.end())]
+        # What ends in " [preauth]" is the monitor's own line, and the annotation a peer's; but "Accepted" never ends so.
+        if not found or (text.endswith(" [preauth]") and not text.startswith("Accepted ")):
+            break
+        uid = max(uid or 0, *(int(match[1]) for match in found))
+        text = text[: found[0].start()]
+    return text, trusted if not uid else (uid, "")
 
 
 def _worth_a_look(name: str, host: str, text: str) -> bool:

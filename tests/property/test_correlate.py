@@ -1,5 +1,7 @@
 """Whatever the order of several connections' lines: each login, logout, try and probe is told once, for whom it was."""
 
+# ruff: noqa: E501 - lines of a log are long
+
 from __future__ import annotations
 
 import functools
@@ -60,13 +62,19 @@ class Spec:
         """The client's end, which no other connection shares."""
         return f"192.0.2.{self.number % 200 + 1}", str(1024 + self.number)
 
-    def texts(self) -> list[tuple[str, str]]:
+    def texts(self) -> list[tuple[str, str]]:  # noqa: C901, PLR0911 - one case a kind
         """Return the lines as (process, message): "M" the monitor, "C" the session's own, "T" PAM's, "L" the listener."""
         ip, port = self.source
         at, user = f"{ip} port {port}", self.user
         wrong = [("M", f"Failed password for {user} from {at} ssh2")] * self.passwords
         if wrong:
-            wrong.insert(0, ("M", f"pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={ip}  user={user}"))
+            wrong.insert(
+                0,
+                (
+                    "M",
+                    f"pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost={ip}  user={user}",
+                ),
+            )
         right = ("M", f"Accepted password for {user} from {at} ssh2")
         opened = ("M", f"pam_unix(sshd:session): session opened for user {user}(uid=1001) by (uid=0)")
         closed = ("M", f"pam_unix(sshd:session): session closed for user {user}")
@@ -232,7 +240,8 @@ def test_neighbours_of_different_connections_may_swap(
     places = [
         n
         for n in range(len(lines) - 1)
-        if lines[n].spec is not lines[n + 1].spec and (lines[n].spec.host, lines[n].pid) != (lines[n + 1].spec.host, lines[n + 1].pid)
+        if lines[n].spec is not lines[n + 1].spec
+        and (lines[n].spec.host, lines[n].pid) != (lines[n + 1].spec.host, lines[n + 1].pid)
     ]
     if places:
         place = data.draw(st.sampled_from(places))
@@ -278,7 +287,7 @@ def test_a_flood_costs_no_login(specs: list[Spec], chance: random.Random) -> Non
             number += 1
             host = chance.choice([*HOSTS, *(f"flood{n}" for n in range(9))])
             stamp = line.partition(" ")[0]
-            flooded.append(f'{stamp} {host} sshd[{9000 + number}]: Connection from 203.0.113.9 port {number} on 10.0.0.1 port 22')
+            flooded.append(f"{stamp} {host} sshd[{9000 + number}]: Connection from 203.0.113.9 port {number} on 10.0.0.1 port 22")
     events: list[Event] = []
     reader = LineReader(matcher(), Timestamps(START + timedelta(days=3), UTC), keep_text=True)
     with patch.object(correlate, "CONNECTION_LIMIT", 8), patch.object(correlate, "HOST_LIMIT", 4):
@@ -302,7 +311,11 @@ def test_the_number_of_processes_does_not_matter(specs: list[Spec], chance: rand
     """One, two and three processes write the same bytes."""
     lines = interleaved(specs, chance, step)
     outputs: list[bytes] = []
-    with tempfile.TemporaryDirectory() as folder, patch.object(files, "BLOCK_SIZE", size), patch("consumer.replay._BATCH_BLOCKS", 1):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch.object(files, "BLOCK_SIZE", size),
+        patch("consumer.replay._BATCH_BLOCKS", 1),
+    ):
         path = Path(folder) / "auth.log"
         path.write_text("".join(f"{line}\n" for line in lines), encoding="latin-1")
         for jobs in (1, 2, 3):

@@ -9,8 +9,8 @@ below it, indented, what is expected of it::
         method: password
 
 The first word is the rule, the second its action; ``ambiguous`` may follow. Each field that took part has a line; a value that is
-empty, or begins or ends with a blank or a quote, stands in quotes. ``unmatched`` alone: the line is sshd's, dropbear's or PAM's, and
-no rule reads it. ``another program's`` alone: it is not ours at all.
+empty, or begins or ends with a blank or a quote, stands in quotes. ``unmatched`` alone: the line is sshd's, dropbear's or
+PAM's, and no rule reads it. ``another program's`` alone: it is not ours at all.
 """
 
 from __future__ import annotations

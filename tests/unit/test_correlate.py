@@ -941,7 +941,11 @@ def test_one_line_a_year_ahead() -> None:
     """A single line with a time that cannot be lets nothing expire."""
     year = 365 * 86400
     log = Log()
-    log.feed(line(0, 10, accepted()), line(1, 20, CONNECTION_FROM.replace(IP, OTHER_IP)), line(year, 30, "Server listening on :: port 22."))
+    log.feed(
+        line(0, 10, accepted()),
+        line(1, 20, CONNECTION_FROM.replace(IP, OTHER_IP)),
+        line(year, 30, "Server listening on :: port 22."),
+    )
     assert log.feed(line(year, 40, failed("bob", port=1))) in ([attempt("bob", at=year, port=1)], [])
     assert log.feed(line(2, 10, opened())) == [login(at=0, uid=1001)]
     assert log.feed(line(3, 10, closed())) == [logout(since=0, at=3)]
@@ -1091,9 +1095,7 @@ def test_verified_login() -> None:
 )
 def test_forged_line_never_acts(text: str, claim: str, named: str) -> None:
     """A line of a user's process that only root's sshd writes is told as forged, once, and as nothing else."""
-    assert events_of(trusted(0, 10, text, uid=MALLORY, exe="/usr/bin/logger")) == [
-        forged(named, at=0, uid=MALLORY, claim=claim)
-    ]
+    assert events_of(trusted(0, 10, text, uid=MALLORY, exe="/usr/bin/logger")) == [forged(named, at=0, uid=MALLORY, claim=claim)]
 
 
 def test_forged_session_lines_never_act() -> None:

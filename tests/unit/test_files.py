@@ -16,8 +16,7 @@ import pytest
 import zstandard
 
 from consumer.errors import DataError, InputError, SshbellError
-from consumer.intake.files import LINE_LIMIT
-from consumer.intake.files import LogFile
+from consumer.intake.files import LINE_LIMIT, LogFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +111,9 @@ def test_empty_lines(tmp_path: Path) -> None:
     assert content(make(tmp_path, b"\n\none\n\n")) == b"\n\none\n\n"
 
 
-@pytest.mark.parametrize("length", [LINE_LIMIT - 1, LINE_LIMIT, LINE_LIMIT + 1, 2 * LINE_LIMIT, 2 * LINE_LIMIT + 1, 5 * LINE_LIMIT])
+@pytest.mark.parametrize(
+    "length", [LINE_LIMIT - 1, LINE_LIMIT, LINE_LIMIT + 1, 2 * LINE_LIMIT, 2 * LINE_LIMIT + 1, 5 * LINE_LIMIT]
+)
 @pytest.mark.parametrize("before", [0, 1, 30_000, LINE_LIMIT - 2, LINE_LIMIT])
 @pytest.mark.parametrize("end", [b"", b"\n"])
 @pytest.mark.parametrize("packer", ["plain", "gz"])
@@ -228,7 +229,8 @@ def test_null_device() -> None:
 def _dated(folder: Path, months: list[tuple[str, int]], modified: dt.datetime) -> LogFile:
     """Make a file with many lines in each of ``months``, last written to at ``modified``."""
     lines = b"".join(
-        b"%s %2d 10:00:%02d web1 sshd[%d]: Server listening on 0.0.0.0 port 22.\n" % (name.encode(), 1 + n * 28 // count, n % 60, n)
+        b"%s %2d 10:00:%02d web1 sshd[%d]: Server listening on 0.0.0.0 port 22.\n"
+        % (name.encode(), 1 + n * 28 // count, n % 60, n)
         for name, count in months
         for n in range(count)
     )

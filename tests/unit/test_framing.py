@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.framing.framer import LINE_LIMIT, Framer, mended
+from consumer.framing.framer import Framer, mended
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.records import Row
 from tests.unit.test_timestamps import NOW, UTC, us
+
+if TYPE_CHECKING:
+    from consumer.records import Row
 
 MATCHER = Matcher()
 MSG = "Accepted password for ann marie from 192.0.2.1 port 5 ssh2"
@@ -48,7 +51,8 @@ def jsonmesg(**changes: object) -> str:
     """Return a line of ``%jsonmesg%``."""
     fields: dict[str, object] = {
         "msg": f" {MSG}", "rawmsg": f"<38>Nov 22 10:00:07 sshd[42]: {MSG}", "timereported": "2026-11-22T10:00:07.892585+00:00",
-        "hostname": "bastion1", "syslogtag": "sshd[42]:", "inputname": "imuxsock", "fromhost": "bastion1", "fromhost-ip": "127.0.0.1",
+        "hostname": "bastion1", "syslogtag": "sshd[42]:", "inputname": "imuxsock", "fromhost": "bastion1",
+        "fromhost-ip": "127.0.0.1",
         "pri": "38", "syslogfacility": "4", "syslogseverity": "6", "timegenerated": "2026-11-22T10:00:07.892600+00:00",
         "programname": "sshd", "protocol-version": "0", "structured-data": "-", "app-name": "sshd", "procid": "42", "msgid": "-",
         "uuid": None, "$!": None,
@@ -106,7 +110,8 @@ FRAMED: dict[str, tuple[str, int]] = {
     "our template, from imjournal": (template(uid=..., exe=..., j_uid=0, j_exe="/usr/sbin/sshd"), MICROS),
     "our template, without a blank": (template(msg=MSG), MICROS),
     "our template, long names": (
-        template(timestamp="2026-11-22T10:00:07.892585+00:00", program="sshd", message=f" {MSG}", ts=..., prog=..., msg=...), MICROS,
+        template(timestamp="2026-11-22T10:00:07.892585+00:00", program="sshd", message=f" {MSG}", ts=..., prog=..., msg=...),
+        MICROS,
     ),
     "our template, a path as tag": (template(tag="sshd[42]:", prog=""), MICROS),
     "%jsonmesg%": (jsonmesg(), MICROS),
@@ -249,7 +254,9 @@ def test_nothing_raises(line: str) -> None:
     time_of(found)
 
 
-@pytest.mark.parametrize("line", ["no header at all", "2026-11-22", "Nov 22", "-- Boot 0123456789abcdef --", "x: y", "nginx[1]: x"])
+@pytest.mark.parametrize(
+    "line", ["no header at all", "2026-11-22", "Nov 22", "-- Boot 0123456789abcdef --", "x: y", "nginx[1]: x"]
+)
 def test_a_line_of_no_framing_stands_in_its_message(line: str) -> None:
     """What no framing fits is kept whole, with an empty program."""
     assert row(line) == ("", "", "", "", line, "")
@@ -289,13 +296,3 @@ def test_the_framing_is_told() -> None:
     assert framer.name == "traditional"
     framer.rows(template() + "\n")
     assert framer.name == "json"
-
-
-def test_overlong_lines_are_cut_and_counted() -> None:
-    """A line over the limit is cut and counted, also as JSON; the next one is read as ever."""
-    framer = Framer(MATCHER.is_program)
-    line = f"Nov 22 10:00:07 bastion1 sshd[42]: {MSG}"
-    found = framer.rows(f"{template(msg='x' * 2 * LINE_LIMIT)}\n{line}\n")
-    assert framer.cut_total == 1
-    assert found[1] == ("Nov 22 10:00:07", "bastion1", "sshd", "42", MSG, "")
-    assert len(found[0][4]) <= LINE_LIMIT

@@ -156,7 +156,9 @@ def test_no_free_text_before_an_address_without_an_anchor(family: str, rule: Rul
         if GREEDY.search(before) and FREE.search(behind):
             faults.append("free text on both sides of the address")
         if FREE.search(behind):
-            faults += [f"nothing keeps {text[0]} before the address" for text in BOUNDED.finditer(before) if text[1] not in behind]
+            faults += [
+                f"nothing keeps {text[0]} before the address" for text in BOUNDED.finditer(before) if text[1] not in behind
+            ]
     assert not faults or rule.name in EXEMPT, f"{family}: {faults}: {rule.expression}"
 
 

@@ -11,6 +11,13 @@ from consumer.messages import AuthMessage, auth_message, ip_of, method_info, ori
 
 MATCHERS: dict[Engine, Matcher] = {"lowered": Matcher(), "pyparsing": Matcher(engine="pyparsing")}
 KEY = "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE"
+HOSTBASED = {
+    "key_type": "RSA",
+    "key_fingerprint": "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE",
+    "client_user": "a",
+    "client_host": "b",
+}
+CERTIFICATE = "ID a (serial 5) CA x (serial 18446744073709551615) CA RSA SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
 CA = "SHA256:nThbg6kXUpJWGl7E1IGOCspRomTxdCARLviKw6E5SY8"
 
 
@@ -26,7 +33,7 @@ WHOLE: dict[str, AuthMessage] = {
         action="accepted", rule="accepted", user="alice", address="192.0.2.1", ip=IPv4Address("192.0.2.1"), port=50022,
         method="publickey", key_type="ED25519", key_fingerprint=KEY,
     ),
-    f"Accepted publickey for carol from 2001:db8::1 port 50022 ssh2: ED25519-CERT {KEY} ID a (serial 5) CA x (serial 18446744073709551615) CA RSA {CA}": AuthMessage(
+    f"Accepted publickey for carol from 2001:db8::1 port 50022 ssh2: ED25519-CERT {KEY} {CERTIFICATE}": AuthMessage(
         action="accepted", rule="accepted", user="carol", address="2001:db8::1", ip=IPv6Address("2001:db8::1"), port=50022,
         method="publickey", key_type="ED25519-CERT", key_fingerprint=KEY, certificate_id="a (serial 5) CA x",
         certificate_serial=18446744073709551615, ca_fingerprint=CA, fields={"ca_key_type": "RSA"},
@@ -120,7 +127,7 @@ def test_sshd_names(text: str, name: str) -> None:
 )
 def test_relayed_names(text: str, program: str, name: str) -> None:
     """In what the monitor relays, the encoding is undone twice up to 10.2, and once from 10.3 on."""
-    assert sshd_name(text, preauth=True, program=program) == name
+    assert message(f"Connection closed by authenticating user {text} 192.0.2.1 port 4 [preauth]", program).user == name
 
 
 @pytest.mark.parametrize("name", ["CORP\\\\bob", "CORP\\\\nina", "CORP\\\\tom", "a\\\\303b"])
@@ -136,7 +143,15 @@ def test_a_relayed_name_that_can_be_read_twice_is_ambiguous(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("a#012b", "a\nb"), ("#033[2J", "\x1b[2J"), ("#177", "\x7f"), ("a#b", "a#b"), ("#101", "#101"), ("a\\tb", "a\\tb"), ("\xe9", "\\xe9")],
+    [
+        ("a#012b", "a\nb"),
+        ("#033[2J", "\x1b[2J"),
+        ("#177", "\x7f"),
+        ("a#b", "a#b"),
+        ("#101", "#101"),
+        ("a\\tb", "a\\tb"),
+        ("\xe9", "\\xe9"),
+    ],
 )
 def test_pam_names(text: str, name: str) -> None:
     """PAM writes raw bytes; what rsyslog does to control characters is undone, and nothing else."""
@@ -149,7 +164,7 @@ def test_pam_names(text: str, name: str) -> None:
         (f"RSA {KEY}", {"key_type": "RSA", "key_fingerprint": KEY}),
         ("RSA 16:27:ac:a5", {"key_type": "RSA", "key_fingerprint": "16:27:ac:a5"}),
         ("ED25519-SK MD5:aa:bb", {"key_type": "ED25519-SK", "key_fingerprint": "MD5:aa:bb"}),
-        (f'RSA {KEY}, client user "a", client host "b"', {"key_type": "RSA", "key_fingerprint": KEY, "client_user": "a", "client_host": "b"}),
+        (f'RSA {KEY}, client user "a", client host "b"', HOSTBASED),
         ("erin@EXAMPLE.NET", {"principal": "erin@EXAMPLE.NET"}),
         (KEY, {"key_fingerprint": KEY}),
         ("something else", {"info": "something else"}),
@@ -191,8 +206,8 @@ AMBIGUOUS = {
     "pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)": False,
     "Invalid user x from 203.0.113.66 port 22 from 192.0.2.1 port 4": False,
     # The length at which sshd cuts, and one byte less.
-    f"Connection closed by invalid user {'x' * 433} 203.0.113.66 port 22 [preauth]": True,
-    f"Connection closed by invalid user {'x' * 432} 203.0.113.66 port 22 [preauth]": False,
+    f"Connection closed by invalid user {'x' * 435} 203.0.113.66 port 22 [preauth]": True,
+    f"Connection closed by invalid user {'x' * 434} 203.0.113.66 port 22 [preauth]": False,
 }
 
 
@@ -204,7 +219,7 @@ def test_ambiguous(text: str, ambiguous: bool) -> None:  # noqa: FBT001 - a tabl
 
 def test_a_cut_line_gives_no_address() -> None:
     """A line of sshd's greatest length has lost its end: what looks like an address in it is not given as one."""
-    text = f"Connection closed by invalid user {'x' * 433} 203.0.113.66 port 22 [preauth]"
+    text = f"Connection closed by invalid user {'x' * 435} 203.0.113.66 port 22 [preauth]"
     assert len(text) == 500
     read = message(text)
     assert (read.address, read.ip, read.port, read.ambiguous) == (None, None, None, True)

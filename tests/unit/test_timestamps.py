@@ -244,7 +244,9 @@ def test_a_stamp_means_the_same_whatever_came_before(stamps: list[str], data: st
 @given(
     st.one_of(
         st.text(st.characters(max_codepoint=255), max_size=40),
-        st.from_regex(r"[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](Z|[+-][0-2][0-9]:[0-5][0-9])?", fullmatch=True),
+        st.from_regex(
+            r"[0-9]{4}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-5][0-9]:[0-6][0-9](Z|[+-][0-2][0-9]:[0-5][0-9])?", fullmatch=True
+        ),
     )
 )
 @example("0001-01-01T00:00:00+05:00")

@@ -16,7 +16,7 @@ def _children() -> set[str]:
         return set(found.read().split())
 
 
-def _mapped(count: int, work: Any, requests: list[Any]) -> list[Any]:  # noqa: ANN401 - whatever can be marshalled
+def _mapped(count: int, work: Any, requests: list[Any]) -> list[Any]:
     workers = Workers(count, work)
     try:
         return list(workers.map(iter(requests)))

@@ -1,0 +1,81 @@
+"""What the command can do stands in README.md or docs/: nothing is found out by reading the source alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from consumer.cli import main
+from consumer.config import Config
+from consumer.events import Attempt, Forged, Login, Logout, Probe
+from consumer.framing.text import FRAMINGS
+from grammars import dropbear, pam, sshd
+
+PROJECT_DIR = Path(__file__).parents[1]
+GRAMMARS = {"sshd": sshd, "pam": pam, "dropbear": dropbear}
+
+
+def documents() -> str:
+    """Return the text of all pages that a user reads."""
+    pages = [PROJECT_DIR / "README.md", *sorted((PROJECT_DIR / "docs").rglob("*.md"))]
+    return "\n".join(page.read_text(encoding="utf-8") for page in pages if page.exists())
+
+
+def missing(names: set[str], *, before: str = "[^A-Za-z0-9_-]", behind: str = "[^A-Za-z0-9_-]") -> list[str]:
+    """Return those of ``names`` that stand on no page as words of their own."""
+    text = f"\n{documents()}\n"
+    return sorted(name for name in names if not re.search(f"{before}{re.escape(name)}{behind}", text))
+
+
+def test_readme_is_there() -> None:
+    """The project has a page to begin with."""
+    assert (PROJECT_DIR / "README.md").is_file()
+
+
+def test_commands() -> None:
+    """Each command is shown as it is called: ``sshbell replay``."""
+    assert missing({f"sshbell {name}" for name in main.commands}) == []
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_options(command: str) -> None:
+    """Each option of each command is named."""
+    options = {
+        name
+        for parameter in main.commands[command].params
+        if isinstance(parameter, click.Option)
+        for name in parameter.opts
+        if name.startswith("--")
+    }
+    assert missing(options) == []
+
+
+@pytest.mark.parametrize("grammar", sorted(GRAMMARS))
+def test_actions_of_lines(grammar: str) -> None:
+    """Each ``event.action`` that ``parse`` may give is named, as code."""
+    actions = {rule.action for rule in GRAMMARS[grammar].RULES} | {"unmatched"}
+    assert missing(actions, before="`", behind="`") == []
+
+
+def test_actions_of_events() -> None:
+    """Each ``event.action`` that ``replay`` may give is named, as code."""
+    actions = {str(kind.__struct_config__.tag) for kind in (Login, Logout, Attempt, Probe, Forged)}
+    assert missing(actions, before="`", behind="`") == []
+
+
+def test_framings() -> None:
+    """Each framing is named as ``explain`` names it, as code."""
+    assert missing({*FRAMINGS, "json"}, before="`", behind="`") == []
+
+
+def test_configuration_keys() -> None:
+    """Each key of the configuration file is named."""
+    assert missing(set(Config.__struct_fields__)) == []
+
+
+def test_exit_codes() -> None:
+    """The exit codes that scripts may meet are named."""
+    assert missing({"64", "65", "66", "70", "74", "78"}) == []

@@ -1,0 +1,85 @@
+"""The configuration file: all of it has defaults, and what cannot be meant is refused with a suggestion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer import config
+from consumer.config import Config, load
+from consumer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_no_file_is_all_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a configuration in the default place everything has its default."""
+    monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "none.toml"))
+    assert load(None) == Config(sshd_programs=[])
+
+
+def test_default_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file in the default place counts without being named."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text('sshd_programs = ["sshd-ga", "sshd-internal"]\n')
+    monkeypatch.setattr(config, "DEFAULT_PATH", str(path))
+    assert load(None) == Config(sshd_programs=["sshd-ga", "sshd-internal"])
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    """An empty file is all defaults."""
+    path = tmp_path / "sshbell.toml"
+    path.write_bytes(b"")
+    assert load(str(path)) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('sshd_program = ["x"]', "did you mean 'sshd_programs'"),
+        ('sshd-programs = ["x"]', "did you mean 'sshd_programs'"),
+        ('SSHD_PROGRAMS = ["x"]', "SSHD_PROGRAMS"),
+        ("frobnicate = 1", "frobnicate"),
+        ('sshd_programs = "x"', "sshd_programs"),
+        ("sshd_programs = [1]", "sshd_programs"),
+        ("sshd_programs = [", ""),
+        ("\x00", ""),
+        ('sshd_programs = ["a"]\nsshd_programs = ["b"]', ""),
+    ],
+)
+def test_fault_names_file_and_key(tmp_path: Path, text: str, says: str) -> None:
+    """Each fault names the file and the key, and suggests the one that was meant."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(str(path))
+    assert str(path) in str(raised.value)
+    assert says in str(raised.value)
+    assert raised.value.exit_code == 78
+
+
+def test_named_file_must_be_there(tmp_path: Path) -> None:
+    """A file that was asked for by name and cannot be read is an error; so is a directory."""
+    with pytest.raises(ConfigError, match="No such file"):
+        load(str(tmp_path / "none.toml"))
+    with pytest.raises(ConfigError, match="directory"):
+        load(str(tmp_path))
+
+
+def test_unreadable_default_is_not_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that is there and cannot be read is an error, not the defaults in silence."""
+    place = tmp_path / "sshbell.toml"
+    place.symlink_to(place)  # ELOOP, also for root
+    monkeypatch.setattr(config, "DEFAULT_PATH", str(place))
+    with pytest.raises(ConfigError):
+        load(None)
+
+
+def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
+    """TOML is UTF-8; anything else is a fault of the file."""
+    path = tmp_path / "sshbell.toml"
+    path.write_bytes(b'sshd_programs = ["\xff"]')
+    with pytest.raises(ConfigError, match=r"sshbell\.toml"):
+        load(str(path))
