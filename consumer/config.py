@@ -32,9 +32,9 @@ def load(path: str | None) -> Config:
     try:
         text = Path(path or DEFAULT_PATH).read_bytes()
     except OSError as error:
-        if path is None:
+        if path is None and isinstance(error, FileNotFoundError):
             return Config()
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{path or DEFAULT_PATH}: {error.strerror}") from error
     try:
         return msgspec.toml.decode(text, type=Config)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -91,7 +91,7 @@ class Connection:
     login: Login | None = None
     is_told = False  # the story is told: as a login, a probe, or by its attempts
     is_over = False
-    ended_us = 0  # where no login came of it
+    ended_us = 0
     is_gone = False
     older: "Connection | None" = None  # the one before with the same PID, still in session
     deadline = 0
@@ -478,6 +478,9 @@ class Correlator:
     def _broken(self, host: Host, line: Line) -> None:
         host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action == "bad_client":
+            # Nobody says hello twice: the end of the session before was not logged.
+            connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.login:
             return
         connection.user = connection.user if line[USER] is None else line[USER]
@@ -794,6 +797,7 @@ class Correlator:
         if login is None:
             return
         connection.is_over = True
+        connection.ended_us = line[TIME] or 0
         logout_id = derived(login.id, "ssh_logout") if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
         self._keep(host, connection, LINGER_US, line[TIME] or 0)

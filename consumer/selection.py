@@ -43,11 +43,11 @@ class Selection(msgspec.Struct, frozen=True):
 def _time(option: str, text: str | None, zone: tzinfo) -> int | None:
     if text is None:
         return None
-    if ago := _AGO.match(text):
-        moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    else:
-        try:
+    try:
+        if ago := _AGO.match(text):
+            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        else:
             moment = datetime.fromisoformat(text)
-        except ValueError:
-            raise ValueError(f"{option}: {text!r} is no time; give 2026-11-22, 2026-11-22T10:00+01:00, 36h or 7d") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1_000_000)
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1_000_000)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{option}: {text!r} is no time; give 2026-11-22, 2026-11-22T10:00+01:00, 36h or 7d") from None

@@ -39,15 +39,15 @@ class Table:
                 word, last, color = "FORGED", f"{event.claim} claimed by uid {event.uid}", "red"
             case Attempt() | Probe():
                 return ""
-        if event.origin == "verified" and not isinstance(event, Forged):
-            last += ", verified"
-        if event.line[AMBIGUOUS]:
-            last += ", ambiguous"
-        when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone)
+        marks = ", verified" if event.origin == "verified" else ""
+        marks += ", ambiguous" if event.line[AMBIGUOUS] else ""
+        when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone) if event.time_us else None
+        time = f"{when:%Y-%m-%d %H:%M:%S}" if when is not None else "unknown"
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
-        cells = (_cell(event.user or "-", 16), _cell(where, 27), _cell(readable(event.host), 14), _plain(last))
-        text = "  ".join((f"{when:%Y-%m-%d %H:%M:%S}", f"{word:<6}", *cells))
-        text = text[: self._width]
+        # An address is never cut.
+        cells = (_cell(event.user or "-", 16), f"{_plain(where):<27}", _cell(readable(event.host), 14))
+        text = "  ".join((f"{time:<19}", f"{word:<6}", *cells, ""))
+        text = (text + _plain(last)[: max(0, self._width - len(text) - len(marks))] + marks)[: self._width]
         if self._color and color:
             text = click.style(text, fg=color)
         if not self._has_head:
@@ -78,7 +78,7 @@ def _plain(text: str) -> str:
 
 def _duration(micros: int) -> str:
     seconds = micros / 1_000_000
-    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    return f"{seconds:.1f} s" if seconds < 59.95 else str(timedelta(seconds=round(seconds)))
 
 
 def summary_text(summary: Summary) -> str:

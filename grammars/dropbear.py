@@ -57,7 +57,7 @@ RULES: list[Rule] = [
         "exit_before_auth_user",
         "connection_closed",
         "Exit before auth",
-        rf"(?: from <{_AT}>)?(?:: \(user '|\(user ')(?P<user>.*)', (?P<failures>[0-9]+) fails\): (?P<reason>.*)",
+        rf"(?: from <{_AT}>)?(?::? \(user ')(?P<user>.*)', (?P<failures>[0-9]+) fails\): (?P<reason>.*)",
     ),
     _text("exit_before_auth", "connection_closed", "Exit before auth", rf"(?: from <{_AT}>)?: (?P<reason>.*)"),
     _text("exit", "disconnected", "Exit (", rf"(?P<user>.*)\)(?: from <{_AT}>)?: (?P<reason>.*)"),

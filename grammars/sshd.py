@@ -442,13 +442,12 @@ RULES: list[Rule] = [
     _text("debug", "debug", "debug", rf"[1-3]: (?P<reason>.*?){PREAUTH}"),
     _text("monitor_trouble", "notice", "mm_", rf"(?P<reason>[a-z_]+: .*?){PREAUTH}"),
     _text("chroot", "notice", 'Changed root directory to "', rf'(?P<file>.*)"{PREAUTH}'),
-    _text(
-        "subsystem_failed",
-        "notice",
-        "subsystem request for ",
-        rf"(?P<command>.*?)(?: by user (?P<user>.*))? failed, subsystem not found{PREAUTH}",
+    # session.c, session_subsystem_req(): the client chooses the name. Since 7.x with the user's.
+    *(
+        _text(f"subsystem{failed}{old}", "notice", "subsystem request for ", f"{command}{result}{PREAUTH}")
+        for failed, result in (("_failed", " failed, subsystem not found"), ("", ""))
+        for old, command in (("", "(?P<command>.*) by user (?P<user>.*?)"), ("_old", "(?P<command>.*?)"))
     ),
-    _text("subsystem", "notice", "subsystem request for ", rf"(?P<command>.*?)(?: by user (?P<user>.*))?{PREAUTH}"),
     _text("logout_record", "notice", "syslogin_perform_logout: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("userauth_pubkey", "notice", "userauth_pubkey: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("oom_score", "notice", "Set /proc/self/oom_score_adj ", rf"(?P<reason>.*?){PREAUTH}"),

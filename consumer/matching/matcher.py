@@ -56,6 +56,9 @@ _SYNONYMS = {
 
 # log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
 SSHD_LIMIT = 500
+# A name has 200 bytes at most in the lines that are encoded twice, so a shorter line has not been cut, whatever followed it.
+_TWICE_LIMIT = 300
+_RELAYED = frozenset({"connection_closed", "disconnected", "max_attempts", "timeout", "protocol_error"})
 # pam_syslog() does not cut; names of some hundred bytes are the longest it is given.
 PAM_LIMIT = 2000
 
@@ -213,8 +216,16 @@ class Found(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """The line has sshd's greatest length: its end is missing, and what looks like an address may be a part of one."""
-        return self.rule is not None and not self.rule.is_pam and len(self.text) >= SSHD_LIMIT
+        """
+        The line may have lost its end, and what looks like an address may be a part of one, or of the user's name.
+
+        It has sshd's greatest length; or it was encoded twice and is so long that blanks may have been cut off behind it, which
+        journald does.
+        """
+        if self.rule is None or self.rule.is_pam:
+            return False
+        is_relayed = self.rule.action in _RELAYED and "\\\\" in self.text
+        return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= _TWICE_LIMIT)
 
     def core(self) -> list[str | None]:
         """Return what the correlator needs of the match."""
@@ -336,7 +347,7 @@ class Matcher:
             stamp, host, name, procid, text, trusted = row
             candidates = plain_get(name)
             # A rule that ends in free text would take imuxsock's annotation, which ends in "]", for a part of it.
-            if candidates is not None and len(text) < SSHD_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
+            if candidates is not None and len(text) < _TWICE_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)

@@ -8,9 +8,12 @@ its cuts and encodings (log.c, do_log(); auth.c; packet.c), so that a test knows
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FORGED_ADDRESS = "6.6.6.6"
 FRAGMENTS = [
@@ -181,7 +184,7 @@ def _journal(program: str, pid: str, text: str) -> str:
     return json.dumps(fields)
 
 
-FRAMINGS = {
+FRAMINGS: dict[str, Callable[[str, str, str], str]] = {
     "traditional": lambda program, pid, text: f"Nov 22 10:00:07 bastion1 {program}[{pid}]: {text}",
     "rfc3339": lambda program, pid, text: f"{TIME} bastion1 {program}[{pid}]: {text}",
     "relayed": lambda program, pid, text: f"{TIME} bastion1 {program}[{pid}] {text}",

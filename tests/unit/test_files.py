@@ -21,22 +21,23 @@ from consumer.intake.files import LINE_LIMIT, LogFile
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
+def _zst_stream(data: bytes) -> bytes:
+    packer = zstandard.ZstdCompressor().compressobj()  # a frame that does not say how long it is
+    return packer.compress(data) + packer.flush()
+
+
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
     "plain": lambda data: data,
     "gz": gzip.compress,
     "bz2": bz2.compress,
     "xz": lzma.compress,
     "zst": zstandard.ZstdCompressor(write_checksum=True).compress,  # as zstd's own tool does
-    "zst-stream": lambda data: _zst_stream(data),
+    "zst-stream": _zst_stream,
 }
 ARCHIVES = [name for name in PACKERS if name != "plain"]
 # More than one block, and not to be packed well, so that a damaged archive has something readable before the damage.
 LINES = b"".join(b"line %d %s\n" % (n, random.Random(n).randbytes(60).hex().encode()) for n in range(4000))  # noqa: S311
-
-
-def _zst_stream(data: bytes) -> bytes:
-    packer = zstandard.ZstdCompressor().compressobj()  # a frame that does not say how long it is
-    return packer.compress(data) + packer.flush()
 
 
 def make(folder: Path, data: bytes, name: str = "auth.log") -> LogFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from consumer.framing.framer import Framer, mended
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from tests.unit.test_timestamps import NOW, UTC, us
+from tests.unit.test_timestamps import NOW, us
 
 if TYPE_CHECKING:
     from consumer.records import Row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyparsing as pp
 import pytest
@@ -208,7 +208,7 @@ EXPRESSIONS = st.tuples(
 ).map(lambda parts: pp.And([*parts[0], pp.Regex(parts[1])]))
 
 
-def walk(element: pp.ParserElement) -> Iterator[pp.ParserElement]:
+def walk(element: Any) -> Iterator[Any]:
     """Yield an element and all it is made of."""
     yield element
     for part in getattr(element, "exprs", None) or ([element.expr] if getattr(element, "expr", None) is not None else []):
