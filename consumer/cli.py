@@ -28,6 +28,9 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command, and end with a sysexits code: no traceback for anything that a user can cause."""
+        if sys.stdout is None:
+            _complain(OutputError("standard output is closed"))
+            sys.exit(EX_IOERR)
         try:
             super().main(*args, **(kwargs | {"standalone_mode": False}))
             sys.stdout.flush()

@@ -166,6 +166,8 @@ class Correlator:
             "child_started": self._child_started,
         }
         self._rules = rules
+        self._is_pam = [rule.is_pam for rule in rules]
+        self._is_hint = [rule.is_hint for rule in rules]
         self._handlers = [
             self._pam_hint
             if rule.is_pam and not rule.action.startswith("session_")
@@ -173,9 +175,9 @@ class Correlator:
             for rule in rules
         ]
 
-    def feed(self, lines: Iterable[Line]) -> None:
+    def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901 - on the way of every line, so it calls nothing that it can do itself
         """Take lines in the order of the log."""
-        by_program, handlers = self._by_program, self._handlers
+        by_program, handlers, is_hint, is_pam = self._by_program, self._handlers, self._is_hint, self._is_pam
         last_host = last_program = None
         host: Host
         for given in lines:
@@ -185,6 +187,8 @@ class Correlator:
                 last_host, last_program = name, program
                 found = by_program.get((name, program))
                 host = self._host(name, program) if found is None else found
+            if is_hint[rule] and host.has_sshd:
+                continue  # sshd tells of this itself
             if time_us is None:
                 line = (rule, host.clock_us, *line[2:])  # type: ignore[assignment]
             else:
@@ -203,6 +207,8 @@ class Correlator:
                 if word != "verified":
                     self._forged(line) if word == "forged" else self._from_a_user(host, line)
                     continue
+            if not is_pam[rule]:
+                host.has_sshd = True
             handlers[rule](host, line)
 
     def settle(self) -> None:
@@ -296,8 +302,11 @@ class Correlator:
         connection = Connection(procid, line)
         connection.address, connection.port = address, port
         if older is not None and older.login is not None and not older.is_over:
-            connection.older = older  # the PID was reused, or a line of the old connection is late
+            # The PID was reused, or a line of the old connection is late.
+            connection.older = older
             older.older = None
+            if older.address is not None and older.port is not None:
+                host.by_source[older.address, older.port] = older
         host.connections[procid] = connection
         self._connections_total += 1
         self._keep(host, connection, PREAUTH_US, line[TIME] or 0)
@@ -332,6 +341,9 @@ class Correlator:
                 source = (connection.address, connection.port)
                 if host.by_source.get(source) is connection:
                     del host.by_source[source]
+            older = connection.older
+            if older is not None and host.by_source.get((older.address, older.port)) is older:  # type: ignore[arg-type]
+                del host.by_source[older.address, older.port]  # type: ignore[arg-type]
             if connection.child_pid and host.children.get(connection.child_pid) is connection:
                 del host.children[connection.child_pid]
 
@@ -356,7 +368,8 @@ class Correlator:
             if address is not None:
                 host.by_source[address, port] = connection
         elif connection.port != port or connection.address != address:
-            if time_us < connection.since_us + (connection.accepted is not None and not connection.is_over):
+            is_same_instant = connection.accepted is not None and not connection.is_over and not line[METHOD]
+            if time_us < connection.since_us + is_same_instant:
                 return self._late(line, procid, address, port)
             return self._new(host, line, procid, address, port)
         return connection
@@ -384,7 +397,6 @@ class Correlator:
     # ---------------------------------------------------------------- before authentication, and tries
 
     def _connection_opened(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         address, port = line[ADDRESS], line[PORT]
         connection = host.connections.get(line[PROCID])
         if connection is not None and connection.port == port and connection.address == address:
@@ -400,7 +412,6 @@ class Correlator:
         self._new(host, line, line[PROCID] or f"{address} {port}", address, port)
 
     def _failed(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
         method = line[METHOD] or ""
@@ -415,13 +426,11 @@ class Correlator:
         self._tell_attempt(connection, line, method, count=line[REPEATS])
 
     def _invalid_user(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         connection.user, connection.user_is_valid = line[USER], False
         connection.seen = line
 
     def _user_denied(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         rule = self._rules[line[RULE]].name
         user = "root" if rule == "root_login_refused" else line[USER]
         reason = line[EXTRA]
@@ -435,7 +444,6 @@ class Correlator:
         connection.seen = line
 
     def _max_attempts(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
             connection.user = line[USER]
@@ -447,7 +455,6 @@ class Correlator:
 
     def _pam_error(self, host: Host, line: Line) -> None:
         """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
-        host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
@@ -457,8 +464,6 @@ class Correlator:
 
     def _pam_hint(self, host: Host, line: Line) -> None:
         """PAM's view of a try, which sshd tells itself. It counts only where no line of sshd's own is logged at all."""
-        if host.has_sshd:
-            return
         procid = line[PROCID]
         connection = host.connections.get(procid)
         if connection is None:
@@ -476,7 +481,6 @@ class Correlator:
         )
 
     def _broken(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action == "bad_client":
             # Nobody says hello twice: the end of the session before was not logged.
@@ -489,13 +493,11 @@ class Correlator:
         if line[ADDRESS] is not None and line[RULE]:
             self._finish(host, connection, line)
 
-    def _dropped(self, host: Host, line: Line) -> None:
+    def _dropped(self, _host: Host, line: Line) -> None:
         """The listener's: there is no process for this connection."""
-        host.has_sshd = True
         self._tell(Probe(self._id("ssh_probe", line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
 
     def _timeout(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         rule = self._rules[line[RULE]].name
         if rule == "grace_timeout_listener":
             # Logged by the listener; the connection's PID stands in the text.
@@ -513,7 +515,6 @@ class Correlator:
             self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         if (
             line[PREAUTH] is None
             and (connection := self._of_child(host, line)) is not None
@@ -529,7 +530,6 @@ class Correlator:
 
     def _ended(self, host: Host, line: Line) -> None:
         """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
-        host.has_sshd = True
         if line[PREAUTH] is None:
             connection = self._of_child(host, line)
             if connection is None or connection.accepted or connection.opened:
@@ -546,14 +546,12 @@ class Correlator:
 
     def _partial(self, host: Host, line: Line) -> None:
         """One of several factors is done; the key of a two-factor login stands here alone."""
-        host.has_sshd = True
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         connection.user = line[USER]
         if line[EXTRA] is not None:
             connection.partial_info = line[EXTRA]
 
     def _accepted(self, host: Host, line: Line) -> None:
-        host.has_sshd = True
         user = line[USER]
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
@@ -568,7 +566,7 @@ class Correlator:
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
-        if connection.opened is not None or self._family_of(line[PROGRAM]) != "sshd":
+        if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
             self._wait(host, connection, line)

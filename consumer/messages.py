@@ -132,6 +132,12 @@ def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
         case "auth_failure" | "sss_failure" | "sss_success":
             # sshd gives PAM no ruser. Other services may, and then the names of fields can be part of one.
             return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
+        case "authorized_principal":
+            return text.count(", krb5 principal ") > 1
+        case "requirement_not_met":
+            return text.count(' by user "') > 1
+        case "subsystem" | "subsystem_failed" | "subsystem_old" | "subsystem_failed_old":
+            return text.count(" by user ") > 1
         case "accepted_certificate":
             return text.count('" (serial ') > 1
     return False

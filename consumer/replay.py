@@ -12,7 +12,7 @@ from consumer.correlate import Correlator
 from consumer.errors import SshbellError
 from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.timestamps import Timestamps
-from consumer.intake.files import STDIN, LogFile
+from consumer.intake.files import LogFile
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import Line
@@ -105,23 +105,24 @@ class Replay:
 
     def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:
         """Open the files, and put them in the order of their first lines."""
-        files: list[tuple[int, int, LogFile]] = []
-        for position, path in enumerate(paths):
+        files: list[LogFile] = []
+        for path in paths:
             try:
-                file = LogFile(path)
-                files.append((self._first_time(file) if len(paths) > 1 and path != STDIN else 0, position, file))
+                files.append(LogFile(path))
             except SshbellError as error:
                 self.errors.append(error)
-        return [file for _, _, file in sorted(files, key=lambda entry: entry[:2])]
+        if len(files) > 1:
+            files.sort(key=self._first_time)
+        return files
 
     def _first_time(self, file: LogFile) -> int:
-        reader = LineReader(self._matcher, self._timestamps(file), keep_text=False)
         try:
-            block = next(file.blocks(), b"\n")
+            timestamps = self._timestamps(file)
+            block = file.first_block() or b"\n"
         except SshbellError:
             return 0  # said when it is its turn
-        timestamps = self._timestamps(file)
-        times = (timestamps.microseconds(row[0]) for row in reader.framer.rows(block.decode("latin-1")) if row[0])
+        rows = LineReader(self._matcher, timestamps, keep_text=False).framer.rows(block.decode("latin-1"))
+        times = (timestamps.microseconds(row[0]) for row in rows if row[0])
         return next((time for time in times if time is not None), 0)
 
     def _timestamps(self, file: LogFile) -> Timestamps:
@@ -175,12 +176,15 @@ class Replay:
     def _numbered(self, file: LogFile) -> Iterator[tuple[int, bytes]]:
         """Yield the blocks of a file with the places of their first lines."""
         place = (len(self.paths) - 1) * PLACE_STEP + 1
-        for block in file.blocks():
-            yield place, block
-            count = block.count(b"\n")
-            place += count
-            self._summary.lines += count
-            self._progress(file.position())
+        try:
+            for block in file.blocks():
+                yield place, block
+                count = block.count(b"\n")
+                place += count
+                self._summary.lines += count
+                self._progress(file.position())
+        except SshbellError as error:
+            self.errors.append(error)  # what was read before is told
 
     def _add(self, counts: list[int]) -> None:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]

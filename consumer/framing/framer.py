@@ -93,7 +93,7 @@ class Framer:
         found = BARE.match(line)
         if found is not None and self._is_program(found[3]):
             return _row_of(found)
-        return "", "", "", "", line, ""
+        return "", "", "", "", line.removeprefix("\xef\xbb\xbf"), ""
 
 
 def _row_of(match: re.Match[str]) -> Row:

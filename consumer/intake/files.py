@@ -14,11 +14,11 @@ import lzma
 import os
 import re
 import stat
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -83,6 +83,7 @@ class LogFile:
 
     Attributes:
         path: as it was given; ``-`` is standard input.
+        can_be_read_twice: it is no pipe.
         size: bytes on disk, for a progress bar; 0 where it is not known.
         modified: when it was last written to; now for standard input.
         cut_total: lines that were longer than ``LINE_LIMIT``.
@@ -91,9 +92,11 @@ class LogFile:
     def __init__(self, path: str) -> None:
         self.path = path
         self.size = 0
+        self.can_be_read_twice = False
         self.modified = datetime.now(UTC)
         self.cut_total = 0
         self._raw: BinaryIO | None = None
+        self._begun: Iterator[bytes] | None = None
         if path == STDIN:
             return
         try:
@@ -102,9 +105,23 @@ class LogFile:
             raise InputError(f"{path}: {_reason(error)}") from error
         if stat.S_ISDIR(found.st_mode):
             raise InputError(f"{path}: is a directory; name the log files in it")
-        self.size = found.st_size if stat.S_ISREG(found.st_mode) else 0
         if stat.S_ISREG(found.st_mode):
+            self.can_be_read_twice = True
+            self.size = found.st_size
             self.modified = datetime.fromtimestamp(found.st_mtime, UTC)
+
+    def first_block(self) -> bytes:
+        """
+        Return what ``blocks`` will yield first, b"" for an empty file.
+
+        Raises:
+            InputError, DataError: as ``blocks`` does.
+        """
+        blocks = self._read()
+        block = next(blocks, b"")
+        if not self.can_be_read_twice:
+            self._begun = chain([block] if block else [], blocks)
+        return block
 
     def blocks(self) -> Iterator[bytes]:
         """
@@ -114,6 +131,10 @@ class LogFile:
             InputError: it cannot be opened or read.
             DataError: an archive is damaged or truncated.
         """
+        begun, self._begun = self._begun, None
+        return begun or self._read()
+
+    def _read(self) -> Iterator[bytes]:
         self.cut_total = 0
         try:
             with self._opened() as source:
@@ -135,8 +156,8 @@ class LogFile:
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         """Open the file, unpacked where it is an archive."""
-        name = sys.stdin.fileno() if self.path == STDIN else self.path
-        with io.BufferedReader(io.FileIO(name, closefd=self.path != STDIN)) as raw:
+        # Descriptor 0 itself: sys.stdin is missing where it is closed.
+        with io.BufferedReader(io.FileIO(0 if self.path == STDIN else self.path, closefd=self.path != STDIN)) as raw:
             self._raw = raw
             head = raw.peek(6)[:6]
             for magic, unpack in _MAGIC:

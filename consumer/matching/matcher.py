@@ -56,8 +56,8 @@ _SYNONYMS = {
 
 # log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
 SSHD_LIMIT = 500
-# A name has 200 bytes at most in the lines that are encoded twice, so a shorter line has not been cut, whatever followed it.
-_TWICE_LIMIT = 300
+# A name has 200 bytes at most in the lines of a connection's end: a shorter line has not been cut, whatever followed it.
+_BLANKS_LIMIT = 300
 _RELAYED = frozenset({"connection_closed", "disconnected", "max_attempts", "timeout", "protocol_error"})
 # pam_syslog() does not cut; names of some hundred bytes are the longest it is given.
 PAM_LIMIT = 2000
@@ -109,8 +109,8 @@ class Compiled:
         self.action = rule.action
         self.index = index
         self.is_pam = is_pam
-        is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
-        self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if is_hint else _TELLS_OF_PAM if is_pam else _TELLS
+        self.is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
+        self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if self.is_hint else _TELLS_OF_PAM if is_pam else _TELLS
         self.leading = leading_pieces(rule.expression)
         self._expression = rule.expression
         self._engine = engine
@@ -219,13 +219,13 @@ class Found(NamedTuple):
         """
         The line may have lost its end, and what looks like an address may be a part of one, or of the user's name.
 
-        It has sshd's greatest length; or it was encoded twice and is so long that blanks may have been cut off behind it, which
-        journald does.
+        It has sshd's greatest length; or it ends a connection, and is so long, with a name of many escapes, that blanks may
+        have been cut off behind it, which journald does.
         """
         if self.rule is None or self.rule.is_pam:
             return False
-        is_relayed = self.rule.action in _RELAYED and "\\\\" in self.text
-        return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= _TWICE_LIMIT)
+        is_relayed = self.rule.action in _RELAYED and "\\" in self.text
+        return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= _BLANKS_LIMIT)
 
     def core(self) -> list[str | None]:
         """Return what the correlator needs of the match."""
@@ -347,14 +347,15 @@ class Matcher:
             stamp, host, name, procid, text, trusted = row
             candidates = plain_get(name)
             # A rule that ends in free text would take imuxsock's annotation, which ends in "]", for a part of it.
-            if candidates is not None and len(text) < _TWICE_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
+            if candidates is not None and len(text) < _BLANKS_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)
                     if match is not None:
                         counts[index] += 1
                         if use is _TELLS:
-                            witness = host
+                            if not trusted:
+                                witness = host
                         elif use is _ONLY_COUNTS or (use is _HINTS and host == witness):
                             break  # PAM's view of a try counts only where sshd itself has not been heard
                         append((index, microseconds(stamp), place, 1, text if keep_text else "", trusted or None, False,

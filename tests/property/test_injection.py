@@ -286,7 +286,7 @@ def pam_lines(draw: st.DrawFn) -> Rendered:
             (name, b"pam_sss(sshd:auth): authentication failure; %s user=%s" % (fields, name), "pam_failure", True),
             (name, b"pam_sss(sshd:auth): received for user %s: 10 (User not known)" % name, "pam_failure", False),
             (name, b"pam_unix(sshd:auth): check pass; user (%s) unknown" % name, "invalid_user", False),
-            (name, b"pam_faillock(sshd:auth): User unknown: %s" % name, "invalid_user", False),
+            (name, b"pam_faillock(sshd:auth): User unknown: %s" % name, "invalid_user notice", False),
             (name, b"%s %s account temporarily locked" % (LOCKED, name), "user_denied", False),
             (name, b"pam_winbind(sshd:auth): user '%s' denied access (incorrect password)" % name, "pam_failure", False),
             (name, b'pam_succeed_if(sshd:auth): requirement "user = x" not met by user "%s"' % name, "notice", False),
@@ -353,6 +353,33 @@ def test_no_text_of_a_peer_changes_who_it_was(kind: str) -> None:
         assert not wrong, (framing, meant.text, wrong)
 
     hold()
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "address"),
+    [
+        ("subsystem request for x by user root by user bob failed, subsystem not found", "bob", None),
+        ("subsystem request for x failed, subsystem not found by user bob", "bob", None),
+        (
+            'pam_succeed_if(sshd:auth): requirement "user = x" not met by user "y" not met by user "root"',
+            'y" not met by user "root',
+            None,
+        ),
+        ("Authorized to bob, krb5 principal x, krb5 principal root@R (krb5_kuserok)", "bob", None),
+        (
+            "Authentication tried for bob with correct key but not from a permitted host (host=h, ip=192.0.2.1, "
+            "required=x with correct key but not from a permitted host (host=h, ip=6.6.6.6).",
+            "bob",
+            "192.0.2.1",
+        ),
+    ],
+)
+def test_text_on_the_wrong_side(text: str, user: str, address: str | None) -> None:
+    """Where the text of the user or of a realm stands beside the name, it does not become a part of the name, unmarked."""
+    message = read_line(FRAMINGS["rfc3339"]("sshd", "4242", text))
+    assert message is not None
+    assert message.address in {None, address}
+    assert message.ambiguous or message.user in {None, user}
 
 
 @settings(deadline=None, max_examples=300)
