@@ -4,7 +4,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
-from itertools import chain, islice
+from itertools import chain
 
 import msgspec
 
@@ -17,11 +17,6 @@ from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import Line
 from consumer.workers import Workers
-
-# Blocks that a worker is given at once: enough that handing them over costs little.
-_BATCH_BLOCKS = 3
-# Blocks, each with the place of its first line.
-Batch = list[tuple[int, bytes]]
 
 
 class Summary(msgspec.Struct):
@@ -156,19 +151,18 @@ class Replay:
             return
         self._add(reader.counts)
 
-        def work(batch: Batch) -> tuple[list[list[Line]], list[int]]:
+        def work(request: tuple[int, bytes]) -> tuple[list[Line], list[int]]:
+            first, block = request
             reader.counts = [0] * len(reader.counts)
-            return [reader.lines(block, first) for first, block in batch], reader.counts
+            return reader.lines(block, first), reader.counts
 
-        batches = _batches(blocks)
-        head = next(batches, None)
-        if head is None:
+        second = next(blocks, None)
+        if second is None:
             return
         workers = Workers(self._jobs - 1, work)
         try:
-            for lines_of_blocks, counts in workers.map(chain([head], batches)):
-                for lines in lines_of_blocks:
-                    self._correlator.feed(lines)
+            for lines, counts in workers.map(chain([second], blocks)):
+                self._correlator.feed(lines)
                 self._add(counts)
         finally:
             workers.close()
@@ -188,9 +182,3 @@ class Replay:
 
     def _add(self, counts: list[int]) -> None:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
-
-
-def _batches(blocks: Iterator[tuple[int, bytes]]) -> Iterator[Batch]:
-    """Put blocks together to what is worth handing over."""
-    while batch := list(islice(blocks, _BATCH_BLOCKS)):
-        yield batch

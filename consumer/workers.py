@@ -1,16 +1,16 @@
 """
 Framing and matching in several processes.
 
-Each worker has one request in work and one in waiting. While all are busy, this process does a request itself. Answers come
-in the order of the requests, so that the output does not depend on how many work or how fast.
+Each worker has a few requests in hand. While all have, this process does a request itself. Answers come in the order of the
+requests, so that the output does not depend on how many work or how fast.
 """
 
+import fcntl
 import gc
 import marshal
 import os
 import select
 import signal
-import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,9 +18,10 @@ from contextlib import suppress
 from typing import Any
 
 _SIZE = struct.Struct("!Q")
-# A request that is in work, and the next, so that no worker waits for its parent.
-_IN_HAND = 2
-_CHUNK = 1 << 18
+# A request that is in work, and the next ones, so that no worker waits for its parent. They fit into the pipe.
+_IN_HAND = 6
+# What a pipe holds: the most that a user may ask for.
+_PIPE_SIZE = 1 << 20
 _DEAD = "a worker process has died; try --jobs 1"
 
 
@@ -67,45 +68,46 @@ def _answer(worker: "_Worker | None", done: Any) -> Any:
 
 class _Worker:
     """
-    One process, and the socket to it.
+    One process, and a pipe to it and one from it.
 
     Neither side ever waits for the other to read: while a request is being sent, answers are taken in.
     """
 
     def __init__(self, work: Callable[[Any], Any], others: "list[_Worker]") -> None:
         self.in_hand = 0
-        self._socket, theirs = socket.socketpair()
+        their_in, self._out = _pipe()
+        self._in, their_out = _pipe()
         self._received = bytearray()
         self._pid = os.fork()
         if self._pid == 0:
-            for other in others:
-                other._socket.close()  # or it would not see its parent's end  # noqa: SLF001
-            self._socket.close()
-            _serve(theirs, work)
-        theirs.close()
-        self._socket.setblocking(False)  # noqa: FBT003
+            for other in (*others, self):
+                os.close(other._in)  # noqa: SLF001 - or they would not see their parent's end
+                os.close(other._out)  # noqa: SLF001
+            _serve(their_in, their_out, work)
+        os.close(their_in)
+        os.close(their_out)
+        os.set_blocking(self._out, False)
 
     def send(self, data: bytes) -> None:
         rest = memoryview(_SIZE.pack(len(data)) + data)
         while rest:
-            readable, writable, _ = select.select([self._socket], [self._socket], [])
+            readable, writable, _ = select.select([self._in], [self._out], [])
             if readable:
                 self._take()
             if writable:
                 try:
-                    rest = rest[self._socket.send(rest) :]
-                except OSError as error:
+                    rest = rest[os.write(self._out, rest) :]
+                except BrokenPipeError as error:
                     raise RuntimeError(_DEAD) from error
         self.in_hand += 1
 
     def has_answered(self) -> bool:
-        while not self._is_whole() and select.select([self._socket], [], [], 0)[0]:
+        while not self._is_whole() and select.select([self._in], [], [], 0)[0]:
             self._take()
         return self._is_whole()
 
     def answer(self) -> bytes:
         while not self._is_whole():
-            select.select([self._socket], [], [])
             self._take()
         end = _SIZE.size + _SIZE.unpack_from(self._received)[0]
         answer = bytes(memoryview(self._received)[_SIZE.size : end])
@@ -114,7 +116,8 @@ class _Worker:
         return answer
 
     def close(self) -> None:
-        self._socket.close()
+        os.close(self._out)
+        os.close(self._in)
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
@@ -123,39 +126,33 @@ class _Worker:
         return received >= _SIZE.size and received - _SIZE.size >= _SIZE.unpack_from(self._received)[0]
 
     def _take(self) -> None:
-        try:
-            data = self._socket.recv(_CHUNK)
-        except ConnectionResetError:
-            data = b""
+        data = os.read(self._in, _PIPE_SIZE)
         if not data:
             raise RuntimeError(_DEAD)
         self._received += data
 
 
-def _serve(parent: socket.socket, work: Callable[[Any], Any]) -> None:
+def _pipe() -> tuple[int, int]:
+    ends = os.pipe()
+    with suppress(OSError):  # a user may have used up what pipes may take
+        fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+    return ends
+
+
+def _serve(requests: int, answers: int, work: Callable[[Any], Any]) -> None:
     """Answer requests until the parent is gone; never returns."""
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when it is over
         gc.disable()
-        while (head := _exactly(parent, _SIZE.size)) is not None:
-            request = _exactly(parent, _SIZE.unpack(head)[0])
-            if request is None:
-                break
-            answer = marshal.dumps(work(marshal.loads(request)), 2)  # noqa: S302 - from our own parent
-            parent.sendall(_SIZE.pack(len(answer)) + answer)
+        with os.fdopen(requests, "rb") as source, os.fdopen(answers, "wb") as sink:
+            while len(head := source.read(_SIZE.size)) == _SIZE.size:
+                request = source.read(_SIZE.unpack(head)[0])
+                answer = marshal.dumps(work(marshal.loads(request)), 2)  # noqa: S302 - from our own parent
+                sink.write(_SIZE.pack(len(answer)) + answer)
+                sink.flush()
         status = 0
-    except OSError:
+    except (OSError, EOFError):
         pass  # the parent is gone
     finally:
         os._exit(status)
-
-
-def _exactly(parent: socket.socket, size: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < size:
-        chunk = parent.recv(min(size - len(data), _CHUNK))
-        if not chunk:
-            return None
-        data += chunk
-    return bytes(data)

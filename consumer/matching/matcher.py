@@ -358,8 +358,9 @@ class Matcher:
                                 witness = host
                         elif use is _ONLY_COUNTS or (use is _HINTS and host == witness):
                             break  # PAM's view of a try counts only where sshd itself has not been heard
-                        append((index, microseconds(stamp), place, 1, text if keep_text else "", trusted or None, False,
-                                name, host, procid, *match.group(*core)))  # type: ignore[arg-type]  # fmt: skip
+                        text = text if keep_text else ""
+                        own = (index, microseconds(stamp), place, 1, text, trusted or None, False, name, host, procid)
+                        append(own + match.group(*core))  # noqa: RUF005 - unpacking takes longer
                         break
                 else:
                     line = self._line(row, timestamps, place, counts, keep_text=keep_text)

@@ -106,7 +106,7 @@ def right_kind(kind: str, line: str, event: Event) -> bool:
     return action in KINDS[kind]
 
 
-def right_field(name: str, value: Any, event: Event) -> bool:  # noqa: ANN401 - whatever JSON holds
+def right_field(name: str, value: Any, event: Event) -> bool:
     """Whether the event has the expected value; numbers may come as text."""
     if name == "ip":
         return address(value) in {address(event.get("source.ip")), address(event.get("source.address"))}

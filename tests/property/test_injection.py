@@ -367,8 +367,10 @@ def test_no_text_of_a_peer_changes_who_it_was(kind: str) -> None:
         ),
         ("Authorized to bob, krb5 principal x, krb5 principal root@R (krb5_kuserok)", "bob", None),
         (
-            "Authentication tried for bob with correct key but not from a permitted host (host=h, ip=192.0.2.1, "
-            "required=x with correct key but not from a permitted host (host=h, ip=6.6.6.6).",
+            (
+                "Authentication tried for bob with correct key but not from a permitted host (host=h, ip=192.0.2.1, "
+                "required=x with correct key but not from a permitted host (host=h, ip=6.6.6.6)."
+            ),
             "bob",
             "192.0.2.1",
         ),
