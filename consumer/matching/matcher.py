@@ -360,7 +360,7 @@ class Matcher:
                             break  # PAM's view of a try counts only where sshd itself has not been heard
                         text = text if keep_text else ""
                         own = (index, microseconds(stamp), place, 1, text, trusted or None, False, name, host, procid)
-                        append(own + match.group(*core))  # noqa: RUF005 - unpacking takes longer
+                        append(own + match.group(*core))
                         break
                 else:
                     line = self._line(row, timestamps, place, counts, keep_text=keep_text)
