@@ -71,6 +71,8 @@ _TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
 _ANNOTATED = " @[_PID="
+# A forger may write some of its own before rsyslog's.
+_ANNOTATIONS_LIMIT = 4
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]+ _UID=([0-9]+) _GID=[0-9]+")
 # A program's name has 15 bytes at most (TASK_COMM_LEN), so what a peer writes into a name cannot reach over the end of a line.
 _ANNOTATION_END = re.compile(r'(?: _COMM=[^"]{0,15}?)?(?: _EXE=[^ "]*)?(?: _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
@@ -421,15 +423,16 @@ def _without_annotation(text: str, trusted: Trusted | str) -> tuple[str, Trusted
     A sender can write one itself: before rsyslog's, inside the command line that rsyslog shows, or on a host where rsyslog adds
     none. So an annotation may convict, but not acquit: a user's id counts, root's proves nothing.
     """
-    uid: int | None = None
-    while text[-1:] == "]":
+    for _ in range(_ANNOTATIONS_LIMIT):
         found = [match for match in _ANNOTATION.finditer(text) if _ANNOTATION_END.match(text, match.end())]
         # What ends in " [preauth]" is the monitor's own line, and the annotation a peer's; but "Accepted" never ends so.
         if not found or (text.endswith(" [preauth]") and not text.startswith("Accepted ")):
             break
-        uid = max(uid or 0, *(int(match[1]) for match in found))
+        uid = max(int(match[1]) for match in found)
+        if uid:
+            return text[: text.index(_ANNOTATED)], (uid, "")
         text = text[: found[0].start()]
-    return text, trusted if not uid else (uid, "")
+    return text, trusted
 
 
 def _worth_a_look(name: str, host: str, text: str) -> bool:

@@ -365,6 +365,11 @@ def test_no_text_of_a_peer_changes_who_it_was(kind: str) -> None:
             'y" not met by user "root',
             None,
         ),
+        (
+            "pam_faillock(sshd:auth): User unknown: bob @[_PID=1 _UID=0 _GID=0 _COMM=sshd]",
+            "bob @[_PID=1 _UID=0 _GID=0 _COMM=sshd]",
+            None,
+        ),
         ("Authorized to bob, krb5 principal x, krb5 principal root@R (krb5_kuserok)", "bob", None),
         (
             (
