@@ -111,6 +111,7 @@ def auth_message(found: Found) -> AuthMessage:
         ambiguous=cut
         or is_ambiguous(rule.name, used, found.text)
         # rsyslog writes a control character as it writes these four characters.
+        or (is_raw and name is not None and found.is_annotated and found.text.endswith(name))
         or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
         or (preauth and not is_raw and _relayed_name(name or "", found.program.name)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},

@@ -215,6 +215,7 @@ class Found(NamedTuple):
     rule: Compiled | None  # None: a line of sshd, dropbear or PAM that no rule reads
     match: Match | None
     trusted: Trusted | None = None
+    is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
 
     @property
     def is_cut(self) -> bool:
@@ -308,7 +309,8 @@ class Matcher:
             if not program.family:
                 return None
         _stamp, host, _name, procid, text, trusted = row
-        if text[-1:] == "]" and _ANNOTATED in text:
+        is_annotated = text[-1:] == "]" and _ANNOTATED in text
+        if is_annotated:
             text, trusted = _without_annotation(text, trusted)
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
@@ -325,7 +327,9 @@ class Matcher:
             rule, match = self._match(program.family, plain)
             if rule is not None:
                 text = plain
-        return Found(program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None)
+        return Found(
+            program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None, is_annotated
+        )
 
     def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
         """
