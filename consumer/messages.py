@@ -109,6 +109,7 @@ def auth_message(found: Found) -> AuthMessage:
         preauth=preauth,
         count=count,
         ambiguous=cut
+        or rule.name.endswith("_cut")
         or is_ambiguous(rule.name, used, found.text)
         # rsyslog writes a control character as it writes these four characters.
         or (is_raw and name is not None and found.is_annotated and found.text.endswith(name))

@@ -288,8 +288,9 @@ RULES: list[Rule] = [
         "refused_connect",
         "connection_dropped",
         "refused connect from ",
-        rf"(?:(?P<domain>.*) \((?P<address>[^ ()]+)\)|(?P<host>[^ ]+)){PREAUTH}",
+        rf"(?P<domain>.*) \((?P<address>[^ ()]+)\){PREAUTH}",
     ),
+    _text("refused_connect_unresolved", "connection_dropped", "refused connect from ", f"{ADDRESS}{PREAUTH}"),
     # sshd.c, drop_connection() and should_drop_connection(): VERBOSE from 7.4, INFO now and then from 8.4.
     _text(
         "drop_connection",
