@@ -16,7 +16,7 @@ Everything expires in event time, host by host: one host's lines never expire an
 seconds, PIDs are reused, any line may be missing.
 """
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
@@ -62,6 +62,7 @@ LEAP_US = 3600 * SECOND
 # Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
 CONNECTION_LIMIT = 20_000
 HOST_LIMIT = 10_000
+_HOSTS_LOOKED_AT = 16
 
 # The deadline of a connection in session: the queue in which it stands looks again.
 _IN_SESSION = -1
@@ -109,19 +110,31 @@ class Connection:
 class Host:
     """The connections of one host and program family, and its clock."""
 
-    __slots__ = ("by_source", "children", "clock_us", "connections", "due", "has_sshd", "last_us", "next_sweep_us", "waiting")
+    __slots__ = (
+        "by_source",
+        "children",
+        "clock_us",
+        "connections",
+        "due",
+        "has_sshd",
+        "last_us",
+        "names",
+        "next_sweep_us",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.clock_us = 0
         self.last_us = 0  # the time of the last line
         self.has_sshd = False
+        self.names: list[tuple[str, str]] = []  # host and program, under which it is found
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}
         self.children: dict[str, Connection] = {}
         # When connections expire: one queue a term, so that each is in order of time. Logins that wait for their session line are
         # looked at whenever the clock moves, the others now and then.
         self.waiting: deque[tuple[int, Connection]] = deque()
-        self.due: dict[int, deque[tuple[int, Connection]]] = {term: deque() for term in (LINGER_US, PREAUTH_US, SESSION_CHECK_US)}
+        self.due: dict[int, deque[tuple[int, Connection]]] = {}
         self.next_sweep_us = 0
 
 
@@ -138,7 +151,7 @@ class Correlator:
     def __init__(self, rules: list[Compiled], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._family_of = family_of
-        self._hosts: dict[tuple[str, str], Host] = {}
+        self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
         self._by_program: dict[tuple[str, str], Host] = {}
         self._connections_total = 0
         self._identities = Identities()
@@ -227,15 +240,22 @@ class Correlator:
                 self._drop_host()
             host = self._hosts[key] = Host()
         self._by_program[name, program] = host
+        host.names.append((name, program))
         return host
 
     def _drop_host(self) -> None:
-        """Let the host go that has no connections, or else the first."""
-        key = next((key for key, host in self._hosts.items() if not host.connections), next(iter(self._hosts)))
-        host = self._hosts.pop(key)
+        """Let a host go: one of the oldest that has no connections, or else the oldest."""
+        for _ in range(_HOSTS_LOOKED_AT):
+            key, host = self._hosts.popitem(last=False)
+            if not host.connections:
+                break
+            self._hosts[key] = host
+        else:
+            key, host = self._hosts.popitem(last=False)
         for connection in list(host.connections.values()):
             self._close(host, connection)
-        self._by_program = {names: other for names, other in self._by_program.items() if other is not host}
+        for names in host.names:
+            del self._by_program[names]
         self.counters["hosts_dropped_total"] += 1
 
     @staticmethod
@@ -273,13 +293,13 @@ class Correlator:
         """Let connections go whose term is over."""
         now_us = host.clock_us
         host.next_sweep_us = now_us + SWEEP_US
-        for queue in host.due.values():
+        for queue in list(host.due.values()):
             while queue and queue[0][0] <= now_us:
                 deadline, connection = queue.popleft()
                 if connection.is_gone:
                     continue
                 if connection.deadline == _IN_SESSION and now_us - connection.login.time_us < SESSION_US:  # type: ignore[union-attr]
-                    host.due[SESSION_CHECK_US].append((now_us + SESSION_CHECK_US, connection))
+                    self._keep_session(host, connection)
                 elif connection.deadline in {deadline, _IN_SESSION}:
                     self._close(host, connection)
 
@@ -287,7 +307,9 @@ class Correlator:
     def _keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
         """Let ``connection`` expire a term after a line, unless it gets another."""
         connection.deadline = deadline = max(host.clock_us, time_us) + term_us
-        queue = host.due[term_us]
+        queue = host.due.get(term_us)
+        if queue is None:
+            queue = host.due[term_us] = deque()
         queue.append((deadline, connection))
         if len(queue) > 128 + 2 * len(host.connections):
             # A flood leaves more entries than connections.
@@ -317,15 +339,26 @@ class Correlator:
     def _evict(self, host: Host) -> None:
         """Let the oldest connection go, those without a session first."""
         crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
-        oldest = next(iter(crowded.connections.values()))
-        for number, connection in enumerate(crowded.connections.values()):
+        begun = crowded.due.get(PREAUTH_US, deque())
+        victim = None
+        while begun and victim is None:
+            _, connection = begun.popleft()
+            if connection.is_gone:
+                continue
             if connection.accepted is None and connection.opened is None:
-                oldest = connection
-                break
-            if number >= 100:
-                break
-        self._close(crowded, oldest)
+                victim = connection
+            else:
+                self._keep_session(crowded, connection)
+        self._close(crowded, victim or next(iter(crowded.connections.values())))
         self.counters["connections_evicted_total"] += 1
+
+    @staticmethod
+    def _keep_session(host: Host, connection: Connection) -> None:
+        """Let a session be looked at later."""
+        deadline = host.clock_us + SESSION_CHECK_US
+        if connection.deadline != _IN_SESSION:
+            connection.deadline = deadline
+        host.due.setdefault(SESSION_CHECK_US, deque()).append((deadline, connection))
 
     def _close(self, host: Host, connection: Connection) -> None:
         """Tell what is left to tell of a connection, and forget it."""

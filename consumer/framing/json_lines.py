@@ -101,7 +101,14 @@ def _row(stamp: object, host: object, program: object, procid: object, msg: obje
         name, _, rest = _text(tag).rstrip(":").partition("[")
         pid = pid if pid.isdecimal() else rest.rstrip("]")
     text = text.removeprefix(" ").removeprefix("\xef\xbb\xbf")
-    return _text(stamp), _text(host), name, pid if pid.isdecimal() and len(pid) <= 10 else "", text, trusted or ""
+    return (
+        _text(stamp)[:64],
+        _text(host)[:255],
+        name[:128],
+        pid if pid.isdecimal() and len(pid) <= 10 else "",
+        text,
+        trusted or "",
+    )
 
 
 def _text(value: object) -> str:

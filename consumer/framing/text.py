@@ -8,10 +8,11 @@ everything but the message empty. Facts: what rsyslog and journalctl write was m
 
 import re
 
+# RFC 5424 section 6 allows 255 characters for a host and 48 for a program; what is longer is no header.
 # "host tag[pid]: " with everything optional that some system leaves out: the host (UDP senders without a header), the pid,
 # the colon (rsyslog, for messages relayed as RFC 5424), the blank. Solaris and macOS put a second blank before the host.
-_HOST = r"(?:([^ \n\[]+)(?<!:) )?"
-_TAG = r"([^ \n:\[]+)(?:\[([0-9]{1,10})\])?:? ?"
+_HOST = r"(?:([^ \n\[]{1,255})(?<!:) )?"
+_TAG = r"([^ \n:\[]{1,128})(?:\[([0-9]{1,10})\])?:? ?"
 _BOM = "(?:\xef\xbb\xbf)?"
 _REST = r"([^\n]*)()\n?"
 
@@ -32,7 +33,7 @@ def _line(header: str) -> re.Pattern[str]:
 # The order is that of trying: what is stricter comes first.
 FRAMINGS: dict[str, re.Pattern[str]] = {
     "rfc5424": _line(
-        rf"(?:<\d{{1,3}}>)?(?:1 )?({_ISO}|-) ([^ \n]+) ([^ \n:\[]+) (?:([0-9]{{1,10}})|-|[^ \n]+) "
+        rf"(?:<\d{{1,3}}>)?(?:1 )?({_ISO}|-) ([^ \n]{{1,255}}) ([^ \n:\[]{{1,128}}) (?:([0-9]{{1,10}})|-|[^ \n]+) "
         rf"[^ \n]+ {_STRUCTURED}(?: |(?=\n)|\Z) ?"
     ),
     # RSYSLOG_TraditionalFileFormat, journalctl -o short and short-precise; BusyBox and FreeBSD, with a facility.

@@ -266,6 +266,7 @@ class Matcher:
         }
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
         self._names = dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY) | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
+        self._by_first: dict[tuple[str, str], list[Compiled]] = {}
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
@@ -293,7 +294,15 @@ class Matcher:
         if found is None:
             if len(cache) >= _CACHE_LIMIT:
                 cache.clear()
-            found = cache[key] = [rule.ready() for rule in self._by_family[family] if rule.can_start(key)]
+            found = cache[key] = [rule.ready() for rule in self._beginning(family, key[:1]) if rule.can_start(key)]
+        return found
+
+    def _beginning(self, family: str, first: str) -> list[Compiled]:
+        """Return the rules of a family that can read a text with this first character."""
+        found = self._by_first.get((family, first))
+        if found is None:
+            rules = [rule for rule in self._by_family[family] if rule.can_start(first)]
+            found = self._by_first[family, first] = rules  # at most 256 characters, and none
         return found
 
     def find(self, row: Row) -> Found | None:
