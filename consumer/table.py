@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 import click
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.messages import method_info, sshd_name
+from consumer.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS, readable
 from consumer.replay import Summary
 
@@ -58,7 +58,7 @@ class Table:
 
 
 def _how(event: Login) -> str:
-    parts = [event.method or "no Accepted line"]
+    parts = [METHODS.get(event.method or "", event.method) or "no Accepted line"]
     info = method_info(event.info) if event.info is not None else {}
     parts += [info[name] for name in ("key_type", "key_fingerprint", "principal") if name in info]
     if "certificate_id" in info:
