@@ -306,7 +306,10 @@ class Correlator:
     @staticmethod
     def _keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
         """Let ``connection`` expire a term after a line, unless it gets another."""
-        connection.deadline = deadline = max(host.clock_us, time_us) + term_us
+        deadline = max(host.clock_us, time_us) + term_us
+        if connection.deadline == deadline:
+            return
+        connection.deadline = deadline
         queue = host.due.get(term_us)
         if queue is None:
             queue = host.due[term_us] = deque()

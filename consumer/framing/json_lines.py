@@ -117,7 +117,7 @@ def _text(value: object) -> str:
         return value if value.isascii() else _bytes_of(value).decode("latin-1")
     if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return bytes(value).decode("latin-1")
-    if isinstance(value, list) and value:
+    if isinstance(value, list) and value and isinstance(value[0], str):
         return _text(value[0])  # journald, where a field occurs twice
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 

@@ -73,7 +73,7 @@ _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more
 _ANNOTATED = " @[_PID="
 # A forger may write some of its own before rsyslog's.
 _ANNOTATIONS_LIMIT = 4
-_ANNOTATION = re.compile(r" @\[_PID=[0-9]+ _UID=([0-9]+) _GID=[0-9]+")
+_ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
 # A program's name has 15 bytes at most (TASK_COMM_LEN), so what a peer writes into a name cannot reach over the end of a line.
 _ANNOTATION_END = re.compile(r'(?: _COMM=[^"]{0,15}?)?(?: _EXE=[^ "]*)?(?: _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
 
