@@ -93,6 +93,7 @@ class Connection:
     is_told = False  # the story is told: as a login, a probe, or by its attempts
     is_over = False
     ended_us = 0
+    alive_us = 0  # when the clock leapt last while it was there
     is_gone = False
     older: "Connection | None" = None  # the one before with the same PID, still in session
     deadline = 0
@@ -136,6 +137,10 @@ class Host:
         self.waiting: deque[tuple[int, Connection]] = deque()
         self.due: dict[int, deque[tuple[int, Connection]]] = {}
         self.next_sweep_us = 0
+
+    def believed(self, time_us: int) -> int:
+        """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""
+        return time_us if self.clock_us < time_us <= self.clock_us + LEAP_US else self.clock_us
 
 
 class Correlator:
@@ -269,6 +274,8 @@ class Correlator:
             return
         host.clock_us = time_us
         host.next_sweep_us = time_us
+        for connection in host.connections.values():
+            connection.alive_us = time_us
         for term_us, queue in (*host.due.items(), (GRACE_US, host.waiting)):
             entries = [(_within(deadline, connection, term_us, time_us), connection) for deadline, connection in queue]
             for (deadline, connection), (old, _) in zip(entries, queue, strict=True):
@@ -280,7 +287,7 @@ class Correlator:
     @staticmethod
     def _wait(host: Host, connection: Connection, line: Line) -> None:
         """Let a login wait for what else is said of it."""
-        host.waiting.append((max(host.clock_us, line[TIME] or 0) + GRACE_US, connection))
+        host.waiting.append((host.believed(line[TIME] or 0) + GRACE_US, connection))
 
     def _tell_waiting(self, host: Host) -> None:
         """Tell the logins for which no session line came in time."""
@@ -298,7 +305,8 @@ class Correlator:
                 deadline, connection = queue.popleft()
                 if connection.is_gone:
                     continue
-                if connection.deadline == _IN_SESSION and now_us - connection.login.time_us < SESSION_US:  # type: ignore[union-attr]
+                since_us = max(connection.login.time_us if connection.login else 0, connection.alive_us)
+                if connection.deadline == _IN_SESSION and now_us - since_us < SESSION_US:
                     self._keep_session(host, connection)
                 elif connection.deadline in {deadline, _IN_SESSION}:
                     self._close(host, connection)
@@ -306,7 +314,7 @@ class Correlator:
     @staticmethod
     def _keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
         """Let ``connection`` expire a term after a line, unless it gets another."""
-        deadline = max(host.clock_us, time_us) + term_us
+        deadline = host.believed(time_us) + term_us
         if connection.deadline == deadline:
             return
         connection.deadline = deadline
@@ -398,7 +406,7 @@ class Correlator:
                 return self._new(host, line, procid, address, port)
             connection.address = connection.address or address
         elif connection.port is None:
-            if connection.is_told and connection.address not in {None, address}:
+            if connection.accepted is not None or (connection.is_told and connection.address not in {None, address}):
                 return self._new(host, line, procid, address, port)
             connection.address, connection.port = address, port
             if address is not None:
@@ -551,11 +559,9 @@ class Correlator:
             self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
-        if (
-            line[PREAUTH] is None
-            and (connection := self._of_child(host, line)) is not None
-            and (connection.accepted or connection.login)
-        ):
+        # The text is the client's: after a login, " [preauth]" at its end is a part of it.
+        session = self._of_child(host, line)
+        if session is not None and session.accepted is not None:
             self._child_over(host, line)
             return
         if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
@@ -591,9 +597,8 @@ class Correlator:
         user = line[USER]
         connection = self._connection(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
-            if connection.accepted[USER] == user and not (
-                connection.is_over and (line[TIME] or 0) > (connection.accepted[TIME] or 0)
-            ):
+            is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
+            if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
                 return  # said twice
             connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
         elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
@@ -839,10 +844,10 @@ class Correlator:
 
 def _within(deadline: int, connection: Connection, term_us: int, now_us: int) -> int:
     """Return a deadline as the right clock would have set it: a term after the connection's deciding line, or after now."""
-    if deadline <= now_us + term_us:
-        return deadline
     own_us = (connection.accepted or connection.opened or connection.seen)[TIME] or now_us
-    return (min(own_us, now_us)) + term_us
+    if own_us <= now_us:
+        return own_us + term_us if deadline > now_us + term_us else max(deadline, own_us + term_us)
+    return min(deadline, now_us + term_us)
 
 
 def _uid(text: str | None) -> int | None:

@@ -4,6 +4,7 @@ The outer form of everything: Elastic Common Schema, nested JSON objects, one a 
 Only what is known is written; there are no nulls.
 """
 
+import re
 from typing import Any
 
 import msgspec
@@ -16,6 +17,8 @@ from consumer.records import TEXT, Line, SyslogRecord, readable
 
 Object = dict[str, Any]
 
+# DEL, and U+0080 to U+009F: the control characters that JSON itself does not escape.
+_CONTROL = re.compile(b"\x7f|\xc2[\x80-\x9f]")
 _encode = msgspec.json.Encoder(order=None).encode
 
 _OUTCOMES = {
@@ -51,8 +54,8 @@ _SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_start
 
 
 def json_line(found: Object) -> bytes:
-    """One line of JSON, with its line feed."""
-    return _encode(found) + b"\n"
+    """One line of JSON, with its line feed; what a terminal obeys is written as an escape."""
+    return _CONTROL.sub(lambda match: b"\\u00%02x" % match[0][-1], _encode(found)) + b"\n"
 
 
 def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:

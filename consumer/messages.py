@@ -248,4 +248,6 @@ def origin(trusted: Trusted | None, action: str, *, preauth: bool, family: str, 
     is_ours = exe == "" or family_of(exe.removesuffix(" (deleted)").rpartition("/")[2]) != ""
     if uid == 0 and (is_ours or not family):
         return "verified"
-    return "forged" if family and (preauth or action in _OF_ROOT or uid == 0) else "unverified"
+    # A client can end its good-bye in " [preauth]", which its own session's process then logs.
+    is_of_root = action in _OF_ROOT or (preauth and action != "received_disconnect")
+    return "forged" if family and (is_of_root or uid == 0) else "unverified"

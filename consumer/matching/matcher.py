@@ -73,9 +73,13 @@ _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more
 _ANNOTATED = " @[_PID="
 # A forger may write some of its own before rsyslog's.
 _ANNOTATIONS_LIMIT = 4
+# rsyslog cuts a message at 8 kB; a longer one is not matched anyway.
+_ANNOTATED_LIMIT = 8192
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
 # A program's name has 15 bytes at most (TASK_COMM_LEN), so what a peer writes into a name cannot reach over the end of a line.
-_ANNOTATION_END = re.compile(r'(?: _COMM=[^"]{0,15}?)?(?: _EXE=[^ "]*)?(?: _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
+_ANNOTATION_END = re.compile(r'(?: _COMM=.{0,15}?)?(?:(?: _EXE=.*?)? _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
+# Where a sender is gone before all of it is read, or has odd names, its end may not be found.
+_CONVICTING = re.compile(r" @\[_PID=[0-9]{1,10} _UID=0*([1-9][0-9]{0,9}) _GID=")
 
 # Names that rsyslog makes of a header it does not know: a facility, a part of an IPv6 address, a host with odd characters.
 _MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-]")
@@ -319,7 +323,9 @@ class Matcher:
                 return None
         _stamp, host, _name, procid, text, trusted = row
         is_annotated = text[-1:] == "]" and _ANNOTATED in text
-        if is_annotated:
+        # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
+        is_folded = text.startswith("message repeated ") and text.endswith("]]")
+        if is_annotated and not is_folded:
             text, trusted = _without_annotation(text, trusted)
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
@@ -328,14 +334,14 @@ class Matcher:
         if rule is None:
             if repeated := _REPEATED.match(text):
                 count, text = int(repeated[1]), repeated[2]
-            plain = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
-            if old := _OLD_PAM.match(plain):
-                plain = f"{old[1]}({program.name}): {plain[old.end() :]}"
-            if not procid and (in_text := _PID_IN_TEXT.match(plain)):
-                procid, plain = in_text[1], plain[in_text.end() :]
+                if is_annotated and text[-1:] == "]":
+                    text, trusted = _without_annotation(text, trusted)
+            procid, plain = _plain(procid, text, program)
             rule, match = self._match(program.family, plain)
             if rule is not None:
                 text = plain
+        if is_annotated and rule is not None and match is not None and not text.endswith(" [preauth]"):
+            trusted = _convicting(rule, match) or trusted
         return Found(
             program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None, is_annotated
         )
@@ -429,6 +435,22 @@ class Matcher:
         return None, None
 
 
+def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:
+    """Return the PID and the message without what some systems put before it."""
+    text = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
+    if old := _OLD_PAM.match(text):
+        text = f"{old[1]}({program.name}): {text[old.end() :]}"
+    if not procid and (in_text := _PID_IN_TEXT.match(text)):
+        return in_text[1], text[in_text.end() :]
+    return procid, text
+
+
+def _convicting(rule: Compiled, match: Match) -> Trusted | None:
+    """Return the user whose annotation is left in the free end of a rule: no word of sshd's, however the annotation ends."""
+    left = _CONVICTING.search(match.group(*rule.core)[CORE.index("extra")] or "")
+    return (int(left[1]), "") if left else None
+
+
 def _without_annotation(text: str, trusted: Trusted | str) -> tuple[str, Trusted | str]:
     """
     Cut imuxsock's annotation off.
@@ -436,6 +458,8 @@ def _without_annotation(text: str, trusted: Trusted | str) -> tuple[str, Trusted
     A sender can write one itself: before rsyslog's, inside the command line that rsyslog shows, or on a host where rsyslog adds
     none. So an annotation may convict, but not acquit: a user's id counts, root's proves nothing.
     """
+    if len(text) > _ANNOTATED_LIMIT:
+        return text, trusted
     for _ in range(_ANNOTATIONS_LIMIT):
         found = [match for match in _ANNOTATION.finditer(text) if _ANNOTATION_END.match(text, match.end())]
         # What ends in " [preauth]" is the monitor's own line, and the annotation a peer's; but "Accepted" never ends so.
