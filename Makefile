@@ -24,6 +24,8 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/replay.py
 	$(VENV)/bin/python bench/stages.py
 	$(VENV)/bin/python bench/memory.py
+	$(VENV)/bin/python bench/flood.py
+	$(VENV)/bin/python bench/growth.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

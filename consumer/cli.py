@@ -130,7 +130,13 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines; they give the command a matcher."""
 
     @click.option("--year", type=click.IntRange(1970, 9999), help="Year of the first line, where lines name none.")
-    @click.option("--tz", "zone", callback=_zone, metavar="ZONE", help="Zone of times that name none; by default this machine's.")
+    @click.option(
+        "--tz",
+        "zone",
+        callback=_zone,
+        metavar="ZONE",
+        help="Zone of the table, and of times that name none; by default this machine's.",
+    )
     @click.option(
         "--engine",
         type=click.Choice(["lowered", "pyparsing"]),
@@ -149,7 +155,7 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
     return with_matcher
 
 
-@main.command()
+@main.command(short_help="Say what each line says, as JSON.")
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @_reading
 def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
@@ -186,7 +192,7 @@ def _end(errors: list[SshbellError]) -> None:
         raise errors[-1]
 
 
-@main.command()
+@main.command(short_help="Show how a line was read, and why.")
 @click.argument("line", nargs=1)
 @_reading
 def explain(line: str, matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
@@ -209,11 +215,13 @@ def _harmless_lines(text: str) -> str:
     return "\n".join(_harmless(line) for line in text.split("\n"))
 
 
-@main.command()
+@main.command(short_help="Tell what happened: who logged in, and for how long.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--format", "form", type=click.Choice(["table", "json", "none"]), default="table", show_default=True,
               help="A table for people, JSON lines for programs, or the summary alone.")  # fmt: skip
-@click.option("--since", metavar="TIME", help="Only what happened at or after TIME: 2026-11-22, 2026-11-22T10:00, 36h, 7d.")
+@click.option(
+    "--since", metavar="TIME", help="Only what happened at or after TIME: 2026-11-22, 2026-11-22T10:00, or 36h, 7d ago."
+)
 @click.option("--until", metavar="TIME", help="Only what happened before TIME.")
 @click.option("--user", help="Only this user.")
 @click.option("--host", help="Only this host.")
@@ -247,14 +255,13 @@ def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | N
         out = sys.stdout.buffer
 
         def tell(event: "Event") -> None:
-            if selection.takes(event):
-                out.write(json_line(of_event(event, paths)))
+            out.write(json_line(of_event(event, paths)))
 
     elif form == "table":
         table = Table(zone, color=_in_color(), width=_width())
 
         def tell(event: "Event") -> None:
-            if selection.takes(event) and (row := table.row(event)):
+            if row := table.row(event):
                 click.echo(row)
 
     else:
@@ -265,11 +272,14 @@ def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | N
     with _progress(list(files), visible=form == "none" or not sys.stdout.isatty()) as progress:
         replayed = Replay(
             matcher, zone=zone, year=year, jobs=jobs or len(os.sched_getaffinity(0)), keep_text=form == "json", tell=tell,
-            progress=progress, paths=paths,
+            progress=progress, paths=paths, takes=None if selection.is_all else selection.takes,
         )  # fmt: skip
         summary = replayed.run(list(files))
     sys.stdout.flush()
-    click.echo(summary_text(summary), err=form == "json")
+    if paths:
+        click.echo(summary_text(summary), err=form == "json")
+    if paths and not selection.is_all and not summary.events:
+        click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
     _end(replayed.errors)
 
 
@@ -277,10 +287,10 @@ def _in_color() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _width() -> int:
+def _width() -> int | None:
     from shutil import get_terminal_size
 
-    return get_terminal_size((160, 24)).columns if sys.stdout.isatty() else 160
+    return get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class _progress:  # noqa: N801 - used as a function
@@ -308,7 +318,7 @@ class _progress:  # noqa: N801 - used as a function
             self._bar.__exit__(*details)
 
 
-@main.command()
+@main.command(short_help="Print a script that completes commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """
@@ -316,6 +326,8 @@ def completion(shell: str) -> None:
 
     \b
         echo 'eval "$(sshbell completion bash)"' >> ~/.bashrc
+        echo 'eval "$(sshbell completion zsh)"' >> ~/.zshrc
+        mkdir -p ~/.config/fish/completions
         sshbell completion fish > ~/.config/fish/completions/sshbell.fish
     """
     from click.shell_completion import get_completion_class

@@ -17,8 +17,8 @@ from consumer.records import TEXT, Line, SyslogRecord, readable
 
 Object = dict[str, Any]
 
-# DEL, and U+0080 to U+009F: the control characters that JSON itself does not escape.
-_CONTROL = re.compile(b"\x7f|\xc2[\x80-\x9f]")
+# What a terminal obeys and JSON does not escape itself: DEL, U+0080 to U+009F, line separators, and marks of writing direction.
+_CONTROL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _encode = msgspec.json.Encoder(order=None).encode
 
 _OUTCOMES = {
@@ -55,7 +55,10 @@ _SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_start
 
 def json_line(found: Object) -> bytes:
     """One line of JSON, with its line feed; what a terminal obeys is written as an escape."""
-    return _CONTROL.sub(lambda match: b"\\u00%02x" % match[0][-1], _encode(found)) + b"\n"
+    line = _encode(found)
+    if not line.isascii():
+        line = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
+    return line.replace(b"\x7f", b"\\u007f") + b"\n"
 
 
 def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:

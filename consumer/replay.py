@@ -27,6 +27,7 @@ class Summary(msgspec.Struct):
     unmatched: int = 0
     unframed: int = 0
     cut: int = 0
+    unverified: int = 0  # logins of which nothing says who wrote their lines
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
     notes: dict[str, int] = {}  # what the bounds have cost
@@ -42,7 +43,8 @@ class Replay:
         year: of the first line of each file without years; None: the files' own times tell.
         jobs: processes that frame and match.
         keep_text: give events their texts and ids.
-        tell: takes each event.
+        tell: takes each event that is asked for.
+        takes: tells whether an event is asked for; None: all are.
         progress: is told how many bytes of the current file have been read.
         paths: gets the names of the files in the order in which they are read; places of events refer to it.
     """
@@ -58,6 +60,7 @@ class Replay:
         keep_text: bool = True,
         progress: Callable[[int], None] = lambda _size: None,
         paths: list[str] | None = None,
+        takes: Callable[[Event], bool] | None = None,
     ) -> None:
         self._matcher = matcher
         self._zone = zone
@@ -66,6 +69,7 @@ class Replay:
         self._keep_text = keep_text
         self._progress = progress
         self._tell = tell
+        self._takes = takes
         self._events: dict[type[Event], int] = dict.fromkeys((Login, Logout, Attempt, Probe, Forged), 0)
         self._counts = [0] * (len(matcher.rules) + 2)
         self._summary = Summary()
@@ -74,6 +78,10 @@ class Replay:
         self.errors: list[SshbellError] = []
 
     def _told(self, event: Event) -> None:
+        if self._takes is not None and not self._takes(event):
+            return
+        if isinstance(event, Login) and event.origin == "unverified":
+            self._summary.unverified += 1
         self._events[type(event)] += 1
         self._tell(event)
 

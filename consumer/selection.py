@@ -28,7 +28,15 @@ class Selection(msgspec.Struct, frozen=True):
         Raises:
             ValueError: a time that cannot be meant.
         """
-        return cls(_time("--since", since, zone), _time("--until", until, zone), user, host)
+        found = cls(_time("--since", since, zone), _time("--until", until, zone), user, host)
+        if found.since_us is not None and found.until_us is not None and found.since_us >= found.until_us:
+            raise ValueError("--since is not before --until, so nothing can be between them")
+        return found
+
+    @property
+    def is_all(self) -> bool:
+        """Whether everything is asked for."""
+        return self == Selection(None, None, None, None)
 
     def takes(self, event: Event) -> bool:
         """Tell whether ``event`` is asked for."""

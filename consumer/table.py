@@ -9,7 +9,7 @@ from consumer.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS, readable
 from consumer.replay import Summary
 
-_MIN_WIDTH = 60
+_USER_WIDTH, _FROM_WIDTH, _HOST_WIDTH = 16, 27, 14
 
 
 class Table:
@@ -19,13 +19,14 @@ class Table:
     Args:
         zone: of the times shown.
         color: use it.
-        width: of the terminal, in characters; what a row has beyond is cut.
+        width: of the terminal, in characters; what does not fit goes to a second line. None, for a file or a pipe: nothing is
+            cut.
     """
 
-    def __init__(self, zone: tzinfo, *, color: bool, width: int) -> None:
+    def __init__(self, zone: tzinfo, *, color: bool, width: int | None) -> None:
         self._zone = zone
         self._color = color
-        self._width = max(width, _MIN_WIDTH)
+        self._width = width
         self._has_head = False
 
     def row(self, event: Event) -> str:
@@ -44,17 +45,25 @@ class Table:
         when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone) if event.time_us else None
         time = f"{when:%Y-%m-%d %H:%M:%S}" if when is not None else "unknown"
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
-        # An address is never cut.
-        cells = (_cell(event.user or "-", 16), f"{_plain(where):<27}", _cell(readable(event.host), 14))
-        text = "  ".join((f"{time:<19}", f"{word:<6}", *cells, ""))
-        text = (text + _plain(last)[: max(0, self._width - len(text) - len(marks))] + marks)[: self._width]
+        text = self._fitted(
+            f"{time:<19}  {word:<6}", event.user or "-", _plain(where), readable(event.host), _plain(last) + marks
+        )
         if self._color and color:
             text = click.style(text, fg=color)
         if not self._has_head:
             self._has_head = True
-            head = f"{'time':<19}  {'what':<6}  {'user':<16}  {'from':<27}  {'host':<14}  how"
+            head = self._fitted(f"{'time':<19}  {'what':<6}", "user", "from", "host", "how")
             return f"{click.style(head, bold=True) if self._color else head}\n{text}"
         return text
+
+    def _fitted(self, start: str, user: str, where: str, host: str, how: str) -> str:
+        """Return the text of a row, on two lines where one is too narrow. The address is never cut, and each cut has a mark."""
+        text = f"{start}  {_plain(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {_plain(host):<{_HOST_WIDTH}}  {how}"
+        if self._width is None or len(text) <= self._width:
+            return text
+        room = max(4, min(_USER_WIDTH, self._width - len(start) - 4 - len(where)))
+        first = f"{start}  {_cut(_plain(user), room):<{room}}  {where}"
+        return f"{first}\n{_cut(f'    {_cut(_plain(host), _HOST_WIDTH):<{_HOST_WIDTH}}  {how}', self._width)}"
 
 
 def _how(event: Login) -> str:
@@ -66,9 +75,8 @@ def _how(event: Login) -> str:
     return " ".join(parts)
 
 
-def _cell(text: str, width: int) -> str:
-    text = _plain(text)
-    return f"{text:<{width}}" if len(text) <= width else f"{text[: width - 1]}…"
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
 def _plain(text: str) -> str:
@@ -83,15 +91,25 @@ def _duration(micros: int) -> str:
 
 def summary_text(summary: Summary) -> str:
     """What a replay has met, in a few lines."""
+    others = summary.lines - summary.understood - summary.unmatched - summary.unframed
     lines = [
         f"{summary.lines:,} lines read, {summary.understood:,} understood, {summary.unmatched:,} unmatched"
         + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
+        + (f", {others:,} of other programs" if others > 0 else "")
         + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
     ]
     if summary.actions:
         lines.append("lines:  " + ", ".join(f"{action} {count:,}" for action, count in summary.actions.items()))
     if summary.events:
         lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
+    if summary.unverified:
+        lines.append(f"{summary.unverified:,} of the logins are unverified: the log does not say who wrote their lines")
+    if summary.unmatched:
+        lines.append("""what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""")
+    if summary.unframed * 2 > summary.lines:
+        lines.append(
+            "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
+        )
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
     return "\n".join(lines)

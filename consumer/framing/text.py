@@ -38,6 +38,8 @@ FRAMINGS: dict[str, re.Pattern[str]] = {
     ),
     # RSYSLOG_TraditionalFileFormat, journalctl -o short and short-precise; BusyBox and FreeBSD, with a facility.
     "traditional": _line(rf"(?:<\d{{1,3}}>)?({_BSD})  ?(?:<{_FACILITY}> )?{_HOST}(?:{_FACILITY} )?{_TAG}"),
+    # OpenWrt's logread, of one host that it does not name.
+    "logread": _line(rf"({_DAY} {_BSD}) ()(?:{_FACILITY} ){_TAG}"),
     # RSYSLOG_FileFormat, journalctl -o short-iso and short-iso-precise, macOS.
     "iso": _line(rf"(?:<\d{{1,3}}>)?({_ISO})  ?{_HOST}(?:{_FACILITY}: )?{_TAG}"),
     # journalctl -o short-unix.

@@ -22,7 +22,10 @@ _ISO = re.compile(
     r"(?:[A-Z][a-z]{2} )?(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)"
     r"(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?( [A-Z]{2,5})?\Z"
 )
-_BSD = re.compile(r"([A-Z][a-z]{2}) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: (\d{4}))?\Z")
+_BSD = re.compile(
+    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
+    r"([A-Z][a-z]{2}) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: (\d{4}))?\Z"
+)
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 # A line may be this much later than the file it stands in: clocks differ, and zones may have been guessed wrong.
 LOOK_AHEAD = timedelta(days=1)
