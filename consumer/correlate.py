@@ -12,13 +12,13 @@ A connection goes through
 
 and is told as a ``Login`` once the session is open, or when a grace has passed in which no session line came (no PAM,
 a lost line).
-Everything expires in event time, host by host: one host's lines never expire another's. Lines may come out of order by
-seconds, PIDs are reused, any line may be missing.
+Lines may come out of order by seconds, PIDs are reused, any line may be missing.
 """
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
 
+from consumer.connections import IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.identity import Identities, derived
 from consumer.matching.matcher import Compiled
@@ -43,104 +43,8 @@ from consumer.records import (
     Trusted,
 )
 
-SECOND = 1_000_000
-
-# A login is told this long after "Accepted" where no session line comes. In captures it came after 0.5 to 30 ms; modules that
-# make home directories or ask a directory server take seconds.
-GRACE_US = 10 * SECOND
-# What is left of a connection that is over takes up its late lines.
-LINGER_US = 10 * SECOND
-# How often, in a host's time, it is looked which connections have expired.
-SWEEP_US = 10 * SECOND
-# LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
-PREAUTH_US = 600 * SECOND
-# The line that ends a session may never come. Open sessions are looked at now and then, so that those that are over are let go.
-SESSION_US = 30 * 86400 * SECOND
-SESSION_CHECK_US = 3600 * SECOND
-# A time so far from the clock is believed when a second line confirms it: relays pass on what broken clocks say.
-LEAP_US = 3600 * SECOND
-# Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
-CONNECTION_LIMIT = 20_000
-HOST_LIMIT = 10_000
-_HOSTS_LOOKED_AT = 16
-
-# The deadline of a connection in session: the queue in which it stands looks again.
-_IN_SESSION = -1
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
-
-
-class Connection:
-    """What is known of one connection so far. The defaults are the class's, since most connections need few of them."""
-
-    address: str | None = None
-    port: str | None = None
-    user: str | None = None
-    user_is_valid = True
-    attempts = 0
-    denied: str | None = None
-    reason: str | None = None
-    pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
-    pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
-    accepted: Line | None = None
-    opened: Line | None = None
-    closed: Line | None = None  # "session closed", where it came before the other two
-    uid: int | None = None
-    partial_info: str | None = None
-    child_pid: str | None = None
-    session_kind: str | None = None
-    login: Login | None = None
-    is_told = False  # the story is told: as a login, a probe, or by its attempts
-    is_over = False
-    ended_us = 0
-    alive_us = 0  # when the clock leapt last while it was there
-    is_gone = False
-    older: "Connection | None" = None  # the one before with the same PID, still in session
-    deadline = 0
-
-    def __init__(self, procid: str, line: Line) -> None:
-        self.procid = procid
-        self.since_us = line[TIME] or 0
-        self.seen = line  # the line that decides about a probe, or about a try that is told at the end
-
-    def is_current(self, deadline: int) -> bool:
-        """Tell whether an entry of a queue of terms is the one that counts."""
-        return not self.is_gone and self.deadline in {deadline, _IN_SESSION}
-
-
-class Host:
-    """The connections of one host and program family, and its clock."""
-
-    __slots__ = (
-        "by_source",
-        "children",
-        "clock_us",
-        "connections",
-        "due",
-        "has_sshd",
-        "last_us",
-        "names",
-        "next_sweep_us",
-        "waiting",
-    )
-
-    def __init__(self) -> None:
-        self.clock_us = 0
-        self.last_us = 0  # the time of the last line
-        self.has_sshd = False
-        self.names: list[tuple[str, str]] = []  # host and program, under which it is found
-        self.connections: dict[str, Connection] = {}
-        self.by_source: dict[tuple[str, str], Connection] = {}
-        self.children: dict[str, Connection] = {}
-        # When connections expire: one queue a term, so that each is in order of time. Logins that wait for their session line are
-        # looked at whenever the clock moves, the others now and then.
-        self.waiting: deque[tuple[int, Connection]] = deque()
-        self.due: dict[int, deque[tuple[int, Connection]]] = {}
-        self.next_sweep_us = 0
-
-    def believed(self, time_us: int) -> int:
-        """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""
-        return time_us if self.clock_us < time_us <= self.clock_us + LEAP_US else self.clock_us
 
 
 class Correlator:
@@ -156,11 +60,8 @@ class Correlator:
     def __init__(self, rules: list[Compiled], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._family_of = family_of
-        self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
-        self._by_program: dict[tuple[str, str], Host] = {}
-        self._connections_total = 0
+        self._held = Connections(family_of, self._tell_rest)
         self._identities = Identities()
-        self.counters: Counter[str] = Counter()
         by_action: dict[str, Callable[[Host, Line], None]] = {
             "accepted": self._accepted,
             "partial": self._partial,
@@ -195,7 +96,7 @@ class Correlator:
 
     def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901 - on the way of every line, so it calls nothing that it can do itself
         """Take lines in the order of the log."""
-        by_program, handlers, is_hint, is_pam = self._by_program, self._handlers, self._is_hint, self._is_pam
+        by_program, handlers, is_hint, is_pam = self._held.by_program, self._handlers, self._is_hint, self._is_pam
         last_host = last_program = None
         host: Host
         for given in lines:
@@ -204,7 +105,7 @@ class Correlator:
             if name != last_host or program != last_program:
                 last_host, last_program = name, program
                 found = by_program.get((name, program))
-                host = self._host(name, program) if found is None else found
+                host = self._held.host(name, program) if found is None else found
             if is_hint[rule] and host.has_sshd:
                 continue  # sshd tells of this itself
             if time_us is None:
@@ -212,14 +113,14 @@ class Correlator:
             else:
                 ahead = time_us - host.clock_us
                 if ahead > LEAP_US or ahead < -LEAP_US:
-                    self._leap(host, time_us)
+                    self._held.leap(host, time_us)
                 elif ahead > 0:
                     host.clock_us = time_us
                 host.last_us = time_us
                 if host.waiting and host.waiting[0][0] <= host.clock_us:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
-                    self._sweep(host)
+                    self._held.sweep(host)
             if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
                 word = self._origin(line)
                 if word != "verified":
@@ -231,63 +132,12 @@ class Correlator:
 
     def settle(self) -> None:
         """Tell what is pending: the input has ended."""
-        for host in self._hosts.values():
-            for connection in list(host.connections.values()):
-                self._close(host, connection)
+        self._held.close_all()
 
-    # ---------------------------------------------------------------- hosts, clocks, bounds
-
-    def _host(self, name: str, program: str) -> Host:
-        key = (name, self._family_of(program))
-        host = self._hosts.get(key)
-        if host is None:
-            if len(self._hosts) >= HOST_LIMIT:
-                self._drop_host()
-            host = self._hosts[key] = Host()
-        self._by_program[name, program] = host
-        host.names.append((name, program))
-        return host
-
-    def _drop_host(self) -> None:
-        """Let a host go: one of the oldest that has no connections, or else the oldest."""
-        for _ in range(_HOSTS_LOOKED_AT):
-            key, host = self._hosts.popitem(last=False)
-            if not host.connections:
-                break
-            self._hosts[key] = host
-        else:
-            key, host = self._hosts.popitem(last=False)
-        for connection in list(host.connections.values()):
-            self._close(host, connection)
-        for names in host.names:
-            del self._by_program[names]
-        self.counters["hosts_dropped_total"] += 1
-
-    @staticmethod
-    def _leap(host: Host, time_us: int) -> None:
-        """
-        Believe a time that is far from the clock when the line before was there too; the first line of a host sets the clock.
-
-        Terms that were set by a wrong clock are cut to what the right one allows.
-        """
-        if host.last_us and abs(time_us - host.last_us) > LEAP_US:
-            return
-        host.clock_us = time_us
-        host.next_sweep_us = time_us
-        for connection in host.connections.values():
-            connection.alive_us = time_us
-        for term_us, queue in (*host.due.items(), (GRACE_US, host.waiting)):
-            entries = [(_within(deadline, connection, term_us, time_us), connection) for deadline, connection in queue]
-            for (deadline, connection), (old, _) in zip(entries, queue, strict=True):
-                if connection.deadline == old:
-                    connection.deadline = deadline
-            queue.clear()
-            queue.extend(sorted(entries, key=lambda entry: entry[0]))
-
-    @staticmethod
-    def _wait(host: Host, connection: Connection, line: Line) -> None:
-        """Let a login wait for what else is said of it."""
-        host.waiting.append((host.believed(line[TIME] or 0) + GRACE_US, connection))
+    @property
+    def counters(self) -> Counter[str]:
+        """What the bounds have cost."""
+        return self._held.counters
 
     def _tell_waiting(self, host: Host) -> None:
         """Tell the logins for which no session line came in time."""
@@ -295,148 +145,6 @@ class Correlator:
             _, connection = host.waiting.popleft()
             if not connection.login and not connection.is_gone:
                 self._tell_login(host, connection)
-
-    def _sweep(self, host: Host) -> None:
-        """Let connections go whose term is over."""
-        now_us = host.clock_us
-        host.next_sweep_us = now_us + SWEEP_US
-        for queue in list(host.due.values()):
-            while queue and queue[0][0] <= now_us:
-                deadline, connection = queue.popleft()
-                if connection.is_gone:
-                    continue
-                since_us = max(connection.login.time_us if connection.login else 0, connection.alive_us)
-                if connection.deadline == _IN_SESSION and now_us - since_us < SESSION_US:
-                    self._keep_session(host, connection)
-                elif connection.deadline in {deadline, _IN_SESSION}:
-                    self._close(host, connection)
-
-    @staticmethod
-    def _keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
-        """Let ``connection`` expire a term after a line, unless it gets another."""
-        deadline = host.believed(time_us) + term_us
-        if connection.deadline == deadline:
-            return
-        connection.deadline = deadline
-        queue = host.due.get(term_us)
-        if queue is None:
-            queue = host.due[term_us] = deque()
-        queue.append((deadline, connection))
-        if len(queue) > 128 + 2 * len(host.connections):
-            # A flood leaves more entries than connections.
-            host.due[term_us] = deque(entry for entry in queue if entry[1].is_current(entry[0]))
-
-    def _new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
-        if self._connections_total >= CONNECTION_LIMIT:
-            self._evict(host)
-        older = host.connections.get(procid)
-        if older is not None:
-            self._close(host, older)
-        connection = Connection(procid, line)
-        connection.address, connection.port = address, port
-        if older is not None and older.login is not None and not older.is_over:
-            # The PID was reused, or a line of the old connection is late.
-            connection.older = older
-            older.older = None
-            if older.address is not None and older.port is not None:
-                host.by_source[older.address, older.port] = older
-        host.connections[procid] = connection
-        self._connections_total += 1
-        self._keep(host, connection, PREAUTH_US, line[TIME] or 0)
-        if address is not None and port is not None:
-            host.by_source[address, port] = connection
-        return connection
-
-    def _evict(self, host: Host) -> None:
-        """Let the oldest connection go, those without a session first."""
-        crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
-        begun = crowded.due.get(PREAUTH_US, deque())
-        victim = None
-        while begun and victim is None:
-            _, connection = begun.popleft()
-            if connection.is_gone:
-                continue
-            if connection.accepted is None and connection.opened is None:
-                victim = connection
-            else:
-                self._keep_session(crowded, connection)
-        self._close(crowded, victim or next(iter(crowded.connections.values())))
-        self.counters["connections_evicted_total"] += 1
-
-    @staticmethod
-    def _keep_session(host: Host, connection: Connection) -> None:
-        """Let a session be looked at later."""
-        deadline = host.clock_us + SESSION_CHECK_US
-        if connection.deadline != _IN_SESSION:
-            connection.deadline = deadline
-        host.due.setdefault(SESSION_CHECK_US, deque()).append((deadline, connection))
-
-    def _close(self, host: Host, connection: Connection) -> None:
-        """Tell what is left to tell of a connection, and forget it."""
-        if (connection.accepted or connection.opened) and not connection.login:
-            self._tell_login(host, connection)
-        elif not connection.is_told:
-            self._tell_end(host, connection)
-        connection.is_gone = True
-        if host.connections.get(connection.procid) is connection:
-            del host.connections[connection.procid]
-            self._connections_total -= 1
-            if connection.address is not None and connection.port is not None:
-                source = (connection.address, connection.port)
-                if host.by_source.get(source) is connection:
-                    del host.by_source[source]
-            older = connection.older
-            if older is not None and host.by_source.get((older.address, older.port)) is older:  # type: ignore[arg-type]
-                del host.by_source[older.address, older.port]  # type: ignore[arg-type]
-            if connection.child_pid and host.children.get(connection.child_pid) is connection:
-                del host.children[connection.child_pid]
-
-    def _connection(self, host: Host, line: Line, address: str | None, port: str | None) -> Connection:
-        """Return the connection that a line of the monitor belongs to; a new one where the PID was reused."""
-        procid = line[PROCID]
-        if not procid:
-            # Without a PID, the client's address has to do.
-            procid = f"{address} {port}"
-        connection = host.connections.get(procid)
-        if connection is None:
-            return self._new(host, line, procid, address, port)
-        time_us = line[TIME] or 0
-        if port is None:
-            if connection.ended_us and time_us >= connection.ended_us:
-                return self._new(host, line, procid, address, port)
-            connection.address = connection.address or address
-        elif connection.port is None:
-            if connection.accepted is not None or (connection.is_told and connection.address not in {None, address}):
-                return self._new(host, line, procid, address, port)
-            connection.address, connection.port = address, port
-            if address is not None:
-                host.by_source[address, port] = connection
-        elif connection.port != port or connection.address != address:
-            is_same_instant = connection.accepted is not None and not connection.is_over and not line[METHOD]
-            if time_us < connection.since_us + is_same_instant:
-                return self._late(line, procid, address, port)
-            return self._new(host, line, procid, address, port)
-        return connection
-
-    @staticmethod
-    def _late(line: Line, procid: str, address: str | None, port: str | None) -> Connection:
-        """Return what stands for a connection that is gone, whose PID another has by now: its story has been told."""
-        connection = Connection(procid, line)
-        connection.address, connection.port = address, port
-        connection.is_told = connection.is_gone = True
-        return connection
-
-    def _of_child(self, host: Host, line: Line) -> Connection | None:
-        """Return the connection that a line of the session's own process belongs to."""
-        procid, address, port = line[PROCID], line[ADDRESS], line[PORT]
-        if address is not None and port is not None:
-            found = host.by_source.get((address, port))
-            if found is not None:
-                return found
-        connection = host.children.get(procid) or host.connections.get(procid)
-        if connection is not None and port is not None and connection.port is not None and connection.port != port:
-            return None
-        return connection
 
     # ---------------------------------------------------------------- before authentication, and tries
 
@@ -451,12 +159,12 @@ class Correlator:
             and not connection.is_told
             and connection.address in {None, address}
         ):
-            self._connection(host, line, address, port)  # this line came late
+            self._held.of_monitor(host, line, address, port)  # this line came late
             return
-        self._new(host, line, line[PROCID] or f"{address} {port}", address, port)
+        self._held.new(host, line, line[PROCID] or f"{address} {port}", address, port)
 
     def _failed(self, host: Host, line: Line) -> None:
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
         method = line[METHOD] or ""
         if method in _OFFERS:
@@ -470,7 +178,7 @@ class Correlator:
         self._tell_attempt(connection, line, method, count=line[REPEATS])
 
     def _invalid_user(self, host: Host, line: Line) -> None:
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user, connection.user_is_valid = line[USER], False
         connection.seen = line
 
@@ -480,7 +188,7 @@ class Correlator:
         reason = line[EXTRA]
         if user is None or (reason and reason.endswith(" exists")):
             return  # about a key that was refused; or the nologin file, of which the session's process tells
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted:
             return
         connection.user = user
@@ -488,7 +196,7 @@ class Correlator:
         connection.seen = line
 
     def _max_attempts(self, host: Host, line: Line) -> None:
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
             connection.user = line[USER]
         connection.reason = connection.reason or "too many authentication failures"
@@ -499,7 +207,7 @@ class Correlator:
 
     def _pam_error(self, host: Host, line: Line) -> None:
         """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
-        connection = self._connection(host, line, line[ADDRESS], None)
+        connection = self._held.of_monitor(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.pam_failure = line
@@ -511,7 +219,7 @@ class Correlator:
         procid = line[PROCID]
         connection = host.connections.get(procid)
         if connection is None:
-            connection = self._new(host, line, procid, line[ADDRESS] or None, None)
+            connection = self._held.new(host, line, procid, line[ADDRESS] or None, None)
         if line[USER] is not None:
             connection.user = line[USER]
         if line[INVALID] is not None:
@@ -525,10 +233,10 @@ class Correlator:
         )
 
     def _broken(self, host: Host, line: Line) -> None:
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action == "bad_client":
             # Nobody says hello twice: the end of the session before was not logged.
-            connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
+            connection = self._held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.login:
             return
         connection.user = connection.user if line[USER] is None else line[USER]
@@ -547,37 +255,37 @@ class Correlator:
             # Logged by the listener; the connection's PID stands in the text.
             connection = host.connections.get(line[EXTRA] or "")
             if connection is None:
-                connection = self._new(host, line, line[EXTRA] or "", line[ADDRESS], None)
+                connection = self._held.new(host, line, line[EXTRA] or "", line[ADDRESS], None)
             connection.reason = "timeout"
             self._finish(host, connection, line)
         elif rule in {"client_not_responding", "inactive_connection"}:
             self._child_over(host, line)
         else:
-            connection = self._connection(host, line, line[ADDRESS], line[PORT])
+            connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
             connection.user = connection.user if line[USER] is None else line[USER]
             connection.reason = "timeout"
             self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
         # The text is the client's: after a login, " [preauth]" at its end is a part of it.
-        session = self._of_child(host, line)
+        session = self._held.of_child(host, line)
         if session is not None and session.accepted is not None:
             self._child_over(host, line)
             return
         if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
             return  # of a session that began before the log
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.reason = connection.reason or line[EXTRA]
-        self._keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
+        self._held.keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
 
     def _ended(self, host: Host, line: Line) -> None:
         """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
         if line[PREAUTH] is None:
-            connection = self._of_child(host, line)
+            connection = self._held.of_child(host, line)
             if connection is None or connection.accepted or connection.opened:
                 self._child_over(host, line)
                 return
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None and line[USER] is not None:
             connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
             connection.seen = line if connection.denied is None else connection.seen
@@ -588,29 +296,29 @@ class Correlator:
 
     def _partial(self, host: Host, line: Line) -> None:
         """One of several factors is done; the key of a two-factor login stands here alone."""
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user = line[USER]
         if line[EXTRA] is not None:
             connection.partial_info = line[EXTRA]
 
     def _accepted(self, host: Host, line: Line) -> None:
         user = line[USER]
-        connection = self._connection(host, line, line[ADDRESS], line[PORT])
+        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
             is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
                 return  # said twice
-            connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
+            connection = self._held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
-            self._close(host, connection)
-            connection = self._new(host, line, connection.procid, line[ADDRESS], line[PORT])
+            self._held.close(host, connection)
+            connection = self._held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
-            self._wait(host, connection, line)
+            self._held.wait(host, connection, line)
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
@@ -623,7 +331,7 @@ class Correlator:
                     if connection.login is None:
                         self._tell_login(host, connection)
                 return
-            connection = self._new(host, line, procid or f"session of {user}", None, None)
+            connection = self._held.new(host, line, procid or f"session of {user}", None, None)
         elif connection is None or connection.opened is not None:
             if (
                 connection is not None
@@ -632,11 +340,11 @@ class Correlator:
                 and not connection.is_over
             ):
                 return  # said twice
-            connection = self._new(host, line, procid or f"session of {user}", None, None)
+            connection = self._held.new(host, line, procid or f"session of {user}", None, None)
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
-        self._wait(host, connection, line)
+        self._held.wait(host, connection, line)
 
     @staticmethod
     def _without_pid(host: Host, user: str | None, *, is_opened: bool) -> Connection | None:
@@ -672,13 +380,13 @@ class Correlator:
         elif known is None and procid:
             # The lines before it may be late.
             if connection is None:
-                connection = self._new(host, line, procid, None, None)
+                connection = self._held.new(host, line, procid, None, None)
                 connection.is_told = True
-                self._keep(host, connection, LINGER_US, line[TIME] or 0)
+                self._held.keep(host, connection, LINGER_US, line[TIME] or 0)
             connection.closed = line
 
     def _session_started(self, host: Host, line: Line) -> None:
-        connection = self._of_child(host, line)
+        connection = self._held.of_child(host, line)
         if connection is None or connection.accepted is None:
             return
         if connection.session_kind is None:
@@ -696,7 +404,7 @@ class Correlator:
 
     def _child_over(self, host: Host, line: Line) -> None:
         """The session's own process says that it ends. That decides only where no PAM session was opened."""
-        connection = self._of_child(host, line)
+        connection = self._held.of_child(host, line)
         if connection is None or connection.is_over or connection.accepted is None:
             return
         if connection.login is None:
@@ -726,7 +434,7 @@ class Correlator:
 
     def _from_a_user(self, host: Host, line: Line) -> None:
         """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
-        connection = self._of_child(host, line)
+        connection = self._held.of_child(host, line)
         if connection is None or connection.accepted is None or connection.is_over:
             return
         may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
@@ -782,7 +490,14 @@ class Correlator:
         """Let a connection go that no login came of, once lines that are late have had their time."""
         if connection.accepted is None and connection.opened is None:
             connection.ended_us = line[TIME] or 0
-            self._keep(host, connection, LINGER_US, line[TIME] or 0)
+            self._held.keep(host, connection, LINGER_US, line[TIME] or 0)
+
+    def _tell_rest(self, host: Host, connection: Connection) -> None:
+        """Tell what is left to tell of a connection that is let go."""
+        if (connection.accepted or connection.opened) and not connection.login:
+            self._tell_login(host, connection)
+        elif not connection.is_told:
+            self._tell_end(host, connection)
 
     def _tell_end(self, host: Host, connection: Connection) -> None:
         """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
@@ -818,7 +533,7 @@ class Correlator:
         if host.waiting and host.waiting[0][1] is connection:
             host.waiting.popleft()
         self._tell(connection.login)
-        connection.deadline = _IN_SESSION
+        connection.deadline = IN_SESSION
         closed = connection.closed
         if closed is not None and (closed[TIME] or 0) >= connection.login.time_us and _same_user(closed[USER], line[USER]):
             self._tell_logout(host, connection, closed)
@@ -839,15 +554,7 @@ class Correlator:
         connection.ended_us = line[TIME] or 0
         logout_id = derived(login.id, "ssh_logout") if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
-        self._keep(host, connection, LINGER_US, line[TIME] or 0)
-
-
-def _within(deadline: int, connection: Connection, term_us: int, now_us: int) -> int:
-    """Return a deadline as the right clock would have set it: a term after the connection's deciding line, or after now."""
-    own_us = (connection.accepted or connection.opened or connection.seen)[TIME] or now_us
-    if own_us <= now_us:
-        return own_us + term_us if deadline > now_us + term_us else max(deadline, own_us + term_us)
-    return min(deadline, now_us + term_us)
+        self._held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
 
 def _uid(text: str | None) -> int | None:

@@ -16,7 +16,7 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer import correlate
+from consumer import connections
 from consumer.correlate import Correlator
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
@@ -290,11 +290,11 @@ def test_a_flood_costs_no_login(specs: list[Spec], chance: random.Random) -> Non
             flooded.append(f"{stamp} {host} sshd[{9000 + number}]: Connection from 203.0.113.9 port {number} on 10.0.0.1 port 22")
     events: list[Event] = []
     reader = LineReader(matcher(), Timestamps(START + timedelta(days=3), UTC), keep_text=True)
-    with patch.object(correlate, "CONNECTION_LIMIT", 8), patch.object(correlate, "HOST_LIMIT", 4):
+    with patch.object(connections, "CONNECTION_LIMIT", 8), patch.object(connections, "HOST_LIMIT", 4):
         correlator = Correlator(matcher().rules, lambda name: matcher().program(name).family, events.append)
         for place, line in enumerate(flooded, 1):
             correlator.feed(reader.lines(f"{line}\n".encode("latin-1"), place))
-            hosts = correlator._hosts.values()
+            hosts = correlator._held._hosts.values()
             assert len(hosts) <= 4
             assert sum(len(host.connections) for host in hosts) <= 8
             # A session whose PID was reused is still found by its address.

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from consumer import correlate
-from consumer.correlate import CONNECTION_LIMIT, GRACE_US, SECOND, Connection, Correlator
+from consumer import connections
+from consumer.connections import CONNECTION_LIMIT, GRACE_US, SECOND, Connection
+from consumer.correlate import Correlator
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
@@ -1196,15 +1197,15 @@ def test_connections_that_are_over_are_let_go() -> None:
     """What a flood leaves is bounded by the limit of connections, in all tables and queues."""
     log = Log()
     limit = 200
-    original = correlate.CONNECTION_LIMIT
-    correlate.CONNECTION_LIMIT = limit
+    original = connections.CONNECTION_LIMIT
+    connections.CONNECTION_LIMIT = limit
     try:
         for number in range(20 * limit):
             log.feed(line(number / 100, number + 100, CONNECTION_FROM.replace(str(PORT), str(number + 1))))
         gc.collect()
         held = sum(isinstance(found, Connection) for found in gc.get_objects())
     finally:
-        correlate.CONNECTION_LIMIT = original
+        connections.CONNECTION_LIMIT = original
     assert held <= 3 * limit
 
 
@@ -1213,7 +1214,7 @@ def test_children_of_one_connection_are_bounded() -> None:
     log = Log()
     log.feed(line(0, 10, accepted()), line(0, 10, opened()))
     log.feed("\n".join(line(1, 10, f"User child is on pid {number}") for number in range(1000, 3000)))
-    assert max(len(host.children) for host in log.correlator._hosts.values()) < 100
+    assert max(len(host.children) for host in log.correlator._held._hosts.values()) < 100
 
 
 def test_limit_is_named() -> None:

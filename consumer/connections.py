@@ -1,0 +1,334 @@
+"""
+The connections that are held: found by PID or by the client's address, bounded in number, let go in event time.
+
+Everything expires host by host: one host's lines never expire another's. Lines may come out of order by seconds, PIDs are reused,
+any line may be missing.
+"""
+
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+
+from consumer.events import Login
+from consumer.records import ADDRESS, METHOD, PORT, PROCID, TIME, Line
+
+SECOND = 1_000_000
+
+# A login is told this long after "Accepted" where no session line comes. In captures it came after 0.5 to 30 ms; modules that
+# make home directories or ask a directory server take seconds.
+GRACE_US = 10 * SECOND
+# What is left of a connection that is over takes up its late lines.
+LINGER_US = 10 * SECOND
+# How often, in a host's time, it is looked which connections have expired.
+SWEEP_US = 10 * SECOND
+# LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
+PREAUTH_US = 600 * SECOND
+# The line that ends a session may never come. Open sessions are looked at now and then, so that those that are over are let go.
+SESSION_US = 30 * 86400 * SECOND
+SESSION_CHECK_US = 3600 * SECOND
+# A time so far from the clock is believed when a second line confirms it: relays pass on what broken clocks say.
+LEAP_US = 3600 * SECOND
+# Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
+CONNECTION_LIMIT = 20_000
+HOST_LIMIT = 10_000
+_HOSTS_LOOKED_AT = 16
+
+# The deadline of a connection in session: the queue in which it stands looks again.
+IN_SESSION = -1
+
+
+class Connection:
+    """What is known of one connection so far. The defaults are the class's, since most connections need few of them."""
+
+    address: str | None = None
+    port: str | None = None
+    user: str | None = None
+    user_is_valid = True
+    attempts = 0
+    denied: str | None = None
+    reason: str | None = None
+    pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
+    pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
+    accepted: Line | None = None
+    opened: Line | None = None
+    closed: Line | None = None  # "session closed", where it came before the other two
+    uid: int | None = None
+    partial_info: str | None = None
+    child_pid: str | None = None
+    session_kind: str | None = None
+    login: Login | None = None
+    is_told = False  # the story is told: as a login, a probe, or by its attempts
+    is_over = False
+    ended_us = 0
+    alive_us = 0  # when the clock leapt last while it was there
+    is_gone = False
+    older: "Connection | None" = None  # the one before with the same PID, still in session
+    deadline = 0
+
+    def __init__(self, procid: str, line: Line) -> None:
+        self.procid = procid
+        self.since_us = line[TIME] or 0
+        self.seen = line  # the line that decides about a probe, or about a try that is told at the end
+
+    def is_current(self, deadline: int) -> bool:
+        """Tell whether an entry of a queue of terms is the one that counts."""
+        return not self.is_gone and self.deadline in {deadline, IN_SESSION}
+
+
+class Host:
+    """The connections of one host and program family, and its clock."""
+
+    __slots__ = (
+        "by_source",
+        "children",
+        "clock_us",
+        "connections",
+        "due",
+        "has_sshd",
+        "last_us",
+        "names",
+        "next_sweep_us",
+        "waiting",
+    )
+
+    def __init__(self) -> None:
+        self.clock_us = 0
+        self.last_us = 0  # the time of the last line
+        self.has_sshd = False
+        self.names: list[tuple[str, str]] = []  # host and program, under which it is found
+        self.connections: dict[str, Connection] = {}
+        self.by_source: dict[tuple[str, str], Connection] = {}
+        self.children: dict[str, Connection] = {}
+        # When connections expire: one queue a term, so that each is in order of time. Logins that wait for their session line are
+        # looked at whenever the clock moves, the others now and then.
+        self.waiting: deque[tuple[int, Connection]] = deque()
+        self.due: dict[int, deque[tuple[int, Connection]]] = {}
+        self.next_sweep_us = 0
+
+    def believed(self, time_us: int) -> int:
+        """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""
+        return time_us if self.clock_us < time_us <= self.clock_us + LEAP_US else self.clock_us
+
+
+class Connections:
+    """
+    The connections of all hosts.
+
+    Args:
+        family_of: program family by program name.
+        tell_rest: tells what is left to tell of a connection that is let go.
+    """
+
+    def __init__(self, family_of: Callable[[str], str], tell_rest: Callable[[Host, Connection], None]) -> None:
+        self._family_of = family_of
+        self._tell_rest = tell_rest
+        self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
+        self.by_program: dict[tuple[str, str], Host] = {}
+        self._total = 0
+        self.counters: Counter[str] = Counter()
+
+    def close_all(self) -> None:
+        """Let all connections go."""
+        for host in self._hosts.values():
+            for connection in list(host.connections.values()):
+                self.close(host, connection)
+
+    def host(self, name: str, program: str) -> Host:
+        """Return the connections of a host, and remember under which names of programs they are found."""
+        key = (name, self._family_of(program))
+        host = self._hosts.get(key)
+        if host is None:
+            if len(self._hosts) >= HOST_LIMIT:
+                self._drop_host()
+            host = self._hosts[key] = Host()
+        self.by_program[name, program] = host
+        host.names.append((name, program))
+        return host
+
+    def _drop_host(self) -> None:
+        """Let a host go: one of the oldest that has no connections, or else the oldest."""
+        for _ in range(_HOSTS_LOOKED_AT):
+            key, host = self._hosts.popitem(last=False)
+            if not host.connections:
+                break
+            self._hosts[key] = host
+        else:
+            key, host = self._hosts.popitem(last=False)
+        for connection in list(host.connections.values()):
+            self.close(host, connection)
+        for names in host.names:
+            del self.by_program[names]
+        self.counters["hosts_dropped_total"] += 1
+
+    @staticmethod
+    def leap(host: Host, time_us: int) -> None:
+        """
+        Believe a time that is far from the clock when the line before was there too; the first line of a host sets the clock.
+
+        Terms that were set by a wrong clock are cut to what the right one allows.
+        """
+        if host.last_us and abs(time_us - host.last_us) > LEAP_US:
+            return
+        host.clock_us = time_us
+        host.next_sweep_us = time_us
+        for connection in host.connections.values():
+            connection.alive_us = time_us
+        for term_us, queue in (*host.due.items(), (GRACE_US, host.waiting)):
+            entries = [(_within(deadline, connection, term_us, time_us), connection) for deadline, connection in queue]
+            for (deadline, connection), (old, _) in zip(entries, queue, strict=True):
+                if connection.deadline == old:
+                    connection.deadline = deadline
+            queue.clear()
+            queue.extend(sorted(entries, key=lambda entry: entry[0]))
+
+    @staticmethod
+    def wait(host: Host, connection: Connection, line: Line) -> None:
+        """Let a login wait for what else is said of it."""
+        host.waiting.append((host.believed(line[TIME] or 0) + GRACE_US, connection))
+
+    def sweep(self, host: Host) -> None:
+        """Let connections go whose term is over."""
+        now_us = host.clock_us
+        host.next_sweep_us = now_us + SWEEP_US
+        for queue in list(host.due.values()):
+            while queue and queue[0][0] <= now_us:
+                deadline, connection = queue.popleft()
+                if connection.is_gone:
+                    continue
+                since_us = max(connection.login.time_us if connection.login else 0, connection.alive_us)
+                if connection.deadline == IN_SESSION and now_us - since_us < SESSION_US:
+                    self._keep_session(host, connection)
+                elif connection.deadline in {deadline, IN_SESSION}:
+                    self.close(host, connection)
+
+    @staticmethod
+    def keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
+        """Let ``connection`` expire a term after a line, unless it gets another."""
+        deadline = host.believed(time_us) + term_us
+        if connection.deadline == deadline:
+            return
+        connection.deadline = deadline
+        queue = host.due.get(term_us)
+        if queue is None:
+            queue = host.due[term_us] = deque()
+        queue.append((deadline, connection))
+        if len(queue) > 128 + 2 * len(host.connections):
+            # A flood leaves more entries than connections.
+            host.due[term_us] = deque(entry for entry in queue if entry[1].is_current(entry[0]))
+
+    def new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
+        """Return a connection that begins with ``line``; what had the same PID before is let go."""
+        if self._total >= CONNECTION_LIMIT:
+            self._evict(host)
+        older = host.connections.get(procid)
+        if older is not None:
+            self.close(host, older)
+        connection = Connection(procid, line)
+        connection.address, connection.port = address, port
+        if older is not None and older.login is not None and not older.is_over:
+            # The PID was reused, or a line of the old connection is late.
+            connection.older = older
+            older.older = None
+            if older.address is not None and older.port is not None:
+                host.by_source[older.address, older.port] = older
+        host.connections[procid] = connection
+        self._total += 1
+        self.keep(host, connection, PREAUTH_US, line[TIME] or 0)
+        if address is not None and port is not None:
+            host.by_source[address, port] = connection
+        return connection
+
+    def _evict(self, host: Host) -> None:
+        """Let the oldest connection go, those without a session first."""
+        crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
+        begun = crowded.due.get(PREAUTH_US, deque())
+        victim = None
+        while begun and victim is None:
+            _, connection = begun.popleft()
+            if connection.is_gone:
+                continue
+            if connection.accepted is None and connection.opened is None:
+                victim = connection
+            else:
+                self._keep_session(crowded, connection)
+        self.close(crowded, victim or next(iter(crowded.connections.values())))
+        self.counters["connections_evicted_total"] += 1
+
+    @staticmethod
+    def _keep_session(host: Host, connection: Connection) -> None:
+        """Let a session be looked at later."""
+        deadline = host.clock_us + SESSION_CHECK_US
+        if connection.deadline != IN_SESSION:
+            connection.deadline = deadline
+        host.due.setdefault(SESSION_CHECK_US, deque()).append((deadline, connection))
+
+    def close(self, host: Host, connection: Connection) -> None:
+        """Tell what is left to tell of a connection, and forget it."""
+        self._tell_rest(host, connection)
+        connection.is_gone = True
+        if host.connections.get(connection.procid) is connection:
+            del host.connections[connection.procid]
+            self._total -= 1
+            if connection.address is not None and connection.port is not None:
+                source = (connection.address, connection.port)
+                if host.by_source.get(source) is connection:
+                    del host.by_source[source]
+            older = connection.older
+            if older is not None and host.by_source.get((older.address, older.port)) is older:  # type: ignore[arg-type]
+                del host.by_source[older.address, older.port]  # type: ignore[arg-type]
+            if connection.child_pid and host.children.get(connection.child_pid) is connection:
+                del host.children[connection.child_pid]
+
+    def of_monitor(self, host: Host, line: Line, address: str | None, port: str | None) -> Connection:
+        """Return the connection that a line of the monitor belongs to; a new one where the PID was reused."""
+        procid = line[PROCID]
+        if not procid:
+            # Without a PID, the client's address has to do.
+            procid = f"{address} {port}"
+        connection = host.connections.get(procid)
+        if connection is None:
+            return self.new(host, line, procid, address, port)
+        time_us = line[TIME] or 0
+        if port is None:
+            if connection.ended_us and time_us >= connection.ended_us:
+                return self.new(host, line, procid, address, port)
+            connection.address = connection.address or address
+        elif connection.port is None:
+            if connection.accepted is not None or (connection.is_told and connection.address not in {None, address}):
+                return self.new(host, line, procid, address, port)
+            connection.address, connection.port = address, port
+            if address is not None:
+                host.by_source[address, port] = connection
+        elif connection.port != port or connection.address != address:
+            is_same_instant = connection.accepted is not None and not connection.is_over and not line[METHOD]
+            if time_us < connection.since_us + is_same_instant:
+                return self._late(line, procid, address, port)
+            return self.new(host, line, procid, address, port)
+        return connection
+
+    @staticmethod
+    def _late(line: Line, procid: str, address: str | None, port: str | None) -> Connection:
+        """Return what stands for a connection that is gone, whose PID another has by now: its story has been told."""
+        connection = Connection(procid, line)
+        connection.address, connection.port = address, port
+        connection.is_told = connection.is_gone = True
+        return connection
+
+    def of_child(self, host: Host, line: Line) -> Connection | None:
+        """Return the connection that a line of the session's own process belongs to."""
+        procid, address, port = line[PROCID], line[ADDRESS], line[PORT]
+        if address is not None and port is not None:
+            found = host.by_source.get((address, port))
+            if found is not None:
+                return found
+        connection = host.children.get(procid) or host.connections.get(procid)
+        if connection is not None and port is not None and connection.port is not None and connection.port != port:
+            return None
+        return connection
+
+
+def _within(deadline: int, connection: Connection, term_us: int, now_us: int) -> int:
+    """Return a deadline as the right clock would have set it: a term after the connection's deciding line, or after now."""
+    own_us = (connection.accepted or connection.opened or connection.seen)[TIME] or now_us
+    if own_us <= now_us:
+        return own_us + term_us if deadline > now_us + term_us else max(deadline, own_us + term_us)
+    return min(deadline, now_us + term_us)
