@@ -44,6 +44,15 @@ class _Commands(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(status)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read what stands before the command; say where options stand that are not there."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise click.UsageError(
+                f"{error.message} Options stand behind the command: sshbell replay --tz UTC FILE", ctx
+            ) from error
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command; suggest one where there is none of that name."""
         from difflib import get_close_matches
@@ -58,9 +67,6 @@ class _Commands(click.Group):
 def _status_of(error: BaseException) -> int:
     """Say what went wrong, and return the exit code."""
     match error:
-        case click.exceptions.NoArgsIsHelpError():
-            error.show()
-            return 0
         case click.UsageError():
             error.show()
             return EX_USAGE
@@ -115,6 +121,12 @@ def main() -> None:
     """
 
 
+def _number(least: int, most: int) -> click.IntRange:
+    number = click.IntRange(least, most)
+    number.name = f"number from {least} to {most}"  # in messages
+    return number
+
+
 def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None) -> "tzinfo":
     from consumer.framing.timestamps import local_zone, zone_of
 
@@ -129,7 +141,7 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
 def _reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines; they give the command a matcher."""
 
-    @click.option("--year", type=click.IntRange(1970, 9999), help="Year of the first line, where lines name none.")
+    @click.option("--year", type=_number(1970, 9999), metavar="YEAR", help="Year of the first line, where lines name none.")
     @click.option(
         "--tz",
         "zone",
@@ -192,10 +204,10 @@ def _end(errors: list[SshbellError]) -> None:
         raise errors[-1]
 
 
-@main.command(short_help="Show how a line was read, and why.")
-@click.argument("line", nargs=1)
+@main.command(short_help="Show how a line was read, and why.", context_settings={"ignore_unknown_options": True})
+@click.argument("words", nargs=-1, required=True, metavar="LINE")
 @_reading
-def explain(line: str, matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
+def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
     """
     Show how a LINE was framed, which rule took which part, and what it became.
 
@@ -207,7 +219,9 @@ def explain(line: str, matcher: "Matcher", year: int | None, zone: "tzinfo") -> 
     """
     from consumer.explain import explain_lines
 
-    for text in explain_lines(line, matcher, zone, year):
+    if len(words) > 1:
+        raise UsageError("LINE has to be one argument: put it within single quotes, or pipe it into: sshbell explain -")
+    for text in explain_lines(words[0], matcher, zone, year):
         click.echo(_harmless_lines(text))
 
 
@@ -225,7 +239,7 @@ def _harmless_lines(text: str) -> str:
 @click.option("--until", metavar="TIME", help="Only what happened before TIME.")
 @click.option("--user", help="Only this user.")
 @click.option("--host", help="Only this host.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Processes that read and match; by default one per core.")
+@click.option("--jobs", type=_number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @_reading
 def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
            user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip

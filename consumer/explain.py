@@ -17,15 +17,23 @@ from consumer.records import SyslogRecord, readable, text_of_bytes
 from grammars import dropbear, pam, sshd
 from grammars.rule import Rule
 
+_WHOLE_LINE = (
+    "a whole line, within quotes: sshbell explain 'Nov 22 10:00:00 web1 sshd[1]: Connection closed by 192.0.2.7 port 4711'"
+)
+
 
 def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[str]:
     """Yield one explanation a line; ``-`` reads lines from standard input."""
     blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
     framer = Framer(matcher.is_program)
     timestamps = Timestamps(datetime.now(UTC), zone, year)
+    is_empty = True
     for block in blocks:
         for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
+            is_empty = False
             yield _explained(record, found, framer.name if record.stamp else "no time", matcher)
+    if is_empty:
+        yield "there is no line on standard input"
 
 
 def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher) -> str:
@@ -34,7 +42,8 @@ def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher:
         found = matcher.find((record.stamp, record.host, sshd.PROGRAMS[0], record.procid, record.msg, ""))
         framing = "none; read as the message of an sshd line"
         if found is None or found.rule is None:
-            return f"framing   none fits\n{_indented('line', readable(record.msg))}"
+            text = _indented("line", readable(record.msg))
+            return f"framing   none fits, and no rule reads it as a message of sshd\n{text}\n{_indented('try', _WHOLE_LINE)}"
     time = isoformat(record.time_us) if record.time_us is not None else f"none ({readable(record.stamp)!r})"
     lines = [
         f"framing   {framing}",

@@ -35,7 +35,7 @@ def records(block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps
     lines = block.replace("\r\n", "\n").split("\n")
     for raw, (stamp, host, program, procid, msg, trusted) in zip(lines, framer.rows(block), strict=False):
         found = matcher.find((stamp, host, program, procid, msg, trusted))
-        time_us = timestamps.microseconds(stamp) if stamp and found is not None else None
+        time_us = timestamps.microseconds(stamp) if stamp else None
         yield SyslogRecord(time_us, stamp, host, program, procid, msg, trusted or None, raw), found  # type: ignore[arg-type]
 
 

@@ -86,7 +86,10 @@ def _plain(text: str) -> str:
 
 def _duration(micros: int) -> str:
     seconds = micros / 1_000_000
-    return f"{seconds:.1f} s" if seconds < 59.95 else str(timedelta(seconds=round(seconds)))
+    if seconds >= 59.95:  # would be rounded to a minute
+        return str(timedelta(seconds=round(seconds)))
+    # Lines that carry whole seconds say no tenths.
+    return f"{seconds:.1f} s" if micros % 1_000_000 else f"{seconds:.0f} s"
 
 
 def summary_text(summary: Summary) -> str:

@@ -130,6 +130,10 @@ def test_help_has_an_example(command: str, option: str) -> None:
     [
         (["replya"], "Did you mean 'replay'?"),
         (["frobnicate"], "No such command"),
+        ([], "Commands:"),
+        (["--tz", "UTC", "replay", "x"], "behind the command"),
+        (["explain", "Nov", "22"], "within single quotes"),
+        (["replay", "--since", "2026-11-22", "--until", "2026-11-21", "x"], "--since is not before --until"),
         (["replay"], "Missing argument"),
         (["explain"], "Missing argument"),
         (["replay", "--frobnicate", "x"], "No such option"),
@@ -476,6 +480,22 @@ def test_selection(arguments: list[str], expected: list[str]) -> None:
     assert [user for action, user in told(done.stdout) if action == "ssh_login"] == expected
 
 
+def test_selection_counts_what_it_takes(log: Path) -> None:
+    """The summary counts the events that were asked for, and says so where there are none."""
+    log.write_bytes(session(10, "alice") + session(12, "bob", port=2))
+    done = run("replay", "--user", "bob", log)
+    ended(done, OK)
+    assert "events: ssh_login 1, ssh_logout 1" in done.stdout.decode()
+    assert "1 of the logins are unverified" in done.stdout.decode()
+    assert b"nothing that happened" not in done.stderr
+    assert "nothing that happened" in ended(run("replay", "--user", "nobody", log), OK)
+
+
+def test_no_summary_of_nothing(tmp_path: Path) -> None:
+    """Where no file could be read there is nothing to sum up."""
+    assert run("replay", tmp_path / "missing.log").stdout == b""
+
+
 def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> bytes:
     """Return what the command writes to a terminal."""
     ours, theirs = pty.openpty()
@@ -597,8 +617,17 @@ def test_explain_other_lines() -> None:
     bare = run("explain", "Accepted password for alice from 192.0.2.7 port 4711 ssh2").stdout.decode()
     assert "rule      accepted" in bare
     assert "'alice'" in bare
-    for text in ("hello", "", "{", "\n", " "):
-        ended(run("explain", text), OK)
+    for text in ("hello", "", "{", "\n", " ", "-v"):
+        done = run("explain", text)
+        ended(done, OK)
+        assert "a whole line, within quotes" in done.stdout.decode()
+    assert b"no line on standard input" in run("explain", "-", stdin=b"").stdout
+
+
+def test_explain_tells_the_time_of_any_line() -> None:
+    """The time is shown of other programs' lines, too: it was read."""
+    said = run("explain", "--tz", "UTC", "--year", "2025", "Nov 22 10:00:00 web1 cron[5]: hello").stdout.decode()
+    assert "time      2025-11-22T10:00:00.000000Z" in said
 
 
 # ---------------------------------------------------------------- what it survives

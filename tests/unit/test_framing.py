@@ -133,6 +133,7 @@ ODD: dict[str, tuple[str, tuple[str, str, str]]] = {
     "no PID": (f"Nov 22 10:00:07 bastion1 sshd: {MSG}", ("bastion1", "sshd", "")),
     "no PID, no colon": (f"Nov 22 10:00:07 bastion1 sshd {MSG}", ("bastion1", "sshd", "")),
     "no host": (f"Nov 22 10:00:07 sshd[42]: {MSG}", ("", "sshd", "42")),
+    "OpenWrt's logread": (f"Sun Nov 22 10:00:07 2026 authpriv.info sshd[42]: {MSG}", ("", "sshd", "42")),
     "no host, no PID": (f"Nov 22 10:00:07 sshd: {MSG}", ("", "sshd", "")),
     "a path": (f"Nov 22 10:00:07 bastion1 /usr/sbin/sshd[42]: {MSG}", ("bastion1", "/usr/sbin/sshd", "42")),
     "a module in the tag": (f"Nov 22 10:00:07 bastion1 sshd(pam_unix)[42]: {MSG}", ("bastion1", "sshd(pam_unix)", "42")),
@@ -159,6 +160,11 @@ def test_odd_headers(line: str, header: tuple[str, str, str]) -> None:
     """What a header leaves out is empty, and what rsyslog moved about is put back; the text is always whole."""
     found = row(line)
     assert (*(found[1].rstrip(":"), found[2], found[3]), found[4]) == (*(header[0].rstrip(":"), *header[1:]), MSG)
+
+
+def test_time_of_logread() -> None:
+    """OpenWrt's logread writes the day of the week before the time, and the year behind it."""
+    assert time_of(row(f"Sun Nov 22 10:00:07 2026 authpriv.info sshd[42]: {MSG}")) == TEN
 
 
 DAMAGED = {

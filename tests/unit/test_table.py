@@ -70,7 +70,7 @@ def test_tries_and_probes_have_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0.0 s"), (0.25, "0.2 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3600 * 30, "1 day, 6:00:00")]
+    ("seconds", "text"), [(0, "0 s"), (0.04, "0.0 s"), (0.25, "0.2 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3600 * 30, "1 day, 6:00:00")]
 )
 def test_durations(seconds: float, text: str) -> None:
     """Short sessions have tenths of a second, long ones hours and days."""
@@ -161,3 +161,26 @@ def test_summary() -> None:
         "limits: hosts_dropped_total 3",
     ]
     assert summary_text(Summary()) == "0 lines read, 0 understood, 0 unmatched"
+
+
+def test_summary_says_what_to_do() -> None:
+    """Other programs' lines and unverified logins are counted; a log that is hardly read gets advice."""
+    said = summary_text(Summary(lines=100, understood=10, unframed=60, unverified=3)).split("\n")
+    assert said[0].endswith("60 in no known framing, 30 of other programs")
+    assert said[1].startswith("3 of the logins are unverified")
+    assert "journalctl -o json" in said[2]
+
+
+def test_whole_seconds() -> None:
+    """A log of whole seconds gives whole seconds."""
+    assert row(logout(7)).endswith("after 7 s")
+    assert row(logout(7.25)).endswith("after 7.2 s")
+
+
+def test_narrow_terminal_keeps_all_of_the_address() -> None:
+    """What is too long for one line goes to a second; the address stands whole, and what is cut has a mark."""
+    first, second = row(login("averyverylongusername"), width=60).split("\n")
+    assert first.endswith("  192.0.2.7 port 4711")
+    assert "…" in first
+    assert second.startswith("    web1")
+    assert len(second) <= 60
