@@ -12,6 +12,7 @@ import click
 
 from consumer import __version__
 from consumer.errors import OutputError, SshbellError, UsageError
+from consumer.records import harmless
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -31,6 +32,8 @@ class _Commands(click.Group):
         if sys.stdout is None:
             _complain(OutputError("standard output is closed"))
             sys.exit(EX_IOERR)
+        if sys.stderr is None:
+            sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
         try:
             super().main(*args, **(kwargs | {"standalone_mode": False}))
             sys.stdout.flush()
@@ -94,12 +97,8 @@ def _status_of(error: BaseException) -> int:
 
 
 def _complain(error: SshbellError) -> None:
-    click.echo(f"sshbell: {_harmless(str(error))}", err=True)
-
-
-def _harmless(text: str) -> str:
-    """Make text fit for a terminal: what could move the cursor or hide something is shown as an escape."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+    with suppress(OSError):  # where even that cannot be written, the exit code has to do
+        click.echo(f"sshbell: {harmless(str(error))}", err=True)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -109,7 +108,7 @@ def main() -> None:
     Rings when somebody logs in over SSH.
 
     Reads sshd, dropbear and PAM lines in any framing: rsyslog's file and JSON formats, RFC 5424,
-    journalctl's outputs, BusyBox, macOS.
+    journalctl's short and json outputs, BusyBox, macOS.
 
     \b
     Who logged in, from where, with which key, for how long:
@@ -119,6 +118,10 @@ def main() -> None:
     Why a line was read as it was:
         sshbell explain 'Nov 22 10:00:00 web1 sshd[1]: Accepted password for ...'
     """
+
+
+# For the completion of names; what cannot be read is said when it is its turn.
+_FILE = click.Path(readable=False)
 
 
 def _number(least: int, most: int) -> click.IntRange:
@@ -141,13 +144,15 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
 def _reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines; they give the command a matcher."""
 
-    @click.option("--year", type=_number(1970, 9999), metavar="YEAR", help="Year of the first line, where lines name none.")
+    @click.option(
+        "--year", type=_number(1970, 9999), metavar="YEAR", help="Year of each file's first line, where lines name none."
+    )
     @click.option(
         "--tz",
         "zone",
         callback=_zone,
         metavar="ZONE",
-        help="Zone of the table, and of times that name none; by default this machine's.",
+        help="Zone of times that name none, and of replay's table; by default this machine's.",
     )
     @click.option(
         "--engine",
@@ -167,8 +172,8 @@ def _reading(command: Callable[..., None]) -> Callable[..., None]:
     return with_matcher
 
 
-@main.command(short_help="Say what each line says, as JSON.")
-@click.argument("files", nargs=-1, metavar="[FILE...]")
+@main.command(short_help="Say what each line says as JSON.")
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=_FILE)
 @_reading
 def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
     """
@@ -204,7 +209,7 @@ def _end(errors: list[SshbellError]) -> None:
         raise errors[-1]
 
 
-@main.command(short_help="Show how a line was read, and why.", context_settings={"ignore_unknown_options": True})
+@main.command(short_help="Show how a line was read and why.", context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, required=True, metavar="LINE")
 @_reading
 def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
@@ -222,19 +227,17 @@ def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: 
     if len(words) > 1:
         raise UsageError("LINE has to be one argument: put it within single quotes, or pipe it into: sshbell explain -")
     for text in explain_lines(words[0], matcher, zone, year):
-        click.echo(_harmless_lines(text))
+        click.echo("\n".join(harmless(part) for part in text.split("\n")))
 
 
-def _harmless_lines(text: str) -> str:
-    return "\n".join(_harmless(line) for line in text.split("\n"))
-
-
-@main.command(short_help="Tell what happened: who logged in, and for how long.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@main.command(short_help="Tell who logged in and from where and for how long.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=_FILE)
 @click.option("--format", "form", type=click.Choice(["table", "json", "none"]), default="table", show_default=True,
               help="A table for people, JSON lines for programs, or the summary alone.")  # fmt: skip
 @click.option(
-    "--since", metavar="TIME", help="Only what happened at or after TIME: 2026-11-22, 2026-11-22T10:00, or 36h, 7d ago."
+    "--since",
+    metavar="TIME",
+    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
 )
 @click.option("--until", metavar="TIME", help="Only what happened before TIME.")
 @click.option("--user", help="Only this user.")
@@ -340,7 +343,7 @@ def completion(shell: str) -> None:
 
     \b
         echo 'eval "$(sshbell completion bash)"' >> ~/.bashrc
-        echo 'eval "$(sshbell completion zsh)"' >> ~/.zshrc
+        echo 'autoload -Uz compinit && compinit; eval "$(sshbell completion zsh)"' >> ~/.zshrc
         mkdir -p ~/.config/fish/completions
         sshbell completion fish > ~/.config/fish/completions/sshbell.fish
     """

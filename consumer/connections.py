@@ -31,6 +31,7 @@ LEAP_US = 3600 * SECOND
 CONNECTION_LIMIT = 20_000
 HOST_LIMIT = 10_000
 _HOSTS_LOOKED_AT = 16
+_CONNECTIONS_A_LINE = 64
 
 # The deadline of a connection in session: the queue in which it stands looks again.
 IN_SESSION = -1
@@ -51,6 +52,7 @@ class Connection:
     accepted: Line | None = None
     opened: Line | None = None
     closed: Line | None = None  # "session closed", where it came before the other two
+    child_over: Line | None = None  # the session's process said that it ends, before it was known whether PAM opens a session
     uid: int | None = None
     partial_info: str | None = None
     child_pid: str | None = None
@@ -69,9 +71,17 @@ class Connection:
         self.since_us = line[TIME] or 0
         self.seen = line  # the line that decides about a probe, or about a try that is told at the end
 
-    def is_current(self, deadline: int) -> bool:
-        """Tell whether an entry of a queue of terms is the one that counts."""
-        return not self.is_gone and self.deadline in {deadline, IN_SESSION}
+    @property
+    def is_without_session(self) -> bool:
+        """Nobody is in by it."""
+        return not self.is_gone and self.accepted is None and self.opened is None
+
+    def counts(self, deadline: int, seen: set["Connection"]) -> bool:
+        """Tell whether an entry of a queue of terms is the one that counts; of a session, the first that is seen."""
+        if self.is_gone or self in seen or self.deadline not in {deadline, IN_SESSION}:
+            return False
+        seen.add(self)
+        return True
 
 
 class Host:
@@ -85,6 +95,7 @@ class Host:
         "due",
         "has_sshd",
         "last_us",
+        "leaped_total",
         "names",
         "next_sweep_us",
         "waiting",
@@ -93,6 +104,7 @@ class Host:
     def __init__(self) -> None:
         self.clock_us = 0
         self.last_us = 0  # the time of the last line
+        self.leaped_total = 0  # lines in a row that are far from the clock, and near each other
         self.has_sshd = False
         self.names: list[tuple[str, str]] = []  # host and program, under which it is found
         self.connections: dict[str, Connection] = {}
@@ -124,6 +136,7 @@ class Connections:
         self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
         self.by_program: dict[tuple[str, str], Host] = {}
         self._total = 0
+        self._begun: deque[tuple[Host, Connection]] = deque()  # in order, those that have come to a session among them
         self.counters: Counter[str] = Counter()
 
     def close_all(self) -> None:
@@ -162,12 +175,17 @@ class Connections:
     @staticmethod
     def leap(host: Host, time_us: int) -> None:
         """
-        Believe a time that is far from the clock when the line before was there too; the first line of a host sets the clock.
+        Believe a time that is far from the clock when lines before were there too: one, and more where many connections are held.
+        The first line of a host sets the clock.
 
         Terms that were set by a wrong clock are cut to what the right one allows.
         """
-        if host.last_us and abs(time_us - host.last_us) > LEAP_US:
-            return
+        if host.last_us:
+            host.leaped_total = host.leaped_total + 1 if abs(time_us - host.last_us) <= LEAP_US else 0
+            # All connections are gone through, so a clock that leaps to and fro has to pay for it with lines.
+            if host.leaped_total < 1 + len(host.connections) // _CONNECTIONS_A_LINE:
+                return
+        host.leaped_total = 0
         host.clock_us = time_us
         host.next_sweep_us = time_us
         for connection in host.connections.values():
@@ -183,6 +201,8 @@ class Connections:
     @staticmethod
     def wait(host: Host, connection: Connection, line: Line) -> None:
         """Let a login wait for what else is said of it."""
+        if len(host.waiting) > 128 + 2 * len(host.connections):
+            host.waiting = deque(entry for entry in host.waiting if not entry[1].login and not entry[1].is_gone)
         host.waiting.append((host.believed(line[TIME] or 0) + GRACE_US, connection))
 
     def sweep(self, host: Host) -> None:
@@ -213,7 +233,8 @@ class Connections:
         queue.append((deadline, connection))
         if len(queue) > 128 + 2 * len(host.connections):
             # A flood leaves more entries than connections.
-            host.due[term_us] = deque(entry for entry in queue if entry[1].is_current(entry[0]))
+            seen: set[Connection] = set()
+            host.due[term_us] = deque(entry for entry in queue if entry[1].counts(entry[0], seen))
 
     def new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
         """Return a connection that begins with ``line``; what had the same PID before is let go."""
@@ -233,24 +254,31 @@ class Connections:
         host.connections[procid] = connection
         self._total += 1
         self.keep(host, connection, PREAUTH_US, line[TIME] or 0)
-        if address is not None and port is not None:
-            host.by_source[address, port] = connection
+        self.found_by_source(host, connection)
+        self._begun.append((host, connection))
+        if len(self._begun) > 128 + 2 * self._total:
+            self._begun = deque(entry for entry in self._begun if entry[1].is_without_session)
         return connection
 
+    @staticmethod
+    def found_by_source(host: Host, connection: Connection) -> None:
+        """Let lines of the session's own process find it, unless they are another's: one port can reach two of our addresses."""
+        if connection.address is not None and connection.port is not None:
+            source = (connection.address, connection.port)
+            other = host.by_source.get(source)
+            if other is None or other.is_over or other.accepted is None or connection.accepted is not None:
+                host.by_source[source] = connection
+
     def _evict(self, host: Host) -> None:
-        """Let the oldest connection go, those without a session first."""
-        crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
-        begun = crowded.due.get(PREAUTH_US, deque())
-        victim = None
-        while begun and victim is None:
-            _, connection = begun.popleft()
-            if connection.is_gone:
-                continue
-            if connection.accepted is None and connection.opened is None:
-                victim = connection
-            else:
-                self._keep_session(crowded, connection)
-        self.close(crowded, victim or next(iter(crowded.connections.values())))
+        """Let the oldest connection of all hosts go that has no session; else the oldest session of this host, or of any."""
+        while self._begun:
+            crowded, connection = self._begun.popleft()
+            if connection.is_without_session:
+                break
+        else:
+            crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
+            connection = next(iter(crowded.connections.values()))
+        self.close(crowded, connection)
         self.counters["connections_evicted_total"] += 1
 
     @staticmethod
@@ -272,9 +300,7 @@ class Connections:
                 source = (connection.address, connection.port)
                 if host.by_source.get(source) is connection:
                     del host.by_source[source]
-            older = connection.older
-            if older is not None and host.by_source.get((older.address, older.port)) is older:  # type: ignore[arg-type]
-                del host.by_source[older.address, older.port]  # type: ignore[arg-type]
+            self.leave_older(host, connection)
             if connection.child_pid and host.children.get(connection.child_pid) is connection:
                 del host.children[connection.child_pid]
 
@@ -296,14 +322,20 @@ class Connections:
             if connection.accepted is not None or (connection.is_told and connection.address not in {None, address}):
                 return self.new(host, line, procid, address, port)
             connection.address, connection.port = address, port
-            if address is not None:
-                host.by_source[address, port] = connection
+            self.found_by_source(host, connection)
         elif connection.port != port or connection.address != address:
             is_same_instant = connection.accepted is not None and not connection.is_over and not line[METHOD]
             if time_us < connection.since_us + is_same_instant:
                 return self._late(line, procid, address, port)
             return self.new(host, line, procid, address, port)
         return connection
+
+    @staticmethod
+    def leave_older(host: Host, connection: Connection) -> None:
+        """Forget the session that had the same PID before."""
+        older, connection.older = connection.older, None
+        if older is not None and host.by_source.get((older.address, older.port)) is older:  # type: ignore[arg-type]
+            del host.by_source[older.address, older.port]  # type: ignore[arg-type]
 
     @staticmethod
     def _late(line: Line, procid: str, address: str | None, port: str | None) -> Connection:
@@ -316,11 +348,14 @@ class Connections:
     def of_child(self, host: Host, line: Line) -> Connection | None:
         """Return the connection that a line of the session's own process belongs to."""
         procid, address, port = line[PROCID], line[ADDRESS], line[PORT]
+        own = host.connections.get(procid)
+        if own is not None and own.port == port and own.address == address:
+            return own
         if address is not None and port is not None:
             found = host.by_source.get((address, port))
             if found is not None:
                 return found
-        connection = host.children.get(procid) or host.connections.get(procid)
+        connection = host.children.get(procid) or own
         if connection is not None and port is not None and connection.port is not None and connection.port != port:
             return None
         return connection

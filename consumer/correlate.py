@@ -94,7 +94,7 @@ class Correlator:
             for rule in rules
         ]
 
-    def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901 - on the way of every line, so it calls nothing that it can do itself
+    def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - on the way of every line, so it calls nothing that it can do itself
         """Take lines in the order of the log."""
         by_program, handlers, is_hint, is_pam = self._held.by_program, self._handlers, self._is_hint, self._is_pam
         last_host = last_program = None
@@ -108,6 +108,12 @@ class Correlator:
                 host = self._held.host(name, program) if found is None else found
             if is_hint[rule] and host.has_sshd:
                 continue  # sshd tells of this itself
+            word = "verified"
+            if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
+                word = self._origin(line)
+                if word == "forged":
+                    self._forged(line)
+                    continue  # it does not even move the clock
             if time_us is None:
                 line = (rule, host.clock_us, *line[2:])  # type: ignore[assignment]
             else:
@@ -121,11 +127,9 @@ class Correlator:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
                     self._held.sweep(host)
-            if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
-                word = self._origin(line)
-                if word != "verified":
-                    self._forged(line) if word == "forged" else self._from_a_user(host, line)
-                    continue
+            if word != "verified":
+                self._from_a_user(host, line)
+                continue
             if not is_pam[rule]:
                 host.has_sshd = True
             handlers[rule](host, line)
@@ -315,6 +319,7 @@ class Correlator:
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
+        self._held.found_by_source(host, connection)
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
@@ -332,7 +337,7 @@ class Correlator:
                         self._tell_login(host, connection)
                 return
             connection = self._held.new(host, line, procid or f"session of {user}", None, None)
-        elif connection is None or connection.opened is not None:
+        elif connection is None or connection.opened is not None or connection.ended_us:
             if (
                 connection is not None
                 and connection.opened is not None
@@ -370,7 +375,7 @@ class Correlator:
             and _same_user(_user_of(older), user)
             and not (is_ours and connection.opened)
         ):
-            connection.older = None
+            self._held.leave_older(host, connection)
             self._end_session(host, older, line)
         elif connection is not None and is_ours:
             if connection.accepted is None and connection.login is None:
@@ -408,8 +413,8 @@ class Correlator:
         if connection is None or connection.is_over or connection.accepted is None:
             return
         if connection.login is None:
-            self._tell_login(host, connection)
-        if connection.opened is None:
+            connection.child_over = connection.child_over or line  # PAM's line may yet come
+        elif connection.opened is None:
             self._end_session(host, connection, line)
 
     @staticmethod
@@ -418,6 +423,8 @@ class Correlator:
         if trusted is None or trusted[0] in {0, connection.uid}:
             return True
         known = connection.accepted[TRUSTED] if connection.accepted else None
+        if connection.user == "root":
+            return False
         if connection.uid is not None or (connection.child_pid is not None and connection.child_pid != procid):
             return False
         if known is None or not known[1] or not trusted[1]:
@@ -534,6 +541,9 @@ class Correlator:
             host.waiting.popleft()
         self._tell(connection.login)
         connection.deadline = IN_SESSION
+        if connection.child_over is not None and connection.opened is None:
+            self._tell_logout(host, connection, connection.child_over)
+            return
         closed = connection.closed
         if closed is not None and (closed[TIME] or 0) >= connection.login.time_us and _same_user(closed[USER], line[USER]):
             self._tell_logout(host, connection, closed)

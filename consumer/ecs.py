@@ -4,7 +4,7 @@ The outer form of everything: Elastic Common Schema, nested JSON objects, one a 
 Only what is known is written; there are no nulls.
 """
 
-import re
+import json
 from typing import Any
 
 import msgspec
@@ -17,8 +17,6 @@ from consumer.records import TEXT, Line, SyslogRecord, readable
 
 Object = dict[str, Any]
 
-# What a terminal obeys and JSON does not escape itself: DEL, U+0080 to U+009F, line separators, and marks of writing direction.
-_CONTROL = re.compile("[\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _encode = msgspec.json.Encoder(order=None).encode
 
 _OUTCOMES = {
@@ -55,10 +53,16 @@ _SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_start
 
 def json_line(found: Object) -> bytes:
     """One line of JSON, with its line feed; what a terminal obeys is written as an escape."""
-    line = _encode(found)
-    if not line.isascii():
-        line = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", line.decode()).encode()
-    return line.replace(b"\x7f", b"\\u007f") + b"\n"
+    line: bytes = _encode(found)
+    text = line.decode()
+    if not text.isprintable():
+        line = "".join(char if char.isprintable() else _escaped(char) for char in text).encode()
+    return line + b"\n"
+
+
+def _escaped(char: str) -> str:
+    """Write a character as JSON does: of those beyond U+FFFF, both surrogates."""
+    return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:
@@ -74,7 +78,7 @@ def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin:
             "outcome": _OUTCOMES.get(message.action, "unknown"),
             "original": readable(record.raw),
         },
-        "host": {"name": readable(found.host)},
+        "host": {"name": readable(found.host) or None},
         "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
         "user": {"name": message.user, "id": fields.pop("user_uid", None)},
         "source": _source(message.address, message.port),
@@ -133,13 +137,13 @@ def of_event(event: Event, paths: list[str]) -> Object:
         case Login():
             login, method = event, event.method
             own["event"] = _event(event, "event", ["authentication", "session"], "start", "success")
-            own["event"]["start"] = isoformat(event.time_us)
+            own["event"]["start"] = _moment(event.time_us)
         case Logout():
             login, method = event.login, event.login.method
             own["event"] = _event(event, "event", ["session"], "end", "success") | {
-                "start": isoformat(login.time_us),
-                "end": isoformat(event.end_us),
-                "duration": (event.end_us - login.time_us) * 1000,
+                "start": _moment(login.time_us),
+                "end": _moment(event.end_us),
+                "duration": (event.end_us - login.time_us) * 1000 if login.time_us else None,
             }
         case Attempt():
             method = event.method
@@ -161,7 +165,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
     certificate = info.get("certificate_id")
     logged = Line(*login.line) if login is not None else line
     unknown = own | {
-        "host": {"name": readable(event.host)},
+        "host": {"name": readable(event.host) or None},
         "process": {"name": readable(logged.program), "pid": int(logged.procid) if logged.procid else None},
         "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
         "source": _source(
@@ -198,6 +202,10 @@ def _event(event: Event, kind: str, category: list[str], type_: str, outcome: st
         "id": event.id or None,
         "original": readable(event.line[TEXT]) or None,
     }
+
+
+def _moment(time_us: int) -> str | None:
+    return isoformat(time_us) if time_us else None
 
 
 def _source(address: str | None, port: int | None) -> Object:

@@ -27,16 +27,16 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
     blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
     framer = Framer(matcher.is_program)
     timestamps = Timestamps(datetime.now(UTC), zone, year)
-    is_empty = True
+    number = 0
     for block in blocks:
         for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
-            is_empty = False
-            yield _explained(record, found, framer.name if record.stamp else "no time", matcher)
-    if is_empty:
+            number += 1
+            yield _explained(record, found, framer.name if record.stamp else "no time", matcher, number)
+    if not number:
         yield "there is no line on standard input"
 
 
-def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher) -> str:
+def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher, number: int) -> str:
     if found is None and not record.program:
         # A message without a header is what people paste.
         found = matcher.find((record.stamp, record.host, sshd.PROGRAMS[0], record.procid, record.msg, ""))
@@ -60,17 +60,17 @@ def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher:
         lines.append(f"repeated  {found.repeats} times")
     if found.text != record.msg:
         lines.append(_indented("matched", readable(found.text)))
-    return "\n".join([*lines, *(_nearest(found) if found.rule is None else _became(record, found, matcher))])
+    return "\n".join([*lines, *(_nearest(found) if found.rule is None else _became(record, found, matcher, number))])
 
 
-def _became(record: SyslogRecord, found: Found, matcher: Matcher) -> list[str]:
+def _became(record: SyslogRecord, found: Found, matcher: Matcher, number: int) -> list[str]:
     """Show which part each field is, and what the line says."""
     lines = []
     if found.rule is not None and found.match is not None:
         fields = found.rule.groupdict(found.match).items()
         lines.append(f"rule      {found.rule.name}   action {found.rule.action}")
-        lines += [f"  {name:<20}{readable(value)!r}" for name, value in fields if value is not None]
-    pretty = msgspec.json.format(msgspec.json.encode(said(record, found, matcher, 1, "")), indent=2).decode()
+        lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields if value is not None]
+    pretty = msgspec.json.format(msgspec.json.encode(said(record, found, matcher, number, "")), indent=2).decode()
     return [*lines, "became", pretty]
 
 

@@ -87,7 +87,7 @@ def auth_message(found: Found) -> AuthMessage:
     method, _, submethod = (fields.pop("method", None) or "").partition("/")
     serial = fields.pop("certificate_serial", None)
     key_id = fields.pop("certificate_id", None)
-    cut = found.is_cut
+    cut = found.is_ambiguous
     count = found.repeats * int(fields.pop("more", "1"))
     is_raw = rule.is_pam or found.program.family != sshd.FAMILY
     return AuthMessage(

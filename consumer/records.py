@@ -40,6 +40,16 @@ def readable(text: str) -> str:
     return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
 
 
+def harmless(text: str) -> str:
+    r"""Text from the network, fit for a terminal: what it would obey is shown as ``\\xNN`` or ``\\uNNNN``."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 class Line(NamedTuple):
     """
     One line that a rule has read, as the correlator takes it.

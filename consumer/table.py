@@ -6,7 +6,7 @@ import click
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.messages import METHODS, method_info, sshd_name
-from consumer.records import AMBIGUOUS, readable
+from consumer.records import AMBIGUOUS, harmless, readable
 from consumer.replay import Summary
 
 _USER_WIDTH, _FROM_WIDTH, _HOST_WIDTH = 16, 27, 14
@@ -35,7 +35,7 @@ class Table:
             case Login():
                 word, last, color = "login", _how(event), "green"
             case Logout():
-                word, last, color = "logout", f"after {_duration(event.end_us - event.login.time_us)}", ""
+                word, last, color = "logout", _duration(event), ""
             case Forged():
                 word, last, color = "FORGED", f"{event.claim} claimed by uid {event.uid}", "red"
             case Attempt() | Probe():
@@ -46,7 +46,7 @@ class Table:
         time = f"{when:%Y-%m-%d %H:%M:%S}" if when is not None else "unknown"
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
         text = self._fitted(
-            f"{time:<19}  {word:<6}", event.user or "-", _plain(where), readable(event.host), _plain(last) + marks
+            f"{time:<19}  {word:<6}", event.user or "-", harmless(where), readable(event.host), harmless(last) + marks
         )
         if self._color and color:
             text = click.style(text, fg=color)
@@ -57,13 +57,12 @@ class Table:
         return text
 
     def _fitted(self, start: str, user: str, where: str, host: str, how: str) -> str:
-        """Return the text of a row, on two lines where one is too narrow. The address is never cut, and each cut has a mark."""
-        text = f"{start}  {_plain(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {_plain(host):<{_HOST_WIDTH}}  {how}"
+        """Return the text of a row, on two lines where one is too narrow. Only the user's name is cut there, with a mark."""
+        text = f"{start}  {harmless(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {harmless(host):<{_HOST_WIDTH}}  {how}"
         if self._width is None or len(text) <= self._width:
             return text
-        room = max(4, min(_USER_WIDTH, self._width - len(start) - 4 - len(where)))
-        first = f"{start}  {_cut(_plain(user), room):<{room}}  {where}"
-        return f"{first}\n{_cut(f'    {_cut(_plain(host), _HOST_WIDTH):<{_HOST_WIDTH}}  {how}', self._width)}"
+        room = max(4, min(_USER_WIDTH, self._width - len(start) - 4 - max(len(where), _FROM_WIDTH)))
+        return f"{start}  {_cut(harmless(user), room):<{room}}  {where}\n    {harmless(host)}  {how}"
 
 
 def _how(event: Login) -> str:
@@ -79,26 +78,25 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
-def _plain(text: str) -> str:
-    """Text from the network, fit for a terminal."""
-    return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-
-
-def _duration(micros: int) -> str:
+def _duration(event: Logout) -> str:
+    if not event.login.time_us:
+        return "after an unknown time"
+    micros = event.end_us - event.login.time_us
     seconds = micros / 1_000_000
     if seconds >= 59.95:  # would be rounded to a minute
-        return str(timedelta(seconds=round(seconds)))
+        return f"after {timedelta(seconds=round(seconds))}"
     # Lines that carry whole seconds say no tenths.
-    return f"{seconds:.1f} s" if micros % 1_000_000 else f"{seconds:.0f} s"
+    return f"after {seconds:.1f} s" if micros % 1_000_000 else f"after {seconds:.0f} s"
 
 
 def summary_text(summary: Summary) -> str:
     """What a replay has met, in a few lines."""
     others = summary.lines - summary.understood - summary.unmatched - summary.unframed
     lines = [
-        f"{summary.lines:,} lines read, {summary.understood:,} understood, {summary.unmatched:,} unmatched"
+        f"{summary.lines:,} {'line' if summary.lines == 1 else 'lines'} read"
+        f", {summary.understood:,} understood, {summary.unmatched:,} unmatched"
         + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
-        + (f", {others:,} of other programs" if others > 0 else "")
+        + (f", {others:,} of other programs or empty" if others > 0 else "")
         + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
     ]
     if summary.actions:
@@ -106,9 +104,11 @@ def summary_text(summary: Summary) -> str:
     if summary.events:
         lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
     if summary.unverified:
-        lines.append(f"{summary.unverified:,} of the logins are unverified: the log does not say who wrote their lines")
+        lines.append(f"unverified logins: {summary.unverified:,} (the log does not say who wrote their lines)")
     if summary.unmatched:
         lines.append("""what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""")
+    if summary.unframed:
+        lines.append("what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'")
     if summary.unframed * 2 > summary.lines:
         lines.append(
             "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"

@@ -20,6 +20,8 @@ _HEX = re.compile(r"[0-9A-Fa-f]{0,4}\Z")
 _ODD_NAME = re.compile(r".*[^A-Za-z0-9._/()-]")
 _TAG_IN_TEXT = re.compile(r"([^ :\[]+)(?:\[([0-9]{1,10})\])?: ?(.*)", re.DOTALL)
 _IPV6_IN_TEXT = re.compile(r"([0-9A-Fa-f:.]+) ")
+# A crash, or a file that was cut while it was written to, leaves a hole.
+_HOLE = re.compile(r"^\0+", re.MULTILINE)
 
 _EMPTY: Row = ("", "", "", "", "", "")
 
@@ -49,6 +51,8 @@ class Framer:
         """
         if "\r\n" in block:
             block = block.replace("\r\n", "\n")
+        if "\0" in block:
+            block = _HOLE.sub("", block)
         if not self._seen:
             self._detect(block[: block.index("\n")])
         framing = self._last

@@ -29,11 +29,11 @@ _BSD = re.compile(
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 # A line may be this much later than the file it stands in: clocks differ, and zones may have been guessed wrong.
 LOOK_AHEAD = timedelta(days=1)
-# A jump of so many months inside a file is a new year; smaller ones are lines out of order.
+# A fall of so many months inside a file is a new year; smaller ones are lines out of order.
 _ROLL_OVER_MONTHS = 6
-# The years 1 and 10000: before and after, no date can be written.
-_BEGIN_US = -62_135_596_800_000_000
-_END_US = 253_402_300_800_000_000
+# A day behind the begin of the year 1, and a day before the end of 9999: outside, not every zone can write the date.
+_BEGIN_US = -62_135_596_800_000_000 + 86_400_000_000
+_END_US = 253_402_300_800_000_000 - 86_400_000_000
 # Offsets to remember; a file has one or two.
 _ZONE_LIMIT = 64
 
@@ -53,7 +53,7 @@ class Timestamps:
         self._latest = reference + LOOK_AHEAD
         self._zone = zone
         self._year = first_year
-        self._month = 0
+        self._month = self._day = self._turns = 0
         self._minute = "none"
         self._rest = ""
         self._start = 0
@@ -122,9 +122,16 @@ class Timestamps:
 
     def _year_of(self, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
         if self._year is not None:
-            if self._month and abs(month - self._month) >= _ROLL_OVER_MONTHS:
-                self._year += 1 if month < self._month else -1
-            self._month = month
+            if self._month - month >= _ROLL_OVER_MONTHS:
+                self._year += 1
+                self._turns += 1
+            elif self._month and month - self._month >= _ROLL_OVER_MONTHS:
+                # Out of order: the year had turned for a single line, or turns now. In the first year it is a gap.
+                is_turning = self._month == 1 and month == 12 and self._day <= day
+                if self._turns > 0 or is_turning:
+                    self._year -= 1
+                    self._turns -= 1
+            self._month, self._day = month, day
             return self._year
         # Eight years back are enough for Feb 29, also around 1900 and 2100.
         for year in range(self._latest.year, self._latest.year - 9, -1):

@@ -104,7 +104,7 @@ class LogFile:
         except OSError as error:
             raise InputError(f"{path}: {_reason(error)}") from error
         if stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{path}: is a directory; name the log files in it")
+            raise InputError(f"{path}: is a directory; name the log files in it" if path else "a FILE has no name")
         if stat.S_ISREG(found.st_mode):
             self.can_be_read_twice = True
             self.size = found.st_size

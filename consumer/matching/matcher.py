@@ -8,6 +8,7 @@ which gives everything that a line says.
 
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
@@ -71,15 +72,11 @@ _TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
 _ANNOTATED = " @[_PID="
-# A forger may write some of its own before rsyslog's.
-_ANNOTATIONS_LIMIT = 4
+# sshd's lines have room for no more; another's does not matter.
+_ANNOTATIONS_LIMIT = 32
 # rsyslog cuts a message at 8 kB; a longer one is not matched anyway.
 _ANNOTATED_LIMIT = 8192
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
-# A program's name has 15 bytes at most (TASK_COMM_LEN), so what a peer writes into a name cannot reach over the end of a line.
-_ANNOTATION_END = re.compile(r'(?: _COMM=.{0,15}?)?(?:(?: _EXE=.*?)? _CMDLINE="(?:[^"\\]|\\.)*")?\]\Z', re.DOTALL)
-# Where a sender is gone before all of it is read, or has odd names, its end may not be found.
-_CONVICTING = re.compile(r" @\[_PID=[0-9]{1,10} _UID=0*([1-9][0-9]{0,9}) _GID=")
 
 # Names that rsyslog makes of a header it does not know: a facility, a part of an IPv6 address, a host with odd characters.
 _MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-]")
@@ -220,15 +217,18 @@ class Found(NamedTuple):
     match: Match | None
     trusted: Trusted | None = None
     is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
+    is_torn: bool = False  # what looks like an annotation stands in it, which may be a peer's or a forger's
 
     @property
-    def is_cut(self) -> bool:
+    def is_ambiguous(self) -> bool:
         """
-        The line may have lost its end, and what looks like an address may be a part of one, or of the user's name.
+        The line may have another end, and what looks like an address may be a part of one, or of the user's name.
 
         It has sshd's greatest length; or it ends a connection, and is so long, with a name of many escapes, that blanks may
         have been cut off behind it, which journald does.
         """
+        if self.is_torn:
+            return True
         if self.rule is None or self.rule.is_pam:
             return False
         is_relayed = self.rule.action in _RELAYED and "\\" in self.text
@@ -239,7 +239,7 @@ class Found(NamedTuple):
         if self.rule is None or self.match is None:
             return [None] * len(CORE)
         core = list(self.match.group(*self.rule.core))
-        if self.is_cut:
+        if self.is_ambiguous:
             core[CORE.index("address")] = core[CORE.index("port")] = None
         return core
 
@@ -322,11 +322,14 @@ class Matcher:
             if not program.family:
                 return None
         _stamp, host, _name, procid, text, trusted = row
-        is_annotated = text[-1:] == "]" and _ANNOTATED in text
-        # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
-        is_folded = text.startswith("message repeated ") and text.endswith("]]")
-        if is_annotated and not is_folded:
-            text, trusted = _without_annotation(text, trusted)
+        if not trusted and text[-1:] == "]" and _ANNOTATED in text:
+            # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
+            return self._find_annotated(program, host, procid, text)
+        known = trusted if isinstance(trusted, tuple) else None
+        return self._read(program, host, procid, text)._replace(trusted=known)
+
+    def _read(self, program: Program, host: str, procid: str, text: str) -> Found:
+        """Read a text without an annotation."""
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
         count = 1
@@ -334,17 +337,41 @@ class Matcher:
         if rule is None:
             if repeated := _REPEATED.match(text):
                 count, text = int(repeated[1]), repeated[2]
-                if is_annotated and text[-1:] == "]":
-                    text, trusted = _without_annotation(text, trusted)
             procid, plain = _plain(procid, text, program)
             rule, match = self._match(program.family, plain)
             if rule is not None:
                 text = plain
-        if is_annotated and rule is not None and match is not None and not text.endswith(" [preauth]"):
-            trusted = _convicting(rule, match) or trusted
-        return Found(
-            program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None, is_annotated
-        )
+        return Found(program, host, procid, text, count, rule, match)
+
+    def _find_annotated(self, program: Program, host: str, procid: str, text: str) -> Found:
+        """
+        Read a text with what looks like imuxsock's annotation at its end.
+
+        A peer can write one into a name, and a forger into the command line that rsyslog shows behind its own: so each that
+        begins in the text may be rsyslog's, and what stands before it the message. An annotation may convict but not acquit,
+        since where rsyslog adds none a sender can write it: a user's id counts, root's proves nothing.
+        """
+        # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
+        end = "]" if text.startswith("message repeated ") and text.endswith("]]") else ""
+        whole = self._read(program, host, procid, text)
+        if len(text) > _ANNOTATED_LIMIT:
+            return whole
+        begun = list(islice(_ANNOTATION.finditer(text), _ANNOTATIONS_LIMIT))
+        uids = [int(match[1]) for match in begun]
+        for number in range(len(begun) - 1, -1, -1):
+            found = self._read(program, host, procid, text[: begun[number].start()] + end)
+            if found.rule is not None:
+                break
+        else:
+            return whole if whole.rule is not None or not begun else found
+        uid = max(uids[number:])
+        # sshd's own word: "[preauth]" is the monitor's, but "Accepted" never ends so; and what it cut has lost its true end.
+        is_whole = whole.rule is not None and text.endswith(" [preauth]") and not text.startswith("Accepted ")
+        if is_whole or len(text) == SSHD_LIMIT:
+            return (whole if whole.rule is not None else found)._replace(is_torn=uid != 0)
+        if uid:
+            return found._replace(trusted=(uid, ""), is_annotated=True)
+        return found._replace(is_torn=any(uids[:number]), is_annotated=True)
 
     def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
         """
@@ -420,7 +447,7 @@ class Matcher:
         if found.rule.use is _ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(stamp), found.text if keep_text else ""
-        return (found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_cut, found.program.name,
+        return (found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
                 found.host, found.procid, *found.core())  # type: ignore[return-value] # fmt: skip
 
     def _match(self, family: str, text: str) -> tuple[Compiled | None, Match | None]:
@@ -443,33 +470,6 @@ def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:
     if not procid and (in_text := _PID_IN_TEXT.match(text)):
         return in_text[1], text[in_text.end() :]
     return procid, text
-
-
-def _convicting(rule: Compiled, match: Match) -> Trusted | None:
-    """Return the user whose annotation is left in the free end of a rule: no word of sshd's, however the annotation ends."""
-    left = _CONVICTING.search(match.group(*rule.core)[CORE.index("extra")] or "")
-    return (int(left[1]), "") if left else None
-
-
-def _without_annotation(text: str, trusted: Trusted | str) -> tuple[str, Trusted | str]:
-    """
-    Cut imuxsock's annotation off.
-
-    A sender can write one itself: before rsyslog's, inside the command line that rsyslog shows, or on a host where rsyslog adds
-    none. So an annotation may convict, but not acquit: a user's id counts, root's proves nothing.
-    """
-    if len(text) > _ANNOTATED_LIMIT:
-        return text, trusted
-    for _ in range(_ANNOTATIONS_LIMIT):
-        found = [match for match in _ANNOTATION.finditer(text) if _ANNOTATION_END.match(text, match.end())]
-        # What ends in " [preauth]" is the monitor's own line, and the annotation a peer's; but "Accepted" never ends so.
-        if not found or (text.endswith(" [preauth]") and not text.startswith("Accepted ")):
-            break
-        uid = max(int(match[1]) for match in found)
-        if uid:
-            return text[: text.index(_ANNOTATED)], (uid, "")
-        text = text[: found[0].start()]
-    return text, trusted
 
 
 def _worth_a_look(name: str, host: str, text: str) -> bool:

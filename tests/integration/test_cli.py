@@ -363,6 +363,16 @@ def test_several_pipes() -> None:
     assert told(done.stdout) == [(action, user) for user in ("alice", "bob") for action, _ in STORY]
 
 
+def test_standard_error_that_cannot_be_written(log: Path) -> None:
+    """Nobody to complain to is no reason to lose the output, nor another exit code."""
+    for text, code in ((f"replay {log} 2>&-", OK), (f"replay {log} 2>/dev/full", OK), ("parse nofile 2>/dev/full", NO_INPUT)):
+        done = subprocess.run(
+            ["/bin/sh", "-c", " ".join(COMMAND) + " " + text], cwd=PROJECT_DIR, capture_output=True, check=False
+        )
+        assert done.returncode == code
+        assert (b"alice" in done.stdout) == (code == OK)
+
+
 def test_closed_standard_streams(log: Path) -> None:
     """A closed standard input or output is an error of input or output, not of ours."""
     for redirect, command, status in (("<&-", "parse -", NO_INPUT), (">&-", f"parse {log}", IO), (">&-", f"replay {log}", IO)):
@@ -444,6 +454,22 @@ def test_time_zone_of_the_table(log: Path) -> None:
     assert said[1]["@timestamp"] == "2026-11-22T09:00:02.000000Z"
 
 
+def test_unknown_time_gives_no_duration() -> None:
+    """Where the time of the login does not exist, no duration is made up."""
+    log = session(10, "alice").replace(b"2026-11-22T10:00", b"2026-02-30T10:00")
+    done = run("replay", "--format", "json", "-", stdin=log)
+    said = {one["event"]["action"]: one for one in events(done.stdout)}
+    assert "start" not in said["ssh_login"]["event"]
+    assert not {"start", "duration"} & said["ssh_logout"]["event"].keys()
+    assert b"after an unknown time" in run("replay", "-", stdin=log).stdout
+
+
+def test_line_behind_a_hole() -> None:
+    """NUL bytes that a crash left before a line cost nothing of it."""
+    log = session(10, "alice")
+    assert told(run("replay", "--format", "json", "-", stdin=b"\0" * 5000 + log).stdout) == STORY
+
+
 def test_lines_without_a_time_have_none_in_the_table() -> None:
     """No time is shown where no line gave one, rather than 1970."""
     bare = b"".join(
@@ -486,7 +512,7 @@ def test_selection_counts_what_it_takes(log: Path) -> None:
     done = run("replay", "--user", "bob", log)
     ended(done, OK)
     assert "events: ssh_login 1, ssh_logout 1" in done.stdout.decode()
-    assert "1 of the logins are unverified" in done.stdout.decode()
+    assert "unverified logins: 1 " in done.stdout.decode()
     assert b"nothing that happened" not in done.stderr
     assert "nothing that happened" in ended(run("replay", "--user", "nobody", log), OK)
 

@@ -73,7 +73,7 @@ def facts(found: Found) -> tuple[object, ...]:
         found.procid,
         found.text,
         found.trusted,
-        found.is_cut,
+        found.is_ambiguous,
         found.core(),
     )
 

@@ -6,7 +6,22 @@ import pytest
 
 from consumer.ecs import json_line
 
-HARMFUL = ["\x1b", "\x7f", "\x80", "\x9b", "\u200b", "\u200e", "\u2028", "\u202e", "\u2066", "\u2069", "\ufeff"]
+HARMFUL = [
+    "\x1b",
+    "\x7f",
+    "\x80",
+    "\x9b",
+    "\u200b",
+    "\u200e",
+    "\u2028",
+    "\u202e",
+    "\u2066",
+    "\u2069",
+    "\ufeff",
+    "\u061c",
+    "\u2061",
+    "\U000e0001",
+]
 
 
 @pytest.mark.parametrize("char", HARMFUL)

