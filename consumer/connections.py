@@ -254,7 +254,11 @@ class Connections:
         host.connections[procid] = connection
         self._total += 1
         self.keep(host, connection, PREAUTH_US, line[TIME] or 0)
-        self.found_by_source(host, connection)
+        if address is not None and port is not None:
+            if (address, port) in host.by_source:
+                self.found_by_source(host, connection)
+            else:
+                host.by_source[address, port] = connection
         self._begun.append((host, connection))
         if len(self._begun) > 128 + 2 * self._total:
             self._begun = deque(entry for entry in self._begun if entry[1].is_without_session)

@@ -319,7 +319,8 @@ class Correlator:
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
-        self._held.found_by_source(host, connection)
+        if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
+            self._held.found_by_source(host, connection)
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
