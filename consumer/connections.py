@@ -94,6 +94,7 @@ class Host:
         "connections",
         "due",
         "has_sshd",
+        "key",
         "last_us",
         "leaped_total",
         "names",
@@ -102,6 +103,7 @@ class Host:
     )
 
     def __init__(self) -> None:
+        self.key = ("", "")  # name and family
         self.clock_us = 0
         self.last_us = 0  # the time of the last line
         self.leaped_total = 0  # lines in a row that are far from the clock, and near each other
@@ -138,6 +140,8 @@ class Connections:
         self._total = 0
         self._begun: deque[tuple[Host, Connection]] = deque()  # in order, those that have come to a session among them
         self.counters: Counter[str] = Counter()
+        self.heard: set[Host] = set()  # since the last tick
+        self.changed: set[tuple[str, str]] = set()  # name and family of hosts, since the last snapshot
 
     def close_all(self) -> None:
         """Let all connections go."""
@@ -153,9 +157,37 @@ class Connections:
             if len(self._hosts) >= HOST_LIMIT:
                 self._drop_host()
             host = self._hosts[key] = Host()
+            host.key = key
         self.by_program[name, program] = host
         host.names.append((name, program))
         return host
+
+    def host_of(self, key: tuple[str, str]) -> Host | None:
+        """Return the host of a name and a family, where it is held."""
+        return self._hosts.get(key)
+
+    def let_pass(self, elapsed_us: int) -> list[Host]:
+        """Move the clocks of hosts that have not been heard since this was last asked, and return those that hold something."""
+        self.changed.update(host.key for host in self.heard)
+        silent = [host for host in self._hosts.values() if host not in self.heard and (host.waiting or host.connections)]
+        self.heard.clear()
+        for host in silent:
+            host.clock_us += elapsed_us
+        self.changed.update(host.key for host in silent)
+        return silent
+
+    def restore(self, key: tuple[str, str], host: Host) -> None:
+        """Take over a host that an earlier process held."""
+        host.key = key
+        self._hosts[key] = host
+        for names in host.names:
+            self.by_program[names] = host
+        self._total += len(host.connections)
+
+    def begin_again(self) -> None:
+        """Put what was restored in order."""
+        begun = [(host, each) for host in self._hosts.values() for each in host.connections.values() if each.is_without_session]
+        self._begun = deque(sorted(begun, key=lambda entry: entry[1].since_us))
 
     def _drop_host(self) -> None:
         """Let a host go: one of the oldest that has no connections, or else the oldest."""
@@ -170,6 +202,8 @@ class Connections:
             self.close(host, connection)
         for names in host.names:
             del self.by_program[names]
+        self.heard.discard(host)
+        self.changed.add(key)
         self.counters["hosts_dropped_total"] += 1
 
     @staticmethod

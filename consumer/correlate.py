@@ -60,8 +60,8 @@ class Correlator:
     def __init__(self, rules: list[Compiled], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._family_of = family_of
-        self._held = Connections(family_of, self._tell_rest)
-        self._identities = Identities()
+        self.held = Connections(family_of, self._tell_rest)
+        self.identities = Identities()
         by_action: dict[str, Callable[[Host, Line], None]] = {
             "accepted": self._accepted,
             "partial": self._partial,
@@ -96,7 +96,8 @@ class Correlator:
 
     def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - on the way of every line, so it calls nothing that it can do itself
         """Take lines in the order of the log."""
-        by_program, handlers, is_hint, is_pam = self._held.by_program, self._handlers, self._is_hint, self._is_pam
+        by_program, handlers, is_hint, is_pam = self.held.by_program, self._handlers, self._is_hint, self._is_pam
+        heard = self.held.heard.add
         last_host = last_program = None
         host: Host
         for given in lines:
@@ -105,7 +106,8 @@ class Correlator:
             if name != last_host or program != last_program:
                 last_host, last_program = name, program
                 found = by_program.get((name, program))
-                host = self._held.host(name, program) if found is None else found
+                host = self.held.host(name, program) if found is None else found
+                heard(host)
             if is_hint[rule] and host.has_sshd:
                 continue  # sshd tells of this itself
             word = "verified"
@@ -119,14 +121,14 @@ class Correlator:
             else:
                 ahead = time_us - host.clock_us
                 if ahead > LEAP_US or ahead < -LEAP_US:
-                    self._held.leap(host, time_us)
+                    self.held.leap(host, time_us)
                 elif ahead > 0:
                     host.clock_us = time_us
                 host.last_us = time_us
                 if host.waiting and host.waiting[0][0] <= host.clock_us:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
-                    self._held.sweep(host)
+                    self.held.sweep(host)
             if word != "verified":
                 self._from_a_user(host, line)
                 continue
@@ -134,14 +136,21 @@ class Correlator:
                 host.has_sshd = True
             handlers[rule](host, line)
 
+    def tick(self, elapsed_us: int) -> None:
+        """Let time pass for the hosts of which no line came since the last tick."""
+        for host in self.held.let_pass(elapsed_us):
+            self._tell_waiting(host)
+            if host.next_sweep_us <= host.clock_us:
+                self.held.sweep(host)
+
     def settle(self) -> None:
         """Tell what is pending: the input has ended."""
-        self._held.close_all()
+        self.held.close_all()
 
     @property
     def counters(self) -> Counter[str]:
         """What the bounds have cost."""
-        return self._held.counters
+        return self.held.counters
 
     def _tell_waiting(self, host: Host) -> None:
         """Tell the logins for which no session line came in time."""
@@ -163,12 +172,12 @@ class Correlator:
             and not connection.is_told
             and connection.address in {None, address}
         ):
-            self._held.of_monitor(host, line, address, port)  # this line came late
+            self.held.of_monitor(host, line, address, port)  # this line came late
             return
-        self._held.new(host, line, line[PROCID] or f"{address} {port}", address, port)
+        self.held.new(host, line, line[PROCID] or f"{address} {port}", address, port)
 
     def _failed(self, host: Host, line: Line) -> None:
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
         method = line[METHOD] or ""
         if method in _OFFERS:
@@ -182,7 +191,7 @@ class Correlator:
         self._tell_attempt(connection, line, method, count=line[REPEATS])
 
     def _invalid_user(self, host: Host, line: Line) -> None:
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user, connection.user_is_valid = line[USER], False
         connection.seen = line
 
@@ -192,7 +201,7 @@ class Correlator:
         reason = line[EXTRA]
         if user is None or (reason and reason.endswith(" exists")):
             return  # about a key that was refused; or the nologin file, of which the session's process tells
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted:
             return
         connection.user = user
@@ -200,7 +209,7 @@ class Correlator:
         connection.seen = line
 
     def _max_attempts(self, host: Host, line: Line) -> None:
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
             connection.user = line[USER]
         connection.reason = connection.reason or "too many authentication failures"
@@ -211,7 +220,7 @@ class Correlator:
 
     def _pam_error(self, host: Host, line: Line) -> None:
         """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
-        connection = self._held.of_monitor(host, line, line[ADDRESS], None)
+        connection = self.held.of_monitor(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.pam_failure = line
@@ -223,7 +232,7 @@ class Correlator:
         procid = line[PROCID]
         connection = host.connections.get(procid)
         if connection is None:
-            connection = self._held.new(host, line, procid, line[ADDRESS] or None, None)
+            connection = self.held.new(host, line, procid, line[ADDRESS] or None, None)
         if line[USER] is not None:
             connection.user = line[USER]
         if line[INVALID] is not None:
@@ -237,10 +246,10 @@ class Correlator:
         )
 
     def _broken(self, host: Host, line: Line) -> None:
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action == "bad_client":
             # Nobody says hello twice: the end of the session before was not logged.
-            connection = self._held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
+            connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.login:
             return
         connection.user = connection.user if line[USER] is None else line[USER]
@@ -259,37 +268,37 @@ class Correlator:
             # Logged by the listener; the connection's PID stands in the text.
             connection = host.connections.get(line[EXTRA] or "")
             if connection is None:
-                connection = self._held.new(host, line, line[EXTRA] or "", line[ADDRESS], None)
+                connection = self.held.new(host, line, line[EXTRA] or "", line[ADDRESS], None)
             connection.reason = "timeout"
             self._finish(host, connection, line)
         elif rule in {"client_not_responding", "inactive_connection"}:
             self._child_over(host, line)
         else:
-            connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+            connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
             connection.user = connection.user if line[USER] is None else line[USER]
             connection.reason = "timeout"
             self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
         # The text is the client's: after a login, " [preauth]" at its end is a part of it.
-        session = self._held.of_child(host, line)
+        session = self.held.of_child(host, line)
         if session is not None and session.accepted is not None:
             self._child_over(host, line)
             return
         if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
             return  # of a session that began before the log
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.reason = connection.reason or line[EXTRA]
-        self._held.keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
+        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
 
     def _ended(self, host: Host, line: Line) -> None:
         """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
         if line[PREAUTH] is None:
-            connection = self._held.of_child(host, line)
+            connection = self.held.of_child(host, line)
             if connection is None or connection.accepted or connection.opened:
                 self._child_over(host, line)
                 return
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None and line[USER] is not None:
             connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
             connection.seen = line if connection.denied is None else connection.seen
@@ -300,31 +309,31 @@ class Correlator:
 
     def _partial(self, host: Host, line: Line) -> None:
         """One of several factors is done; the key of a two-factor login stands here alone."""
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user = line[USER]
         if line[EXTRA] is not None:
             connection.partial_info = line[EXTRA]
 
     def _accepted(self, host: Host, line: Line) -> None:
         user = line[USER]
-        connection = self._held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted is not None:
             is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
                 return  # said twice
-            connection = self._held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
+            connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
-            self._held.close(host, connection)
-            connection = self._held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
+            self.held.close(host, connection)
+            connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
         if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
-            self._held.found_by_source(host, connection)
+            self.held.found_by_source(host, connection)
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
-            self._held.wait(host, connection, line)
+            self.held.wait(host, connection, line)
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
@@ -337,7 +346,7 @@ class Correlator:
                     if connection.login is None:
                         self._tell_login(host, connection)
                 return
-            connection = self._held.new(host, line, procid or f"session of {user}", None, None)
+            connection = self.held.new(host, line, procid or f"session of {user}", None, None)
         elif connection is None or connection.opened is not None or connection.ended_us:
             if (
                 connection is not None
@@ -346,11 +355,11 @@ class Correlator:
                 and not connection.is_over
             ):
                 return  # said twice
-            connection = self._held.new(host, line, procid or f"session of {user}", None, None)
+            connection = self.held.new(host, line, procid or f"session of {user}", None, None)
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
-        self._held.wait(host, connection, line)
+        self.held.wait(host, connection, line)
 
     @staticmethod
     def _without_pid(host: Host, user: str | None, *, is_opened: bool) -> Connection | None:
@@ -376,7 +385,7 @@ class Correlator:
             and _same_user(_user_of(older), user)
             and not (is_ours and connection.opened)
         ):
-            self._held.leave_older(host, connection)
+            self.held.leave_older(host, connection)
             self._end_session(host, older, line)
         elif connection is not None and is_ours:
             if connection.accepted is None and connection.login is None:
@@ -386,13 +395,13 @@ class Correlator:
         elif known is None and procid:
             # The lines before it may be late.
             if connection is None:
-                connection = self._held.new(host, line, procid, None, None)
+                connection = self.held.new(host, line, procid, None, None)
                 connection.is_told = True
-                self._held.keep(host, connection, LINGER_US, line[TIME] or 0)
+                self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
             connection.closed = line
 
     def _session_started(self, host: Host, line: Line) -> None:
-        connection = self._held.of_child(host, line)
+        connection = self.held.of_child(host, line)
         if connection is None or connection.accepted is None:
             return
         if connection.session_kind is None:
@@ -410,7 +419,7 @@ class Correlator:
 
     def _child_over(self, host: Host, line: Line) -> None:
         """The session's own process says that it ends. That decides only where no PAM session was opened."""
-        connection = self._held.of_child(host, line)
+        connection = self.held.of_child(host, line)
         if connection is None or connection.is_over or connection.accepted is None:
             return
         if connection.login is None:
@@ -442,7 +451,7 @@ class Correlator:
 
     def _from_a_user(self, host: Host, line: Line) -> None:
         """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
-        connection = self._held.of_child(host, line)
+        connection = self.held.of_child(host, line)
         if connection is None or connection.accepted is None or connection.is_over:
             return
         may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
@@ -465,7 +474,7 @@ class Correlator:
         """Return the id of an event that ``line`` decides, where its text was kept."""
         text = line[TEXT]
         return (
-            self._identities.of_line(kind, line[HOST], self._family_of(line[PROGRAM]), line[PROCID], line[TIME] or 0, text)
+            self.identities.of_line(kind, line[HOST], self._family_of(line[PROGRAM]), line[PROCID], line[TIME] or 0, text)
             if text
             else ""
         )
@@ -498,7 +507,7 @@ class Correlator:
         """Let a connection go that no login came of, once lines that are late have had their time."""
         if connection.accepted is None and connection.opened is None:
             connection.ended_us = line[TIME] or 0
-            self._held.keep(host, connection, LINGER_US, line[TIME] or 0)
+            self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
     def _tell_rest(self, host: Host, connection: Connection) -> None:
         """Tell what is left to tell of a connection that is let go."""
@@ -565,7 +574,7 @@ class Correlator:
         connection.ended_us = line[TIME] or 0
         logout_id = derived(login.id, "ssh_logout") if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
-        self._held.keep(host, connection, LINGER_US, line[TIME] or 0)
+        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
 
 def _uid(text: str | None) -> int | None:

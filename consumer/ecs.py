@@ -186,7 +186,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
             "origin": event.origin,
         }
         | own.get("ssh", {}),
-        "log": {"file": {"path": paths[file] if paths else None, "line": number or None}},
+        "log": {"file": {"path": paths[file] if paths else None, "line": (number or None) if paths else None}},
     }
     known = _known(unknown)
     return {"@timestamp": isoformat(event.time_us)} | known if event.time_us else known

@@ -5,6 +5,7 @@ It is made of what every framing shows of the deciding line, so neither microsec
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from hashlib import blake2b
 
 # Deciding lines that are remembered to number equal ones: those of a few seconds, at any rate that sshd reaches.
@@ -17,6 +18,14 @@ class Identities:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, int] = OrderedDict()
+
+    def state(self) -> list[tuple[bytes, int]]:
+        """Return what is remembered, oldest first."""
+        return list(self._seen.items())
+
+    def restore(self, state: Iterable[tuple[bytes, int]]) -> None:
+        """Take over what an earlier process remembered."""
+        self._seen.update((bytes(digest), int(ordinal)) for digest, ordinal in state)
 
     def of_line(self, kind: str, host: str, family: str, procid: str, time_us: int, text: str) -> str:
         """Return the id of an event that one line decides."""

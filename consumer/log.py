@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -36,10 +37,8 @@ class _Stderr:
 
     def write(self, text: str) -> int:
         """Write one line."""
-        try:
+        with suppress(OSError):  # nobody to complain to
             os.write(2, text.encode()[:_LINE_LIMIT])
-        except OSError:
-            pass  # nobody to complain to
         return len(text)
 
     def flush(self) -> None:

@@ -5,13 +5,34 @@ The way of a line, as one composition: block ─▶ rows ─▶ lines ─▶ eve
     matching     rows                      to lines: what the correlator needs of those that say something
     correlate    lines                     to events
 
-``LineReader`` is the part without memory of other lines; it can run in several processes. ``Correlator`` is one.
+``LineReader`` is the part without memory of other lines; it can run in several processes. ``Correlator`` is one. ``Pipeline`` is
+all of it for lines as they come in, with what a restart would forget.
 """
 
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, tzinfo
+from hashlib import blake2b
+
+import msgspec
+
+from consumer.correlate import Correlator
+from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.records import Line, text_of_bytes
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, TEXT, TIME, Line, text_of_bytes
+from consumer.snapshot import Snapshots
+
+# A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
+_TICK_LIMIT_US = 5_000_000
+# Raw lines that are remembered to know those that rsyslog sends again: the last, or those since a checkpoint.
+_RECENT_LIMIT = 8192
+# Lines that are remembered to be compared with the log file at the next start.
+KNOWN_LIMIT = 262_144
+_KNOWN_KEPT = 65_536
+_SECOND = 1_000_000
 
 
 class LineReader:
@@ -35,3 +56,172 @@ class LineReader:
         """
         rows = self.framer.rows(text_of_bytes(block))
         return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+
+
+class KnownLines:
+    """
+    What has been read of late, line by line, to be compared with a log file: as digests of what every framing shows.
+
+    A ring; the time of the oldest one tells from when on it is whole.
+    """
+
+    def __init__(self, family_of: Callable[[str], str]) -> None:
+        self._family_of = family_of
+        self._digests = array("Q", bytes(8 * KNOWN_LIMIT))
+        self._seconds = array("q", bytes(8 * KNOWN_LIMIT))
+        self.total = 0
+
+    def add(self, lines: Iterable[Line]) -> None:
+        """Remember lines."""
+        for line in lines:
+            place = self.total % KNOWN_LIMIT
+            self._digests[place] = self._digest(line)
+            self._seconds[place] = (line[TIME] or 0) // _SECOND
+            self.total += 1
+
+    def _digest(self, line: Line) -> int:
+        parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // _SECOND), line[TEXT])
+        return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
+
+    def missing(self, lines: Iterable[Line]) -> list[bool]:
+        """Tell of each line whether it is none of those that are remembered; one that is too old to tell is not."""
+        count = min(self.total, KNOWN_LIMIT)
+        left = Counter(self._digests[:count])
+        oldest = min(self._seconds[:count], default=0) if self.total > KNOWN_LIMIT else 0
+        found = []
+        for line in lines:
+            digest = self._digest(line)
+            is_known = left[digest] > 0 or line[REPEATS] != 1 or (line[TIME] or 0) // _SECOND < oldest
+            left[digest] -= 1
+            found.append(not is_known)
+        return found
+
+    def state(self) -> list[bytes | int]:
+        """Return the latest of what is remembered."""
+        first = max(0, self.total - _KNOWN_KEPT)
+        places = [number % KNOWN_LIMIT for number in range(first, self.total)]
+        digests, seconds = (
+            array("Q", (self._digests[place] for place in places)),
+            array("q", (self._seconds[place] for place in places)),
+        )
+        return [digests.tobytes(), seconds.tobytes()]
+
+    def restore(self, digests: bytes, seconds: bytes) -> None:
+        """Take over what an earlier process remembered."""
+        known, times = array("Q", digests), array("q", seconds)
+        self._digests[: len(known)], self._seconds[: len(times)] = known, times
+        self.total = len(known)
+
+
+class Pipeline:
+    """
+    Lines as they come in, to events.
+
+    Deterministic: the same calls give the same events, so a journal of the calls repairs whatever a crash broke.
+
+    Args:
+        programs: further names of sshd.
+        zone: of time stamps that name none.
+        now_us: the wall clock, microseconds since 1970 UTC.
+        report: is told in one line what of an earlier process's memory cannot be read.
+    """
+
+    def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
+        self._timestamps = Timestamps(_moment(now_us), zone)
+        self._tick_us = now_us
+        self._events: list[Event] = []
+        self._recent: OrderedDict[bytes, None] = OrderedDict()
+        self._configure(programs)
+        self._correlator = Correlator(self._matcher.rules, self._family_of, self._events.append)
+        self.known = KnownLines(self._family_of)
+        self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
+        self.redelivered_total = 0
+        self.last_us = 0  # the time of the last line
+
+    def _family_of(self, program: str) -> str:
+        return self._matcher.program(program).family
+
+    def _configure(self, programs: Iterable[str]) -> None:
+        self._matcher = Matcher(programs)
+        self._reader = LineReader(self._matcher, self._timestamps, keep_text=True)
+
+    def configure(self, programs: Iterable[str]) -> None:
+        """Take other names of sshd, from the next line on."""
+        counts = self._reader.counts
+        self._configure(programs)
+        self._reader.counts = counts
+
+    @property
+    def counts(self) -> list[int]:
+        """How many lines each rule has read; then those that none reads, and those in no known framing."""
+        return self._reader.counts
+
+    def is_redelivered(self, line: bytes) -> bool:
+        """
+        Tell whether rsyslog has sent this very line before, and remember it.
+
+        Only our template can tell: it has the time of receipt in microseconds. Equal lines of other senders are genuine repeats.
+        """
+        if line[:1] != b"{" or b'"rcvd"' not in line:
+            return False
+        digest = blake2b(line, digest_size=8).digest()
+        if digest in self._recent:
+            self.redelivered_total += 1
+            return True
+        self._recent[digest] = None
+        if len(self._recent) > _RECENT_LIMIT:
+            self._recent.popitem(last=False)
+        return False
+
+    def feed(self, block: bytes) -> list[Event]:
+        """Take whole lines, each with its line feed; return what they decide."""
+        lines = self._reader.lines(block, 0)
+        if lines:
+            self.known.add(lines)
+            self.last_us = lines[-1][TIME] or self.last_us
+            self._correlator.feed(lines)
+        return self._taken()
+
+    def missing_of(self, block: bytes, reader: LineReader) -> list[bytes]:
+        """Return the lines of a log file that say something and never came in."""
+        raw = block.split(b"\n")
+        lines = reader.lines(block, 0)
+        return [raw[line[PLACE]] + b"\n" for line, is_missing in zip(lines, self.known.missing(lines), strict=True) if is_missing]
+
+    def reader_of_file(self, zone: tzinfo) -> LineReader:
+        """Return a reader of the lines of a log file."""
+        return LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
+
+    def tick(self, now_us: int) -> list[Event]:
+        """Let time pass; return what that decides."""
+        elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
+        self._tick_us = now_us
+        self._timestamps.set_reference(_moment(now_us))
+        self._correlator.tick(elapsed_us)
+        return self._taken()
+
+    def _taken(self) -> list[Event]:
+        events, self._events[:] = list(self._events), []
+        return events
+
+    def changed(self) -> dict[str, bytes | None]:
+        """Return the parts of the memory that are not as they were when this was last asked."""
+        parts = self._snapshots.changed()
+        own = [list(self._recent), self._tick_us, self.redelivered_total, self._reader.counts, *self.known.state()]
+        parts["pipeline"] = msgspec.msgpack.encode(own)
+        return parts
+
+    def restore(self, parts: dict[str, bytes]) -> None:
+        """Take over what an earlier process remembered."""
+        own = parts.pop("pipeline", None)
+        if own is not None:
+            recent, self._tick_us, self.redelivered_total, counts, digests, seconds = msgspec.msgpack.decode(own)
+            self._recent.update(dict.fromkeys(recent))
+            if len(counts) == len(self._reader.counts):
+                self._reader.counts = counts
+            self.known.restore(digests, seconds)
+        self._snapshots.restore(parts)
+
+
+def _moment(now_us: int) -> datetime:
+    return datetime.fromtimestamp(now_us / _SECOND, UTC)

@@ -59,6 +59,10 @@ class Timestamps:
         self._start = 0
         self._zones: dict[str, tzinfo] = {}
 
+    def set_reference(self, reference: datetime) -> None:
+        """Move on with the clock, so that a process that runs over New Year knows the year."""
+        self._latest = reference + LOOK_AHEAD
+
     def microseconds(self, stamp: str) -> int | None:
         """Return the moment that ``stamp`` names, or None."""
         # This is on the way of every line, and lines of one minute differ in seconds and fraction alone: "07.892585", "07".

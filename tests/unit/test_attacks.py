@@ -221,7 +221,7 @@ def test_queues_are_bounded() -> None:
         feed(3 + number, 7, f"Accepted password for {user} from 2.2.2.2 port {number} ssh2")
         feed(3 + number, 7, f"pam_unix(sshd:session): session closed for user {other}")
         feed(3 + number, 7, f"pam_unix(sshd:session): session opened for user {user}(uid=1) by (uid=0)")
-    (host,) = correlator._held._hosts.values()
+    (host,) = correlator.held._hosts.values()
     held = len(host.connections)
     assert len(host.waiting) <= 200 + 2 * held
     assert all(len(queue) <= 200 + 2 * held for queue in host.due.values())
@@ -236,7 +236,7 @@ def test_a_clock_that_leaps_to_and_fro_has_to_insist() -> None:
     for number in range(1000):
         text = f"{FIRST} web1 sshd[{number + 1}]: Connection from 9.9.9.9 port {number} on 1.1.1.1 port 22\n"
         correlator.feed(reader.lines(text.encode(), 1))
-    (host,) = correlator._held._hosts.values()
+    (host,) = correlator.held._hosts.values()
     clock_us = host.clock_us
     for _ in range(8):
         correlator.feed(

@@ -1214,7 +1214,7 @@ def test_children_of_one_connection_are_bounded() -> None:
     log = Log()
     log.feed(line(0, 10, accepted()), line(0, 10, opened()))
     log.feed("\n".join(line(1, 10, f"User child is on pid {number}") for number in range(1000, 3000)))
-    assert max(len(host.children) for host in log.correlator._held._hosts.values()) < 100
+    assert max(len(host.children) for host in log.correlator.held._hosts.values()) < 100
 
 
 def test_limit_is_named() -> None:

@@ -1,0 +1,20 @@
+"""``sshbell run``."""
+
+import click
+
+
+@click.command(short_help="Take lines from rsyslog (omprog starts this).")
+@click.option("--plain", "is_plain", is_flag=True, help="Confirm nothing: for pipes, syslog-ng and rsyslog's plain mode.")
+@click.option("--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml.")
+def run(config: str | None, *, is_plain: bool) -> None:
+    """
+    Take lines on standard input, and tell of logins as they happen, until the input ends.
+
+    rsyslog starts this through omprog, with confirmMessages="on": each line is answered with "OK" once it is safe.
+
+    \b
+        tail -n 0 -F /var/log/auth.log | sshbell run --plain
+    """
+    from consumer.runtime import run as serve
+
+    click.get_current_context().exit(serve(config, is_plain=is_plain))

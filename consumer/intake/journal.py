@@ -1,0 +1,177 @@
+"""
+The intake journal: what was read is written here before it is confirmed.
+
+A journal is a folder of segments, ``00000001.journal`` and on, each a header line and records::
+
+    length of the payload (4 bytes, little endian), CRC-32 of kind and payload (4), kind (1), payload
+
+A snapshot stands for all segments before a number; they are dropped once it is safe. A crash can tear the last record alone, and
+what is behind a torn or damaged record of a segment is set aside.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from pathlib import Path
+from zlib import crc32
+
+from consumer.errors import StoreError
+
+_HEADER = b"sshbell journal 1\n"
+_RECORD = struct.Struct("<IIB")
+_NAME = re.compile(r"(\d{8})\.journal\Z")
+# More than the greatest block that is read at once.
+PAYLOAD_LIMIT = 1 << 24
+
+
+class Kind(IntEnum):
+    """What a record holds."""
+
+    LINES = 1  # whole lines from rsyslog, each with its line feed
+    TICK = 2  # the wall clock, as decimal microseconds
+    PROGRAMS = 3  # the names under which sshd logs, as JSON: a changed configuration
+    CAUGHT_UP = 4  # whole lines that were found in the log file alone
+
+
+class Journal:
+    """
+    Appends records to the newest segment.
+
+    Raises:
+        StoreError: it cannot be written; what was begun is taken back, and it may be tried again.
+    """
+
+    def __init__(self, folder: Path, segment: int) -> None:
+        self._folder = folder
+        self.segment = segment
+        self.size = 0
+        self._is_synced = True
+        self._fd = self._opened(segment)
+
+    def _opened(self, segment: int) -> int:
+        path = self._path(segment)
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                if os.write(fd, _HEADER) != len(_HEADER):
+                    raise OSError(28, os.strerror(28))  # noqa: TRY301 - ENOSPC, as the next write would say
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+        self.size = len(_HEADER)
+        return fd
+
+    def _path(self, segment: int) -> Path:
+        return self._folder / f"{segment:08}.journal"
+
+    def append(self, kind: Kind, payload: bytes) -> None:
+        """Write one record, with one call."""
+        tail = bytes((kind,)) + payload
+        record = _RECORD.pack(len(payload), crc32(tail), kind) + payload
+        try:
+            written = os.write(self._fd, record)
+        except OSError as error:
+            raise StoreError(f"{self._path(self.segment)}: {error.strerror}") from error
+        if written != len(record):
+            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, self.size, os.SEEK_SET)
+            raise StoreError(f"{self._path(self.segment)}: {os.strerror(28)}")
+        self.size += written
+        self._is_synced = False
+
+    def sync(self) -> None:
+        """Let what was written outlive a power cut."""
+        if self._is_synced:
+            return
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise StoreError(f"{self._path(self.segment)}: {error.strerror}") from error
+        self._is_synced = True
+
+    def turn(self) -> int:
+        """Begin the next segment, and return its number."""
+        self.sync()
+        size, old = self.size, self._fd
+        try:
+            self._fd = self._opened(self.segment + 1)
+        except StoreError:
+            self.size = size
+            raise
+        os.close(old)
+        self.segment += 1
+        return self.segment
+
+    def drop_before(self, segment: int) -> None:
+        """Remove the segments before a number; a snapshot stands for them."""
+        for number, path in segments(self._folder):
+            if number < segment:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        os.close(self._fd)
+
+
+def segments(folder: Path) -> list[tuple[int, Path]]:
+    """Return the segments that are there, in order."""
+    if not folder.is_dir():
+        return []
+    return sorted((int(found[1]), path) for path in folder.iterdir() if (found := _NAME.match(path.name)))
+
+
+def replayed(folder: Path, first: int, report: Callable[[str], None]) -> Iterator[tuple[Kind, bytes]]:
+    """
+    Yield the records of all segments from ``first`` on.
+
+    Args:
+        folder: of the journal.
+        first: the segment at whose beginning the snapshot was taken.
+        report: is told in one line what is damaged; a torn record at the end of a segment is what a crash leaves, and nothing.
+
+    Raises:
+        StoreError: a segment cannot be read.
+    """
+    for number, path in segments(folder):
+        if number < first:
+            continue
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise StoreError(f"{path}: {error.strerror}") from error
+        position = len(_HEADER)
+        if not data.startswith(_HEADER):
+            if not _HEADER.startswith(data):
+                _set_aside(path, data, 0, report)
+            continue
+        while position + _RECORD.size <= len(data):
+            length, checksum, kind = _RECORD.unpack_from(data, position)
+            end = position + _RECORD.size + length
+            if length > PAYLOAD_LIMIT or end > len(data):
+                break
+            if crc32(data[position + _RECORD.size - 1 : end]) != checksum or kind not in Kind.__members__.values():
+                break
+            yield Kind(kind), data[position + _RECORD.size : end]
+            position = end
+        if position < len(data) and _is_damaged(data, position):
+            _set_aside(path, data, position, report)
+
+
+def _is_damaged(data: bytes, position: int) -> bool:
+    """Tell a damaged record from one that a crash tore: a torn one is the last, and ends early."""
+    if len(data) - position < _RECORD.size:
+        return False
+    length: int = _RECORD.unpack_from(data, position)[0]
+    return length <= PAYLOAD_LIMIT and position + _RECORD.size + length <= len(data)
+
+
+def _set_aside(path: Path, data: bytes, position: int, report: Callable[[str], None]) -> None:
+    aside = path.with_name(f"{path.name}.damaged")
+    aside.write_bytes(data[position:])
+    report(f"{path} is damaged from byte {position} on; what is behind it is now in {aside}")

@@ -1,0 +1,550 @@
+"""
+``sshbell run``: processes, signals, descriptors and the clock around the pipeline.
+
+One line goes the way: read ─▶ journal ─▶ pipeline ─▶ store ─▶ "OK". The journal makes it safe. Logins and what else is to be told
+are in the store before the "OK"; all else follows within a second. End of input is the only order to stop.
+"""
+
+import fcntl
+import grp
+import os
+import pwd
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+
+from consumer import __version__
+from consumer.catch_up import CatchUp, Position
+from consumer.config import Config, load, seconds_of
+from consumer.ecs import json_line, of_event
+from consumer.errors import ConfigError, SshbellError, StoreError
+from consumer.events import Event, Forged, Login, Logout
+from consumer.framing.timestamps import isoformat, local_zone
+from consumer.intake.journal import Journal, Kind, replayed, segments
+from consumer.intake.omprog import Lines, Replies
+from consumer.log import configure
+from consumer.pipeline import Pipeline
+from consumer.store.state import State
+
+log = structlog.get_logger()
+Result = TypeVar("Result")
+
+SECOND_US = 1_000_000
+# Between two tries to write what could not be written, and between two dots meanwhile.
+_RETRY_S, _DOT_S = 0.2, 2.0
+# How often what is not urgent is done.
+_TICK_S = _SYNC_S = _FLUSH_S = 1.0
+_STATUS_S = 5.0
+_FORGET_S = 3600.0
+# A snapshot is taken when the journal has grown so far, or after this time; what is replayed at a start is no more than that.
+SNAPSHOT_BYTES = 64 << 20
+_SNAPSHOT_S = 600.0
+_BATCH_LIMIT = 500
+# The backlog has drained when nothing came for so long, or when lines are as young as this.
+_IDLE_S = 1.0
+# A position in the log file is believed when it is this old: lines may reach us after they reach the file.
+_MARK_AGE_S = 10.0
+# More lines than this that only the file had make one message.
+CAUGHT_UP_LIMIT = 20
+# deliver is started again after so long, and longer each time it ends.
+_RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
+
+
+def now_us() -> int:
+    """Return the wall clock, in microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def run(config_path: str | None, *, is_plain: bool) -> int:
+    """
+    Run until the input ends; return the exit code.
+
+    Args:
+        config_path: as in ``consumer.config.load``.
+        is_plain: nothing is confirmed; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
+    """
+    replies = Replies(is_plain=is_plain)  # before anything can write to descriptor 1
+    configure()
+    try:
+        config = load(config_path)
+        service = Service(config, config_path, replies, is_plain=is_plain)
+        service.start()
+    except SshbellError as error:
+        log.error("cannot start", reason=str(error))
+        replies.fail(f"sshbell cannot start: {error}")
+        return error.exit_code
+    except _HungUpError:
+        return 0  # rsyslog has gone while we were waiting; the journal has all that was confirmed
+    with suppress(_HungUpError):
+        service.serve()
+    return 0
+
+
+class _HungUpError(Exception):
+    """rsyslog has closed the pipe while a line was held."""
+
+
+class Service:
+    """Everything that ``run`` holds."""
+
+    def __init__(self, config: Config, config_path: str | None, replies: Replies, *, is_plain: bool) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._replies = replies
+        self._lines = Lines(0, is_plain=is_plain)
+        self._dir = Path(config.state_dir)
+        self._unsaved: list[Event] = []
+        self._is_reloading = False
+        self._last_dot_s = time.monotonic()
+        self._last_line_s = time.monotonic()
+        self._marks: list[tuple[float, Position]] = []
+        self._position: Position | None = None
+        self._totals = {"snapshots_total": 0, "damaged_total": 0, "caught_up_total": 0, "started_us": now_us()}
+        self._last_event_us = self._last_line_us = 0
+
+    # ---------------------------------------------------------------- start
+
+    def start(self) -> None:
+        """
+        Take the lock, give up privileges, bring back what an earlier process knew, start deliver, say OK.
+
+        Raises:
+            SshbellError: it cannot start, and trying again soon would not help.
+        """
+        self._watch_signals()
+        self._make_state_dir()
+        self._file = CatchUp(self._config.catch_up)
+        self._is_caught_up = not self._config.catch_up
+        if self._config.user and os.geteuid() == 0:
+            become(self._config.user)
+        os.umask(0o077)
+        self._lock()
+        self._state: State = self._held_until(lambda: State(self._dir, self._report))
+        self._restore()
+        self._deliver = Deliver(self._config_path)
+        self._told = self._told_actions()
+        self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
+        self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
+        self._started_s = time.monotonic()
+        self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
+            ("tick", _TICK_S, self._tick),
+            ("flush", _FLUSH_S, self._flush),
+            ("sync", _SYNC_S, self._journal.sync),
+            ("mark", _TICK_S, self._mark),
+            ("status", _STATUS_S, self._keep_status),
+            ("snapshot", _SNAPSHOT_S, self._snapshot),
+            ("forget", _FORGET_S, self._forget),
+        )
+        self._replies.ok()
+        log.info("started", version=__version__, state_dir=str(self._dir))
+
+    def _watch_signals(self) -> None:
+        """Systemd sends TERM and HUP to every process of rsyslog's unit; only the end of the input ends us."""
+        self._wake, theirs = socket.socketpair()
+        self._wake.settimeout(0)
+        theirs.settimeout(0)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self._theirs = theirs
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.signal(signal.SIGHUP, self._hang_up)
+
+    def _hang_up(self, _number: int, _frame: Any) -> None:
+        self._is_reloading = True
+
+    def _make_state_dir(self) -> None:
+        try:
+            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.geteuid() == 0 and self._config.user:
+                account = account_of(self._config.user)
+                os.chown(self._dir, account.pw_uid, account.pw_gid)
+        except OSError as error:
+            raise StoreError(f"{self._dir}: {error.strerror}; make it, owned by {self._config.user or 'us'}") from error
+
+    def _lock(self) -> None:
+        """Wait until no other instance runs: an orphan of a killed rsyslogd ends by itself."""
+
+        def locked() -> int:
+            try:
+                fd = os.open(self._dir / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise StoreError(f"{self._dir / 'run.lock'}: {error.strerror}") from error
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(fd)
+                raise StoreError(f"another instance holds {self._dir / 'run.lock'}") from error
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+            return fd
+
+        self._lock_fd = self._held_until(locked)
+
+    def _held_until(self, action: Callable[[], Result]) -> Result:
+        """Do something that needs the disk; while it cannot be done rsyslog is asked for patience."""
+        complained = ""
+        while True:
+            try:
+                return action()
+            except StoreError as error:
+                if str(error) != complained:
+                    complained = str(error)
+                    log.error("waiting", reason=complained)
+                if self._lines.has_hung_up():
+                    raise _HungUpError from error
+                if time.monotonic() - self._last_dot_s >= _DOT_S:
+                    self._dot()
+                time.sleep(_RETRY_S)
+
+    def _dot(self) -> None:
+        self._last_dot_s = time.monotonic()
+        self._replies.dot()
+
+    def _report(self, text: str) -> None:
+        self._totals["damaged_total"] += 1
+        log.error("damaged", what=text)
+
+    def _restore(self) -> None:
+        """Bring back the memory: the snapshot, and what the journal has behind it, through the same pipeline."""
+        parts = self._state.snapshot()
+        first = int(parts.pop("journal", b"1"))
+        position = parts.pop("position", None)
+        if position is not None:
+            self._position = tuple(msgspec.json.decode(position))
+        self._pipeline = Pipeline(self._config.sshd_programs, local_zone(), now_us(), self._report)
+        self._pipeline.restore(parts)
+        folder = self._dir / "journal"
+        self._told = self._told_actions()
+        for kind, payload in replayed(folder, first, self._report):
+            self._unsaved += self._again(kind, payload)
+            if len(self._unsaved) >= _BATCH_LIMIT:
+                self._flush()
+            if time.monotonic() - self._last_dot_s >= _DOT_S:
+                self._dot()
+        newest = max((number for number, _path in segments(folder)), default=0)
+        self._journal: Journal = self._held_until(lambda: Journal(folder, max(newest + 1, first)))
+        self._pipeline.configure(self._config.sshd_programs)
+        self._journal_append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
+        self._flush()
+
+    def _again(self, kind: Kind, payload: bytes) -> list[Event]:
+        """Do again what a record of the journal says was done."""
+        match kind:
+            case Kind.LINES:
+                for line in payload.splitlines(keepends=True):
+                    self._pipeline.is_redelivered(line)
+                return self._pipeline.feed(payload)
+            case Kind.CAUGHT_UP:
+                return self._pipeline.feed(payload)
+            case Kind.TICK:
+                return self._pipeline.tick(int(payload))
+            case Kind.PROGRAMS:
+                self._pipeline.configure(msgspec.json.decode(payload))
+        return []
+
+    def _told_actions(self) -> frozenset[str]:
+        return frozenset(action for route in self._config.route for action in route.events)
+
+    # ---------------------------------------------------------------- running
+
+    def serve(self) -> None:
+        """Take lines until the input ends."""
+        poll = select.poll()
+        poll.register(self._lines.fd, select.POLLIN | select.POLLHUP)
+        poll.register(self._wake.fileno(), select.POLLIN)
+        try:
+            while not self._lines.has_ended:
+                ready = dict(poll.poll(1000))
+                if self._wake.fileno() in ready:
+                    self._woken()
+                if self._lines.fd in ready:
+                    self._take(self._lines.read())
+                self._tend()
+        finally:
+            self._end()
+
+    def _take(self, block: bytes) -> None:
+        """Handle the lines that are there: one in confirm mode, many in plain mode."""
+        if not block:
+            return
+        self._last_line_s = time.monotonic()
+        fresh = b"".join(line for line in block.splitlines(keepends=True) if not self._pipeline.is_redelivered(line))
+        if fresh:
+            self._journal_append(Kind.LINES, fresh)
+            self._handle(self._pipeline.feed(fresh))
+        self._replies.ok()
+
+    def _handle(self, events: list[Event]) -> None:
+        if not events:
+            return
+        self._unsaved += events
+        self._last_event_us = now_us()
+        if any(isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told for event in events):
+            self._flush()
+            self._held_until(self._journal.sync)
+        elif len(self._unsaved) >= _BATCH_LIMIT:
+            self._flush()
+
+    def _journal_append(self, kind: Kind, payload: bytes) -> None:
+        self._held_until(lambda: self._journal.append(kind, payload))
+
+    def _flush(self) -> None:
+        """Bring what happened into the store, and wake deliver."""
+        if self._unsaved:
+            new = self._held_until(lambda: self._state.record(self._unsaved, self._told, now_us()))
+            self._unsaved.clear()
+            if new and hasattr(self, "_deliver"):
+                self._deliver.wake()
+
+    def _woken(self) -> None:
+        with suppress(BlockingIOError):
+            self._wake.recv(4096)
+        if self._is_reloading:
+            self._is_reloading = False
+            self._reload()
+        self._deliver.tend()
+
+    def _reload(self) -> None:
+        """Read the configuration again; a broken one changes nothing."""
+        try:
+            config = load(self._config_path)
+        except ConfigError as error:
+            log.error("configuration refused; the old one stays", reason=str(error))
+            return
+        if config.sshd_programs != self._config.sshd_programs:
+            self._journal_append(Kind.PROGRAMS, msgspec.json.encode(config.sshd_programs))
+            self._pipeline.configure(config.sshd_programs)
+        self._config = config
+        self._told = self._told_actions()
+        self._deliver.hang_up()
+        log.info("configuration read again")
+
+    def _tend(self) -> None:
+        """Do what time asks for."""
+        now_s = time.monotonic()
+        for name, period_s, task in self._tasks:
+            if now_s >= self._next_s[name]:
+                self._next_s[name] = now_s + period_s
+                self._held_until(task)
+        if self._journal.size > SNAPSHOT_BYTES:
+            self._held_until(self._snapshot)
+
+    def _tick(self) -> None:
+        self._deliver.tend()
+        at_us = now_us()
+        self._journal.append(Kind.TICK, str(at_us).encode())
+        self._handle(self._pipeline.tick(at_us))
+        if not self._is_caught_up and self._is_drained() and time.monotonic() - self._started_s >= _IDLE_S:
+            self._is_caught_up = True
+            self._take_from_file()
+
+    def _is_drained(self) -> bool:
+        return (
+            time.monotonic() - self._last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
+        ) and not self._lines.is_ready()
+
+    # ---------------------------------------------------------------- the log file
+
+    def _mark(self) -> None:
+        """Note how far the log file has been heard of."""
+        if not self._is_caught_up or not self._config.catch_up:
+            return
+        now_s = time.monotonic()
+        while self._marks and self._marks[0][0] <= now_s - _MARK_AGE_S:
+            self._position = self._marks.pop(0)[1]
+        if self._is_drained():
+            here = self._file.here()
+            if here is not None:
+                self._marks.append((now_s, here))
+
+    def _take_from_file(self) -> None:
+        """Compare the log file with what came in, and take what never did."""
+        if self._position is None:
+            self._position = self._file.here()
+            self._file.close()
+            return
+        reader = self._pipeline.reader_of_file(local_zone())
+        missing = [line for block in self._file.blocks(self._position) for line in self._pipeline.missing_of(block, reader)]
+        if not missing:
+            return
+        self._flush()
+        events: list[Event] = []
+        for line in missing:
+            self._journal_append(Kind.CAUGHT_UP, line)
+            events += self._pipeline.feed(line)
+        self._totals["caught_up_total"] += len(missing)
+        log.warning("lines that only the log file had", lines=len(missing), events=len(events))
+        told = [event for event in events if event.__struct_config__.tag in self._told]
+        if len(told) > CAUGHT_UP_LIMIT:
+            self._held_until(lambda: self._state.record(events, frozenset(), now_us()))
+            self._tell_together(told)
+        else:
+            self._handle(events)
+
+    def _tell_together(self, events: list[Event]) -> None:
+        """Tell many events that were found at once in one message."""
+        text = f"{len(events)} events were found in {self._config.catch_up} alone; rsyslog had lost their lines."
+        rows = [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in events[:50]]
+        body = of_event(events[0], [])
+        body = {
+            "@timestamp": isoformat(now_us()),
+            "event": {"kind": "event", "action": "sshbell_notice", "id": body["event"]["id"] + "-notice"},
+            "message": "\n".join([text, *rows]),
+            "host": {"name": socket.gethostname()},
+        }
+        event_id: str = body["event"]["id"]
+        self._held_until(lambda: self._state.message(event_id, "sshbell_notice", now_us(), json_line(body)))
+        self._deliver.wake()
+
+    # ---------------------------------------------------------------- now and then, and the end
+
+    def _keep_status(self) -> None:
+        counts = self._pipeline.counts
+        understood = sum(counts[:-2])
+        self._state.set_status(
+            self._totals
+            | {
+                "pid": os.getpid(),
+                "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US),
+                "last_event_us": self._last_event_us,
+                "lines_total": understood + counts[-2] + counts[-1],
+                "understood_total": understood,
+                "unmatched_total": counts[-2],
+                "unframed_total": counts[-1],
+                "redelivered_total": self._pipeline.redelivered_total,
+            }
+        )
+
+    def _snapshot(self) -> None:
+        """Keep the memory, and drop the journal that it stands for."""
+        self._flush()
+        self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
+        segment = self._journal.turn()
+        parts = self._pipeline.changed() | {"journal": str(segment).encode()}
+        if self._position is not None:
+            parts["position"] = msgspec.json.encode(self._position)
+        self._state.keep_snapshot(parts)
+        self._journal.drop_before(segment)
+        self._totals["snapshots_total"] += 1
+
+    def _forget(self) -> None:
+        self._state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US))
+
+    def _end(self) -> None:
+        """The input has ended: keep all, leave deliver to itself."""
+        for task in (self._flush, self._snapshot, self._keep_status):
+            try:
+                task()
+            except StoreError as error:
+                log.error("not kept", reason=str(error))  # the journal has it
+        with suppress(StoreError):
+            self._journal.close()
+        self._state.close()
+        self._deliver.let_go()
+        log.info("ended")
+
+
+class Deliver:
+    """
+    Starts ``sshbell deliver`` and keeps it running.
+
+    It is exec'd with its socket alone: no descriptor 0, no replies, no lock. It ends when the socket closes.
+    """
+
+    def __init__(self, config_path: str | None) -> None:
+        self._config_path = config_path
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._wait_s = _RESTART_S
+        self._next_s = 0.0
+        self._begun_s = 0.0
+        self.tend()
+
+    def tend(self) -> None:
+        """Start it where it is not running and may be started."""
+        now_s = time.monotonic()
+        if self._child is not None:
+            code = self._child.poll()
+            if code is None:
+                if now_s - self._begun_s > _RESTART_LIMIT_S:
+                    self._wait_s = _RESTART_S
+                return
+            log.error("deliver has ended", code=code, again_in_s=self._wait_s)
+            self._child = None
+            self._next_s = now_s + self._wait_s
+            self._wait_s = min(2 * self._wait_s, _RESTART_LIMIT_S)
+        if now_s < self._next_s:
+            return
+        if self._socket is not None:
+            self._socket.close()
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        arguments = ["deliver", "--wake", str(theirs.fileno())]
+        if self._config_path is not None:
+            arguments += ["--config", self._config_path]
+        flags = ["-I"] if sys.flags.isolated else []
+        try:
+            self._child = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, *flags, "-m", "consumer", *arguments],
+                stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), process_group=0,
+            )  # fmt: skip
+        except OSError as error:
+            log.error("deliver cannot be started", reason=error.strerror)
+            self._next_s = now_s + self._wait_s
+            ours.close()
+        else:
+            self._socket = ours
+            self._begun_s = now_s
+        theirs.close()
+
+    def wake(self) -> None:
+        """Say that there is something in the outbox; where that fails it looks by itself, each second."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.send(b"\0")
+
+    def hang_up(self) -> None:
+        """Let it read the configuration again."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGHUP)
+
+    def let_go(self) -> None:
+        """Close the socket: it ends by itself, once what it is sending is sent."""
+        if self._socket is not None:
+            self._socket.close()
+
+
+def account_of(name: str) -> pwd.struct_passwd:
+    """
+    Return an account.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        raise ConfigError(f"there is no user {name!r}; run `sshbell install`, or set user") from None
+
+
+def become(name: str) -> None:
+    """
+    Give up root for another account, with all its groups.
+
+    Raises:
+        ConfigError: there is no such account.
+    """
+    account = account_of(name)
+    os.setgroups(sorted({account.pw_gid, *(group.gr_gid for group in grp.getgrall() if name in group.gr_mem)}))
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
