@@ -1,0 +1,55 @@
+"""
+``sshbell run`` that is killed with signal 9 at chosen places: called with a seed, one chance in how many, and run's arguments.
+
+The places are before and after each step of a line's way: journal, pipeline, store, reply; and within a snapshot.
+"""
+
+import os
+import random
+import signal
+import sys
+from typing import Any
+
+from consumer import runtime
+from consumer.intake.journal import Journal
+from consumer.intake.omprog import Replies
+from consumer.pipeline import Pipeline
+from consumer.store.state import State
+
+seed, chance = int(sys.argv.pop(1)), int(sys.argv.pop(1))
+dice = random.Random(seed)  # noqa: S311 - a test
+
+
+def perhaps() -> None:
+    """Die, now and then."""
+    if chance and dice.randrange(chance) == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def surround(kind: type, name: str) -> None:
+    """Let a method be a place to die at."""
+    method = getattr(kind, name)
+
+    def surrounded(*args: Any, **kwargs: Any) -> Any:
+        perhaps()
+        result = method(*args, **kwargs)
+        perhaps()
+        return result
+
+    setattr(kind, name, surrounded)
+
+
+for owner, names in {
+    Journal: ("append", "sync", "turn", "drop_before"),
+    Pipeline: ("feed", "tick"),
+    State: ("record", "keep_snapshot"),
+    Replies: ("ok",),
+}.items():
+    for each in names:
+        surround(owner, each)
+runtime.SNAPSHOT_BYTES = 20_000
+
+if __name__ == "__main__":
+    from consumer.cli import main
+
+    main()

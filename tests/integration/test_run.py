@@ -1,0 +1,348 @@
+"""``sshbell run`` as rsyslog sees it: its replies, its end, and what it knows after any death."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+HERE = Path(__file__).parent
+PROJECT_DIR = HERE.parents[1]
+CAPTURE = HERE.parent / "samples" / "captures" / "openssh-9.2p1-debian12"
+DEADLINE_S = 60
+OURS = (
+    '{{"v":"1","ts":"2026-11-22T10:00:{at:02}.123456+00:00","rcvd":"2026-11-22T10:00:{at:02}.{number:06}+00:00","host":"web1",'
+    '"tag":"sshd[{pid}]:","prog":"sshd","procid":"{pid}","msg":" {text}","uid":0,"exe":"/usr/sbin/sshd"}}\n'
+)
+ACCEPTED = "Accepted password for alice from 192.0.2.7 port 4711 ssh2"
+OPENED = "pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)"
+CLOSED = "pam_unix(sshd:session): session closed for user alice"
+
+
+def ours(text: str, at: int = 0, number: int = 0, pid: int = 7) -> bytes:
+    """Return a line of our template."""
+    return OURS.format(text=text, at=at, number=number, pid=pid).encode()
+
+
+class Run:
+    """A running ``sshbell run``, with the test in rsyslog's place."""
+
+    def __init__(self, config: Path, *arguments: str, script: list[str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *(script or ["-m", "consumer"]), "run", "--config", str(config), *arguments],
+            cwd=PROJECT_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | {"TZ": "UTC"},
+        )  # fmt: skip
+        self.pid = self.process.pid
+
+    def reply(self) -> bytes:
+        """Return the next reply without its dots; b"" where the process has died."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_S)
+        assert ready, "no reply"
+        return self.process.stdout.readline().lstrip(b".")
+
+    def send(self, line: bytes) -> bytes:
+        """Send a line and return the reply."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        return self.reply()
+
+    def end(self) -> tuple[int, bytes]:
+        """Close the input, and return exit code and what was said."""
+        _out, said = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Return a configuration that keeps its state in a temporary folder and tells nobody."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(f'state_dir = "{tmp_path}/state"\nuser = ""\ncatch_up = ""\n')
+    return path
+
+
+@pytest.fixture
+def start(config: Path) -> Iterator[Callable[..., Run]]:
+    """Return a function that starts ``run``; whatever still runs at the end is killed."""
+    runs: list[Run] = []
+
+    def started(*arguments: str, path: Path = config, is_ready: bool = True) -> Run:
+        runs.append(Run(path, *arguments))
+        if is_ready and "--plain" not in arguments:
+            assert runs[-1].reply() == b"OK\n"
+        return runs[-1]
+
+    yield started
+    for run in runs:
+        run.process.kill()
+        run.process.communicate()
+
+
+def events(config: Path) -> list[tuple[str, str | None, str | None, str]]:
+    """Return what the store knows: action, user, address and id, in order of time."""
+    with sqlite3.connect(f"file:{config.parent}/state/state.db?mode=ro", uri=True) as connection:
+        return connection.execute("SELECT action, user, address, id FROM event ORDER BY time_us, id").fetchall()
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.01)
+
+
+def test_each_line_is_confirmed_and_kept(start: Callable[..., Run], config: Path) -> None:
+    """One OK at the start, one a line; the login is in the store before its OK; the end of the input ends it with 0."""
+    run = start()
+    assert run.send(ours(ACCEPTED)) == b"OK\n"
+    assert run.send(ours(OPENED, number=1)) == b"OK\n"
+    assert [row[:3] for row in events(config)] == [("ssh_login", "alice", "192.0.2.7")]
+    assert run.send(b"\xff\x00 rubbish { \n") == b"OK\n"
+    assert run.send(b"\n") == b"OK\n"
+    assert run.send(ours(CLOSED, 30, 2)) == b"OK\n"
+    code, said = run.end()
+    assert code == 0
+    assert all(json.loads(line) for line in said.splitlines())
+    assert [row[0] for row in events(config)] == ["ssh_login", "ssh_logout"]
+
+
+def test_nothing_but_replies_on_standard_output(start: Callable[..., Run]) -> None:
+    """Descriptor 1 is standard error for all else: our children's output cannot answer for a line."""
+    run = start()
+    assert (Path(f"/proc/{run.pid}/fd/1").readlink()) == Path(f"/proc/{run.pid}/fd/2").readlink()
+    run.end()
+
+
+def test_redelivered_line_counts_once(start: Callable[..., Run], config: Path) -> None:
+    """The same bytes of our template are confirmed and not counted again, also by the next process."""
+    line = ours("Failed password for root from 192.0.2.9 port 9 ssh2")
+    run = start()
+    assert [run.send(line), run.send(line)] == [b"OK\n"] * 2
+    run.end()
+    run = start()
+    assert run.send(line) == b"OK\n"
+    run.end()
+    assert len(events(config)) == 1
+
+
+def test_torn_last_line_is_dropped(start: Callable[..., Run], config: Path) -> None:
+    """What has no line feed when the input ends was cut off, and rsyslog sends it again."""
+    run = start()
+    assert run.process.stdin is not None
+    run.process.stdin.write(ours(ACCEPTED).rstrip(b"\n"))
+    assert run.end()[0] == 0
+    assert events(config) == []
+
+
+def test_long_line_is_cut(start: Callable[..., Run]) -> None:
+    """A line over 64 KiB is one line, and gets one OK."""
+    run = start()
+    assert run.send(ours("x" * 300_000)) == b"OK\n"
+    assert run.send(ours(ACCEPTED)) == b"OK\n"
+    assert run.end()[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_do_not_end_it(start: Callable[..., Run], number: signal.Signals) -> None:
+    """Systemd sends signals to all processes of rsyslog's unit; only the end of the input ends us."""
+    run = start()
+    run.process.send_signal(number)
+    assert run.send(ours(ACCEPTED)) == b"OK\n"
+    assert run.end()[0] == 0
+
+
+def test_second_instance_waits(start: Callable[..., Run]) -> None:
+    """While an orphan has the lock, its successor sends dots, and is ready when the other has ended."""
+    first = start()
+    second = start(is_ready=False)
+    assert second.process.stdout is not None
+    assert select.select([second.process.stdout], [], [], DEADLINE_S)[0]
+    assert os.read(second.process.stdout.fileno(), 1) == b"."
+    first.end()
+    assert second.reply() == b"OK\n"
+    assert second.end()[0] == 0
+
+
+def test_waiting_instance_ends_with_its_input(start: Callable[..., Run]) -> None:
+    """An instance that waits for the lock ends when rsyslog lets it go."""
+    first = start()
+    second = start(is_ready=False)
+    assert second.end()[0] == 0
+    first.end()
+
+
+def test_login_without_a_session_line_is_told_on_an_idle_host(start: Callable[..., Run], config: Path) -> None:
+    """Time passes also when no line comes, and a login is told after its grace."""
+    run = start()
+    run.send(ours(ACCEPTED))
+    wait_for(lambda: events(config))
+    run.end()
+
+
+def test_half_known_login_outlives_a_restart(start: Callable[..., Run], config: Path) -> None:
+    """Accepted before an orderly restart and the session line behind it make one login with its address."""
+    run = start()
+    run.send(ours(ACCEPTED))
+    run.end()
+    run = start()
+    run.send(ours(OPENED, number=1))
+    run.end()
+    assert [row[:3] for row in events(config)] == [("ssh_login", "alice", "192.0.2.7")]
+
+
+def test_plain_mode(start: Callable[..., Run], config: Path) -> None:
+    """In plain mode lines come in any pieces, nothing is answered, and all of them count."""
+    run = start("--plain")
+    assert run.process.stdin is not None
+    for piece in (ours(ACCEPTED)[:50], ours(ACCEPTED)[50:] + ours(OPENED, 1), ours(CLOSED, 2)):
+        run.process.stdin.write(piece)
+        run.process.stdin.flush()
+    out, _said = run.process.communicate(timeout=DEADLINE_S)
+    assert out == b""
+    assert [row[0] for row in events(config)] == ["ssh_login", "ssh_logout"]
+
+
+def test_configuration_is_read_again(start: Callable[..., Run], config: Path) -> None:
+    """HUP brings new names of sshd; a broken file is refused, and the old one stays."""
+    run = start()
+    other = ours(ACCEPTED).replace(b"sshd[", b"sshd-ga[").replace(b'"sshd"', b'"sshd-ga"')
+    run.send(other)
+    good = config.read_text()
+    config.write_text(good + 'sshd_programs = ["sshd-ga"]\n')
+    run.process.send_signal(signal.SIGHUP)
+
+    def is_told() -> bool:
+        run.send(other.replace(b"123456", b"654321"))
+        run.send(ours(OPENED, number=5).replace(b"sshd[", b"sshd-ga[").replace(b'"sshd"', b'"sshd-ga"'))
+        return bool(events(config))
+
+    wait_for(is_told)
+    config.write_text("nonsense = 1\n")
+    run.process.send_signal(signal.SIGHUP)
+    assert run.send(ours(CLOSED, 9)) == b"OK\n"
+    code, said = run.end()
+    assert code == 0
+    assert b"configuration refused" in said
+
+
+def test_bad_configuration_is_no_start(tmp_path: Path) -> None:
+    """A configuration that cannot be used ends the start with a reason in place of OK, and EX_CONFIG."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text("stat_dir = 1\n")
+    run = Run(path)
+    reply = run.reply()
+    assert reply.startswith(b"sshbell cannot start")
+    assert b"state_dir" in reply
+    assert run.end()[0] == 78
+
+
+def test_damaged_store_is_set_aside(start: Callable[..., Run], config: Path) -> None:
+    """A damaged store is set aside and reported, and a new one is begun."""
+    run = start()
+    run.send(ours(ACCEPTED))
+    run.end()
+    store = config.parent / "state" / "state.db"
+    store.write_bytes(b"rubbish" * 1000)
+    run = start()
+    run.send(ours(ACCEPTED, number=2))
+    run.send(ours(OPENED, number=3))
+    code, said = run.end()
+    assert code == 0
+    assert b"damaged" in said
+    assert list(store.parent.glob("state.db.damaged-*"))
+    assert [row[0] for row in events(config)] == ["ssh_login"]
+
+
+def test_children_get_nothing_of_ours(start: Callable[..., Run]) -> None:
+    """Deliver has neither our input, nor our replies, nor the lock: a killed run leaves nobody who holds rsyslog's pipe."""
+    run = start()
+
+    def children() -> list[str]:
+        return Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+
+    wait_for(children)
+    our_input = Path(f"/proc/{run.pid}/fd/0").readlink().as_posix()
+    (child,) = children()
+    theirs = {fd.readlink().as_posix() for fd in Path(f"/proc/{child}/fd").iterdir()}
+    assert our_input not in theirs
+    assert not [name for name in theirs if name.endswith(("run.lock", ".journal", "state.db"))]
+    run.process.kill()
+    run.process.communicate()
+
+
+def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:
+    """Feed lines as rsyslog does, to a run that dies now and then: what was not confirmed is sent again. Return the deaths."""
+    script = [str(HERE / "killed_run.py"), str(seed), str(chance)]
+    deaths, run = 0, None
+    for line in lines:
+        while True:
+            if run is None:
+                deaths += 1
+                # Later lives are longer, so that the end is reached.
+                run = Run(config, script=[script[0], str(seed * 1000 + deaths), script[2]])
+                if run.reply() != b"OK\n":
+                    run.process.communicate()
+                    run = None
+                    continue
+            if run.send(line) == b"OK\n":
+                break
+            run.process.communicate()
+            run = None
+    if run is not None:
+        run.end()
+    last = Run(config)
+    assert last.reply() == b"OK\n"
+    assert last.end()[0] == 0
+    return deaths - 1
+
+
+def with_receipt(name: str) -> list[bytes]:
+    """Return the lines of a capture, each with its own time of receipt, as our template has it."""
+    lines = []
+    for number, line in enumerate(gzip.decompress((CAPTURE / name).read_bytes()).splitlines()):
+        stamp, host, tag, text = line.decode("latin-1").split(" ", 3)
+        program, _, pid = tag.rstrip(":]").partition("[")
+        found = {
+            "v": "1", "ts": stamp, "rcvd": f"2026-11-22T10:00:00.{number:06}Z", "host": host, "tag": tag, "prog": program,
+            "procid": pid, "msg": f" {text}", "uid": 0,
+        }  # fmt: skip
+        lines.append(json.dumps(found, ensure_ascii=False).encode("latin-1") + b"\n")
+    return lines
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_anywhere_it_knows_the_same(tmp_path: Path, seed: int) -> None:
+    """However often it dies between two steps of a line's way, the events are those of an undisturbed run, each once."""
+    lines = with_receipt("info.rfc3339.log.gz")[:300]
+    known = []
+    deaths = []
+    for chance in (0, 400):
+        folder = tmp_path / str(chance)
+        folder.mkdir()
+        config = folder / "sshbell.toml"
+        config.write_text(f'state_dir = "{folder}/state"\nuser = ""\ncatch_up = ""\n')
+        deaths.append(fed(config, lines, seed, chance))
+        known.append([row for row in events(config) if row[0] != "ssh_probe"])
+    assert deaths[0] == 0
+    assert deaths[1] >= 2
+    assert known[0] == known[1]
+    assert len(known[0]) > 20
