@@ -44,7 +44,7 @@ class Run:
         self.process = subprocess.Popen(
             [sys.executable, *(script or ["-m", "consumer"]), "run", "--config", str(config), *arguments],
             cwd=PROJECT_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | {"TZ": "UTC"},
+            env=os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)},
         )  # fmt: skip
         self.pid = self.process.pid
 
@@ -297,6 +297,7 @@ def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:
         while True:
             if run is None:
                 deaths += 1
+                assert deaths < 200, "it dies at each start"
                 # Later lives are longer, so that the end is reached.
                 run = Run(config, script=[script[0], str(seed * 1000 + deaths), script[2]])
                 if run.reply() != b"OK\n":
