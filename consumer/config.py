@@ -14,9 +14,6 @@ from consumer.errors import ConfigError
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 
-# What a route can ask for; event.action of DESIGN's replay row.
-EVENTS = ("ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged")
-
 # A time that a key holds: "90d", "36h", "10m", "30s".
 Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -83,7 +80,7 @@ Channel = Email
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events by user (with ``*`` and ``?``), address (networks) and method. An empty list says nothing; of several all must fit."""
+    """Events by user (``*`` and ``?`` as in a shell), address (networks) and method; empty lists say nothing, all must fit."""
 
     user: list[str] = []
     address: list[str] = []
@@ -94,10 +91,9 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which events go to which channels."""
 
     channels: Annotated[list[str], Meta(min_length=1)]
-    events: Annotated[list[Literal["ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged"]], Meta(min_length=1)] = [
-        "ssh_login",
-        "ssh_forged",
-    ]
+    events: Annotated[
+        tuple[Literal["ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged"], ...], Meta(min_length=1)
+    ] = ("ssh_login", "ssh_forged")
     include: Choice = Choice()
     exclude: Choice = Choice()
 
@@ -163,9 +159,7 @@ def parse(text: bytes, place: str) -> Config:
 def _suggestion(complaint: str) -> str:
     _, found, name = complaint.partition("unknown field `")
     keys = [
-        field.encode_name
-        for kind in (Config, Email, Route, Choice, Secret, OAuth2)
-        for field in msgspec.structs.fields(kind)
+        field.encode_name for kind in (Config, Email, Route, Choice, Secret, OAuth2) for field in msgspec.structs.fields(kind)
     ]
     close = get_close_matches(name.partition("`")[0], keys, 1) if found else []
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,5 +1,11 @@
 """Every error that sshbell raises on purpose, and the exit code it becomes (sysexits.h)."""
 
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from consumer.records import harmless
+
 
 class SshbellError(Exception):
     """Base of all: ``exit_code`` is what the command line ends with; the text says what to do next."""
@@ -39,3 +45,23 @@ class ConfigError(SshbellError):
 
 class LoweringError(SshbellError):
     """A grammar that cannot be lowered to a regular expression without changing its meaning: a fault of ours."""
+
+
+class StoreError(SshbellError):
+    """State that cannot be written or read now; ``run`` makes rsyslog wait: EX_IOERR."""
+
+    exit_code = 74
+
+
+def complain(error: SshbellError) -> None:
+    """Say on standard error, in one line, what went wrong."""
+    with suppress(OSError):  # where even that cannot be written, the exit code has to do
+        print(f"sshbell: {harmless(str(error))}", file=sys.stderr, flush=True)  # noqa: T201 - what this is for
+
+
+def end_with(errors: Sequence[SshbellError]) -> None:
+    """Say what went wrong with some of the files, after all others have been read; the last one is raised."""
+    for error in errors[:-1]:
+        complain(error)
+    if errors:
+        raise errors[-1]

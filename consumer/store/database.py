@@ -57,9 +57,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     name = path.stem
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
-        (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if fault != "ok":
-            raise sqlite3.DatabaseError(fault.partition("\n")[2] or fault)
+        _check(connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection, path, name)
@@ -67,6 +65,12 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    (fault,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if fault != "ok":
+        raise sqlite3.DatabaseError(fault.partition("\n")[2] or fault)
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, name: str) -> None:
@@ -94,7 +98,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         StoreError: there is none, or it cannot be read.
     """
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)) as found:
+        with closing(
+            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
+        ) as found:
             yield found
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error

@@ -128,10 +128,8 @@ class State:
             for table, column, limit in (
                 ("event", "time_us", EVENT_LIMIT), ("session", "opened_us", SESSION_LIMIT), ("outbox", "seq", OUTBOX_LIMIT),
             ):  # fmt: skip
-                run(
-                    f"DELETE FROM {table} WHERE {column} < (SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?)",  # noqa: S608 - our own names
-                    (limit,),
-                )
+                last = f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?"  # noqa: S608 - our own names
+                run(f"DELETE FROM {table} WHERE {column} < ({last})", (limit,))  # noqa: S608
 
 
 _INSERT_EVENT = f"INSERT OR IGNORE INTO event VALUES ({', '.join('?' * _EVENT_COLUMNS)})"  # noqa: S608 - question marks

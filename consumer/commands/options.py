@@ -1,0 +1,62 @@
+"""Options that several commands have."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+# For the completion of names; what cannot be read is said when it is its turn.
+FILE = click.Path(readable=False)
+
+
+def number(least: int, most: int) -> click.IntRange:
+    """Return the type of a number within bounds."""
+    found = click.IntRange(least, most)
+    found.name = f"number from {least} to {most}"  # in messages
+    return found
+
+
+def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None) -> "tzinfo":
+    from consumer.framing.timestamps import local_zone, zone_of
+
+    if name is None:
+        return local_zone()
+    try:
+        return zone_of(name)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; give a name such as Europe/Paris, UTC, or an offset such as +02:00") from error
+
+
+def reading(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all commands that read lines; they give the command a matcher."""
+
+    @click.option(
+        "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, where lines name none."
+    )
+    @click.option(
+        "--tz",
+        "zone",
+        callback=_zone,
+        metavar="ZONE",
+        help="Zone of times that name none, and of replay's table; by default this machine's.",
+    )
+    @click.option(
+        "--engine",
+        type=click.Choice(["lowered", "pyparsing"]),
+        default="lowered",
+        show_default=True,
+        help="Run the grammars as compiled patterns, or as they are written.",
+    )
+    @click.option("--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml.")
+    @wraps(command)
+    def with_matcher(*args: Any, engine: str, config: str | None, **kwargs: Any) -> None:
+        from consumer.config import load
+        from consumer.matching.matcher import Matcher
+
+        command(*args, matcher=Matcher(load(config).sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
+
+    return with_matcher

@@ -1,0 +1,43 @@
+"""``sshbell parse``."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from consumer.commands.options import FILE, reading
+from consumer.errors import SshbellError, end_with
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from consumer.matching.matcher import Matcher
+
+
+@click.command(short_help="Say what each line says as JSON.")
+@click.argument("files", nargs=-1, metavar="[FILE...]", type=FILE)
+@reading
+def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
+    """
+    Say what each line says: one JSON object (Elastic Common Schema) a line of sshd, PAM or dropbear.
+
+    Other programs' lines give nothing. Reads standard input without a FILE, or with "-".
+
+    \b
+        sshbell parse /var/log/auth.log | jq 'select(.event.action == "accepted")'
+        tail -F /var/log/secure | sshbell parse
+    """
+    from consumer.parse import parse_file
+
+    write = sys.stdout.buffer
+    errors: list[SshbellError] = []
+    for path in files or ("-",):
+        try:
+            for line in parse_file(path, matcher, zone, year):
+                write.write(line)
+                if path == "-":
+                    write.flush()
+        except SshbellError as error:
+            errors.append(error)
+    write.flush()
+    end_with(errors)

@@ -1,0 +1,123 @@
+"""``sshbell replay``."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.commands.options import FILE, number, reading
+from consumer.errors import UsageError, end_with
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from consumer.events import Event
+    from consumer.matching.matcher import Matcher
+
+
+@click.command(short_help="Tell who logged in and from where and for how long.")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
+@click.option("--format", "form", type=click.Choice(["table", "json", "none"]), default="table", show_default=True,
+              help="A table for people, JSON lines for programs, or the summary alone.")  # fmt: skip
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
+)
+@click.option("--until", metavar="TIME", help="Only what happened before TIME.")
+@click.option("--user", help="Only this user.")
+@click.option("--host", help="Only this host.")
+@click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
+@reading
+def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
+           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
+    """
+    Tell what happened: who logged in, from where, with which key, for how long.
+
+    FILEs may be plain, .gz, .bz2, .xz or .zst; several are put in the order of their times. "-" is standard input.
+
+    \b
+        sshbell replay /var/log/auth.log*
+        sshbell replay --since 7d --user root /var/log/secure
+        sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
+    """
+    from consumer.replay import Replay
+    from consumer.selection import Selection
+    from consumer.table import Table, summary_text
+
+    try:
+        selection = Selection.of(since, until, user, host, zone)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    paths: list[str] = []
+    tell: Callable[[Event], None]
+    if form == "json":
+        from consumer.ecs import json_line, of_event
+
+        out = sys.stdout.buffer
+
+        def tell(event: "Event") -> None:
+            out.write(json_line(of_event(event, paths)))
+
+    elif form == "table":
+        table = Table(zone, color=_in_color(), width=_width())
+
+        def tell(event: "Event") -> None:
+            if row := table.row(event):
+                click.echo(row)
+
+    else:
+
+        def tell(event: "Event") -> None:
+            pass
+
+    with _progress(list(files), visible=form == "none" or not sys.stdout.isatty()) as progress:
+        replayed = Replay(
+            matcher, zone=zone, year=year, jobs=jobs or len(os.sched_getaffinity(0)), keep_text=form == "json", tell=tell,
+            progress=progress, paths=paths, takes=None if selection.is_all else selection.takes,
+        )  # fmt: skip
+        summary = replayed.run(list(files))
+    sys.stdout.flush()
+    if paths:
+        click.echo(summary_text(summary), err=form == "json")
+    if paths and not selection.is_all and not summary.events:
+        click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
+    end_with(replayed.errors)
+
+
+def _in_color() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _width() -> int | None:
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+class _progress:  # noqa: N801 - used as a function
+    """A bar on standard error, where a person looks at it; told of bytes read so far of the current file."""
+
+    def __init__(self, paths: list[str], *, visible: bool) -> None:
+        self._bar: Any = None
+        self._done = self._last = 0
+        size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
+        if visible and sys.stderr.isatty() and size > 1 << 20:
+            self._bar = click.progressbar(length=size, label="reading", file=sys.stderr)
+
+    def __enter__(self) -> Callable[[int], None]:
+        if self._bar is not None:
+            self._bar.__enter__()
+        return self._to
+
+    def _to(self, position: int) -> None:
+        if self._bar is not None:
+            self._bar.update(position - self._last if position >= self._last else position)
+            self._last = position
+
+    def __exit__(self, *details: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*details)
