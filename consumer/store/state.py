@@ -8,14 +8,16 @@ from typing import Any
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import AMBIGUOUS, readable
-from consumer.store.database import open_for_writing, transaction
+from consumer.store.database import guarded, open_for_writing, transaction
 
-# Bounds of size; the oldest go first. 2,000,000 events are about 400 MB.
+# Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
+# of. 2,000,000 events are about 400 MB.
 EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
 
-_EVENT_COLUMNS = 14
+_NOISE = "('ssh_attempt', 'ssh_probe')"
+_INTEGER_MAX = (1 << 63) - 1
 
 
 class State:
@@ -55,11 +57,8 @@ class State:
                     is_new = self._connection.execute(_INSERT_EVENT, row).rowcount
                     self._session(event)
                     if is_new and action in told:
-                        self._connection.execute(
-                            "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)",
-                            (event.id, action, now_us, json_line(of_event(event, []))),
-                        )
-                        outbox += 1
+                        body = json_line(of_event(event, []))
+                        outbox += self._connection.execute(_INSERT_MESSAGE, (event.id, action, now_us, body)).rowcount
                 else:
                     rows.append(row)
             if rows:
@@ -74,65 +73,90 @@ class State:
         else:
             return
         self._connection.execute(
-            "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)",
+            _INSERT_SESSION,
             (
-                login.id, readable(login.host), login.user, login.uid, *_source(login), login.method,
-                None if login.info is None else readable(login.info), login.origin, login.time_us, closed_us,
+                login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
+                None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS], login.time_us, closed_us,
             ),
         )  # fmt: skip
 
     def message(self, event_id: str, action: str, now_us: int, body: bytes) -> None:
         """Put a message of our own into the outbox: a test, or a report about sshbell itself."""
         with transaction(self._connection):
-            self._connection.execute(
-                "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)",
-                (event_id, action, now_us, body),
-            )
+            self._connection.execute(_INSERT_MESSAGE, (event_id, action, now_us, body))
 
     def has(self, event_id: str) -> bool:
         """Tell whether an event is known."""
-        return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
+        with guarded(self._connection):
+            return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
 
     def snapshot(self) -> dict[str, bytes]:
         """Return the parts of the pipeline's memory as they were last kept."""
-        return dict(self._connection.execute("SELECT part, body FROM snapshot"))
+        with guarded(self._connection):
+            return dict(self._connection.execute("SELECT part, body FROM snapshot"))
 
     def keep_snapshot(self, changed: Mapping[str, bytes | None]) -> None:
         """Keep parts of the pipeline's memory, and forget those that are None, so that they outlive a power cut."""
-        self._connection.execute("PRAGMA synchronous = FULL")
-        try:
-            with transaction(self._connection):
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
-                    [(part, body) for part, body in changed.items() if body is not None],
-                )
-                self._connection.executemany(
-                    "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
-                )
-        finally:
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+        with guarded(self._connection):
+            self._connection.execute("PRAGMA synchronous = FULL")
+            try:
+                with transaction(self._connection):
+                    self._connection.executemany(
+                        "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
+                        [(part, body) for part, body in changed.items() if body is not None],
+                    )
+                    self._connection.executemany(
+                        "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
+                    )
+            finally:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def set_status(self, values: Mapping[str, int]) -> None:
         """Keep figures for ``sshbell status``."""
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", list(values.items()))
 
+    def set_notes(self, texts: Mapping[str, str]) -> None:
+        """Keep texts for ``sshbell status``."""
+        with transaction(self._connection):
+            self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
+
     def forget(self, before_us: int) -> None:
-        """Forget what is older, and what is beyond the bounds."""
+        """
+        Forget what is older, and what is beyond the bounds.
+
+        A session is as old as its end. One without an end stays, as far as the bound allows: somebody may still be in.
+        """
         with transaction(self._connection):
             run = self._connection.execute
             run("DELETE FROM event WHERE time_us < ?", (before_us,))
-            run("DELETE FROM session WHERE opened_us < ? AND closed_us IS NOT NULL", (before_us,))
+            run("DELETE FROM session WHERE opened_us < ? AND closed_us < ?", (before_us, before_us))
             run("DELETE FROM outbox WHERE queued_us < ?", (before_us,))
-            for table, column, limit in (
-                ("event", "time_us", EVENT_LIMIT), ("session", "opened_us", SESSION_LIMIT), ("outbox", "seq", OUTBOX_LIMIT),
-            ):  # fmt: skip
-                last = f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?"  # noqa: S608 - our own names
-                run(f"DELETE FROM {table} WHERE {column} < ({last})", (limit,))  # noqa: S608
+            self._shorten("event", "id", "time_us", EVENT_LIMIT, noise="action")
+            self._shorten("session", "login_id", "opened_us", SESSION_LIMIT)
+            self._shorten("outbox", "seq", "seq", OUTBOX_LIMIT, noise="action")
+
+    def _shorten(self, table: str, key: str, order: str, limit: int, noise: str | None = None) -> None:
+        """Forget the oldest rows beyond a limit; those that are noise first, where a column tells."""
+        for kind in (f"WHERE {noise} IN {_NOISE}", "") if noise else ("",):
+            (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
+            if rows <= limit:
+                return
+            oldest = f"SELECT {key} FROM {table} {kind} ORDER BY {order} LIMIT ?"  # noqa: S608
+            self._connection.execute(f"DELETE FROM {table} WHERE {key} IN ({oldest})", (rows - limit,))  # noqa: S608
 
 
-_INSERT_EVENT = f"INSERT OR IGNORE INTO event VALUES ({', '.join('?' * _EVENT_COLUMNS)})"  # noqa: S608 - question marks
+_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_SESSION = (
+    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)"
+)
+_INSERT_MESSAGE = "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)"
+
+
+def _integer(number: int | None) -> int | None:
+    """Return a number that a line claims, or None where no column can hold it."""
+    return number if number is None or number <= _INTEGER_MAX else None
 
 
 def _source(event: Event) -> tuple[str | None, int | None]:
@@ -154,11 +178,9 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
             reason = event.reason
         case Forged():
             uid, reason = event.uid, event.claim
-    if event.line[AMBIGUOUS]:
-        reason = f"{reason}; ambiguous" if reason else "ambiguous"
     return (
-        event.id, event.time_us, action, readable(event.host), event.user, uid, *_source(event), method, info, event.origin,
-        count, None if reason is None else readable(reason), login_id,
+        event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
+        event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
     )  # fmt: skip
 
 
