@@ -43,23 +43,6 @@ class Asked(msgspec.Struct, frozen=True):
     limit: int | None
 
 
-def open_sessions(state_dir: Path, user: str | None, host: str | None, now_us: int) -> tuple[list[Session], int]:
-    """
-    Return who is in, in the order in which they came, and how many sessions are too old to be believed.
-
-    Raises:
-        StoreError: there is no store, or it cannot be read.
-    """
-    with _reading(state_dir / "state.db") as found:
-        rows = found.execute(
-            "SELECT * FROM session WHERE closed_us IS NULL AND (:user IS NULL OR user = :user)"
-            " AND (:host IS NULL OR host = :host) ORDER BY opened_us, login_id",
-            {"user": user, "host": host},
-        ).fetchall()
-    fresh = [row for row in rows if row["opened_us"] >= now_us - OPEN_LIMIT_US]
-    return [_session(row) for row in fresh], len(rows) - len(fresh)
-
-
 def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
     """
     Yield logins with their ends, the oldest first.
@@ -67,7 +50,33 @@ def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    yield from map(_session, _rows(state_dir, "session", "opened_us", "login_id", asked))
+    yield from map(_session, _rows(state_dir, "SELECT *", "session", "opened_us", "login_id", asked))
+
+
+def open_sessions(state_dir: Path, user: str | None, host: str | None, now_us: int) -> Iterator[Session]:
+    """
+    Yield who is in, in the order in which they came, without sessions that are too old to be believed.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    asked = Asked(Selection(now_us - OPEN_LIMIT_US, None, user, host), None, None)
+    yield from map(_session, _rows(state_dir, "SELECT *", "session", "opened_us", "login_id", asked, "AND closed_us IS NULL"))
+
+
+def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
+    """
+    Return how many sessions without an end are too old to be believed.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    with _reading(state_dir / "state.db") as found:
+        total: int = found.execute(
+            f"SELECT count(*) AS total FROM session WHERE closed_us IS NULL AND opened_us < :before AND {_WHOSE}",  # noqa: S608
+            {"user": user, "host": host, "before": now_us - OPEN_LIMIT_US},
+        ).fetchone()["total"]
+    return total
 
 
 def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
@@ -77,18 +86,20 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    for row in _rows(state_dir, "event", "time_us", "id", asked):
+    columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
+    for row in _rows(state_dir, columns, "event", "time_us", "id", asked):
         event = _event(row)
         if event is not None:
             yield event
 
 
-def _rows(state_dir: Path, table: str, time: str, key: str, asked: Asked) -> Iterator[Row]:
+_WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
+
+
+def _rows(state_dir: Path, columns: str, table: str, time: str, key: str, asked: Asked, more: str = "") -> Iterator[Row]:
     """Yield rows in the order of their times, page by page."""
-    wanted = (
-        f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until"  # noqa: S608 - our own names
-        " AND (:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
-        + (" AND in_network(address)" if asked.network is not None else "")
+    wanted = f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE} {more}" + (
+        " AND in_network(address)" if asked.network is not None else ""
     )
     selection = asked.selection
     values: dict[str, object] = {
@@ -104,9 +115,9 @@ def _rows(state_dir: Path, table: str, time: str, key: str, asked: Asked) -> Ite
             before = f"SELECT {time}, {key}{wanted} ORDER BY {time} DESC, {key} DESC LIMIT 1 OFFSET :limit"
             start = found.execute(before, values | {"limit": asked.limit}).fetchone()
             values |= {"time": start[time], "key": start[key]} if start is not None else {}
-        page = [{}]
+        page: list[Row] = [{}]
         while page:
-            page = found.execute(f"SELECT *{wanted} ORDER BY {time}, {key} LIMIT {_PAGE}", values).fetchall()
+            page = found.execute(f"{columns}{wanted} ORDER BY {time}, {key} LIMIT {_PAGE}", values).fetchall()
             yield from page
             if page:
                 values |= {"time": page[-1][time], "key": page[-1][key]}
@@ -129,8 +140,8 @@ class _reading:  # noqa: N801 - used as a function
         ip = ip_of(address)
         return ip is not None and self._network is not None and ip in self._network
 
-    def __exit__(self, *details: Any) -> bool | None:
-        return self._reading.__exit__(*details)
+    def __exit__(self, *details: object) -> bool | None:
+        return self._reading.__exit__(*details)  # type: ignore[arg-type]
 
 
 def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
@@ -156,8 +167,7 @@ def _event(row: Row) -> Event | None:
         case "ssh_login":
             return _login(row, row["id"], row["time_us"])
         case "ssh_logout":
-            # Its login is in the ledger as an event of its own; its time is not known here.
-            return Logout(*start, _login(row, row["login_id"] or "", 0), row["time_us"])
+            return Logout(*start, _login(row, row["login_id"] or "", row["opened_us"] or 0), row["time_us"])
         case "ssh_attempt":
             return Attempt(*start, row["method"], count=row["count"], reason=_logged(row["reason"]))
         case "ssh_probe":
@@ -236,9 +246,7 @@ def stored(state_dir: Path, routed_seq: int) -> Store:
         StoreError: there is no ``state.db``, or it cannot be read.
     """
     with reading(state_dir / "state.db") as found:
-        unrouted, oldest_us = found.execute(
-            "SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)
-        ).fetchone()
+        unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()
         return Store(
             dict(found.execute("SELECT name, value FROM status")), dict(found.execute("SELECT name, text FROM note")),
             unrouted, oldest_us,

@@ -76,7 +76,8 @@ class State:
             _INSERT_SESSION,
             (
                 login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
-                None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS], login.time_us, closed_us,
+                None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
+                login.time_us, closed_us,
             ),
         )  # fmt: skip
 
