@@ -126,13 +126,17 @@ def _opened(path: Path) -> sqlite3.Connection:
     if not path.exists():
         # SQLite would make it readable to all; log and shared memory take its mode.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    elif not os.access(path, os.W_OK, effective_ids=True):
+        # SQLite would give a new log the same mode, and that would still stop us when this file may be written again.
+        raise StoreError(f"{path}: this user may not write it, or the disk is read-only")
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         _check(connection)
+        version = _version(connection, path, name)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
-        _migrate(connection, path, name)
+        _migrate(connection, name, version)
     except BaseException:
         connection.close()
         raise
@@ -145,13 +149,19 @@ def _check(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(fault.partition("\n")[2] or fault)
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, name: str) -> None:
+def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
+    """Return the version that has been written; 0 for a new file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    wanted = version_of(name)
-    if version > wanted:
-        raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {wanted})")
+    if version > version_of(name):
+        raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)})")
     if version < 0:
         raise sqlite3.DatabaseError(f"version {version}")
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, name: str, version: int) -> None:
+    """Bring the tables to this version, and look whether they are ours."""
+    wanted = version_of(name)
     if version < wanted:
         steps = [MIGRATIONS[name][number] for number in range(version, wanted)] if version else [schema_of(name)]
         connection.executescript("BEGIN IMMEDIATE;" + "".join(steps) + f"PRAGMA user_version = {wanted}; COMMIT;")
@@ -191,10 +201,8 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
-        ) as found:
-            (version,) = found.execute("PRAGMA user_version").fetchone()
+        connection, version = _connected(path)
+        with closing(connection):
             if version != version_of(path.stem):
                 raise StoreError(
                     f"{path}: it is not made yet"
@@ -202,9 +210,31 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
                     else f"{path}: it is of version {version}, and this sshbell reads version {version_of(path.stem)};"
                     " sshbell run brings it up to date when rsyslog starts it anew"
                 )
-            yield found
+            yield connection
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Return a connection that cannot write, and the version of the file."""
+    try:
+        return _connected_with(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # On a full or a read-only disk no shared memory can be made. Without a log nobody writes, and none is needed.
+        log = _with_suffix(path, "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return _connected_with(path, "mode=ro&immutable=1")
+
+
+def _connected_with(path: Path, options: str) -> tuple[sqlite3.Connection, int]:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None)
+    try:
+        # The first to read the file.
+        return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except BaseException:
+        connection.close()
+        raise
 
 
 @contextmanager
