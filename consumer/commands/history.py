@@ -84,7 +84,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
             case "csv":
                 write(_csv(_cells(_object(found))))
             case _:
-                click.echo(_row(found, table, now_us))
+                sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
     if not shown:
         click.echo("sshbell: the store has nothing of what is asked for", err=True)
