@@ -10,7 +10,7 @@ from importlib.resources import files
 from itertools import count
 from pathlib import Path
 
-from consumer.errors import StoreError
+from consumer.errors import DamagedStoreError, StoreError
 
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
 MIGRATIONS: dict[str, dict[int, str]] = {"state": {}, "delivery": {}}
@@ -65,15 +65,19 @@ def open_for_writing(path: Path, report: Callable[[str], None]) -> sqlite3.Conne
         except sqlite3.Error as error:
             if not _is_damage(path, error):
                 raise
-            aside = set_aside(path)
-            report(f"{path} is damaged ({error}); it is now {aside}, and a new one is made")
+            set_aside(path, str(error), report)
         return _opened(path)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {_text_of(error)}") from error
 
 
-def set_aside(path: Path) -> Path:
-    """Give a damaged database and its log another name, and return it; forget the oldest of too many."""
+def set_aside(path: Path, reason: str, report: Callable[[str], None]) -> None:
+    """
+    Give a damaged database and its log another name, and report it; forget the oldest of too many.
+
+    Raises:
+        OSError: it cannot be done now.
+    """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     for number in count(1):
         aside = path.with_name(f"{path.name}.damaged-{stamp}-{number:02}")
@@ -86,7 +90,7 @@ def set_aside(path: Path) -> Path:
     for old in set_aside_of(path)[:-DAMAGED_LIMIT]:
         for suffix in _SUFFIXES:
             _remove(_with_suffix(old, suffix))
-    return aside
+    report(f"{path} is damaged ({reason}); it is now {aside}, and a new one is made")
 
 
 def set_aside_of(path: Path) -> list[Path]:
@@ -243,6 +247,7 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     Do all of it or nothing.
 
     Raises:
+        DamagedStoreError: it never can be written, with this file.
         StoreError: it could not be written; nothing is.
     """
     with guarded(connection):
@@ -263,12 +268,15 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
     Make a StoreError of what SQLite says, with the name of the file.
 
     Raises:
+        DamagedStoreError: it never can be, with this file.
         StoreError: it could not be done.
     """
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreError(f"{_path_of(connection)}: {error}") from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+        raise (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}") from error
 
 
 def _path_of(connection: sqlite3.Connection) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from consumer.ecs import json_line, of_event
+from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import AMBIGUOUS, readable
-from consumer.store.database import guarded, open_for_writing, transaction
+from consumer.store.database import guarded, open_for_writing, set_aside, transaction
 
 # Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
 # of. 2,000,000 events are about 400 MB.
@@ -25,15 +26,35 @@ class State:
     Writes ``state.db``.
 
     Raises:
+        DamagedStoreError: it never can be written again: ``renew``, then try again.
         StoreError: it cannot be written; everything may be tried again, since rows are keyed by event id.
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
-        self._connection = open_for_writing(state_dir / "state.db", report)
+        self._path, self._report = state_dir / "state.db", report
+        self._connection = open_for_writing(self._path, report)
+        self._is_renewed = False  # True: the damaged file is away, and the new one could not be made yet
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def renew(self, reason: str) -> None:
+        """
+        Go on with a new file, after a DamagedStoreError. It has no snapshot, so a whole one has to be kept next.
+
+        Raises:
+            StoreError: not now; it has to be called again.
+        """
+        self._connection.close()
+        if not self._is_renewed:
+            try:
+                set_aside(self._path, reason, self._report)
+            except OSError as error:
+                raise StoreError(f"{self._path}: {error.strerror}") from error
+            self._is_renewed = True
+        self._connection = open_for_writing(self._path, self._report)
+        self._is_renewed = False
 
     def record(self, events: Iterable[Event], told: frozenset[str], now_us: int) -> int:
         """

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from consumer.ecs import json_line, of_event
-from consumer.errors import StoreError
+from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Login
 from consumer.records import Line, text_of_bytes
+from consumer.store import database
 from consumer.store import state as state_module
-from consumer.store.database import reading
+from consumer.store.database import reading, set_aside_of
 from consumer.store.state import State, outbox_since
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
 
@@ -298,6 +299,35 @@ def test_all_is_there_after_a_kill(state: State, tmp_path: Path) -> None:
         (copy / name).write_bytes((tmp_path / name).read_bytes())
     with closing(State(copy, pytest.fail)):
         assert everything(copy) == before
+
+
+def test_damaged_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is damaged while it is open is known as such, and a new one takes its place; what failed can be done again."""
+    said: list[str] = []
+    events = events_of(*LINES)
+    with closing(State(tmp_path, said.append)) as state:
+        state.record(events_of(*(try_line(pid) for pid in range(2000))), TOLD, NOW_US)
+    with closing(State(tmp_path, said.append)) as state:
+        with (tmp_path / "state.db").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4096)
+            file.write(bytes(size - 4096))
+        state._connection.execute("PRAGMA shrink_memory")
+        with pytest.raises(DamagedStoreError, match=r"state\.db: database disk image is malformed") as caught:
+            state.record(events, TOLD, NOW_US)
+        assert said == []
+        # First there is no room for a new one; that is tried again, and nothing else is set aside.
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "schema_of", lambda _name: "PRAGMA max_page_count = 1; CREATE TABLE a (b);")
+            for _ in range(3):
+                with pytest.raises(StoreError, match="full"):
+                    state.renew(str(caught.value))
+        state.renew(str(caught.value))
+        assert state.record(events, TOLD, NOW_US) == 2
+    assert len(said) == len(set_aside_of(tmp_path / "state.db")) == 1
+    assert len(everything(tmp_path)["event"]) == 5
+    with closing(State(tmp_path, pytest.fail)) as state:
+        assert state.has(events[0].id)
 
 
 def test_errors_are_of_the_store(state: State) -> None:
