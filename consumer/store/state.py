@@ -9,7 +9,7 @@ from consumer.ecs import json_line, of_event
 from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import AMBIGUOUS, readable
-from consumer.store.database import guarded, open_for_writing, set_aside, transaction
+from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
 
 # Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
 # of. 2,000,000 events are about 400 MB.
@@ -32,7 +32,7 @@ class State:
 
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
         self._path, self._report = state_dir / "state.db", report
-        self._connection = open_for_writing(self._path, report)
+        self._connection = self._opened()
         self._is_renewed = False  # True: the damaged file is away, and the new one could not be made yet
 
     def close(self) -> None:
@@ -53,8 +53,34 @@ class State:
             except OSError as error:
                 raise StoreError(f"{self._path}: {error.strerror}") from error
             self._is_renewed = True
-        self._connection = open_for_writing(self._path, self._report)
+        self._connection = self._opened()
         self._is_renewed = False
+
+    def _opened(self) -> sqlite3.Connection:
+        """Open the file; its outbox goes on behind what ``deliver`` has routed, or messages of a new file would never be seen."""
+        connection = open_for_writing(self._path, self._report)
+        try:
+            routed_seq, _ = self._taken_over()
+            with transaction(connection):
+                (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+                if last < routed_seq:
+                    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
+                    connection.execute("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (routed_seq,))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _taken_over(self) -> tuple[int, int]:
+        """Return up to where ``deliver`` has routed the outbox, and up to where it is done with it; 0 where nobody knows."""
+        try:
+            with reading(self._path.with_name("delivery.db")) as found:
+                (routed_seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
+                # Tests by ``ring`` have the number 0: they never stood in the outbox.
+                (pending_seq,) = found.execute("SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > 0").fetchone()
+        except StoreError:
+            return 0, 0
+        return routed_seq, routed_seq if pending_seq is None else min(routed_seq, pending_seq - 1)
 
     def record(self, events: Iterable[Event], told: frozenset[str], now_us: int) -> int:
         """
@@ -157,6 +183,16 @@ class State:
             self._shorten("event", "id", "time_us", EVENT_LIMIT, noise="action")
             self._shorten("session", "login_id", "opened_us", SESSION_LIMIT)
             self._shorten("outbox", "seq", "seq", OUTBOX_LIMIT, noise="action")
+
+    def forget_delivered(self) -> None:
+        """
+        Forget the messages before the first that ``deliver`` still has to send.
+
+        If ``delivery.db`` is lost, what is left here is sent again: so all that waits has to stay, and little else.
+        """
+        _, done_seq = self._taken_over()
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
 
     def _shorten(self, table: str, key: str, order: str, limit: int, noise: str | None = None) -> None:
         """Forget the oldest rows beyond a limit; those that are noise first, where a column tells."""

@@ -16,7 +16,7 @@ from consumer.events import Attempt, Login
 from consumer.records import Line, text_of_bytes
 from consumer.store import database
 from consumer.store import state as state_module
-from consumer.store.database import reading, set_aside_of
+from consumer.store.database import open_for_writing, reading, set_aside_of
 from consumer.store.state import State, outbox_since
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
 
@@ -119,6 +119,54 @@ def test_numbers_of_the_outbox_are_never_used_again(state: State, tmp_path: Path
     state.message("test-2", "sshbell_test", NOW_US, b"{}")
     state.message("test-2", "sshbell_test", NOW_US, b"{}")
     assert rows(tmp_path, "SELECT seq, event_id FROM outbox") == [(2, "test-2")]
+
+
+def deliver(tmp_path: Path, *statements: str) -> None:
+    """Write to ``delivery.db`` as ``deliver`` does."""
+    with closing(open_for_writing(tmp_path / "delivery.db", pytest.fail)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+PENDING = "INSERT INTO delivery VALUES ('{id}', 'ops', {seq}, '{state}', 0, 1, 1, NULL, NULL, '')"
+
+
+def test_a_new_file_goes_on_behind_what_is_routed(tmp_path: Path) -> None:
+    """When ``state.db`` is set aside or lost, ``deliver`` still sees what comes: numbers do not begin anew."""
+    deliver(tmp_path, "UPDATE cursor SET seq = 500")
+    for seq in (501, 502):
+        with closing(State(tmp_path, pytest.fail)) as state:
+            state.message(f"test-{seq}", "sshbell_test", NOW_US, b"{}")
+            assert rows(tmp_path, "SELECT max(seq) FROM outbox") == [(seq,)]
+    (tmp_path / "state.db").write_bytes(b"garbage " * 999)
+    with closing(State(tmp_path, lambda _text: None)) as state:
+        state.message("test-3", "sshbell_test", NOW_US, b"{}")
+        assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
+        state.renew("x")
+        state.message("test-4", "sshbell_test", NOW_US, b"{}")
+        assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
+
+
+def test_delivered_messages_are_forgotten(state: State, tmp_path: Path) -> None:
+    """What is before the first that still waits goes; where nobody knows what waits, nothing goes."""
+    for number in range(1, 6):
+        state.message(f"m{number}", "sshbell_test", NOW_US, b"{}")
+
+    def left() -> list[int]:
+        state.forget_delivered()
+        return [seq for (seq,) in rows(tmp_path, "SELECT seq FROM outbox ORDER BY seq")]
+
+    assert left() == [1, 2, 3, 4, 5]
+    deliver(
+        tmp_path, "UPDATE cursor SET seq = 4", PENDING.format(id="ring", seq=0, state="pending"),
+        PENDING.format(id="m1", seq=1, state="sent"), PENDING.format(id="m2", seq=2, state="pending"),
+        PENDING.format(id="m3", seq=3, state="dead"),
+    )  # fmt: skip
+    assert left() == [2, 3, 4, 5]
+    deliver(tmp_path, "UPDATE delivery SET state = 'sent' WHERE event_id = 'm2'")
+    assert left() == [5]
+    (tmp_path / "delivery.db").write_bytes(b"garbage " * 999)
+    assert left() == [5]
 
 
 def test_has(state: State) -> None:
