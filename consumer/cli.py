@@ -15,7 +15,7 @@ from consumer.errors import OutputError, SshbellError, complain
 EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
 # Each a module of consumer.commands, with a click command of the same name.
-COMMANDS = ("completion", "explain", "parse", "replay", "run")
+COMMANDS = ("completion", "explain", "history", "parse", "replay", "run", "status", "who")
 
 
 class _Commands(click.Group):
@@ -29,9 +29,9 @@ class _Commands(click.Group):
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
         try:
-            found: Any = super().main(*args, **(kwargs | {"standalone_mode": False}))  # what a command gave to Context.exit
+            # What a command ends with by click's exit(), None otherwise.
+            status = super().main(*args, **(kwargs | {"standalone_mode": False})) or 0
             sys.stdout.flush()
-            status = found if isinstance(found, int) else 0
         except BaseException as error:  # noqa: BLE001 - the outermost: whatever it was is said in one line
             status = _status_of(error)
         # What is still buffered cannot be written either, and Python would say so at its end.

@@ -166,7 +166,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
     logged = Line(*login.line) if login is not None else line
     unknown = own | {
         "host": {"name": readable(event.host) or None},
-        "process": {"name": readable(logged.program), "pid": int(logged.procid) if logged.procid else None},
+        "process": {"name": readable(logged.program) or None, "pid": int(logged.procid) if logged.procid else None},
         "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
         "source": _source(
             None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
@@ -190,6 +190,16 @@ def of_event(event: Event, paths: list[str]) -> Object:
     }
     known = _known(unknown)
     return {"@timestamp": isoformat(event.time_us)} | known if event.time_us else known
+
+
+def of_session(login: Login, closed_us: int | None) -> Object:
+    """A login and its end, where it has one: an object of ``sshbell who`` and ``sshbell history``."""
+    found = of_event(login, [])
+    if closed_us is not None:
+        found["event"]["end"] = _moment(closed_us)
+        if login.time_us:
+            found["event"]["duration"] = (closed_us - login.time_us) * 1000
+    return found
 
 
 def _event(event: Event, kind: str, category: list[str], type_: str, outcome: str) -> Object:

@@ -53,6 +53,10 @@ class StoreError(SshbellError):
     exit_code = 74
 
 
+class DamagedStoreError(StoreError):
+    """State that waiting does not mend: ``State.renew`` sets the file aside."""
+
+
 def complain(error: SshbellError) -> None:
     """Say on standard error, in one line, what went wrong."""
     with suppress(OSError):  # where even that cannot be written, the exit code has to do

@@ -14,17 +14,20 @@ _USER_WIDTH, _FROM_WIDTH, _HOST_WIDTH = 16, 27, 14
 
 class Table:
     """
-    Rows of logins, logouts and forged lines. Tries and probes are counted in the summary; a row for each would hide the rest.
+    Rows of logins, logouts and forged lines. Tries and probes are counted in a replay's summary; a row for each would hide the
+    rest.
 
     Args:
         zone: of the times shown.
         color: use it.
         width: of the terminal, in characters; what does not fit goes to a second line. None, for a file or a pipe: nothing is
             cut.
+        noise: give tries and probes rows as well.
     """
 
-    def __init__(self, zone: tzinfo, *, color: bool, width: int | None) -> None:
+    def __init__(self, zone: tzinfo, *, color: bool, width: int | None, noise: bool = False) -> None:
         self._zone = zone
+        self._noise = noise
         self._color = color
         self._width = width
         self._has_head = False
@@ -38,21 +41,35 @@ class Table:
                 word, last, color = "logout", _duration(event), ""
             case Forged():
                 word, last, color = "FORGED", f"{event.claim} claimed by uid {event.uid}", "red"
+            case Attempt() if self._noise:
+                word, last, color = "try", _tried(event), ""
+            case Probe() if self._noise:
+                word, last, color = "probe", sshd_name(event.reason) if event.reason else "", ""
             case Attempt() | Probe():
                 return ""
+        return self._text(f"{'time':<19}  {'what':<6}", f"{self._time(event.time_us)}  {word:<6}", event, last, color)
+
+    def session(self, login: Login, lasted: str | None) -> str:
+        """Return the text for one session, with the head of the table before the first. ``lasted``: None for no such column."""
+        head, start = f"{'since':<19}", self._time(login.time_us)
+        if lasted is not None:
+            head, start = f"{head}  {'lasted':<15}", f"{start}  {lasted:<15}"
+        return self._text(head, start, login, _how(login), "")
+
+    def _time(self, time_us: int) -> str:
+        when = datetime.fromtimestamp(time_us // 1_000_000, self._zone) if time_us else None
+        return f"{f'{when:%Y-%m-%d %H:%M:%S}' if when is not None else 'unknown':<19}"
+
+    def _text(self, head: str, start: str, event: Event, last: str, color: str) -> str:
         marks = ", verified" if event.origin == "verified" else ""
         marks += ", ambiguous" if event.line[AMBIGUOUS] else ""
-        when = datetime.fromtimestamp(event.time_us // 1_000_000, self._zone) if event.time_us else None
-        time = f"{when:%Y-%m-%d %H:%M:%S}" if when is not None else "unknown"
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
-        text = self._fitted(
-            f"{time:<19}  {word:<6}", event.user or "-", harmless(where), readable(event.host), harmless(last) + marks
-        )
+        text = self._fitted(start, event.user or "-", harmless(readable(where)), readable(event.host), harmless(last) + marks)
         if self._color and color:
             text = click.style(text, fg=color)
         if not self._has_head:
             self._has_head = True
-            head = self._fitted(f"{'time':<19}  {'what':<6}", "user", "from", "host", "how")
+            head = self._fitted(head, "user", "from", "host", "how")
             return f"{click.style(head, bold=True) if self._color else head}\n{text}"
         return text
 
@@ -78,15 +95,22 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
 
 
+def _tried(event: Attempt) -> str:
+    parts = [METHODS.get(event.method or "", event.method) or "", event.reason or "", f"{event.count} times"]
+    return ", ".join(part for part in parts[: 2 if event.count == 1 else 3] if part)
+
+
 def _duration(event: Logout) -> str:
-    if not event.login.time_us:
-        return "after an unknown time"
-    micros = event.end_us - event.login.time_us
+    return f"after {duration_text(event.end_us - event.login.time_us)}" if event.login.time_us else "after an unknown time"
+
+
+def duration_text(micros: int) -> str:
+    """Return a duration as people write it."""
     seconds = micros / 1_000_000
     if seconds >= 59.95:  # would be rounded to a minute
-        return f"after {timedelta(seconds=round(seconds))}"
+        return f"{timedelta(seconds=round(seconds))}"
     # Lines that carry whole seconds say no tenths.
-    return f"after {seconds:.1f} s" if micros % 1_000_000 else f"after {seconds:.0f} s"
+    return f"{seconds:.1f} s" if micros % 1_000_000 else f"{seconds:.0f} s"
 
 
 def summary_text(summary: Summary) -> str:

@@ -64,7 +64,7 @@ def run(installed: Path, *command: str | Path, stdin: bytes = SAMPLE) -> bytes:
 
 
 def test_contents(wheel: Path) -> None:
-    """The wheel has every module of the two packages, the licence, and nothing of the tests."""
+    """The wheel has every module of the two packages, the schemas, the licence, and nothing of the tests."""
     names = zipfile.ZipFile(wheel).namelist()
     modules = {
         str(path.relative_to(PROJECT_DIR))
@@ -72,6 +72,7 @@ def test_contents(wheel: Path) -> None:
         for path in (PROJECT_DIR / package).rglob("*.py")
     }
     assert {name for name in names if name.endswith(".py")} == modules
+    assert {"consumer/store/state.sql", "consumer/store/delivery.sql"} <= set(names)
     assert any(name.endswith("LICENSE") for name in names)
     assert wheel.name.startswith(f"sshbell-{__version__}-py3-none-any")
 

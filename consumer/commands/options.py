@@ -1,5 +1,7 @@
 """Options that several commands have."""
 
+import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -31,19 +33,25 @@ def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None
         raise click.BadParameter(f"{error}; give a name such as Europe/Paris, UTC, or an offset such as +02:00") from error
 
 
+ZONE = click.option(
+    "--tz",
+    "zone",
+    callback=_zone,
+    metavar="ZONE",
+    help="Zone of times that name none, and of the table; by default this machine's.",
+)
+CONFIG = click.option(
+    "--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml."
+)
+
+
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines; they give the command a matcher."""
 
     @click.option(
         "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, where lines name none."
     )
-    @click.option(
-        "--tz",
-        "zone",
-        callback=_zone,
-        metavar="ZONE",
-        help="Zone of times that name none, and of replay's table; by default this machine's.",
-    )
+    @ZONE
     @click.option(
         "--engine",
         type=click.Choice(["lowered", "pyparsing"]),
@@ -51,7 +59,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         help="Run the grammars as compiled patterns, or as they are written.",
     )
-    @click.option("--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml.")
+    @CONFIG
     @wraps(command)
     def with_matcher(*args: Any, engine: str, config: str | None, **kwargs: Any) -> None:
         from consumer.config import load
@@ -60,3 +68,15 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, matcher=Matcher(load(config).sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
 
     return with_matcher
+
+
+def in_color() -> bool:
+    """Tell whether the table on standard output may have colour: no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def width() -> int | None:
+    """Return the terminal's width; None where standard output is none."""
+    from shutil import get_terminal_size
+
+    return get_terminal_size().columns if sys.stdout.isatty() else None

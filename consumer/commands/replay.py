@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import FILE, number, reading
+from consumer.commands.options import FILE, in_color, number, reading, width
 from consumer.errors import UsageError, end_with
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | N
             out.write(json_line(of_event(event, paths)))
 
     elif form == "table":
-        table = Table(zone, color=_in_color(), width=_width())
+        table = Table(zone, color=in_color(), width=width())
 
         def tell(event: "Event") -> None:
             if row := table.row(event):
@@ -86,16 +86,6 @@ def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | N
     if paths and not selection.is_all and not summary.events:
         click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
     end_with(replayed.errors)
-
-
-def _in_color() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-def _width() -> int | None:
-    from shutil import get_terminal_size
-
-    return get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 class _progress:  # noqa: N801 - used as a function

@@ -1,17 +1,46 @@
 """SQLite files: opened, checked, brought to this version; damaged ones are set aside."""
 
+import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
 
-from consumer.errors import StoreError
+from consumer.errors import DamagedStoreError, StoreError
 
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
 MIGRATIONS: dict[str, dict[int, str]] = {"state": {}, "delivery": {}}
+# Damaged files that are kept to be looked at; the oldest goes first, or a bad disk would fill itself with them.
+DAMAGED_LIMIT = 5
 _BUSY_S = 5.0
+# What a large transaction leaves of the log is cut to this.
+_LOG_LIMIT_BYTES = 64 << 20
+_SUFFIXES = ("", "-wal", "-shm", "-journal")
+
+# Whose primary code says that the file cannot be used now, not that its content is wrong. It is tried again.
+_PASSING = frozenset(
+    [
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_NOLFS,
+        sqlite3.SQLITE_AUTH,
+    ]
+)
+# Faults of reading that stay: a bad sector, a file that is shorter than its own header says. sqlite.org/rescode.html; Python
+# 3.11 has names for them only where its SQLite was new enough.
+_LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, _DATA, _CORRUPTFS
 
 
 def version_of(name: str) -> int:
@@ -31,36 +60,87 @@ def open_for_writing(path: Path, report: Callable[[str], None]) -> sqlite3.Conne
         StoreError: it cannot be written now, or a newer sshbell has written it.
     """
     try:
+        try:
+            return _opened(path)
+        except sqlite3.Error as error:
+            if not _is_damage(path, error):
+                raise
+            set_aside(path, str(error), report)
         return _opened(path)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-            raise StoreError(f"{path}: {error}") from error
-        aside = set_aside(path)
-        report(f"{path} is damaged ({error}); it is now {aside}, and a new one is made")
-    try:
-        return _opened(path)
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: {error}") from error
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: {_text_of(error)}") from error
 
 
-def set_aside(path: Path) -> Path:
-    """Give a damaged database and its log another name, and return it."""
-    aside = path.with_name(f"{path.name}.damaged-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}")
-    for suffix in ("", "-wal", "-shm"):
-        file = path.with_name(path.name + suffix)
-        if file.exists():
-            file.rename(aside.with_name(aside.name + suffix))
-    return aside
+def set_aside(path: Path, reason: str, report: Callable[[str], None]) -> None:
+    """
+    Give a damaged database and its log another name, and report it; forget the oldest of too many.
+
+    Raises:
+        OSError: it cannot be done now.
+    """
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    for number in count(1):
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number:02}")
+        if not any(os.path.lexists(_with_suffix(aside, suffix)) for suffix in _SUFFIXES):
+            break
+    for suffix in _SUFFIXES:
+        file = _with_suffix(path, suffix)
+        if os.path.lexists(file):
+            file.rename(_with_suffix(aside, suffix))
+    for old in set_aside_of(path)[:-DAMAGED_LIMIT]:
+        for suffix in _SUFFIXES:
+            _remove(_with_suffix(old, suffix))
+    report(f"{path} is damaged ({reason}); it is now {aside}, and a new one is made")
+
+
+def set_aside_of(path: Path) -> list[Path]:
+    """Return what a database's damaged predecessors are called now, the oldest first; without their logs."""
+    return sorted(file for file in path.parent.glob(f"{path.name}.damaged-*") if not file.name.endswith(_SUFFIXES[1:]))
+
+
+def _remove(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file)
+    else:
+        file.unlink(missing_ok=True)
+
+
+def _with_suffix(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _is_damage(path: Path, error: sqlite3.Error) -> bool:
+    """Tell whether another file has to take the place of this one, since waiting does not help."""
+    if any(_is_no_file(_with_suffix(path, suffix)) for suffix in _SUFFIXES):
+        return True
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is None or code in _LASTING or code & 0xFF not in _PASSING
+
+
+def _is_no_file(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _text_of(error: sqlite3.Error | OSError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
     name = path.stem
+    if not path.exists():
+        # SQLite would make it readable to all; log and shared memory take its mode.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    elif not os.access(path, os.W_OK, effective_ids=True):
+        # SQLite would give a new log the same mode, and that would still stop us when this file may be written again.
+        raise StoreError(f"{path}: this user may not write it, or the disk is read-only")
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
         _check(connection)
+        version = _version(connection, path, name)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        _migrate(connection, path, name)
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT_BYTES}")
+        _migrate(connection, name, version)
     except BaseException:
         connection.close()
         raise
@@ -73,15 +153,36 @@ def _check(connection: sqlite3.Connection) -> None:
         raise sqlite3.DatabaseError(fault.partition("\n")[2] or fault)
 
 
-def _migrate(connection: sqlite3.Connection, path: Path, name: str) -> None:
+def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
+    """Return the version that has been written; 0 for a new file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > version_of(name):
+        raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)})")
+    if version < 0:
+        raise sqlite3.DatabaseError(f"version {version}")
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, name: str, version: int) -> None:
+    """Bring the tables to this version, and look whether they are ours."""
     wanted = version_of(name)
-    if version > wanted:
-        raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {wanted})")
-    if version == wanted:
-        return
-    steps = [MIGRATIONS[name][number] for number in range(version, wanted)] if version else [schema_of(name)]
-    connection.executescript("BEGIN IMMEDIATE;" + "".join(steps) + f"PRAGMA user_version = {wanted}; COMMIT;")
+    if version < wanted:
+        steps = [MIGRATIONS[name][number] for number in range(version, wanted)] if version else [schema_of(name)]
+        connection.executescript("BEGIN IMMEDIATE;" + "".join(steps) + f"PRAGMA user_version = {wanted}; COMMIT;")
+    with closing(sqlite3.connect(":memory:")) as model:
+        model.executescript(schema_of(name))
+        if _columns(connection) != _columns(model):
+            raise sqlite3.DatabaseError("its tables are not those of sshbell")
+
+
+def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
+    """Return table, place and name of each column, and of what keeps rows apart: rows are inserted by place."""
+    return set(
+        connection.execute(
+            "SELECT t.name, c.cid, c.name || ' ' || c.pk FROM sqlite_schema t, pragma_table_info(t.name) c"
+            " WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        )
+    )
 
 
 def schema_of(name: str) -> str:
@@ -95,15 +196,49 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Open a database that another process writes, to read it.
 
     Raises:
-        StoreError: there is none, or it cannot be read.
+        StoreError: there is none, it cannot be read, or it is of another version.
     """
     try:
-        with closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S, isolation_level=None)
-        ) as found:
-            yield found
+        path.stat()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: there is none yet; sshbell run makes it") from error
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from error
+    try:
+        connection, version = _connected(path)
+        with closing(connection):
+            if version != version_of(path.stem):
+                raise StoreError(
+                    f"{path}: it is not made yet"
+                    if version == 0
+                    else f"{path}: it is of version {version}, and this sshbell reads version {version_of(path.stem)};"
+                    " sshbell run brings it up to date when rsyslog starts it anew"
+                )
+            yield connection
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
+
+
+def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
+    """Return a connection that cannot write, and the version of the file."""
+    try:
+        return _connected_with(path, "mode=ro")
+    except sqlite3.OperationalError:
+        # On a full or a read-only disk no shared memory can be made. Without a log nobody writes, and none is needed.
+        log = _with_suffix(path, "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return _connected_with(path, "mode=ro&immutable=1")
+
+
+def _connected_with(path: Path, options: str) -> tuple[sqlite3.Connection, int]:
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None)
+    try:
+        # The first to read the file.
+        return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])
+    except BaseException:
+        connection.close()
+        raise
 
 
 @contextmanager
@@ -112,17 +247,40 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     Do all of it or nothing.
 
     Raises:
+        DamagedStoreError: it never can be written, with this file.
         StoreError: it could not be written; nothing is.
     """
-    try:
-        connection.execute("BEGIN IMMEDIATE")
+    with guarded(connection):
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # A full disk has ended it already, and a second end would be another error.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
+
+
+@contextmanager
+def guarded(connection: sqlite3.Connection) -> Iterator[None]:
+    """
+    Make a StoreError of what SQLite says, with the name of the file.
+
+    Raises:
+        DamagedStoreError: it never can be, with this file.
+        StoreError: it could not be done.
+    """
+    try:
+        yield
     except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.rollback()
-        raise StoreError(str(error)) from error
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+        raise (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}") from error
+
+
+def _path_of(connection: sqlite3.Connection) -> str:
+    try:
+        return str(connection.execute("PRAGMA database_list").fetchone()[2])
+    except sqlite3.Error:
+        return "the store"

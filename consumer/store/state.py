@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from consumer.ecs import json_line, of_event
+from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import AMBIGUOUS, readable
-from consumer.store.database import open_for_writing, transaction
+from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
 
-# Bounds of size; the oldest go first. 2,000,000 events are about 400 MB.
+# Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
+# of. 2,000,000 events are about 400 MB.
 EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
 
-_EVENT_COLUMNS = 14
+_NOISE = "('ssh_attempt', 'ssh_probe')"
+_INTEGER_MAX = (1 << 63) - 1
 
 
 class State:
@@ -23,15 +26,61 @@ class State:
     Writes ``state.db``.
 
     Raises:
+        DamagedStoreError: it never can be written again: ``renew``, then try again.
         StoreError: it cannot be written; everything may be tried again, since rows are keyed by event id.
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
-        self._connection = open_for_writing(state_dir / "state.db", report)
+        self._path, self._report = state_dir / "state.db", report
+        self._connection = self._opened()
+        self._is_renewed = False  # True: the damaged file is away, and the new one could not be made yet
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def renew(self, reason: str) -> None:
+        """
+        Go on with a new file, after a DamagedStoreError. It has no snapshot, so a whole one has to be kept next.
+
+        Raises:
+            StoreError: not now; it has to be called again.
+        """
+        self._connection.close()
+        if not self._is_renewed:
+            try:
+                set_aside(self._path, reason, self._report)
+            except OSError as error:
+                raise StoreError(f"{self._path}: {error.strerror}") from error
+            self._is_renewed = True
+        self._connection = self._opened()
+        self._is_renewed = False
+
+    def _opened(self) -> sqlite3.Connection:
+        """Open the file; its outbox goes on behind what ``deliver`` has routed, or messages of a new file would never be seen."""
+        connection = open_for_writing(self._path, self._report)
+        try:
+            routed_seq, _ = self._taken_over()
+            with transaction(connection):
+                (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+                if last < routed_seq:
+                    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
+                    connection.execute("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (routed_seq,))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _taken_over(self) -> tuple[int, int]:
+        """Return up to where ``deliver`` has routed the outbox, and up to where it is done with it; 0 where nobody knows."""
+        try:
+            with reading(self._path.with_name("delivery.db")) as found:
+                (routed_seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
+                # Tests by ``ring`` have the number 0: they never stood in the outbox.
+                (pending_seq,) = found.execute("SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > 0").fetchone()
+        except StoreError:
+            return 0, 0
+        return routed_seq, routed_seq if pending_seq is None else min(routed_seq, pending_seq - 1)
 
     def record(self, events: Iterable[Event], told: frozenset[str], now_us: int) -> int:
         """
@@ -55,11 +104,8 @@ class State:
                     is_new = self._connection.execute(_INSERT_EVENT, row).rowcount
                     self._session(event)
                     if is_new and action in told:
-                        self._connection.execute(
-                            "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)",
-                            (event.id, action, now_us, json_line(of_event(event, []))),
-                        )
-                        outbox += 1
+                        body = json_line(of_event(event, []))
+                        outbox += self._connection.execute(_INSERT_MESSAGE, (event.id, action, now_us, body)).rowcount
                 else:
                     rows.append(row)
             if rows:
@@ -74,65 +120,101 @@ class State:
         else:
             return
         self._connection.execute(
-            "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)",
+            _INSERT_SESSION,
             (
-                login.id, readable(login.host), login.user, login.uid, *_source(login), login.method,
-                None if login.info is None else readable(login.info), login.origin, login.time_us, closed_us,
+                login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
+                None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
+                login.time_us, closed_us,
             ),
         )  # fmt: skip
 
     def message(self, event_id: str, action: str, now_us: int, body: bytes) -> None:
         """Put a message of our own into the outbox: a test, or a report about sshbell itself."""
         with transaction(self._connection):
-            self._connection.execute(
-                "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)",
-                (event_id, action, now_us, body),
-            )
+            self._connection.execute(_INSERT_MESSAGE, (event_id, action, now_us, body))
 
     def has(self, event_id: str) -> bool:
         """Tell whether an event is known."""
-        return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
+        with guarded(self._connection):
+            return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
 
     def snapshot(self) -> dict[str, bytes]:
         """Return the parts of the pipeline's memory as they were last kept."""
-        return dict(self._connection.execute("SELECT part, body FROM snapshot"))
+        with guarded(self._connection):
+            return dict(self._connection.execute("SELECT part, body FROM snapshot"))
 
     def keep_snapshot(self, changed: Mapping[str, bytes | None]) -> None:
         """Keep parts of the pipeline's memory, and forget those that are None, so that they outlive a power cut."""
-        self._connection.execute("PRAGMA synchronous = FULL")
-        try:
-            with transaction(self._connection):
-                self._connection.executemany(
-                    "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
-                    [(part, body) for part, body in changed.items() if body is not None],
-                )
-                self._connection.executemany(
-                    "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
-                )
-        finally:
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+        with guarded(self._connection):
+            self._connection.execute("PRAGMA synchronous = FULL")
+            try:
+                with transaction(self._connection):
+                    self._connection.executemany(
+                        "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
+                        [(part, body) for part, body in changed.items() if body is not None],
+                    )
+                    self._connection.executemany(
+                        "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
+                    )
+            finally:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def set_status(self, values: Mapping[str, int]) -> None:
         """Keep figures for ``sshbell status``."""
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", list(values.items()))
 
+    def set_notes(self, texts: Mapping[str, str]) -> None:
+        """Keep texts for ``sshbell status``."""
+        with transaction(self._connection):
+            self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
+
     def forget(self, before_us: int) -> None:
-        """Forget what is older, and what is beyond the bounds."""
+        """
+        Forget what is older, and what is beyond the bounds.
+
+        A session is as old as its end. One without an end stays, as far as the bound allows: somebody may still be in.
+        """
         with transaction(self._connection):
             run = self._connection.execute
             run("DELETE FROM event WHERE time_us < ?", (before_us,))
-            run("DELETE FROM session WHERE opened_us < ? AND closed_us IS NOT NULL", (before_us,))
+            run("DELETE FROM session WHERE opened_us < ? AND closed_us < ?", (before_us, before_us))
             run("DELETE FROM outbox WHERE queued_us < ?", (before_us,))
-            for table, column, limit in (
-                ("event", "time_us", EVENT_LIMIT), ("session", "opened_us", SESSION_LIMIT), ("outbox", "seq", OUTBOX_LIMIT),
-            ):  # fmt: skip
-                last = f"SELECT {column} FROM {table} ORDER BY {column} DESC LIMIT 1 OFFSET ?"  # noqa: S608 - our own names
-                run(f"DELETE FROM {table} WHERE {column} < ({last})", (limit,))  # noqa: S608
+            self._shorten("event", "id", "time_us", EVENT_LIMIT, noise="action")
+            self._shorten("session", "login_id", "opened_us", SESSION_LIMIT)
+            self._shorten("outbox", "seq", "seq", OUTBOX_LIMIT, noise="action")
+
+    def forget_delivered(self) -> None:
+        """
+        Forget the messages before the first that ``deliver`` still has to send.
+
+        If ``delivery.db`` is lost, what is left here is sent again: so all that waits has to stay, and little else.
+        """
+        _, done_seq = self._taken_over()
+        with transaction(self._connection):
+            self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
+
+    def _shorten(self, table: str, key: str, order: str, limit: int, noise: str | None = None) -> None:
+        """Forget the oldest rows beyond a limit; those that are noise first, where a column tells."""
+        for kind in (f"WHERE {noise} IN {_NOISE}", "") if noise else ("",):
+            (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
+            if rows <= limit:
+                return
+            oldest = f"SELECT {key} FROM {table} {kind} ORDER BY {order} LIMIT ?"  # noqa: S608
+            self._connection.execute(f"DELETE FROM {table} WHERE {key} IN ({oldest})", (rows - limit,))  # noqa: S608
 
 
-_INSERT_EVENT = f"INSERT OR IGNORE INTO event VALUES ({', '.join('?' * _EVENT_COLUMNS)})"  # noqa: S608 - question marks
+_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_SESSION = (
+    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)"
+)
+_INSERT_MESSAGE = "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)"
+
+
+def _integer(number: int | None) -> int | None:
+    """Return a number that a line claims, or None where no column can hold it."""
+    return number if number is None or number <= _INTEGER_MAX else None
 
 
 def _source(event: Event) -> tuple[str | None, int | None]:
@@ -154,11 +236,9 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
             reason = event.reason
         case Forged():
             uid, reason = event.uid, event.claim
-    if event.line[AMBIGUOUS]:
-        reason = f"{reason}; ambiguous" if reason else "ambiguous"
     return (
-        event.id, event.time_us, action, readable(event.host), event.user, uid, *_source(event), method, info, event.origin,
-        count, None if reason is None else readable(reason), login_id,
+        event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
+        event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
     )  # fmt: skip
 
 

@@ -14,7 +14,8 @@ CREATE TABLE event (
     info      TEXT,                        -- key or certificate, as sshd writes it behind "ssh2: "
     origin    TEXT NOT NULL,               -- verified, unverified, forged
     count     INTEGER NOT NULL,            -- of an ssh_attempt: how many equal tries
-    reason    TEXT,
+    reason    TEXT,                        -- of an ssh_forged: what it claims
+    ambiguous INTEGER NOT NULL,            -- 1: peer text could have forged the line
     login_id  TEXT                         -- of an ssh_logout: its ssh_login
 ) WITHOUT ROWID;
 CREATE INDEX event_time ON event (time_us);
@@ -30,7 +31,8 @@ CREATE TABLE session (
     method    TEXT,
     info      TEXT,
     origin    TEXT NOT NULL,
-    opened_us INTEGER NOT NULL,
+    ambiguous INTEGER NOT NULL,
+    opened_us INTEGER NOT NULL,            -- 0: no line had a time
     closed_us INTEGER                      -- NULL: still open, or its end was never logged
 ) WITHOUT ROWID;
 CREATE INDEX session_opened ON session (opened_us);
@@ -55,4 +57,10 @@ CREATE TABLE snapshot (
 CREATE TABLE status (
     name      TEXT PRIMARY KEY,
     value     INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- Texts that `sshbell status` shows: the version that runs.
+CREATE TABLE note (
+    name      TEXT PRIMARY KEY,
+    text      TEXT NOT NULL
 ) WITHOUT ROWID;

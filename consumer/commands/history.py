@@ -1,0 +1,148 @@
+"""``sshbell history``."""
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.commands.options import CONFIG, ZONE, in_color, number, width
+from consumer.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import tzinfo
+
+    from consumer.ecs import Object
+    from consumer.events import Event
+    from consumer.store.queries import Network, Session
+    from consumer.table import Table
+
+# Of CSV: where the value stands in the JSON object.
+_COLUMNS = (
+    "timestamp", "event.action", "event.outcome", "event.start", "event.end", "event.duration", "user.name", "source.address",
+    "source.port", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint", "ssh.certificate.id",
+    "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id",
+)  # fmt: skip
+# A spreadsheet takes a cell that begins so for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@click.command(short_help="Show who was in, and what else happened.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
+)
+@click.option("--until", metavar="TIME", help="Only what happened before TIME.")
+@click.option("--user", help="Only this user.")
+@click.option("--host", help="Only this host.")
+@click.option("--address", metavar="NETWORK", help="Only from this address or network: 192.0.2.7, 2001:db8::/32.")
+@click.option("--limit", type=number(1, 1_000_000_000), metavar="N", help="Only the newest N.")
+@click.option("--events", "all_events", is_flag=True, help="Tries, probes and forged lines as well, each event by itself.")
+@click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) a line.")
+@click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a text that it would take for a formula begins with '.")
+@ZONE
+@CONFIG
+def history(since: str | None, until: str | None, user: str | None, host: str | None, address: str | None, limit: int | None,
+            *, all_events: bool, form: str | None, zone: "tzinfo", config: str | None) -> None:  # fmt: skip
+    """
+    Show who was in, from where, for how long; with --events all that happened. The oldest comes first.
+
+    What is shown is what the store keeps: see the key "keep" of the configuration.
+
+    \b
+        sshbell history --since 7d
+        sshbell history --user root --address 203.0.113.0/24 --limit 20
+        sshbell history --events --since 2026-11-22 --csv > november.csv
+    """
+    import time
+    from pathlib import Path
+
+    from consumer.config import load
+    from consumer.ecs import json_line
+    from consumer.selection import Selection
+    from consumer.store.queries import Asked, events, sessions
+    from consumer.table import Table
+
+    try:
+        asked = Asked(Selection.of(since, until, user, host, zone), _network(address), limit)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    state_dir = Path(load(config).state_dir)
+    now_us = time.time_ns() // 1000
+    table = Table(zone, color=in_color(), width=width(), noise=True)
+
+    chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
+    write = sys.stdout.buffer.write
+    if form == "csv":
+        write(_csv(_COLUMNS))
+    shown = 0
+    for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
+        match form:
+            case "json":
+                write(json_line(_object(found)))
+            case "csv":
+                write(_csv(_cells(_object(found))))
+            case _:
+                sys.stdout.write(_row(found, table, now_us) + "\n")
+    sys.stdout.flush()
+    if not shown:
+        click.echo("sshbell: the store has nothing of what is asked for", err=True)
+
+
+def _object(found: "Session | Event") -> "Object":
+    from consumer.ecs import of_event, of_session
+    from consumer.store.queries import Session
+
+    return of_session(found.login, found.closed_us) if isinstance(found, Session) else of_event(found, [])
+
+
+def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
+    from consumer.store.queries import OPEN_LIMIT_US, Session
+    from consumer.table import duration_text
+
+    if not isinstance(found, Session):
+        return table.row(found)
+    opened_us = found.login.time_us
+    if found.closed_us is None:
+        lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "no end logged"
+    else:
+        lasted = duration_text(found.closed_us - opened_us) if opened_us else "unknown"
+    return table.session(found.login, lasted)
+
+
+def _network(text: str | None) -> "Network | None":
+    from ipaddress import ip_network
+
+    from consumer.messages import ip_of
+
+    if text is None:
+        return None
+    try:
+        return ip_network(ip_of(text) or text, strict=False)
+    except ValueError:
+        raise ValueError(f"--address: {text!r} is no address or network; give 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
+
+
+def _cells(found: "Object") -> list[str]:
+    """Return the values of all columns; "" for what is not known."""
+    cells = []
+    for column in _COLUMNS:
+        value: Any = found
+        for name in ("@timestamp" if column == "timestamp" else column).split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        cells.append("" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
+    return cells
+
+
+def _csv(cells: "Iterable[str]") -> bytes:
+    """Return a row of CSV that neither a spreadsheet nor a terminal obeys."""
+    import csv
+    import io
+
+    from consumer.records import harmless
+
+    out = io.StringIO()
+    safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
+    csv.writer(out, lineterminator="\n").writerow([harmless(cell) for cell in safe])
+    return out.getvalue().encode()

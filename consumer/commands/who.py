@@ -1,0 +1,53 @@
+"""``sshbell who``."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from consumer.commands.options import CONFIG, ZONE, in_color, width
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+
+@click.command(short_help="Show who is in now.")
+@click.option("--user", help="Only this user.")
+@click.option("--host", help="Only this host.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
+@ZONE
+@CONFIG
+def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", config: str | None) -> None:
+    """
+    Show who is in now: since when, from where, with which key, on which host.
+
+    It is what the log has said: a session whose end was never logged is left out after 30 days, and counted.
+
+    \b
+        sshbell who
+        sshbell who --host bastion1 --user alice
+        sshbell who --json | jq -r .source.ip
+    """
+    import time
+    from pathlib import Path
+
+    from consumer.config import load
+    from consumer.ecs import json_line, of_session
+    from consumer.store.queries import endless_total, open_sessions
+    from consumer.table import Table
+
+    state_dir = Path(load(config).state_dir)
+    now_us = time.time_ns() // 1000
+    table = Table(zone, color=in_color(), width=width())
+    shown = 0
+    for session in open_sessions(state_dir, user, host, now_us):
+        shown += 1
+        if as_json:
+            sys.stdout.buffer.write(json_line(of_session(session.login, None)))
+        else:
+            click.echo(table.session(session.login, None))
+    sys.stdout.flush()
+    if not shown and not as_json:
+        click.echo("nobody is in", err=True)
+    if left_out := endless_total(state_dir, user, host, now_us):
+        click.echo(f"left out: {left_out:,} from before the last 30 days, whose end was never logged", err=as_json)

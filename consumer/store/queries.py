@@ -1,0 +1,253 @@
+"""What ``who``, ``history`` and ``status`` ask the databases; nothing is written, and no writer waits."""
+
+import sqlite3
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.messages import ip_of
+from consumer.records import Line, Trusted, text_of_bytes
+from consumer.selection import Selection
+from consumer.store.database import reading
+
+# A session whose end has not been logged by then is over, as the correlator has it: its end was lost.
+OPEN_LIMIT_US = 30 * 86400 * 1_000_000
+# Rows of one read. A reader that holds on to its place lets the writer's log grow: so each page is a transaction of its own.
+_PAGE = 2_000
+
+Network = IPv4Network | IPv6Network
+Row = dict[str, Any]
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A login, and when it ended; None: it is open, or its end was never logged."""
+
+    login: Login
+    closed_us: int | None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """
+    What is asked of the history.
+
+    Attributes:
+        limit: how many, the newest; None: all.
+    """
+
+    selection: Selection
+    network: Network | None
+    limit: int | None
+
+
+def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
+    """
+    Yield logins with their ends, the oldest first.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    yield from map(_session, _rows(state_dir, "SELECT *", "session", "opened_us", "login_id", asked))
+
+
+def open_sessions(state_dir: Path, user: str | None, host: str | None, now_us: int) -> Iterator[Session]:
+    """
+    Yield who is in, in the order in which they came, without sessions that are too old to be believed.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    asked = Asked(Selection(now_us - OPEN_LIMIT_US, None, user, host), None, None)
+    yield from map(_session, _rows(state_dir, "SELECT *", "session", "opened_us", "login_id", asked, "AND closed_us IS NULL"))
+
+
+def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
+    """
+    Return how many sessions without an end are too old to be believed.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    with _reading(state_dir / "state.db") as found:
+        total: int = found.execute(
+            f"SELECT count(*) AS total FROM session WHERE closed_us IS NULL AND opened_us < :before AND {_WHOSE}",  # noqa: S608
+            {"user": user, "host": host, "before": now_us - OPEN_LIMIT_US},
+        ).fetchone()["total"]
+    return total
+
+
+def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
+    """
+    Yield all that happened, the oldest first.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
+    for row in _rows(state_dir, columns, "event", "time_us", "id", asked):
+        event = _event(row)
+        if event is not None:
+            yield event
+
+
+_WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
+
+
+def _rows(state_dir: Path, columns: str, table: str, time: str, key: str, asked: Asked, more: str = "") -> Iterator[Row]:
+    """Yield rows in the order of their times, page by page."""
+    wanted = f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE} {more}" + (
+        " AND in_network(address)" if asked.network is not None else ""
+    )
+    selection = asked.selection
+    values: dict[str, object] = {
+        "time": -(1 << 63) if selection.since_us is None else selection.since_us - 1,
+        "key": "\U0010ffff",  # behind every id of the microsecond before
+        "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
+        "user": selection.user,
+        "host": selection.host,
+    }
+    with _reading(state_dir / "state.db", asked.network) as found:
+        if asked.limit is not None:
+            # The one before the first that is wanted; with none there, all are.
+            before = f"SELECT {time}, {key}{wanted} ORDER BY {time} DESC, {key} DESC LIMIT 1 OFFSET :limit"
+            start = found.execute(before, values | {"limit": asked.limit}).fetchone()
+            values |= {"time": start[time], "key": start[key]} if start is not None else {}
+        page: list[Row] = [{}]
+        while page:
+            page = found.execute(f"{columns}{wanted} ORDER BY {time}, {key} LIMIT {_PAGE}", values).fetchall()
+            yield from page
+            if page:
+                values |= {"time": page[-1][time], "key": page[-1][key]}
+
+
+class _reading:  # noqa: N801 - used as a function
+    """``reading``, with rows by name and the function that knows networks."""
+
+    def __init__(self, path: Path, network: Network | None = None) -> None:
+        self._reading = reading(path)
+        self._network = network
+
+    def __enter__(self) -> sqlite3.Connection:
+        connection = self._reading.__enter__()
+        connection.row_factory = _named
+        connection.create_function("in_network", 1, self._has, deterministic=True)
+        return connection
+
+    def _has(self, address: str | None) -> bool:
+        ip = ip_of(address)
+        return ip is not None and self._network is not None and ip in self._network
+
+    def __exit__(self, *details: object) -> bool | None:
+        return self._reading.__exit__(*details)  # type: ignore[arg-type]
+
+
+def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
+def _session(row: Row) -> Session:
+    return Session(_login(row, row["login_id"], row["opened_us"]), row["closed_us"])
+
+
+def _login(row: Row, login_id: str, time_us: int) -> Login:
+    return Login(
+        login_id, _line(row, time_us), row["user"], _logged(row["address"]), _digits(row["port"]), row["method"],
+        _logged(row["info"]), row["uid"],
+    )  # fmt: skip
+
+
+def _event(row: Row) -> Event | None:
+    """Make the event of a row, without what the store does not keep; None for an action that is not known."""
+    line = _line(row, row["time_us"])
+    start = (row["id"], line, row["user"], _logged(row["address"]), _digits(row["port"]))
+    match row["action"]:
+        case "ssh_login":
+            return _login(row, row["id"], row["time_us"])
+        case "ssh_logout":
+            return Logout(*start, _login(row, row["login_id"] or "", row["opened_us"] or 0), row["time_us"])
+        case "ssh_attempt":
+            return Attempt(*start, row["method"], count=row["count"], reason=_logged(row["reason"]))
+        case "ssh_probe":
+            return Probe(*start, _logged(row["reason"]))
+        case "ssh_forged":
+            return Forged(*start, row["uid"] or 0, row["reason"] or "")
+    return None
+
+
+def _line(row: Row, time_us: int) -> Line:
+    trusted: Trusted | None = (0, "") if row["origin"] == "verified" else None
+    host = text_of_bytes(row["host"].encode())
+    return Line(
+        0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", None, None, None, None, None, None, None
+    )
+
+
+def _logged(text: str | None) -> str | None:
+    """Text of a column as events hold it: one character a byte."""
+    return None if text is None else text_of_bytes(text.encode())
+
+
+def _digits(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+class Store(msgspec.Struct):
+    """What ``state.db`` says of itself: figures and notes that ``run`` keeps, and what is not routed yet."""
+
+    figures: dict[str, int]
+    notes: dict[str, str]
+    unrouted: int
+    oldest_us: int | None
+
+
+class Channel(msgspec.Struct):
+    """A channel as ``delivery.db`` knows it; the figures are messages."""
+
+    pending: int = 0
+    dead: int = 0
+    oldest_us: int | None = None
+    last_success_us: int | None = None
+    last_error_us: int | None = None
+    last_error: str | None = None
+
+
+def delivered(state_dir: Path) -> tuple[int, dict[str, Channel]]:
+    """
+    Return up to where the outbox has been routed, and each channel.
+
+    Raises:
+        StoreError: there is no ``delivery.db``, or it cannot be read.
+    """
+    channels: dict[str, Channel] = {}
+    with reading(state_dir / "delivery.db") as found:
+        (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
+        for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
+            channels[name] = Channel(0, 0, None, *times)
+        for name, state, count, oldest_us in found.execute(
+            "SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'pending' GROUP BY channel UNION ALL"
+            " SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'dead' GROUP BY channel"
+        ):
+            channel = channels.setdefault(name, Channel())
+            if state == "dead":
+                channel.dead = count
+            else:
+                channel.pending, channel.oldest_us = count, oldest_us
+    return seq, channels
+
+
+def stored(state_dir: Path, routed_seq: int) -> Store:
+    """
+    Return what ``run`` says of itself, and how much waits behind ``routed_seq``.
+
+    Raises:
+        StoreError: there is no ``state.db``, or it cannot be read.
+    """
+    with reading(state_dir / "state.db") as found:
+        unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()
+        return Store(
+            dict(found.execute("SELECT name, value FROM status")), dict(found.execute("SELECT name, text FROM note")),
+            unrouted, oldest_us,
+        )  # fmt: skip

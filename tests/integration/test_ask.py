@@ -1,0 +1,538 @@
+"""``who``, ``history`` and ``status`` as people and scripts call them, on a store that ``run`` would have written."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from consumer import __version__
+from consumer.ecs import of_event
+from consumer.events import Login
+from consumer.store.database import open_for_writing
+from consumer.store.state import State
+from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
+
+PROJECT_DIR = Path(__file__).parents[2]
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+USAGE, STORE, CONFIG = 64, 74, 78
+# The commands ask the wall clock what is long ago; sessions began two hours ago, at a whole second.
+NOW_US = time.time_ns() // 1_000_000_000 * 1_000_000
+AT_US = NOW_US - 2 * 3600 * 1_000_000
+TOLD = frozenset({"ssh_login"})
+FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", r"\tx", r"\rx", '"quoted, twice"']
+
+
+class Site:
+    """A state directory and its configuration."""
+
+    def __init__(self, folder: Path, more: str = "") -> None:
+        self.state_dir = folder / "state"
+        self.state_dir.mkdir(mode=0o700)
+        self.config = folder / "sshbell.toml"
+        self.config.write_text(f'state_dir = "{self.state_dir}"\nuser = ""\n{more}', encoding="utf-8")
+
+    def fill(self, *lines: bytes) -> list[Any]:
+        """Record what happened according to lines."""
+        events = events_of(*lines)
+        with closing(State(self.state_dir, pytest.fail)) as state:
+            state.record(events, TOLD, NOW_US)
+        return events
+
+    def ask(self, *arguments: str, status: int = OK, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, and check how it ended."""
+        done = subprocess.run(
+            [sys.executable, "-m", "consumer", *arguments, "--config", str(self.config)], cwd=PROJECT_DIR, text=True, check=False,
+            capture_output=True, timeout=60, env={**os.environ, "TZ": "UTC", **(env or {})},
+        )  # fmt: skip
+        assert "Traceback" not in done.stderr
+        assert "a fault of sshbell" not in done.stderr
+        assert done.returncode == status, (done.stdout, done.stderr)
+        return done
+
+    def objects(self, *arguments: str) -> list[dict[str, Any]]:
+        """Return the objects that a command writes with ``--json``."""
+        return [json.loads(text) for text in self.ask(*arguments, "--json").stdout.splitlines()]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """Return a site without channels."""
+    return Site(tmp_path)
+
+
+def shown(time_us: int) -> str:
+    """Return a time as tables show it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(time_us // 1_000_000))
+
+
+def who_is_in(site: Site) -> list[Any]:
+    """Fill a store: alice is in, bob was, carol's end was lost long ago."""
+    return site.fill(
+        *session_lines(1, "carol", at_us=NOW_US - 40 * DAY_US, lasts_s=None),
+        *session_lines(2, "bob", at_us=AT_US - DAY_US),
+        *session_lines(3, "alice", at_us=AT_US, lasts_s=None),
+        *session_lines(4, "dave", at_us=AT_US + 5_000_000, lasts_s=None, host="db1", method="password", info=""),
+    )
+
+
+def test_who(site: Site) -> None:
+    """Who is in, since when, from where, with which key, on which host; those who left, and whose end was lost, are not shown."""
+    who_is_in(site)
+    done = site.ask("who")
+    assert done.stdout.splitlines() == [
+        "since                user              from                         host            how",
+        f"{shown(AT_US)}  alice             192.0.2.7 port 3             web1            publickey {KEY}",
+        f"{shown(AT_US + 5_000_000)}  dave              192.0.2.7 port 4             db1             password",
+        "left out: 1 from before the last 30 days, whose end was never logged",
+    ]
+    assert done.stderr == ""
+
+
+def test_who_json(site: Site) -> None:
+    """One object a line, with the fields of ``replay``; the count of what is left out goes to standard error."""
+    login = next(event for event in who_is_in(site) if event.user == "alice")
+    assert isinstance(login, Login)
+    (alice, dave) = site.objects("who")
+    expected = of_event(login, [])
+    for name in ("process", "log"):
+        del expected[name]
+    del expected["event"]["original"]
+    assert alice == expected
+    assert alice["ssh"]["key"] == {"type": "ED25519", "fingerprint": KEY.partition(" ")[2]}
+    assert (dave["host"], dave["ssh"]) == ({"name": "db1"}, {"method": "password", "origin": "unverified"})
+    assert "left out: 1 " in site.ask("who", "--json").stderr
+
+
+def test_who_selects(site: Site) -> None:
+    """By user and by host, also in the count of what is left out; nobody is no error."""
+    who_is_in(site)
+    assert [found["user"]["name"] for found in site.objects("who", "--user", "dave")] == ["dave"]
+    assert [found["user"]["name"] for found in site.objects("who", "--host", "web1")] == ["alice"]
+    nobody = site.ask("who", "--host", "db1", "--user", "alice")
+    assert (nobody.stdout, nobody.stderr) == ("", "nobody is in\n")
+    assert site.ask("who", "--user", "carol").stdout.startswith("left out: 1 ")
+
+
+def test_while_run_writes(site: Site) -> None:
+    """Neither command waits for the writer, nor the writer for them, and each sees what is committed."""
+    with closing(State(site.state_dir, pytest.fail)) as state:
+        state.record(events_of(*session_lines(3, at_us=AT_US, lasts_s=None)), TOLD, NOW_US)
+        with closing(sqlite3.connect(site.state_dir / "state.db", isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            writer.execute("DELETE FROM session")
+            assert len(site.objects("who")) == len(site.objects("history")) == 1
+            site.ask("status", status=CRITICAL)
+            writer.execute("COMMIT")
+        assert site.objects("who") == []
+
+
+def test_nothing_is_changed(site: Site) -> None:
+    """Asking leaves the databases as they are, and makes nothing that others could read."""
+    who_is_in(site)
+    before = (site.state_dir / "state.db").read_bytes()
+    for command in ("who", "history"):
+        site.ask(command)
+    site.ask("status", status=CRITICAL)
+    assert (site.state_dir / "state.db").read_bytes() == before
+    assert {stat.S_IMODE(file.stat().st_mode) for file in site.state_dir.iterdir()} == {0o600}
+    assert {file.name for file in site.state_dir.iterdir()} <= {"state.db", "state.db-wal", "state.db-shm"}
+
+
+def everything(site: Site) -> list[Any]:
+    """Fill a store with one of each kind, on three days."""
+    return site.fill(
+        *session_lines(1, "bob", at_us=AT_US - 2 * DAY_US, lasts_s=61, address="203.0.113.7"),
+        *session_lines(2, "alice", at_us=AT_US - DAY_US, host="db1", address="2001:db8::7"),
+        try_line(3, at_us=AT_US),
+        probe_line(4, at_us=AT_US + 1_000_000),
+        forged_line(AT_US + 2_000_000),
+        *session_lines(5, "alice", at_us=AT_US + 3_000_000, lasts_s=None),
+    )
+
+
+def test_history(site: Site) -> None:
+    """Logins with their ends, the oldest first."""
+    everything(site)
+    assert site.ask("history").stdout.splitlines() == [
+        f"{start:<36}  {user:<16}  {where:<27}  {host:<14}  {how}"
+        for start, user, where, host, how in (
+            ("since                lasted", "user", "from", "host", "how"),
+            (f"{shown(AT_US - 2 * DAY_US)}  0:01:01", "bob", "203.0.113.7 port 1", "web1", f"publickey {KEY}"),
+            (f"{shown(AT_US - DAY_US)}  0:10:00", "alice", "2001:db8::7 port 2", "db1", f"publickey {KEY}"),
+            (f"{shown(AT_US + 3_000_000)}  still in", "alice", "192.0.2.7 port 5", "web1", f"publickey {KEY}"),
+        )
+    ]
+
+
+def test_history_of_events(site: Site) -> None:
+    """With --events all that happened, tries, probes and forged lines too."""
+    everything(site)
+    rows = site.ask("history", "--events", "--since", shown(AT_US)).stdout.splitlines()
+    assert [row[21:28].strip() for row in rows] == ["what", "try", "probe", "FORGED", "login"]
+    assert rows[1].endswith("root              198.51.100.9 port 4          web1            password")
+    assert rows[2].endswith("198.51.100.77 port 4         web1            invalid format")
+    assert rows[3].endswith("accepted claimed by uid 1012")
+    assert "after 0:01:01" in site.ask("history", "--events", "--user", "bob").stdout
+
+
+def test_history_of_events_as_json(site: Site) -> None:
+    """Each object is what ``replay`` writes, without what the store does not keep."""
+    expected = []
+    for event in sorted(everything(site), key=lambda event: event.time_us):
+        found = of_event(event, [])
+        for name in ("process", "log"):
+            found.pop(name, None)
+        found["event"].pop("original", None)
+        expected.append(found)
+    assert site.objects("history", "--events") == expected
+
+
+def test_history_json(site: Site) -> None:
+    """A session is its login's object with its end and its duration."""
+    login, logout = everything(site)[:2]
+    first = site.objects("history")[0]
+    assert first["event"]["id"] == login.id
+    assert first["event"]["duration"] == 61_000_000_000
+    assert first["event"]["end"] == of_event(logout, [])["event"]["end"]
+    assert "end" not in site.objects("history")[-1]["event"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ports"),
+    [
+        ([], [1, 2, 5]),
+        (["--since", "3h"], [5]),
+        (["--since", "3d", "--until", "3h"], [1, 2]),
+        (["--user", "alice"], [2, 5]),
+        (["--host", "db1"], [2]),
+        (["--address", "203.0.113.7"], [1]),
+        (["--address", "203.0.113.0/24"], [1]),
+        (["--address", "203.0.113.99/24"], [1]),
+        (["--address", "::ffff:203.0.113.7"], [1]),
+        (["--address", "2001:db8::/32"], [2]),
+        (["--address", "0.0.0.0/0"], [1, 5]),
+        (["--limit", "2"], [2, 5]),
+        (["--limit", "3"], [1, 2, 5]),
+        (["--limit", "1", "--user", "alice", "--until", "3h"], [2]),
+        (["--user", "nobody"], []),
+    ],
+)
+def test_history_selects(site: Site, arguments: list[str], ports: list[int]) -> None:
+    """Filters join; --limit takes the newest of what they leave."""
+    everything(site)
+    assert [found["source"]["port"] for found in site.objects("history", *arguments)] == ports
+
+
+def test_bounds_are_exact(site: Site) -> None:
+    """--since is included and --until is not."""
+    everything(site)
+    moment = shown(AT_US - DAY_US)
+    assert [found["source"]["port"] for found in site.objects("history", "--since", moment)] == [2, 5]
+    assert [found["source"]["port"] for found in site.objects("history", "--until", moment)] == [1]
+
+
+@pytest.mark.parametrize("limit", [None, 1, 1999, 2000, 2001, 4100, 4500])
+def test_many(site: Site, limit: int | None) -> None:
+    """However many there are, also of one moment, each is there once, in order."""
+    if limit is None:
+        site.fill(*(try_line(pid, at_us=AT_US + pid // 1000 * 1_000_000) for pid in range(4500)))
+        found = [one["event"]["id"] for one in site.objects("history", "--events")]
+        assert len(found) == len(set(found)) == 4500
+        return
+    # Without the correlator, which is not asked here.
+    with closing(State(site.state_dir, pytest.fail)) as state:
+        state._connection.executemany(
+            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL)",
+            [(f"{number % 7}{number:031x}", number, 1 + AT_US + number // 1500) for number in range(4500)],
+        )
+    found = [(one["@timestamp"], one["event"]["id"]) for one in site.objects("history", "--limit", str(limit))]
+    assert len(found) == len(set(found)) == limit
+    assert found == sorted(found)
+    everyone = [(one["@timestamp"], one["event"]["id"]) for one in site.objects("history")]
+    assert found == everyone[-limit:]
+
+
+def test_csv(site: Site) -> None:
+    """A head and a row each, for a spreadsheet; what it would take for a formula is a text there."""
+    for pid, user in enumerate(FORMULAS, 1):
+        site.fill(*session_lines(pid, user, lasts_s=None, at_us=AT_US + pid * 1_000_000))
+    rows = list(csv.DictReader(io.StringIO(site.ask("history", "--csv").stdout, newline="")))
+    assert [row["user.name"] for row in rows] == [
+        "'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\\x09x", "'\\x0dx", '"quoted, twice"'
+    ]  # fmt: skip
+    assert rows[0]["ssh.key.fingerprint"] == KEY.partition(" ")[2]
+    assert rows[0]["source.port"] == "1"
+    assert None not in rows[0]
+    events = list(csv.DictReader(io.StringIO(site.ask("history", "--csv", "--events").stdout, newline="")))
+    assert [row["event.action"] for row in events] == ["ssh_login"] * len(FORMULAS)
+
+
+def test_nothing_obeyed_by_a_terminal(site: Site) -> None:
+    """Names with escapes, line feeds and marks of direction are shown, not obeyed, in each form."""
+    site.fill(
+        *session_lines(1, r"a\033[2J\nb\342\200\256c", at_us=AT_US, lasts_s=None),
+        *session_lines(
+            2, r"\303\274", at_us=AT_US, lasts_s=None, info=": ED25519-CERT SHA256:x ID m\\303\\274 (serial 5) CA RSA SHA256:y"
+        ),
+    )
+    for arguments in (
+        ["who"],
+        ["who", "--json"],
+        ["history"],
+        ["history", "--json"],
+        ["history", "--csv"],
+        ["history", "--events"],
+    ):
+        out = site.ask(*arguments).stdout
+        assert out.replace("\n", "").isprintable(), arguments
+        assert len(out.splitlines()) == 2 + (not {"--json"} & set(arguments))
+    assert "a\\x1b[2J\\x0ab\\u202ec" in site.ask("who").stdout
+    assert "certificate 'm\u00fc'" in site.ask("who").stdout
+    assert site.objects("who", "--user", "\u00fc")[0]["ssh"]["certificate"]["id"] == "m\u00fc"
+
+
+def test_wrong_command_lines(site: Site) -> None:
+    """What cannot be meant is said, with what can."""
+    everything(site)
+    for arguments, text in (
+        (["--since", "yesterday"], "is no time"),
+        (["--since", "1d", "--until", "2d"], "not before"),
+        (["--address", "203.0.113.0/244"], "is no address or network"),
+        (["--address", "example.org"], "is no address or network"),
+        (["--limit", "0"], "is not in the range"),
+    ):
+        assert text in site.ask("history", *arguments, status=USAGE).stderr
+
+
+@pytest.mark.parametrize("command", ["who", "history"])
+def test_no_store(site: Site, command: str) -> None:
+    """Where nothing has run yet, or the file is damaged, one line says so."""
+    done = site.ask(command, status=STORE)
+    assert done.stderr == f"sshbell: {site.state_dir}/state.db: there is none yet; sshbell run makes it\n"
+    (site.state_dir / "state.db").write_bytes(b"garbage " * 999)
+    done = site.ask(command, status=STORE)
+    assert done.stderr == f"sshbell: {site.state_dir}/state.db: file is not a database\n"
+    site.config.write_text("wrong = 1", encoding="utf-8")
+    site.ask(command, status=CONFIG)
+
+
+def test_a_pager_that_ends(site: Site) -> None:
+    """Whoever has seen enough gets no error text."""
+    site.fill(*(line for pid in range(1, 3000) for line in session_lines(pid, at_us=AT_US, lasts_s=None)))
+    command = [sys.executable, "-m", "consumer", "history", "--config", str(site.config)]
+    with subprocess.Popen(command, cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+CHANNEL = """
+[[channel]]
+name = "ops"
+type = "email"
+to = ["ops@example.org"]
+
+[[route]]
+channels = ["ops"]
+"""
+
+
+class Running:
+    """Holds the locks that ``run`` and ``deliver`` would hold."""
+
+    def __init__(self, site: Site, *names: str) -> None:
+        self._files = [(site.state_dir / f"{name}.lock").open("w+") for name in names]
+        for file in self._files:
+            file.write("4242\n")
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def __enter__(self) -> None:
+        """Hold on."""
+
+    def __exit__(self, *details: object) -> None:
+        for file in self._files:
+            file.close()
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Site:
+    """Return a site with a channel and both databases, where all is well."""
+    site = Site(tmp_path, CHANNEL)
+    with closing(State(site.state_dir, pytest.fail)) as state:
+        state.record(events_of(*session_lines(1, at_us=AT_US)), frozenset(), NOW_US)
+        state.set_notes({"version": __version__})
+        state.set_status(
+            {
+                "started_us": AT_US, "last_line_us": NOW_US, "last_event_us": AT_US, "lines_total": 12_345,
+                "understood_total": 990, "unmatched_total": 10, "unframed_total": 0, "redelivered_total": 3, "caught_up_total": 2,
+                "snapshots_total": 7, "damaged_total": 0, "pid": 4242,
+            }
+        )  # fmt: skip
+    change(site, "INSERT INTO channel VALUES ('ops', ?, ?, 'timeout')", NOW_US, AT_US)
+    return site
+
+
+def change(site: Site, statement: str, *values: object, name: str = "delivery") -> None:
+    """Change a database as its writer would."""
+    with closing(open_for_writing(site.state_dir / f"{name}.db", pytest.fail)) as connection:
+        connection.execute(statement, values)
+
+
+def problems(site: Site, status: int) -> list[str]:
+    """Ask for the status; return what is wrong. The first line of the text has all of it as well."""
+    found = json.loads(site.ask("status", "--json", status=status).stdout)
+    assert found["status"] == ["ok", "warning", "critical", "unknown"][status]
+    first = site.ask("status", status=status).stdout.splitlines()[0]
+    assert first.startswith(f"sshbell {found['status'].upper()}: ")
+    texts = [problem["text"] for problem in found["problems"]]
+    assert all(text in first for text in texts)
+    return texts
+
+
+def test_status_ok(live: Site) -> None:
+    """All is well: exit code 0; people see what has been read and when, and how each channel is."""
+    with Running(live, "run", "deliver"):
+        out = live.ask("status").stdout.splitlines()
+        found = json.loads(live.ask("status", "--json").stdout)
+    assert out[0] == "sshbell OK: it runs, and nothing waits too long"
+    rows = {row[:12].strip(): row[12:] for row in out[1:]}
+    assert rows["run"].startswith(f"runs (pid 4242), since {shown(AT_US)} (2:00:")
+    assert rows["deliver"] == "runs (pid 4242)"
+    assert rows["version"] == __version__
+    assert rows["last line"].startswith(shown(NOW_US))
+    assert rows["lines"] == (
+        "12,345 read, 990 understood, 10 unmatched (1.0%), 0 in no known framing, 3 delivered again, 2 found by catch_up"
+    )
+    assert rows["backlog"] == "0 not routed, 0 pending"
+    assert rows["channel"].startswith(f"ops: 0 pending, 0 given up, last success {shown(NOW_US)}")
+    assert rows["channel"].endswith(": timeout")
+    assert (found["status"], found["problems"], found["damaged"]) == ("ok", [], [])
+    assert found["run"] == found["deliver"] == {"running": True, "pid": 4242}
+    assert found["version"] == {"running": __version__, "installed": __version__}
+    assert found["lines"]["lines_total"] == 12_345
+    assert found["lines"]["unmatched_share"] == 0.01
+    assert found["backlog"] == {"unrouted": 0, "pending": 0, "oldest": None}
+    (channel,) = found["channels"]
+    assert (channel["name"], channel["pending"], channel["dead"], channel["last_error_reason"]) == ("ops", 0, 0, "timeout")
+
+
+def test_status_of_processes(live: Site) -> None:
+    """Whoever holds the lock is alive; a lock file alone says nothing."""
+    with Running(live, "run"):
+        assert problems(live, CRITICAL) == ["sshbell deliver is not running: no message goes out"]
+    with Running(live, "deliver"):
+        assert problems(live, CRITICAL) == ["sshbell run is not running: nobody reads the log"]
+    assert len(problems(live, CRITICAL)) == 2
+    live.config.write_text(f'state_dir = "{live.state_dir}"', encoding="utf-8")
+    with Running(live, "run"):
+        assert problems(live, OK) == []
+
+
+def test_status_does_not_keep_the_lock(live: Site) -> None:
+    """Once ``status`` has ended, ``run`` can start."""
+    with Running(live, "run", "deliver"):
+        pass
+    live.ask("status", status=CRITICAL)
+    with Running(live, "run", "deliver"):
+        live.ask("status")
+
+
+def test_status_of_nothing(site: Site) -> None:
+    """Where nothing has run yet: critical, and in plain words."""
+    assert problems(site, CRITICAL) == [
+        "sshbell run is not running: nobody reads the log",
+        f"{site.state_dir}/state.db: there is none yet; sshbell run makes it",
+    ]
+    site.config.write_text('state_dri = "/x"', encoding="utf-8")
+    assert "did you mean 'state_dir'" in problems(site, CRITICAL)[0]
+
+
+PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, '{}')"
+
+
+@pytest.mark.parametrize(("minutes", "status"), [(1, OK), (16, WARNING), (241, CRITICAL)])
+def test_status_of_waiting_messages(live: Site, minutes: int, status: int) -> None:
+    """A message that waits for long is a warning, then critical, whether it is routed or not."""
+    queued_us = NOW_US - minutes * 60_000_000
+    change(live, PENDING, "a", "pending", queued_us)
+    with Running(live, "run", "deliver"):
+        found = problems(live, status)
+        assert [text.partition(":")[0] for text in found] == ["channel ops"] * (status != OK)
+        backlog = json.loads(live.ask("status", "--json", status=status).stdout)["backlog"]
+        assert (backlog["pending"], backlog["unrouted"]) == (1, 0)
+        change(live, "DELETE FROM delivery")
+        change(live, "INSERT INTO outbox VALUES (5, 'a', 'ssh_login', ?, '{}')", queued_us, name="state")
+        found = problems(live, status)
+        assert [text.partition(":")[0] for text in found] == ["the outbox"] * (status != OK)
+        assert "1 not routed, 0 pending, the oldest of " in live.ask("status", status=status).stdout
+        change(live, "UPDATE cursor SET seq = 5")
+        assert problems(live, OK) == []
+
+
+def test_status_of_channels(live: Site) -> None:
+    """Dead letters and a channel whose last message failed are warnings; what a server says is not obeyed."""
+    with Running(live, "run", "deliver"):
+        change(live, PENDING, "a", "dead", AT_US)
+        assert problems(live, WARNING) == ["channel ops: 1 given up; see sshbell outbox"]
+        change(live, "DELETE FROM delivery")
+        change(live, "UPDATE channel SET last_error_us = ?, last_error = ?", NOW_US + 1, "550 \x1b[2J no\n")
+        live.ask("status", "--json", status=WARNING)
+        out = live.ask("status", status=WARNING).stdout
+        assert "channel ops: 550 \\x1b[2J no\\x0a" in out
+        assert out.replace("\n", "").isprintable()
+
+
+def test_status_of_figures(live: Site) -> None:
+    """Too many lines that nobody understands are a warning, and so is another version than the installed one."""
+    with Running(live, "run", "deliver"):
+        for name, value, text in (
+            ("unmatched_total", 110, "10% of the lines of sshd and PAM are unmatched"),
+            ("unframed_total", 2_469, "20% of all lines are in no known framing"),
+        ):
+            change(live, "UPDATE status SET value = ? WHERE name = ?", value, name, name="state")
+            assert problems(live, WARNING) == [text]
+            change(live, "UPDATE status SET value = 0 WHERE name = ?", name, name="state")
+        change(live, "UPDATE note SET text = '0.0.1'", name="state")
+        assert problems(live, WARNING) == [f"version 0.0.1 runs and {__version__} is installed: restart rsyslog"]
+
+
+def test_status_of_damage(live: Site) -> None:
+    """A file that was set aside is a warning as long as it lies there; one that is damaged now is critical."""
+    with Running(live, "run", "deliver"):
+        (live.state_dir / "state.db.damaged-20261122T100000Z-01").touch()
+        (live.state_dir / "state.db.damaged-20261122T100000Z-01-wal").touch()
+        assert problems(live, WARNING) == [
+            "damaged and set aside: state.db.damaged-20261122T100000Z-01; remove what you do not need"
+        ]
+        for name in ("delivery", "state"):
+            (live.state_dir / f"{name}.db").write_bytes(b"garbage " * 999)
+            assert f"{live.state_dir}/{name}.db: file is not a database" in problems(live, CRITICAL)
+
+
+def test_status_without_rights(live: Site) -> None:
+    """Who may not look is told so, with the exit code for "unknown"."""
+    if os.geteuid() != 0:
+        live.state_dir.chmod(0o000)
+        try:
+            assert "Permission denied" in problems(live, UNKNOWN)[0]
+        finally:
+            live.state_dir.chmod(0o700)
+        return
+    (live.state_dir / "run.lock").symlink_to("run.lock")  # a loop, which root cannot open either
+    assert "symbolic links" in problems(live, UNKNOWN)[0]

@@ -1,0 +1,203 @@
+"""A disk that is full, and a store that may not be written: an error that makes rsyslog wait, and nothing half written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.errors import StoreError
+from consumer.store import database
+from consumer.store.database import reading, schema_of, set_aside_of
+from consumer.store.state import State
+from tests.store_events import START_US, events_of, session_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOUNT, UMOUNT = shutil.which("mount") or "mount", shutil.which("umount") or "umount"
+SIZE = 2 << 20
+NOBODY = 65534
+TOLD = frozenset({"ssh_login"})
+BATCH = 200
+
+
+def or_skip(reason: str) -> None:
+    """Skip; where everything has to be tested, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def small() -> Iterator[Path]:
+    """Mount a small tmpfs, and take it away again."""
+    if os.geteuid() != 0:
+        or_skip("only root can mount a small disk")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [MOUNT, "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "sshbell-test", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            or_skip(f"mount: {done.stderr.strip()}")
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run([UMOUNT, "--lazy", folder], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Take all the space that is left."""
+    file = folder / "ballast"
+    with file.open("ab", buffering=0) as out, suppress(OSError):
+        while out.write(bytes(4096)):
+            pass
+    return file
+
+
+def counts(folder: Path) -> dict[str, int]:
+    """Return how many rows each table holds, and that the file is whole."""
+    with reading(folder / "state.db") as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return {
+            table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608 - our own names
+            for table in ("event", "session", "outbox", "snapshot")
+        }
+
+
+def batch(number: int) -> list[bytes]:
+    """Return the lines of many logins."""
+    return [
+        line
+        for pid in range(1, BATCH + 1)
+        for line in session_lines(pid, f"user{pid}", at_us=START_US + number * 86400_000_000, lasts_s=None)
+    ]
+
+
+def test_full(small: Path) -> None:
+    """On a full disk a batch is refused as a whole, again and again; with space it is taken, and nothing else was lost."""
+    with closing(State(small, pytest.fail)) as state:
+        state.record(events_of(*batch(0)), TOLD, START_US)
+        state.keep_snapshot({"a": b"1"})
+        before = counts(small)
+        assert before == {"event": BATCH, "session": BATCH, "outbox": BATCH, "snapshot": 1}
+        ballast = fill(small)
+        for _ in range(3):
+            with pytest.raises(StoreError, match=r"state\.db: .*(full|disk I/O error)"):
+                state.record(events_of(*batch(1)), TOLD, START_US)
+            with pytest.raises(StoreError, match=r"state\.db: .*(full|disk I/O error)"):
+                state.keep_snapshot({"a": bytes(1 << 20)})
+            assert counts(small) == before
+            assert state.snapshot() == {"a": b"1"}
+        ballast.unlink()
+        assert state.record(events_of(*batch(1)), TOLD, START_US) == BATCH
+        state.keep_snapshot({"a": b"2"})
+    assert counts(small) == {"event": 2 * BATCH, "session": 2 * BATCH, "outbox": 2 * BATCH, "snapshot": 1}
+
+
+def test_filled_by_the_store_itself(small: Path) -> None:
+    """Batches until the disk is full: each is there as a whole or not at all, and old ones can be forgotten for new ones."""
+    taken = 0
+    with closing(State(small, pytest.fail)) as state:
+        with pytest.raises(StoreError):  # noqa: PT012 - as often as there is room
+            while taken < 1000:
+                state.record(events_of(*batch(taken)), TOLD, START_US + taken)
+                taken += 1
+        assert taken
+        assert counts(small)["event"] == counts(small)["outbox"] == taken * BATCH
+    # A new start, too, lives with what there is.
+    with suppress(StoreError):
+        State(small, pytest.fail).close()
+    assert counts(small)["event"] == taken * BATCH
+
+
+def test_no_room_for_a_new_file(small: Path) -> None:
+    """Where not even the tables can be made, it is an error and not damage; later it works."""
+    ballast = fill(small)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"state\.db: "):
+            State(small, pytest.fail)
+    ballast.unlink()
+    State(small, pytest.fail).close()
+    assert counts(small)["event"] == 0
+    assert set_aside_of(small / "state.db") == []
+
+
+def test_read_only_disk(small: Path) -> None:
+    """On a disk that has become read-only nothing is set aside; when it can be written again, all is there."""
+    with closing(State(small, pytest.fail)) as state:
+        state.record(events_of(*batch(0)), TOLD, START_US)
+    subprocess.run([MOUNT, "-o", "remount,ro", small], check=True)
+    with pytest.raises(StoreError, match=r"state\.db: "):
+        State(small, pytest.fail)
+    subprocess.run([MOUNT, "-o", "remount,rw", small], check=True)
+    with closing(State(small, pytest.fail)) as state:
+        assert state.record(events_of(*batch(1)), TOLD, START_US) == BATCH
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_reading_without_room(small: Path, *, is_killed: bool) -> None:
+    """``who`` and ``history`` answer on a full disk and on a read-only one, after an orderly end and after a kill."""
+    with closing(State(small, pytest.fail)) as state:
+        state.record(events_of(*batch(0)), TOLD, START_US)
+        files = {name: (small / name).read_bytes() for name in ("state.db", "state.db-wal", "state.db-shm")}
+    if is_killed:
+        for name, content in files.items():
+            (small / name).write_bytes(content)
+        assert files["state.db-wal"]
+    ballast = fill(small)
+    assert counts(small)["event"] == BATCH
+    ballast.unlink()
+    subprocess.run([MOUNT, "-o", "remount,ro", small], check=True)
+    assert counts(small)["event"] == BATCH
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Be a user who has no rights over files but by their modes; return a folder of this user."""
+    schema = schema_of("state")
+    monkeypatch.setattr(database, "schema_of", lambda _name: schema)  # the project may stand where nobody may look
+    with tempfile.TemporaryDirectory() as folder:
+        if os.geteuid() != 0:
+            yield Path(folder)
+            return
+        os.chown(folder, NOBODY, NOBODY)
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o000])
+def test_read_only_file(nobody: Path, mode: int) -> None:
+    """A file that we may not write is an error that names it, not damage; when we may again, all is there."""
+    with closing(State(nobody, pytest.fail)) as state:
+        state.record(events_of(*batch(0)), TOLD, START_US)
+    (nobody / "state.db").chmod(mode)
+    with pytest.raises(StoreError, match=r"state\.db: "):
+        State(nobody, pytest.fail)
+    (nobody / "state.db").chmod(0o600)
+    State(nobody, pytest.fail).close()
+    assert counts(nobody)["event"] == BATCH
+
+
+def test_read_only_folder(nobody: Path) -> None:
+    """A state directory in which nothing can be made: an error, for a damaged file that cannot be set aside as well."""
+    (nobody / "state.db").write_bytes(b"garbage " * 1000)
+    nobody.chmod(0o500)
+    said: list[str] = []
+    with pytest.raises(StoreError, match=r"state\.db: Permission denied"):
+        State(nobody, said.append)
+    (nobody / "state.db").chmod(0o000)
+    with pytest.raises(StoreError, match=r"state\.db: "), reading(nobody / "state.db"):
+        pass
+    nobody.chmod(0o700)
+    assert said == []

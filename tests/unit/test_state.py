@@ -1,0 +1,398 @@
+"""What ``run`` keeps: written twice it is there once; old and surplus rows go; no text of a client changes a statement."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from consumer.ecs import json_line, of_event
+from consumer.errors import DamagedStoreError, StoreError
+from consumer.events import Attempt, Login
+from consumer.records import Line, text_of_bytes
+from consumer.store import database
+from consumer.store import state as state_module
+from consumer.store.database import open_for_writing, reading, set_aside_of
+from consumer.store.state import State, outbox_since
+from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW_US = START_US + DAY_US
+TOLD = frozenset({"ssh_login", "ssh_forged"})
+# One of each kind.
+LINES = [*session_lines(4711), try_line(5), probe_line(6), forged_line()]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    """Return a new store; that something is set aside is a failure."""
+    with closing(State(tmp_path, pytest.fail)) as found:
+        yield found
+
+
+def rows(tmp_path: Path, statement: str) -> list[tuple[Any, ...]]:
+    """Ask ``state.db`` as another process would."""
+    with reading(tmp_path / "state.db") as connection:
+        return connection.execute(statement).fetchall()
+
+
+def everything(tmp_path: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Return all that is kept."""
+    return {table: rows(tmp_path, f"SELECT * FROM {table} ORDER BY 1") for table in ("event", "session", "outbox")}  # noqa: S608
+
+
+def test_a_session(state: State, tmp_path: Path) -> None:
+    """A login opens a session, which its logout closes; both are in the ledger."""
+    login, logout = events_of(*session_lines(4711))
+    state.record([login], TOLD, NOW_US)
+    session = (
+        login.id, "web1", "alice", 1001, "192.0.2.7", 4711, "publickey", KEY, "unverified", 0, START_US,
+    )  # fmt: skip
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None)]
+    state.record([logout], TOLD, NOW_US)
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000)]
+    assert rows(tmp_path, "SELECT id, action, time_us, login_id FROM event ORDER BY time_us") == [
+        (login.id, "ssh_login", START_US, None),
+        (logout.id, "ssh_logout", START_US + 600_000_000, login.id),
+    ]
+
+
+def test_every_kind(state: State, tmp_path: Path) -> None:
+    """The ledger has what each event says."""
+    state.record(events_of(*LINES), TOLD, NOW_US)
+    columns = "action, host, user, uid, address, port, method, origin, count, reason, ambiguous"
+    assert {row[0]: row[1:] for row in rows(tmp_path, f"SELECT {columns} FROM event")} == {  # noqa: S608
+        "ssh_login": ("web1", "alice", 1001, "192.0.2.7", 4711, "publickey", "unverified", 1, None, 0),
+        "ssh_logout": ("web1", "alice", 1001, "192.0.2.7", 4711, "publickey", "unverified", 1, None, 0),
+        "ssh_attempt": ("web1", "root", None, "198.51.100.9", 6, "password", "unverified", 1, None, 0),
+        "ssh_probe": ("web1", None, None, "198.51.100.77", 6, None, "unverified", 1, "invalid format", 0),
+        "ssh_forged": ("web1", "root", 1012, "203.0.113.66", 40022, None, "forged", 1, "accepted", 0),
+    }
+
+
+def test_twice_is_once(state: State, tmp_path: Path) -> None:
+    """Whatever is recorded again, in whatever order and company, changes nothing and is not told again."""
+    events = events_of(*LINES)
+    assert state.record(events, TOLD, NOW_US) == 2
+    before = everything(tmp_path)
+    assert len(before["event"]) == 5
+    assert state.record(events, TOLD, NOW_US + 1) == 0
+    assert state.record(reversed(events), TOLD, NOW_US + 2) == 0
+    for event in events:
+        assert state.record([event, event], TOLD | {"ssh_attempt", "ssh_logout", "ssh_probe"}, NOW_US + 3) == 0
+    assert everything(tmp_path) == before
+
+
+def test_a_login_again_opens_no_session_again(state: State, tmp_path: Path) -> None:
+    """A session that is over stays so when its login is read again, and one whose logout came first is known."""
+    login, logout = events_of(*session_lines(4711))
+    for order in ([login, logout, login], [logout, login]):
+        state.record(order, TOLD, NOW_US)
+        assert rows(tmp_path, "SELECT closed_us FROM session") == [(START_US + 600_000_000,)]
+
+
+def test_outbox(state: State, tmp_path: Path) -> None:
+    """What is to be told stands in the outbox in its order, as ``replay --format json`` writes it; the rest does not."""
+    events = events_of(*LINES, *session_lines(77, "bob"))
+    assert state.record(events, TOLD, NOW_US) == 3
+    told = [event for event in events if event.__struct_config__.tag in TOLD]
+    with reading(tmp_path / "state.db") as connection:
+        found = outbox_since(connection, 0, 100)
+        assert [row[1:] for row in found] == [
+            (event.id, event.__struct_config__.tag, NOW_US, json_line(of_event(event, []))) for event in told
+        ]
+        assert outbox_since(connection, found[0][0], 1) == found[1:2]
+        assert outbox_since(connection, found[-1][0], 100) == []
+
+
+def test_numbers_of_the_outbox_are_never_used_again(state: State, tmp_path: Path) -> None:
+    """``deliver`` remembers a number: what comes after an emptied outbox has a higher one."""
+    state.message("test-1", "sshbell_test", NOW_US, b"{}")
+    state.forget(NOW_US + 1)
+    state.message("test-2", "sshbell_test", NOW_US, b"{}")
+    state.message("test-2", "sshbell_test", NOW_US, b"{}")
+    assert rows(tmp_path, "SELECT seq, event_id FROM outbox") == [(2, "test-2")]
+
+
+def deliver(tmp_path: Path, *statements: str) -> None:
+    """Write to ``delivery.db`` as ``deliver`` does."""
+    with closing(open_for_writing(tmp_path / "delivery.db", pytest.fail)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+PENDING = "INSERT INTO delivery VALUES ('{id}', 'ops', {seq}, '{state}', 0, 1, 1, NULL, NULL, '')"
+
+
+def test_a_new_file_goes_on_behind_what_is_routed(tmp_path: Path) -> None:
+    """When ``state.db`` is set aside or lost, ``deliver`` still sees what comes: numbers do not begin anew."""
+    deliver(tmp_path, "UPDATE cursor SET seq = 500")
+    for seq in (501, 502):
+        with closing(State(tmp_path, pytest.fail)) as state:
+            state.message(f"test-{seq}", "sshbell_test", NOW_US, b"{}")
+            assert rows(tmp_path, "SELECT max(seq) FROM outbox") == [(seq,)]
+    (tmp_path / "state.db").write_bytes(b"garbage " * 999)
+    with closing(State(tmp_path, lambda _text: None)) as state:
+        state.message("test-3", "sshbell_test", NOW_US, b"{}")
+        assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
+        state.renew("x")
+        state.message("test-4", "sshbell_test", NOW_US, b"{}")
+        assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
+
+
+def test_delivered_messages_are_forgotten(state: State, tmp_path: Path) -> None:
+    """What is before the first that still waits goes; where nobody knows what waits, nothing goes."""
+    for number in range(1, 6):
+        state.message(f"m{number}", "sshbell_test", NOW_US, b"{}")
+
+    def left() -> list[int]:
+        state.forget_delivered()
+        return [seq for (seq,) in rows(tmp_path, "SELECT seq FROM outbox ORDER BY seq")]
+
+    assert left() == [1, 2, 3, 4, 5]
+    deliver(
+        tmp_path, "UPDATE cursor SET seq = 4", PENDING.format(id="ring", seq=0, state="pending"),
+        PENDING.format(id="m1", seq=1, state="sent"), PENDING.format(id="m2", seq=2, state="pending"),
+        PENDING.format(id="m3", seq=3, state="dead"),
+    )  # fmt: skip
+    assert left() == [2, 3, 4, 5]
+    deliver(tmp_path, "UPDATE delivery SET state = 'sent' WHERE event_id = 'm2'")
+    assert left() == [5]
+    (tmp_path / "delivery.db").write_bytes(b"garbage " * 999)
+    assert left() == [5]
+
+
+def test_has(state: State) -> None:
+    """What has been recorded is known, also after the file was opened anew."""
+    (login,) = events_of(*session_lines(4711, lasts_s=None))
+    assert not state.has(login.id)
+    state.record([login], TOLD, NOW_US)
+    assert state.has(login.id)
+    assert not state.has("' OR 1=1 --")
+
+
+def test_nothing_is_half_recorded(state: State, tmp_path: Path) -> None:
+    """A batch of which one event cannot be made is not recorded at all."""
+
+    def broken() -> Iterator[Any]:
+        yield from events_of(*LINES)
+        raise StoreError("x")
+
+    with pytest.raises(StoreError):
+        state.record(broken(), TOLD, NOW_US)
+    assert everything(tmp_path) == {"event": [], "session": [], "outbox": []}
+    assert state.record(events_of(*LINES), TOLD, NOW_US) == 2
+
+
+HOSTILE = [
+    "x'); DROP TABLE event; --",
+    '" OR ""="',
+    "?1 :user %s {0}",
+    r"nul\000byte",
+    r"esc\033[2J\r\n",
+    r"\342\200\256rtl",
+    r"\377\376",
+    r"\355\240\200 half a surrogate",
+    "=cmd|' /C calc'!A0",
+    "a" * 99,
+    "",
+    " ",
+]
+
+
+@pytest.mark.parametrize("user", HOSTILE)
+def test_hostile_names(state: State, tmp_path: Path, user: str) -> None:
+    """Whatever a client calls itself stands in the columns as in the event."""
+    events = events_of(
+        *session_lines(4711, user),
+        try_line(5, f"invalid user {user}"),
+        line(START_US, 9, f"Invalid user {user} from 192.0.2.1 port 9"),
+    )
+    assert events
+    state.record(events, TOLD | {"ssh_attempt"}, NOW_US)
+    assert sorted(map(str, rows(tmp_path, "SELECT id, user FROM event"))) == sorted(
+        str((event.id, event.user)) for event in events
+    )
+    for (body,) in rows(tmp_path, "SELECT body FROM outbox"):
+        assert json.loads(body)["user"]["name"] in {event.user for event in events}
+
+
+def test_hostile_other_texts(state: State, tmp_path: Path) -> None:
+    r"""Bytes that are not UTF-8 in a host, an address or a reason are kept as ``\xNN``."""
+    (login,) = events_of(*session_lines(4711, lasts_s=None))
+    raw = text_of_bytes(b"w\xc3\xbc\xff")
+    place = Line(*login.line)._replace(host=raw)
+    state.record([msgspec.structs.replace(login, line=place, address=raw, info=raw)], TOLD, NOW_US)
+    expected = "w\u00fc\\xff"
+    assert rows(tmp_path, "SELECT host, address, info FROM session") == [(expected,) * 3]
+    assert rows(tmp_path, "SELECT host, address, info FROM event") == [(expected,) * 3]
+
+
+def test_numbers_beyond_a_column(state: State, tmp_path: Path) -> None:
+    """A uid or a count that no column can hold loses neither the event nor its batch."""
+    huge = "9" * 19
+    events = events_of(
+        *session_lines(4711)[:1],
+        line(START_US, 4711, f"pam_unix(sshd:session): session opened for user alice(uid={huge}) by (uid=0)"),
+    )
+    (login,) = events
+    assert isinstance(login, Login)
+    assert login.uid == int(huge)
+    (attempt,) = events_of(try_line(5))
+    assert isinstance(attempt, Attempt)
+    state.record([login, msgspec.structs.replace(attempt, count=1 << 70)], TOLD, NOW_US)
+    assert rows(tmp_path, "SELECT action, uid, count FROM event ORDER BY action") == [
+        ("ssh_attempt", None, (1 << 63) - 1), ("ssh_login", None, 1),
+    ]  # fmt: skip
+
+
+def test_an_event_without_a_time(state: State, tmp_path: Path) -> None:
+    """It is kept; its time is 0."""
+    (login,) = events_of(b"web1 sshd[3]: " + session_lines(3)[0].partition(b": ")[2])
+    assert login.time_us == 0
+    state.record([login], TOLD, NOW_US)
+    assert rows(tmp_path, "SELECT time_us FROM event") == rows(tmp_path, "SELECT opened_us FROM session") == [(0,)]
+
+
+def test_forgotten_by_age(state: State, tmp_path: Path) -> None:
+    """What is older than asked goes. A session is as old as its end, and one without an end stays."""
+    old, new = START_US - 10 * DAY_US, START_US
+    ended = events_of(*session_lines(1, "ended", at_us=old))
+    across = events_of(*session_lines(2, "across", at_us=old, lasts_s=10 * 86400))
+    still_in = events_of(*session_lines(3, "still-in", at_us=old, lasts_s=None))
+    recent = events_of(*session_lines(4, "recent", at_us=new), try_line(5, at_us=old))
+    state.record([*ended, *across, *still_in], TOLD, old)
+    state.record(recent, TOLD, new)
+    state.forget(START_US - DAY_US)
+    assert rows(tmp_path, "SELECT user FROM session ORDER BY user") == [("across",), ("recent",), ("still-in",)]
+    assert rows(tmp_path, "SELECT user, action FROM event ORDER BY 1, 2") == [
+        ("across", "ssh_logout"), ("recent", "ssh_login"), ("recent", "ssh_logout"),
+    ]  # fmt: skip
+    assert rows(tmp_path, "SELECT queued_us FROM outbox") == [(new,)]
+
+
+def test_forgotten_by_size(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bounds the oldest go; a flood of tries pushes no login out, neither of the ledger nor of the outbox."""
+    monkeypatch.setattr(state_module, "EVENT_LIMIT", 20)
+    monkeypatch.setattr(state_module, "OUTBOX_LIMIT", 15)
+    monkeypatch.setattr(state_module, "SESSION_LIMIT", 3)
+    logins = [
+        event
+        for number in range(5)
+        for event in events_of(*session_lines(number + 1, at_us=START_US + number * 1_000_000, lasts_s=None))
+    ]
+    tries = events_of(*(try_line(pid + 10, at_us=START_US + pid * 1_000_000 + 60_000_000) for pid in range(100)))
+    assert len(tries) == 100
+    state.record([*logins, *tries], TOLD | {"ssh_attempt"}, NOW_US)
+    state.forget(0)
+    newest = sorted(tries, key=lambda event: event.time_us)
+    assert rows(tmp_path, "SELECT id FROM event ORDER BY time_us") == [(event.id,) for event in [*logins, *newest[-15:]]]
+    assert rows(tmp_path, "SELECT event_id FROM outbox ORDER BY seq") == [
+        (event.id,) for event in [*logins, *[event for event in tries if event in newest[-10:]]]
+    ]
+    assert rows(tmp_path, "SELECT opened_us FROM session ORDER BY 1") == [(event.time_us,) for event in logins[-3:]]
+    # Where nothing but logins is left, the oldest of them go.
+    monkeypatch.setattr(state_module, "EVENT_LIMIT", 3)
+    state.forget(0)
+    assert rows(tmp_path, "SELECT id FROM event ORDER BY time_us") == [(event.id,) for event in logins[-3:]]
+
+
+def test_snapshot(state: State) -> None:
+    """Parts are kept, replaced and forgotten together; others stay as they are."""
+    assert state.snapshot() == {}
+    state.keep_snapshot({"connections": b"1", "position": b"\x00\xff", "old": b"x"})
+    state.keep_snapshot({"connections": b"2", "old": None, "never": None})
+    assert state.snapshot() == {"connections": b"2", "position": b"\x00\xff"}
+    state.keep_snapshot({})
+    assert len(state.snapshot()) == 2
+
+
+def test_a_snapshot_is_all_or_nothing(state: State, tmp_path: Path) -> None:
+    """A part that cannot be kept leaves the snapshot before; durability is as it was."""
+    state.keep_snapshot({"a": b"1"})
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+        other.execute(
+            "CREATE TRIGGER wrong BEFORE INSERT ON snapshot WHEN new.part = 'wrong' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    with pytest.raises(StoreError, match=r"state\.db: no"):
+        state.keep_snapshot({"a": b"2", "wrong": b"x"})
+    assert state.snapshot() == {"a": b"1"}
+    assert state._connection.execute("PRAGMA synchronous").fetchone() == (1,)
+
+
+def test_figures_and_notes(state: State, tmp_path: Path) -> None:
+    """Figures and notes are replaced by name."""
+    state.set_status({"lines_total": 1, "pid": 5})
+    state.set_status({"lines_total": 2})
+    state.set_notes({"version": "0.1", "other": "a\nb"})
+    state.set_notes({"version": "0.2"})
+    assert rows(tmp_path, "SELECT * FROM status ORDER BY name") == [("lines_total", 2), ("pid", 5)]
+    assert rows(tmp_path, "SELECT * FROM note ORDER BY name") == [("other", "a\nb"), ("version", "0.2")]
+
+
+def test_all_is_there_after_a_kill(state: State, tmp_path: Path) -> None:
+    """What ``record`` has returned for is found by whoever opens the file next, without an orderly end before."""
+    state.record(events_of(*LINES), TOLD, NOW_US)
+    before = everything(tmp_path)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("state.db", "state.db-wal"):
+        (copy / name).write_bytes((tmp_path / name).read_bytes())
+    with closing(State(copy, pytest.fail)):
+        assert everything(copy) == before
+
+
+def test_damaged_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is damaged while it is open is known as such, and a new one takes its place; what failed can be done again."""
+    said: list[str] = []
+    events = events_of(*LINES)
+    with closing(State(tmp_path, said.append)) as state:
+        state.record(events_of(*(try_line(pid) for pid in range(2000))), TOLD, NOW_US)
+    with closing(State(tmp_path, said.append)) as state:
+        with (tmp_path / "state.db").open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4096)
+            file.write(bytes(size - 4096))
+        state._connection.execute("PRAGMA shrink_memory")
+        with pytest.raises(DamagedStoreError, match=r"state\.db: database disk image is malformed") as caught:
+            state.record(events, TOLD, NOW_US)
+        assert said == []
+        # First there is no room for a new one; that is tried again, and nothing else is set aside.
+        with monkeypatch.context() as patch:
+            patch.setattr(database, "schema_of", lambda _name: "PRAGMA max_page_count = 1; CREATE TABLE a (b);")
+            for _ in range(3):
+                with pytest.raises(StoreError, match="full"):
+                    state.renew(str(caught.value))
+        state.renew(str(caught.value))
+        assert state.record(events, TOLD, NOW_US) == 2
+    assert len(said) == len(set_aside_of(tmp_path / "state.db")) == 1
+    assert len(everything(tmp_path)["event"]) == 5
+    with closing(State(tmp_path, pytest.fail)) as state:
+        assert state.has(events[0].id)
+
+
+def test_errors_are_of_the_store(state: State) -> None:
+    """Whatever SQLite says becomes a StoreError, which makes rsyslog wait."""
+    state._connection.executescript(
+        "DROP TABLE event; DROP TABLE snapshot; DROP TABLE status; DROP TABLE note; DROP TABLE outbox"
+    )
+    (login,) = events_of(*session_lines(4711, lasts_s=None))
+    for call in (
+        lambda: state.record([login], TOLD, NOW_US),
+        lambda: state.has("a"),
+        state.snapshot,
+        lambda: state.keep_snapshot({"a": b""}),
+        lambda: state.set_status({"a": 1}),
+        lambda: state.set_notes({"a": "b"}),
+        lambda: state.message("a", "sshbell_test", 1, b""),
+        lambda: state.forget(1),
+    ):
+        with pytest.raises(StoreError, match=r"state\.db: no such table"):
+            call()
