@@ -78,22 +78,25 @@ class _Installation:
 
     def install(self) -> list[str]:
         interpreter = this_interpreter()
-        self._check_code(interpreter)
+        code = self._checked_code(interpreter)
         config = self._config()
         rsyslog = self._rsyslog()
         # Where rsyslogd gives up root, sshbell cannot become anybody else.
         user = (rsyslog.user if rsyslog else None) or config.user or "root"
-        if user != "root" and (reason := unreachable(interpreter, self._root)):
-            raise RightsError(f"sshbell runs as {user}, and {reason}; {_HOW_TO}")
+        for path in (interpreter, *code) if user != "root" else ():
+            if reason := unreachable(path, self._root):
+                raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
         try:
+            # First: our record is in it.
+            self._directory(_CONFIG.parent, None)
             account = self._account(user)
             self._put_all(interpreter, config, rsyslog, account)
         except OSError as error:
             raise OutputError(f"{error.filename}: {error.strerror}; nothing else was done") from error
         return list(self._next_steps(config, rsyslog))
 
-    def _check_code(self, interpreter: Path) -> None:
-        """Refuse a Python that does not find us by itself, or that others could change: rsyslogd runs it as root."""
+    def _checked_code(self, interpreter: Path) -> list[Path]:
+        """Return from where a Python takes its code. Refuse a Python that does not find us by itself, or that others could change: rsyslogd runs it as root."""
         if reason := untrusted(interpreter, self._root):
             raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {_HOW_TO}")
         code = code_of(interpreter)
@@ -101,6 +104,7 @@ class _Installation:
             raise ConfigError(f"{interpreter} -I -m consumer does not find sshbell; {_HOW_TO}")
         if reason := untrusted_code(interpreter, code, self._root):
             raise RightsError(f"rsyslogd would run this as root, but {reason}; {_HOW_TO}")
+        return code
 
     def _config(self) -> Config:
         try:
@@ -136,7 +140,6 @@ class _Installation:
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
         package = files("consumer")
         self._directory(_CONFIG.parent, Owned(0, account.gid, 0o750))
-        self._manifest.save()
         self._file(_CONFIG, package.joinpath("sshbell.toml").read_bytes(), Owned(0, account.gid, 0o640))
         for path in secret_files(config):
             if path.is_relative_to(_CONFIG.parent) and self._at(path).is_file():

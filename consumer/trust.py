@@ -108,7 +108,7 @@ def untrusted_code(interpreter: Path, code: Iterable[Path], root: Path = Path("/
 def unreachable(path: Path, root: Path = Path("/")) -> str | None:
     """Return why a user who is nobody in particular could not read ``path``, or None."""
     path = path.resolve()
-    steps = [path, *path.parents]
+    steps = [path, *path.parents] if path.exists() else []
     for place in steps[: steps.index(root)] if root in steps else steps:
         mode = place.stat().st_mode
         if not mode & (stat.S_IXOTH if place.is_dir() else stat.S_IROTH):
