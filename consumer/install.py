@@ -96,7 +96,11 @@ class _Installation:
         return list(self._next_steps(config, rsyslog))
 
     def _checked_code(self, interpreter: Path) -> list[Path]:
-        """Return from where a Python takes its code. Refuse a Python that does not find us by itself, or that others could change: rsyslogd runs it as root."""
+        """
+        Return from where a Python takes its code.
+
+        One that does not find us by itself is refused, and one that others could change: rsyslogd runs it as root.
+        """
         if reason := untrusted(interpreter, self._root):
             raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {_HOW_TO}")
         code = code_of(interpreter)
