@@ -80,7 +80,9 @@ class Accounts:
         Raises:
             OutputError: it could not be made.
         """
-        shell = next((path for path in _SHELLS if Path(path).exists()), _SHELLS[-1])
+        root = self._tree or Path("/")
+        # One that does not exist lets nobody in either.
+        shell = next((path for path in _SHELLS if (root / path[1:]).exists()), _SHELLS[0])
         if self._tree is None:
             _run_first(
                 ("useradd", "--system", "--gid", name, "--home-dir", _HOME, "--no-create-home", "--shell", shell, "--comment",

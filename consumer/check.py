@@ -177,7 +177,7 @@ class Checks:
         if shutil.which("rsyslogd", path=_search_path()) is None:
             yield Result("rsyslog", "fault", "rsyslogd is not there", "install the package rsyslog")
         try:
-            self._rsyslog = RsyslogConfig()
+            self._rsyslog = RsyslogConfig(main=MAIN)
         except FileNotFoundError:
             yield Result("rsyslog", "fault", f"{MAIN} is not there", "install the package rsyslog")
 

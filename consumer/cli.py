@@ -29,9 +29,9 @@ class _Commands(click.Group):
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
         try:
-            super().main(*args, **(kwargs | {"standalone_mode": False}))
+            # What a command ends with by click's exit(), None otherwise.
+            status = super().main(*args, **(kwargs | {"standalone_mode": False})) or 0
             sys.stdout.flush()
-            status = 0
         except BaseException as error:  # noqa: BLE001 - the outermost: whatever it was is said in one line
             status = _status_of(error)
         # What is still buffered cannot be written either, and Python would say so at its end.
