@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRUSTED = 'SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on"'
+LIMITED = TRUSTED.replace(" ", ' SysSock.RateLimit.Interval="0" ', 1)
 JOURNAL = 'module(load="imjournal" StateFile="imjournal.state" UsePid="system")'
 
 
@@ -87,7 +88,7 @@ def test_trusted(tmp_path: Path, text: str) -> None:
         ("$ModLoad imuxsock", f'module(load="imuxsock" {TRUSTED})'),
         (
             'module(load="imuxsock"\n  SysSock.Annotate="off" SysSock.RateLimit.Interval="0")',
-            f'module(load="imuxsock" {TRUSTED.replace(" ", ' SysSock.RateLimit.Interval="0" ', 1)})',
+            f'module(load="imuxsock" {LIMITED})',
         ),
         (f'module(load="imuxsock" {TRUSTED.replace("on", "off", 1)} )', f'module(load="imuxsock" {TRUSTED} )'),
         ('module(load="imjournal" UsePid="both")', 'module(load="imjournal" UsePid="system")'),
