@@ -108,8 +108,9 @@ def test_fields_the_kernel_vouches_for(tmp_path: Path) -> None:
     import os  # noqa: PLC0415
 
     with Rsyslogd(tmp_path) as rsyslogd:
+        (own,) = rsyslogd.until("] start")
         rsyslogd.send("sshd[1]", 'claims "to be" \\ PID 1')
-        own, line = rsyslogd.until("claims")
+        line = rsyslogd.until("claims")[-1]
     assert (line["pid"], line["uid"], line["gid"]) == (os.getpid(), os.geteuid(), os.getegid())
     assert (line["v"], line["tag"], line["prog"], line["msg"]) == (
         "1", f"sshd[{os.getpid()}]:", "sshd", ' claims "to be" \\ PID 1',
@@ -139,6 +140,7 @@ def test_messages_of_rsyslogd(tmp_path: Path) -> None:
 def test_real_rate_limit(tmp_path: Path) -> None:
     """When imuxsock's limit drops lines, sshbell is told so."""
     with Rsyslogd(tmp_path, ' RateLimit.Interval="600" RateLimit.Burst="3"') as rsyslogd:
+        rsyslogd.until("] start")
         for number in range(10):
             rsyslogd.send("sshd[1]", f"line {number}")
         lines = rsyslogd.until("due to rate-limiting")
