@@ -218,6 +218,11 @@ class Checks:
             yield Result(name, "fault", f"{MAIN} does not include {DROP_IN}",
                          f'put into it: include(file="{DROP_IN.parent}/*.conf" mode="optional")')  # fmt: skip
             return
+        text = DROP_IN.read_text("utf-8", "replace")
+        for program in self._config.sshd_programs if self._config else ():
+            if f'"{program}"' not in text:
+                yield Result(name, "warning", f"sshd_programs has {program}, which {DROP_IN} does not let through",
+                             f'add "{program}" beside "sshd" in its first "if"')  # fmt: skip
         rsyslogd = shutil.which("rsyslogd", path=_search_path())
         if rsyslogd is None:
             return

@@ -126,6 +126,8 @@ class _Installation:
             return None
 
     def _account(self, name: str) -> Account:
+        if name == "root":
+            return Account(0, 0)
         found = self._accounts.user(name)
         if found is not None:
             self._say("there", f"user {name}")
@@ -244,8 +246,18 @@ class _Installation:
         if Path("/sys/fs/selinux/enforce").exists() and self._root == _ROOT:
             folders = f"{ENTRY_POINT.parent} {_CONFIG.parent} {config.state_dir}"
             yield f"SELinux: restorecon -Rv {folders}; then read {_source(Path('README.md'))}"
-        yield f"restart rsyslog: {_restart()}"
+        yield f"restart rsyslog: {self._restart()}"
         yield "see whether all is well: sshbell check"
+
+    def _restart(self) -> str:
+        """Say how to restart rsyslog on this system."""
+        if self._root != _ROOT:
+            return "systemctl restart rsyslog, or without systemd: /etc/init.d/rsyslog restart"
+        if Path("/run/systemd/system").is_dir():
+            return "systemctl restart rsyslog"
+        if Path("/etc/init.d/rsyslog").is_file():
+            return "/etc/init.d/rsyslog restart"
+        return 'kill "$(cat /run/rsyslogd.pid)"; rsyslogd'
 
     # ------------------------------------------------------------ uninstall
 
@@ -266,7 +278,7 @@ class _Installation:
                 self._undo(own_folder, self._undo_path)
         except OSError as error:
             raise OutputError(f"{error.filename}: {error.strerror}; call it again once that is mended") from error
-        steps = [f"restart rsyslog, so that it lets go of sshbell: {_restart()}"]
+        steps = [f"restart rsyslog, so that it lets go of sshbell: {self._restart()}"]
         if self._manifest.entries:
             self._say("kept", f"{MANIFEST}, which names what is kept")
             steps.append("remove by hand what was kept and is not wanted, and then once more: sshbell uninstall")
@@ -352,12 +364,3 @@ def _source(path: Path) -> str:
         if package.joinpath(name).is_file():
             return str(package.joinpath(name))
     return "made anew by each installation; remove the file and call sshbell install again"
-
-
-def _restart() -> str:
-    """Say how to restart rsyslog on this system."""
-    if Path("/run/systemd/system").is_dir():
-        return "systemctl restart rsyslog"
-    if Path("/etc/init.d/rsyslog").is_file():
-        return "/etc/init.d/rsyslog restart"
-    return 'kill "$(cat /run/rsyslogd.pid)"; rsyslogd (or, under systemd: systemctl restart rsyslog)'

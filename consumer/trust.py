@@ -51,22 +51,28 @@ def untrusted(path: Path, root: Path = Path("/")) -> str | None:
 
 
 def untrusted_below(folder: Path, root: Path = Path("/")) -> str | None:
-    """Like ``untrusted``, for a directory and everything in it."""
-    if reason := untrusted(folder, root):
-        return reason
-    for place, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(place, name)
-            try:
-                found = path.lstat()
-            except OSError:
-                continue  # gone
-            if stat.S_ISLNK(found.st_mode):
-                reason = untrusted(path, root)
-            else:
-                reason = f"{path} {why}" if (why := _reason(found)) else None
-            if reason:
-                return reason
+    """Like ``untrusted``, for a directory and everything in it, links to other directories included."""
+    walked: set[Path] = set()
+    pending = [folder]
+    while pending:
+        folder = pending.pop()
+        if folder.resolve() in walked:
+            continue
+        walked.add(folder.resolve())
+        if reason := untrusted(folder, root):
+            return reason
+        for place, folders, files in os.walk(folder):
+            for path in (Path(place, name) for name in (*folders, *files)):
+                try:
+                    found = path.lstat()
+                except OSError:
+                    continue  # gone
+                if stat.S_ISLNK(found.st_mode):
+                    if reason := untrusted(path, root):
+                        return reason
+                    pending += [path] if path.is_dir() else []
+                elif reason := _reason(found):
+                    return f"{path} {reason}"
     return None
 
 

@@ -197,6 +197,9 @@ def test_drop_in(host: Host) -> None:
     found = host.results()["drop-in"]
     assert (found.state, "omprogg" in found.text) == ("fault" if os.geteuid() == 0 else "warning", True)
     host.drop_in.write_text(DROP_IN.read_text())
+    host.write('sshd_programs = ["sshd-session", "sshd-ga"]\n' + host.config.read_text())
+    found = host.results()["drop-in"]
+    assert (found.state, "sshd_programs has sshd-ga" in found.text) == ("warning", True)
     host.rsyslog(TRUSTED)
     assert "does not include" in host.results()["drop-in"].text
     host.drop_in.unlink()

@@ -348,6 +348,9 @@ def test_refuses_a_link_into_what_others_can_write(tree: Path) -> None:
     package.symlink_to(tree / "home/alice")
     assert "home/alice belongs to uid 1000" in (untrusted_below(tree / "opt/sshbell/lib", tree) or "")
     assert untrusted(tree / "opt/sshbell/lib", tree) is None
+    os.chown(tree / "home/alice", 0, 0)
+    os.chown(tree / "home/alice/python", 1000, 0)
+    assert "/alice/python belongs to uid 1000" in (untrusted_below(tree / "opt/sshbell/lib", tree) or "")
 
 
 def test_refuses_what_its_user_cannot_read(tree: Path) -> None:
