@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,7 @@ _TIMEOUT_S = 30.0
 _SSHD_CONFIG = Path("/etc/ssh/sshd_config")
 # Logins are logged at INFO and above.
 _SILENT = {"QUIET", "FATAL", "ERROR"}
+_DEPTH_LIMIT = 10  # of files that include files
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -313,7 +315,8 @@ def _interpreter_of(text: str) -> Path | None:
     """Return the Python that our entry point becomes."""
     for line in text.splitlines():
         if line.startswith("exec ") and " -I -m consumer " in line:
-            return Path(shlex.split(line)[1])
+            with suppress(ValueError):
+                return Path(shlex.split(line)[1])
     return None
 
 
@@ -322,11 +325,11 @@ def _sshd_settings() -> tuple[str, str] | None:
     sshd = shutil.which("sshd", path=_search_path())
     text = ""
     if sshd is not None:
-        # Only root can read the host keys, without which it says nothing.
+        # Only root can read the host keys, without which it says nothing; nor does it without /run/sshd.
         text = _run(sshd, "-T").stdout
     if not text:
         try:
-            text = _SSHD_CONFIG.read_text("utf-8", "replace")
+            text = _sshd_config(_SSHD_CONFIG)
         except FileNotFoundError:
             if sshd is None:
                 return None
@@ -336,6 +339,19 @@ def _sshd_settings() -> tuple[str, str] | None:
         found = re.search(rf"^[ \t]*{key}[ \t=]+\"?(\w+)", text, re.IGNORECASE | re.MULTILINE)
         values[key] = found[1].upper() if found else default
     return values["loglevel"], values["syslogfacility"]
+
+
+def _sshd_config(path: Path, depth: int = 0) -> str:
+    """Return the text of sshd's configuration with what it includes, up to the first condition."""
+    text = re.split(r"^[ \t]*match[ \t]", path.read_text("utf-8", "replace"), maxsplit=1, flags=re.IGNORECASE | re.MULTILINE)[0]
+
+    def included(found: re.Match[str]) -> str:
+        patterns = found[1].partition("#")[0].replace('"', " ").split() if depth < _DEPTH_LIMIT else []
+        # What is not absolute is beside the main file.
+        files = [one for pattern in patterns for one in sorted(Path("/").glob(str(_SSHD_CONFIG.parent / pattern)[1:] or "."))]
+        return "\n".join(_sshd_config(one, depth + 1) for one in files)
+
+    return re.sub(r"^[ \t]*include[ \t=]+(.*)$", included, text, flags=re.IGNORECASE | re.MULTILINE)
 
 
 def _search_path() -> str:

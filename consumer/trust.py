@@ -70,7 +70,7 @@ def untrusted_below(folder: Path, root: Path = Path("/")) -> str | None:
                 if stat.S_ISLNK(found.st_mode):
                     if reason := untrusted(path, root):
                         return reason
-                    pending += [path] if path.is_dir() else []
+                    pending += [path.resolve()] if path.is_dir() else []
                 elif reason := _reason(found):
                     return f"{path} {reason}"
     return None

@@ -187,6 +187,8 @@ def test_entry_point(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as other:
         other.setattr(module, "untrusted_code", lambda _interpreter, _code: "/opt belongs to uid 1000, not to root")
         assert "/opt belongs to uid 1000" in host.results()["entry point"].text
+    host.entry_point.write_text("#!/bin/sh\nexec 'torn -I -m consumer run\n")
+    assert "not as sshbell wrote it" in host.results()["entry point"].text
     host.entry_point.unlink()
     assert host.results()["entry point"].state == "fault"
 
@@ -238,6 +240,11 @@ def test_sshd_that_says_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> 
     file.write_text("# LogLevel DEBUG\nSyslogFacility AUTHPRIV\n  LogLevel=quiet\nLogLevel INFO\n")
     monkeypatch.setattr(module, "_SSHD_CONFIG", file)
     assert "LogLevel QUIET" in host.results()["sshd"].text
+    (host.root / "conf.d").mkdir()
+    (host.root / "conf.d/10-a.conf").write_text("Match User alice\n  LogLevel QUIET\n")
+    (host.root / "conf.d/20-b.conf").write_text("LogLevel FATAL\nInclude conf.d/*.conf\n")
+    file.write_text('Include "conf.d/*.conf" /etc/no-such-*.conf # so\nLogLevel INFO\n')
+    assert "LogLevel FATAL" in host.results()["sshd"].text
 
 
 def sshbell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:

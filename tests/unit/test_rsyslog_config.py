@@ -66,6 +66,14 @@ def test_includes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ['include(file="")', "$IncludeConfig /", 'include(text="x")', "$ModLoad", 'module(load="', "\0\xff"]
+)
+def test_nonsense(tmp_path: Path, text: str) -> None:
+    """What rsyslogd will refuse is no reason to fail before it does."""
+    assert config(tmp_path, text).module("imuxsock") is None
+
+
+@pytest.mark.parametrize(
     "text",
     [
         f'module(load="imuxsock" {TRUSTED})',
