@@ -348,8 +348,8 @@ def _sshd_config(path: Path, depth: int = 0) -> str:
     def included(found: re.Match[str]) -> str:
         patterns = found[1].partition("#")[0].replace('"', " ").split() if depth < _DEPTH_LIMIT else []
         # What is not absolute is beside the main file.
-        files = [one for pattern in patterns for one in sorted(Path("/").glob(str(_SSHD_CONFIG.parent / pattern)[1:] or "."))]
-        return "\n".join(_sshd_config(one, depth + 1) for one in files)
+        files = [one for pattern in patterns for one in sorted(Path("/").glob(str(_SSHD_CONFIG.parent / pattern)[1:] or "*"))]
+        return "\n".join(_sshd_config(one, depth + 1) for one in files if one.is_file())
 
     return re.sub(r"^[ \t]*include[ \t=]+(.*)$", included, text, flags=re.IGNORECASE | re.MULTILINE)
 

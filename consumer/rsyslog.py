@@ -60,7 +60,7 @@ class RsyslogConfig:
                 line = 1 + text.count("\n", 0, found.start())
                 yield Statement(path, line, name, parameters, " ".join(found[0].split()))
             elif depth < _DEPTH_LIMIT:
-                for included in sorted(self._root.glob(pattern.strip('"').lstrip("/") or ".")):
+                for included in sorted(self._root.glob(pattern.strip('"').lstrip("/") or "*")):
                     if included.is_file():
                         yield from self._read(included, depth + 1)
 
