@@ -15,7 +15,7 @@ from consumer.errors import OutputError, SshbellError, complain
 EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
 # Each a module of consumer.commands, with a click command of the same name.
-COMMANDS = ("completion", "explain", "history", "parse", "replay", "run", "status", "who")
+COMMANDS = ("check", "completion", "explain", "history", "install", "parse", "replay", "run", "status", "uninstall", "who")
 
 
 class _Commands(click.Group):
@@ -117,4 +117,7 @@ def main() -> None:
         journalctl -u ssh -o json | sshbell parse
     Why a line was read as it was:
         sshbell explain 'Nov 22 10:00:00 web1 sshd[1]: Accepted password for ...'
+    Put it in place under rsyslog, and see whether all is well:
+        sudo sshbell install
+        sudo sshbell check
     """

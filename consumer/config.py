@@ -191,7 +191,7 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
         yield "password and oauth2 exclude each other"
     if (channel.password is not None or channel.oauth2 is not None) and not channel.username:
         yield "username is missing"
-    for name, secret in _secrets(channel):
+    for name, secret in secrets(channel):
         if sum(map(bool, (secret.file, secret.env, secret.command))) != 1:
             yield f"{name} needs exactly one of file, env and command"
     if not channel.servers or not all(channel.servers):
@@ -201,7 +201,13 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
             yield f"{address!r} is no mail address"
 
 
-def _secrets(channel: Channel) -> Iterator[tuple[str, Secret]]:
+def secret_files(config: Config) -> list[Path]:
+    """Return the files that hold secrets."""
+    return [Path(secret.file) for channel in config.channel for _, secret in secrets(channel) if secret.file]
+
+
+def secrets(channel: Channel) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets of a channel, with the names of their keys."""
     if channel.password is not None:
         yield "password", channel.password
     if channel.oauth2 is not None:

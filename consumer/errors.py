@@ -37,6 +37,12 @@ class OutputError(SshbellError):
     exit_code = 74
 
 
+class RightsError(SshbellError):
+    """Something that only root may do, or that would let others do what root may: EX_NOPERM."""
+
+    exit_code = 77
+
+
 class ConfigError(SshbellError):
     """A configuration that cannot be used; found at start only: EX_CONFIG."""
 

@@ -64,15 +64,16 @@ def run(installed: Path, *command: str | Path, stdin: bytes = SAMPLE) -> bytes:
 
 
 def test_contents(wheel: Path) -> None:
-    """The wheel has every module of the two packages, the schemas, the licence, and nothing of the tests."""
+    """The wheel has every module of the two packages, the data they read, the licence, and nothing of the tests."""
     names = zipfile.ZipFile(wheel).namelist()
     modules = {
         str(path.relative_to(PROJECT_DIR))
         for package in ("consumer", "grammars")
-        for path in (PROJECT_DIR / package).rglob("*.py")
+        for path in (PROJECT_DIR / package).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
     }
-    assert {name for name in names if name.endswith(".py")} == modules
-    assert {"consumer/store/state.sql", "consumer/store/delivery.sql"} <= set(names)
+    modules |= {f"consumer/rsyslog.d/{path.name}" for path in (PROJECT_DIR / "rsyslog.d").iterdir()}
+    assert {name for name in names if ".dist-info/" not in name} == modules
     assert any(name.endswith("LICENSE") for name in names)
     assert wheel.name.startswith(f"sshbell-{__version__}-py3-none-any")
 

@@ -1,0 +1,152 @@
+"""rsyslog's configuration, as far as sshbell has to know it: which modules are loaded, where, and with what."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+MAIN = Path("/etc/rsyslog.conf")
+DROP_IN = Path("/etc/rsyslog.d/30-sshbell.conf")
+ENTRY_POINT = Path("/usr/libexec/rsyslog/sshbell")
+
+# Strings are kept, with what looks like a comment in them; comments become blanks, and line numbers stay.
+_COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|#[^\n]*|/\*.*?\*/', re.DOTALL)
+_STATEMENT = re.compile(
+    r"^[ \t]*(?:\$(?P<directive>\w+)[ \t]+(?P<value>[^\n]*)"
+    r'|(?P<object>module|global|include)\s*\((?P<inside>(?:"(?:\\.|[^"\\])*"|[^")])*)\))',
+    re.MULTILINE | re.IGNORECASE,
+)
+_PARAMETER = re.compile(r'([\w.]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|(\w+))')
+_DEPTH_LIMIT = 10  # of files that include files
+
+
+class Statement(NamedTuple):
+    """One statement: ``module``, ``global``, or the name of an old directive with its value under ""; all names in lower case."""
+
+    path: Path
+    line: int
+    name: str
+    parameters: dict[str, str]
+    text: str
+
+    @property
+    def place(self) -> str:
+        """File and line, for people."""
+        return f"{self.path}:{self.line}"
+
+
+class RsyslogConfig:
+    """
+    All statements of a configuration, those of included files in their place.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+
+    def __init__(self, root: Path = Path("/"), main: Path = MAIN) -> None:
+        self._root = root
+        self._statements = list(self._read(root / main.relative_to("/"), 0))
+
+    def _read(self, path: Path, depth: int) -> Iterator[Statement]:
+        text = _COMMENT.sub(_blank, path.read_text("utf-8", "replace"))
+        for found in _STATEMENT.finditer(text):
+            if found["directive"] is not None:
+                name, parameters = found["directive"].lower(), {"": found["value"].strip()}
+            else:
+                name = found["object"].lower()
+                parameters = {key.lower(): quoted or bare for key, quoted, bare in _PARAMETER.findall(found["inside"])}
+            pattern = parameters.get("file" if name == "include" else "") if name in {"include", "includeconfig"} else None
+            if pattern is None:
+                line = 1 + text.count("\n", 0, found.start())
+                yield Statement(path, line, name, parameters, " ".join(found[0].split()))
+            elif depth < _DEPTH_LIMIT:
+                for included in sorted(self._root.glob(pattern.strip('"').lstrip("/") or "*")):
+                    if included.is_file():
+                        yield from self._read(included, depth + 1)
+
+    def module(self, name: str, *, except_in: Path | None = None) -> Statement | None:
+        """Return where a module is loaded, in other files than one."""
+        for statement in self._statements:
+            if statement.path == except_in:
+                continue
+            loaded = {"module": statement.parameters.get("load"), "modload": statement.parameters.get("")}.get(statement.name)
+            if loaded is not None and loaded.removesuffix(".so") == name:
+                return statement
+        return None
+
+    def includes(self, path: Path) -> bool:
+        """Tell whether a file with statements of ours is read."""
+        return any(statement.path == path for statement in self._statements)
+
+    def directive(self, name: str) -> str | None:
+        """Return the value of an old directive; the last counts."""
+        values = [statement.parameters[""] for statement in self._statements if statement.name == name.lower()]
+        return values[-1] if values else None
+
+    def setting(self, name: str) -> str | None:
+        """Return a parameter of ``global()``; the last counts."""
+        values = [
+            statement.parameters[name.lower()]
+            for statement in self._statements
+            if statement.name == "global" and name.lower() in statement.parameters
+        ]
+        return values[-1] if values else None
+
+    @property
+    def user(self) -> str | None:
+        """Whom rsyslogd becomes, and sshbell with it, where it gives up root."""
+        return self.setting("privdrop.user.name") or self.directive("PrivDropToUser")
+
+
+def _blank(found: re.Match[str]) -> str:
+    return found[0] if found[1] is not None else re.sub(r"[^\n]", " ", found[0])
+
+
+def is_on(value: str | None) -> bool:
+    """Read a binary parameter as rsyslog does."""
+    return value is not None and value.lower() in {"on", "yes", "1", "true"}
+
+
+# The parameters of the line that loads imuxsock, and the old directives that mean the same.
+_TRUSTED = {
+    "SysSock.Annotate": "SystemLogSocketAnnotate",
+    "SysSock.ParseTrusted": "SystemLogParseTrusted",
+    "SysSock.UsePIDFromSystem": "SystemLogUsePIDFromSystem",
+}
+
+
+class Advice(NamedTuple):
+    """What is not as it should be, and what to do."""
+
+    fault: str
+    remedy: str
+
+
+def trusted_advice(config: RsyslogConfig) -> Advice | None:
+    """Return how to turn on the properties that tell who wrote a line; None where they are on."""
+    socket, journal = config.module("imuxsock"), config.module("imjournal")
+    if journal is not None and (socket is None or not is_on(socket.parameters.get("syssock.use", "on"))):
+        if journal.parameters.get("usepid", "").lower() == "system":
+            return None
+        return Advice("a local user can choose the PID of a line", _in_place_of(journal, {"UsePid": "system"}))
+    fault = "any local user can write a login that looks real"
+    if socket is None:
+        line = 'module(load="imuxsock" ' + " ".join(f'{name}="on"' for name in _TRUSTED) + ")"
+        return Advice(f"no local input is loaded; with the default one {fault}", f"put into {MAIN}: {line}")
+    missing = {
+        name: "on"
+        for name, old in _TRUSTED.items()
+        if not is_on(socket.parameters.get(name.lower())) and not is_on(config.directive(old))
+    }
+    return Advice(fault, _in_place_of(socket, missing)) if missing else None
+
+
+def _in_place_of(statement: Statement, wanted: dict[str, str]) -> str:
+    """Say how the line that loads a module has to look."""
+    text = statement.text if statement.name == "module" else f'module(load="{statement.parameters[""]}")'
+    for name, value in wanted.items():
+        text, count = re.subn(rf'(?i)(?<![\w.]){re.escape(name)}\s*=\s*(?:"[^"]*"|\w+)', f'{name}="{value}"', text)
+        if not count:
+            text = f'{text.rstrip(") ")} {name}="{value}")'
+    module = text.split('"')[1]
+    return f"in {statement.place} put in place of the line that loads {module}: {text}"

@@ -1,0 +1,132 @@
+"""The real rsyslogd in the foreground, with the shipped drop-in, a socket and a work directory of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROJECT_DIR = Path(__file__).parents[2]
+SHIPPED = PROJECT_DIR / "rsyslog.d"
+DROP_IN = SHIPPED / "30-sshbell.conf"
+DEADLINE_S = 60.0
+
+# Confirms each line once it is in a file.
+CHILD = """#!{python} -I
+import os, sys
+out = os.open({received!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+os.write(1, b"OK\\n")
+for line in sys.stdin.buffer:
+    os.write(out, line)
+    os.write(1, b"OK\\n")
+"""
+
+MAIN = """
+global(workDirectory="{folder}/work" processInternalMessages="on")
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="{folder}/log" Annotate="on" ParseTrusted="on" UsePIDFromSystem="on"{limit})
+include(file="{folder}/30-sshbell.conf")
+action(type="omfile" file="{folder}/all.log")
+"""
+
+
+def program(name: str, package: str) -> str:
+    """Return where a program is; a test that needs it is skipped without, except under CI."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        text = f"{name} is not installed; apt install {package}"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    return found
+
+
+def wait_for(what: Callable[[], bool], why: str) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + DEADLINE_S
+    while not what():
+        assert time.monotonic() < end, f"waited in vain: {why}"
+        time.sleep(0.01)
+
+
+class Rsyslogd:
+    """
+    One rsyslogd, with a child that keeps what it is given.
+
+    Args:
+        folder: an empty directory.
+        limit: more parameters of the input.
+    """
+
+    def __init__(self, folder: Path, limit: str = "") -> None:
+        self.folder = folder
+        self._received = folder / "received"
+        (folder / "work").mkdir()
+        child = folder / "child"
+        child.write_text(CHILD.format(python=sys.executable, received=str(self._received)))
+        child.chmod(0o755)
+        drop_in = DROP_IN.read_text()
+        for was, now in (("/usr/libexec/rsyslog/sshbell", child), ("/var/log/sshbell.err", folder / "err")):
+            assert f'"{was}"' in drop_in
+            drop_in = drop_in.replace(was, str(now))
+        (folder / DROP_IN.name).write_text(drop_in)
+        (folder / "main.conf").write_text(MAIN.format(folder=folder, limit=limit))
+        self._said = (folder / "said").open("wb")
+        self._process = subprocess.Popen(
+            [program("rsyslogd", "rsyslog"), "-n", "-f", folder / "main.conf", "-i", folder / "pid"],
+            stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
+        )  # fmt: skip
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def __enter__(self) -> Self:
+        try:
+            wait_for(self._connected, "rsyslogd listens")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._socket.close()
+        self._process.terminate()
+        try:
+            self._process.wait(DEADLINE_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+            self._said.close()
+
+    def _connected(self) -> bool:
+        assert self._process.poll() is None, (self.folder / "said").read_text()
+        try:
+            self._socket.connect(str(self.folder / "log"))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        return True
+
+    def send(self, tag: str, text: str) -> None:
+        """Log a line as a program does that calls syslog()."""
+        self._socket.send(f"<86>Nov 22 10:00:00 {tag}: {text}".encode("latin-1"))
+
+    def received(self) -> list[dict[str, Any]]:
+        """Return what the child has been given so far."""
+        if not self._received.exists():
+            return []
+        whole, _, _torn = self._received.read_bytes().rpartition(b"\n")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def until(self, text: str) -> list[dict[str, Any]]:
+        """Wait for a line that holds ``text``; return all up to now."""
+        wait_for(lambda: any(text in line["msg"] for line in self.received()), f"sshbell is given {text!r}")
+        return self.received()

@@ -1,0 +1,268 @@
+"""``sshbell check``: each thing that can be wrong is said, with what to do, and ends with 78; what is right is said, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from consumer import check as module
+from consumer.check import Checks, Result
+from tests.integration.rsyslogd import DROP_IN, program
+
+PROJECT_DIR = Path(__file__).parents[2]
+TRUSTED = 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")'
+CHANNEL = (
+    '[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@example.org"]\nusername = "a"\npassword = {{ file = "{0}/password" }}\n'
+)
+ROUTE = '[[route]]\nchannels = ["ops"]\n'
+
+
+class Host:
+    """A system that is as it should be: everything stands below one directory."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.root = root
+        self.said_by_sshd = "loglevel VERBOSE\nsyslogfacility AUTH\n"
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        self.config = root / "sshbell.toml"
+        (root / "state").mkdir(mode=0o700)
+        for name, mode in (("auth.log", 0o640), ("password", 0o600)):
+            (root / name).touch(mode)
+        self.write(f'state_dir = "{root}/state"\nuser = "{user}"\ncatch_up = "{root}/auth.log"\n' + CHANNEL.format(root) + ROUTE)
+        self.entry_point = root / "entry"
+        self.entry_point.write_text(f"#!/bin/sh\nexec {sys.executable} -I -m consumer run\n")
+        self.entry_point.chmod(0o755)
+        self.drop_in = root / "30-sshbell.conf"
+        self.drop_in.write_text(DROP_IN.read_text())
+        self.main = root / "rsyslog.conf"
+        self.rsyslog(TRUSTED, f'include(file="{root}/30-*.conf")')
+        for name, place in (("MAIN", self.main), ("DROP_IN", self.drop_in), ("ENTRY_POINT", self.entry_point)):
+            monkeypatch.setattr(module, name, place)
+        # What is trusted depends on where the tests run; tests/integration/test_install.py has its tests.
+        monkeypatch.setattr(module, "untrusted", lambda _path: None)
+        monkeypatch.setattr(module, "untrusted_code", lambda _interpreter, _code: None)
+        run = module._run
+
+        def asked(*command: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.CompletedProcess(command, 0, self.said_by_sshd, "") if command[1] == "-T" else run(*command)
+
+        monkeypatch.setattr(module, "_run", asked)
+
+    def write(self, text: str) -> None:
+        """Write our configuration."""
+        self.config.write_text(text)
+
+    def edit(self, was: str, now: str) -> None:
+        """Change our configuration."""
+        assert was in self.config.read_text()
+        self.write(self.config.read_text().replace(was, now))
+
+    def rsyslog(self, *lines: str) -> None:
+        """Write rsyslog's configuration."""
+        rest = [f'global(workDirectory="{self.root}")', *lines, f'action(type="omfile" file="{self.root}/all.log")']
+        self.main.write_text("\n".join(rest) + "\n")
+
+    def results(self, *, connect: bool = False) -> dict[str, Result]:
+        """Return what is found, by name; the worst of several."""
+        found: dict[str, Result] = {}
+        for result in Checks(str(self.config), connect=connect).run():
+            order = ["ok", "warning", "fault"]
+            if result.name not in found or order.index(result.state) > order.index(found[result.name].state):
+                found[result.name] = result
+        return found
+
+    def wrong(self, **states: str) -> dict[str, Result]:
+        """Check that these are not right, and all others are."""
+        found = self.results()
+        assert {name: one.state for name, one in found.items() if one.state != "ok"} == {
+            name.replace("_", " "): state for name, state in states.items()
+        }
+        return found
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """Return a system that is as it should be."""
+    program("rsyslogd", "rsyslog")
+    return Host(tmp_path, monkeypatch)
+
+
+def test_all_is_well(host: Host) -> None:
+    """Every check is there and right."""
+    found = host.wrong()
+    assert list(found) == ["configuration", "state", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd"]
+    assert "accepted by rsyslogd -N1" in found["drop-in"].text
+
+
+def test_broken_configuration(host: Host) -> None:
+    """What cannot be read is a fault, with the suggestion; what does not depend on it is checked all the same."""
+    host.write('kepe = "90d"\n')
+    found = host.wrong(configuration="fault")
+    assert "did you mean 'keep'" in found["configuration"].text
+    assert {"drop-in", "trusted", "sshd"} <= found.keys()
+
+
+@pytest.mark.parametrize(("was", "says"), [(ROUTE, "no [[route]] leads to ops"), (CHANNEL + ROUTE, "nobody is told")])
+def test_nobody_is_told(host: Host, was: str, says: str) -> None:
+    """A configuration by which nothing is sent is not what anybody wants."""
+    host.edit(was.format(host.root), "")
+    found = host.results()["configuration"]
+    assert (found.state, says in found.text) == ("warning", True)
+
+
+def test_state(host: Host) -> None:
+    """The state is one user's alone, is there, and is not a newer version's or damaged."""
+    state = host.root / "state"
+    (state / "state.db").touch(0o640)
+    (state / "state.db").chmod(0o640)
+    assert "state.db: not" in host.wrong(state="fault")["state"].text
+    (state / "state.db").unlink()
+    connection = sqlite3.connect(state / "state.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    (state / "state.db").chmod(0o600)
+    assert "newer sshbell" in host.wrong(state="fault")["state"].text
+    (state / "state.db").write_bytes(b"no database " * 1000)
+    assert "state.db" in host.wrong(state="fault")["state"].text
+    (state / "state.db").unlink()
+    state.chmod(0o755)
+    assert str(state) in host.wrong(state="fault")["state"].text
+    state.rmdir()
+    assert "is not there" in host.wrong(state="fault")["state"].text
+
+
+def test_no_such_user(host: Host) -> None:
+    """The user has to exist."""
+    host.edit(f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"', 'user = "nobody-of-that-name"')
+    assert "no user nobody-of-that-name" in host.wrong(state="fault")["state"].text
+
+
+def test_catch_up(host: Host) -> None:
+    """A log that is not there is worth a warning; none at all is a decision."""
+    (host.root / "auth.log").unlink()
+    assert host.results()["catch-up"].state == "warning"
+    host.edit(f'"{host.root}/auth.log"', '""')
+    assert "catch-up" not in host.wrong()
+
+
+def test_secrets(host: Host) -> None:
+    """A secret that everybody can read is a fault, and the remedy is given; so is one that is not there."""
+    password = host.root / "password"
+    password.chmod(0o604)
+    assert host.wrong(secrets="fault")["secrets"].advice == f"chmod o= {password}"
+    password.unlink()
+    assert "is not there" in host.wrong(secrets="fault")["secrets"].text
+    host.edit(f'file = "{password}"', 'command = ["/nonexistent/command", "x"]')
+    assert "/nonexistent/command" in host.wrong(secrets="fault")["secrets"].text
+    host.edit('command = ["/nonexistent/command", "x"]', 'env = "PASSWORD"')
+    assert "$PASSWORD" in host.wrong()["secrets"].text
+
+
+def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --connect each channel is tried, and the reason of a failure is shown."""
+    reasons = iter([None, "mail.example.org:587 refuses the connection"])
+    monkeypatch.setattr(module, "import_module", lambda _name: SimpleNamespace(probe=lambda _channel: next(reasons)))
+    assert "channels" not in host.results()
+    assert host.results(connect=True)["channels"] == Result("channels", "ok", "ops answers")
+    found = host.results(connect=True)["channels"]
+    assert (found.state, found.text) == ("fault", "ops: mail.example.org:587 refuses the connection")
+
+
+def test_entry_point(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rsyslogd starts has to be there, to be a program, to find sshbell, and to be root's alone."""
+    host.entry_point.chmod(0o644)
+    assert "cannot be run" in host.results()["entry point"].text
+    host.entry_point.chmod(0o755)
+    host.entry_point.write_text("#!/bin/sh\nexec /nonexistent/python -I -m consumer run\n")
+    assert "/nonexistent/python is not there" in host.results()["entry point"].text
+    host.entry_point.write_text(f"#!/bin/sh\nexec {sys.executable} -I -m consumer run\n")
+    with monkeypatch.context() as other:
+        other.setattr(module, "untrusted_code", lambda _interpreter, _code: "/opt belongs to uid 1000, not to root")
+        assert "/opt belongs to uid 1000" in host.results()["entry point"].text
+    host.entry_point.write_text("#!/bin/sh\nexec 'torn -I -m consumer run\n")
+    assert "not as sshbell wrote it" in host.results()["entry point"].text
+    host.entry_point.unlink()
+    assert host.results()["entry point"].state == "fault"
+
+
+def test_drop_in(host: Host) -> None:
+    """The drop-in has to be there, to be included, and to be accepted by the real rsyslogd."""
+    host.drop_in.write_text(DROP_IN.read_text().replace('type="omprog"', 'type="omprogg"'))
+    found = host.results()["drop-in"]
+    assert (found.state, "omprogg" in found.text) == ("fault" if os.geteuid() == 0 else "warning", True)
+    host.drop_in.write_text(DROP_IN.read_text())
+    host.write('sshd_programs = ["sshd-session", "sshd-ga"]\n' + host.config.read_text())
+    found = host.results()["drop-in"]
+    assert (found.state, "sshd_programs has sshd-ga" in found.text) == ("warning", True)
+    host.rsyslog(TRUSTED)
+    assert "does not include" in host.results()["drop-in"].text
+    host.drop_in.unlink()
+    assert "is not there" in host.results()["drop-in"].text
+
+
+def test_trusted(host: Host) -> None:
+    """Without the trusted properties the exact line is given."""
+    host.rsyslog('module(load="imuxsock")', f'include(file="{host.root}/30-*.conf")')
+    found = host.wrong(trusted="warning")["trusted"]
+    assert f"{host.main}:2" in found.advice
+    assert TRUSTED in found.advice
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "says"),
+    [
+        ("loglevel QUIET\nsyslogfacility AUTH\n", "fault", "LogLevel QUIET"),
+        ("loglevel ERROR\nsyslogfacility AUTH\n", "fault", "LogLevel ERROR"),
+        ("loglevel INFO\nsyslogfacility LOCAL3\n", "warning", "SyslogFacility LOCAL3"),
+        ("loglevel INFO\nsyslogfacility AUTHPRIV\n", "ok", "VERBOSE"),
+        ("loglevel DEBUG3\nsyslogfacility AUTH\n", "ok", "DEBUG3"),
+    ],
+)
+def test_sshd(host: Host, said: str, state: str, says: str) -> None:
+    """An sshd that does not log logins is a fault; one that logs elsewhere than catch_up looks is worth a warning."""
+    host.said_by_sshd = said
+    found = host.results()["sshd"]
+    assert (found.state, says in found.text) == (state, True)
+
+
+def test_sshd_that_says_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sshd does not answer, its file is read: the first value counts."""
+    host.said_by_sshd = ""
+    file = host.root / "sshd_config"
+    file.write_text("# LogLevel DEBUG\nSyslogFacility AUTHPRIV\n  LogLevel=quiet\nLogLevel INFO\n")
+    monkeypatch.setattr(module, "_SSHD_CONFIG", file)
+    assert "LogLevel QUIET" in host.results()["sshd"].text
+    (host.root / "conf.d").mkdir()
+    (host.root / "conf.d/10-a.conf").write_text("Match User alice\n  LogLevel QUIET\n")
+    (host.root / "conf.d/20-b.conf").write_text("LogLevel FATAL\nInclude conf.d/*.conf\n")
+    file.write_text('Include "conf.d/*.conf" /etc/no-such-*.conf # so\nLogLevel INFO\n')
+    assert "LogLevel FATAL" in host.results()["sshd"].text
+
+
+def sshbell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command on this machine, whatever is installed here."""
+    return subprocess.run(
+        [sys.executable, "-m", "consumer", "check", *arguments], capture_output=True, text=True, check=False, cwd=PROJECT_DIR
+    )
+
+
+def test_command(host: Host) -> None:
+    """The table and the JSON lines say the same, and a fault ends with EX_CONFIG."""
+    host.write('kepe = "90d\x1b[2J"\n')
+    table, lines = sshbell("--config", host.config), sshbell("--json", "--config", host.config)
+    assert (table.returncode, table.stderr, lines.returncode, lines.stderr) == (78, "", 78, "")
+    found = [json.loads(line) for line in lines.stdout.splitlines()]
+    assert found[0].keys() == {"name", "state", "text", "advice"}
+    rows = [line for line in table.stdout.splitlines() if not line.startswith(" ")]
+    assert [(row.split()[0], row[9:23].strip()) for row in rows] == [(one["state"], one["name"]) for one in found]
+    assert table.stdout.replace("\n", "").isprintable()
+    missing = sshbell("--config", host.root / "no-such-file")
+    assert (missing.returncode, "no-such-file" in missing.stdout) == (78, True)

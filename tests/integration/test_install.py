@@ -1,0 +1,419 @@
+"""``sshbell install`` and ``uninstall`` in a tree: what is done is said, undone exactly, and refused where unsafe."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer import install as module
+from consumer.accounts import Accounts
+from consumer.config import Config, load
+from consumer.errors import DataError, InputError, RightsError, SshbellError
+from consumer.install import install, uninstall
+from consumer.manifest import MANIFEST
+from consumer.trust import untrusted, untrusted_below
+from tests.integration.rsyslogd import DROP_IN, program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PASSWD = "root:x:0:0:root:/root:/bin/bash\nx:x:999:999::/:/bin/false\nzo\udceb:x:1000:1000::/home/z:/bin/sh\n"  # noqa: S105 - the file
+GROUP = "root:x:0:\nx:x:999:\nstaff:x:50:\n"
+SHADOW = "root:*:19000:0:99999:7:::\n"
+RSYSLOG = 'module(load="imuxsock") # local logging\n$WorkDirectory /var/spool/rsyslog\n$IncludeConfig /etc/rsyslog.d/*.conf\n'
+PUT = [
+    "etc/sshbell",
+    "etc/sshbell/sshbell.toml",
+    "etc/rsyslog.d/30-sshbell.conf",
+    "usr/libexec/rsyslog/sshbell",
+    "var/lib/sshbell",
+]
+
+
+@pytest.fixture(autouse=True)
+def _as_root() -> None:
+    """What others than root may do is tested below; all else needs root."""
+    if os.geteuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("these tests have to be run by root")
+        pytest.skip("these tests have to be run by root")
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a small system, with a Python of its own that has sshbell; nothing in it is run."""
+    root = tmp_path / "root"
+    for name, text, mode in (
+        ("etc/passwd", PASSWD, 0o644), ("etc/group", GROUP, 0o644), ("etc/shadow", SHADOW, 0o640),
+        ("etc/rsyslog.conf", RSYSLOG, 0o644), ("opt/sshbell/bin/python", "", 0o755),
+        ("opt/sshbell/lib/python3/consumer/__init__.py", "", 0o644),
+    ):  # fmt: skip
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        path.chmod(mode)
+    for path in (root, *root.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o755)
+    monkeypatch.setattr(module, "this_interpreter", lambda: root / "opt/sshbell/bin/python")
+    monkeypatch.setattr(module, "code_of", lambda _interpreter: [root / "opt/sshbell/lib/python3"])
+    return root
+
+
+class Said(list[tuple[str, str]]):
+    """What was said, by word."""
+
+    def __call__(self, word: str, what: str) -> None:
+        """Be told."""
+        self.append((word, what))
+
+    def of(self, word: str) -> list[str]:
+        """Return what was said with one word."""
+        return [what for said, what in self if said == word]
+
+
+def everything(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Return all that is in a tree: owner, mode and content."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        is_file = path.is_file()
+        at = path.lstat()
+        found[str(path.relative_to(root))] = (
+            at.st_uid,
+            at.st_gid,
+            stat.S_IMODE(at.st_mode),
+            path.read_bytes() if is_file else b"",
+        )
+    return found
+
+
+def numbers(root: Path) -> tuple[int, int]:
+    """Return the uid and gid of sshbell's user in a tree."""
+    account = Accounts(root).user("sshbell")
+    assert account is not None
+    return account
+
+
+def test_install(tree: Path) -> None:
+    """Everything is there with the right owner and mode, the user cannot log in, and what is left to do is said."""
+    before = everything(tree)
+    said = Said()
+    steps = install(tree, said)
+    after = everything(tree)
+    uid, gid = numbers(tree)
+    assert {path: after[path][:3] for path in PUT} == {
+        "etc/sshbell": (0, gid, 0o750),
+        "etc/sshbell/sshbell.toml": (0, gid, 0o640),
+        "etc/rsyslog.d/30-sshbell.conf": (0, 0, 0o644),
+        "usr/libexec/rsyslog/sshbell": (0, 0, 0o755),
+        "var/lib/sshbell": (uid, gid, 0o700),
+    }
+    assert after["etc/rsyslog.d/30-sshbell.conf"][3] == DROP_IN.read_bytes()
+    last = after["usr/libexec/rsyslog/sshbell"][3].splitlines()[-1]
+    assert shlex.split(last.decode()) == ["exec", "/opt/sshbell/bin/python", "-I", "-m", "consumer", "run", "$@"]
+    # Numbers that are free both as a user's and as a group's; files of users keep owner, mode and every byte they had.
+    assert 100 <= uid < 999
+    assert 100 <= gid < 999
+    assert (
+        after["etc/passwd"][3]
+        == before["etc/passwd"][3] + f"sshbell:x:{uid}:{gid}:sshbell:/nonexistent:/usr/sbin/nologin\n".encode()
+    )
+    assert after["etc/group"][3] == before["etc/group"][3] + f"sshbell:x:{gid}:\n".encode()
+    assert after["etc/shadow"] == (*before["etc/shadow"][:3], before["etc/shadow"][3] + b"sshbell:!:::::::\n")
+    assert all(any(str(what).startswith(f"/{path}") for what in said.of("made")) for path in PUT)
+    text = "\n".join(steps)
+    assert 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")' in text
+    assert "restart rsyslog" in text
+    # The sample is one that works.
+    assert load(str(tree / "etc/sshbell/sshbell.toml")) == Config()
+
+
+def test_install_twice_and_uninstall_twice(tree: Path) -> None:
+    """A second installation changes nothing and says so; uninstalling leaves no trace, and is not done twice."""
+    before = everything(tree)
+    install(tree, Said())
+    after = everything(tree)
+    said = Said()
+    install(tree, said)
+    assert everything(tree) == after
+    assert {word for word, _ in said} == {"there"}
+    uninstall(tree, Said())
+    assert everything(tree) == before
+    with pytest.raises(InputError, match="nothing was installed"):
+        uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_what_is_there_is_kept(tree: Path) -> None:
+    """Files that somebody else wrote are kept, and it is said; uninstalling leaves them, too."""
+    (tree / "etc/sshbell").mkdir(mode=0o755)
+    (tree / "etc/rsyslog.d").mkdir()
+    for name in ("etc/sshbell/sshbell.toml", "etc/rsyslog.d/30-sshbell.conf"):
+        (tree / name).write_text("# mine\n")
+    before = everything(tree)
+    said = Said()
+    install(tree, said)
+    assert len(said.of("kept")) == 2
+    assert any(what.startswith("/etc/sshbell: owner and mode from 0:0 0755 to 0:") for what in said.of("changed"))
+    said = Said()
+    uninstall(tree, said)
+    assert any(what.startswith("/etc/sshbell: owner and mode back to 0:0 0755") for what in said.of("changed"))
+    assert everything(tree) == before
+
+
+def test_what_was_changed_is_kept(tree: Path) -> None:
+    """Uninstalling keeps what was changed or filled since, user and group with it; once that is gone, the rest follows."""
+    before = everything(tree)
+    install(tree, Said())
+    uid, gid = numbers(tree)
+    config, state = tree / "etc/sshbell/sshbell.toml", tree / "var/lib/sshbell/state.db"
+    config.write_text('keep = "1d"\n')
+    state.touch()
+    said = Said()
+    steps = uninstall(tree, said)
+    left = everything(tree)
+    assert left.keys() - before.keys() == {
+        "etc/sshbell", "etc/sshbell/sshbell.toml", f"{MANIFEST}"[1:],
+        "var", "var/lib", "var/lib/sshbell", "var/lib/sshbell/state.db",
+    }  # fmt: skip
+    assert (left["etc/sshbell"][:3], left["var/lib/sshbell"][:3]) == ((0, gid, 0o750), (uid, gid, 0o700))
+    assert numbers(tree) == (uid, gid)
+    kept = "\n".join(said.of("kept"))
+    for what in (
+        "/etc/sshbell/sshbell.toml",
+        "/var/lib/sshbell/: state.db is in it",
+        "user sshbell",
+        "group sshbell",
+        "installed.json",
+    ):
+        assert what in kept
+    assert "remove by hand" in steps[-1]
+    config.unlink()
+    state.unlink()
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_a_new_version_brings_its_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier version wrote, and nobody changed, becomes this version's; uninstalling removes it."""
+    before = everything(tree)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(module, "_ENTRY_POINT", "#!/bin/sh\nexec {interpreter} old {drop_in}\n")
+        install(tree, Said())
+    said = Said()
+    install(tree, said)
+    assert said.of("updated") == ["/usr/libexec/rsyslog/sshbell"]
+    assert b"-m consumer run" in (tree / "usr/libexec/rsyslog/sshbell").read_bytes()
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_an_interrupted_installation(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever step it was killed at, uninstalling leaves no trace of it; so does going on and uninstalling then."""
+    before = everything(tree)
+    write = module.write_file
+    for goes_on in (False, True):
+        for dies_at in range(4):
+            written = 0
+
+            def dying(path: Path, *rest: object) -> None:
+                nonlocal written
+                if written == dies_at:  # noqa: B023 - called in this turn alone
+                    raise KeyboardInterrupt
+                written += 1
+                write(path, *rest)  # type: ignore[arg-type]
+
+            with monkeypatch.context() as killed:
+                killed.setattr(module, "write_file", dying)
+                if dies_at < 3:
+                    with pytest.raises(KeyboardInterrupt):
+                        install(tree, Said())
+                else:
+                    install(tree, Said())
+            if goes_on:
+                install(tree, Said())
+            uninstall(tree, Said())
+            assert everything(tree) == before
+
+
+def test_secrets_and_a_state_directory_of_ones_own(tree: Path) -> None:
+    """Secrets that the configuration names, and the state it names, get their owner and mode; elsewhere nothing is touched."""
+    (tree / "etc/sshbell").mkdir()
+    inside, outside = tree / "etc/sshbell/password", tree / "srv/password"
+    outside.parent.mkdir()
+    for secret in (inside, outside):
+        secret.write_text("secret")
+        secret.chmod(0o644)
+    channel = '[[channel]]\ntype = "email"\nname = "{0}"\nto = ["a"]\nusername = "a"\npassword = {{ file = "/{1}" }}\n'
+    text = 'state_dir = "/srv/bell/state"\n' + channel.format("a", "etc/sshbell/password") + channel.format("b", "srv/password")
+    (tree / "etc/sshbell/sshbell.toml").write_text(text)
+    before = everything(tree)
+    install(tree, Said())
+    uid, gid = numbers(tree)
+    after = everything(tree)
+    assert after["etc/sshbell/password"][:3] == (0, gid, 0o640)
+    assert after["srv/password"] == before["srv/password"]
+    assert after["srv/bell/state"][:3] == (uid, gid, 0o700)
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_where_rsyslogd_gives_up_root(tree: Path) -> None:
+    """With $PrivDropToUser sshbell is that user and cannot become another: state and configuration are for it."""
+    with (tree / "etc/passwd").open("a") as passwd:
+        passwd.write("syslog:x:101:102::/nonexistent:/usr/sbin/nologin\n")
+    with (tree / "etc/rsyslog.conf").open("a") as conf:
+        conf.write("$PrivDropToUser syslog\n")
+    install(tree, Said())
+    found = everything(tree)
+    assert (found["var/lib/sshbell"][:3], found["etc/sshbell"][:3]) == ((101, 102, 0o700), (0, 102, 0o750))
+    assert Accounts(tree).user("sshbell") is None
+
+
+@pytest.mark.parametrize("name", ["10-first.conf", "50-later.conf"])
+def test_another_file_loads_omprog(tree: Path, name: str) -> None:
+    """A module is loaded once: where another file does it before ours, ours does not; where it comes behind, it is said."""
+    (tree / "etc/rsyslog.d").mkdir()
+    (tree / "etc/rsyslog.d" / name).write_text('# comes first\nmodule(load="omprog")\n')
+    said = Said()
+    install(tree, said)
+    (note,) = said.of("note")
+    assert f"/etc/rsyslog.d/{name}:2 loads omprog" in note
+    ours = (tree / "etc/rsyslog.d/30-sshbell.conf").read_text()
+    assert ('\nmodule(load="omprog")\n' in ours) == (name == "50-later.conf")
+    if name == "10-first.conf":
+        main = tree / "test.conf"
+        main.write_text(f'global(workDirectory="{tree}")\nmodule(load="imuxsock")\ninclude(file="{tree}/etc/rsyslog.d/*.conf")\n')
+        rsyslogd = program("rsyslogd", "rsyslog")
+        assert subprocess.run([rsyslogd, "-N1", "-f", main], capture_output=True, check=False).returncode == 0
+
+
+def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rsyslogd's profile takes further rules, ours are put there, with the place of the Python that is run."""
+    (tree / "etc/apparmor.d/rsyslog.d").mkdir(parents=True)
+    (tree / "opt/sshbell").rename(tree / "opt/bell")
+    monkeypatch.setattr(module, "this_interpreter", lambda: tree / "opt/bell/bin/python")
+    monkeypatch.setattr(module, "code_of", lambda _interpreter: [tree / "opt/bell/lib/python3"])
+    install(tree, Said())
+    rules = (tree / "etc/apparmor.d/rsyslog.d/sshbell").read_text()
+    assert "/opt/bell/bin/python3*" in rules
+    assert "/opt/sshbell" not in rules
+
+
+@pytest.mark.parametrize(
+    ("place", "mode", "uid"),
+    [
+        ("opt/sshbell/lib/python3/consumer/__init__.py", 0o666, 0),
+        ("opt/sshbell/lib/python3/consumer/__init__.py", 0o644, 1000),
+        ("opt/sshbell/lib/python3/consumer", 0o777, 0),
+        ("opt/sshbell/lib", 0o775, 0),
+        ("opt/sshbell/bin/python", 0o757, 0),
+        ("opt/sshbell/bin", 0o1777, 0),
+        ("opt", 0o755, 1000),
+    ],
+)  # fmt: skip
+def test_refuses_what_others_can_write(tree: Path, place: str, mode: int, uid: int) -> None:
+    """A Python or a package that others than root could change is refused, by name, and nothing is done."""
+    os.chown(tree / place, uid, 1000 if mode == 0o775 else 0)
+    (tree / place).chmod(mode)
+    before = everything(tree)
+    said = Said()
+    with pytest.raises(RightsError) as refused:
+        install(tree, said)
+    assert f"{tree / place} " in str(refused.value)
+    assert "as root" in str(refused.value)
+    assert "python3 -m venv /opt/sshbell" in str(refused.value)
+    assert (everything(tree), said) == (before, [])
+
+
+def test_refuses_a_link_into_what_others_can_write(tree: Path) -> None:
+    """Links are followed: what counts is every place on the way."""
+    python = tree / "opt/sshbell/bin/python"
+    (tree / "home/alice").mkdir(parents=True)
+    (tree / "home").chmod(0o755)
+    os.chown(tree / "home/alice", 1000, 1000)
+    python.rename(tree / "home/alice/python")
+    python.symlink_to("../../../home/alice/python")
+    with pytest.raises(RightsError, match="home/alice belongs to uid 1000"):
+        install(tree, Said())
+    package = tree / "opt/sshbell/lib/python3/extra"
+    package.symlink_to(tree / "home/alice")
+    assert "home/alice belongs to uid 1000" in (untrusted_below(tree / "opt/sshbell/lib", tree) or "")
+    assert untrusted(tree / "opt/sshbell/lib", tree) is None
+    os.chown(tree / "home/alice", 0, 0)
+    os.chown(tree / "home/alice/python", 1000, 0)
+    assert "/alice/python belongs to uid 1000" in (untrusted_below(tree / "opt/sshbell/lib", tree) or "")
+
+
+def test_refuses_what_its_user_cannot_read(tree: Path) -> None:
+    """A Python in /root is root's alone, but sshbell gives up root: that would fail at the first start."""
+    (tree / "opt").chmod(0o700)
+    with pytest.raises(RightsError, match=r"runs as sshbell, but .*/opt is closed"):
+        install(tree, Said())
+
+
+def test_refuses_a_record_that_others_could_have_written(tree: Path) -> None:
+    """Root removes what the record names: it has to be root's."""
+    install(tree, Said())
+    record = tree / "etc/sshbell/installed.json"
+    os.chown(record, 1000, 0)
+    before = everything(tree)
+    with pytest.raises(DataError, match="others than root"):
+        uninstall(tree, Said())
+    os.chown(record, 0, 0)
+    record.write_text("{")
+    with pytest.raises(DataError, match=r"installed\.json"):
+        uninstall(tree, Said())
+    record.unlink()
+    assert before.keys() - everything(tree).keys() == {"etc/sshbell/installed.json"}
+
+
+def test_refuses_to_leave_the_tree(tree: Path, tmp_path: Path) -> None:
+    """A link in the tree that leads to this system is not followed."""
+    (tmp_path / "outside").mkdir()
+    (tree / "var").symlink_to(tmp_path / "outside")
+    with pytest.raises(SshbellError, match="leads out of"):
+        install(tree, Said())
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+@pytest.fixture
+def open_python(tmp_path: Path) -> Iterator[Path]:
+    """Make a real environment in a directory that everybody can write."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
+    (packages,) = (folder / "venv/lib").glob("python*/site-packages")
+    ours = [path for path in sys.path if path and Path(path).is_dir() and not path.startswith(sys.base_prefix + "/lib/python")]
+    (packages / "all.pth").write_text("\n".join([str(Path(module.__file__).parents[1]), *ours]) + "\n")
+    yield folder / "venv/bin/python"
+    shutil.rmtree(folder)
+
+
+def test_command_refuses(open_python: Path, tree: Path) -> None:
+    """The command itself, in a Python that others could change: one line that names the place, EX_NOPERM, and nothing is done."""
+    before = everything(tree)
+    done = subprocess.run(
+        [open_python, "-m", "consumer", "install", "--root", tree], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert (done.returncode, done.stdout) == (77, ""), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "can be written by everybody (mode " in done.stderr
+    assert everything(tree) == before
+
+
+def test_others_than_root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else is told to call it as root."""
+    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    for command in (install, uninstall):
+        with pytest.raises(RightsError, match="only root"):
+            command(tree, Said())

@@ -1,0 +1,148 @@
+"""The other half of the contract: the shipped drop-in in the real rsyslogd."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.framing.framer import Framer
+from consumer.matching.matcher import Matcher
+from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, program
+from tests.unit.sample_lines import SAMPLES_DIR, all_samples
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = '[origin software="rsyslogd" swVersion="8.2302.0" x-pid="5" x-info="https://www.rsyslog.com"] start'
+BEGINS = "imuxsock[pid: 5, name: /usr/sbin/sshd] from <web1:sshd>: begin to drop messages due to rate-limiting"
+LOST = "imuxsock[pid: 5, name: /usr/sbin/sshd]: 21 messages lost due to rate-limiting (3 allowed within 2 seconds)"
+# What rsyslogd says of a failing sshbell must not become sshbell's next line.
+OWN_TROUBLE = [
+    START.replace("start", "rsyslogd was HUPed"),
+    START.replace("start", "exiting on signal 15."),
+    "action 'sshbell' suspended (module 'omprog'), next retry is Sun Nov 22 10:00:02 2026",
+    "omprog: program '/usr/libexec/rsyslog/sshbell' (pid 5) terminated; will be restarted",
+]
+
+
+def tags_of_logs() -> set[str]:
+    """Return every tag that samples and captures hold, without the PID."""
+    rows = [row for sample in all_samples() for row in Framer(lambda _: True).rows(sample.whole_line + "\n")]
+    for path in sorted((SAMPLES_DIR / "captures").rglob("*.gz")):
+        if ".truth." not in path.name:
+            framer = Framer(lambda _: True)
+            rows += framer.rows(gzip.decompress(path.read_bytes()).decode("latin-1"))
+    # rsyslog makes other names of what is no tag: parts of an address, of a time, of a host.
+    return {row[2] for row in rows if re.fullmatch(r"/?[A-Za-z][A-Za-z0-9._/()-]*", row[2])}
+
+
+def accepted(main: Path) -> None:
+    """Check that ``rsyslogd -N1`` accepts a configuration without a word."""
+    done = subprocess.run(
+        [program("rsyslogd", "rsyslog"), "-N1", "-f", main], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    said = [line for line in done.stderr.splitlines() if "config validation run" not in line]
+    assert (done.returncode, said) == (0, [])
+
+
+def main_with(folder: Path, *statements: str) -> Path:
+    """Write a main configuration as a distribution does."""
+    main = folder / "rsyslog.conf"
+    rest = [f'global(workDirectory="{folder}")', *statements, f'action(type="omfile" file="{folder}/auth.log")']
+    main.write_text("\n".join(rest) + "\n")
+    return main
+
+
+@pytest.mark.parametrize("shipped", sorted(SHIPPED.glob("*.conf")), ids=lambda path: path.name)
+def test_each_file_is_accepted(tmp_path: Path, shipped: Path) -> None:
+    """``rsyslogd -N1`` finds no fault with any file that is shipped."""
+    accepted(main_with(tmp_path, 'module(load="imuxsock")', f'include(file="{shipped}")'))
+
+
+def test_lines_of_the_readme_are_accepted(tmp_path: Path) -> None:
+    """The lines that README.md gives for the main file, imuxsock or imjournal, are right with the drop-in behind them."""
+    lines = re.findall(r"^    (module\(.*\))$", (SHIPPED / "README.md").read_text(), re.MULTILINE)
+    assert [re.findall(r'load="(\w+)"', line) for line in lines] == [["imuxsock"], ["imjournal"]]
+    for line in lines:
+        accepted(main_with(tmp_path, line, f'include(file="{DROP_IN}")'))
+
+
+def test_every_parameter_has_its_reason() -> None:
+    """In the action a remark stands above each parameter, or above the one before it that it belongs to."""
+    action = DROP_IN.read_text().partition("    action(\n")[2].partition("\n    )\n")[0]
+    groups = re.split(r"\n\n|(?=^        # )", action, flags=re.MULTILINE)
+    unexplained = [group.strip() for group in groups if "=" in group and "#" not in group]
+    assert unexplained == ['type="omprog"']
+
+
+def test_filter(tmp_path: Path) -> None:
+    """Every tag of ours that samples and captures hold reaches sshbell, with its text whole; no other program's does."""
+    is_ours = Matcher().is_program
+    known = tags_of_logs()
+    ours = {tag for tag in known if is_ours(tag)} | {
+        "sshd(pam_google_authenticator)", "sshd(pam_unix)", "sshd(pam_faillock)", "sshd-session(pam_unix)", "sshd-auth",
+        "sshd-session", "sshd.pam", "dropbear", "/usr/sbin/sshd", "/usr/libexec/openssh/sshd-session",
+    }  # fmt: skip
+    others = {tag for tag in known if not is_ours(tag)} | {
+        "cron", "CRON", "sudo", "su", "su(pam_unix)", "sshdx", "xsshd", "SSHD", "sshd-sessions", "sshd_config", "dropbearkey",
+        "sshd.pamx", "/usr/bin/sshdx", "/usr/bin/sudo", "sftp-server", "systemd-logind", "rsyslogd", "rsyslogdx", "rsyslogd-2007",
+    }  # fmt: skip
+    assert {"sshd", "sshd-session", "dropbear", "sshd(pam_google_authenticator)"} <= {tag for tag in known if is_ours(tag)}
+    assert {"CRON", "su", "sudo", "login"} <= others & known
+    with Rsyslogd(tmp_path) as rsyslogd:
+        for tag in sorted(others | ours):
+            rsyslogd.send(f"{tag}[4242]", f"bracketed {tag}")
+            rsyslogd.send(tag, f"bare {tag}")
+        rsyslogd.send("sshd[1]", "the end")
+        lines = rsyslogd.until("the end")
+    got = [line["msg"].removeprefix(" ") for line in lines if line["input"] == "imuxsock"]
+    assert sorted(got) == sorted([f"{form} {tag}" for tag in ours for form in ("bracketed", "bare")] + ["the end"])
+
+
+def test_fields_the_kernel_vouches_for(tmp_path: Path) -> None:
+    """A line carries who wrote it, whatever PID and name it claims; a line of rsyslogd's own leaves out what is not known."""
+    import os  # noqa: PLC0415
+
+    with Rsyslogd(tmp_path) as rsyslogd:
+        (own,) = rsyslogd.until("] start")
+        rsyslogd.send("sshd[1]", 'claims "to be" \\ PID 1')
+        line = rsyslogd.until("claims")[-1]
+    assert (line["pid"], line["uid"], line["gid"]) == (os.getpid(), os.geteuid(), os.getegid())
+    assert (line["v"], line["tag"], line["prog"], line["msg"]) == (
+        "1", f"sshd[{os.getpid()}]:", "sshd", ' claims "to be" \\ PID 1',
+    )  # fmt: skip
+    assert not {"pid", "uid", "gid", "exe", "j_uid"} & own.keys()
+
+
+def test_starts_with_rsyslogd(tmp_path: Path) -> None:
+    """Nobody logs in, and sshbell runs: rsyslogd's own start message starts it."""
+    with Rsyslogd(tmp_path) as rsyslogd:
+        (line,) = rsyslogd.until("] start")
+    assert (line["prog"], line["input"]) == ("rsyslogd", "rsyslogd")
+
+
+def test_messages_of_rsyslogd(tmp_path: Path) -> None:
+    """Of rsyslogd's messages, as they come by the log socket, start and lost lines pass, and no trouble of sshbell's."""
+    with Rsyslogd(tmp_path) as rsyslogd:
+        rsyslogd.until("] start")
+        for text in (*OWN_TROUBLE, START, BEGINS, LOST):
+            rsyslogd.send("rsyslogd[5]", text)
+        rsyslogd.send("cron[5]", BEGINS)
+        rsyslogd.send("sshd[1]", "the end")
+        lines = rsyslogd.until("the end")
+    assert [line["msg"] for line in lines[1:]] == [f" {text}" for text in (START, BEGINS, LOST, "the end")]
+
+
+def test_real_rate_limit(tmp_path: Path) -> None:
+    """When imuxsock's limit drops lines, sshbell is told so."""
+    with Rsyslogd(tmp_path, ' RateLimit.Interval="600" RateLimit.Burst="3"') as rsyslogd:
+        rsyslogd.until("] start")
+        for number in range(10):
+            rsyslogd.send("sshd[1]", f"line {number}")
+        lines = rsyslogd.until("due to rate-limiting")
+    assert [line["prog"] for line in lines] == ["rsyslogd", "sshd", "sshd", "sshd", "rsyslogd-2177"]
+    assert "from <" in lines[-1]["msg"]
