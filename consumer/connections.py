@@ -162,6 +162,10 @@ class Connections:
         host.names.append((name, program))
         return host
 
+    def keys(self) -> list[tuple[str, str]]:
+        """Return name and family of all hosts."""
+        return list(self._hosts)
+
     def host_of(self, key: tuple[str, str]) -> Host | None:
         """Return the host of a name and a family, where it is held."""
         return self._hosts.get(key)

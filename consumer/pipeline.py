@@ -211,6 +211,10 @@ class Pipeline:
         parts["pipeline"] = msgspec.msgpack.encode(own)
         return parts
 
+    def forget_snapshot(self) -> None:
+        """Count every part as changed: what was kept is lost."""
+        self._snapshots.forget()
+
     def restore(self, parts: dict[str, bytes]) -> None:
         """Take over what an earlier process remembered."""
         own = parts.pop("pipeline", None)

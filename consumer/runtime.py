@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from consumer import __version__
 from consumer.catch_up import CatchUp, Position
 from consumer.config import Config, load, seconds_of
 from consumer.ecs import json_line, of_event
-from consumer.errors import ConfigError, SshbellError, StoreError
+from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.framing.timestamps import isoformat, local_zone
 from consumer.intake.journal import Journal, Kind, replayed, segments
@@ -45,7 +46,7 @@ _RETRY_S, _DOT_S = 0.2, 2.0
 # How often what is not urgent is done.
 _TICK_S = _SYNC_S = _FLUSH_S = 1.0
 _STATUS_S = 5.0
-_FORGET_S = 3600.0
+_FORGET_S = 60.0
 # A snapshot is taken when the journal has grown so far, or after this time; what is replayed at a start is no more than that.
 SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
@@ -131,6 +132,7 @@ class Service:
         self._lock()
         self._state: State = self._held_until(lambda: State(self._dir, self._report))
         self._restore()
+        self._held_until(lambda: self._state.set_notes({"version": __version__}))
         self._deliver = Deliver(self._config_path)
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
@@ -196,6 +198,10 @@ class Service:
         while True:
             try:
                 return action()
+            except DamagedStoreError as error:
+                self._held_until(partial(self._state.renew, str(error)))
+                self._pipeline.forget_snapshot()
+                self._next_s["snapshot"] = 0
             except StoreError as error:
                 if str(error) != complained:
                     complained = str(error)
@@ -439,6 +445,7 @@ class Service:
 
     def _forget(self) -> None:
         self._state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US))
+        self._state.forget_delivered()
 
     def _end(self) -> None:
         """The input has ended: keep all, leave deliver to itself."""

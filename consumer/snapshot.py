@@ -63,6 +63,10 @@ class Snapshots:
             parts[_IDENTITIES] = _encode([FORMAT, self._correlator.identities.state()])
         return parts
 
+    def forget(self) -> None:
+        """Count every part as changed."""
+        self._held.changed.update(self._held.keys())
+
     def restore(self, parts: dict[str, bytes]) -> None:
         """Take over what an earlier process remembered."""
         for name, body in parts.items():

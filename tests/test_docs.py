@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from consumer.cli import main
+from consumer.cli import COMMANDS, main
 from consumer.config import Config
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.framing.text import FRAMINGS
@@ -35,17 +35,24 @@ def test_readme_is_there() -> None:
     assert (PROJECT_DIR / "README.md").is_file()
 
 
+def command_named(name: str) -> click.Command:
+    """Return a command."""
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command
+
+
 def test_commands() -> None:
     """Each command is shown as it is called: ``sshbell replay``."""
-    assert missing({f"sshbell {name}" for name in main.commands}) == []
+    assert missing({f"sshbell {name}" for name in COMMANDS}) == []
 
 
-@pytest.mark.parametrize("command", sorted(main.commands))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_options(command: str) -> None:
     """Each option of each command is named."""
     options = {
         name
-        for parameter in main.commands[command].params
+        for parameter in command_named(command).params
         if isinstance(parameter, click.Option)
         for name in parameter.opts
         if name.startswith("--")

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer import __version__
-from consumer.cli import main
+from consumer.cli import COMMANDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -111,7 +111,7 @@ def test_version() -> None:
 
 def commands() -> list[str]:
     """Return the names of all commands."""
-    return sorted(main.commands)
+    return sorted(COMMANDS)
 
 
 @pytest.mark.parametrize("command", ["", *commands()])
