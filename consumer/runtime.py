@@ -51,6 +51,8 @@ _FORGET_S = 60.0
 SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
 _BATCH_LIMIT = 500
+# What is urgent is stored and synced at once; where many such lines come, as often as this.
+_URGENT_S = 0.005
 # The backlog has drained when nothing came for so long, or when lines are as young as this.
 _IDLE_S = 1.0
 # A position in the log file is believed when it is this old: lines may reach us after they reach the file.
@@ -138,10 +140,11 @@ class Service:
         self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
         self._started_s = time.monotonic()
+        self._due_s = self._last_urgent_s = 0.0
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("tick", _TICK_S, self._tick),
             ("flush", _FLUSH_S, self._flush),
-            ("sync", _SYNC_S, self._journal.sync),
+            ("sync", _SYNC_S, self._sync),
             ("mark", _TICK_S, self._mark),
             ("status", _STATUS_S, self._keep_status),
             ("snapshot", _SNAPSHOT_S, self._snapshot),
@@ -270,12 +273,13 @@ class Service:
         poll.register(self._wake.fileno(), select.POLLIN)
         try:
             while not self._lines.has_ended:
-                ready = dict(poll.poll(1000))
-                if self._wake.fileno() in ready:
-                    self._woken()
-                if self._lines.fd in ready:
-                    self._take(self._lines.read())
-                self._tend()
+                for fd, _event in poll.poll(max(0.0, self._due_s - time.monotonic()) * 1000):
+                    if fd == self._lines.fd:
+                        self._take(self._lines.read())
+                    else:
+                        self._woken()
+                if time.monotonic() >= self._due_s:
+                    self._tend()
         finally:
             self._end()
 
@@ -284,25 +288,30 @@ class Service:
         if not block:
             return
         self._last_line_s = time.monotonic()
-        fresh = b"".join(line for line in block.splitlines(keepends=True) if not self._pipeline.is_redelivered(line))
+        is_redelivered = self._pipeline.is_redelivered
+        if block.count(b"\n") == 1:
+            fresh = b"" if is_redelivered(block) else block
+        else:
+            fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
         if fresh:
             self._journal_append(Kind.LINES, fresh)
-            self._handle(self._pipeline.feed(fresh))
+            if events := self._pipeline.feed(fresh):
+                self._handle(events)
         self._replies.ok()
 
     def _handle(self, events: list[Event]) -> None:
-        if not events:
-            return
         self._unsaved += events
         self._last_event_us = now_us()
         if any(isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told for event in events):
-            self._flush()
-            self._held_until(self._journal.sync)
+            self._next_s["flush"] = self._next_s["sync"] = self._due_s = self._last_urgent_s + _URGENT_S
         elif len(self._unsaved) >= _BATCH_LIMIT:
             self._flush()
 
     def _journal_append(self, kind: Kind, payload: bytes) -> None:
-        self._held_until(lambda: self._journal.append(kind, payload))
+        try:
+            self._journal.append(kind, payload)
+        except StoreError:
+            self._held_until(lambda: self._journal.append(kind, payload))
 
     def _flush(self) -> None:
         """Bring what happened into the store, and wake deliver."""
@@ -311,6 +320,10 @@ class Service:
             self._unsaved.clear()
             if new and hasattr(self, "_deliver"):
                 self._deliver.wake()
+
+    def _sync(self) -> None:
+        self._journal.sync()
+        self._last_urgent_s = time.monotonic()
 
     def _woken(self) -> None:
         with suppress(BlockingIOError):
@@ -342,6 +355,7 @@ class Service:
             if now_s >= self._next_s[name]:
                 self._next_s[name] = now_s + period_s
                 self._held_until(task)
+        self._due_s = min(self._next_s.values())
         if self._journal.size > SNAPSHOT_BYTES:
             self._held_until(self._snapshot)
 
@@ -349,7 +363,8 @@ class Service:
         self._deliver.tend()
         at_us = now_us()
         self._journal.append(Kind.TICK, str(at_us).encode())
-        self._handle(self._pipeline.tick(at_us))
+        if events := self._pipeline.tick(at_us):
+            self._handle(events)
         if not self._is_caught_up and self._is_drained() and time.monotonic() - self._started_s >= _IDLE_S:
             self._is_caught_up = True
             self._take_from_file()

@@ -8,7 +8,6 @@ replies. Measured on rsyslog 8.2302; the contract is in its plugins/external/INT
 import fcntl
 import os
 import select
-from contextlib import suppress
 
 from consumer.intake.files import LINE_LIMIT
 
@@ -44,8 +43,10 @@ class Replies:
 
     def _write(self, reply: bytes) -> None:
         if self._fd is not None:
-            with suppress(BrokenPipeError):  # rsyslog closes both ends when it stops; its end of input is what counts
+            try:
                 os.write(self._fd, reply)
+            except BrokenPipeError:  # rsyslog closes both ends when it stops; its end of input is what counts
+                self._fd = None
 
 
 class Lines:
