@@ -15,7 +15,7 @@ from consumer.errors import OutputError, SshbellError, complain
 EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
 # Each a module of consumer.commands, with a click command of the same name.
-COMMANDS = ("completion", "explain", "parse", "replay")
+COMMANDS = ("completion", "deliver", "explain", "outbox", "parse", "replay", "ring")
 
 
 class _Commands(click.Group):

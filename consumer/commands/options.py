@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 FILE = click.Path(readable=False)
 
 
+config_option = click.option(
+    "--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml."
+)
+
+
 def number(least: int, most: int) -> click.IntRange:
     """Return the type of a number within bounds."""
     found = click.IntRange(least, most)
@@ -51,7 +56,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         show_default=True,
         help="Run the grammars as compiled patterns, or as they are written.",
     )
-    @click.option("--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml.")
+    @config_option
     @wraps(command)
     def with_matcher(*args: Any, engine: str, config: str | None, **kwargs: Any) -> None:
         from consumer.config import load
