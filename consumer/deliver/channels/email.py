@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import email.policy
+import os
 import socket
 import ssl
 from collections import OrderedDict
@@ -162,8 +163,7 @@ class Email:
                 if self._token is not None:
                     self._token.forget()
             return self._later(f"{self._doing} was answered {error.code} {error.message}")
-        said = getattr(error, "message", "") or getattr(error, "strerror", "") or str(error)
-        return self._later(f"{self._doing}: {said}")
+        return self._later(f"{self._doing}: {_said(error)}")
 
     async def _connected(self, server: str) -> aiosmtplib.SMTP:
         """Return a connection that is ready for a message."""
@@ -362,6 +362,17 @@ async def _quit(smtp: aiosmtplib.SMTP) -> None:
             await smtp.quit(timeout=_QUIT_S)
         finally:
             smtp.close()
+
+
+def _said(error: Exception) -> str:
+    """Return the system's own words, where it was the system's fault, else the library's."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, OSError) and cause.errno is not None:
+        # asyncio puts all addresses into its text; the resolver's numbers are its own.
+        return str(cause.strerror) if isinstance(cause, socket.gaierror | ssl.SSLError) else os.strerror(cause.errno)
+    if cause is not error and isinstance(cause, ConnectionError) and not str(cause):
+        return "the server closed the connection"
+    return str(getattr(error, "message", "") or error)
 
 
 def _policy(encoding: str) -> "email.policy.EmailPolicy[EmailMessage]":
