@@ -156,6 +156,7 @@ def test_tls_and_password(authority: trustme.CA, tmp_path: Path, security: str) 
 
 def test_auth_login() -> None:
     """A server that offers LOGIN alone gets name and password as it asks for them."""
+
     async def body() -> None:
         answers = [GREETING, "250-x\r\n250 AUTH LOGIN", "334 VXNlcm5hbWU6", "334 UGFzc3dvcmQ6", "235 in", OK, OK, GO_ON, OK]
         async with scripted(answers) as (port, said):
