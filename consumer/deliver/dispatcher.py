@@ -203,7 +203,7 @@ class Worker:
         told = {"channel": self._name, "event_id": pending.digest or pending.event_id}
         match result:
             case Delivered(note):
-                self._delivery.sent(self._name, pending, now_us, max(0.0, tokens - 1), note or None)
+                self._delivery.sent(self._name, pending, now_us, max(0.0, tokens - bool(pending.seq)), note or None)
                 _log.info("sent", **told, **({"note": note} if note else {}))
             case Rejected(reason):
                 self._delivery.rejected(self._name, pending, now_us, reason)

@@ -302,7 +302,8 @@ class Email:
 
     def _mail(self, message: Message) -> EmailMessage:
         mail = EmailMessage(policy=_policy("ascii"))
-        mail["Subject"] = message.subject
+        # A user name may look like an encoded word (RFC 2047), which would be decoded, here and by whoever shows it.
+        mail["Subject"] = message.subject.replace("=?", "= ?")
         mail["From"] = _address(self._sender())
         mail["To"] = [_address(recipient) for recipient in self._settings.to]
         mail["Date"] = formatdate(localtime=True)
