@@ -298,7 +298,8 @@ class Dispatcher:
             return True
         if not queued:
             return False
-        for name in self._delivery.route((message, self._channels_of(message)) for message in queued):
+        before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
+        for name in self._delivery.route(((message, self._channels_of(message)) for message in queued), before_us):
             if name in self._workers:
                 self._workers[name].call()
         return len(queued) == _BATCH

@@ -89,9 +89,11 @@ class Delivery:
         with transaction(self._connection):
             self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
 
-    def route(self, routed: Iterable[tuple[Queued, Iterable[str]]]) -> set[str]:
+    def route(self, routed: Iterable[tuple[Queued, Iterable[str]]], dead_before_us: int = 0) -> set[str]:
         """
         Give messages to channels, and move the cursor behind the last; return the channels that have got something.
+
+        What became known before ``dead_before_us`` is a dead letter at once: after the loss of a file, nobody wants old news.
 
         This is not synced to the disk: what a power cut takes away is read from the outbox again, with the cursor before it.
         """
@@ -102,18 +104,21 @@ class Delivery:
             waiting = dict(self._run("SELECT channel, count(*) FROM delivery WHERE state = 'pending' GROUP BY channel"))
             for last, channels in routed:
                 for channel in channels:
-                    is_dropped = last.action in _EXPENDABLE and waiting.get(channel, 0) >= WAITING_LIMIT
+                    state, reason = "pending", None
+                    if last.queued_us < dead_before_us:
+                        state, reason = "dead", "it was too old when it was read"
+                    elif last.action in _EXPENDABLE and waiting.get(channel, 0) >= WAITING_LIMIT:
+                        state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
                         "INSERT OR IGNORE INTO delivery"
                         " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body)"
                         " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
                         (
-                            last.event_id, channel, base + last.seq, "dropped" if is_dropped else "pending", last.queued_us,
-                            last.queued_us if is_dropped else None,
-                            f"more than {WAITING_LIMIT:,} messages wait for this channel" if is_dropped else None, last.body,
+                            last.event_id, channel, base + last.seq, state, last.queued_us,
+                            last.queued_us if reason else None, reason, last.body,
                         ),
                     ).rowcount  # fmt: skip
-                    if added and not is_dropped:
+                    if added and reason is None:
                         waiting[channel] = waiting.get(channel, 0) + 1
                         found.add(channel)
             if last is not None:

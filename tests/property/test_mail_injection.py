@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 EVIL = [
     "\r\nBcc: evil@example.net", "\nSubject: x\n\nbody", "\r", "\0", "\u202e\u2066", "\u2028", "\x85", "\x1b[2J", "\x0b\x0c",
-    "{{ 7*7 }}", "{% for x in y %}", "{#", "<script>alert(1)</script>", "&lt;", "\"'><img src=x>", "=?utf-8?q?=0D=0A?=", "\r\n.\r\n",
-    "From x", "a@b, c@d", "\\", "\ud7ff\U000e0041", "😀" * 80, "x" * 2000, "%s%n", "None",
+    "{{ 7123*9341 }}", "{% for x in y %}", "{#",
+    "<script>alert(1)</script>", "&lt;", "\"'><img src=x>", "=?utf-8?q?=0D=0A?=", "\r\n.\r\n",
+    "From x", "a@b, c@d", "\\",
+    "\ud7ff\U000e0041", "😀" * 80, "x" * 2000, "%s%n", "None",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(EVIL) | st.text(max_size=20), max_size=6).map("".join)
 HEADERS = ["Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
@@ -104,7 +106,7 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     assert shown is not None
     for text in (plain.get_content(), shown.get_content()):
         assert text.replace("\n", "").replace("\r", "").isprintable()
-        assert "49" not in text.replace("{{ 7*7 }}", "")
+        assert str(7123 * 9341) not in text, "a text was a template"
     found = tags(shown.get_content())
     assert {tag for tag, _ in found} <= KNOWN_TAGS
     assert {name for _, attributes in found for name in attributes} <= {"lang", "charset", "style"}
@@ -114,8 +116,6 @@ def check(mail: EmailMessage, *, references: bool) -> None:
 @example("".join(EVIL))
 def test_events(text: str) -> None:
     """A message about any event holds its texts as texts."""
-    if "49" in text:
-        return
     for event in events(text):
         body = json_line(of_event(event, []))
         message = RENDERER.message(event.id, body, queued_us=0, now_us=1)
@@ -128,7 +128,6 @@ def test_events(text: str) -> None:
 @example(EVIL)
 def test_digests(found: list[str]) -> None:
     """So does a digest of many."""
-    found = [text for text in found if "49" not in text]
     folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
     message = RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1)
     check(parsed(message), references=False)

@@ -55,6 +55,7 @@ class Clock:
         self.now_us = NOW
 
     def __call__(self) -> int:
+        """Return microseconds since 1970 UTC."""
         return self.now_us
 
 
@@ -146,6 +147,13 @@ def test_flood_costs_no_login(delivery: Delivery, monkeypatch: pytest.MonkeyPatc
     assert states(delivery) == {
         "id1": "pending", "id2": "pending", "id3": "pending", "id4": "dropped", "id5": "dropped", "id6": "pending",
     }  # fmt: skip
+
+
+def test_old_news(delivery: Delivery) -> None:
+    """What was too old when it was read, as after the loss of a file, is a dead letter with its reason."""
+    assert delivery.route([(queued(1, queued_us=NOW - 1), ["ops"]), (queued(2), ["ops"])], NOW) == {"ops"}
+    assert states(delivery) == {"id1": "dead", "id2": "pending"}
+    assert delivery.entries(("dead",), 1)[0].reason == "it was too old when it was read"
 
 
 def test_outbox_that_is_not_there(tmp_path: Path) -> None:

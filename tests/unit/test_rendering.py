@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.deliver.channels import Message
 from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, duration_text, plain_id
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
@@ -15,6 +14,8 @@ from consumer.records import Line, Trusted
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from consumer.deliver.channels import Message
 
 SECOND = 1_000_000
 START = int(datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC).timestamp()) * SECOND
