@@ -1,5 +1,6 @@
 """``sshbell check``: one result for each thing that has to be right, and what to do where it is not."""
 
+import asyncio
 import os
 import re
 import shlex
@@ -8,7 +9,6 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,8 @@ import msgspec
 
 from consumer.accounts import Account, Accounts
 from consumer.config import DEFAULT_PATH, Config, load, secrets
+from consumer.deliver.channels import Delivered, Rejected, RetryLater
+from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigError, StoreError
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.store.database import reading, version_of
@@ -161,17 +163,12 @@ class Checks:
     def _channels(self) -> Iterator[Result]:
         if self._config is None or not self._connect:
             return
-        try:
-            probe: Callable[[object], str | None] = import_module("consumer.deliver.channels").probe
-        except (ImportError, AttributeError):
-            yield Result("channels", "warning", "this version cannot try them")
-            return
         for channel in self._config.channel:
-            reason = probe(channel)
-            if reason is None:
-                yield Result("channels", "ok", f"{channel.name} answers")
-            else:
-                yield Result("channels", "fault", f"{channel.name}: {reason}")
+            match asyncio.run(Email(channel).check()):
+                case Delivered():
+                    yield Result("channels", "ok", f"{channel.name} answers")
+                case RetryLater(reason) | Rejected(reason):
+                    yield Result("channels", "fault", f"{channel.name}: {reason}")
 
     # ------------------------------------------------------------ rsyslog's
 

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -196,9 +197,27 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
             yield f"{name} needs exactly one of file, env and command"
     if not channel.servers or not all(channel.servers):
         yield "server is empty"
+    if channel.security == "none" and not channel.allow_plaintext and not all(map(_is_loopback, channel.servers)):
+        yield 'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true'
+    if channel.oauth2 is not None and not _is_guarded(channel.oauth2.token_url):
+        yield "oauth2.token_url has to begin with https://"
     for address in (*channel.to, *([channel.sender] if channel.sender else [])):
         if any(char in address for char in "\r\n\0") or not address.strip():
             yield f"{address!r} is no mail address"
+
+
+def _is_guarded(address: str) -> bool:
+    """Tell whether what is sent to a URL is encrypted, or stays on this machine."""
+    url = urlsplit(address)
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+
+
+def _is_loopback(server: str) -> bool:
+    """Tell whether a server is on this machine, by its name or address; nothing is looked up."""
+    try:
+        return ip_address(server).is_loopback
+    except ValueError:
+        return server == "localhost"
 
 
 def secret_files(config: Config) -> list[Path]:

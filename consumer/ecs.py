@@ -145,6 +145,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
                 "end": _moment(event.end_us),
                 "duration": (event.end_us - login.time_us) * 1000 if login.time_us else None,
             }
+            own["ssh"] = {"login_id": login.id or None}
         case Attempt():
             method = event.method
             own["event"] = _event(event, "event", ["authentication"], "denied", "failure")

@@ -49,6 +49,12 @@ class ConfigError(SshbellError):
     exit_code = 78
 
 
+class SecretError(SshbellError):
+    """A password or token that is not to be had, or that others can read: EX_CONFIG. It never holds any of it."""
+
+    exit_code = 78
+
+
 class LoweringError(SshbellError):
     """A grammar that cannot be lowered to a regular expression without changing its meaning: a fault of ours."""
 
@@ -61,6 +67,18 @@ class StoreError(SshbellError):
 
 class DamagedStoreError(StoreError):
     """State that waiting does not mend: ``State.renew`` sets the file aside."""
+
+
+class UndeliveredError(SshbellError):
+    """A message that a channel will never take: EX_UNAVAILABLE."""
+
+    exit_code = 69
+
+
+class TryLaterError(SshbellError):
+    """Something that may work later, such as a channel that is down: EX_TEMPFAIL."""
+
+    exit_code = 75
 
 
 def complain(error: SshbellError) -> None:

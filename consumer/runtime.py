@@ -6,7 +6,6 @@ are in the store before the "OK"; all else follows within a second. End of input
 """
 
 import fcntl
-import grp
 import os
 import pwd
 import select
@@ -35,6 +34,7 @@ from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.log import configure
 from consumer.pipeline import Pipeline
+from consumer.privileges import become
 from consumer.store.state import State
 
 log = structlog.get_logger()
@@ -128,8 +128,7 @@ class Service:
         self._make_state_dir()
         self._file = CatchUp(self._config.catch_up)
         self._is_caught_up = not self._config.catch_up
-        if self._config.user and os.geteuid() == 0:
-            become(self._config.user)
+        become(self._config.user)
         os.umask(0o077)
         self._lock()
         self._state: State = self._held_until(lambda: State(self._dir, self._report))
@@ -171,8 +170,10 @@ class Service:
         try:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             if os.geteuid() == 0 and self._config.user:
-                account = account_of(self._config.user)
+                account = pwd.getpwnam(self._config.user)
                 os.chown(self._dir, account.pw_uid, account.pw_gid)
+        except KeyError:
+            pass  # become() says so
         except OSError as error:
             raise StoreError(f"{self._dir}: {error.strerror}; make it, owned by {self._config.user or 'us'}") from error
 
@@ -544,29 +545,3 @@ class Deliver:
         """Close the socket: it ends by itself, once what it is sending is sent."""
         if self._socket is not None:
             self._socket.close()
-
-
-def account_of(name: str) -> pwd.struct_passwd:
-    """
-    Return an account.
-
-    Raises:
-        ConfigError: there is none of this name.
-    """
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        raise ConfigError(f"there is no user {name!r}; run `sshbell install`, or set user") from None
-
-
-def become(name: str) -> None:
-    """
-    Give up root for another account, with all its groups.
-
-    Raises:
-        ConfigError: there is no such account.
-    """
-    account = account_of(name)
-    os.setgroups(sorted({account.pw_gid, *(group.gr_gid for group in grp.getgrall() if name in group.gr_mem)}))
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)

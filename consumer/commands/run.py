@@ -2,10 +2,12 @@
 
 import click
 
+from consumer.commands.options import CONFIG
+
 
 @click.command(short_help="Take lines from rsyslog (omprog starts this).")
 @click.option("--plain", "is_plain", is_flag=True, help="Confirm nothing: for pipes, syslog-ng and rsyslog's plain mode.")
-@click.option("--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml.")
+@CONFIG
 def run(config: str | None, *, is_plain: bool) -> None:
     """
     Take lines on standard input, and tell of logins as they happen, until the input ends.

@@ -1,6 +1,5 @@
 """``state.db``: events, sessions, the outbox, and the pipeline's memory. ``sshbell run`` is its only writer."""
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -240,10 +239,3 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
         event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
         event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
     )  # fmt: skip
-
-
-def outbox_since(connection: sqlite3.Connection, seq: int, limit: int) -> list[tuple[int, str, str, int, bytes]]:
-    """Return messages behind ``seq``, in order: number, event id, action, wall clock, JSON."""
-    return connection.execute(
-        "SELECT seq, event_id, action, queued_us, body FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)
-    ).fetchall()

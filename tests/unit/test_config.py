@@ -83,3 +83,40 @@ def test_bytes_that_are_not_utf8(tmp_path: Path) -> None:
     path.write_bytes(b'sshd_programs = ["\xff"]')
     with pytest.raises(ConfigError, match=r"sshbell\.toml"):
         load(str(path))
+
+
+CHANNEL = '[[channel]]\nname = "ops"\ntype = "email"\nto = ["ops@example.org"]\n'
+ACCOUNT = 'username = "bell"\n[channel.oauth2]\nclient_id = "bell"\nrefresh_token = { env = "X" }\ntoken_url = '
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('security = "none"\nserver = "mail.example.org"', "allow_plaintext"),
+        ('security = "none"\nserver = ["localhost", "192.0.2.1"]', "allow_plaintext"),
+        (f'{ACCOUNT}"http://login.example.org/token"', "https://"),
+        (f'{ACCOUNT}"file:///etc/passwd"', "https://"),
+    ],
+)
+def test_nothing_goes_in_clear_by_accident(tmp_path: Path, text: str, says: str) -> None:
+    """Mail and tokens leave this machine encrypted, unless somebody wants it otherwise."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(CHANNEL + text)
+    with pytest.raises(ConfigError) as raised:
+        load(str(path))
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'security = "none"\nserver = ["localhost", "127.0.0.1", "::1"]',
+        'security = "none"\nserver = "mail.example.org"\nallow_plaintext = true',
+        f'{ACCOUNT}"https://login.example.org/token"',
+    ],
+)
+def test_what_may_go_in_clear(tmp_path: Path, text: str) -> None:
+    """To this machine, or where it is wanted, nothing stands in the way."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(CHANNEL + text)
+    assert load(str(path)).channel[0].name == "ops"

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from consumer.ecs import json_line
+from consumer.ecs import json_line, of_event
+from consumer.events import Login, Logout
+from consumer.records import Line
 
 HARMFUL = [
     "\x1b",
@@ -32,3 +34,14 @@ def test_json_holds_nothing_that_a_terminal_obeys(char: str) -> None:
     assert line.endswith(b"\n")
     assert line.decode()[:-1].isprintable()
     assert json.loads(line) == {"user": {"name": text}}
+
+
+def test_logout_names_its_login() -> None:
+    """A logout carries the id of its login, so that messages about a session can be put together."""
+    line = Line(0, 1, 1, 1, "", None, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    login = Login("a1", line, "alice", "192.0.2.7", "4711")
+    logout = Logout("b2", line, "alice", "192.0.2.7", "4711", login, 2)
+    assert of_event(logout, [])["ssh"]["login_id"] == "a1"
+    assert "login_id" not in of_event(login, [])["ssh"]
+    nameless = Logout("", line, "alice", "192.0.2.7", "4711", Login("", line, "alice", None, None), 2)
+    assert "login_id" not in of_event(nameless, [])["ssh"]

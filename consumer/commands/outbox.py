@@ -1,0 +1,162 @@
+"""``sshbell outbox``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.commands.options import CONFIG
+from consumer.errors import UsageError
+
+if TYPE_CHECKING:
+    from consumer.store.delivery import Delivery, Entry
+
+_LIMIT = 1000
+# What is shorter may be a slip, and drop the wrong thing.
+_PREFIX = 4
+_SHOWN_ID = 12
+
+
+@click.command(short_help="Show what waits to be sent and why; retry or drop it.")
+@click.argument("verb", type=click.Choice(["list", "retry", "drop"]), default="list", metavar="[list|retry|drop]")
+@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.option("--channel", metavar="NAME", help="Only this channel.")
+@click.option("--all", "everything", is_flag=True, help="list: what is sent or dropped too. retry, drop: all that wait.")
+@click.option("--json", "as_json", is_flag=True, help="JSON lines, for programs.")
+@CONFIG
+def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | None, *, everything: bool, as_json: bool) -> None:
+    """
+    Show what waits to be sent and what was given up, and why; try it again at once, or drop it.
+
+    An ID may be cut behind its first characters, as long as they fit one message.
+
+    \b
+        sshbell outbox
+        sshbell outbox retry --channel ops
+        sshbell outbox drop 3fa29c01
+        sshbell outbox --json --all | jq 'select(.state == "dead")'
+    """
+    from contextlib import closing
+    from pathlib import Path
+
+    from consumer.config import load
+    from consumer.errors import InputError, complain
+    from consumer.privileges import become
+    from consumer.store.delivery import Delivery
+
+    found = load(config)
+    become(found.user)
+    state_dir = Path(found.state_dir)
+    if not (state_dir / "delivery.db").exists():
+        raise InputError(f"{state_dir / 'delivery.db'} does not exist: nothing was ever to be sent, or sshbell has not run yet")
+    with closing(Delivery(state_dir, lambda what: complain(InputError(what)))) as delivery:
+        if verb == "list":
+            _list(delivery, ids, channel, everything=everything, as_json=as_json)
+        else:
+            _change(delivery, verb, ids, channel, everything=everything)
+
+
+def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, everything: bool, as_json: bool) -> None:
+    states = ("pending", "dead", "sent", "dropped") if everything else ("pending", "dead")
+    entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
+    if as_json:
+        from consumer.ecs import json_line
+
+        for entry in entries:
+            click.echo(json_line(_object(entry)), nl=False)
+        return
+    if not entries:
+        click.echo("nothing waits" if not everything else "nothing is here")
+        return
+    click.echo(_row("id", "channel", "state", "tries", "queued", "next try", "what", "reason"))
+    for entry in entries:
+        click.echo(
+            _row(
+                entry.event_id[:_SHOWN_ID], entry.channel, entry.state, str(entry.attempts), _moment(entry.queued_us),
+                _next(entry), _what(entry.body), entry.reason or "",
+            )
+        )  # fmt: skip
+    if len(entries) >= _LIMIT:
+        click.echo(f"more are there; these are the newest {_LIMIT:,}", err=True)
+
+
+def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_try: str, what: str, reason: str) -> str:
+    from consumer.records import harmless
+
+    row = f"{event_id:<{_SHOWN_ID}}  {channel:<12}  {state:<7}  {tries:>5}  {queued:<19}  {next_try:<19}  {what:<34}  {reason}"
+    return harmless(row.rstrip())
+
+
+def _object(entry: "Entry") -> dict[str, Any]:
+    from consumer.framing.timestamps import isoformat
+
+    known = {
+        "id": entry.event_id,
+        "channel": entry.channel,
+        "state": entry.state,
+        "attempts": entry.attempts,
+        "queued": isoformat(entry.queued_us),
+        "next_try": isoformat(entry.next_us) if entry.next_us else None,
+        "reason": entry.reason,
+        "event": _event(entry.body),
+    }
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _event(body: bytes) -> dict[str, Any]:
+    import json
+
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _what(body: bytes) -> str:
+    event = _event(body)
+    action = event.get("event", {}).get("action", "?")
+    user, host = event.get("user", {}).get("name"), event.get("host", {}).get("name")
+    return f"{action} {user or '-'}@{host or '-'}"[:60]
+
+
+def _next(entry: "Entry") -> str:
+    import time
+
+    if entry.next_us is None:
+        return "never"
+    return "now" if entry.next_us <= time.time_ns() // 1000 else _moment(entry.next_us)
+
+
+def _moment(time_us: int) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_us // 1_000_000))
+
+
+def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str | None, *, everything: bool) -> None:
+    import time
+
+    if bool(ids) + everything > 1 or not (ids or everything or channel is not None):
+        raise UsageError(f"say what to {verb}: IDs, or --channel NAME, or --all")
+    chosen: list[str | None] = [_whole(delivery, prefix, channel) for prefix in ids] or [None]
+    if verb == "retry":
+        count = sum(delivery.retry(event_id, channel) for event_id in chosen)
+        click.echo(f"{_messages(count)} will be tried now")
+    else:
+        count = sum(delivery.drop(event_id, channel, time.time_ns() // 1000) for event_id in chosen)
+        click.echo(f"{_messages(count)} dropped")
+
+
+def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
+    if len(prefix) < _PREFIX:
+        raise UsageError(f"{prefix!r} is too short for an id; give at least {_PREFIX} characters")
+    found = {entry.event_id for entry in delivery.entries(("pending", "dead"), _LIMIT, prefix, channel or "")}
+    if not found:
+        raise UsageError(f"nothing that waits or was given up has an id that begins with {prefix!r}; see: sshbell outbox")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} messages have ids that begin with {prefix!r}; give more of it")
+    return found.pop()
+
+
+def _messages(count: int) -> str:
+    return f"{count:,} message{'' if count == 1 else 's'}"

@@ -1,0 +1,63 @@
+"""One file per channel. What all have in common is here: they take a message, and answer what became of it."""
+
+from typing import Protocol
+
+import msgspec
+
+
+class Message(msgspec.Struct, frozen=True):
+    """
+    What a channel is to tell; nothing in it is more than text.
+
+    Attributes:
+        id: the same whenever this message is tried; of letters, digits, ``_`` and ``-``.
+        subject: one line.
+        thread: the id of the message that this one continues, such as a logout's login; "" for none.
+        late: how late it is, such as ``2 h 5 min``; "" where it is in time.
+    """
+
+    id: str
+    subject: str
+    text: str
+    html: str
+    thread: str = ""
+    late: str = ""
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """The other side has taken it. ``note``: what about it was not right, such as one of several recipients; "" for nothing."""
+
+    note: str = ""
+
+
+class RetryLater(msgspec.Struct, frozen=True):
+    """
+    It may be taken later.
+
+    Attributes:
+        after_s: not before so many seconds.
+        alone: only this message is in trouble; others may go.
+    """
+
+    reason: str
+    after_s: float = 0
+    alone: bool = False
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """It will never be taken as it is."""
+
+    reason: str
+
+
+Result = Delivered | RetryLater | Rejected
+
+
+class Channel(Protocol):
+    """A way to people. It owns its library's exceptions, and no retry loop."""
+
+    async def send(self, message: Message) -> Result:
+        """Tell it, within a bounded time."""
+
+    def close(self) -> None:
+        """Let go of connections, at once."""

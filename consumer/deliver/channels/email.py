@@ -1,0 +1,414 @@
+"""Mail over SMTP."""
+
+import asyncio
+import base64
+import email.policy
+import os
+import socket
+import ssl
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import formatdate, parseaddr
+
+import aiosmtplib
+
+from consumer.config import Email as Settings
+from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.oauth2 import AccessToken
+from consumer.deliver.secret import read_secret
+from consumer.errors import SecretError
+from consumer.records import harmless
+
+# For one try, over all servers; each has its share of what is left.
+LIMIT_S = 30.0
+# A connection is kept so long for the next message of a burst.
+IDLE_S = 5.0
+_QUIT_S = 2.0
+_PORTS = {"starttls": 587, "tls": 465, "none": 25}
+# Of messages that some recipients have and others shall get later.
+_PARTIAL_LIMIT = 1000
+_REASON_LIMIT = 300
+# 5xx that say something about us, not about the message: RFC 4954, section 6.
+_OURS = frozenset({530, 534, 535, 538})
+_CLOSING, _PERMANENT = 421, 500
+
+
+Work = Callable[[aiosmtplib.SMTP], Awaitable[Result]]
+
+
+class _FaultError(Exception):
+    """One server did not take the message; ``result`` says so."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Email:
+    """
+    Sends mail, one message at a time.
+
+    Args:
+        settings: of the configuration.
+        limit_s: for one try.
+        idle_s: how long a connection is kept for the next message.
+    """
+
+    def __init__(self, settings: Settings, *, limit_s: float = LIMIT_S, idle_s: float = IDLE_S) -> None:
+        self._settings = settings
+        self._limit_s = limit_s
+        self._idle_s = idle_s
+        self._smtp: aiosmtplib.SMTP | None = None
+        self._server = ""
+        self._doing = ""
+        self._is_uncertain = False
+        self._idle: asyncio.TimerHandle | None = None
+        self._quitting: set[asyncio.Task[None]] = set()
+        self._context: ssl.SSLContext | None = None
+        self._password = ""
+        self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
+        # By message: recipients that have it already, while others are still to get it.
+        self._has: OrderedDict[str, set[str]] = OrderedDict()
+        with suppress(SecretError):  # said when it is needed
+            self._tls()
+
+    async def send(self, message: Message) -> Result:
+        """Send it by the first server that takes it."""
+        try:
+            mail = self._mail(message)
+        except (ValueError, UnicodeError, IndexError) as error:
+            return RetryLater(_shown(f"from and to of the channel make no mail: {error}"))
+        return await self._over(lambda smtp: self._transaction(smtp, message, mail))
+
+    async def check(self) -> Result:
+        """Connect, log in, and send nothing: Delivered where a server would listen."""
+        return await self._over(_nothing)
+
+    async def _over(self, work: Work) -> Result:
+        """Do something with the first server that is fit for it."""
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+        result: Result = RetryLater("no server")
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._limit_s
+        servers = self._settings.servers
+        self._is_uncertain = False
+        for number, server in enumerate(servers):
+            share_s = max(0.0, end_s - loop.time()) / (len(servers) - number)
+            result = await self._try(server, work, share_s)
+            # A server that has the whole message and does not answer may have taken it: no other gets it now.
+            if not isinstance(result, RetryLater) or self._is_uncertain:
+                break
+        if self._smtp is not None:
+            self._idle = loop.call_later(self._idle_s, self._leave)
+        return result
+
+    def close(self) -> None:
+        """Close the connection, without a word."""
+        if self._idle is not None:
+            self._idle.cancel()
+        self._drop()
+        for task in self._quitting:
+            task.cancel()
+
+    async def _try(self, server: str, work: Work, limit_s: float) -> Result:
+        """Do it with one server, and say what its answers, or their absence, mean."""
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._with(server, work)
+        except _FaultError as fault:
+            if self._smtp is not None and not self._smtp.is_connected:
+                self._drop()
+            return fault.result
+        except asyncio.CancelledError:
+            self._drop()
+            raise
+        except (aiosmtplib.SMTPException, SecretError, OSError, ValueError) as error:
+            self._drop()
+            return self._meaning(error, limit_s)
+
+    async def _with(self, server: str, work: Work) -> Result:
+        """Do it over the connection that is there, or over a new one."""
+        if self._server != server:
+            self._drop()
+        smtp = self._smtp
+        if smtp is not None and smtp.is_connected:
+            try:
+                return await work(smtp)
+            except (aiosmtplib.SMTPServerDisconnected, _FaultError) as error:
+                # The server may have closed it while nobody looked; another one is made for that.
+                if self._doing != "MAIL" or (isinstance(error, _FaultError) and smtp.is_connected):
+                    raise
+        self._drop()
+        self._server = server
+        self._smtp = await self._connected(server)
+        return await work(self._smtp)
+
+    def _meaning(self, error: Exception, limit_s: float) -> RetryLater:
+        """Say what it means that a connection failed: all of it is for the server or the administrator to mend."""
+        if isinstance(error, SecretError):
+            return RetryLater(_shown(str(error)))
+        cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLCertVerificationError) else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return self._later(f"the server's certificate is not to be trusted: {cause.verify_message}")
+        if isinstance(error, TimeoutError):
+            return self._later(f"no answer to {self._doing} within {limit_s:.3g} s")
+        if isinstance(error, aiosmtplib.SMTPResponseException):
+            if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+                self._password = ""
+                if self._token is not None:
+                    self._token.forget()
+            return self._later(f"{self._doing} was answered {error.code} {error.message}")
+        return self._later(f"{self._doing}: {_said(error)}")
+
+    async def _connected(self, server: str) -> aiosmtplib.SMTP:
+        """Return a connection that is ready for a message."""
+        security = self._settings.security
+        port = self._port()
+        self._doing = "the connection"
+        smtp = aiosmtplib.SMTP(
+            hostname=server, port=port, timeout=None, use_tls=security == "tls", start_tls=False, local_hostname=_helo_name(),
+            tls_context=self._tls(),
+        )  # fmt: skip
+        try:
+            await smtp.connect()
+            self._doing = "EHLO"
+            await smtp.ehlo()
+            if security == "starttls":
+                self._doing = "STARTTLS"
+                self._need(smtp.supports_extension("starttls"), "the server offers no STARTTLS, and nothing is sent without")
+                await smtp.starttls()
+                self._doing = "EHLO"
+                await smtp.ehlo()
+            if self._settings.username:
+                await self._log_in(smtp)
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+    async def _log_in(self, smtp: aiosmtplib.SMTP) -> None:
+        self._doing = "AUTH"
+        name = self._settings.username
+        offered = smtp.server_auth_methods
+        if self._token is not None:
+            self._need("xoauth2" in offered, "the server offers no AUTH XOAUTH2")
+            await smtp.auth_xoauth2(name, await self._token.get())
+            return
+        if self._settings.password is not None and not self._password:
+            self._password = await asyncio.to_thread(read_secret, self._settings.password)
+        self._need("plain" in offered or "login" in offered, "the server offers neither AUTH PLAIN nor AUTH LOGIN")
+        if "plain" in offered:
+            await smtp.auth_plain(name, self._password)
+        else:
+            await self._auth_login(smtp, name)
+
+    async def _auth_login(self, smtp: aiosmtplib.SMTP, name: str) -> None:
+        """Answer question by question: not all servers take the name with the command."""
+        response = await smtp.execute_command(b"AUTH", b"LOGIN")
+        for answer in (name, self._password):
+            if response.code != 334:
+                break
+            response = await smtp.execute_command(base64.b64encode(answer.encode()))
+        if response.code != 235:
+            raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
+
+    async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> Result:
+        """Hand over one message; see RFC 5321, section 3.3."""
+        has = self._has.get(message.id, set())
+        recipients = [recipient for recipient in map(_mailbox, self._settings.to) if recipient not in has]
+        sender = _mailbox(self._sender())
+        encoding, options = "ascii", []
+        self._doing = "MAIL"
+        if not all(map(str.isascii, (sender, *recipients))):
+            self._need(smtp.supports_extension("smtputf8"), "an address is not ASCII, and the server offers no SMTPUTF8")
+            encoding, options = "utf-8", ["SMTPUTF8"]
+        try:
+            await smtp.mail(sender, options=options, encoding=encoding)
+            refused = await self._recipients(smtp, recipients, encoding)
+            taken = [recipient for recipient in recipients if recipient not in refused]
+            if not taken:
+                return await self._none_taken(smtp, refused)
+            self._doing = "DATA"
+            self._is_uncertain = True
+            await smtp.data(mail.as_bytes(policy=_policy(encoding)))
+            self._is_uncertain = False
+        except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
+            self._is_uncertain = False
+            result = self._answer(error.code, f"{self._doing} was answered {error.code} {error.message}", alone=True)
+            await self._reset(smtp)
+            raise _FaultError(result) from error
+        return self._done(message, taken, refused)
+
+    async def _recipients(
+        self, smtp: aiosmtplib.SMTP, recipients: list[str], encoding: str
+    ) -> dict[str, aiosmtplib.SMTPRecipientRefused]:
+        """Name the recipients; return those that the server does not take."""
+        self._doing = "RCPT"
+        refused = {}
+        for recipient in recipients:
+            try:
+                await smtp.rcpt(recipient, encoding=encoding)
+            except aiosmtplib.SMTPRecipientRefused as error:
+                refused[recipient] = error
+        return refused
+
+    async def _none_taken(self, smtp: aiosmtplib.SMTP, refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> Result:
+        """Say what it means that nobody was taken: as long as one might be later, it is tried again."""
+        await self._reset(smtp)
+        errors = list(refused.values())
+        first = next((error for error in errors if error.code < _PERMANENT), errors[0])
+        return self._answer(first.code, f"{first.recipient}: {first.code} {first.message}", alone=False)
+
+    def _done(self, message: Message, taken: list[str], refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> Result:
+        """Somebody has it. Who may get it later is tried again, and nobody twice, as far as memory goes."""
+        later = [error for error in refused.values() if error.code < _PERMANENT]
+        if later:
+            self._has.setdefault(message.id, set()).update(taken)
+            while len(self._has) > _PARTIAL_LIMIT:
+                self._has.popitem(last=False)
+            return self._later(f"{later[0].recipient}: {later[0].code} {later[0].message}", alone=True)
+        self._has.pop(message.id, None)
+        return Delivered(
+            _shown("; ".join(f"{error.recipient} was refused: {error.code} {error.message}" for error in refused.values()))
+        )
+
+    def _answer(self, code: int, text: str, *, alone: bool) -> Result:
+        """Map an answer to one message: 4xx, and what is ours to mend, is tried again."""
+        if code >= _PERMANENT and code not in _OURS and self._doing != "MAIL":
+            return Rejected(self._at(text))
+        return self._later(text, alone=alone and self._doing == "DATA" and code != _CLOSING)
+
+    def _need(self, is_there: bool, otherwise: str) -> None:  # noqa: FBT001 - said by the name
+        if not is_there:
+            raise _FaultError(self._later(otherwise))
+
+    def _later(self, text: str, *, alone: bool = False) -> RetryLater:
+        return RetryLater(self._at(text), alone=alone)
+
+    def _at(self, text: str) -> str:
+        return _shown(f"{self._server}:{self._port()}: {text}")
+
+    async def _reset(self, smtp: aiosmtplib.SMTP) -> None:
+        """Make the connection ready for the next message, or close it."""
+        try:
+            await smtp.rset()
+        except (aiosmtplib.SMTPException, OSError):
+            smtp.close()
+
+    def _mail(self, message: Message) -> EmailMessage:
+        mail = EmailMessage(policy=_policy("ascii"))
+        # A user name may look like an encoded word (RFC 2047), which would be decoded, here and by whoever shows it.
+        mail["Subject"] = message.subject.replace("=?", "= ?")
+        mail["From"] = _address(self._sender())
+        mail["To"] = [_address(recipient) for recipient in self._settings.to]
+        mail["Date"] = formatdate(localtime=True)
+        mail["Message-ID"] = self._reference(message.id)
+        if message.thread:
+            mail["In-Reply-To"] = mail["References"] = self._reference(message.thread)
+        mail["Auto-Submitted"] = "auto-generated"
+        if message.late:
+            mail["X-Sshbell-Late"] = message.late
+        mail.set_content(message.text, cte=_encoding_of(message.text))
+        mail.add_alternative(message.html, subtype="html", cte=_encoding_of(message.html))
+        return mail
+
+    def _reference(self, message_id: str) -> str:
+        return f"<{message_id}.{self._settings.name.replace('.', '-')}@sshbell>"
+
+    def _sender(self) -> str:
+        return self._settings.sender or f"sshbell@{socket.gethostname()}"
+
+    def _port(self) -> int:
+        return self._settings.port or _PORTS[self._settings.security]
+
+    def _tls(self) -> ssl.SSLContext | None:
+        """Return the context, made once; None where there is no TLS."""
+        if self._settings.security == "none":
+            return None
+        if self._context is None:
+            path = self._settings.ca_file
+            try:
+                self._context = ssl.create_default_context(cafile=path or None)
+            except (OSError, ssl.SSLError) as error:
+                raise SecretError(f"ca_file {path}: {error.strerror or error}") from error
+        return self._context
+
+    def _drop(self) -> None:
+        if self._smtp is not None:
+            self._smtp.close()
+            self._smtp = None
+
+    def _leave(self) -> None:
+        """Say good-bye to the server: no message has come for a while."""
+        self._idle = None
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
+            task = asyncio.get_running_loop().create_task(_quit(smtp))
+            self._quitting.add(task)
+            task.add_done_callback(self._quitting.discard)
+
+
+async def _nothing(_smtp: aiosmtplib.SMTP) -> Result:
+    return Delivered()
+
+
+async def _quit(smtp: aiosmtplib.SMTP) -> None:
+    with suppress(aiosmtplib.SMTPException, OSError):
+        try:
+            await smtp.quit(timeout=_QUIT_S)
+        finally:
+            smtp.close()
+
+
+def _said(error: Exception) -> str:
+    """Return the system's own words, where it was the system's fault, else the library's."""
+    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    if isinstance(cause, OSError) and cause.errno is not None:
+        # asyncio puts all addresses into its text; the resolver's numbers are its own.
+        return str(cause.strerror) if isinstance(cause, socket.gaierror | ssl.SSLError) else os.strerror(cause.errno)
+    if cause is not error and isinstance(cause, ConnectionError) and not str(cause):
+        return "the server closed the connection"
+    return str(getattr(error, "message", "") or error)
+
+
+def _policy(encoding: str) -> "email.policy.EmailPolicy[EmailMessage]":
+    """Seven bits wherever that is possible: not every server on the way takes more."""
+    return email.policy.SMTP.clone(utf8=encoding != "ascii", cte_type="7bit")
+
+
+def _encoding_of(text: str) -> str:
+    """Return a transfer encoding that keeps lines short, as RFC 5322 wants them, whatever stands in them."""
+    return "7bit" if text.isascii() and all(len(line) < 900 for line in text.split("\n")) else "quoted-printable"
+
+
+def _address(text: str) -> Address:
+    name, mailbox = parseaddr(text)
+    local, _, domain = _domain_in_ascii(mailbox or text.strip()).rpartition("@")
+    return Address(name, local, domain) if local else Address(name, domain)
+
+
+def _mailbox(text: str) -> str:
+    """Return an address as SMTP takes it."""
+    return _domain_in_ascii(parseaddr(text)[1] or text.strip())
+
+
+def _domain_in_ascii(mailbox: str) -> str:
+    local, at, domain = mailbox.rpartition("@")
+    return mailbox if domain.isascii() else f"{local}{at}{domain.encode('idna').decode()}"
+
+
+def _helo_name() -> str:
+    """Return this machine's name where it is a full one, else an address literal; nothing is looked up."""
+    name = socket.gethostname()
+    return name if "." in name and name.isascii() and not any(map(str.isspace, name)) else "[127.0.0.1]"
+
+
+def _shown(text: str) -> str:
+    """Return what a server said, as one line that is fit for a terminal and not too long."""
+    shown = harmless(" ".join(text.split()))
+    return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"

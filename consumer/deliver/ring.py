@@ -1,0 +1,106 @@
+"""A test message through outbox, templates and channels."""
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import structlog
+
+from consumer.config import Config, seconds_of
+from consumer.deliver.dispatcher import Worker, channel_of, wall_clock_us
+from consumer.deliver.process import Lock, opened, renderer_of
+from consumer.ecs import json_line
+from consumer.errors import TryLaterError, UndeliveredError
+from consumer.framing.timestamps import isoformat
+from consumer.store.delivery import Delivery
+
+_LIMIT_S = 30.0
+_POLL_S = 0.05
+
+
+async def ring_channels(config: Config, config_path: str | None, names: list[str], tell: Callable[[str], None]) -> None:
+    """
+    Send a test to channels, by the running ``deliver`` or, where none runs, by ourselves; tell what became of it.
+
+    Raises:
+        UndeliveredError: a channel will never take it.
+        TryLaterError: a channel has not taken it now.
+    """
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # what went wrong is told below
+    event_id = f"test-{secrets.token_hex(12)}"
+    with closing(opened(config)) as delivery, closing(Lock(Path(config.state_dir))) as lock:
+        delivery.put_test(event_id, names, wall_clock_us(), _test(event_id))
+        workers: list[asyncio.Task[None]] = []
+        started_s = time.monotonic()
+        waiting = set(names)
+        faults: dict[str, tuple[str, str]] = {}
+        try:
+            while waiting and time.monotonic() - started_s < _LIMIT_S:
+                if not workers and lock.take():
+                    workers = _workers(config, config_path, delivery, event_id, sorted(waiting))
+                for name, (state, attempts, reason) in delivery.outcome(event_id).items():
+                    if name in waiting and (state != "pending" or attempts):
+                        waiting.discard(name)
+                        if state == "sent":
+                            tell(
+                                f"{name}: delivered after {time.monotonic() - started_s:.1f} s"
+                                + (f"; {reason}" if reason else "")
+                            )
+                        else:
+                            faults[name] = state, reason or state
+                if waiting:
+                    await asyncio.sleep(_POLL_S)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            # A test that comes hours later would frighten somebody.
+            delivery.drop(event_id, None, wall_clock_us())
+    for name in sorted(waiting):
+        faults[name] = (
+            "pending",
+            f"no outcome within {_LIMIT_S:.0f} s; does the running sshbell know this channel? It reads it on HUP",
+        )
+    if faults:
+        text = "; ".join(f"{name}: {reason}" for name, (_, reason) in faults.items())
+        raise (UndeliveredError if any(state != "pending" for state, _ in faults.values()) else TryLaterError)(text)
+
+
+def _workers(
+    config: Config, config_path: str | None, delivery: Delivery, event_id: str, names: list[str]
+) -> list[asyncio.Task[None]]:
+    """Send the test ourselves, and nothing else."""
+    renderer = renderer_of(config_path)
+    return [
+        asyncio.create_task(_send(Worker(
+            settings, channel_of(settings), delivery, renderer, give_up_s=seconds_of(config.give_up)
+        ), delivery, event_id))
+        for settings in config.channel
+        if settings.name in names
+    ]  # fmt: skip
+
+
+async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:
+    message = delivery.due(worker.settings.name, wall_clock_us())
+    if message is not None and message.event_id == event_id:
+        await worker.attempt(message, worker.tokens(wall_clock_us()))
+
+
+def _test(event_id: str) -> bytes:
+    """Return the event: addresses and names are those that are kept for examples."""
+    return json_line({
+        "@timestamp": isoformat(wall_clock_us()),
+        "event": {
+            "kind": "event", "category": ["authentication", "session"], "type": ["start"], "action": "sshbell_test",
+            "outcome": "success", "id": event_id,
+        },
+        "host": {"name": socket.gethostname()},
+        "user": {"name": "alice"},
+        "source": {"ip": "203.0.113.7", "port": 4711, "address": "203.0.113.7"},
+        "ssh": {"method": "publickey", "key": {"type": "ED25519", "fingerprint": "SHA256:" + "x" * 43}, "origin": "verified"},
+    })  # fmt: skip

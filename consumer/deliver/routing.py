@@ -1,0 +1,80 @@
+"""Which channels an event goes to."""
+
+import re
+from collections.abc import Iterable
+from fnmatch import translate
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from consumer.config import Choice, Route
+from consumer.messages import ip_of
+
+Network = IPv4Network | IPv6Network
+
+# Messages of our own go to all channels.
+OWN_ACTIONS = frozenset({"sshbell_test", "sshbell_notice"})
+_MAPPED_BITS = 96
+
+
+class Router:
+    """
+    Says which channels an event goes to.
+
+    Args:
+        channels: names, in the order of the configuration.
+        routes: an event goes to the channels of each route that takes it, once to each.
+    """
+
+    def __init__(self, channels: Iterable[str], routes: Iterable[Route]) -> None:
+        self._channels = list(channels)
+        self._routes = [(route, _Chooser(route.include), _Chooser(route.exclude)) for route in routes]
+
+    def channels_of(self, event: dict[str, Any]) -> list[str]:
+        """Return the names of the channels for an ECS object, as ``sshbell replay --format json`` writes it."""
+        action = event.get("event", {}).get("action")
+        if action in OWN_ACTIONS:
+            return list(self._channels)
+        wanted: set[str] = set()
+        for route, include, exclude in self._routes:
+            if action in route.events and include.takes(event) and (exclude.is_empty or not exclude.takes(event)):
+                wanted.update(route.channels)
+        return [name for name in self._channels if name in wanted]
+
+
+class _Chooser:
+    """Events by user, address and method. What is not known fits no list; a list that is empty says nothing."""
+
+    def __init__(self, choice: Choice) -> None:
+        self._users = [re.compile(translate(pattern)) for pattern in choice.user]
+        self._networks = [_network(text) for text in choice.address]
+        self._methods = frozenset(choice.method)
+        self.is_empty = not (choice.user or choice.address or choice.method)
+
+    def takes(self, event: dict[str, Any]) -> bool:
+        return (
+            (not self._users or self._takes_user(event))
+            and (not self._networks or self._takes_address(event))
+            and (not self._methods or self._takes_method(event))
+        )
+
+    def _takes_user(self, event: dict[str, Any]) -> bool:
+        name = event.get("user", {}).get("name")
+        return name is not None and any(pattern.match(name) for pattern in self._users)
+
+    def _takes_address(self, event: dict[str, Any]) -> bool:
+        ip = ip_of(event.get("source", {}).get("ip"))
+        return ip is not None and any(ip in network for network in self._networks)
+
+    def _takes_method(self, event: dict[str, Any]) -> bool:
+        ssh = event.get("ssh", {})
+        method, submethod = ssh.get("method"), ssh.get("submethod")
+        return method in self._methods or (submethod is not None and f"{method}/{submethod}" in self._methods)
+
+
+def _network(text: str) -> Network:
+    """Return a network; an IPv4-mapped one as IPv4, as addresses of events are."""
+    network = ip_network(text)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ip_network(f"{mapped}/{network.prefixlen - _MAPPED_BITS}")

@@ -1,0 +1,330 @@
+"""
+``delivery.db``: which message goes to which channel, and what became of it.
+
+``sshbell deliver`` writes it; ``sshbell outbox`` and ``sshbell ring`` do in short transactions.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from consumer.errors import StoreError
+from consumer.store.database import open_for_writing, transaction
+from consumer.store.outbox import Queued
+
+# Messages that are done, and those that wait for one channel; of the latter, tries and probes beyond are dropped, never logins.
+DONE_LIMIT = 200_000
+WAITING_LIMIT = 50_000
+_LOOSE = "channel = ? AND state = 'pending' AND digest IS NULL AND seq > 0 AND next_us <= ?"
+_EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe"})
+
+# No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
+LONGEST_WAIT_US = 3600 * 1_000_000
+
+
+class Pending(NamedTuple):
+    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the message in which others are told too."""
+
+    event_id: str
+    seq: int
+    attempts: int
+    queued_us: int
+    digest: str | None
+    body: bytes
+
+
+class Standing(NamedTuple):
+    """A channel: failures since its last success, when it may be tried, what is left of ``max_per_hour``, and as of when."""
+
+    failures: int = 0
+    retry_us: int = 0
+    tokens: float | None = None
+    tokens_us: int = 0
+
+
+class Entry(NamedTuple):
+    """A message as ``sshbell outbox`` shows it. ``next_us`` is None where it will not be tried again."""
+
+    event_id: str
+    channel: str
+    state: str
+    attempts: int
+    queued_us: int
+    next_us: int | None
+    reason: str | None
+    body: bytes
+
+
+class Delivery:
+    """
+    Writes ``delivery.db``.
+
+    Args:
+        state_dir: where it is.
+        report: is told in one line what was set aside because it was damaged.
+
+    Raises:
+        StoreError: it cannot be written now; so do all methods that write.
+    """
+
+    def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
+        self._connection = open_for_writing(state_dir / "delivery.db", report)
+        self._run("PRAGMA synchronous = FULL")  # what is told stays told
+        self._changes = self._data_version()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def cursor(self) -> tuple[int, str]:
+        """Return number and event id of the last message of the outbox that was routed."""
+        seq, event_id = self._run("SELECT seq, event_id FROM cursor").fetchone()
+        return int(seq), str(event_id)
+
+    def restart(self) -> None:
+        """Route the outbox from its beginning: ``state.db`` is a new one. What is here already stays single."""
+        with transaction(self._connection):
+            self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
+
+    def route(self, routed: Iterable[tuple[Queued, Iterable[str]]], dead_before_us: int = 0) -> set[str]:
+        """
+        Give messages to channels, and move the cursor behind the last; return the channels that have got something.
+
+        What became known before ``dead_before_us`` is a dead letter at once: after the loss of a file, nobody wants old news.
+
+        This is not synced to the disk: what a power cut takes away is read from the outbox again, with the cursor before it.
+        """
+        found: set[str] = set()
+        last: Queued | None = None
+        with self._unsynced(), transaction(self._connection):
+            (base,) = self._run("SELECT base FROM cursor").fetchone()
+            waiting = dict(self._run("SELECT channel, count(*) FROM delivery WHERE state = 'pending' GROUP BY channel"))
+            for last, channels in routed:
+                for channel in channels:
+                    state, reason = "pending", None
+                    if last.queued_us < dead_before_us:
+                        state, reason = "dead", "it was too old when it was read"
+                    elif last.action in _EXPENDABLE and waiting.get(channel, 0) >= WAITING_LIMIT:
+                        state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
+                    added = self._run(
+                        "INSERT OR IGNORE INTO delivery"
+                        " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body)"
+                        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                        (
+                            last.event_id, channel, base + last.seq, state, last.queued_us,
+                            last.queued_us if reason else None, reason, last.body,
+                        ),
+                    ).rowcount  # fmt: skip
+                    if added and reason is None:
+                        waiting[channel] = waiting.get(channel, 0) + 1
+                        found.add(channel)
+            if last is not None:
+                self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
+        return found
+
+    def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
+        """Give channels a test, which goes before everything else."""
+        with transaction(self._connection):
+            self._connection.executemany(
+                "INSERT INTO delivery (event_id, channel, seq, state, queued_us, next_us, body)"
+                " VALUES (?, ?, 0, 'pending', ?, 0, ?)",
+                [(event_id, channel, now_us, body) for channel in channels],
+            )
+
+    def due(self, channel: str, now_us: int) -> Pending | None:
+        """Return the first message that may be tried now, as far as the message itself is concerned."""
+        row = self._run(
+            "SELECT event_id, seq, attempts, queued_us, digest, body FROM delivery WHERE channel = ? AND state = 'pending'"
+            " AND (next_us <= ? OR next_us > ?) ORDER BY seq LIMIT 1",
+            (channel, now_us, now_us + LONGEST_WAIT_US),
+        ).fetchone()
+        return None if row is None else Pending(*row)
+
+    def next_us(self, channel: str) -> int | None:
+        """Return when the first of the waiting messages may be tried; None where none waits."""
+        (found,) = self._run("SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending'", (channel,)).fetchone()
+        return None if found is None else int(found)
+
+    def standing(self, channel: str) -> Standing:
+        """Return how a channel is."""
+        row = self._run("SELECT failures, retry_us, tokens, tokens_us FROM channel WHERE name = ?", (channel,)).fetchone()
+        return Standing() if row is None else Standing(*row)
+
+    def is_crowded(self, channel: str, now_us: int) -> bool:
+        """Tell whether more than one message is due that is in no digest."""
+        return len(self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, now_us)).fetchall()) > 1  # noqa: S608
+
+    def fold(self, channel: str, digest: str, now_us: int) -> None:
+        """Make one digest of all messages that are due. It keeps what it holds, so that a second try is the same message."""
+        with transaction(self._connection):
+            self._run(f"UPDATE delivery SET digest = ? WHERE {_LOOSE}", (digest, channel, now_us))  # noqa: S608 - our own text
+
+    def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
+        """Yield when each of a digest became known, and the event as JSON, in order."""
+        yield from self._run(
+            "SELECT queued_us, body FROM delivery WHERE channel = ? AND digest = ? AND state = 'pending' ORDER BY seq",
+            (channel, digest),
+        )
+
+    def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
+        """A message is told; this outlives a power cut. ``note`` is said where something about it was not right."""
+        with transaction(self._connection):
+            self._finish(channel, message, "sent", now_us, note)
+            self._run(
+                "INSERT INTO channel (name, last_success_us, tokens, tokens_us) VALUES (:name, :now, :tokens, :now)"
+                " ON CONFLICT (name) DO UPDATE"
+                " SET last_success_us = :now, failures = 0, retry_us = 0, tokens = :tokens, tokens_us = :now",
+                {"name": channel, "now": now_us, "tokens": tokens},
+            )
+            if note is not None:
+                self._run("UPDATE channel SET last_error_us = ?, last_error = ? WHERE name = ?", (now_us, note, channel))
+
+    def rejected(self, channel: str, message: Pending, now_us: int, reason: str) -> None:
+        """A message will never be taken: a dead letter. The channel as such works."""
+        with transaction(self._connection):
+            self._finish(channel, message, "dead", now_us, reason)
+            self._fault(channel, now_us, reason, 0, 0)
+
+    def retry_later(self, channel: str, message: Pending, now_us: int, reason: str, after_us: int, *, alone: bool) -> None:
+        """A message was not taken now. Where it is not ``alone`` in that, its channel waits too."""
+        with transaction(self._connection):
+            where, key = _of(channel, message)
+            self._run(
+                f"UPDATE delivery SET attempts = attempts + 1, reason = ?, next_us = ? WHERE {where} AND state = 'pending'",  # noqa: S608
+                (reason, now_us + after_us if alone else 0, *key),
+            )
+            failures = 0 if alone else self.standing(channel).failures + 1
+            self._fault(channel, now_us, reason, failures, 0 if alone else now_us + after_us)
+
+    def give_up(self, channel: str, before_us: int, now_us: int, reason: str) -> int:
+        """Make dead letters of what became known before; return how many."""
+        with transaction(self._connection):
+            return self._run(
+                "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"
+                " WHERE channel = ? AND state = 'pending' AND queued_us < ?",
+                (now_us, reason, channel, before_us),
+            ).rowcount
+
+    def give_up_of_removed(self, channels: Iterable[str], before_us: int, now_us: int) -> int:
+        """Make dead letters of what became known before and waits for channels that are no more; return how many."""
+        waiting = {str(name) for (name,) in self._run("SELECT DISTINCT channel FROM delivery WHERE state = 'pending'")}
+        return sum(
+            self.give_up(name, before_us, now_us, "the configuration has no such channel any more")
+            for name in waiting.difference(channels)
+        )
+
+    def forget(self, before_us: int) -> None:
+        """Forget what was done before, and what is beyond the bound."""
+        with transaction(self._connection):
+            self._run("DELETE FROM delivery WHERE state <> 'pending' AND done_us < ?", (before_us,))
+            self._run(
+                "DELETE FROM delivery WHERE state <> 'pending' AND done_us <"
+                " (SELECT done_us FROM delivery WHERE state <> 'pending' ORDER BY done_us DESC LIMIT 1 OFFSET ?)",
+                (DONE_LIMIT,),
+            )
+
+    def has_changed(self) -> bool:
+        """Tell whether another process has written since this was asked."""
+        before, self._changes = self._changes, self._data_version()
+        return before != self._changes
+
+    def outcome(self, event_id: str) -> dict[str, tuple[str, int, str | None]]:
+        """Return state, attempts and reason of a message by channel."""
+        rows = self._run("SELECT channel, state, attempts, reason FROM delivery WHERE event_id = ?", (event_id,))
+        return {channel: (state, attempts, reason) for channel, state, attempts, reason in rows}
+
+    def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[Entry]:
+        """Return messages for people, the newest first; of one event id's beginning, or one channel, where they are given."""
+        rows = self._run(
+            "SELECT event_id, channel, state, attempts, queued_us,"
+            " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
+            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body"
+            " FROM delivery LEFT JOIN channel ON name = channel"
+            " WHERE state IN (SELECT value FROM json_each(?)) AND substr(event_id, 1, ?) = ? AND ? IN ('', channel)"
+            " ORDER BY queued_us DESC, seq DESC LIMIT ?",
+            (json.dumps(list(states)), len(event_id), event_id, channel, limit),
+        )  # fmt: skip
+        return [Entry(*row) for row in rows]
+
+    def retry(self, event_id: str | None, channel: str | None) -> int:
+        """Try waiting messages and dead letters at once; return how many. None: of all events, of all channels."""
+        with transaction(self._connection):
+            where, values = _chosen(event_id, channel)
+            self._run(
+                f"UPDATE channel SET retry_us = 0, failures = 0 WHERE name IN (SELECT channel FROM delivery WHERE {where})",  # noqa: S608
+                values,
+            )
+            return self._run(
+                "UPDATE delivery SET state = 'pending', next_us = 0, attempts = 0, done_us = NULL,"  # noqa: S608
+                f" digest = CASE state WHEN 'pending' THEN digest END WHERE {where}",
+                values,
+            ).rowcount
+
+    def drop(self, event_id: str | None, channel: str | None, now_us: int) -> int:
+        """Never try these again; return how many. None: of all events, of all channels."""
+        with transaction(self._connection):
+            where, values = _chosen(event_id, channel)
+            return self._run(
+                f"UPDATE delivery SET state = 'dropped', done_us = ?, digest = NULL WHERE {where}",  # noqa: S608 - our own text
+                (now_us, *values),
+            ).rowcount
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many messages there are, by channel and state."""
+        found: dict[str, dict[str, int]] = {}
+        for channel, state, count in self._run("SELECT channel, state, count(*) FROM delivery GROUP BY channel, state"):
+            found.setdefault(channel, {})[state] = count
+        return found
+
+    def _finish(self, channel: str, message: Pending, state: str, now_us: int, reason: str | None) -> None:
+        where, key = _of(channel, message)
+        self._run(
+            f"UPDATE delivery SET state = ?, attempts = attempts + 1, done_us = ?, reason = ? WHERE {where}",  # noqa: S608
+            (state, now_us, reason, *key),
+        )
+
+    def _fault(self, channel: str, now_us: int, reason: str, failures: int, retry_us: int) -> None:
+        self._run(
+            "INSERT INTO channel (name, last_error_us, last_error, failures, retry_us)"
+            " VALUES (:name, :now, :why, :failures, :retry)"
+            " ON CONFLICT (name) DO UPDATE"
+            " SET last_error_us = :now, last_error = :why, failures = :failures, retry_us = :retry",
+            {"name": channel, "now": now_us, "why": reason, "failures": failures, "retry": retry_us},
+        )
+
+    def _run(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            raise StoreError(str(error)) from error
+
+    @contextmanager
+    def _unsynced(self) -> Iterator[None]:
+        self._run("PRAGMA synchronous = NORMAL")
+        try:
+            yield
+        finally:
+            self._run("PRAGMA synchronous = FULL")
+
+    def _data_version(self) -> int:
+        (found,) = self._run("PRAGMA data_version").fetchone()
+        return int(found)
+
+
+def _of(channel: str, message: Pending) -> tuple[str, tuple[str, str]]:
+    """Return the condition for the rows of one message, and its values."""
+    if message.digest is not None:
+        return "channel = ? AND digest = ?", (channel, message.digest)
+    return "channel = ? AND event_id = ?", (channel, message.event_id)
+
+
+def _chosen(event_id: str | None, channel: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return the condition for waiting messages and dead letters of an event, of a channel, or of both."""
+    parts = {"event_id = ?": event_id, "channel = ?": channel}
+    return (
+        " AND ".join(["state IN ('pending', 'dead')", *(part for part, value in parts.items() if value is not None)]),
+        tuple(value for value in parts.values() if value is not None),
+    )

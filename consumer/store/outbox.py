@@ -1,0 +1,90 @@
+"""The outbox of ``state.db``, as ``sshbell deliver`` reads it: the file may not be there yet, and may be replaced."""
+
+import os
+import sqlite3
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from consumer.errors import StoreError
+from consumer.store.database import reading
+
+
+class Queued(NamedTuple):
+    """A message in the outbox. ``queued_us`` is of the wall clock, when it became known; ``body`` the event as JSON."""
+
+    seq: int
+    event_id: str
+    action: str
+    queued_us: int
+    body: bytes
+
+
+class Outbox:
+    """Reads messages in their order, over a connection that is kept while the file is the same."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / "state.db"
+        self._file: tuple[int, int] | None = None
+        self._open = ExitStack()
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._open.close()
+        self._connection = self._file = None
+
+    def since(self, seq: int, limit: int) -> list[Queued]:
+        """
+        Return messages behind ``seq``; none where there is no file yet.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        connection = self._current()
+        if connection is None:
+            return []
+        return [
+            Queued(*row)
+            for row in self._rows(
+                connection,
+                "SELECT seq, event_id, action, queued_us, body FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?",
+                seq,
+                limit,
+            )
+        ]
+
+    def is_behind(self, seq: int, event_id: str) -> bool:
+        """
+        Tell whether this is not the file that has once given ``event_id`` the number ``seq``: its numbers began anew.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        connection = self._current()
+        if connection is None or not seq:
+            return False
+        last = self._rows(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
+        here = self._rows(connection, "SELECT event_id FROM outbox WHERE seq = ?", seq)
+        # What was kept long enough is gone, and says nothing.
+        return not last or last[0][0] < seq or bool(here and here[0][0] != event_id)
+
+    def _current(self) -> sqlite3.Connection | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - a third of the time, and on the way of every message
+        except OSError:
+            self.close()
+            return None
+        if (found.st_dev, found.st_ino) != self._file:
+            self.close()
+            self._connection = self._open.enter_context(reading(self._path))
+            self._file = (found.st_dev, found.st_ino)
+        return self._connection
+
+    def _rows(self, connection: sqlite3.Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            found: list[tuple[Any, ...]] = connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{self._path}: {error}") from error
+        return found

@@ -1,0 +1,134 @@
+"""A real mail server on loopback, and one that follows a script; certificates of an authority that nobody else knows."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import asynccontextmanager, suppress
+from email import message_from_bytes
+from email.policy import SMTPUTF8
+from typing import TYPE_CHECKING, Any
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from email.message import EmailMessage
+    from pathlib import Path
+
+    import trustme
+
+PASSWORD = "s3cret-Ünïcode"  # noqa: S105 - of a test
+
+
+class Inbox:
+    """Takes mail, and keeps it. ``answers`` may name another answer to DATA, the next first."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+        self.sessions: list[Session] = []
+        self.answers: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.senders: dict[str, str] = {}
+
+    async def handle_MAIL(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802
+        """Take a sender, or not."""
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return self.senders.get(address, "250 OK")
+
+    async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]) -> str:  # noqa: N802
+        """Take a recipient, or not."""
+        if address in self.refused:
+            return self.refused[address]
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Take a message, or not."""
+        if self.answers:
+            return self.answers.pop(0)
+        self.envelopes.append(envelope)
+        self.sessions.append(session)
+        return "250 taken"
+
+    @property
+    def mails(self) -> list[EmailMessage]:
+        """The messages, as a program that shows mail reads them."""
+        return [message_from_bytes(bytes(envelope.content or b""), policy=SMTPUTF8) for envelope in self.envelopes]
+
+
+def authenticator(_server: Any, _session: Any, _envelope: Any, mechanism: str, data: Any) -> AuthResult:
+    """Take one password."""
+    good = mechanism in {"LOGIN", "PLAIN"} and isinstance(data, LoginPassword) and data.password == PASSWORD.encode()
+    return AuthResult(success=good, handled=False) if not good else AuthResult(success=True)
+
+
+@asynccontextmanager
+async def listening(make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """Serve on a free port; yield it."""
+    server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+
+
+def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:
+    """Return the server's side of TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    return context
+
+
+def ca_file(authority: trustme.CA, folder: Path) -> str:
+    """Write the authority's certificate, as ``ca_file`` wants it."""
+    path = folder / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return str(path)
+
+
+HANG, CLOSE, CUT = "hang", "close", "cut"
+GREETING, EHLO, OK, GO_ON = "220 hello", "250 hello", "250 OK", "354 go on"
+
+
+@asynccontextmanager
+async def scripted(answers: Sequence[str]) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """
+    Serve connections that answer one line after another, whatever was said; yield port and what was said.
+
+    ``HANG`` says nothing for ever, ``CLOSE`` ends the connection, ``CUT`` resets it. Behind ``354`` the whole message is read.
+    """
+    said: list[bytes] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            for number, answer in enumerate(answers):
+                if number:
+                    end = b"\r\n.\r\n" if answers[number - 1].startswith("354") else b"\r\n"
+                    said.append(await reader.readuntil(end))
+                if answer == HANG:
+                    await asyncio.Event().wait()
+                if answer == CUT:
+                    writer.transport.abort()
+                if answer in {CLOSE, CUT}:
+                    break
+                writer.write(answer.encode() + b"\r\n")
+                await writer.drain()
+            else:
+                while await reader.read(1000):
+                    pass
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], said
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

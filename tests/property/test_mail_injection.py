@@ -1,0 +1,155 @@
+"""No text of a log becomes a header, an address, HTML, a line of its own or a template, whatever it is."""
+
+from __future__ import annotations
+
+import html.parser
+from email import message_from_bytes
+from email.policy import SMTP
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from consumer.config import Email as Settings
+from consumer.deliver.channels import Message
+from consumer.deliver.channels.email import Email, _policy
+from consumer.deliver.rendering import Renderer
+from consumer.ecs import json_line, of_event
+from consumer.events import Forged, Login, Logout
+from consumer.records import Line
+
+if TYPE_CHECKING:
+    from email.message import EmailMessage
+
+EVIL = [
+    "\r\nBcc: evil@example.net", "\nSubject: x\n\nbody", "\r", "\0", "\u202e\u2066", "\u2028", "\x85", "\x1b[2J", "\x0b\x0c",
+    "{{ 7123*9341 }}", "{% for x in y %}", "{#",
+    "<script>alert(1)</script>", "&lt;", "\"'><img src=x>", "=?utf-8?q?=0D=0A?=", "\r\n.\r\n",
+    "From x", "a@b, c@d", "\\",
+    "\ud7ff\U000e0041", "😀" * 80, "x" * 2000, "%s%n", "None",
+]  # fmt: skip
+texts = st.lists(st.sampled_from(EVIL) | st.text(max_size=20), max_size=6).map("".join)
+HEADERS = ["Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
+CHANNEL = Email(Settings(name="ops", to=["ops@example.org"], sender="bell@example.org", security="none"))
+RENDERER = Renderer(Path("/nonexistent"), pytest.fail)
+
+
+def latin(text: str) -> str:
+    """Return text as a line of a log holds it: one character a byte."""
+    return text.encode("utf-8", "replace").decode("latin-1")
+
+
+def events(text: str) -> list[Any]:
+    """Return events that hold a text wherever a log can put one."""
+    raw = latin(text)
+    line = Line(0, 1, 1, 1, raw, None, False, raw, raw, "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    name = text.encode("utf-8", "replace").decode()
+    info = f"ED25519-CERT SHA256:abc ID {raw} (serial 7) CA RSA SHA256:d"
+    login = Login("1" * 32, line, name, raw, "4711", raw, info, None, raw)
+    return [
+        login,
+        Logout("2" * 32, line, name, raw, "4711", Login(raw, line, name, raw, "4711", raw), 5),
+        Forged("3" * 32, line, name, raw, "22", 1012, raw),
+    ]
+
+
+def parsed(message: Message) -> EmailMessage:
+    """Return a message as it arrives."""
+    raw = CHANNEL._mail(message).as_bytes(policy=_policy("ascii"))
+    assert raw.isascii()
+    assert all(len(part) <= 998 for part in raw.split(b"\r\n"))
+    assert b"\n" not in raw.replace(b"\r\n", b"")
+    assert b"\r" not in raw.replace(b"\r\n", b"")
+    assert b"\0" not in raw
+    return message_from_bytes(raw, policy=SMTP)
+
+
+class Tags(html.parser.HTMLParser):
+    """Collects what a program that shows HTML would obey."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, tuple[str, ...]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag and its attributes."""
+        self.found.append((tag, tuple(name for name, _ in attrs)))
+
+
+def tags(text: str) -> set[tuple[str, tuple[str, ...]]]:
+    """Return what kinds of tags there are."""
+    parser = Tags()
+    parser.feed(text)
+    parser.close()
+    return set(parser.found)
+
+
+KNOWN_TAGS = {
+    "html", "head", "meta", "title", "body", "p", "strong", "code", "table", "tr", "th", "td", "ul", "li",
+}  # fmt: skip
+
+
+def check(mail: EmailMessage, *, references: bool) -> None:
+    """Check that a message has our headers, our recipients and our structure, and nothing else."""
+    names = [name for name in mail.keys() if name not in {"References", "In-Reply-To", "X-Sshbell-Late"}]  # noqa: SIM118 - no dict
+    assert names == HEADERS
+    assert ("References" in mail) == references
+    assert [str(address) for address in mail["To"].addresses] == ["ops@example.org"]
+    assert [str(address) for address in mail["From"].addresses] == ["bell@example.org"]
+    assert str(mail["Subject"]).isprintable()
+    parts = [part.get_content_type() for part in mail.walk()]
+    assert parts == ["multipart/alternative", "text/plain", "text/html"]
+    plain, shown = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert plain is not None
+    assert shown is not None
+    for text in (plain.get_content(), shown.get_content()):
+        assert text.replace("\n", "").replace("\r", "").isprintable()
+        assert str(7123 * 9341) not in text, "a text was a template"
+    found = tags(shown.get_content())
+    assert {tag for tag, _ in found} <= KNOWN_TAGS
+    assert {name for _, attributes in found for name in attributes} <= {"lang", "charset", "style"}
+
+
+@given(texts)
+@example("".join(EVIL))
+def test_events(text: str) -> None:
+    """A message about any event holds its texts as texts."""
+    for event in events(text):
+        body = json_line(of_event(event, []))
+        message = RENDERER.message(event.id, body, queued_us=0, now_us=1)
+        rows = message.text.split("\n")
+        assert len(rows) <= 30, "a text has made lines of its own"
+        check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
+
+
+@given(st.lists(texts, min_size=1, max_size=5))
+@example(EVIL)
+def test_digests(found: list[str]) -> None:
+    """So does a digest of many."""
+    folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
+    message = RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1)
+    check(parsed(message), references=False)
+
+
+@given(texts)
+@example("".join(EVIL))
+def test_ids(text: str) -> None:
+    """Whatever an id is, it is one id in its header."""
+    name = text.encode("utf-8", "replace").decode()
+    mail = parsed(RENDERER.message(name, b"{}", queued_us=0, now_us=1))
+    assert mail["Message-ID"].count("@") == 1
+    assert mail["Message-ID"].endswith(".ops@sshbell>")
+
+
+@given(texts, texts)
+def test_headers_of_any_message(subject: str, late: str) -> None:
+    """Even a message that was not made by our renderer cannot bring a header of its own: it is refused."""
+    subject, late = (text.encode("utf-8", "replace").decode() for text in (subject, late))
+    try:
+        mail = CHANNEL._mail(Message("a" * 32, subject, "text", "<p>text</p>", late=late))
+    except ValueError:
+        return
+    assert "Bcc" not in mail
+    assert [str(address) for address in mail["To"].addresses] == ["ops@example.org"]

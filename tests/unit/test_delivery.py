@@ -1,0 +1,475 @@
+"""``delivery.db`` and the workers that use it: nothing is lost, nothing comes twice, and nobody is bombed."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from consumer.config import Email as Settings
+from consumer.deliver import dispatcher
+from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.dispatcher import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
+from consumer.deliver.rendering import Renderer
+from consumer.errors import StoreError
+from consumer.store import delivery as module
+from consumer.store.delivery import Delivery
+from consumer.store.outbox import Outbox, Queued
+from consumer.store.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SECOND = 1_000_000
+HOUR, DAY = 3600 * SECOND, 86400 * SECOND
+NOW = 1_790_000_000 * SECOND
+
+
+def queued(seq: int, action: str = "ssh_login", queued_us: int = NOW) -> Queued:
+    """Return a message of the outbox."""
+    body = f'{{"event":{{"action":"{action}","id":"id{seq}"}},"user":{{"name":"alice"}},"host":{{"name":"web1"}}}}'
+    return Queued(seq, f"id{seq}", action, queued_us, body.encode())
+
+
+@pytest.fixture
+def delivery(tmp_path: Path) -> Iterator[Delivery]:
+    """Return an empty one."""
+    with closing(Delivery(tmp_path, pytest.fail)) as made:
+        yield made
+
+
+def states(delivery: Delivery, channel: str = "ops") -> dict[str, str]:
+    """Return the state of each message of a channel."""
+    everything = ("pending", "sent", "dead", "dropped")
+    return {entry.event_id: entry.state for entry in delivery.entries(everything, 10_000, channel=channel)}
+
+
+class Clock:
+    """The wall clock, which a test moves."""
+
+    def __init__(self) -> None:
+        self.now_us = NOW
+
+    def __call__(self) -> int:
+        """Return microseconds since 1970 UTC."""
+        return self.now_us
+
+
+class Answers:
+    """A channel that answers what a test wants, and keeps what it was told."""
+
+    def __init__(self, *answers: Result) -> None:
+        self.answers = list(answers)
+        self.told: list[Message] = []
+
+    async def send(self, message: Message) -> Result:
+        """Answer."""
+        self.told.append(message)
+        return self.answers.pop(0) if self.answers else Delivered()
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Stage:
+    """A worker with a clock and a channel of the test's."""
+
+    def __init__(self, delivery: Delivery, folder: Path, *answers: Result, max_per_hour: int = 1000) -> None:
+        self.clock = Clock()
+        self.channel = Answers(*answers)
+        self.delivery = delivery
+        settings = Settings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
+        self.worker = Worker(
+            settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), give_up_s=3 * 86400, clock=self.clock
+        )
+
+    def put(self, *seqs: int, action: str = "ssh_login") -> None:
+        """Route messages to the channel."""
+        self.delivery.route((queued(seq, action, self.clock.now_us), ["ops"]) for seq in seqs)
+
+    def work(self) -> float | None:
+        """Send until there is nothing to do now; return for how long."""
+
+        async def steps() -> float | None:
+            while (pause_s := await self.worker.step()) == 0:
+                pass
+            return pause_s
+
+        return asyncio.run(steps())
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of what was told."""
+        return [message.id for message in self.channel.told]
+
+
+def test_routing_is_single(delivery: Delivery) -> None:
+    """A message that is routed twice stands once, whatever became of it; the cursor follows."""
+    assert delivery.cursor() == (0, "")
+    assert delivery.route([(queued(1), ["ops", "home"]), (queued(2), []), (queued(3), ["ops"])]) == {"ops", "home"}
+    assert delivery.cursor() == (3, "id3")
+    first = delivery.due("ops", NOW)
+    assert first is not None
+    delivery.sent("ops", first, NOW, 5.0, None)
+    delivery.restart()
+    assert delivery.cursor() == (0, "")
+    assert delivery.route([(queued(1), ["ops", "home"]), (queued(4), ["ops"])]) == {"ops"}
+    assert states(delivery) == {"id1": "sent", "id3": "pending", "id4": "pending"}
+    assert states(delivery, "home") == {"id1": "pending"}
+
+
+def test_order_outlives_a_new_state_db(delivery: Delivery, tmp_path: Path) -> None:
+    """Messages go in order, those of a replaced state.db first, though numbers have begun anew."""
+    stage = Stage(delivery, tmp_path)
+    stage.put(7, 8)
+    delivery.restart()
+    stage.put(1, 2)
+    stage.work()
+    assert stage.ids == ["id7", "id8", "id1", "id2"]
+
+
+def test_sent_is_synced(delivery: Delivery) -> None:
+    """What is told is written so that it outlives a power cut."""
+    assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
+    delivery.route([(queued(1), ["ops"])])
+    assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_flood_costs_no_login(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound, tries are dropped with a reason; logins never are."""
+    monkeypatch.setattr(module, "WAITING_LIMIT", 3)
+    delivery.route((queued(seq, "ssh_attempt"), ["ops"]) for seq in range(1, 6))
+    delivery.route([(queued(6), ["ops"])])
+    assert states(delivery) == {
+        "id1": "pending", "id2": "pending", "id3": "pending", "id4": "dropped", "id5": "dropped", "id6": "pending",
+    }  # fmt: skip
+
+
+def test_old_news(delivery: Delivery) -> None:
+    """What was too old when it was read, as after the loss of a file, is a dead letter with its reason."""
+    assert delivery.route([(queued(1, queued_us=NOW - 1), ["ops"]), (queued(2), ["ops"])], NOW) == {"ops"}
+    assert states(delivery) == {"id1": "dead", "id2": "pending"}
+    assert delivery.entries(("dead",), 1)[0].reason == "it was too old when it was read"
+
+
+def test_outbox_that_is_not_there(tmp_path: Path) -> None:
+    """Without a state.db there is nothing to route, until there is one."""
+    with closing(Outbox(tmp_path)) as outbox:
+        assert outbox.since(0, 10) == []
+        assert not outbox.is_behind(5, "x")
+        with closing(State(tmp_path, pytest.fail)) as state:
+            state.message("m1", "sshbell_notice", NOW, b"{}")
+            assert outbox.since(0, 10) == [Queued(1, "m1", "sshbell_notice", NOW, b"{}")]
+            state.message("m2", "sshbell_notice", NOW, b"{}")
+            assert [message.event_id for message in outbox.since(1, 10)] == ["m2"]
+
+
+def test_outbox_that_was_replaced(tmp_path: Path) -> None:
+    """A new state.db is recognised, also where it has as many messages as the old one had."""
+    with closing(Outbox(tmp_path)) as outbox:
+        for first in ("a", "b"):
+            for path in tmp_path.glob("state.db*"):
+                path.unlink()
+            with closing(State(tmp_path, pytest.fail)) as state:
+                state.message(first, "sshbell_notice", NOW, b"{}")
+                state.message(f"{first}2", "sshbell_notice", NOW, b"{}")
+                assert outbox.is_behind(2, "a2") == (first == "b")
+                assert outbox.is_behind(3, "x")
+                assert not outbox.is_behind(2, f"{first}2")
+                # What retention has removed does not look like a new file.
+                state.forget(NOW + 1)
+                assert outbox.since(0, 10) == []
+                assert not outbox.is_behind(2, "a2")
+
+
+def test_damaged_outbox(tmp_path: Path) -> None:
+    """A state.db that cannot be read is an error of its own, and is opened again when it is a new one."""
+    (tmp_path / "state.db").write_bytes(b"no database, by no means" * 1000)
+    with closing(Outbox(tmp_path)) as outbox:
+        with pytest.raises(StoreError):
+            outbox.since(0, 10)
+        (tmp_path / "state.db").unlink()
+        State(tmp_path, pytest.fail).close()
+        assert outbox.since(0, 10) == []
+
+
+def test_delivered(delivery: Delivery, tmp_path: Path) -> None:
+    """What was delivered is sent, in order, and not again; the channel knows its last success."""
+    stage = Stage(delivery, tmp_path)
+    stage.put(1, 2, 3)
+    assert stage.work() is None
+    assert stage.ids == ["id1", "id2", "id3"]
+    assert set(states(delivery).values()) == {"sent"}
+    assert delivery._run("SELECT last_success_us, last_error FROM channel").fetchall() == [(NOW, None)]
+    assert delivery.counts() == {"ops": {"sent": 3}}
+
+
+def test_rejected(delivery: Delivery, tmp_path: Path) -> None:
+    """What is rejected is a dead letter with its reason; the next one goes."""
+    stage = Stage(delivery, tmp_path, Rejected("550 no"))
+    stage.put(1, 2)
+    assert stage.work() is None
+    assert states(delivery) == {"id1": "dead", "id2": "sent"}
+    assert delivery.entries(("dead",), 1)[0].reason == "550 no"
+
+
+def test_retry_later(delivery: Delivery, tmp_path: Path) -> None:
+    """A channel that is down is tried at growing intervals, in order; a success ends them."""
+    down = RetryLater("refused")
+    stage = Stage(delivery, tmp_path, down, down, down)
+    stage.put(1, 2)
+    waits = []
+    for _ in range(3):
+        pause_s = stage.work()
+        assert pause_s is not None
+        waits.append(pause_s)
+        assert stage.work() is not None  # not before its time
+        stage.clock.now_us += int(pause_s * SECOND) + 1000
+    assert stage.ids == ["id1"] * 3
+    for number, pause_s in enumerate(waits):
+        assert FIRST_WAIT_S * 2**number * 0.74 <= pause_s <= FIRST_WAIT_S * 2**number
+    entry = next(entry for entry in delivery.entries(("pending",), 10) if entry.event_id == "id1")
+    assert (entry.attempts, entry.reason) == (3, "refused")
+    # The one behind it waits for the same reason.
+    assert delivery.entries(("pending",), 10, "id2")[0].reason == "refused"
+    assert stage.work() is None
+    assert stage.ids[3:] == ["id1", "id2"]
+    assert delivery.standing("ops").failures == 0
+
+
+def test_waits_are_bounded() -> None:
+    """No wait is longer than the cap, however often it failed."""
+    assert all(LONGEST_WAIT_S * 0.74 <= wait_s(failures) <= LONGEST_WAIT_S for failures in (10, 100, 100_000))
+
+
+def test_waits_outlive_a_restart(delivery: Delivery, tmp_path: Path) -> None:
+    """A new process does not hammer a server that was down."""
+    stage = Stage(delivery, tmp_path, RetryLater("refused"))
+    stage.put(1)
+    stage.work()
+    again = Stage(delivery, tmp_path)
+    assert again.work() is not None
+    assert again.ids == []
+
+
+def test_clock_that_was_wrong(delivery: Delivery, tmp_path: Path) -> None:
+    """Times that were written while the clock was far ahead do not silence a channel."""
+    stage = Stage(delivery, tmp_path, RetryLater("refused"), RetryLater("451", alone=True))
+    stage.clock.now_us += 365 * DAY
+    stage.put(1, 2)
+    stage.work()
+    stage.clock.now_us = NOW
+    stage.work()
+    assert stage.ids[1:] == ["id1", "id2"]
+
+
+def test_one_message_in_trouble(delivery: Delivery, tmp_path: Path) -> None:
+    """A message that is alone in its trouble lets others pass."""
+    stage = Stage(delivery, tmp_path, RetryLater("451 not this one", alone=True))
+    stage.put(1, 2)
+    pause_s = stage.work()
+    assert stage.ids == ["id1", "id2"]
+    assert pause_s is not None
+    stage.clock.now_us += int(pause_s * SECOND) + 1000
+    stage.work()
+    assert stage.ids == ["id1", "id2", "id1"]
+    assert set(states(delivery).values()) == {"sent"}
+
+
+def test_give_up(delivery: Delivery, tmp_path: Path) -> None:
+    """What was tried for long enough becomes a dead letter, with the reason; what is newer waits on."""
+    stage = Stage(delivery, tmp_path, *[RetryLater("refused")] * 2)
+    stage.put(1, 2)
+    stage.work()
+    stage.clock.now_us += 3 * DAY + SECOND
+    stage.put(3)
+    stage.work()
+    assert states(delivery) == {"id1": "dead", "id2": "dead", "id3": "pending"}
+    assert {entry.reason for entry in delivery.entries(("dead",), 10)} == {"refused"}
+
+
+def test_late_after_an_outage(delivery: Delivery, tmp_path: Path) -> None:
+    """What comes late says so."""
+    stage = Stage(delivery, tmp_path, RetryLater("refused"))
+    stage.put(1)
+    stage.work()
+    stage.clock.now_us += HOUR
+    stage.work()
+    assert [message.late for message in stage.channel.told] == ["", "1 h"]
+
+
+def test_cap(delivery: Delivery, tmp_path: Path) -> None:
+    """What is above max_per_hour waits, and all of it comes as one message; none is lost, and none told twice."""
+    stage = Stage(delivery, tmp_path, max_per_hour=10)
+    stage.put(*range(1, 101))
+    pause_s = stage.work()
+    assert stage.ids == [f"id{seq}" for seq in range(1, 11)]
+    assert pause_s == pytest.approx(360)
+    stage.clock.now_us += 361 * SECOND
+    assert stage.work() is None
+    assert len(stage.channel.told) == 11
+    assert stage.channel.told[-1].subject == "90 messages held back: 90 ssh_login"
+    assert set(states(delivery).values()) == {"sent"}
+    # A quiet hour later single ones are told again.
+    stage.clock.now_us += HOUR
+    stage.put(101)
+    stage.work()
+    assert stage.ids[-1] == "id101"
+
+
+def test_cap_of_one_message(delivery: Delivery, tmp_path: Path) -> None:
+    """A single message that had to wait is told as what it is."""
+    stage = Stage(delivery, tmp_path, max_per_hour=1)
+    stage.put(1, 2)
+    stage.work()
+    stage.clock.now_us += HOUR
+    stage.work()
+    assert stage.ids == ["id1", "id2"]
+
+
+def test_cap_outlives_a_restart(delivery: Delivery, tmp_path: Path) -> None:
+    """A new process has no fresh allowance."""
+    stage = Stage(delivery, tmp_path, max_per_hour=2)
+    stage.put(1, 2, 3)
+    stage.work()
+    again = Stage(delivery, tmp_path, max_per_hour=2)
+    assert again.work() == pytest.approx(1800)
+    assert again.ids == []
+
+
+def test_digest_is_the_same_when_tried_again(delivery: Delivery, tmp_path: Path) -> None:
+    """A digest that could not be sent is sent again with its id and what it held, whatever has come since."""
+    stage = Stage(delivery, tmp_path, Delivered(), RetryLater("refused"), max_per_hour=1)
+    stage.put(1, 2, 3)
+    stage.work()
+    stage.clock.now_us += HOUR
+    stage.work()
+    stage.put(4)
+    again = Stage(delivery, tmp_path, max_per_hour=1)
+    again.clock.now_us = stage.clock.now_us + HOUR
+    again.work()
+    assert again.ids == stage.ids[1:2]
+    assert again.channel.told[0].subject == "2 messages held back: 2 ssh_login"
+    assert states(delivery) == {"id1": "sent", "id2": "sent", "id3": "sent", "id4": "pending"}
+
+
+def test_test_message_goes_first(delivery: Delivery, tmp_path: Path) -> None:
+    """A test goes at once, whatever waits, and has no effect on what waits."""
+    stage = Stage(delivery, tmp_path, RetryLater("refused"), max_per_hour=1)
+    stage.put(1)
+    stage.work()
+    delivery.put_test("test-1", ["ops"], NOW, b'{"event":{"action":"sshbell_test"}}')
+    stage.work()
+    assert stage.ids == ["id1", "test-1", "id1"]
+    assert delivery.outcome("test-1") == {"ops": ("sent", 1, None)}
+
+
+def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message whose outcome cannot be written is not sent again: it is written when that is possible."""
+    stage = Stage(delivery, tmp_path)
+    stage.put(1)
+    monkeypatch.setattr(dispatcher, "POLL_S", 0.001)
+    real: Callable[..., None] = delivery.sent
+    failures = [StoreError("disk full")] * 3
+
+    def sent(*arguments: Any) -> None:
+        if failures:
+            raise failures.pop()
+        real(*arguments)
+
+    monkeypatch.setattr(delivery, "sent", sent)
+    stage.work()
+    assert stage.ids == ["id1"]
+    assert states(delivery) == {"id1": "sent"}
+
+
+def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path) -> None:
+    """A fault of a channel's code costs no message; what is no event is a dead letter."""
+    stage = Stage(delivery, tmp_path)
+
+    async def fail(_message: Message) -> Result:
+        raise ZeroDivisionError
+
+    stage.channel.send = fail  # type: ignore[method-assign]
+    stage.put(1)
+    delivery.route([(Queued(2, "id2", "ssh_login", NOW, b"broken"), ["ops"])])
+    assert stage.work() is not None
+    assert states(delivery) == {"id1": "pending", "id2": "dead"}
+    assert "ZeroDivisionError" in str(delivery.entries(("pending",), 1)[0].reason)
+
+
+def test_retry_and_drop(delivery: Delivery, tmp_path: Path) -> None:
+    """People can have a dead letter or a waiting message tried at once, or dropped; what is done stays done."""
+    stage = Stage(delivery, tmp_path, Rejected("550 no"), Delivered(), RetryLater("refused"))
+    stage.put(1, 2, 3)
+    stage.work()
+    assert states(delivery) == {"id1": "dead", "id2": "sent", "id3": "pending"}
+    assert delivery.retry(None, "other") == 0
+    assert delivery.retry("id2", None) == 0
+    assert delivery.retry(None, None) == 2
+    stage.work()
+    assert stage.ids[3:] == ["id1", "id3"]
+    stage.channel.answers = [RetryLater("refused")]
+    stage.put(4)
+    stage.work()
+    assert delivery.drop("id4", "ops", NOW) == 1
+    assert delivery.drop("id1", "ops", NOW) == 0
+    assert states(delivery) == {"id1": "sent", "id2": "sent", "id3": "sent", "id4": "dropped"}
+
+
+def test_changes_of_others_are_seen(delivery: Delivery, tmp_path: Path) -> None:
+    """Another process's change is seen once; our own are none."""
+    delivery.route([(queued(1), ["ops"])])
+    assert not delivery.has_changed()
+    with closing(Delivery(tmp_path, pytest.fail)) as other:
+        other.retry(None, None)
+    assert delivery.has_changed()
+    assert not delivery.has_changed()
+
+
+def test_forget(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done long ago, or is beyond the bound, is forgotten; what waits is not."""
+    stage = Stage(delivery, tmp_path)
+    for seq in range(1, 6):
+        stage.clock.now_us += SECOND
+        stage.put(seq)
+        stage.work()
+    stage.put(6)
+    delivery.forget(NOW + 2 * SECOND)
+    assert set(states(delivery)) == {"id2", "id3", "id4", "id5", "id6"}
+    monkeypatch.setattr(module, "DONE_LIMIT", 1)
+    delivery.forget(0)
+    assert set(states(delivery)) == {"id4", "id5", "id6"}
+
+
+def test_removed_channels(delivery: Delivery) -> None:
+    """What waits for a channel that is no more is given up in its time."""
+    delivery.route([(queued(1), ["gone", "ops"])])
+    assert delivery.give_up_of_removed(["ops"], NOW, NOW) == 0
+    assert delivery.give_up_of_removed(["ops"], NOW + 1, NOW) == 1
+    assert states(delivery, "gone") == {"id1": "dead"}
+    assert states(delivery) == {"id1": "pending"}
+
+
+def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    """A damaged delivery.db does not keep messages from going out."""
+    (tmp_path / "delivery.db").write_bytes(b"no database, by no means" * 1000)
+    said: list[str] = []
+    with closing(Delivery(tmp_path, said.append)) as made:
+        made.route([(queued(1), ["ops"])])
+        assert made.due("ops", NOW) is not None
+    assert len(said) == 1
+
+
+def test_errors_are_ours(delivery: Delivery) -> None:
+    """SQLite's own errors stop at the store."""
+    delivery._connection.execute("DROP TABLE delivery")
+    with pytest.raises(StoreError):
+        delivery.due("ops", NOW)
+    with pytest.raises(StoreError):
+        delivery.route([(queued(1), ["ops"])])
+    assert not isinstance(StoreError("x"), sqlite3.Error)

@@ -1,0 +1,111 @@
+"""``consumer.deliver.routing``: which channels an event goes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consumer.config import Choice, Route
+from consumer.deliver.routing import Router
+
+
+def event(action: str = "ssh_login", **more: Any) -> dict[str, Any]:
+    """Return an event as it stands in the outbox."""
+    known = {"user": "alice", "ip": "192.0.2.7", "method": "publickey", "submethod": None} | more
+    return {
+        "event": {"action": action},
+        "user": {} if known["user"] is None else {"name": known["user"]},
+        "source": {} if known["ip"] is None else {"ip": known["ip"]},
+        "ssh": {name: known[name] for name in ("method", "submethod") if known[name] is not None},
+    }
+
+
+def takes(found: dict[str, Any], *, include: Choice | None = None, exclude: Choice | None = None) -> bool:
+    """Tell whether one route takes an event."""
+    route = Route(channels=["ops"], include=include or Choice(), exclude=exclude or Choice())
+    return Router(["ops", "other"], [route]).channels_of(found) == ["ops"]
+
+
+def test_actions() -> None:
+    """A route takes the events that it names; by default logins and forgeries."""
+    assert takes(event())
+    assert takes(event("ssh_forged"))
+    assert not takes(event("ssh_logout"))
+    assert not takes({})
+
+
+def test_each_channel_once() -> None:
+    """An event that several routes take goes to each of their channels once, in the configuration's order."""
+    routes = [Route(channels=["b", "a"]), Route(channels=["a"], events=("ssh_login", "ssh_logout"))]
+    router = Router(["a", "b", "c"], routes)
+    assert router.channels_of(event()) == ["a", "b"]
+    assert router.channels_of(event("ssh_logout")) == ["a"]
+
+
+@pytest.mark.parametrize("action", ["sshbell_test", "sshbell_notice"])
+def test_own_messages(action: str) -> None:
+    """What sshbell says of itself goes to all channels, routes or not."""
+    assert Router(["a", "b"], []).channels_of(event(action)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "user", "fits"),
+    [
+        (["alice"], "alice", True),
+        (["alice"], "Alice", False),
+        (["alice"], "alice2", False),
+        (["backup-*", "ansible"], "backup-db", True),
+        (["a?"], "a\n", True),
+        (["*"], "", True),
+        (["*"], None, False),
+        (["[ab]*"], "bob", True),
+        (["alice"], "alice\nmallory", False),
+    ],
+)
+def test_user(patterns: list[str], user: str | None, fits: bool) -> None:  # noqa: FBT001 - a column
+    """Users are chosen as a shell chooses files, over the whole name; a name that is not known fits nothing."""
+    assert takes(event(user=user), include=Choice(user=patterns)) is fits
+    assert takes(event(user=user), exclude=Choice(user=patterns)) is not fits
+
+
+@pytest.mark.parametrize(
+    ("network", "ip", "fits"),
+    [
+        ("192.0.2.0/24", "192.0.2.7", True),
+        ("192.0.2.0/24", "192.0.3.7", False),
+        ("192.0.2.0/24", "::ffff:192.0.2.7", True),
+        ("::ffff:192.0.2.0/120", "192.0.2.7", True),
+        ("::/0", "192.0.2.7", False),
+        ("0.0.0.0/0", "2001:db8::1", False),
+        ("2001:db8::/32", "2001:db8::1", True),
+        ("fe80::/10", "fe80::1%eth0", True),
+        ("192.0.2.7", "192.0.2.7", True),
+        ("0.0.0.0/0", "UNKNOWN", False),
+        ("0.0.0.0/0", None, False),
+    ],
+)
+def test_address(network: str, ip: str | None, fits: bool) -> None:  # noqa: FBT001 - a column
+    """Addresses are chosen by network; IPv4-mapped ones are IPv4, and an address that is not known fits nothing."""
+    assert takes(event(ip=ip), include=Choice(address=[network])) is fits
+    assert takes(event(ip=ip), exclude=Choice(address=[network])) is not fits
+
+
+def test_method() -> None:
+    """A method may be named with what is behind it, or without."""
+    pam = event(method="keyboard-interactive", submethod="pam")
+    assert takes(pam, include=Choice(method=["keyboard-interactive"]))
+    assert takes(pam, include=Choice(method=["keyboard-interactive/pam"]))
+    assert not takes(pam, include=Choice(method=["password", "keyboard-interactive/bsdauth"]))
+    assert not takes(event(method=None), include=Choice(method=["publickey"]))
+
+
+def test_all_lists_must_fit() -> None:
+    """Include takes, and exclude leaves out, what fits each list that is not empty."""
+    backup = Choice(user=["backup"], address=["192.0.2.0/24"])
+    assert takes(event(user="backup"), include=backup)
+    assert not takes(event(user="alice"), include=backup)
+    assert not takes(event(user="backup"), exclude=backup)
+    # The same user from elsewhere is news.
+    assert takes(event(user="backup", ip="203.0.113.9"), exclude=backup)
+    assert takes(event(user="backup", ip=None), exclude=backup)
