@@ -1,5 +1,6 @@
 """``state.db``: events, sessions, the outbox, and the pipeline's memory. ``sshbell run`` is its only writer."""
 
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
