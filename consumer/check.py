@@ -20,7 +20,7 @@ from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigError, StoreError
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
-from consumer.store.database import reading, version_of
+from consumer.store.database import reading
 from consumer.trust import code_of, untrusted, untrusted_code
 
 _INSTALL = "sudo sshbell install"
@@ -268,12 +268,10 @@ def _database_fault(place: Path) -> Result | None:
         if not file.exists():
             continue
         try:
-            with reading(file) as connection:
-                (version,) = connection.execute("PRAGMA user_version").fetchone()
+            with reading(file):
+                pass
         except StoreError as error:
-            return Result("state", "fault", str(error), "sshbell sets a damaged one aside when it starts anew: restart rsyslog")
-        if version > version_of(database):
-            return Result("state", "fault", f"{file}: a newer sshbell has written it", "install that version again")
+            return Result("state", "fault", str(error), "a damaged one is set aside when sshbell starts anew: restart rsyslog")
     return None
 
 

@@ -207,12 +207,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         connection, version = _connected(path)
         with closing(connection):
-            if version != version_of(path.stem):
+            known = version_of(path.stem)
+            if version == 0:
+                raise StoreError(f"{path}: it is not made yet")
+            if version > known:
+                raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {known})")
+            if version < known:
                 raise StoreError(
-                    f"{path}: it is not made yet"
-                    if version == 0
-                    else f"{path}: it is of version {version}, and this sshbell reads version {version_of(path.stem)};"
-                    " sshbell run brings it up to date when rsyslog starts it anew"
+                    f"{path}: it is of version {version}; sshbell run makes {known} of it when rsyslog starts it anew"
                 )
             yield connection
     except sqlite3.Error as error:

@@ -384,7 +384,12 @@ def live(tmp_path: Path) -> Site:
                 "snapshots_total": 7, "damaged_total": 0, "pid": 4242,
             }
         )  # fmt: skip
-    change(site, "INSERT INTO channel VALUES ('ops', ?, ?, 'timeout')", NOW_US, AT_US)
+    change(
+        site,
+        "INSERT INTO channel (name, last_success_us, last_error_us, last_error) VALUES ('ops', ?, ?, 'timeout')",
+        NOW_US,
+        AT_US,
+    )
     return site
 
 

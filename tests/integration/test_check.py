@@ -9,12 +9,12 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from consumer import check as module
 from consumer.check import Checks, Result
+from consumer.deliver.channels import Delivered, RetryLater
 from tests.integration.rsyslogd import DROP_IN, program
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -168,8 +168,12 @@ def test_secrets(host: Host) -> None:
 
 def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --connect each channel is tried, and the reason of a failure is shown."""
-    reasons = iter([None, "mail.example.org:587 refuses the connection"])
-    monkeypatch.setattr(module, "import_module", lambda _name: SimpleNamespace(probe=lambda _channel: next(reasons)))
+    results = iter([Delivered(), RetryLater("mail.example.org:587 refuses the connection")])
+
+    async def check(_channel: object) -> Delivered | RetryLater:
+        return next(results)
+
+    monkeypatch.setattr(module.Email, "check", check)
     assert "channels" not in host.results()
     assert host.results(connect=True)["channels"] == Result("channels", "ok", "ops answers")
     found = host.results(connect=True)["channels"]

@@ -111,10 +111,11 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 def test_each_line_is_confirmed_and_kept(start: Callable[..., Run], config: Path) -> None:
-    """One OK at the start, one a line; the login is in the store before its OK; the end of the input ends it with 0."""
+    """One OK at the start, one a line; the login is in the store at once; the end of the input ends it with 0."""
     run = start()
     assert run.send(ours(ACCEPTED)) == b"OK\n"
     assert run.send(ours(OPENED, number=1)) == b"OK\n"
+    wait_for(lambda: events(config))
     assert [row[:3] for row in events(config)] == [("ssh_login", "alice", "192.0.2.7")]
     assert run.send(b"\xff\x00 rubbish { \n") == b"OK\n"
     assert run.send(b"\n") == b"OK\n"
