@@ -6,6 +6,7 @@ are in the store before the "OK"; all else follows within a second. End of input
 """
 
 import fcntl
+import gc
 import os
 import pwd
 import select
@@ -149,6 +150,8 @@ class Service:
             ("snapshot", _SNAPSHOT_S, self._snapshot),
             ("forget", _FORGET_S, self._forget),
         )
+        gc.freeze()
+        gc.disable()  # hardly anything here makes cycles, and each collection would walk through all connections
         self._replies.ok()
         log.info("started", version=__version__, state_dir=str(self._dir))
 
@@ -458,6 +461,7 @@ class Service:
         self._state.keep_snapshot(parts)
         self._journal.drop_before(segment)
         self._totals["snapshots_total"] += 1
+        gc.collect()
 
     def _forget(self) -> None:
         self._state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US))

@@ -468,7 +468,7 @@ def test_status_of_nothing(site: Site) -> None:
     assert "did you mean 'state_dir'" in problems(site, CRITICAL)[0]
 
 
-PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, '{}')"
+PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}')"
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(1, OK), (16, WARNING), (241, CRITICAL)])
