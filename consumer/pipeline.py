@@ -10,8 +10,8 @@ all of it for lines as they come in, with what a restart would forget.
 """
 
 from array import array
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 
@@ -83,18 +83,15 @@ class KnownLines:
         parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // _SECOND), line[TEXT])
         return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
 
-    def missing(self, lines: Iterable[Line]) -> list[bool]:
+    def missing(self, lines: Iterable[Line]) -> Iterator[bool]:
         """Tell of each line whether it is none of those that are remembered; one that is too old to tell is not."""
         count = min(self.total, KNOWN_LIMIT)
         left = Counter(self._digests[:count])
         oldest = min(self._seconds[:count], default=0) if self.total > KNOWN_LIMIT else 0
-        found = []
         for line in lines:
             digest = self._digest(line)
-            is_known = left[digest] > 0 or line[REPEATS] != 1 or (line[TIME] or 0) // _SECOND < oldest
+            yield left[digest] <= 0 and line[REPEATS] == 1 and (line[TIME] or 0) // _SECOND >= oldest
             left[digest] -= 1
-            found.append(not is_known)
-        return found
 
     def state(self) -> list[bytes | int]:
         """Return the latest of what is remembered."""
@@ -182,15 +179,19 @@ class Pipeline:
             self._correlator.feed(lines)
         return self._taken()
 
-    def missing_of(self, block: bytes, reader: LineReader) -> list[bytes]:
+    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
         """Return the lines of a log file that say something and never came in."""
-        raw = block.split(b"\n")
-        lines = reader.lines(block, 0)
-        return [raw[line[PLACE]] + b"\n" for line, is_missing in zip(lines, self.known.missing(lines), strict=True) if is_missing]
+        reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
+        raw: deque[bytes] = deque(maxlen=1)
 
-    def reader_of_file(self, zone: tzinfo) -> LineReader:
-        """Return a reader of the lines of a log file."""
-        return LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
+        def lines() -> Iterator[Line]:
+            for block in blocks:
+                rows = block.split(b"\n")
+                for line in reader.lines(block, 0):
+                    raw.append(rows[line[PLACE]] + b"\n")
+                    yield line
+
+        return [raw[-1] for is_missing in self.known.missing(lines()) if is_missing]
 
     def tick(self, now_us: int) -> list[Event]:
         """Let time pass; return what that decides."""

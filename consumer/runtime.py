@@ -52,6 +52,8 @@ _FORGET_S = 60.0
 SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
 _BATCH_LIMIT = 500
+# While lines follow each other closely we look again so often before we sleep: to be woken takes longer than to wait.
+_SPINS = 30
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
 # The backlog has drained when nothing came for so long, or when lines are as young as this.
@@ -275,9 +277,16 @@ class Service:
         poll = select.poll()
         poll.register(self._lines.fd, select.POLLIN | select.POLLHUP)
         poll.register(self._wake.fileno(), select.POLLIN)
+        spins = 0
         try:
             while not self._lines.has_ended:
-                for fd, _event in poll.poll(max(0.0, self._due_s - time.monotonic()) * 1000):
+                ready = poll.poll(0)
+                for _ in range(spins):
+                    if ready:
+                        break
+                    ready = poll.poll(0)
+                spins = _SPINS if ready else 0
+                for fd, _event in ready or poll.poll(max(0.0, self._due_s - time.monotonic()) * 1000):
                     if fd == self._lines.fd:
                         self._take(self._lines.read())
                     else:
@@ -372,6 +381,7 @@ class Service:
         if not self._is_caught_up and self._is_drained() and time.monotonic() - self._started_s >= _IDLE_S:
             self._is_caught_up = True
             self._take_from_file()
+            self._next_s["status"] = 0
 
     def _is_drained(self) -> bool:
         return (
@@ -394,12 +404,12 @@ class Service:
 
     def _take_from_file(self) -> None:
         """Compare the log file with what came in, and take what never did."""
+        self._totals["compared_us"] = now_us()
         if self._position is None:
             self._position = self._file.here()
             self._file.close()
             return
-        reader = self._pipeline.reader_of_file(local_zone())
-        missing = [line for block in self._file.blocks(self._position) for line in self._pipeline.missing_of(block, reader)]
+        missing = self._pipeline.missing(self._file.blocks(self._position), local_zone())
         if not missing:
             return
         self._flush()
