@@ -67,16 +67,21 @@ class KnownLines:
 
     def __init__(self, family_of: Callable[[str], str]) -> None:
         self._family_of = family_of
-        self._digests = array("Q", bytes(8 * KNOWN_LIMIT))
-        self._seconds = array("q", bytes(8 * KNOWN_LIMIT))
+        self._digests = array("Q")
+        self._seconds = array("q")
+        self._is_partial = False  # older ones were forgotten
         self.total = 0
 
     def add(self, lines: Iterable[Line]) -> None:
         """Remember lines."""
         for line in lines:
-            place = self.total % KNOWN_LIMIT
-            self._digests[place] = self._digest(line)
-            self._seconds[place] = (line[TIME] or 0) // _SECOND
+            digest, second = self._digest(line), (line[TIME] or 0) // _SECOND
+            if self.total < KNOWN_LIMIT:
+                self._digests.append(digest)
+                self._seconds.append(second)
+            else:
+                place = self.total % KNOWN_LIMIT
+                self._digests[place], self._seconds[place] = digest, second
             self.total += 1
 
     def _digest(self, line: Line) -> int:
@@ -85,15 +90,14 @@ class KnownLines:
 
     def missing(self, lines: Iterable[Line]) -> Iterator[bool]:
         """Tell of each line whether it is none of those that are remembered; one that is too old to tell is not."""
-        count = min(self.total, KNOWN_LIMIT)
-        left = Counter(self._digests[:count])
-        oldest = min(self._seconds[:count], default=0) if self.total > KNOWN_LIMIT else 0
+        left = Counter(self._digests)
+        oldest = min(self._seconds) if self._is_partial or self.total > KNOWN_LIMIT else 0
         for line in lines:
             digest = self._digest(line)
             yield left[digest] <= 0 and line[REPEATS] == 1 and (line[TIME] or 0) // _SECOND >= oldest
             left[digest] -= 1
 
-    def state(self) -> list[bytes | int]:
+    def state(self) -> tuple[bytes, bytes, bool]:
         """Return the latest of what is remembered."""
         first = max(0, self.total - _KNOWN_KEPT)
         places = [number % KNOWN_LIMIT for number in range(first, self.total)]
@@ -101,13 +105,13 @@ class KnownLines:
             array("Q", (self._digests[place] for place in places)),
             array("q", (self._seconds[place] for place in places)),
         )
-        return [digests.tobytes(), seconds.tobytes()]
+        return digests.tobytes(), seconds.tobytes(), self._is_partial or first > 0
 
-    def restore(self, digests: bytes, seconds: bytes) -> None:
+    def restore(self, digests: bytes, seconds: bytes, *, is_partial: bool) -> None:
         """Take over what an earlier process remembered."""
-        known, times = array("Q", digests), array("q", seconds)
-        self._digests[: len(known)], self._seconds[: len(times)] = known, times
-        self.total = len(known)
+        self._is_partial = is_partial
+        self._digests, self._seconds = array("Q", digests), array("q", seconds)
+        self.total = len(self._digests)
 
 
 class Pipeline:
@@ -220,11 +224,11 @@ class Pipeline:
         """Take over what an earlier process remembered."""
         own = parts.pop("pipeline", None)
         if own is not None:
-            recent, self._tick_us, self.redelivered_total, counts, digests, seconds = msgspec.msgpack.decode(own)
+            recent, self._tick_us, self.redelivered_total, counts, digests, seconds, is_partial = msgspec.msgpack.decode(own)
             self._recent.update(dict.fromkeys(recent))
             if len(counts) == len(self._reader.counts):
                 self._reader.counts = counts
-            self.known.restore(digests, seconds)
+            self.known.restore(digests, seconds, is_partial=is_partial)
         self._snapshots.restore(parts)
 
 
