@@ -52,8 +52,6 @@ _FORGET_S = 60.0
 SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
 _BATCH_LIMIT = 500
-# While lines follow each other closely we look again so often before we sleep: to be woken takes longer than to wait.
-_SPINS = 30
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
 # The backlog has drained when nothing came for so long, or when lines are as young as this.
@@ -277,16 +275,9 @@ class Service:
         poll = select.poll()
         poll.register(self._lines.fd, select.POLLIN | select.POLLHUP)
         poll.register(self._wake.fileno(), select.POLLIN)
-        spins = 0
         try:
             while not self._lines.has_ended:
-                ready = poll.poll(0)
-                for _ in range(spins):
-                    if ready:
-                        break
-                    ready = poll.poll(0)
-                spins = _SPINS if ready else 0
-                for fd, _event in ready or poll.poll(max(0.0, self._due_s - time.monotonic()) * 1000):
+                for fd, _event in poll.poll(max(0.0, self._due_s - time.monotonic()) * 1000):
                     if fd == self._lines.fd:
                         self._take(self._lines.read())
                     else:

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""
+Measure the time from the write of a login's last line to the mail server's acceptance, through the real rsyslogd.
+
+Logins come at a steady rate among noise: failed tries of scanners. Everything is on loopback, and shares this machine::
+
+    bench/latency.py --seconds 30 --logins 10 --noise 5000
+
+Needs the Debian package ``rsyslog``, and what the tests need.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+from aiosmtpd.smtp import SMTP
+from measure import ROOT, mebibytes
+from run import DROP_IN, MAIN, SSHBELL
+
+CONFIG = """
+state_dir = "{folder}/state"
+user = ""
+catch_up = ""
+[[channel]]
+name = "ops"
+type = "email"
+server = "127.0.0.1"
+port = {port}
+security = "none"
+from = "sshbell@example.org"
+to = ["ops@example.org"]
+max_per_hour = 100000
+[[route]]
+channels = ["ops"]
+"""
+# What a scanner leaves.
+SCANNER = (
+    "Invalid user {user} from {source}",
+    "Failed password for invalid user {user} from {source} ssh2",
+    "Connection closed by invalid user {user} {source} [preauth]",
+)
+LINE = "<86>1 {now} web1 sshd {pid} - - {text}\n"
+
+
+class Handler:
+    """Tells when which user's mail was accepted."""
+
+    def __init__(self, told: Connection) -> None:
+        self._told = told
+
+    async def handle_DATA(self, _server: SMTP, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        """Accept a mail."""
+        subject = next(line for line in envelope.content.splitlines() if line.lower().startswith(b"subject:"))
+        self._told.send((subject.decode().split()[1].partition("@")[0], time.monotonic()))
+        return "250 OK"
+
+
+def serve(told: Connection) -> None:
+    """Be the mail server, for ever; the first thing told is the port."""
+
+    async def forever() -> None:
+        handler = Handler(told)
+        server = await asyncio.get_running_loop().create_server(lambda: SMTP(handler), "127.0.0.1", 0)
+        told.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(forever())
+
+
+def stamp() -> str:
+    """Return the time as RFC 5424 has it."""
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+
+
+def feed(sender: socket.socket, options: argparse.Namespace) -> dict[str, float]:
+    """Send logins among noise, each at its time; return when each login's last line was written."""
+    written: dict[str, float] = {}
+    start = time.monotonic()
+    noise = logins = 0
+    while (now := time.monotonic() - start) < options.seconds:
+        batch = []
+        while noise < now * options.noise:
+            number, step = divmod(noise, len(SCANNER))
+            text = SCANNER[step].format(user="admin", source=f"203.0.113.{number % 250} port {1024 + number % 60000}")
+            batch.append(LINE.format(now=stamp(), pid=100000 + number, text=text))
+            noise += 1
+        if batch:
+            sender.sendall("".join(batch).encode())
+        if logins < now * options.logins:
+            logins += 1
+            user, pid = f"u{logins}", 10 + logins
+            lines = [
+                f"Accepted password for {user} from 192.0.2.7 port {10000 + logins} ssh2",
+                f"pam_unix(sshd:session): session opened for user {user}(uid=1001) by (uid=0)",
+            ]
+            whole = "".join(LINE.format(now=stamp(), pid=pid, text=text) for text in lines).encode()
+            written[user] = time.monotonic()
+            sender.sendall(whole)
+        time.sleep(0.001)
+    return written
+
+
+def resident(pattern: str) -> list[int]:
+    """Return the resident sizes of our processes whose command line ends in a word."""
+    sizes = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and folder.name != "self":
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                if b"consumer" in words and pattern.encode() in words:
+                    status = (folder / "status").read_text()
+                    sizes += [int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmRSS")]
+            except OSError:
+                continue
+    return sizes
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    while not what():
+        time.sleep(0.02)
+
+
+def main() -> None:
+    """Read the command line, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=30)
+    parser.add_argument("--logins", type=int, default=10, help="a second")
+    parser.add_argument("--noise", type=int, default=5000, help="lines a second")
+    options = parser.parse_args()
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
+    server.start()
+    port = ours.recv()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "work").mkdir()
+        (folder / "sshbell.toml").write_text(CONFIG.format(folder=folder, port=port))
+        (folder / "child").write_text(SSHBELL.format(root=ROOT, python=sys.executable, folder=folder))
+        (folder / "child").chmod(0o755)
+        drop_in = DROP_IN.read_text().replace("/usr/libexec/rsyslog/sshbell", str(folder / "child"))
+        (folder / "30-sshbell.conf").write_text(drop_in.replace("/var/log/sshbell.err", str(folder / "err")))
+        (folder / "main.conf").write_text(MAIN.format(folder=folder))
+        rsyslogd = subprocess.Popen(
+            [shutil.which("rsyslogd", path="/usr/sbin") or "rsyslogd", "-n", "-f", folder / "main.conf", "-i", folder / "pid"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            wait_for(lambda: (folder / "port").exists() and (folder / "port").read_text())
+            with socket.create_connection(("127.0.0.1", int((folder / "port").read_text()))) as sender:
+                sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sender.sendall(LINE.format(now=stamp(), pid=1, text="Server listening on 0.0.0.0 port 22.").encode())
+                wait_for(lambda: resident("deliver"))
+                time.sleep(2)  # both have settled
+                written = feed(sender, options)
+                accepted: dict[str, float] = {}
+                end = time.monotonic() + 30
+                while len(accepted) < len(written) and time.monotonic() < end:
+                    if ours.poll(1):
+                        user, at = ours.recv()
+                        accepted.setdefault(user, at)
+                sizes = f"run {mebibytes(max(resident('run')))}, deliver {mebibytes(max(resident('deliver')))}"
+        finally:
+            rsyslogd.terminate()
+            rsyslogd.wait()
+            server.terminate()
+    waits = sorted(1000 * (accepted[user] - written[user]) for user in written if user in accepted)
+    cuts = quantiles(waits, n=100)
+    print(f"{options.logins} logins and {options.noise:,} other lines a second for {options.seconds} s")
+    print(
+        f"{len(written)} logins, {len(accepted)} mails; milliseconds: p50 {cuts[49]:.1f}, p99 {cuts[98]:.1f}, max {waits[-1]:.1f}"
+    )
+    print(f"resident: {sizes}")
+
+
+if __name__ == "__main__":
+    main()
