@@ -114,7 +114,7 @@ def main() -> None:
     journalctl's short and json outputs, BusyBox, macOS.
 
     \b
-    Who logged in, from where, with which key, for how long:
+    Who logged in, from where, with which key, for how long, out of log files:
         sshbell replay /var/log/auth.log*
     What each line says, as JSON:
         journalctl -u ssh -o json | sshbell parse
@@ -122,5 +122,8 @@ def main() -> None:
         sshbell explain 'Nov 22 10:00:00 web1 sshd[1]: Accepted password for ...'
     Put it in place under rsyslog, and see whether all is well:
         sudo sshbell install
-        sudo sshbell check
+        sudo sshbell check --connect
+    Who is in now, and how sshbell itself is:
+        sudo sshbell who
+        sudo sshbell status
     """

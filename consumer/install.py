@@ -34,7 +34,7 @@ _ENTRY_POINT = """\
 exec {interpreter} -I -m consumer run "$@"
 """
 _HOW_TO = (
-    "put sshbell where root alone can write: python3 -m venv /opt/sshbell; /opt/sshbell/bin/pip install sshbell; "
+    "put sshbell where root alone can write; in a clone of it: python3 -m venv /opt/sshbell; /opt/sshbell/bin/pip install .; "
     "/opt/sshbell/bin/sshbell install"
 )
 _ROOT = Path("/")
@@ -257,7 +257,8 @@ class _Installation:
             return "systemctl restart rsyslog"
         if Path("/etc/init.d/rsyslog").is_file():
             return "/etc/init.d/rsyslog restart"
-        return 'kill "$(cat /run/rsyslogd.pid)"; rsyslogd'
+        # A second one refuses to start as long as the first has its file.
+        return 'kill "$(cat /run/rsyslogd.pid)"; while [ -e /run/rsyslogd.pid ]; do sleep 0.2; done; rsyslogd'
 
     # ------------------------------------------------------------ uninstall
 

@@ -1,8 +1,9 @@
 """
 ``sshbell run``: processes, signals, descriptors and the clock around the pipeline.
 
-One line goes the way: read ─▶ journal ─▶ pipeline ─▶ store ─▶ "OK". The journal makes it safe. Logins and what else is to be told
-are in the store before the "OK"; all else follows within a second. End of input is the only order to stop.
+One line goes the way: read ─▶ journal ─▶ pipeline ─▶ "OK" ─▶ store. The journal makes it safe: no death of a process costs it.
+Logins and what else is to be told are stored and synced right after the "OK", or together after 5 ms where they come faster; all
+else follows within a second. End of input is the only order to stop.
 """
 
 import fcntl

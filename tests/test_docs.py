@@ -7,9 +7,10 @@ from pathlib import Path
 
 import click
 import pytest
+from msgspec.structs import fields
 
 from consumer.cli import COMMANDS, main
-from consumer.config import Config
+from consumer.config import Choice, Config, Email, OAuth2, Route, Secret
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.framing.text import FRAMINGS
 from grammars import dropbear, pam, sshd
@@ -79,10 +80,30 @@ def test_framings() -> None:
 
 
 def test_configuration_keys() -> None:
-    """Each key of the configuration file is named."""
-    assert missing(set(Config.__struct_fields__)) == []
+    """Each key of the configuration file is named, as code."""
+    keys = {field.encode_name for kind in (Config, Email, Route, Choice, OAuth2, Secret) for field in fields(kind)}
+    assert missing({f"`{key}" for key in keys - {"channel", "route", *Secret.__struct_fields__}}, before="") == []
+    shown = {"`[[channel]]`", "`[[route]]`"} | {f"{{ {key} = " for key in Secret.__struct_fields__}
+    assert missing(shown, before="", behind="") == []
 
 
 def test_exit_codes() -> None:
     """The exit codes that scripts may meet are named."""
-    assert missing({"64", "65", "66", "70", "74", "78"}) == []
+    assert missing({"64", "65", "66", "69", "70", "74", "75", "77", "78"}, before=r"\n\| ", behind=r" \| ") == []
+
+
+def constants(pattern: str) -> set[str]:
+    """Return what matches in the source of the package."""
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (PROJECT_DIR / "consumer").rglob("*.py"))
+    return set(re.findall(pattern, source, re.MULTILINE))
+
+
+def test_counters() -> None:
+    """Each counter that ``status`` or ``replay`` shows is named, as code."""
+    names = constants(r'"([a-z]+(?:_[a-z]+)*_total)"') - {"leaped_total"}  # of a host's clock; it is not shown
+    assert missing(names, before="`", behind="`") == []
+
+
+def test_bounds() -> None:
+    """Each bound that has a public name is named, as code."""
+    assert missing(constants(r"^([A-Z][A-Z_]*_LIMIT(?:_[A-Z]+)?)\b.* = "), before="`", behind="`") == []

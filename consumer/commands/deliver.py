@@ -13,7 +13,8 @@ def deliver(config: str | None, wake: int | None) -> None:
     """
     Send what waits in the outbox; "sshbell run" starts this, and it need not be called by hand.
 
-    Without --wake it goes on until TERM. It logs JSON lines on standard error, and reads the configuration again on HUP.
+    Without --wake it goes on until TERM or INT, and ends with 75 where another one runs. It logs JSON lines on standard error,
+    and reads the configuration again on HUP.
 
     \b
         sshbell deliver

@@ -20,14 +20,16 @@ _SHOWN_ID = 12
 @click.argument("verb", type=click.Choice(["list", "retry", "drop"]), default="list", metavar="[list|retry|drop]")
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--channel", metavar="NAME", help="Only this channel.")
-@click.option("--all", "everything", is_flag=True, help="list: what is sent or dropped too. retry, drop: all that wait.")
+@click.option(
+    "--all", "everything", is_flag=True, help="list: what is sent or dropped too. retry, drop: all that wait or were given up."
+)
 @click.option("--json", "as_json", is_flag=True, help="JSON lines, for programs.")
 @CONFIG
 def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | None, *, everything: bool, as_json: bool) -> None:
     """
     Show what waits to be sent and what was given up, and why; try it again at once, or drop it.
 
-    An ID may be cut behind its first characters, as long as they fit one message.
+    An ID may be cut behind its first four characters or more, as long as they fit one message.
 
     \b
         sshbell outbox

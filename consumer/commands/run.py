@@ -12,7 +12,8 @@ def run(config: str | None, *, is_plain: bool) -> None:
     """
     Take lines on standard input, and tell of logins as they happen, until the input ends.
 
-    rsyslog starts this through omprog, with confirmMessages="on": each line is answered with "OK" once it is safe.
+    rsyslog starts this through omprog, with confirmMessages="on": each line is answered with "OK" once no death of a process can
+    lose it. TERM and INT are ignored; HUP makes it read its configuration again. It starts "sshbell deliver", which sends.
 
     \b
         tail -n 0 -F /var/log/auth.log | sshbell run --plain

@@ -5,8 +5,8 @@ A journal is a folder of segments, ``00000001.journal`` and on, each a header li
 
     length of the payload (4 bytes, little endian), CRC-32 of kind and payload (4), kind (1), payload
 
-A snapshot stands for all segments before a number; they are dropped once it is safe. A crash can tear the last record alone, and
-what is behind a torn or damaged record of a segment is set aside.
+A snapshot stands for all segments before a number; they are dropped once it is safe. A crash can tear the last record of a
+segment alone, which was never confirmed and is left out; what stands from a damaged record of a segment on is set aside.
 """
 
 import os
