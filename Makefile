@@ -1,7 +1,7 @@
 # make demo    who logged in, out of a captured log
 # make test    the tests
 # make check   format, lint, types
-# make bench   the figures that README.md quotes (needs Debian's package sshguard to compare with)
+# make bench   the figures that README.md quotes (needs Debian's packages sshguard and rsyslog)
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
@@ -26,6 +26,9 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/memory.py
 	$(VENV)/bin/python bench/flood.py
 	$(VENV)/bin/python bench/growth.py
+	$(VENV)/bin/python bench/store.py
+	$(VENV)/bin/python bench/run.py
+	$(VENV)/bin/python bench/latency.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -28,10 +28,11 @@ import structlog
 from consumer import __version__
 from consumer.catch_up import CatchUp, Position
 from consumer.config import Config, load, seconds_of
-from consumer.ecs import json_line, of_event
+from consumer.ecs import json_line
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.framing.timestamps import isoformat, local_zone
+from consumer.identity import derived
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.log import configure
@@ -80,19 +81,46 @@ def run(config_path: str | None, *, is_plain: bool) -> int:
     """
     replies = Replies(is_plain=is_plain)  # before anything can write to descriptor 1
     configure()
+    lines = Lines(0)
     try:
-        config = load(config_path)
-        service = Service(config, config_path, replies, is_plain=is_plain)
+        config = load(config_path) if is_plain else _configuration(config_path, lines, replies)
+        service = Service(config, config_path, lines, replies)
         service.start()
+        service.serve()
+    except _HungUpError:
+        pass  # rsyslog has gone while something was awaited; the journal has all that was confirmed
     except SshbellError as error:
         log.error("cannot start", reason=str(error))
-        replies.fail(f"sshbell cannot start: {error}")
         return error.exit_code
-    except _HungUpError:
-        return 0  # rsyslog has gone while we were waiting; the journal has all that was confirmed
-    with suppress(_HungUpError):
-        service.serve()
     return 0
+
+
+def _configuration(path: str | None, lines: Lines, replies: Replies) -> Config:
+    """
+    Read the configuration, and go on doing so until it can be used.
+
+    A child that ends before its first OK crashes rsyslogd 8.2302, where the action has forceSingleInstance (its issue 5017).
+    """
+    complained = ""
+    while True:
+        try:
+            config = load(path)
+            if config.user and os.geteuid() == 0:
+                pwd.getpwnam(config.user)
+        except KeyError:
+            reason = f"there is no user {config.user!r}; run `sshbell install`, or set user"
+        except ConfigError as error:
+            reason = str(error)
+        else:
+            return config
+        if reason != complained:
+            complained = reason
+            log.error("waiting for a configuration that can be used", reason=reason)
+        for _ in range(round(_DOT_S / _RETRY_S)):
+            if lines.has_hung_up():
+                raise _HungUpError
+            time.sleep(_RETRY_S)
+        replies.dot()
 
 
 class _HungUpError(Exception):
@@ -102,12 +130,13 @@ class _HungUpError(Exception):
 class Service:
     """Everything that ``run`` holds."""
 
-    def __init__(self, config: Config, config_path: str | None, replies: Replies, *, is_plain: bool) -> None:
+    def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies) -> None:
         self._config = config
         self._config_path = config_path
+        self._lines = lines
         self._replies = replies
-        self._lines = Lines(0, is_plain=is_plain)
         self._dir = Path(config.state_dir)
+        self._pipeline = self._new_pipeline()
         self._unsaved: list[Event] = []
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
@@ -116,6 +145,9 @@ class Service:
         self._position: Position | None = None
         self._totals = {"snapshots_total": 0, "damaged_total": 0, "caught_up_total": 0, "started_us": now_us()}
         self._last_event_us = self._last_line_us = 0
+
+    def _new_pipeline(self) -> Pipeline:
+        return Pipeline(self._config.sshd_programs, local_zone(), now_us(), self._report)
 
     # ---------------------------------------------------------------- start
 
@@ -127,14 +159,14 @@ class Service:
             SshbellError: it cannot start, and trying again soon would not help.
         """
         self._watch_signals()
-        self._make_state_dir()
+        self._held_until(self._make_state_dir)
         self._file = CatchUp(self._config.catch_up)
         self._is_caught_up = not self._config.catch_up
         become(self._config.user)
         os.umask(0o077)
         self._lock()
         self._state: State = self._held_until(lambda: State(self._dir, self._report))
-        self._restore()
+        self._held_until(self._restore)
         self._held_until(lambda: self._state.set_notes({"version": __version__}))
         self._deliver = Deliver(self._config_path)
         self._told = self._told_actions()
@@ -235,8 +267,9 @@ class Service:
         position = parts.pop("position", None)
         if position is not None:
             self._position = tuple(msgspec.json.decode(position))
-        self._pipeline = Pipeline(self._config.sshd_programs, local_zone(), now_us(), self._report)
+        self._pipeline = self._new_pipeline()
         self._pipeline.restore(parts)
+        self._unsaved.clear()
         folder = self._dir / "journal"
         self._told = self._told_actions()
         for kind, payload in replayed(folder, first, self._report):
@@ -286,7 +319,8 @@ class Service:
                 if time.monotonic() >= self._due_s:
                     self._tend()
         finally:
-            self._end()
+            self._deliver.let_go()
+        self._end()
 
     def _take(self, block: bytes) -> None:
         """Handle the lines that are there: one in confirm mode, many in plain mode."""
@@ -342,6 +376,8 @@ class Service:
         """Read the configuration again; a broken one changes nothing."""
         try:
             config = load(self._config_path)
+            if (config.state_dir, config.user) != (self._config.state_dir, self._config.user):
+                raise ConfigError("state_dir and user take effect at the next start only")  # noqa: TRY301
         except ConfigError as error:
             log.error("configuration refused; the old one stays", reason=str(error))
             return
@@ -413,25 +449,23 @@ class Service:
         log.warning("lines that only the log file had", lines=len(missing), events=len(events))
         told = [event for event in events if event.__struct_config__.tag in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
-            self._held_until(lambda: self._state.record(events, frozenset(), now_us()))
-            self._tell_together(told)
+            self._held_until(lambda: self._state.record(events, self._told, now_us(), self._together(told)))
+            self._deliver.wake()
         else:
             self._handle(events)
 
-    def _tell_together(self, events: list[Event]) -> None:
-        """Tell many events that were found at once in one message."""
+    def _together(self, events: list[Event]) -> tuple[str, str, bytes]:
+        """Return one message of many events that were found at once."""
         text = f"{len(events)} events were found in {self._config.catch_up} alone; rsyslog had lost their lines."
         rows = [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in events[:50]]
-        body = of_event(events[0], [])
+        event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
         body = {
             "@timestamp": isoformat(now_us()),
-            "event": {"kind": "event", "action": "sshbell_notice", "id": body["event"]["id"] + "-notice"},
+            "event": {"kind": "event", "action": action, "id": event_id},
             "message": "\n".join([text, *rows]),
             "host": {"name": socket.gethostname()},
         }
-        event_id: str = body["event"]["id"]
-        self._held_until(lambda: self._state.message(event_id, "sshbell_notice", now_us(), json_line(body)))
-        self._deliver.wake()
+        return event_id, action, json_line(body)
 
     # ---------------------------------------------------------------- now and then, and the end
 
@@ -479,7 +513,6 @@ class Service:
         with suppress(StoreError):
             self._journal.close()
         self._state.close()
-        self._deliver.let_go()
         log.info("ended")
 
 

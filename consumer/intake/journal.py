@@ -173,5 +173,8 @@ def _is_damaged(data: bytes, position: int) -> bool:
 
 def _set_aside(path: Path, data: bytes, position: int, report: Callable[[str], None]) -> None:
     aside = path.with_name(f"{path.name}.damaged")
-    aside.write_bytes(data[position:])
+    try:
+        aside.write_bytes(data[position:])
+    except OSError as error:
+        raise StoreError(f"{aside}: {error.strerror}") from error
     report(f"{path} is damaged from byte {position} on; what is behind it is now in {aside}")

@@ -37,10 +37,6 @@ class Replies:
         """Ask for patience."""
         self._write(b".")
 
-    def fail(self, reason: str) -> None:
-        """Say, in place of the first OK, why we cannot start."""
-        self._write(reason.encode("ascii", "backslashreplace").replace(b"\n", b" ")[:1000] + b"\n")
-
     def _write(self, reply: bytes) -> None:
         if self._fd is not None:
             try:
@@ -52,9 +48,8 @@ class Replies:
 class Lines:
     """Reads whole lines from a descriptor."""
 
-    def __init__(self, fd: int, *, is_plain: bool) -> None:
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._is_plain = is_plain
         self._tail = b""
         self._is_skipping = False
         self.has_ended = False

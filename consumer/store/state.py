@@ -20,6 +20,9 @@ SESSION_LIMIT = 1_000_000
 _NOISE = "('ssh_attempt', 'ssh_probe')"
 _INTEGER_MAX = (1 << 63) - 1
 
+# Id, action and JSON of a message of our own.
+Message = tuple[str, str, bytes]
+
 
 class State:
     """
@@ -82,7 +85,7 @@ class State:
             return 0, 0
         return routed_seq, routed_seq if pending_seq is None else min(routed_seq, pending_seq - 1)
 
-    def record(self, events: Iterable[Event], told: frozenset[str], now_us: int) -> int:
+    def record(self, events: Iterable[Event], told: frozenset[str], now_us: int, instead: Message | None = None) -> int:
         """
         Keep what happened; what is there already stays as it is.
 
@@ -90,6 +93,7 @@ class State:
             events: in the order in which they were decided.
             told: actions that go to the outbox.
             now_us: of the wall clock.
+            instead: one message in place of all of theirs.
 
         Returns:
             How many messages are new in the outbox.
@@ -103,13 +107,15 @@ class State:
                 if action in told or isinstance(event, Login | Logout):
                     is_new = self._connection.execute(_INSERT_EVENT, row).rowcount
                     self._session(event)
-                    if is_new and action in told:
+                    if is_new and action in told and instead is None:
                         body = json_line(of_event(event, []))
                         outbox += self._connection.execute(_INSERT_MESSAGE, (event.id, action, now_us, body)).rowcount
                 else:
                     rows.append(row)
             if rows:
                 self._connection.executemany(_INSERT_EVENT, rows)
+            if instead is not None:
+                outbox += self._connection.execute(_INSERT_MESSAGE, (instead[0], instead[1], now_us, instead[2])).rowcount
         return outbox
 
     def _session(self, event: Event) -> None:
@@ -127,11 +133,6 @@ class State:
                 login.time_us, closed_us,
             ),
         )  # fmt: skip
-
-    def message(self, event_id: str, action: str, now_us: int, body: bytes) -> None:
-        """Put a message of our own into the outbox: a test, or a report about sshbell itself."""
-        with transaction(self._connection):
-            self._connection.execute(_INSERT_MESSAGE, (event_id, action, now_us, body))
 
     def has(self, event_id: str) -> bool:
         """Tell whether an event is known."""

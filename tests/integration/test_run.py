@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -245,15 +246,27 @@ def test_configuration_is_read_again(start: Callable[..., Run], config: Path) ->
     assert b"configuration refused" in said
 
 
-def test_bad_configuration_is_no_start(tmp_path: Path) -> None:
-    """A configuration that cannot be used ends the start with a reason in place of OK, and EX_CONFIG."""
-    path = tmp_path / "sshbell.toml"
+def test_bad_configuration_is_waited_for(tmp_path: Path, start: Callable[..., Run]) -> None:
+    """With a configuration that cannot be used it sends dots until there is one: to end before the first OK crashes rsyslogd."""
+    path = tmp_path / "other.toml"
     path.write_text("stat_dir = 1\n")
-    run = Run(path)
-    reply = run.reply()
-    assert reply.startswith(b"sshbell cannot start")
-    assert b"state_dir" in reply
-    assert run.end()[0] == 78
+    run = start(path=path, is_ready=False)
+    assert run.process.stdout is not None
+    assert select.select([run.process.stdout], [], [], DEADLINE_S)[0]
+    assert os.read(run.process.stdout.fileno(), 1) == b"."
+    path.write_text(f'state_dir = "{tmp_path}/state"\nuser = ""\ncatch_up = ""\n')
+    assert run.reply() == b"OK\n"
+    code, said = run.end()
+    assert code == 0
+    assert b"did you mean 'state_dir'" in said
+
+
+def test_bad_configuration_and_no_rsyslog(tmp_path: Path) -> None:
+    """In plain mode nobody waits: a configuration that cannot be used is EX_CONFIG; and a wait ends with the input."""
+    path = tmp_path / "other.toml"
+    path.write_text("stat_dir = 1\n")
+    assert Run(path, "--plain").end()[0] == 78
+    assert Run(path).end()[0] == 0
 
 
 def test_damaged_store_is_set_aside(start: Callable[..., Run], config: Path) -> None:
@@ -283,7 +296,10 @@ def test_children_get_nothing_of_ours(start: Callable[..., Run]) -> None:
     wait_for(children)
     our_input = Path(f"/proc/{run.pid}/fd/0").readlink().as_posix()
     (child,) = children()
-    theirs = {fd.readlink().as_posix() for fd in Path(f"/proc/{child}/fd").iterdir()}
+    theirs = set()
+    for fd in Path(f"/proc/{child}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            theirs.add(fd.readlink().as_posix())
     assert our_input not in theirs
     assert not [name for name in theirs if name.endswith(("run.lock", ".journal", "state.db"))]
     run.process.kill()

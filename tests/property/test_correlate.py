@@ -294,7 +294,7 @@ def test_a_flood_costs_no_login(specs: list[Spec], chance: random.Random) -> Non
         correlator = Correlator(matcher().rules, lambda name: matcher().program(name).family, events.append)
         for place, line in enumerate(flooded, 1):
             correlator.feed(reader.lines(f"{line}\n".encode("latin-1"), place))
-            hosts = correlator._held._hosts.values()
+            hosts = correlator.held._hosts.values()
             assert len(hosts) <= 4
             assert sum(len(host.connections) for host in hosts) <= 8
             # A session whose PID was reused is still found by its address.

@@ -162,9 +162,9 @@ def test_outbox_that_is_not_there(tmp_path: Path) -> None:
         assert outbox.since(0, 10) == []
         assert not outbox.is_behind(5, "x")
         with closing(State(tmp_path, pytest.fail)) as state:
-            state.message("m1", "sshbell_notice", NOW, b"{}")
+            state.record([], frozenset(), NOW, ("m1", "sshbell_notice", b"{}"))
             assert outbox.since(0, 10) == [Queued(1, "m1", "sshbell_notice", NOW, b"{}")]
-            state.message("m2", "sshbell_notice", NOW, b"{}")
+            state.record([], frozenset(), NOW, ("m2", "sshbell_notice", b"{}"))
             assert [message.event_id for message in outbox.since(1, 10)] == ["m2"]
 
 
@@ -175,8 +175,8 @@ def test_outbox_that_was_replaced(tmp_path: Path) -> None:
             for path in tmp_path.glob("state.db*"):
                 path.unlink()
             with closing(State(tmp_path, pytest.fail)) as state:
-                state.message(first, "sshbell_notice", NOW, b"{}")
-                state.message(f"{first}2", "sshbell_notice", NOW, b"{}")
+                state.record([], frozenset(), NOW, (first, "sshbell_notice", b"{}"))
+                state.record([], frozenset(), NOW, (f"{first}2", "sshbell_notice", b"{}"))
                 assert outbox.is_behind(2, "a2") == (first == "b")
                 assert outbox.is_behind(3, "x")
                 assert not outbox.is_behind(2, f"{first}2")

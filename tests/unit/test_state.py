@@ -17,7 +17,8 @@ from consumer.records import Line, text_of_bytes
 from consumer.store import database
 from consumer.store import state as state_module
 from consumer.store.database import open_for_writing, reading, set_aside_of
-from consumer.store.state import State, outbox_since
+from consumer.store.outbox import Outbox
+from consumer.store.state import State
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
 
 if TYPE_CHECKING:
@@ -103,21 +104,21 @@ def test_outbox(state: State, tmp_path: Path) -> None:
     events = events_of(*LINES, *session_lines(77, "bob"))
     assert state.record(events, TOLD, NOW_US) == 3
     told = [event for event in events if event.__struct_config__.tag in TOLD]
-    with reading(tmp_path / "state.db") as connection:
-        found = outbox_since(connection, 0, 100)
-        assert [row[1:] for row in found] == [
+    with closing(Outbox(tmp_path)) as outbox:
+        found = outbox.since(0, 100)
+        assert [tuple(row)[1:] for row in found] == [
             (event.id, event.__struct_config__.tag, NOW_US, json_line(of_event(event, []))) for event in told
         ]
-        assert outbox_since(connection, found[0][0], 1) == found[1:2]
-        assert outbox_since(connection, found[-1][0], 100) == []
+        assert outbox.since(found[0].seq, 1) == found[1:2]
+        assert outbox.since(found[-1].seq, 100) == []
 
 
 def test_numbers_of_the_outbox_are_never_used_again(state: State, tmp_path: Path) -> None:
     """``deliver`` remembers a number: what comes after an emptied outbox has a higher one."""
-    state.message("test-1", "sshbell_test", NOW_US, b"{}")
+    state.record([], frozenset(), NOW_US, ("test-1", "sshbell_test", b"{}"))
     state.forget(NOW_US + 1)
-    state.message("test-2", "sshbell_test", NOW_US, b"{}")
-    state.message("test-2", "sshbell_test", NOW_US, b"{}")
+    state.record([], frozenset(), NOW_US, ("test-2", "sshbell_test", b"{}"))
+    state.record([], frozenset(), NOW_US, ("test-2", "sshbell_test", b"{}"))
     assert rows(tmp_path, "SELECT seq, event_id FROM outbox") == [(2, "test-2")]
 
 
@@ -128,7 +129,7 @@ def deliver(tmp_path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-PENDING = "INSERT INTO delivery VALUES ('{id}', 'ops', {seq}, '{state}', 0, 1, 1, NULL, NULL, '')"
+PENDING = "INSERT INTO delivery VALUES ('{id}', 'ops', {seq}, '{state}', 0, 1, 1, NULL, NULL, NULL, '')"
 
 
 def test_a_new_file_goes_on_behind_what_is_routed(tmp_path: Path) -> None:
@@ -136,21 +137,21 @@ def test_a_new_file_goes_on_behind_what_is_routed(tmp_path: Path) -> None:
     deliver(tmp_path, "UPDATE cursor SET seq = 500")
     for seq in (501, 502):
         with closing(State(tmp_path, pytest.fail)) as state:
-            state.message(f"test-{seq}", "sshbell_test", NOW_US, b"{}")
+            state.record([], frozenset(), NOW_US, (f"test-{seq}", "sshbell_test", b"{}"))
             assert rows(tmp_path, "SELECT max(seq) FROM outbox") == [(seq,)]
     (tmp_path / "state.db").write_bytes(b"garbage " * 999)
     with closing(State(tmp_path, lambda _text: None)) as state:
-        state.message("test-3", "sshbell_test", NOW_US, b"{}")
+        state.record([], frozenset(), NOW_US, ("test-3", "sshbell_test", b"{}"))
         assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
         state.renew("x")
-        state.message("test-4", "sshbell_test", NOW_US, b"{}")
+        state.record([], frozenset(), NOW_US, ("test-4", "sshbell_test", b"{}"))
         assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
 
 
 def test_delivered_messages_are_forgotten(state: State, tmp_path: Path) -> None:
     """What is before the first that still waits goes; where nobody knows what waits, nothing goes."""
     for number in range(1, 6):
-        state.message(f"m{number}", "sshbell_test", NOW_US, b"{}")
+        state.record([], frozenset(), NOW_US, (f"m{number}", "sshbell_test", b"{}"))
 
     def left() -> list[int]:
         state.forget_delivered()
@@ -391,7 +392,7 @@ def test_errors_are_of_the_store(state: State) -> None:
         lambda: state.keep_snapshot({"a": b""}),
         lambda: state.set_status({"a": 1}),
         lambda: state.set_notes({"a": "b"}),
-        lambda: state.message("a", "sshbell_test", 1, b""),
+        lambda: state.record([], frozenset(), 1, ("a", "sshbell_test", b"")),
         lambda: state.forget(1),
     ):
         with pytest.raises(StoreError, match=r"state\.db: no such table"):
