@@ -87,7 +87,7 @@ def prepare(folder: Path, who: str) -> None:
         return subprocess.Popen([command[0], __file__, str(folder), *command[at + 2 :]], **how)
 
     runtime.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
-    runtime.SNAPSHOT_BYTES = 50_000  # so that there are many
+    runtime.SNAPSHOT_BYTES = 20_000  # so that there are many
 
 
 if __name__ == "__main__":
