@@ -3,8 +3,8 @@ Nothing that was confirmed is forgotten, whoever is killed: a program with a see
 
     python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
 
-The real rsyslogd with the shipped drop-in writes a log file and feeds ``sshbell run``, whose ``deliver`` mails to a server. While
-lines come in, ``run``, ``deliver`` and the server are killed with signal 9: from outside at any time, and at chosen places of their
+The real rsyslogd with the shipped drop-in writes a log file and feeds ``run``, whose ``deliver`` mails to a server. While
+lines come in, all three are killed with signal 9: from outside at any time, and at chosen places of their
 work (``dying.py``); between the kills rsyslogd is restarted in order, and HUPs come. Then what was told and what is known is
 compared with a run of the same input that nobody has disturbed. The seed decides the input and the kills; the machine decides the
 moments.
@@ -407,8 +407,8 @@ def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -
         else:
             mails.setdefault((found[1], found[2] is not None), {}).setdefault(str(message["Message-ID"]), []).append(taken_ns)
     return Outcome(
-        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event")),
-        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session")),
+        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event")),  # noqa: S608
+        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session")),  # noqa: S608
         mails, others, site.deaths(), done, seconds,
     )  # fmt: skip
 
