@@ -68,13 +68,14 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def run(config_path: str | None, *, is_plain: bool) -> int:
+def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) -> int:
     """
     Run until the input ends; return the exit code.
 
     Args:
         config_path: as in ``consumer.config.load``.
         is_plain: nothing is confirmed; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
+        is_confirmed: who started us has said the first OK.
     """
     replies = Replies(is_plain=is_plain)  # before anything can write to descriptor 1
     configure()
@@ -82,6 +83,8 @@ def run(config_path: str | None, *, is_plain: bool) -> int:
         config = load(config_path)
         service = Service(config, config_path, replies, is_plain=is_plain)
         service.start()
+        if not is_confirmed:
+            replies.ok()
     except SshbellError as error:
         log.error("cannot start", reason=str(error))
         replies.fail(f"sshbell cannot start: {error}")
@@ -119,7 +122,7 @@ class Service:
 
     def start(self) -> None:
         """
-        Take the lock, give up privileges, bring back what an earlier process knew, start deliver, say OK.
+        Take the lock, give up privileges, bring back what an earlier process knew, start deliver.
 
         Raises:
             SshbellError: it cannot start, and trying again soon would not help.
@@ -149,7 +152,6 @@ class Service:
             ("snapshot", _SNAPSHOT_S, self._snapshot),
             ("forget", _FORGET_S, self._forget),
         )
-        self._replies.ok()
         log.info("started", version=__version__, state_dir=str(self._dir))
 
     def _watch_signals(self) -> None:

@@ -16,7 +16,6 @@ import argparse
 import os
 import random
 import re
-import shlex
 import shutil
 import signal
 import socket
@@ -37,7 +36,7 @@ if __name__ == "__main__":
 
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import PROJECT_DIR, Rsyslogd, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,8 +165,8 @@ class Site:
         config.write_text(CONFIG.format(folder=self.folder, port=self.post.port))
         child = self.folder / "sshbell"
         dying = Path(__file__).with_name("dying.py")
-        command = shlex.join(map(str, [sys.executable, dying, self.armed, "run", "--config", config]))
-        child.write_text(f"#!/bin/sh\nTZ=UTC PYTHONPATH={shlex.quote(str(PROJECT_DIR))} exec {command}\n")
+        command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
+        child.write_text(entry_point(command))
         child.chmod(0o755)
         self.rsyslogd = self._parts.enter_context(Rsyslogd(self.folder, more=INPUT.format(folder=self.folder), child=child))
         self._connect()

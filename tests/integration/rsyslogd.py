@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+
+from consumer.install import _ENTRY_POINT as ENTRY_POINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +55,14 @@ def program(name: str, package: str) -> str:
             pytest.fail(text)
         pytest.skip(text)
     return found
+
+
+def entry_point(command: list[str]) -> str:
+    """Return the text of the script that rsyslogd starts, as it is installed, with another command."""
+    installed = ENTRY_POINT.format(drop_in="", interpreter="PYTHON")
+    assert "PYTHON -I -m consumer run" in installed
+    where = f"export TZ=UTC PYTHONPATH={shlex.quote(str(PROJECT_DIR))}\n"
+    return installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}")
 
 
 def wait_for(what: Callable[[], bool], why: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import socket
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.post_office import Mail, PostOffice
-from tests.integration.rsyslogd import PROJECT_DIR, Rsyslogd, program, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point, program, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,11 +111,10 @@ def sshd(folder: Path, log: Path) -> Iterator[list[str]]:
             process.wait()
 
 
-def entry_point(folder: Path) -> Path:
+def child(folder: Path) -> Path:
     """Write what rsyslogd starts."""
     script = folder / "sshbell"
-    command = shlex.join([sys.executable, "-m", "consumer", "run", "--config", str(folder / "sshbell.toml")])
-    script.write_text(f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(PROJECT_DIR))} exec {command}\n")
+    script.write_text(entry_point([sys.executable, "-m", "consumer", "run", "--config", str(folder / "sshbell.toml")]))
     script.chmod(0o755)
     return script
 
@@ -134,7 +132,7 @@ def test_login_becomes_mail(tmp_path: Path) -> None:
             wait_for(lambda: len(post.mails()) >= count, f"{count} mails arrive")
             return post.mails()
 
-        with Rsyslogd(tmp_path, child=entry_point(tmp_path)), sshd(tmp_path, tmp_path / "log") as ssh:
+        with Rsyslogd(tmp_path, child=child(tmp_path)), sshd(tmp_path, tmp_path / "log") as ssh:
             done = subprocess.run(
                 [*ssh, "echo $SSH_CONNECTION"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
             )
