@@ -53,8 +53,12 @@ _SNAPSHOT_S = 600.0
 _BATCH_LIMIT = 500
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
-# The backlog has drained when nothing came for so long, or when lines are as young as this.
+# A position in the log file is noted when nothing came for so long, or when lines are as young as this.
 _IDLE_S = 1.0
+# rsyslogd's backlog has drained when for so long no line came that it had received before we began: longer than it pauses after
+# a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
+_DRAINED_S = 5.0
+_RECEIVED = b'"rcvd":"'
 # A position in the log file is believed when it is this old: lines may reach us after they reach the file.
 _MARK_AGE_S = 10.0
 # More lines than this that only the file had make one message.
@@ -112,7 +116,9 @@ class Service:
         self._unsaved: list[Event] = []
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
-        self._last_line_s = time.monotonic()
+        self._last_line_s = self._last_old_s = time.monotonic()
+        self._begun_us = now_us()
+        self._begun = isoformat(self._begun_us)[:26].encode()  # to the microsecond, as our template writes it
         self._marks: list[tuple[float, Position]] = []
         self._position: Position | None = None
         self._totals = {"snapshots_total": 0, "damaged_total": 0, "caught_up_total": 0, "started_us": now_us()}
@@ -141,8 +147,13 @@ class Service:
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
-        self._started_s = time.monotonic()
+        self._last_old_s = time.monotonic()
         self._due_s = self._last_urgent_s = 0.0
+        if self._position is None and not self._is_caught_up:
+            # From here on; kept at once, or a death would make it later.
+            self._position, self._is_caught_up = self._file.here(), True
+            self._file.close()
+            self._next_s["snapshot"] = 0.0
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("tick", _TICK_S, self._tick),
             ("flush", _FLUSH_S, self._flush),
@@ -291,6 +302,8 @@ class Service:
         if not block:
             return
         self._last_line_s = time.monotonic()
+        if not self._is_caught_up and self._is_old(block):
+            self._last_old_s = self._last_line_s
         is_redelivered = self._pipeline.is_redelivered
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
@@ -368,9 +381,17 @@ class Service:
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
             self._handle(events)
-        if not self._is_caught_up and self._is_drained() and time.monotonic() - self._started_s >= _IDLE_S:
+        if not self._is_caught_up and time.monotonic() - self._last_old_s >= _DRAINED_S:
             self._is_caught_up = True
             self._take_from_file()
+
+    def _is_old(self, block: bytes) -> bool:
+        """Tell whether rsyslogd had the last of these lines before we began; of other senders, whether it says so itself."""
+        at = block.rfind(_RECEIVED)
+        if at < 0:
+            return self._pipeline.last_us < self._begun_us
+        at += len(_RECEIVED)
+        return block[at : at + len(self._begun)] < self._begun
 
     def _is_drained(self) -> bool:
         return (
@@ -394,8 +415,6 @@ class Service:
     def _take_from_file(self) -> None:
         """Compare the log file with what came in, and take what never did."""
         if self._position is None:
-            self._position = self._file.here()
-            self._file.close()
             return
         reader = self._pipeline.reader_of_file(local_zone())
         missing = [line for block in self._file.blocks(self._position) for line in self._pipeline.missing_of(block, reader)]

@@ -289,6 +289,33 @@ def test_children_get_nothing_of_ours(start: Callable[..., Run]) -> None:
     run.process.communicate()
 
 
+def test_what_only_the_log_file_has(start: Callable[..., Run], config: Path) -> None:
+    """What rsyslog lost is found in the file at the next start; what came in, and what is still to come, is not taken twice."""
+
+    def in_file(line: bytes) -> bytes:
+        found = json.loads(line)
+        return f"{found['ts']} {found['host']} {found['tag']}{found['msg']}\n".encode()
+
+    failed = "Failed password for root from 192.0.2.9 port 9 ssh2"
+    log = config.parent / "auth.log"
+    config.write_text(config.read_text().replace('catch_up = ""', f'catch_up = "{log}"'))
+    before, came, lost, late = (ours(failed, at, pid=at) for at in (1, 2, 3, 4))
+    log.write_bytes(in_file(before))
+    run = start()
+    run.send(came)
+    log.write_bytes(log.read_bytes() + in_file(came) + in_file(lost))
+    run.process.kill()
+    run.process.communicate()
+    run = start()
+    log.write_bytes(log.read_bytes() + in_file(late))
+    wait_for(lambda: len(events(config)) == 2)
+    run.send(late)
+    wait_for(lambda: len(events(config)) == 3)
+    run.end()
+    start().end()
+    assert len({row[3] for row in events(config)}) == len(events(config)) == 3
+
+
 def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:
     """Feed lines as rsyslog does, to a run that dies now and then: what was not confirmed is sent again. Return the deaths."""
     script = [str(HERE / "killed_run.py"), str(seed), str(chance)]
