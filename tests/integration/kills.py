@@ -52,6 +52,8 @@ OUTSIDE_OF = ("run", "run", "deliver", "deliver", "smtp")
 # run has taken all that rsyslogd has when no line came for so long; rsyslogd's pause after a death is shorter.
 # What run says of itself is up to five seconds old.
 QUIET_S = 8.0
+# deliver is started again after up to a minute, where it keeps dying.
+PATIENCE_S = 180.0
 # How long to wait for somebody to come to a place; then another is chosen.
 ARMED_S = 8.0
 # Lines of the end, so that nothing is pending: later than all terms.
@@ -299,7 +301,7 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
         is_early = dice.random() < 0.5  # lines come while somebody is still away
         if is_early:
             feeder.start()
-        wait_for(is_alive(site, who), f"{who} runs")
+        wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
         if place != OUTSIDE:
             (site.armed / f"{who} {place}").touch()
         if not is_early:
@@ -310,7 +312,7 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
             done["places that nobody came to"] += place != OUTSIDE
             time.sleep(dice.uniform(0, 0.2))
             while not kill_from_outside(site, who):
-                wait_for(is_alive(site, who), f"{who} runs")
+                wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
         finally:
             feeder.join()
             site.post.revive()
@@ -353,7 +355,7 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
     ):
         site.send(f"sshd[1999]: {text}", LATER_S)
     site.drain()
-    wait_for(lambda: site.is_quiet() and is_told(site), "all is told")
+    wait_for(lambda: site.is_quiet() and is_told(site), "all is told", PATIENCE_S)
 
 
 def is_told(site: Site) -> bool:

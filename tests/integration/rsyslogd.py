@@ -65,9 +65,9 @@ def entry_point(command: list[str]) -> str:
     return installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}")
 
 
-def wait_for(what: Callable[[], bool], why: str) -> None:
+def wait_for(what: Callable[[], bool], why: str, deadline_s: float = DEADLINE_S) -> None:
     """Wait until something is true."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + deadline_s
     while not what():
         assert time.monotonic() < end, f"waited in vain: {why}"
         time.sleep(0.01)
