@@ -29,11 +29,15 @@ class CatchUp:
     def __init__(self, path: str) -> None:
         self._path = path
         self._files: list[int] = []
+        # As we start: what comes later, this rsyslogd brings us itself.
+        self._sizes: dict[int, int] = {}
         for name in (f"{path}.1", path) if path else ():
             try:
-                self._files.append(os.open(name, os.O_RDONLY | os.O_CLOEXEC))
+                fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue  # `sshbell check` says so
+            self._files.append(fd)
+            self._sizes[fd] = os.fstat(fd).st_size
 
     def here(self) -> Position | None:
         """Return the end of the file as it is now."""
@@ -44,14 +48,19 @@ class CatchUp:
         return found.st_dev, found.st_ino, found.st_size
 
     def blocks(self, since: Position) -> Iterator[bytes]:
-        """Yield blocks of whole lines behind a position, also where the file was rotated since; then close the files."""
+        """
+        Yield blocks of whole lines behind a position, up to where the file was when it was opened; then close the files.
+
+        It may have been rotated since.
+        """
         is_behind = False
         for fd in self._files:
             found = os.fstat(fd)
             is_it = (found.st_dev, found.st_ino) == since[:2]
             if is_it or is_behind or fd == self._files[-1]:
+                size = min(found.st_size, self._sizes[fd])
                 start = since[2] if is_it and since[2] <= found.st_size else 0
-                yield from _blocks(fd, max(start, found.st_size - _READ_LIMIT), found.st_size)
+                yield from _blocks(fd, max(start, size - _READ_LIMIT), size)
             is_behind = is_behind or is_it
         self.close()
 

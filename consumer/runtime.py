@@ -56,8 +56,12 @@ _SNAPSHOT_S = 600.0
 _BATCH_LIMIT = 500
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
-# The backlog has drained when nothing came for so long, or when lines are as young as this.
+# A position in the log file is noted when nothing came for so long, or when lines are as young as this.
 _IDLE_S = 1.0
+# rsyslogd's backlog has drained when for so long no line came that it had received before we began: longer than it pauses after
+# a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
+_DRAINED_S = 5.0
+_RECEIVED = b'"rcvd":"'
 # A position in the log file is believed when it is this old: lines may reach us after they reach the file.
 _MARK_AGE_S = 10.0
 # More lines than this that only the file had make one message.
@@ -71,13 +75,14 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def run(config_path: str | None, *, is_plain: bool) -> int:
+def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) -> int:
     """
     Run until the input ends; return the exit code.
 
     Args:
         config_path: as in ``consumer.config.load``.
         is_plain: nothing is confirmed; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
+        is_confirmed: who started us has said the first OK.
     """
     replies = Replies(is_plain=is_plain)  # before anything can write to descriptor 1
     configure()
@@ -86,6 +91,8 @@ def run(config_path: str | None, *, is_plain: bool) -> int:
         config = load(config_path) if is_plain else _configuration(config_path, lines, replies)
         service = Service(config, config_path, lines, replies)
         service.start()
+        if not is_confirmed:
+            replies.ok()
         service.serve()
     except _HungUpError:
         pass  # rsyslog has gone while something was awaited; the journal has all that was confirmed
@@ -140,7 +147,9 @@ class Service:
         self._unsaved: list[Event] = []
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
-        self._last_line_s = time.monotonic()
+        self._last_line_s = self._last_old_s = time.monotonic()
+        self._begun_us = now_us()
+        self._begun = isoformat(self._begun_us)[:26].encode()  # to the microsecond, as our template writes it
         self._marks: list[tuple[float, Position]] = []
         self._position: Position | None = None
         self._totals = {"snapshots_total": 0, "damaged_total": 0, "caught_up_total": 0, "started_us": now_us()}
@@ -153,7 +162,7 @@ class Service:
 
     def start(self) -> None:
         """
-        Take the lock, give up privileges, bring back what an earlier process knew, start deliver, say OK.
+        Take the lock, give up privileges, bring back what an earlier process knew, start deliver.
 
         Raises:
             SshbellError: it cannot start, and trying again soon would not help.
@@ -172,8 +181,14 @@ class Service:
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
-        self._started_s = time.monotonic()
+        self._last_old_s = time.monotonic()
         self._due_s = self._last_urgent_s = 0.0
+        if self._position is None and not self._is_caught_up:
+            # From here on; kept at once, or a death would make it later.
+            self._position, self._is_caught_up = self._file.here(), True
+            self._file.close()
+            self._next_s["snapshot"] = 0.0
+            self._totals["compared_us"] = now_us()
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("tick", _TICK_S, self._tick),
             ("flush", _FLUSH_S, self._flush),
@@ -185,7 +200,6 @@ class Service:
         )
         gc.freeze()
         gc.disable()  # hardly anything here makes cycles, and each collection would walk through all connections
-        self._replies.ok()
         log.info("started", version=__version__, state_dir=str(self._dir))
 
     def _watch_signals(self) -> None:
@@ -327,6 +341,8 @@ class Service:
         if not block:
             return
         self._last_line_s = time.monotonic()
+        if not self._is_caught_up and self._is_old(block):
+            self._last_old_s = self._last_line_s
         is_redelivered = self._pipeline.is_redelivered
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
@@ -406,10 +422,18 @@ class Service:
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
             self._handle(events)
-        if not self._is_caught_up and self._is_drained() and time.monotonic() - self._started_s >= _IDLE_S:
+        if not self._is_caught_up and time.monotonic() - self._last_old_s >= _DRAINED_S:
             self._is_caught_up = True
             self._take_from_file()
             self._next_s["status"] = 0
+
+    def _is_old(self, block: bytes) -> bool:
+        """Tell whether rsyslogd had the last of these lines before we began; of other senders, whether it says so itself."""
+        at = block.rfind(_RECEIVED)
+        if at < 0:
+            return self._pipeline.last_us < self._begun_us
+        at += len(_RECEIVED)
+        return block[at : at + len(self._begun)] < self._begun
 
     def _is_drained(self) -> bool:
         return (
@@ -434,8 +458,6 @@ class Service:
         """Compare the log file with what came in, and take what never did."""
         self._totals["compared_us"] = now_us()
         if self._position is None:
-            self._position = self._file.here()
-            self._file.close()
             return
         missing = self._pipeline.missing(self._file.blocks(self._position), local_zone())
         if not missing:

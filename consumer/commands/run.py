@@ -7,8 +7,9 @@ from consumer.commands.options import CONFIG
 
 @click.command(short_help="Take lines from rsyslog (omprog starts this).")
 @click.option("--plain", "is_plain", is_flag=True, help="Confirm nothing: for pipes, syslog-ng and rsyslog's plain mode.")
+@click.option("--confirmed", "is_confirmed", is_flag=True, hidden=True, help="The first OK is said: by the entry point.")
 @CONFIG
-def run(config: str | None, *, is_plain: bool) -> None:
+def run(config: str | None, *, is_plain: bool, is_confirmed: bool) -> None:
     """
     Take lines on standard input, and tell of logins as they happen, until the input ends.
 
@@ -20,4 +21,4 @@ def run(config: str | None, *, is_plain: bool) -> None:
     """
     from consumer.runtime import run as serve
 
-    click.get_current_context().exit(serve(config, is_plain=is_plain))
+    click.get_current_context().exit(serve(config, is_plain=is_plain, is_confirmed=is_confirmed))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
+
+from consumer.install import _ENTRY_POINT as ENTRY_POINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +40,9 @@ MAIN = """
 global(workDirectory="{folder}/work" processInternalMessages="on")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="{folder}/log" Annotate="on" ParseTrusted="on" UsePIDFromSystem="on"{limit})
+{more}
 include(file="{folder}/30-sshbell.conf")
-action(type="omfile" file="{folder}/all.log")
+action(type="omfile" file="{folder}/all.log" template="RSYSLOG_FileFormat")
 """
 
 
@@ -52,9 +57,17 @@ def program(name: str, package: str) -> str:
     return found
 
 
-def wait_for(what: Callable[[], bool], why: str) -> None:
+def entry_point(command: list[str]) -> str:
+    """Return the text of the script that rsyslogd starts, as it is installed, with another command."""
+    installed = ENTRY_POINT.format(drop_in="", interpreter="PYTHON")
+    assert "PYTHON -I -m consumer run" in installed
+    where = f"export TZ=UTC PYTHONPATH={shlex.quote(str(PROJECT_DIR))}\n"
+    return installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}")
+
+
+def wait_for(what: Callable[[], bool], why: str, deadline_s: float = DEADLINE_S) -> None:
     """Wait until something is true."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + deadline_s
     while not what():
         assert time.monotonic() < end, f"waited in vain: {why}"
         time.sleep(0.01)
@@ -67,27 +80,33 @@ class Rsyslogd:
     Args:
         folder: an empty directory.
         limit: more parameters of the input.
+        more: more statements, before the drop-in.
+        child: another child.
     """
 
-    def __init__(self, folder: Path, limit: str = "") -> None:
+    def __init__(self, folder: Path, limit: str = "", *, more: str = "", child: Path | None = None) -> None:
         self.folder = folder
         self._received = folder / "received"
         (folder / "work").mkdir()
-        child = folder / "child"
-        child.write_text(CHILD.format(python=sys.executable, received=str(self._received)))
-        child.chmod(0o755)
+        if child is None:
+            child = folder / "child"
+            child.write_text(CHILD.format(python=sys.executable, received=str(self._received)))
+            child.chmod(0o755)
         drop_in = DROP_IN.read_text()
         for was, now in (("/usr/libexec/rsyslog/sshbell", child), ("/var/log/sshbell.err", folder / "err")):
             assert f'"{was}"' in drop_in
             drop_in = drop_in.replace(was, str(now))
         (folder / DROP_IN.name).write_text(drop_in)
-        (folder / "main.conf").write_text(MAIN.format(folder=folder, limit=limit))
+        (folder / "main.conf").write_text(MAIN.format(folder=folder, limit=limit, more=more))
         self._said = (folder / "said").open("wb")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._launch()
+
+    def _launch(self) -> None:
         self._process = subprocess.Popen(
-            [program("rsyslogd", "rsyslog"), "-n", "-f", folder / "main.conf", "-i", folder / "pid"],
+            [program("rsyslogd", "rsyslog"), "-n", "-f", self.folder / "main.conf", "-i", self.folder / "pid"],
             stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
         )  # fmt: skip
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     def __enter__(self) -> Self:
         try:
@@ -99,13 +118,28 @@ class Rsyslogd:
 
     def __exit__(self, *_details: object) -> None:
         self._socket.close()
+        try:
+            self._stop()
+        finally:
+            self._said.close()
+
+    def _stop(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(DEADLINE_S)
         finally:
             self._process.kill()
             self._process.wait()
-            self._said.close()
+
+    def restart(self) -> None:
+        """Stop it as an init system does, and start it again."""
+        self._stop()
+        self._launch()
+        wait_for(self._connected, "rsyslogd listens again")
+
+    def hang_up(self) -> None:
+        """Send it HUP, as logrotate does."""
+        self._process.send_signal(signal.SIGHUP)
 
     def _connected(self) -> bool:
         assert self._process.poll() is None, (self.folder / "said").read_text()

@@ -118,7 +118,7 @@ def test_install(tree: Path) -> None:
     }
     assert after["etc/rsyslog.d/30-sshbell.conf"][3] == DROP_IN.read_bytes()
     last = after["usr/libexec/rsyslog/sshbell"][3].splitlines()[-1]
-    assert shlex.split(last.decode()) == ["exec", "/opt/sshbell/bin/python", "-I", "-m", "consumer", "run", "$@"]
+    assert shlex.split(last.decode()) == ["exec", "/opt/sshbell/bin/python", "-I", "-m", "consumer", "run", "--confirmed", "$@"]
     # Numbers that are free both as a user's and as a group's; files of users keep owner, mode and every byte they had.
     assert 100 <= uid < 999
     assert 100 <= gid < 999

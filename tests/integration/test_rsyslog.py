@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import re
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer.framing.framer import Framer
 from consumer.matching.matcher import Matcher
-from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, program
+from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, entry_point, program, wait_for
 from tests.unit.sample_lines import SAMPLES_DIR, all_samples
 
 if TYPE_CHECKING:
@@ -146,3 +147,24 @@ def test_real_rate_limit(tmp_path: Path) -> None:
         lines = rsyslogd.until("due to rate-limiting")
     assert [line["prog"] for line in lines] == ["rsyslogd", "sshd", "sshd", "sshd", "rsyslogd-2177"]
     assert "from <" in lines[-1]["msg"]
+
+
+def test_fault_at_the_start_does_not_hurt_rsyslogd(tmp_path: Path) -> None:
+    """With a fault in its configuration sshbell waits for a better one: rsyslogd lives on, and loses no line."""
+    config = tmp_path / "sshbell.toml"
+    config.write_text("chanel = []\n")
+    child = tmp_path / "sshbell"
+    child.write_text(entry_point([sys.executable, "-m", "consumer", "run", "--config", str(config)]))
+    child.chmod(0o755)
+    with Rsyslogd(tmp_path, child=child) as rsyslogd:
+        rsyslogd.send("sshd[1]", "Accepted password for alice from 192.0.2.7 port 4711 ssh2")
+        said = tmp_path / "err"
+        wait_for(lambda: said.exists() and "did you mean 'channel'" in said.read_text(), "sshbell says what is wrong")
+        config.write_text(f'state_dir = "{tmp_path}/state"\nuser = ""\ncatch_up = ""\n')
+        wait_for(lambda: '"started"' in said.read_text(), "sshbell starts")
+        wait_for(lambda: b"Accepted password for alice" in journal(tmp_path / "state" / "journal"), "the line arrives")
+
+
+def journal(folder: Path) -> bytes:
+    """Return all that was written down before it was confirmed."""
+    return b"".join(path.read_bytes() for path in folder.glob("*.journal"))

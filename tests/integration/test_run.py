@@ -226,15 +226,21 @@ def test_plain_mode(start: Callable[..., Run], config: Path) -> None:
 def test_configuration_is_read_again(start: Callable[..., Run], config: Path) -> None:
     """HUP brings new names of sshd; a broken file is refused, and the old one stays."""
     run = start()
-    other = ours(ACCEPTED).replace(b"sshd[", b"sshd-ga[").replace(b'"sshd"', b'"sshd-ga"')
-    run.send(other)
+    number = 0
+
+    def other(text: str) -> bytes:
+        nonlocal number
+        number += 1
+        return ours(text, number=number).replace(b"sshd[", b"sshd-ga[").replace(b'"sshd"', b'"sshd-ga"')
+
+    assert run.send(other(ACCEPTED)) == b"OK\n"
     good = config.read_text()
     config.write_text(good + 'sshd_programs = ["sshd-ga"]\n')
     run.process.send_signal(signal.SIGHUP)
 
     def is_told() -> bool:
-        run.send(other.replace(b"123456", b"654321"))
-        run.send(ours(OPENED, number=5).replace(b"sshd[", b"sshd-ga[").replace(b'"sshd"', b'"sshd-ga"'))
+        run.send(other(ACCEPTED))
+        run.send(other(OPENED))
         return bool(events(config))
 
     wait_for(is_told)
@@ -304,6 +310,33 @@ def test_children_get_nothing_of_ours(start: Callable[..., Run]) -> None:
     assert not [name for name in theirs if name.endswith(("run.lock", ".journal", "state.db"))]
     run.process.kill()
     run.process.communicate()
+
+
+def test_what_only_the_log_file_has(start: Callable[..., Run], config: Path) -> None:
+    """What rsyslog lost is found in the file at the next start; what came in, and what is still to come, is not taken twice."""
+
+    def in_file(line: bytes) -> bytes:
+        found = json.loads(line)
+        return f"{found['ts']} {found['host']} {found['tag']}{found['msg']}\n".encode()
+
+    failed = "Failed password for root from 192.0.2.9 port 9 ssh2"
+    log = config.parent / "auth.log"
+    config.write_text(config.read_text().replace('catch_up = ""', f'catch_up = "{log}"'))
+    before, came, lost, late = (ours(failed, at, pid=at) for at in (1, 2, 3, 4))
+    log.write_bytes(in_file(before))
+    run = start()
+    run.send(came)
+    log.write_bytes(log.read_bytes() + in_file(came) + in_file(lost))
+    run.process.kill()
+    run.process.communicate()
+    run = start()
+    log.write_bytes(log.read_bytes() + in_file(late))
+    wait_for(lambda: len(events(config)) == 2)
+    run.send(late)
+    wait_for(lambda: len(events(config)) == 3)
+    run.end()
+    start().end()
+    assert len({row[3] for row in events(config)}) == len(events(config)) == 3
 
 
 def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:

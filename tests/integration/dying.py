@@ -1,0 +1,97 @@
+"""
+``sshbell run`` and ``sshbell deliver`` that are killed with signal 9 at the place that is armed.
+
+Called with a folder and sshbell's arguments. Whoever comes to a place whose file is in the folder takes the file away, writes
+down that it dies, and dies. The places are before and after each step: journal, pipeline, store, reply; route, send, record.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+DEATHS = "deaths"
+STEPS = {
+    "run": (
+        "Journal.append", "Journal.turn", "Journal.drop_before", "Pipeline.feed", "State.record", "State.keep_snapshot",
+        "Replies.ok",
+    ),
+    "deliver": ("Delivery.route", "Email.send", "Delivery.sent"),
+}  # fmt: skip
+PLACES = {who: [f"{when} {step}" for step in steps for when in ("before", "after")] for who, steps in STEPS.items()}
+# In the mail server: the message is on its disk, and nobody has been told.
+TAKEN = "after taking"
+PLACES["smtp"] = [TAKEN]
+
+
+def write_down(folder: Path, who: str, place: str) -> None:
+    """Keep who dies, when and where."""
+    with (folder / DEATHS).open("ab", buffering=0) as deaths:
+        deaths.write(f"{time.time_ns()} {who} {place}\n".encode())
+
+
+def perhaps(folder: Path, who: str, place: str) -> None:
+    """Die here, if somebody wants that."""
+    try:
+        (folder / f"{who} {place}").unlink()
+    except FileNotFoundError:
+        return
+    write_down(folder, who, place)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def surround(folder: Path, who: str, owner: type, name: str) -> None:
+    """Let a method be a place to die at."""
+    method = getattr(owner, name)
+    step = f"{owner.__name__}.{name}"
+
+    def surrounded(*args: Any, **kwargs: Any) -> Any:
+        perhaps(folder, who, f"before {step}")
+        result = method(*args, **kwargs)
+        perhaps(folder, who, f"after {step}")
+        return result
+
+    async def surrounded_coroutine(*args: Any, **kwargs: Any) -> Any:
+        perhaps(folder, who, f"before {step}")
+        result = await method(*args, **kwargs)
+        perhaps(folder, who, f"after {step}")
+        return result
+
+    setattr(owner, name, surrounded_coroutine if method.__code__.co_flags & 0x80 else surrounded)  # CO_COROUTINE
+
+
+def prepare(folder: Path, who: str) -> None:
+    """Make the places of ``run`` or ``deliver``, and let ``run`` start a ``deliver`` that has them, too."""
+    import subprocess  # noqa: PLC0415 - what follows is loaded by this process alone
+
+    from consumer import runtime  # noqa: PLC0415
+    from consumer.deliver.channels.email import Email  # noqa: PLC0415
+    from consumer.intake.journal import Journal  # noqa: PLC0415
+    from consumer.intake.omprog import Replies  # noqa: PLC0415
+    from consumer.pipeline import Pipeline  # noqa: PLC0415
+    from consumer.store.delivery import Delivery  # noqa: PLC0415
+    from consumer.store.state import State  # noqa: PLC0415
+
+    owners = {owner.__name__: owner for owner in (Journal, Pipeline, State, Replies, Delivery, Email)}
+    for step in STEPS[who]:
+        owner, _, name = step.partition(".")
+        surround(folder, who, owners[owner], name)
+
+    def popen(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
+        at = command.index("-m")
+        return subprocess.Popen([command[0], __file__, str(folder), *command[at + 2 :]], **how)
+
+    runtime.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
+    runtime.SNAPSHOT_BYTES = 20_000  # so that there are many
+
+
+if __name__ == "__main__":
+    prepare(Path(sys.argv.pop(1)), sys.argv[1])
+    from consumer.cli import main
+
+    main()

@@ -1,0 +1,500 @@
+"""
+Nothing that was confirmed is forgotten, whoever is killed: a program with a seed.
+
+    python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
+
+The real rsyslogd with the shipped drop-in writes a log file and feeds ``run``, whose ``deliver`` mails to a server. While
+lines come in, all three are killed with signal 9: from outside at any time, and at chosen places of their
+work (``dying.py``); between the kills rsyslogd is restarted in order, and HUPs come. Then what was told and what is known is
+compared with a run of the same input that nobody has disturbed. The seed decides the input and the kills; the machine decides the
+moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import sqlite3
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from contextlib import ExitStack, closing, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.integration.dying import DEATHS, PLACES, write_down
+from tests.integration.post_office import PostOffice
+from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOST = "web1"
+PAM = "logname= uid=0 euid=0 tty=ssh ruser="
+# Lines that are fed without a pause between them, at most; and lines a second.
+RATE = 2000
+# One step in so many restarts rsyslogd, or sends HUP, in addition to the kill.
+RESTART_EVERY, HANG_UP_EVERY = 6, 5
+OUTSIDE = "from outside"
+OUTSIDE_OF = ("run", "run", "deliver", "deliver", "smtp")
+# run has taken all that rsyslogd has when no line came for so long; rsyslogd's pause after a death is shorter.
+# What run says of itself is up to five seconds old.
+QUIET_S = 8.0
+# deliver is started again after up to a minute, where it keeps dying.
+PATIENCE_S = 180.0
+# How long to wait for somebody to come to a place; then another is chosen.
+ARMED_S = 8.0
+# Lines of the end, so that nothing is pending: later than all terms.
+LATER_S = 700
+
+CONFIG = """
+state_dir = "{folder}/state"
+user = ""
+catch_up = "{folder}/all.log"
+
+[[channel]]
+name = "ops"
+type = "email"
+server = "127.0.0.1"
+port = {port}
+security = "none"
+from = "sshbell@example.org"
+to = ["ops@example.org"]
+max_per_hour = 100000
+
+[[route]]
+events = ["ssh_login", "ssh_logout"]
+channels = ["ops"]
+"""
+TOLD = ("ssh_login", "ssh_logout")
+INPUT = """
+module(load="imtcp")
+input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/tcp_port")
+"""
+
+
+# ---------------------------------------------------------------- the input
+
+
+def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]:
+    """Make connections, each the lines "tag: text" of its story: so many logins; tries, probes and noise up to so many lines."""
+    pids = iter(range(2000, 4_000_000, 2))
+    found: list[list[str]] = []
+
+    def source() -> tuple[int, str]:
+        address = dice.choice([f"192.0.2.{dice.randrange(1, 255)}", f"198.51.100.{dice.randrange(1, 255)}", "2001:db8::7"])
+        return next(pids), f"{address} port {dice.randrange(1024, 65536)}"
+
+    for number in range(logins):
+        pid, place = source()
+        user = f"user{number}"
+        key = f": ED25519 SHA256:{dice.randbytes(32).hex()[:43]}"
+        method, info = dice.choice([("password", ""), ("publickey", key), ("keyboard-interactive/pam", "")])
+        story = [
+            f"sshd[{pid}]: Accepted {method} for {user} from {place} ssh2{info}",
+            f"sshd[{pid}]: pam_unix(sshd:session): session opened for user {user}(uid={1000 + number}) by (uid=0)",
+            f"sshd[{pid}]: pam_unix(sshd:session): session closed for user {user}",
+        ]
+        if dice.random() < 0.5:
+            story[2:2] = [
+                f"sshd[{pid + 1}]: Received disconnect from {place}:11: disconnected by user",
+                f"sshd[{pid + 1}]: Disconnected from user {user} {place}",
+            ]
+        if dice.random() < 0.2:
+            story[0:0] = [f"sshd[{pid}]: Failed password for {user} from {place} ssh2"]
+        found.append(story)
+    left = lines - sum(map(len, found))
+    while left > 0:
+        pid, place = source()
+        guess = dice.choice(["root", "admin", "invalid user oracle", f"user{dice.randrange(logins)}"])
+        tries = dice.randrange(1, 4)  # equal lines, often of one second
+        failed = [
+            f"sshd[{pid}]: pam_unix(sshd:auth): authentication failure; {PAM} rhost={place.partition(' ')[0]}",
+            *[f"sshd[{pid}]: Failed password for {guess} from {place} ssh2"] * tries,
+            f"sshd[{pid}]: Connection closed by {'' if guess[:3] == 'inv' else 'authenticating user '}{guess} {place} [preauth]",
+        ]
+        other = [
+            [f"sshd[{pid}]: Connection closed by {place} [preauth]"],
+            [f"sshd[{pid}]: banner exchange: Connection from {place}: invalid format"],
+            [f"CRON[{pid}]: (root) CMD (run-parts /etc/cron.hourly)"],
+            [f"sshd[{pid}]: a line that nobody knows, {dice.randrange(10**9)}"],
+        ]
+        found.append((failed if dice.random() < 0.4 else dice.choice(other))[:left])
+        left -= len(found[-1])
+    return found
+
+
+def woven(dice: random.Random, stories: list[list[str]]) -> list[str]:
+    """Let connections overlap as they do; the lines of each stay in order."""
+    placed: list[tuple[float, int, str]] = []
+    for number, story in enumerate(stories):
+        at = dice.random()
+        for line in story:
+            placed.append((at, number, line))
+            at += dice.choice([0, dice.expovariate(2000), dice.expovariate(50)])
+    return [line for _, _, line in sorted(placed, key=lambda entry: entry[:2])]
+
+
+# ---------------------------------------------------------------- the parts
+
+
+class Site:
+    """Everything of one run, in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.armed = folder / "armed"
+        self.sent = 0
+        self._parts = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.armed.mkdir()
+        (self.folder / "post").mkdir()
+        self.post = self._parts.enter_context(PostOffice(self.folder / "post", self.armed))
+        config = self.folder / "sshbell.toml"
+        config.write_text(CONFIG.format(folder=self.folder, port=self.post.port))
+        child = self.folder / "sshbell"
+        dying = Path(__file__).with_name("dying.py")
+        command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
+        child.write_text(entry_point(command))
+        child.chmod(0o755)
+        self.rsyslogd = self._parts.enter_context(Rsyslogd(self.folder, more=INPUT.format(folder=self.folder), child=child))
+        self._connect()
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self._socket.close()
+        self._parts.close()
+
+    def _connect(self) -> None:
+        wait_for(lambda: bool((self.folder / "tcp_port").exists() and (self.folder / "tcp_port").read_text()), "imtcp listens")
+        self._socket = socket.create_connection(("127.0.0.1", int((self.folder / "tcp_port").read_text())))
+
+    def send(self, line: str, later_s: float = 0) -> None:
+        """Log a line, now."""
+        at = datetime.now(UTC) + timedelta(seconds=later_s)
+        self._socket.sendall(f"<86>{at.isoformat(timespec='microseconds')} {HOST} {line}\n".encode())
+        self.sent += 1
+
+    def drain(self) -> None:
+        """Wait until rsyslogd has written all that was sent to the file: then it has it in sshbell's queue, too."""
+        wait_for(lambda: self.logged() >= self.sent, "rsyslogd writes all lines to the file")
+
+    def logged(self) -> int:
+        """Return how many of our lines the file has."""
+        with suppress(FileNotFoundError):
+            return (self.folder / "all.log").read_bytes().count(f" {HOST} ".encode())
+        return 0
+
+    def restart(self) -> None:
+        """Stop rsyslogd in order, and start it again."""
+        self.drain()
+        self._socket.close()
+        (self.folder / "tcp_port").unlink()
+        self.rsyslogd.restart()
+        self._connect()
+
+    def pid(self, who: str) -> int | None:
+        """Return who runs as ``run``, ``deliver`` or ``smtp``; None where nobody does."""
+        if who == "smtp":
+            return self.post.process.pid if self.post.process.poll() is None else None
+        try:
+            pid = int((self.folder / "state" / "run.lock").read_text())
+            if who == "deliver":
+                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid if str(self.armed).encode() in words and who.encode() in words else None
+
+    def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
+        """Ask one of the databases; nothing where it cannot be asked now."""
+        path = self.folder / "state" / database
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+                return connection.execute(statement).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+    def is_quiet(self) -> bool:
+        """Tell whether ``run`` is there and has been given no line for a while."""
+        status = dict(self.query("state.db", "SELECT name, value FROM status"))
+        return status.get("pid", 0) == self.pid("run") and time.time() - status["last_line_us"] / 1e6 > QUIET_S
+
+    def deaths(self) -> list[tuple[int, str, str]]:
+        """Return who died, when (nanoseconds), and where."""
+        with suppress(FileNotFoundError):
+            rows = [line.split(" ", 2) for line in (self.armed / DEATHS).read_text().splitlines()]
+            return [(int(at), who, place) for at, who, place in rows]
+        return []
+
+
+# ---------------------------------------------------------------- what happens
+
+
+class Feeder(threading.Thread):
+    """Sends lines while others are killed."""
+
+    def __init__(self, site: Site, lines: list[str]) -> None:
+        super().__init__()
+        self._site, self._lines = site, lines
+
+    def run(self) -> None:
+        """Send them, at a pace."""
+        for number, line in enumerate(self._lines, 1):
+            self._site.send(line)
+            if number % 20 == 0:
+                time.sleep(20 / RATE)
+
+
+def kill_from_outside(site: Site, who: str) -> bool:
+    """Kill somebody; tell whether there was somebody."""
+    pid = site.pid(who)
+    if pid is None:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: site.pid(who) != pid, f"{who} is dead")
+    # Written down behind it: what it did up to now was before its death.
+    write_down(site.armed, who, OUTSIDE)
+    return True
+
+
+def kill_at_a_place(site: Site, who: str, place: str) -> bool:
+    """Wait until somebody comes to an armed place and dies; tell whether that came to pass."""
+    file = site.armed / f"{who} {place}"
+    end_s = time.monotonic() + ARMED_S
+    while file.exists() and time.monotonic() < end_s:
+        time.sleep(0.005)
+    with suppress(FileNotFoundError):
+        file.unlink()
+        return False
+    wait_for(lambda: any(death[1:] == (who, place) for death in site.deaths()), f"{who} dies {place}")
+    return True
+
+
+def is_alive(site: Site, who: str) -> Callable[[], bool]:
+    """Return whether somebody runs, as a condition to wait for."""
+    return lambda: site.pid(who) is not None
+
+
+def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Counter[str]:
+    """Feed all lines, and kill so often meanwhile; return what else was done."""
+    done: Counter[str] = Counter()
+    places = [(who, place) for who, named in PLACES.items() for place in named]
+    dice.shuffle(places)
+    for step in range(kills):
+        who, place = places[step // 2 % len(places)] if step % 2 else (dice.choice(OUTSIDE_OF), OUTSIDE)
+        feeder = Feeder(site, lines[len(lines) * step // kills : len(lines) * (step + 1) // kills])
+        is_early = dice.random() < 0.5  # lines come while somebody is still away
+        if is_early:
+            feeder.start()
+        wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
+        if place != OUTSIDE:
+            (site.armed / f"{who} {place}").touch()
+        if not is_early:
+            feeder.start()
+        try:
+            if place != OUTSIDE and kill_at_a_place(site, who, place):
+                continue
+            done["places that nobody came to"] += place != OUTSIDE
+            time.sleep(dice.uniform(0, 0.2))
+            while not kill_from_outside(site, who):
+                wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
+        finally:
+            feeder.join()
+            site.post.revive()
+            if dice.random() < 1 / HANG_UP_EVERY:
+                site.rsyslogd.hang_up()
+                done["HUPs to rsyslogd"] += 1
+            if dice.random() < 1 / RESTART_EVERY:
+                site.restart()
+                done["orderly restarts of rsyslogd"] += 1
+    return done
+
+
+def has_compared(site: Site) -> bool:
+    """Tell whether ``run`` is there and is done with the log file."""
+    pid = site.pid("run")
+    try:
+        return pid is not None and str(site.folder / "all.log") not in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+def begin(site: Site) -> None:
+    """Let ``run`` start, and note how far the log file is."""
+    site.send("sshd[1]: Server listening on 0.0.0.0 port 22.")
+    wait_for(lambda: has_compared(site), "run has looked at the log file")
+    site.restart()
+
+
+def finish(site: Site, *, is_disturbed: bool) -> None:
+    """Wait until all is handled: lines, what only the file has, mails."""
+    site.drain()
+    if is_disturbed:
+        wait_for(site.is_quiet, "rsyslogd has handed over all lines")
+        site.restart()
+    wait_for(lambda: has_compared(site), "run has compared the log file with what came in")
+    for text in (
+        "Accepted password for marker from 192.0.2.1 port 1 ssh2",
+        "pam_unix(sshd:session): session opened for user marker(uid=999) by (uid=0)",
+        "pam_unix(sshd:session): session closed for user marker",
+    ):
+        site.send(f"sshd[1999]: {text}", LATER_S)
+    site.drain()
+    wait_for(lambda: site.is_quiet() and is_told(site), "all is told", PATIENCE_S)
+
+
+def is_told(site: Site) -> bool:
+    """Tell whether the marker is told, and nothing waits."""
+    (seq,) = (site.query("state.db", "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'") or [(None,)])[0]
+    routed = site.query("delivery.db", "SELECT seq FROM cursor")
+    waiting = site.query("delivery.db", "SELECT count(*) FROM delivery WHERE state = 'pending'")
+    marker = site.query("state.db", "SELECT 1 FROM event WHERE user = 'marker' AND action = 'ssh_logout'")
+    return bool(marker) and routed == [(seq,)] and waiting == [(0,)]
+
+
+# ---------------------------------------------------------------- what came of it
+
+
+class Outcome(NamedTuple):
+    """What a run has left behind."""
+
+    events: Counter[tuple[Any, ...]]
+    sessions: Counter[tuple[Any, ...]]
+    mails: dict[tuple[str, bool], dict[str, list[int]]]
+    others: list[str]
+    deaths: list[tuple[int, str, str]]
+    done: Counter[str]
+    seconds: float
+
+
+# Not the uid: a login that is told after its grace, while rsyslogd was away, does not know it yet.
+COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
+SUBJECT = re.compile(rf"(user\d+|marker)@{HOST} from \S+ \([^)]*\)(: logged out after .*)?")
+
+
+def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -> Outcome:
+    """Run all of it once."""
+    started_s = time.monotonic()
+    with Site(folder) as site:
+        begin(site)
+        if kills:
+            done = disturb(site, lines, kills, dice)
+        else:
+            done = Counter()
+            Feeder(site, lines).run()
+        finish(site, is_disturbed=bool(kills))
+    seconds = time.monotonic() - started_s
+    mails: dict[tuple[str, bool], dict[str, list[int]]] = {}
+    others = []
+    for taken_ns, message in site.post.mails():
+        found = SUBJECT.fullmatch(str(message["Subject"]).strip())
+        if found is None:
+            others.append(str(message["Subject"]))
+        else:
+            mails.setdefault((found[1], found[2] is not None), {}).setdefault(str(message["Message-ID"]), []).append(taken_ns)
+    return Outcome(
+        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event")),  # noqa: S608
+        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session")),  # noqa: S608
+        mails, others, site.deaths(), done, seconds,
+    )  # fmt: skip
+
+
+def unexplained(outcome: Outcome) -> list[str]:
+    """Return the mails that were taken twice without a death of deliver or the server between the two."""
+    deaths = [at for at, who, _ in outcome.deaths if who in {"deliver", "smtp"}]
+    return [
+        name
+        for ids in outcome.mails.values()
+        for name, taken in ids.items()
+        for first, second in pairwise(taken)
+        if not any(first <= at <= second for at in deaths)
+    ]
+
+
+def differences(was: Counter[tuple[Any, ...]], found: Counter[tuple[Any, ...]], what: str) -> list[str]:
+    """Say what one has and the other has not."""
+    return [f"{what} missing: {row}" for row in (was - found).elements()] + [
+        f"{what} too much: {row}" for row in (found - was).elements()
+    ]
+
+
+def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[str], list[str]]:
+    """Return a table, and what was promised and is not so."""
+    wanted = [(f"user{number}", is_logout) for number in range(logins) for is_logout in (False, True)]
+    lost = [key for key in wanted if key not in outcome.mails]
+    two_ids = [key for key, ids in outcome.mails.items() if len(ids) > 1]
+    times = Counter((is_logout, min(2, len(taken))) for (_, is_logout), ids in outcome.mails.items() for taken in ids.values())
+    killed = Counter((who, place) for _, who, place in outcome.deaths)
+    table = [("kills", len(outcome.deaths))]
+    table += [(f"  {who} {place}", count) for (who, place), count in sorted(killed.items())]
+    table += sorted(outcome.done.items())
+    table += [
+        ("logins", logins),
+        ("  told once", times[False, 1] - (("marker", False) in outcome.mails)),
+        ("  told twice with the same Message-ID", times[False, 2]),
+        ("logouts told once", times[True, 1] - (("marker", True) in outcome.mails)),
+        ("  told twice with the same Message-ID", times[True, 2]),
+        ("told twice with another Message-ID", len(two_ids)),
+        ("lost", len(lost)),
+    ]
+    actions = sorted({row[0] for row in undisturbed.events | outcome.events})
+    for action in actions:
+        counts = [sum(count for row, count in each.events.items() if row[0] == action) for each in (undisturbed, outcome)]
+        table.append((f"{action}: undisturbed, killed", f"{counts[0]}, {counts[1]}"))
+    table.append(("sessions: undisturbed, killed", f"{undisturbed.sessions.total()}, {outcome.sessions.total()}"))
+    table.append(("seconds: undisturbed, killed", f"{undisturbed.seconds:.0f}, {outcome.seconds:.0f}"))
+    broken = [f"not told: {key}" for key in lost]
+    broken += [f"told under two Message-IDs: {key}" for key in two_ids]
+    broken += [f"told twice, and nobody had died between: {name}" for name in unexplained(outcome)]
+    broken += [f"no login's mail: {subject}" for subject in outcome.others]
+    broken += differences(undisturbed.events, outcome.events, "event")
+    broken += differences(undisturbed.sessions, outcome.sessions, "session")
+    return [f"{name:<60} {value:>16}" for name, value in table], broken
+
+
+def main() -> int:
+    """Run both, compare, and say what came of it; 1 where a promise was broken."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    for name, default in (("seed", 1), ("logins", 2000), ("lines", 20_000), ("kills", 100)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--keep", action="store_true", help="keep the folder")
+    options = parser.parse_args()
+    dice = random.Random(options.seed)  # noqa: S311 - a test
+    lines = woven(dice, connections(dice, options.logins, options.lines))
+    folder = Path(tempfile.mkdtemp(prefix="sshbell-kills-"))
+    try:
+        outcomes = []
+        for kills in (0, options.kills):
+            place = folder / str(kills)
+            place.mkdir()
+            outcomes.append(performed(place, lines, kills, dice))
+        table, broken = report(*outcomes, options.logins)
+    finally:
+        if options.keep:
+            sys.stdout.write(f"{folder}\n")
+        else:
+            shutil.rmtree(folder)
+    sys.stdout.write("\n".join([f"seed {options.seed}, {len(lines):,} lines", *table, *broken[:50], ""]))
+    if len(broken) > 50:
+        sys.stdout.write(f"and {len(broken) - 50} more\n")
+    sys.stdout.write("a promise was broken\n" if broken else "every promise was kept\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
