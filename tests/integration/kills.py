@@ -298,7 +298,8 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
     for step in range(kills):
         who, place = places[step // 2 % len(places)] if step % 2 else (dice.choice(OUTSIDE_OF), OUTSIDE)
         feeder = Feeder(site, lines[len(lines) * step // kills : len(lines) * (step + 1) // kills])
-        is_early = dice.random() < 0.5  # lines come while somebody is still away
+        # Lines come while somebody is still away; rsyslogd starts who died in peace with the next line alone.
+        is_early = dice.random() < 0.5 or site.pid("run") is None
         if is_early:
             feeder.start()
         wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
@@ -343,8 +344,9 @@ def begin(site: Site) -> None:
 
 def finish(site: Site, *, is_disturbed: bool) -> None:
     """Wait until all is handled: lines, what only the file has, mails."""
-    site.drain()
     if is_disturbed:
+        site.send("sshd[1]: a line, so that rsyslogd starts who died in peace")
+        site.drain()
         wait_for(site.is_quiet, "rsyslogd has handed over all lines")
         site.restart()
     wait_for(lambda: has_compared(site), "run has compared the log file with what came in")
