@@ -54,7 +54,7 @@ def test_options(command: str) -> None:
     options = {
         name
         for parameter in command_named(command).params
-        if isinstance(parameter, click.Option)
+        if isinstance(parameter, click.Option) and not parameter.hidden
         for name in parameter.opts
         if name.startswith("--")
     }
