@@ -9,9 +9,10 @@ The way of a line, as one composition: block ─▶ rows ─▶ lines ─▶ eve
 all of it for lines as they come in, with what a restart would forget.
 """
 
+import re
 from array import array
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 
@@ -22,7 +23,7 @@ from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, TEXT, TIME, Line, text_of_bytes
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, USER, Line, text_of_bytes
 from consumer.snapshot import Snapshots
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
@@ -33,6 +34,8 @@ _RECENT_LIMIT = 8192
 KNOWN_LIMIT = 262_144
 _KNOWN_KEPT = 65_536
 _SECOND = 1_000_000
+# As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
+_PASSED = re.compile(r"[^/]+\Z|/.*/[^/]+\Z")
 
 
 class LineReader:
@@ -88,14 +91,17 @@ class KnownLines:
         parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // _SECOND), line[TEXT])
         return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
 
-    def missing(self, lines: Iterable[Line]) -> Iterator[bool]:
-        """Tell of each line whether it is none of those that are remembered; one that is too old to tell is not."""
+    def comparison(self) -> Callable[[Line], bool]:
+        """Return what tells of each line of a file whether it is none of those that are remembered; too old to tell is not."""
         left = Counter(self._digests)
         oldest = min(self._seconds) if self._is_partial or self.total > KNOWN_LIMIT else 0
-        for line in lines:
+
+        def is_missing(line: Line) -> bool:
             digest = self._digest(line)
-            yield left[digest] <= 0 and line[REPEATS] == 1 and (line[TIME] or 0) // _SECOND >= oldest
             left[digest] -= 1
+            return left[digest] < 0 and line[REPEATS] == 1 and (line[TIME] or 0) // _SECOND >= oldest
+
+        return is_missing
 
     def state(self) -> tuple[bytes, bytes, bool]:
         """Return the latest of what is remembered."""
@@ -184,18 +190,30 @@ class Pipeline:
         return self._taken()
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
-        """Return the lines of a log file that say something and never came in."""
+        """
+        Return the lines of a log file that say something and never came in.
+
+        Only lines under a name that our drop-in lets through count: what it keeps back never comes in, and anybody can write it.
+        The session line of a login whose "Accepted" has come in says nothing new, and may be so late that it would be a login of
+        its own.
+        """
         reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
-        raw: deque[bytes] = deque(maxlen=1)
-
-        def lines() -> Iterator[Line]:
-            for block in blocks:
-                rows = block.split(b"\n")
-                for line in reader.lines(block, 0):
-                    raw.append(rows[line[PLACE]] + b"\n")
-                    yield line
-
-        return [raw[-1] for is_missing in self.known.missing(lines()) if is_missing]
+        is_missing = self.known.comparison()
+        found: list[bytes] = []
+        accepted: set[tuple[str, str, str | None]] = set()
+        for block in blocks:
+            names = [row[2] for row in reader.framer.rows(text_of_bytes(block))]
+            raw = block.split(b"\n")
+            for line in reader.lines(block, 0):
+                if not _PASSED.match(names[line[PLACE]]):
+                    continue
+                action, who = self._matcher.rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
+                if not is_missing(line):
+                    if action == "accepted":
+                        accepted.add(who)
+                elif action != "session_opened" or who not in accepted:
+                    found.append(raw[line[PLACE]] + b"\n")
+        return found
 
     def tick(self, now_us: int) -> list[Event]:
         """Let time pass; return what that decides."""

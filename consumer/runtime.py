@@ -66,6 +66,8 @@ _RECEIVED = b'"rcvd":"'
 _MARK_AGE_S = 10.0
 # More lines than this that only the file had make one message.
 CAUGHT_UP_LIMIT = 20
+# That message names so many of them.
+_FOUND_LIMIT = 200
 # deliver is started again after so long, and longer each time it ends.
 _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
 
@@ -479,12 +481,15 @@ class Service:
     def _together(self, events: list[Event]) -> tuple[str, str, bytes]:
         """Return one message of many events that were found at once."""
         text = f"{len(events)} events were found in {self._config.catch_up} alone; rsyslog had lost their lines."
-        rows = [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in events[:50]]
+        # Logins first: who can write lines that are lost must not hide one.
+        first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
+        rows = [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in first]
         event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
         body = {
             "@timestamp": isoformat(now_us()),
             "event": {"kind": "event", "action": action, "id": event_id},
-            "message": "\n".join([text, *rows]),
+            "message": text,
+            "sshbell": {"found": rows},
             "host": {"name": socket.gethostname()},
         }
         return event_id, action, json_line(body)

@@ -193,7 +193,7 @@ class Worker:
 
     def _message(self, pending: Pending) -> Message:
         now_us = self._clock()
-        if pending.digest is not None:
+        if pending.digest:
             folded = self._delivery.folded(self._name, pending.digest)
             return self.renderer.digest(pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=now_us)
         return self.renderer.message(pending.event_id, pending.body, queued_us=pending.queued_us, now_us=now_us)
@@ -248,6 +248,7 @@ class Dispatcher:
         self._config = config
         self._router = Router((), ())
         self._complaint = ""
+        self._next_route: asyncio.Handle | None = None
         self.configure(config)
 
     def configure(self, config: Config) -> None:
@@ -277,9 +278,13 @@ class Dispatcher:
 
     def route(self) -> None:
         """Give what is new in the outbox to channels. What goes wrong is logged once, and tried again at the next call."""
+        if self._next_route is not None:
+            self._next_route.cancel()
+            self._next_route = None
         try:
-            while self._route_some():
-                pass
+            if self._route_some():
+                # The workers have their turn between two batches, however much is new.
+                self._next_route = asyncio.get_running_loop().call_soon(self.route)
         except StoreError as error:
             if str(error) != self._complaint:
                 _log.error("outbox_not_read", reason=str(error))
@@ -333,6 +338,8 @@ class Dispatcher:
 
     async def stop(self) -> None:
         """Let each channel finish the message that it is sending, and end."""
+        if self._next_route is not None:
+            self._next_route.cancel()
         for worker in self._workers.values():
             worker.stop()
         tasks = list(chain(self._tasks.values(), self._ending))

@@ -93,7 +93,8 @@ class Renderer:
         users: Counter[str] = Counter()
         count = 0
         first_us = now_us
-        lines: list[str] = []
+        logins: list[str] = []
+        others: list[str] = []
         for queued_us, body in folded:
             count += 1
             first_us = min(first_us, queued_us)
@@ -105,6 +106,8 @@ class Renderer:
             who = f"{facts.get('user') or 'unknown user'}@{facts.get('host') or 'unknown host'}"
             if who in users or len(users) < _COUNTED_USERS:
                 users[who] += 1
+            # Logins first: whoever floods us must not hide one.
+            lines = logins if facts["action"] == "ssh_login" else others
             if len(lines) < DIGEST_LINES:
                 lines.append(f"{facts.get('when', '')}  {self._subject(facts)}".strip())
         named = users.most_common(_DIGEST_USERS)
@@ -114,7 +117,7 @@ class Renderer:
             "actions": _entries(actions.most_common()),
             "users": _entries(named),
             "more_users": count - sum(number for _, number in named),
-            "lines": lines,
+            "lines": [*logins, *others][:DIGEST_LINES],
         }
         facts = {"held": held, "late": _late(first_us, now_us)}
         facts["subject"] = self._subject(facts)
@@ -234,6 +237,8 @@ def _facts(event: Object) -> Object:
         "login_id": of("ssh", "login_id"),
     }
     facts["lines"] = [{"name": name, "value": value} for name, value in _lines(facts) if value]
+    found = event.get("sshbell", {}).get("found") if isinstance(event.get("sshbell"), dict) else None
+    facts["lines"] += [{"name": "found", "value": str(each)} for each in found or []]
     return facts
 
 

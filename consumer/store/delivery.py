@@ -19,14 +19,17 @@ from consumer.store.outbox import Queued
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
 _LOOSE = "channel = ? AND state = 'pending' AND digest IS NULL AND seq > 0 AND next_us <= ?"
-_EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe"})
+# Strangers and local users can make as many as they like of these.
+_EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe", "ssh_forged"})
 
 # No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
 
 class Pending(NamedTuple):
-    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the message in which others are told too."""
+    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the message in which others are told too;
+    "": it was in one that was rejected, and goes alone.
+    """
 
     event_id: str
     seq: int
@@ -101,9 +104,11 @@ class Delivery:
         last: Queued | None = None
         with self._unsynced(), transaction(self._connection):
             (base,) = self._run("SELECT base FROM cursor").fetchone()
-            waiting = dict(self._run("SELECT channel, count(*) FROM delivery WHERE state = 'pending' GROUP BY channel"))
+            waiting: dict[str, int] = {}
             for last, channels in routed:
                 for channel in channels:
+                    if channel not in waiting:
+                        waiting[channel] = self._waiting(channel)
                     state, reason = "pending", None
                     if last.queued_us < dead_before_us:
                         state, reason = "dead", "it was too old when it was read"
@@ -124,6 +129,14 @@ class Delivery:
             if last is not None:
                 self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
         return found
+
+    def _waiting(self, channel: str) -> int:
+        """Return how many messages wait for a channel; no more than the limit is counted."""
+        found: tuple[int] = self._run(
+            "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' LIMIT ?)",
+            (channel, WAITING_LIMIT),
+        ).fetchone()
+        return found[0]
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
         """Give channels a test, which goes before everything else."""
@@ -183,9 +196,17 @@ class Delivery:
                 self._run("UPDATE channel SET last_error_us = ?, last_error = ? WHERE name = ?", (now_us, note, channel))
 
     def rejected(self, channel: str, message: Pending, now_us: int, reason: str) -> None:
-        """A message will never be taken: a dead letter. The channel as such works."""
+        """
+        A message will never be taken: a dead letter. The channel as such works.
+
+        Of a digest each message is tried by itself then: one stranger's name must not cost the others.
+        """
         with transaction(self._connection):
-            self._finish(channel, message, "dead", now_us, reason)
+            if message.digest:
+                where, key = _of(channel, message)
+                self._run(f"UPDATE delivery SET digest = '', reason = ? WHERE {where} AND state = 'pending'", (reason, *key))  # noqa: S608
+            else:
+                self._finish(channel, message, "dead", now_us, reason)
             self._fault(channel, now_us, reason, 0, 0)
 
     def retry_later(self, channel: str, message: Pending, now_us: int, reason: str, after_us: int, *, alone: bool) -> None:
@@ -316,7 +337,7 @@ class Delivery:
 
 def _of(channel: str, message: Pending) -> tuple[str, tuple[str, str]]:
     """Return the condition for the rows of one message, and its values."""
-    if message.digest is not None:
+    if message.digest:
         return "channel = ? AND digest = ?", (channel, message.digest)
     return "channel = ? AND event_id = ?", (channel, message.event_id)
 

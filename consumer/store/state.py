@@ -17,7 +17,7 @@ EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
 
-_NOISE = "('ssh_attempt', 'ssh_probe')"
+_NOISE = "('ssh_attempt', 'ssh_probe', 'ssh_forged')"
 _INTEGER_MAX = (1 << 63) - 1
 
 # Id, action and JSON of a message of our own.
