@@ -205,7 +205,8 @@ class Pipeline:
             names = [row[2] for row in reader.framer.rows(text_of_bytes(block))]
             raw = block.split(b"\n")
             for line in reader.lines(block, 0):
-                if not _PASSED.match(names[line[PLACE]]):
+                name = names[line[PLACE]]
+                if not _PASSED.match(name) or not self._matcher.is_program(name):
                     continue
                 action, who = self._matcher.rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
                 if not is_missing(line):

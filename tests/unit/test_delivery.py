@@ -357,6 +357,17 @@ def test_digest_is_the_same_when_tried_again(delivery: Delivery, tmp_path: Path)
     assert states(delivery) == {"id1": "sent", "id2": "sent", "id3": "sent", "id4": "pending"}
 
 
+def test_rejected_digest_is_told_message_by_message(delivery: Delivery, tmp_path: Path) -> None:
+    """A name that a server refuses costs its own message, and none of those that waited with it."""
+    stage = Stage(delivery, tmp_path, Delivered(), Rejected("554 spam"), Rejected("554 spam"), Delivered(), max_per_hour=1)
+    stage.put(1, 2, 3)
+    for _ in range(6):
+        stage.work()
+        stage.clock.now_us += HOUR
+    assert states(delivery) == {"id1": "sent", "id2": "dead", "id3": "sent"}
+    assert stage.ids[-2:] == ["id2", "id3"]
+
+
 def test_test_message_goes_first(delivery: Delivery, tmp_path: Path) -> None:
     """A test goes at once, whatever waits, and has no effect on what waits."""
     stage = Stage(delivery, tmp_path, RetryLater("refused"), max_per_hour=1)

@@ -175,6 +175,26 @@ def test_digest(renderer: Renderer) -> None:
     assert found.html.count("<li>") == DIGEST_LINES
 
 
+def test_digest_shows_logins_first(renderer: Renderer) -> None:
+    """However much else was held back before it, a login is named."""
+    noise = json_line(of_event(login("noise"), [])).replace(b'"ssh_login"', b'"ssh_forged"')
+    folded = [(START, noise)] * (2 * DIGEST_LINES) + [(START, json_line(of_event(login("eve"), [])))]
+    assert "eve@web1" in renderer.digest("held-1", folded, max_per_hour=60, now_us=START).text
+
+
+def test_notice_shows_what_was_found(renderer: Renderer) -> None:
+    """A notice names each event that it stands for, on a line of its own."""
+    body = {
+        "event": {"action": "sshbell_notice", "id": "n1"},
+        "message": "2 events",
+        "sshbell": {"found": ["eve\n\x1b[2J", "bob"]},
+    }
+    found = renderer.message("n1", json_line(body), queued_us=START, now_us=START)
+    assert "eve\\x0a\\x1b[2J" in found.text
+    assert "bob" in found.text
+    assert "eve" not in found.subject
+
+
 def test_digest_of_many_names(renderer: Renderer) -> None:
     """A digest of many names shows some, and counts the others."""
     folded = [(START, json_line(of_event(login(f"u{number}"), []))) for number in range(30)]

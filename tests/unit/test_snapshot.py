@@ -83,6 +83,14 @@ def test_redelivered_lines() -> None:
     assert other.is_redelivered(ours)
 
 
+@pytest.mark.parametrize("tag", ["foo/sshd[9]:", "/sshd[9]:", "auth.info: sshd[9]:"])
+def test_names_that_the_drop_in_keeps_back(tag: str) -> None:
+    """What rsyslog never gives us anybody may have written into the file, under a name that is nearly sshd's."""
+    file = f"2026-11-22T10:00:01.123456+00:00 web1 {tag} Accepted password for root from 192.0.2.1 port 5 ssh2\n"
+    assert pipeline().missing([file.encode()], UTC) == []
+    assert pipeline().missing([file.replace(tag, "/usr/sbin/sshd[9]:").encode()], UTC) != []
+
+
 def test_lines_that_only_a_file_has() -> None:
     """Of a file's lines those are missing that never came in, however they came in, each as often as it stands there."""
     live = pipeline()
