@@ -205,8 +205,10 @@ class Pipeline:
             names = [row[2] for row in reader.framer.rows(text_of_bytes(block))]
             raw = block.split(b"\n")
             for line in reader.lines(block, 0):
-                name = names[line[PLACE]]
-                if not _PASSED.match(name) or not self._matcher.is_program(name):
+                name, text = names[line[PLACE]], text_of_bytes(raw[line[PLACE]])
+                # The name stands right behind the host: framing would also take a facility between them.
+                begin = text.find(f" {line[HOST]} ") + len(line[HOST]) + 2
+                if not _PASSED.match(name) or not text.startswith(name, begin):
                     continue
                 action, who = self._matcher.rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
                 if not is_missing(line):

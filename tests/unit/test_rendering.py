@@ -187,12 +187,12 @@ def test_notice_shows_what_was_found(renderer: Renderer) -> None:
     body = {
         "event": {"action": "sshbell_notice", "id": "n1"},
         "message": "2 events",
-        "sshbell": {"found": ["eve\n\x1b[2J", "bob"]},
+        "sshbell": {"found": ["mallory\n\x1b[2J", "bob"]},
     }
     found = renderer.message("n1", json_line(body), queued_us=START, now_us=START)
-    assert "eve\\x0a\\x1b[2J" in found.text
+    assert "mallory\\x0a\\x1b[2J" in found.text
     assert "bob" in found.text
-    assert "eve" not in found.subject
+    assert "mallory" not in found.subject
 
 
 def test_digest_of_many_names(renderer: Renderer) -> None:
