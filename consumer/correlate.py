@@ -295,7 +295,8 @@ class Correlator:
         """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
         if line[PREAUTH] is None:
             connection = self.held.of_child(host, line)
-            if connection is None or connection.accepted or connection.opened:
+            # Another PID is the session's own process, also where "Accepted" is late.
+            if connection is None or connection.accepted or connection.opened or connection.procid != line[PROCID]:
                 self._child_over(host, line)
                 return
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
