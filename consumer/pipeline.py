@@ -22,7 +22,7 @@ from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, TEXT, TIME, Line, text_of_bytes
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, USER, Line, text_of_bytes
 from consumer.snapshot import Snapshots
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
@@ -182,11 +182,25 @@ class Pipeline:
             self._correlator.feed(lines)
         return self._taken()
 
-    def missing_of(self, block: bytes, reader: LineReader) -> list[bytes]:
-        """Return the lines of a log file that say something and never came in."""
+    def missing_of(self, block: bytes, reader: LineReader, accepted: set[tuple[str, str, str | None]]) -> list[bytes]:
+        """
+        Return the lines of a log file that say something and never came in.
+
+        The session line of a login whose "Accepted" has come in says nothing new, and may be so late that it would be a login of
+        its own. ``accepted`` keeps host, PID and user of those from one block to the next.
+        """
         raw = block.split(b"\n")
         lines = reader.lines(block, 0)
-        return [raw[line[PLACE]] + b"\n" for line, is_missing in zip(lines, self.known.missing(lines), strict=True) if is_missing]
+        found = []
+        for line, is_missing in zip(lines, self.known.missing(lines), strict=True):
+            action = self._matcher.rules[line[RULE]].action
+            who = (line[HOST], line[PROCID], line[USER])
+            if not is_missing:
+                if action == "accepted":
+                    accepted.add(who)
+            elif action != "session_opened" or who not in accepted:
+                found.append(raw[line[PLACE]] + b"\n")
+        return found
 
     def reader_of_file(self, zone: tzinfo) -> LineReader:
         """Return a reader of the lines of a log file."""

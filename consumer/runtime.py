@@ -153,7 +153,7 @@ class Service:
             # From here on; kept at once, or a death would make it later.
             self._position, self._is_caught_up = self._file.here(), True
             self._file.close()
-            self._next_s["snapshot"] = 0.0
+            self._held_until(self._snapshot)
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("tick", _TICK_S, self._tick),
             ("flush", _FLUSH_S, self._flush),
@@ -417,7 +417,10 @@ class Service:
         if self._position is None:
             return
         reader = self._pipeline.reader_of_file(local_zone())
-        missing = [line for block in self._file.blocks(self._position) for line in self._pipeline.missing_of(block, reader)]
+        accepted: set[tuple[str, str, str | None]] = set()
+        missing = [
+            line for block in self._file.blocks(self._position) for line in self._pipeline.missing_of(block, reader, accepted)
+        ]
         if not missing:
             return
         self._flush()

@@ -95,4 +95,4 @@ def test_lines_that_only_a_file_has() -> None:
     live.feed(text.format(2, 7).encode())
     file = "".join([text.format(1, 7), text.format(2, 7), text.format(2, 7), text.format(3, 8), "rubbish\n"]).encode()
     reader = live.reader_of_file(UTC)
-    assert live.missing_of(file, reader) == [text.format(2, 7).encode(), text.format(3, 8).encode()]
+    assert live.missing_of(file, reader, set()) == [text.format(2, 7).encode(), text.format(3, 8).encode()]
