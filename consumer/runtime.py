@@ -189,8 +189,8 @@ class Service:
             # From here on; kept at once, or a death would make it later.
             self._position, self._is_caught_up = self._file.here(), True
             self._file.close()
-            self._next_s["snapshot"] = 0.0
             self._totals["compared_us"] = now_us()
+            self._held_until(self._snapshot)
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("tick", _TICK_S, self._tick),
             ("flush", _FLUSH_S, self._flush),

@@ -286,8 +286,13 @@ def kill_at_a_place(site: Site, who: str, place: str) -> bool:
 
 
 def is_alive(site: Site, who: str) -> Callable[[], bool]:
-    """Return whether somebody runs, as a condition to wait for."""
-    return lambda: site.pid(who) is not None
+    """Return whether somebody runs, as a condition to wait for; nobody else starts the mail server again."""
+
+    def is_so() -> bool:
+        site.post.revive()
+        return site.pid(who) is not None
+
+    return is_so
 
 
 def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Counter[str]:
@@ -357,7 +362,7 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
     ):
         site.send(f"sshd[1999]: {text}", LATER_S)
     site.drain()
-    wait_for(lambda: site.is_quiet() and is_told(site), "all is told", PATIENCE_S)
+    wait_for(lambda: is_alive(site, "smtp")() and site.is_quiet() and is_told(site), "all is told", PATIENCE_S)
 
 
 def is_told(site: Site) -> bool:

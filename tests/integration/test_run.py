@@ -339,6 +339,27 @@ def test_what_only_the_log_file_has(start: Callable[..., Run], config: Path) -> 
     assert len({row[3] for row in events(config)}) == len(events(config)) == 3
 
 
+def test_late_session_line_is_no_login_of_its_own(start: Callable[..., Run], config: Path) -> None:
+    """The file alone has the session line of a login that is over and forgotten: nothing is told of it again."""
+    log = config.parent / "auth.log"
+    log.touch()
+    config.write_text(config.read_text().replace('catch_up = ""', f'catch_up = "{log}"'))
+    run = start()
+    for line in (ours(ACCEPTED), ours(CLOSED, 1), ours(ACCEPTED.replace("alice", "bob"), 40, pid=8)):
+        run.send(line)
+    run.end()
+    stamp = "2026-11-22T10:00:00.123456+00:00 web1 sshd[7]:"
+    late = f"2026-11-22T10:00:50.123456+00:00 web1 sshd[9]: {ACCEPTED}".replace("alice", "eve")
+    log.write_text(f"{stamp} {ACCEPTED}\n{stamp} {OPENED}\n{late}\n")
+    run = start()
+    run.send(ours("Server listening on 0.0.0.0 port 22.", 41, pid=1))
+    wait_for(lambda: len(events(config)) == 4)
+    run.end()
+    assert [row[:2] for row in events(config)] == [
+        ("ssh_login", "alice"), ("ssh_logout", "alice"), ("ssh_login", "bob"), ("ssh_login", "eve"),
+    ]  # fmt: skip
+
+
 def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:
     """Feed lines as rsyslog does, to a run that dies now and then: what was not confirmed is sent again. Return the deaths."""
     script = [str(HERE / "killed_run.py"), str(seed), str(chance)]
