@@ -2,11 +2,12 @@
 # make test    the tests
 # make check   format, lint, types
 # make bench   the figures that README.md quotes (needs Debian's packages sshguard and rsyslog)
+# make kills   2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench kills clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -29,6 +30,9 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/store.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
+
+kills: $(VENV)/tested
+	$(VENV)/bin/python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
