@@ -302,33 +302,46 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
     dice.shuffle(places)
     for step in range(kills):
         who, place = places[step // 2 % len(places)] if step % 2 else (dice.choice(OUTSIDE_OF), OUTSIDE)
-        feeder = Feeder(site, lines[len(lines) * step // kills : len(lines) * (step + 1) // kills])
-        # Lines come while somebody is still away; rsyslogd starts who died in peace with the next line alone.
-        is_early = dice.random() < 0.5 or site.pid("run") is None
-        if is_early:
-            feeder.start()
-        wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
-        if place != OUTSIDE:
-            (site.armed / f"{who} {place}").touch()
-        if not is_early:
-            feeder.start()
-        try:
-            if place != OUTSIDE and kill_at_a_place(site, who, place):
-                continue
-            done["places that nobody came to"] += place != OUTSIDE
-            time.sleep(dice.uniform(0, 0.2))
-            while not kill_from_outside(site, who):
-                wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
-        finally:
-            feeder.join()
-            site.post.revive()
-            if dice.random() < 1 / HANG_UP_EVERY:
-                site.rsyslogd.hang_up()
-                done["HUPs to rsyslogd"] += 1
-            if dice.random() < 1 / RESTART_EVERY:
-                site.restart()
-                done["orderly restarts of rsyslogd"] += 1
+        part = lines[len(lines) * step // kills : len(lines) * (step + 1) // kills]
+        is_restarted = dice.random() < 1 / RESTART_EVERY
+        rest = part[len(part) // 2 :] if is_restarted else []
+        done["places that nobody came to"] += not fed_with_a_kill(site, part[: len(part) - len(rest)], who, place, dice)
+        if dice.random() < 1 / HANG_UP_EVERY:
+            # With the line, rsyslogd starts who died in peace.
+            site.send("sshd[1]: a line that nobody knows")
+            wait_for(is_alive(site, "run"), "run runs", PATIENCE_S)
+            site.rsyslogd.hang_up()
+            done["HUPs to rsyslogd"] += 1
+        if is_restarted:
+            site.restart()
+            # Young lines beside those that rsyslogd had on disk. The line that was lost in flight is found while run lives.
+            Feeder(site, rest).run()
+            wait_for(lambda: has_compared(site), "run has compared the log file", PATIENCE_S)
+            done["orderly restarts of rsyslogd"] += 1
     return done
+
+
+def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: random.Random) -> bool:
+    """Feed lines, and kill somebody meanwhile; tell whether that was at the place."""
+    feeder = Feeder(site, lines)
+    # Lines come while somebody is still away; rsyslogd starts who died in peace with the next line alone.
+    is_early = dice.random() < 0.5 or site.pid("run") is None
+    if is_early:
+        feeder.start()
+    wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
+    if place != OUTSIDE:
+        (site.armed / f"{who} {place}").touch()
+    if not is_early:
+        feeder.start()
+    try:
+        if place != OUTSIDE and kill_at_a_place(site, who, place):
+            return True
+        time.sleep(dice.uniform(0, 0.2))
+        while not kill_from_outside(site, who):
+            wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
+        return place == OUTSIDE
+    finally:
+        feeder.join()
 
 
 def has_compared(site: Site) -> bool:
