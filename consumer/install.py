@@ -33,8 +33,8 @@ _ENTRY_POINT = """\
 # What rsyslogd starts (see {drop_in}): this Python, and nothing of its environment.
 # A HUP for log rotation may come before anybody listens to it.
 trap '' HUP INT TERM
-# rsyslogd crashes where its only child ends without this word, as it does with a fault in sshbell.toml (8.2302, 8.2404 by its
-# source). An error that answers the first line does not hurt it.
+# rsyslogd 8.2302 crashes where its only child ends without this word, as it did with a fault in sshbell.toml. An error that
+# answers the first line does not hurt it.
 echo OK
 exec {interpreter} -I -m consumer run --confirmed "$@"
 """
