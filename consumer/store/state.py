@@ -78,12 +78,15 @@ class State:
         """Return up to where ``deliver`` has routed the outbox, and up to where it is done with it; 0 where nobody knows."""
         try:
             with reading(self._path.with_name("delivery.db")) as found:
-                (routed_seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
+                routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
                 # Tests by ``ring`` have the number 0: they never stood in the outbox.
-                (pending_seq,) = found.execute("SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > 0").fetchone()
+                (pending_seq,) = found.execute(
+                    "SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > ?", (base,)
+                ).fetchone()
         except StoreError:
             return 0, 0
-        return routed_seq, routed_seq if pending_seq is None else min(routed_seq, pending_seq - 1)
+        # What waits of an earlier state.db is below the base, and in delivery.db alone.
+        return routed_seq, routed_seq if pending_seq is None else max(0, min(routed_seq, pending_seq - base - 1))
 
     def record(self, events: Iterable[Event], told: frozenset[str], now_us: int, instead: Message | None = None) -> int:
         """
@@ -133,11 +136,6 @@ class State:
                 login.time_us, closed_us,
             ),
         )  # fmt: skip
-
-    def has(self, event_id: str) -> bool:
-        """Tell whether an event is known."""
-        with guarded(self._connection):
-            return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
 
     def snapshot(self) -> dict[str, bytes]:
         """Return the parts of the pipeline's memory as they were last kept."""

@@ -148,6 +148,18 @@ def test_a_new_file_goes_on_behind_what_is_routed(tmp_path: Path) -> None:
         assert rows(tmp_path, "SELECT seq FROM outbox") == [(501,)]
 
 
+def test_numbers_of_delivery_db_that_begin_at_a_base(state: State, tmp_path: Path) -> None:
+    """Where ``deliver`` counts on from an earlier ``state.db``, what still waits of this one stays all the same."""
+    for number in range(1, 4):
+        state.record([], frozenset(), NOW_US, (f"m{number}", "sshbell_test", b"{}"))
+    deliver(
+        tmp_path, "UPDATE cursor SET seq = 3, base = 700", PENDING.format(id="old", seq=650, state="pending"),
+        PENDING.format(id="m2", seq=702, state="pending"),
+    )  # fmt: skip
+    state.forget_delivered()
+    assert rows(tmp_path, "SELECT seq FROM outbox ORDER BY seq") == [(2,), (3,)]
+
+
 def test_delivered_messages_are_forgotten(state: State, tmp_path: Path) -> None:
     """What is before the first that still waits goes; where nobody knows what waits, nothing goes."""
     for number in range(1, 6):
@@ -168,15 +180,6 @@ def test_delivered_messages_are_forgotten(state: State, tmp_path: Path) -> None:
     assert left() == [5]
     (tmp_path / "delivery.db").write_bytes(b"garbage " * 999)
     assert left() == [5]
-
-
-def test_has(state: State) -> None:
-    """What has been recorded is known, also after the file was opened anew."""
-    (login,) = events_of(*session_lines(4711, lasts_s=None))
-    assert not state.has(login.id)
-    state.record([login], TOLD, NOW_US)
-    assert state.has(login.id)
-    assert not state.has("' OR 1=1 --")
 
 
 def test_nothing_is_half_recorded(state: State, tmp_path: Path) -> None:
@@ -376,7 +379,7 @@ def test_damaged_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert len(said) == len(set_aside_of(tmp_path / "state.db")) == 1
     assert len(everything(tmp_path)["event"]) == 5
     with closing(State(tmp_path, pytest.fail)) as state:
-        assert state.has(events[0].id)
+        assert state.record(events, TOLD, NOW_US) == 0
 
 
 def test_errors_are_of_the_store(state: State) -> None:
@@ -387,7 +390,6 @@ def test_errors_are_of_the_store(state: State) -> None:
     (login,) = events_of(*session_lines(4711, lasts_s=None))
     for call in (
         lambda: state.record([login], TOLD, NOW_US),
-        lambda: state.has("a"),
         state.snapshot,
         lambda: state.keep_snapshot({"a": b""}),
         lambda: state.set_status({"a": 1}),
