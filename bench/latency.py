@@ -12,10 +12,7 @@ Needs the Debian package ``rsyslog``, and what the tests need.
 import argparse
 import asyncio
 import multiprocessing
-import shutil
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,8 +22,8 @@ from statistics import quantiles
 from typing import Any
 
 from aiosmtpd.smtp import SMTP
-from measure import ROOT, mebibytes
-from run import DROP_IN, MAIN, SSHBELL
+from measure import mebibytes
+from run import SSHBELL, rsyslogd
 
 CONFIG = """
 state_dir = "{folder}/state"
@@ -146,36 +143,20 @@ def main() -> None:
     port = ours.recv()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "work").mkdir()
-        (folder / "sshbell.toml").write_text(CONFIG.format(folder=folder, port=port))
-        (folder / "child").write_text(SSHBELL.format(root=ROOT, python=sys.executable, folder=folder))
-        (folder / "child").chmod(0o755)
-        drop_in = DROP_IN.read_text().replace("/usr/libexec/rsyslog/sshbell", str(folder / "child"))
-        (folder / "30-sshbell.conf").write_text(drop_in.replace("/var/log/sshbell.err", str(folder / "err")))
-        (folder / "main.conf").write_text(MAIN.format(folder=folder))
-        rsyslogd = subprocess.Popen(
-            [shutil.which("rsyslogd", path="/usr/sbin") or "rsyslogd", "-n", "-f", folder / "main.conf", "-i", folder / "pid"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            wait_for(lambda: (folder / "port").exists() and (folder / "port").read_text())
-            with socket.create_connection(("127.0.0.1", int((folder / "port").read_text()))) as sender:
-                sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sender.sendall(LINE.format(now=stamp(), pid=1, text="Server listening on 0.0.0.0 port 22.").encode())
-                wait_for(lambda: resident("deliver"))
-                time.sleep(2)  # both have settled
-                written = feed(sender, options)
-                accepted: dict[str, float] = {}
-                end = time.monotonic() + 30
-                while len(accepted) < len(written) and time.monotonic() < end:
-                    if ours.poll(1):
-                        user, at = ours.recv()
-                        accepted.setdefault(user, at)
-                sizes = f"run {mebibytes(max(resident('run')))}, deliver {mebibytes(max(resident('deliver')))}"
-        finally:
-            rsyslogd.terminate()
-            rsyslogd.wait()
-            server.terminate()
+        with rsyslogd(folder / "rsyslogd", SSHBELL, CONFIG.format(folder=folder, port=port)) as sender:
+            sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sender.sendall(LINE.format(now=stamp(), pid=1, text="Server listening on 0.0.0.0 port 22.").encode())
+            wait_for(lambda: resident("deliver"))
+            time.sleep(2)  # both have settled
+            written = feed(sender, options)
+            accepted: dict[str, float] = {}
+            end = time.monotonic() + 30
+            while len(accepted) < len(written) and time.monotonic() < end:
+                if ours.poll(1):
+                    user, at = ours.recv()
+                    accepted.setdefault(user, at)
+            sizes = f"run {mebibytes(max(resident('run')))}, deliver {mebibytes(max(resident('deliver')))}"
+    server.terminate()
     waits = sorted(1000 * (accepted[user] - written[user]) for user in written if user in accepted)
     cuts = quantiles(waits, n=100)
     print(f"{options.logins} logins and {options.noise:,} other lines a second for {options.seconds} s")

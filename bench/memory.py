@@ -16,6 +16,7 @@ from pathlib import Path
 from make_log import write_log
 from measure import mebibytes, run_timed, run_watched, spread
 from replay import replay_command
+from run import QUIET
 
 
 def show_growth(counts: list[int]) -> None:
@@ -28,6 +29,18 @@ def show_growth(counts: list[int]) -> None:
             for jobs in sorted({1, os.cpu_count() or 1}):
                 memory = run_watched(replay_command(log, jobs))
                 print(f"{count:>10,}{jobs:>6}{mebibytes(memory.largest_process):>18}{mebibytes(memory.sum):>15}")
+
+
+def show_run(count: int) -> None:
+    """Print peak memory of ``run --plain`` that is fed a log, and of ``deliver`` beside it, which has nothing to send."""
+    with tempfile.TemporaryDirectory() as folder:
+        log, config = Path(folder, "auth.log"), Path(folder, "sshbell.toml")
+        write_log(log, count)
+        config.write_text(QUIET.format(folder=folder))
+        memory = run_watched([sys.executable, "-m", "consumer", "run", "--plain", "--config", str(config)], log)
+        print(
+            f"run --plain, {count:,} lines: {mebibytes(memory.largest_process)} the largest process, {mebibytes(memory.sum)} all"
+        )
 
 
 def show_start(runs: int) -> None:
@@ -49,6 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     show_start(options.runs)
     show_growth(options.lines)
+    show_run(1_000_000)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from make_log import write_log
@@ -44,22 +46,32 @@ while chunk := os.read(0, 65536):
 SSHBELL = """#!/bin/sh
 cd {root} && exec {python} -m consumer run --config {folder}/sshbell.toml
 """
+# Nobody is told.
+QUIET = 'state_dir = "{folder}/state"\nuser = ""\ncatch_up = ""\n'
 END = b"2030-01-01T00:00:00+00:00 end sshd[1]: Accepted password for theend from 192.0.2.1 port 1 ssh2\n"
 OPENED = b"2030-01-01T00:00:00+00:00 end sshd[1]: pam_unix(sshd:session): session opened for user theend(uid=1) by (uid=0)\n"
 
 
-def confirm(log: bytes, child: str, folder: Path) -> float:
-    """Send a log through rsyslogd to a child, and return the seconds from the first line to the last one's handling."""
+@contextmanager
+def rsyslogd(folder: Path, child: str, config: str) -> Iterator[socket.socket]:
+    """
+    Run the real rsyslogd with our drop-in, and yield a connection to it.
+
+    Args:
+        folder: for all of its files.
+        child: the script that omprog starts; what it names in braces is filled in.
+        config: of sshbell.
+    """
     (folder / "work").mkdir(parents=True)
     (folder / "child").write_text(child.format(python=sys.executable, folder=folder, root=ROOT, end=str(folder / "end")))
     (folder / "child").chmod(0o755)
-    (folder / "sshbell.toml").write_text(f'state_dir = "{folder}/state"\nuser = ""\ncatch_up = ""\n')
+    (folder / "sshbell.toml").write_text(config)
     drop_in = DROP_IN.read_text().replace("/usr/libexec/rsyslog/sshbell", str(folder / "child"))
     # All lines wait in memory: what is measured is the child, not the disk queue.
     drop_in = drop_in.replace("/var/log/sshbell.err", str(folder / "err")).replace('queue.size="50000"', 'queue.size="1000000"')
     (folder / "30-sshbell.conf").write_text(drop_in)
     (folder / "main.conf").write_text(MAIN.format(folder=folder))
-    rsyslogd = subprocess.Popen(
+    process = subprocess.Popen(
         [shutil.which("rsyslogd", path="/usr/sbin") or "rsyslogd", "-n", "-f", folder / "main.conf", "-i", folder / "pid"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
@@ -67,16 +79,22 @@ def confirm(log: bytes, child: str, folder: Path) -> float:
         while not (folder / "port").exists() or not (folder / "port").read_text():
             time.sleep(0.01)
         with socket.create_connection(("127.0.0.1", int((folder / "port").read_text()))) as sender:
-            sender.sendall(b"<38>1 2026-11-22T10:00:00+00:00 warm sshd 1 - - Server listening on 0.0.0.0 port 22.\n")
-            time.sleep(2)  # the child has started
-            start = time.perf_counter()
-            sender.sendall(log)
-            while not is_over(folder):
-                time.sleep(0.05)  # looking costs time too
-            return time.perf_counter() - start
+            yield sender
     finally:
-        rsyslogd.terminate()
-        rsyslogd.wait()
+        process.terminate()
+        process.wait()
+
+
+def confirm(log: bytes, child: str, folder: Path) -> float:
+    """Send a log through rsyslogd to a child, and return the seconds from the first line to the last one's handling."""
+    with rsyslogd(folder, child, QUIET.format(folder=folder)) as sender:
+        sender.sendall(b"<38>1 2026-11-22T10:00:00+00:00 warm sshd 1 - - Server listening on 0.0.0.0 port 22.\n")
+        time.sleep(2)  # the child has started
+        start = time.perf_counter()
+        sender.sendall(log)
+        while not is_over(folder):
+            time.sleep(0.05)  # looking costs time too
+        return time.perf_counter() - start
 
 
 def is_over(folder: Path) -> bool:
@@ -96,7 +114,7 @@ def is_over(folder: Path) -> bool:
 def plain(log: Path, folder: Path) -> float:
     """Give a log to plain mode by a pipe, and return the seconds of the whole process."""
     folder.mkdir()
-    (folder / "sshbell.toml").write_text(f'state_dir = "{folder}/state"\nuser = ""\ncatch_up = ""\n')
+    (folder / "sshbell.toml").write_text(QUIET.format(folder=folder))
     command = [sys.executable, "-m", "consumer", "run", "--plain", "--config", str(folder / "sshbell.toml")]
     with subprocess.Popen(["cat", log], stdout=subprocess.PIPE) as source:  # noqa: S607 - wherever it is
         start = time.perf_counter()
