@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Show that the memory of ``sshbell replay`` does not grow with the log, and how long ``sshbell`` takes to start.
+Show that the memory of ``sshbell replay`` and ``run`` does not grow with the log, and how long ``sshbell`` takes to start.
 
 Every repetition inside the made log brings new PIDs and new addresses, so tables that are never cleared would show::
 
