@@ -169,7 +169,7 @@ def test_digest(renderer: Renderer) -> None:
     assert found.subject == "101 messages held back: 100 ssh_login, 1 unreadable"
     assert found.text.startswith("101 messages were held back, because more than 60 within an hour")
     assert "     50  backup@web1" in found.text
-    assert f"The first {DIGEST_LINES} of them" in found.text
+    assert f"{DIGEST_LINES} of them, logins first" in found.text
     assert found.text.count("from 203.0.113.7") == DIGEST_LINES
     assert found.late == "1 h"
     assert found.html.count("<li>") == DIGEST_LINES
