@@ -142,6 +142,8 @@ class Connections:
         self.counters: Counter[str] = Counter()
         self.heard: set[Host] = set()  # since the last tick
         self.changed: set[tuple[str, str]] = set()  # name and family of hosts, since the last snapshot
+        # Lines that were lost may yet be found: nothing is let go because its term is over.
+        self.is_holding = False
 
     def close_all(self) -> None:
         """Let all connections go."""
@@ -247,6 +249,8 @@ class Connections:
         """Let connections go whose term is over."""
         now_us = host.clock_us
         host.next_sweep_us = now_us + SWEEP_US
+        if self.is_holding:
+            return
         for queue in list(host.due.values()):
             while queue and queue[0][0] <= now_us:
                 deadline, connection = queue.popleft()

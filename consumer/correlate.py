@@ -18,7 +18,7 @@ Lines may come out of order by seconds, PIDs are reused, any line may be missing
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from consumer.connections import IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
+from consumer.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.identity import Identities, derived
 from consumer.matching.matcher import Compiled
@@ -143,6 +143,14 @@ class Correlator:
             if host.next_sweep_us <= host.clock_us:
                 self.held.sweep(host)
 
+    def hold(self, *, is_holding: bool) -> None:
+        """
+        Tell nothing for the sole reason that time has passed, except a login whose "Accepted" is known; or do so again.
+
+        Lines that were lost before may yet be found, and are to meet the connections to which they belong.
+        """
+        self.held.is_holding = is_holding
+
     def settle(self) -> None:
         """Tell what is pending: the input has ended."""
         self.held.close_all()
@@ -156,7 +164,11 @@ class Correlator:
         """Tell the logins for which no session line came in time."""
         while host.waiting and host.waiting[0][0] <= host.clock_us:
             _, connection = host.waiting.popleft()
-            if not connection.login and not connection.is_gone:
+            if connection.login or connection.is_gone:
+                continue
+            if self.held.is_holding and connection.accepted is None:
+                host.waiting.append((host.clock_us + GRACE_US, connection))  # its "Accepted" may yet be found
+            else:
                 self._tell_login(host, connection)
 
     # ---------------------------------------------------------------- before authentication, and tries

@@ -218,6 +218,10 @@ class Pipeline:
                     found.append(raw[line[PLACE]] + b"\n")
         return found
 
+    def hold(self, *, is_holding: bool) -> None:
+        """Wait for lines that were lost and may yet be found, or do so no more: see ``Correlator.hold``."""
+        self._correlator.hold(is_holding=is_holding)
+
     def tick(self, now_us: int) -> list[Event]:
         """Let time pass; return what that decides."""
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
@@ -234,6 +238,7 @@ class Pipeline:
         """Return the parts of the memory that are not as they were when this was last asked."""
         parts = self._snapshots.changed()
         own = [list(self._recent), self._tick_us, self.redelivered_total, self._reader.counts, *self.known.state()]
+        own.append(self._correlator.held.is_holding)
         parts["pipeline"] = msgspec.msgpack.encode(own)
         return parts
 
@@ -245,7 +250,10 @@ class Pipeline:
         """Take over what an earlier process remembered."""
         own = parts.pop("pipeline", None)
         if own is not None:
-            recent, self._tick_us, self.redelivered_total, counts, digests, seconds, is_partial = msgspec.msgpack.decode(own)
+            (
+                recent, self._tick_us, self.redelivered_total, counts, digests, seconds, is_partial, *later
+            ) = msgspec.msgpack.decode(own)  # fmt: skip
+            self.hold(is_holding=later == [True])
             self._recent.update(dict.fromkeys(recent))
             if len(counts) == len(self._reader.counts):
                 self._reader.counts = counts

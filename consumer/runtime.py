@@ -54,6 +54,8 @@ _FORGET_S = 60.0
 SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
 _BATCH_LIMIT = 500
+# What was confirmed is understood when no line came for so long, or this long after the first.
+_PAUSE_S, _TAKEN_S = 0.0002, 0.001
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
 # A position in the log file is noted when nothing came for so long, or when lines are as young as this.
@@ -62,6 +64,8 @@ _IDLE_S = 1.0
 # a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
 _DRAINED_S = 5.0
 _RECEIVED = b'"rcvd":"'
+# Until then stories wait for lines that were lost; but no longer than this, where a backlog does not end.
+_HOLD_S = 600.0
 # A position in the log file is believed when it is this old: lines may reach us after they reach the file.
 _MARK_AGE_S = 10.0
 # More lines than this that only the file had make one message.
@@ -146,6 +150,8 @@ class Service:
         self._replies = replies
         self._dir = Path(config.state_dir)
         self._pipeline = self._new_pipeline()
+        self._taken: list[bytes] = []  # confirmed, and not understood yet
+        self._taken_s = 0.0
         self._unsaved: list[Event] = []
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
@@ -183,7 +189,7 @@ class Service:
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
-        self._last_old_s = time.monotonic()
+        self._last_old_s = self._started_s = time.monotonic()
         self._due_s = self._last_urgent_s = 0.0
         if self._position is None and not self._is_caught_up:
             # From here on; kept at once, or a death would make it later.
@@ -298,7 +304,14 @@ class Service:
         self._journal: Journal = self._held_until(lambda: Journal(folder, max(newest + 1, first)))
         self._pipeline.configure(self._config.sshd_programs)
         self._journal_append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
+        self._hold(is_holding=not self._is_caught_up and self._position is not None)
         self._flush()
+
+    def _hold(self, *, is_holding: bool) -> None:
+        """Wait for lines that the log file may have, or do so no more; what is begun as one story is not told as two."""
+        self._is_holding = is_holding
+        self._journal_append(Kind.HOLDING, b"1" if is_holding else b"0")
+        self._pipeline.hold(is_holding=is_holding)
 
     def _again(self, kind: Kind, payload: bytes) -> list[Event]:
         """Do again what a record of the journal says was done."""
@@ -313,6 +326,8 @@ class Service:
                 return self._pipeline.tick(int(payload))
             case Kind.PROGRAMS:
                 self._pipeline.configure(msgspec.json.decode(payload))
+            case Kind.HOLDING:
+                self._pipeline.hold(is_holding=payload == b"1")
         return []
 
     def _told_actions(self) -> frozenset[str]:
@@ -322,24 +337,29 @@ class Service:
 
     def serve(self) -> None:
         """Take lines until the input ends."""
-        poll = select.poll()
-        poll.register(self._lines.fd, select.POLLIN | select.POLLHUP)
-        poll.register(self._wake.fileno(), select.POLLIN)
+        lines, wake = self._lines.fd, self._wake.fileno()
+        descriptors, select_ = (lines, wake), select.select
+        now_s = time.monotonic()
         try:
             while not self._lines.has_ended:
-                for fd, _event in poll.poll(max(0.0, self._due_s - time.monotonic()) * 1000):
-                    if fd == self._lines.fd:
-                        self._take(self._lines.read())
-                    else:
-                        self._woken()
-                if time.monotonic() >= self._due_s:
+                wait_s = _PAUSE_S if self._taken else max(0.0, self._due_s - now_s)
+                ready, _, _ = select_(descriptors, (), (), wait_s)
+                if lines in ready:
+                    self._take(self._lines.read())
+                now_s = time.monotonic()
+                if self._taken and (lines not in ready or now_s >= self._taken_s + _TAKEN_S):
+                    self._understand()
+                if wake in ready:
+                    self._woken()
+                if now_s >= self._due_s:
                     self._tend()
+                    now_s = time.monotonic()
         finally:
             self._deliver.let_go()
         self._end()
 
     def _take(self, block: bytes) -> None:
-        """Handle the lines that are there: one in confirm mode, many in plain mode."""
+        """Make the lines safe that are there, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
         self._last_line_s = time.monotonic()
@@ -352,9 +372,17 @@ class Service:
             fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
         if fresh:
             self._journal_append(Kind.LINES, fresh)
-            if events := self._pipeline.feed(fresh):
-                self._handle(events)
+            if not self._taken:
+                self._taken_s = self._last_line_s
+            self._taken.append(fresh)
         self._replies.ok()
+
+    def _understand(self) -> None:
+        """Handle what was taken, at once: line by line it would cost three times as much."""
+        block = b"".join(self._taken)
+        self._taken.clear()
+        if events := self._pipeline.feed(block):
+            self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
         self._unsaved += events
@@ -387,6 +415,8 @@ class Service:
             self._wake.recv(4096)
         if self._is_reloading:
             self._is_reloading = False
+            if self._taken:
+                self._understand()
             self._reload()
         self._deliver.tend()
 
@@ -408,7 +438,9 @@ class Service:
         log.info("configuration read again")
 
     def _tend(self) -> None:
-        """Do what time asks for."""
+        """Do what time asks for, in the order in which the journal has it."""
+        if self._taken:
+            self._understand()
         now_s = time.monotonic()
         for name, period_s, task in self._tasks:
             if now_s >= self._next_s[name]:
@@ -427,7 +459,10 @@ class Service:
         if not self._is_caught_up and time.monotonic() - self._last_old_s >= _DRAINED_S:
             self._is_caught_up = True
             self._take_from_file()
+            self._hold(is_holding=False)
             self._next_s["status"] = 0
+        elif self._is_holding and time.monotonic() - self._started_s >= _HOLD_S:
+            self._hold(is_holding=False)
 
     def _is_old(self, block: bytes) -> bool:
         """Tell whether rsyslogd had the last of these lines before we began; of other senders, whether it says so itself."""
@@ -532,6 +567,8 @@ class Service:
 
     def _end(self) -> None:
         """The input has ended: keep all, leave deliver to itself."""
+        if self._taken:
+            self._understand()
         for task in (self._flush, self._snapshot, self._keep_status):
             try:
                 task()

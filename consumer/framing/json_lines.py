@@ -14,12 +14,35 @@ from consumer.records import Row, Trusted
 
 Object = dict[str, Any]
 
+
+class _Template(msgspec.Struct, gc=False):
+    """A line of our template as it nearly always is. Whatever else it may be is read by name."""
+
+    ts: str
+    host: str
+    tag: str
+    prog: str
+    procid: str
+    msg: str
+    uid: int | None = None
+    exe: str = ""
+    j_uid: msgspec.UnsetType = msgspec.UNSET
+    j_exe: msgspec.UnsetType = msgspec.UNSET
+    # What makes it another framing.
+    MESSAGE: msgspec.UnsetType = msgspec.UNSET
+    syslogtag: msgspec.UnsetType = msgspec.UNSET
+    realtime: msgspec.UnsetType = msgspec.field(name="__REALTIME_TIMESTAMP", default=msgspec.UNSET)
+
+
+_decode_template = msgspec.json.Decoder(_Template).decode
 # rsyslog's %jsonmesg% repeats the message; more depth than "$!" has is nobody's log line.
 _decode = msgspec.json.Decoder().decode
 
 
 def row_of_json(line: str) -> Row | None:
     """Read one line; None where it is no JSON object of a known kind."""
+    if (row := _usual(line)) is not None:
+        return row
     try:
         found = _object(line)
     except (ValueError, RecursionError, UnicodeError):
@@ -30,9 +53,31 @@ def row_of_json(line: str) -> Row | None:
         return _journal(found)
     if "syslogtag" in found:
         return _jsonmesg(found)
-    if "tag" in found:
-        return _template(found)
-    return None
+    return _template(found) if "tag" in found else None
+
+
+def _usual(line: str) -> Row | None:
+    """Read a line of our template in half the time; None where it may be anything else."""
+    try:
+        found = _decode_template(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        return None
+    name, pid, text, uid = found.prog, found.procid, found.msg, found.uid
+    if not name or not (text + name + found.host + found.ts + pid + found.exe).isascii():
+        return None
+    trusted: Trusted | str = ""
+    if uid is not None:
+        if not 0 <= uid < 10**19:
+            return None
+        trusted = (uid, found.exe)
+    return (
+        found.ts[:64],
+        found.host[:255],
+        name[:128],
+        pid if pid.isdecimal() and len(pid) <= 10 else "",
+        text[1:] if text[:1] == " " else text,
+        trusted,
+    )
 
 
 def _object(line: str) -> object:

@@ -33,6 +33,7 @@ class Kind(IntEnum):
     TICK = 2  # the wall clock, as decimal microseconds
     PROGRAMS = 3  # the names under which sshd logs, as JSON: a changed configuration
     CAUGHT_UP = 4  # whole lines that were found in the log file alone
+    HOLDING = 5  # whether lines that were lost may yet be found, as 0 or 1
 
 
 class Journal:

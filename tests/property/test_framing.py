@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 from datetime import UTC
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from consumer.framing import json_lines
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
@@ -136,3 +139,55 @@ def test_a_text_never_changes_its_header(framing: str, text: str, program: str) 
     expected = f"Invalid user {text} from "
     assert row[1:4] == ("bastion1", program, "42")
     assert row[4] == (expected.rstrip() if framing in {"journal", "short-precise"} else expected)
+
+
+TEMPLATE: dict[str, object] = {
+    "v": "1", "ts": "2026-11-22T10:00:00.000001+00:00", "host": "web1", "tag": "sshd[7]:", "prog": "sshd", "procid": "7",
+}  # fmt: skip
+VALUES = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.just(10**19), st.floats(), st.text(),
+    st.sampled_from(["-", "7", "00", "x" * 300]), st.lists(st.integers(0, 300), max_size=3), st.lists(st.text(), max_size=2),
+)  # fmt: skip
+KEYS = (
+    "ts",
+    "host",
+    "tag",
+    "prog",
+    "procid",
+    "msg",
+    "uid",
+    "exe",
+    "j_uid",
+    "j_exe",
+    "MESSAGE",
+    "syslogtag",
+    "__REALTIME_TIMESTAMP",
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4), st.sampled_from(KEYS), st.booleans())
+@example({"msg": " a", "uid": 0, "exe": "/usr/sbin/sshd"}, "v", True)  # noqa: FBT003
+@example({"msg": " a", "uid": 10**19, "j_exe": "/usr/sbin/sshd"}, "v", False)  # noqa: FBT003
+def test_our_template_is_read_alike_both_ways(values: dict[str, object], gone: str, is_ascii: bool) -> None:  # noqa: FBT001 - hypothesis gives it by place
+    """What is read by its type is what is read by name, and whatever is not ours is left to the other way."""
+    found = TEMPLATE | {"msg": " x"} | values
+    found.pop(gone, None)
+    line = json.dumps(found, ensure_ascii=is_ascii, allow_nan=False, default=str) if is_finite(found) else "{}"
+    raw = line.encode("utf-8", "surrogatepass").decode("latin-1")
+    typed = json_lines._usual(raw)
+    if typed is not None:
+        assert typed == json_lines._template(json_lines._object(raw))
+        assert not {"MESSAGE", "syslogtag", "__REALTIME_TIMESTAMP"} & found.keys()
+
+
+def is_finite(found: dict[str, object]) -> bool:
+    """Tell whether JSON can say it."""
+    return not any(isinstance(value, float) and not math.isfinite(value) for value in found.values())
+
+
+def test_our_template_is_read_by_its_type() -> None:
+    """The usual line takes the short way."""
+    line = json.dumps(
+        TEMPLATE | {"msg": " x", "rcvd": "2026-11-22T10:00:00.000001+00:00", "sev": 6, "pid": 7, "uid": 0, "exe": "/x"}
+    )
+    assert json_lines._usual(line) == (TEMPLATE["ts"], "web1", "sshd", "7", "x", (0, "/x"))

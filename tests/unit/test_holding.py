@@ -1,0 +1,83 @@
+"""While lines that were lost may yet be found, no story is told as two for the sole reason that time has passed."""
+
+from datetime import UTC
+
+import pytest
+
+from consumer.events import Attempt, Event, Login, Probe
+from consumer.pipeline import Pipeline
+
+NOW_US = 1795400000000000
+OPENED = "pam_unix(sshd:session): session opened for user alice(uid=1000) by (uid=0)"
+ACCEPTED = "Accepted password for alice from 192.0.2.1 port 5 ssh2"
+
+
+def pipeline() -> Pipeline:
+    """Return a fresh one, to which every report is a fault."""
+    return Pipeline([], UTC, NOW_US, pytest.fail)
+
+
+def line(minute: int, text: str, pid: int = 7) -> bytes:
+    """Return a line of web1's log."""
+    return f"2026-11-22T10:{minute:02}:00.000000+00:00 web1 sshd[{pid}]: {text}\n".encode()
+
+
+def passed(live: Pipeline, minutes: range) -> list[Event]:
+    """Let time pass, by lines of others and by ticks."""
+    events = []
+    for minute in minutes:
+        events += live.feed(line(minute, "Server listening on 0.0.0.0 port 22.", pid=1))
+        events += live.tick(NOW_US + minute * 60_000_000)
+    return events
+
+
+def carried_over(live: Pipeline) -> Pipeline:
+    """Return another process's pipeline, with what this one knows."""
+    other = pipeline()
+    other.restore({part: body for part, body in live.changed().items() if body is not None})
+    return other
+
+
+def test_a_session_waits_for_its_accepted_line() -> None:
+    """One login, with its address, however late the line is found, and whoever died meanwhile."""
+    live = pipeline()
+    live.hold(is_holding=True)
+    assert live.feed(line(0, OPENED)) == []
+    assert passed(live, range(1, 30)) == []
+    live = carried_over(live)
+    assert passed(live, range(30, 40)) == []
+    (login,) = live.feed(line(0, ACCEPTED))
+    assert isinstance(login, Login)
+    assert (login.address, login.uid) == ("192.0.2.1", 1000)
+    live.hold(is_holding=False)
+    assert passed(live, range(41, 50)) == []
+
+
+def test_a_try_meets_its_connection() -> None:
+    """What looks like a probe without its Failed line is not told before that line could be found."""
+    live = pipeline()
+    live.hold(is_holding=True)
+    assert live.feed(line(0, "Connection closed by authenticating user alice 192.0.2.1 port 5 [preauth]")) == []
+    assert passed(live, range(1, 30)) == []
+    events = live.feed(line(0, "Failed password for alice from 192.0.2.1 port 5 ssh2"))
+    live.hold(is_holding=False)
+    events += passed(live, range(31, 50))
+    assert [type(event) for event in events] == [Attempt]
+
+
+def test_what_is_not_found_is_told_when_the_search_is_over() -> None:
+    """A session without a known address is told, too; a probe likewise."""
+    live = pipeline()
+    live.hold(is_holding=True)
+    live.feed(line(0, OPENED) + line(0, "Connection closed by 192.0.2.9 port 9 [preauth]", pid=9))
+    assert passed(live, range(1, 5)) == []
+    live.hold(is_holding=False)
+    assert sorted(type(event).__name__ for event in passed(live, range(5, 10))) == [Login.__name__, Probe.__name__]
+
+
+def test_a_login_whose_accepted_line_is_there_does_not_wait() -> None:
+    """Nothing that could be found would change whom it is told of."""
+    live = pipeline()
+    live.hold(is_holding=True)
+    live.feed(line(0, ACCEPTED))
+    assert [type(event) for event in passed(live, range(1, 3))] == [Login]
