@@ -35,9 +35,9 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
                 file was set aside, another version is installed than runs
 
     \b
-        sshbell status
-        sshbell status --json | jq .backlog
-        sshbell status | head -n 1
+        sudo sshbell status
+        sudo sshbell status --json | jq .backlog
+        sudo sshbell status | head -n 1
     """
     import time
 
