@@ -19,7 +19,7 @@ from consumer.accounts import Account, Accounts
 from consumer.config import DEFAULT_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels.email import Email
-from consumer.errors import ConfigError, StoreError
+from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.store.database import reading
 from consumer.trust import code_of, untrusted, untrusted_code
@@ -81,6 +81,9 @@ class Checks:
         name, place = "configuration", Path(self._path or DEFAULT_PATH)
         try:
             config = load(self._path)
+        except ConfigRightsError as error:
+            yield Result(name, "warning", str(error), _AS_ROOT)
+            return
         except ConfigError as error:
             yield Result(name, "fault", str(error))
             return

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +17,11 @@ from consumer import check as module
 from consumer.accounts import Account
 from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
+from consumer.errors import ConfigRightsError
 from tests.integration.rsyslogd import DROP_IN, program
+
+if TYPE_CHECKING:
+    from consumer.config import Config
 
 PROJECT_DIR = Path(__file__).parents[2]
 TRUSTED = 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")'
@@ -134,6 +139,17 @@ def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.Monke
     assert (found.state, found.text) == ("fault", f"{host.config} is closed to sshbell's user: deliver cannot start")
     assert found.advice == "sudo sshbell install"
     assert {host.root, Path("/")} <= set(asked)
+
+
+def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not read the configuration has found no fault of it."""
+
+    def refused(path: str | None) -> Config:
+        raise ConfigRightsError(f"{path}: Permission denied")
+
+    monkeypatch.setattr(module, "load", refused)
+    found = host.wrong(configuration="warning")["configuration"]
+    assert found.advice == "call it as root to see that: sudo sshbell check"
 
 
 def test_rights_of_a_user(tmp_path: Path) -> None:
