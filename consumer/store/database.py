@@ -190,6 +190,23 @@ def schema_of(name: str) -> str:
     return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
 
 
+def open_of_another(path: Path) -> sqlite3.Connection:
+    """
+    Open a database for short transactions beside the process that it belongs to: it is neither made, brought to this version
+    nor replaced, since that process would go on with the old one.
+
+    Raises:
+        StoreError: there is none, it cannot be used, or it is of another version.
+    """
+    with reading(path):
+        pass
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return connection
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
@@ -276,9 +293,14 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-        raise (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}") from error
+        raise store_error(connection, error) from error
+
+
+def store_error(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:
+    """Return a StoreError that names the file; a DamagedStoreError where waiting does not help."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}")
 
 
 def _path_of(connection: sqlite3.Connection) -> str:

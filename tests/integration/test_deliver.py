@@ -397,7 +397,9 @@ def test_ring_that_fails(place: Place, post: Post) -> None:
 def test_outbox_verbs(place: Place) -> None:
     """Messages are chosen by the beginning of their id, by channel, or all; what fits nothing, or too much, is refused."""
     place.configure("ops", "home", port=1)
-    assert place.run("outbox").returncode == 66
+    none = place.run("outbox")
+    assert none.returncode == 74
+    assert none.stderr == f"sshbell: {place.state_dir}/delivery.db: there is none yet; sshbell run makes it\n"
     _, wake = place.start()
     with wake, closing(State(place.state_dir, pytest.fail)) as state:
         record(state, login(1), login(1 << 127), login(3 << 126))
