@@ -41,18 +41,19 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     """
     import time
 
-    from consumer.config import load
+    from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError
-    from consumer.health import Health, Level, Problem, Process, examine
+    from consumer.health import Level, Problem, examine
     from consumer.records import harmless
 
     now_us = time.time_ns() // 1000
     try:
         health = examine(load(config), now_us)
     except ConfigError as error:
-        nobody = Process(is_running=False, pid=0)
-        health = Health(nobody, nobody, None, {}, [], [Problem(Level.CRITICAL, str(error))])
+        # What runs has the configuration from before; of the new one, where the state is has to do.
+        health = examine(Config(state_dir=state_dir_of(config)), now_us)
+        health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
     if as_json:
         sys.stdout.buffer.write(json_line(_object(health)))
     else:

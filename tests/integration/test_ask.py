@@ -449,6 +449,16 @@ def test_status_of_processes(live: Site) -> None:
         assert problems(live, OK) == []
 
 
+def test_status_with_a_broken_configuration(live: Site) -> None:
+    """A configuration that cannot be used is the problem; what runs, and what it has read, is shown all the same."""
+    live.config.write_text(f'state_dir = "{live.state_dir}"\nkepe = "90d"\n', encoding="utf-8")
+    with Running(live, "run", "deliver"):
+        (text,) = problems(live, CRITICAL)
+        assert "did you mean 'keep'" in text
+        found = json.loads(live.ask("status", "--json", status=CRITICAL).stdout)
+    assert (found["run"], found["lines"]["lines_total"]) == ({"running": True, "pid": 4242}, 12_345)
+
+
 def test_status_does_not_keep_the_lock(live: Site) -> None:
     """Once ``status`` has ended, ``run`` can start."""
     with Running(live, "run", "deliver"):
@@ -464,8 +474,6 @@ def test_status_of_nothing(site: Site) -> None:
         "sshbell run is not running: nobody reads the log",
         f"{site.state_dir}/state.db: there is none yet; sshbell run makes it",
     ]
-    site.config.write_text('state_dri = "/x"', encoding="utf-8")
-    assert "did you mean 'state_dir'" in problems(site, CRITICAL)[0]
 
 
 PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}')"
