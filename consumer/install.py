@@ -71,7 +71,7 @@ def uninstall(root: Path, say: Say) -> list[str]:
 class _Installation:
     def __init__(self, root: Path, say: Say) -> None:
         if os.geteuid() != 0:
-            raise RightsError("only root can do this; try: sudo sshbell install")
+            raise RightsError("only root can do this; call it with sudo")
         if not root.is_dir():
             raise InputError(f"{root}: no such directory")
         self._root = root.resolve()

@@ -157,7 +157,9 @@ def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
     """Return the version that has been written; 0 for a new file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > version_of(name):
-        raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)})")
+        raise StoreError(
+            f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)}); install that one"
+        )
     if version < 0:
         raise sqlite3.DatabaseError(f"version {version}")
     return int(version)
@@ -228,7 +230,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             if version == 0:
                 raise StoreError(f"{path}: it is not made yet")
             if version > known:
-                raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {known})")
+                raise StoreError(
+                    f"{path}: a newer sshbell has written it (version {version}, this one knows {known}); install that one"
+                )
             if version < known:
                 raise StoreError(
                     f"{path}: it is of version {version}; sshbell run makes {known} of it when rsyslog starts it anew"
