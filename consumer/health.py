@@ -40,9 +40,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """``run`` or ``deliver``; the pid is 0 where it is not known."""
+    """``run`` or ``deliver``; None, and a pid of 0, where that is not known."""
 
-    is_running: bool
+    is_running: bool | None
     pid: int
 
 
@@ -105,7 +105,7 @@ def examine(config: Config, now_us: int) -> Health:
         except OSError as error:
             fix = f"; be root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}.lock: {error.strerror}{fix}"))
-            found[name] = Process(is_running=False, pid=0)
+            found[name] = Process(is_running=None, pid=0)
     health = Health(found["run"], found["deliver"], None, {}, [], problems)
     if problems:
         return health

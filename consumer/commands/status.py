@@ -112,6 +112,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
 
 
 def _process(process: "Process") -> str:
+    if process.is_running is None:
+        return "unknown"
     return f"runs (pid {process.pid or 'unknown'})" if process.is_running else "does not run"
 
 

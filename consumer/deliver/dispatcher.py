@@ -17,6 +17,7 @@ import structlog
 from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.channels.email import Email as Mail
 from consumer.deliver.rendering import Renderer, RenderingError
 from consumer.deliver.routing import Router
 from consumer.errors import StoreError
@@ -47,8 +48,6 @@ def channel_of(settings: Settings) -> Channel:
     """Make a channel as it is configured."""
     match settings:
         case Email():
-            from consumer.deliver.channels.email import Email as Mail  # noqa: PLC0415 - only what is configured is loaded
-
             return Mail(settings)
 
 

@@ -549,3 +549,5 @@ def test_status_without_rights(live: Site) -> None:
         return
     (live.state_dir / "run.lock").symlink_to("run.lock")  # a loop, which root cannot open either
     assert "symbolic links" in problems(live, UNKNOWN)[0]
+    assert json.loads(live.ask("status", "--json", status=UNKNOWN).stdout)["run"] == {"running": None, "pid": None}
+    assert "run         unknown" in live.ask("status", status=UNKNOWN).stdout.splitlines()
