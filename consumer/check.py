@@ -64,7 +64,8 @@ class Checks:
     def run(self) -> Iterator[Result]:
         """Yield the results; one that cannot be had is a result, too."""
         checks: list[tuple[str, Callable[[], Iterator[Result]]]] = [
-            ("configuration", self._configuration), ("rsyslog", self._rsyslog_configuration), ("state", self._state),
+            ("configuration", self._configuration), ("rsyslog", self._rsyslog_configuration),
+            ("configuration", self._reread), ("state", self._state),
             ("catch-up", self._catch_up), ("secrets", self._secrets), ("channels", self._channels),
             ("entry point", self._entry_point), ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
         ]  # fmt: skip
@@ -106,6 +107,16 @@ class Checks:
         assert self._config is not None
         name = (self._rsyslog.user if self._rsyslog else None) or self._config.user or "root"
         return name, Accounts(Path("/")).user(name)
+
+    def _reread(self) -> Iterator[Result]:
+        """Root has read the configuration at the start; deliver, and both on HUP, read it as sshbell's user."""
+        place = Path(self._path or DEFAULT_PATH)
+        if self._config is None or not place.exists():
+            return
+        user, account = self._user()
+        if account is not None and not _can_read(place, account):
+            yield Result("configuration", "fault", f"{place} cannot be read by {user}, and deliver has to",
+                         f"chgrp {account.gid} {place.parent} {place}; chmod g+rx {place.parent}; chmod g+r {place}")  # fmt: skip
 
     def _state(self) -> Iterator[Result]:
         if self._config is None:
@@ -307,13 +318,22 @@ def _secret_file(what: str, path: Path, account: Account | None) -> Result:
         return Result("secrets", "fault", f"{what}: {mode}: everybody may use it", f"chmod o= {path}")
     if found.st_mode & stat.S_IWGRP and found.st_gid != 0:
         return Result("secrets", "fault", f"{what}: {mode}: its group may change it", f"chmod g-w {path}")
-    if account is not None and account.uid != 0:
-        is_own = found.st_uid == account.uid and found.st_mode & stat.S_IRUSR
-        if not is_own and not (found.st_gid == account.gid and found.st_mode & stat.S_IRGRP):
-            return Result(
-                "secrets", "fault", f"{what}: {path} cannot be read by sshbell", f"chgrp {account.gid} {path}; chmod 640 {path}"
-            )
+    if account is not None and not _can_read(path, account):
+        return Result(
+            "secrets", "fault", f"{what}: {path} cannot be read by sshbell", f"chgrp {account.gid} {path}; chmod 640 {path}"
+        )
     return Result("secrets", "ok", f"{what}: {path}")
+
+
+def _can_read(path: Path, account: Account) -> bool:
+    """Tell whether the modes of a file, and of the directories above it, let somebody read it."""
+
+    def allowed(place: Path) -> int:
+        found = place.stat()
+        return found.st_mode >> (6 if found.st_uid == account.uid else 3 if found.st_gid == account.gid else 0)
+
+    path = path.resolve()
+    return account.uid == 0 or bool(allowed(path) & stat.S_IROTH and all(allowed(above) & stat.S_IXOTH for above in path.parents))
 
 
 def _interpreter_of(text: str) -> Path | None:
