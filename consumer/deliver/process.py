@@ -11,7 +11,6 @@ from pathlib import Path
 import structlog
 
 from consumer.config import DEFAULT_PATH, Config, load
-from consumer.deliver.channels import email as _email  # noqa: F401 - loaded now, not when somebody is in
 from consumer.deliver.dispatcher import POLL_S, Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, StoreError, TryLaterError

@@ -4,12 +4,13 @@ import asyncio
 import base64
 import email.policy
 import os
+import re
 import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from email.headerregistry import Address
+from email.headerregistry import Address, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.utils import formatdate, parseaddr
 
@@ -34,7 +35,10 @@ _REASON_LIMIT = 300
 # 5xx that say something about us, not about the message: RFC 4954, section 6.
 _OURS = frozenset({530, 534, 535, 538})
 _CLOSING, _PERMANENT = 421, 500
-
+# As free text, ids that are too long for a line would become encoded words, which nobody takes for ids.
+_HEADERS = HeaderRegistry()
+for _name in ("In-Reply-To", "References"):
+    _HEADERS.map_to_type(_name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed wants a base that it has not
 
 Work = Callable[[aiosmtplib.SMTP], Awaitable[Result]]
 
@@ -154,6 +158,7 @@ class Email:
             return RetryLater(_shown(str(error)))
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLCertVerificationError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
+            self._context = None  # ca_file is read anew, as a secret is that was refused
             return self._later(
                 f"the server's certificate is not to be trusted: {cause.verify_message}; ca_file may name its authority's"
             )
@@ -243,7 +248,7 @@ class Email:
                 return await self._none_taken(smtp, refused)
             self._doing = "DATA"
             self._is_uncertain = True
-            await smtp.data(mail.as_bytes(policy=_policy(encoding)))
+            await smtp.data(_bytes_of(mail, encoding))
             self._is_uncertain = False
         except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
             self._is_uncertain = False
@@ -390,7 +395,13 @@ def _said(error: Exception) -> str:
 
 def _policy(encoding: str) -> "email.policy.EmailPolicy[EmailMessage]":
     """Seven bits wherever that is possible: not every server on the way takes more."""
-    return email.policy.SMTP.clone(utf8=encoding != "ascii", cte_type="7bit")
+    return email.policy.SMTP.clone(utf8=encoding != "ascii", cte_type="7bit", header_factory=_HEADERS)
+
+
+def _bytes_of(mail: EmailMessage, encoding: str) -> bytes:
+    """Return it as SMTP takes it."""
+    # A first word that fills a line goes to the next one, whose blank would become part of the subject.
+    return re.sub(rb"\ASubject:\r\n ", b"Subject: ", mail.as_bytes(policy=_policy(encoding)))
 
 
 def _encoding_of(text: str) -> str:
