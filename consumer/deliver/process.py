@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -79,6 +80,9 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
             dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path))
             if wake is not None:
                 loop.add_reader(wake, _woken, wake, dispatcher, ended)
+            # What is loaded stays: a collection that walked through all of it would hold up a message.
+            gc.collect()
+            gc.freeze()
             _log.info("delivering", channels=[channel.name for channel in config.channel], pid=os.getpid())
             while not ended.is_set():
                 if changed.is_set():
