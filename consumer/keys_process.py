@@ -2,8 +2,8 @@
 The process ``keys``: whose is this fingerprint, for this user?
 
 ``sshbell run`` starts it while it is root, and it keeps of root what ``run`` gives up: the right to become users. Each home is
-read as its user, by a child that lives for one look-up: root cannot read every home (NFS), and what reads hostile files should have
-no rights. This process itself opens no file and looks up no user: no home and no name service holds it up.
+read as its user, by a child that lives for one look-up: root cannot read every home (NFS), and what reads hostile files should
+have no rights. This process itself opens no file and looks up no user: no home and no name service holds it up.
 
 It ends with its socket to ``run``, and by no signal but 9. Nobody starts it again before ``run`` itself is started anew.
 """
@@ -38,8 +38,8 @@ from consumer.enrich.sshd_config import sshd_settings
 from consumer.log import configure
 from consumer.privileges import CAP_KILL, CAP_SETGID, CAP_SETUID, become_account, end_with_parent, keep_only, may_become
 
-# To ask sshd's configuration, read the files, and wait for a free place; below the client's LIMIT_S.
-LOOK_UP_S = 2.0
+# For a place, sshd's settings, the files, and AuthorizedKeysCommand, which ends by itself before; below the client's LIMIT_S.
+LOOK_UP_S = 2.5
 # Children at the same time, for one user and in all. One that hangs in a dead file system cannot be killed, and counts until it
 # ends.
 USER_LIMIT, CHILD_LIMIT = 2, 8
@@ -255,8 +255,9 @@ def _has_become(account: pwd.struct_passwd) -> bool:
 
 def _wanted(question: Question) -> Wanted:
     return Wanted(
-        question.user, question.fingerprint, question.certificate_id, question.certificate_serial, question.ca_fingerprint
-    )
+        question.user, question.fingerprint, question.certificate_id, question.certificate_serial, question.ca_fingerprint,
+        question.key_type,
+    )  # fmt: skip
 
 
 def _told(owners: list[KeyOwner]) -> list[Owner]:

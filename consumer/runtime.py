@@ -377,8 +377,8 @@ class Service:
         """
         Tell whether to end now, so that rsyslog starts keys, and all of us, anew.
 
-        A line has come after a pause, and is not read: rsyslog sends it again to our successor, which it starts after 2 s. Without
-        a line it would start nobody, and mail would wait.
+        A line has come after a pause, and is not read: rsyslog sends it again to our successor, which it starts after 2 s.
+        Without a line it would start nobody, and mail would wait.
         """
         is_quiet = time.monotonic() - self._last_line_s >= _QUIET_S and not self._taken
         if not is_quiet or not self._is_caught_up or self._lines.has_hung_up():

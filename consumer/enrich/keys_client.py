@@ -36,6 +36,7 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     certificate_id: str = ""
     certificate_serial: int | None = None
     ca_fingerprint: str = ""
+    key_type: str = ""
     address: str = ""
 
 
@@ -110,7 +111,7 @@ def question_of(event: Object, here: str) -> Question | None:
         fields = {
             "user": event["user"]["name"], "address": address, "fingerprint": key.get("fingerprint", ""),
             "certificate_id": certificate.get("id", ""), "certificate_serial": certificate.get("serial"),
-            "ca_fingerprint": certificate.get("ca_fingerprint", ""),
+            "ca_fingerprint": certificate.get("ca_fingerprint", ""), "key_type": key.get("type", ""),
         }  # fmt: skip
         found = msgspec.convert(fields, Question)
     except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
