@@ -19,7 +19,7 @@ _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
 # In the state directory: where keys answers.
 KEYS_SOCKET = "keys.sock"
 # Questions that wait until keys takes them.
-_BACKLOG = 16
+_BACKLOG = 128
 
 
 def _started(

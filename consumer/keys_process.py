@@ -43,8 +43,10 @@ LOOK_UP_S = 2.5
 # Children at the same time, for one user and in all. One that hangs in a dead file system cannot be killed, and counts until it
 # ends.
 USER_LIMIT, CHILD_LIMIT = 2, 8
-# Who asks is one of us: more than this at the same time is a fault.
-_CLIENT_LIMIT = 32
+# Who asks is deliver, about what it sends next: more than this at the same time is a fault.
+_CLIENT_LIMIT = 128
+# An answer is good for so long: many logins at once are often one user's, with one key.
+KNOWN_S = 5.0
 _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 
 _log = structlog.get_logger()
@@ -81,6 +83,7 @@ class Keys:
         self._uids = uids
         self._children: dict[int, Child] = {}
         self._ended = asyncio.Event()
+        self._known: dict[Question, asyncio.Task[list[Owner]]] = {}
         self._clients = 0
 
     async def serve(self, life: socket.socket, listener: socket.socket) -> None:
@@ -115,7 +118,9 @@ class Keys:
             if self._clients <= _CLIENT_LIMIT and self._may_ask(writer):
                 async with asyncio.timeout(LOOK_UP_S):
                     question = msgspec.json.decode(await reader.readuntil(b"\n"), type=Question)
-                    writer.write(_encode(Answer(await self._owners(question))) + b"\n")
+                # The time of a look-up that others have begun is its own.
+                writer.write(_encode(Answer(await asyncio.shield(self._asked(question)))) + b"\n")
+                async with asyncio.timeout(LOOK_UP_S):
                     await writer.drain()
         except (OSError, EOFError, asyncio.LimitOverrunError, msgspec.MsgspecError, RecursionError) as error:
             # No answer is "unknown"; whoever asked has gone, asked nonsense, or the time is over.
@@ -133,11 +138,25 @@ class Keys:
 
     # ---------------------------------------------------------------- children
 
+    def _asked(self, question: Question) -> asyncio.Task[list[Owner]]:
+        """Return the look-up of a question, which may be one that was begun of late."""
+        task = self._known.get(question)
+        if task is None:
+            task = self._known[question] = asyncio.create_task(self._owners(question))
+            asyncio.get_running_loop().call_later(KNOWN_S, self._known.pop, question)
+        return task
+
     async def _owners(self, question: Question) -> list[Owner]:
-        found = await self._looked_up(question, by_files)
-        if not found.owners and found.command_user:
-            found = await self._looked_up(question, by_command)
-        return found.owners
+        """Return what is known within ``LOOK_UP_S``."""
+        try:
+            async with asyncio.timeout(LOOK_UP_S):
+                found = await self._looked_up(question, by_files)
+                if not found.owners and found.command_user:
+                    found = await self._looked_up(question, by_command)
+                return found.owners
+        except (OSError, msgspec.MsgspecError, asyncio.LimitOverrunError) as error:
+            _log.warning("unknown", user=question.user, reason=type(error).__name__)
+            return []
 
     async def _looked_up(self, question: Question, look_up: LookUp) -> Found:
         """Let a child look; nothing is found where there is no place for one, or it has its time and does not end."""
