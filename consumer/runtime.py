@@ -148,6 +148,7 @@ class Service:
     def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies, *, is_plain: bool) -> None:
         self._config = config
         self._is_plain = is_plain
+        self._is_leaving = False
         self._config_path = config_path
         self._lines = lines
         self._replies = replies
@@ -156,7 +157,7 @@ class Service:
         self._taken: list[bytes] = []  # confirmed, and not understood yet
         self._taken_s = 0.0
         self._unsaved: list[Event] = []
-        self._is_reloading = self._is_leaving = False
+        self._is_reloading = False
         self._last_dot_s = time.monotonic()
         self._last_line_s = self._last_old_s = time.monotonic()
         self._begun_us = now_us()
