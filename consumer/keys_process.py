@@ -54,10 +54,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What a child has found; ``command_user`` where sshd would ask a command, too, and as whom."""
+    """What a child has found; ``command_user`` where sshd would ask a command, too, and as whom; ``fault`` is one of ours."""
 
     owners: list[Owner]
     command_user: str = ""
+    fault: str = ""
 
 
 class Child(msgspec.Struct):
@@ -181,9 +182,11 @@ class Keys:
                     _log.warning("a look-up hangs", user=question.user, children=len(self._children))
                 raise
             except asyncio.IncompleteReadError:
-                _log.error("a look-up has failed", user=question.user)
-                return Found([])
-        return msgspec.json.decode(said, type=Found)
+                said = _encode(Found([], fault="it has died"))
+        found = msgspec.json.decode(said, type=Found)
+        if found.fault:
+            _log.error("a look-up has failed", user=question.user, reason=found.fault)
+        return found
 
     async def _place(self, user: str) -> bool:
         """Wait until another child may be started; tell at once where none will, since all places are held by what hangs."""
@@ -227,16 +230,21 @@ def _look(writing: int, look_up: LookUp, question: Question) -> NoReturn:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         gc.disable()  # what it would close is closed already, and its numbers are others' by then
         os.setpgid(0, 0)
+        # One that hangs holds what it has: also rsyslogd's pipe for what we say.
+        os.dup2(0, 1)
+        os.dup2(0, 2)
         for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names
             if int(number) > 2 and int(number) != writing:
                 with suppress(OSError):  # the one that lists them is closed by now
                     os.close(int(number))
-        said = _encode(look_up(question)) + b"\n"
+        try:
+            found = look_up(question)
+        except Exception as error:  # noqa: BLE001 - the parent says so
+            found = Found([], fault=f"{type(error).__name__}: {error}")
+        said = _encode(found) + b"\n"
         while said:
             said = said[os.write(writing, said) :]
-    except BaseException as error:  # noqa: BLE001 - whatever it was, this child does not become a second parent
-        _log.error("a look-up has failed", reason=f"{type(error).__name__}: {error}")
-    finally:
+    finally:  # whatever it was, this child does not become a second parent
         os._exit(0)
 
 
