@@ -135,10 +135,11 @@ def _fitting(wanted: Wanted, found: Iterator[_Found]) -> list[KeyOwner]:
 
 def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
     """Return the places of a user's files, with their tokens expanded; relative ones are in the home."""
-    tokens = {"%": "%", "h": account.pw_dir, "u": account.pw_name, "U": str(account.pw_uid)}
+    home = account.pw_dir or "/"
+    tokens = {"%": "%", "h": home, "u": account.pw_name, "U": str(account.pw_uid)}
     texts = (_expanded(file, tokens) for file in settings.authorized_keys_files)
     # An absolute one stays as it is.
-    paths = [os.path.join(account.pw_dir, text) for text in texts if text]  # noqa: PTH118
+    paths = [os.path.join(home, text) for text in texts if text]  # noqa: PTH118
     return list(dict.fromkeys(paths))[:FILES_LIMIT]
 
 
@@ -181,7 +182,7 @@ def _content(place: int, limit: int) -> bytes:
 
 def _is_allowed(place: int, path: str, account: pwd.struct_passwd, *, strict: bool) -> bool:
     """Tell whether an open file is in the home, if its name says so, and, with ``StrictModes``, nobody else can write it."""
-    home = os.path.realpath(account.pw_dir)
+    home = os.path.realpath(account.pw_dir or "/")
     real = str(Path(f"/proc/self/fd/{place}").readlink())
     is_in_home = _is_within(real, home)
     is_meant_in_home = any(_is_within(os.path.normpath(path), root) for root in (account.pw_dir, home))

@@ -309,12 +309,16 @@ def _fits(pattern: str, name: str) -> bool:
 
 
 def _is_address_listed(patterns: str, address: str) -> bool:
-    """Tell the same of an address: a pattern may be a network."""
+    """Tell the same of an address: a pattern may be a network. Nothing fits what is none, not even ``*``."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
     found = False
     for pattern in patterns.split(","):
         bare = pattern.removeprefix("!")
         try:
-            fits = ip_address(address) in ip_network(bare)
+            fits = ip in ip_network(bare)
         except ValueError:
             fits = _fits(bare.lower(), address.lower())
         if fits and pattern.startswith("!"):

@@ -154,7 +154,7 @@ def test_lines_are_read_as_ssh_keygen_reads_them(found: list[Made]) -> None:
     for key, (_, comment, _) in zip(ours, by_sha256, strict=True):
         # Where there is none, ssh-keygen 9.2 shows the options, or what it finds in its memory.
         if key.comment and key.comment.isprintable() and "\\" not in key.comment and not key.comment.startswith("#"):
-            assert comment.removesuffix("\\r").rstrip() == key.comment
+            assert comment.strip() == key.comment
     good = [line for made in found for line in [_read(made.text)] if line is not None and made.is_good]
     allowed = [key.sha256 for key in parsed(b"\n".join(made.text for made in found if made.is_good))]
     assert allowed == [next(parsed(line.type + b" " + base64.b64encode(line.blob))).sha256 for line in good]
