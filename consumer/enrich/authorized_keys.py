@@ -5,7 +5,7 @@ Source: OpenSSH ``auth2-pubkeyfile.c`` (``auth_check_authkey_line``), ``sshkey.c
 (``sshkey_advance_past_options``), ``auth-options.c`` (``sshauthopt_parse``), 6.0 to 10.2. Rule::
 
     line    = [blanks] [options blanks] type blanks base64 [blanks comment]
-    options = option *("," option) [","]
+    options = [option] *("," [option])
     option  = name | name "=" quote *(any but quote, or "\" quote) quote
 
 A line ends with a line feed or at a NUL; blanks are space and tab. sshd refuses a line with an option that it does not know or
@@ -206,16 +206,15 @@ def _read_options(text: bytes) -> list[tuple[bytes, bytes]] | None:
     at = 0
     while at < len(text):
         option = _OPTION.match(text, at)
-        if option is None:
-            return None
-        name = (option[1] or option[2]).lower()
-        value = _VALUES.get(name)
-        if value is not None and value.fullmatch(option[3][1:-1].replace(b'\\"', b'"')) is None:
-            return None
-        if name in _ONCE and any(name == other for other, _ in found):
-            return None
-        found.append((name, option[0]))
-        at = option.end()
+        if option is not None:
+            name = (option[1] or option[2]).lower()
+            value = _VALUES.get(name)
+            if value is not None and value.fullmatch(option[3][1:-1].replace(b'\\"', b'"')) is None:
+                return None
+            if name in _ONCE and any(name == other for other, _ in found):
+                return None
+            found.append((name, option[0]))
+            at = option.end()
         if at < len(text) and text[at] != ord(","):
             return None
         at += 1

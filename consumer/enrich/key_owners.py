@@ -2,8 +2,8 @@
 Whose key it was: the lines of ``authorized_keys`` that allow it, in every place where sshd looks.
 
 Files are read as the current process, so whoever asks about a user becomes that user before (root cannot read a home on NFS with
-``root_squash``), and gives the look-up a time: a file system that hangs, hangs. All else has bounds. What is in these files is the
-user's, and hostile: whatever is wrong with them costs the name only.
+``root_squash``), and gives the look-up a time: a file system that hangs, hangs. All else has bounds. What they hold is the
+user's, and hostile: whatever is wrong with it costs the name only.
 """
 
 import os
@@ -22,7 +22,7 @@ from typing import NamedTuple
 from consumer.enrich.authorized_keys import AuthorizedKey, parsed
 from consumer.enrich.sshd_config import SshdSettings, arguments
 
-# Bytes of all files of one user together; 16 MiB are 100,000 keys.
+# Bytes of all files of one user together; 16 MiB are 150,000 short keys.
 SIZE_LIMIT = 16 * 1024 * 1024
 FILES_LIMIT = 16
 OWNERS_LIMIT = 16
@@ -91,10 +91,11 @@ def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[_Fou
     for path in _paths(account, settings):
         text = _read(path, account, left, strict=settings.strict_modes)
         left -= len(text)
-        yield from _found(text, path)
+        # Half a line would have half a comment.
+        yield from _found(text if left else text[: text.rfind(b"\n") + 1], path)
     path = settings.trusted_user_ca_keys
-    # Options make sshd refuse that whole file.
-    for owner, key in _found(_read(path, account, left, strict=False), path) if path else ():
+    # A line with options is none there.
+    for owner, key in _found(_read(path, account, SIZE_LIMIT, strict=False), path) if path else ():
         if not key.is_authority and not key.options:
             yield owner._replace(is_authority=True), key._replace(is_authority=True)
 
@@ -134,10 +135,11 @@ def _fitting(wanted: Wanted, found: Iterator[_Found]) -> list[KeyOwner]:
 
 def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
     """Return the places of a user's files, with their tokens expanded; relative ones are in the home."""
-    tokens = {"%": "%", "h": account.pw_dir, "u": account.pw_name, "U": str(account.pw_uid)}
+    home = account.pw_dir or "/"
+    tokens = {"%": "%", "h": home, "u": account.pw_name, "U": str(account.pw_uid)}
     texts = (_expanded(file, tokens) for file in settings.authorized_keys_files)
     # An absolute one stays as it is.
-    paths = [os.path.join(account.pw_dir, text) for text in texts if text]  # noqa: PTH118
+    paths = [os.path.join(home, text) for text in texts if text]  # noqa: PTH118
     return list(dict.fromkeys(paths))[:FILES_LIMIT]
 
 
@@ -150,7 +152,7 @@ def _expanded(text: str, tokens: dict[str, str]) -> str | None:
 
 def _read(path: str, account: pwd.struct_passwd, limit: int, *, strict: bool) -> bytes:
     """
-    Return the whole lines of a regular file's first bytes; nothing where it cannot be read or is not to be.
+    Return a regular file's first bytes; nothing where it cannot be read or is not to be.
 
     What it is, and where, is asked of the descriptor, so that nobody can put something else in its place meanwhile.
     """
@@ -172,17 +174,15 @@ def _content(place: int, limit: int) -> bytes:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     descriptor = os.open(f"/proc/self/fd/{place}", flags)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
-        while left > 0 and (block := file.read(min(_BLOCK, left))):
+        while left and (block := file.read(min(_BLOCK, left))):
             blocks.append(block)
             left -= len(block)
-    text = b"".join(blocks)
-    # Half a line would have half a comment.
-    return text if left > 0 else text[: text.rfind(b"\n") + 1]
+    return b"".join(blocks)
 
 
 def _is_allowed(place: int, path: str, account: pwd.struct_passwd, *, strict: bool) -> bool:
     """Tell whether an open file is in the home, if its name says so, and, with ``StrictModes``, nobody else can write it."""
-    home = os.path.realpath(account.pw_dir)
+    home = os.path.realpath(account.pw_dir or "/")
     real = str(Path(f"/proc/self/fd/{place}").readlink())
     is_in_home = _is_within(real, home)
     is_meant_in_home = any(_is_within(os.path.normpath(path), root) for root in (account.pw_dir, home))

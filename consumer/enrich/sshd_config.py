@@ -124,8 +124,8 @@ class _Config:
         if answer is None:
             if len(self._answers) >= ANSWERS_LIMIT:
                 self._answers.clear()
-            values = _first([self._directives[number] for number in held])
-            answer = self._answers[held] = _settings(values | self._asked(visit), values.get(_FILES, ""))
+            written, files = _written([self._directives[number] for number in held])
+            answer = self._answers[held] = _settings(written | self._asked(visit), files)
         return answer
 
     def _asked(self, visit: _Visit) -> dict[str, str]:
@@ -191,26 +191,32 @@ def _text(path: str) -> str:
     return ""
 
 
-def _first(directives: list[_Directive]) -> dict[str, str]:
-    """Return the value that counts of each keyword: the first within a ``Match``, else the first outside."""
+def _written(directives: list[_Directive]) -> tuple[dict[str, str], list[str]]:
+    """
+    Return what counts of each keyword, as ``sshd -T`` writes it, and the words of ``AuthorizedKeysFile``, which it runs together.
+
+    The first within a ``Match`` counts, else the first outside.
+    """
     found: dict[str, str] = {}
     for directive in sorted(directives, key=lambda directive: not directive.criteria):
         found.setdefault(directive.keyword, directive.value)
-    return found
+    files = arguments(found.get(_FILES, "")) or []
+    for keyword, value in found.items():
+        if keyword != _COMMAND:
+            found[keyword] = " ".join(files if keyword == _FILES else (arguments(value) or [""])[:1])
+    return found, files
 
 
-def _settings(values: dict[str, str], written: str) -> SshdSettings:
-    """Make settings; ``written`` is ``AuthorizedKeysFile`` as the file has it, since sshd shows it without its quotes."""
-    default = SshdSettings()
-    files = arguments(written) or []
-    if values.get(_FILES, written) not in (written, " ".join(files)):
-        files = values[_FILES].split()
+def _settings(values: dict[str, str], files: list[str]) -> SshdSettings:
+    said = values.get(_FILES, "")
+    if said != " ".join(files):
+        files = said.split()
     return SshdSettings(
-        tuple(file for file in files if file.lower() != "none") if files else default.authorized_keys_files,
+        tuple(file for file in files if file.lower() != "none") if files else SshdSettings().authorized_keys_files,
         _unless_none(values.get(_COMMAND, "")),
-        _unless_none(" ".join((arguments(values.get(_COMMAND_USER, "")) or [])[:1])),
-        _unless_none(" ".join((arguments(values.get(_AUTHORITIES, "")) or [])[:1])),
-        (arguments(values.get(_STRICT, "")) or ["yes"])[0].lower() not in ("no", "false"),
+        _unless_none(values.get(_COMMAND_USER, "")),
+        _unless_none(values.get(_AUTHORITIES, "")),
+        values.get(_STRICT, "yes").lower() not in ("no", "false"),
     )
 
 
@@ -253,7 +259,7 @@ def arguments(text: str) -> list[str] | None:
 
 
 def _criteria(words: list[str]) -> tuple[tuple[str, str], ...]:
-    """Return what a ``Match`` asks for, name and patterns; each name may stand with a blank or, since 10.0, with ``=``."""
+    """Return what a ``Match`` asks for, name and patterns, with a blank or ``=`` between them."""
     found = []
     rest = iter(words)
     for word in rest:
@@ -303,12 +309,16 @@ def _fits(pattern: str, name: str) -> bool:
 
 
 def _is_address_listed(patterns: str, address: str) -> bool:
-    """Tell the same of an address: a pattern may be a network."""
+    """Tell the same of an address: a pattern may be a network. Nothing fits what is none, not even ``*``."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return False
     found = False
     for pattern in patterns.split(","):
         bare = pattern.removeprefix("!")
         try:
-            fits = ip_address(address) in ip_network(bare)
+            fits = ip in ip_network(bare)
         except ValueError:
             fits = _fits(bare.lower(), address.lower())
         if fits and pattern.startswith("!"):

@@ -60,7 +60,7 @@ QUOTABLE = st.one_of(
 )
 GOOD_OPTION = st.one_of(
     st.sampled_from(
-        [b"restrict", b"no-pty", b"pty", b"Port-Forwarding", b"no-X11-forwarding", b"cert-authority", b"verify-required",
+        [b"restrict", b"", b"no-pty", b"pty", b"Port-Forwarding", b"no-X11-forwarding", b"cert-authority", b"verify-required",
          b"no-touch-required", b'environment="A_1=x y"', b'permitopen="*:22"', b'permitopen="[::1]:80"', b'permitlisten="8080"',
          b'tunnel="0"', b'expiry-time="20330401"', b'expiry-time="20330401123456Z"'],
     ),
@@ -72,7 +72,7 @@ GOOD_OPTIONS = st.lists(GOOD_OPTION, min_size=1, max_size=4, unique_by=lambda op
 )
 BAD_OPTIONS = st.one_of(
     st.sampled_from(
-        [b"no-restrict", b"future", b'from="a",from="b"', b"ssh-rsa", b'command="a"b', b"pty,,pty", b"command", b"command=x",
+        [b"no-restrict", b"future", b'from="a",from="b"', b"ssh-rsa", b'command="a"b', b"command", b"command=x",
          b'command="open', b'expiry-time="soon"', b"@marker", b"12x", b'environment="a-b=c"', b'principals="a"', b"-1;"],
     ),
     st.text('ab,="\\', min_size=1, max_size=12).map(str.encode),
@@ -130,8 +130,8 @@ def keygen(path: str, kind: str) -> list[tuple[str, str, str]]:
         ["ssh-keygen", "-E", kind, "-lf", path],  # noqa: S607
         capture_output=True, check=False, env=os.environ | {"LC_ALL": "C.UTF-8"},
     )  # fmt: skip
-    found = [re.fullmatch(r"\d+ (\S+) (.*) \(([A-Z0-9-]+)\)", line, re.DOTALL) for line in done.stdout.decode().split("\n")[:-1]]
-    return [(line[1], line[2], line[3]) for line in found if line is not None]
+    # A comment that it finds in its memory may have line feeds.
+    return re.findall(r"^\d+ ([A-Z0-9]+:\S+) (.*?) \(([A-Z0-9-]+)\)$", done.stdout.decode(), re.DOTALL | re.MULTILINE)
 
 
 @given(st.lists(lines(), min_size=1, max_size=12))
@@ -154,7 +154,7 @@ def test_lines_are_read_as_ssh_keygen_reads_them(found: list[Made]) -> None:
     for key, (_, comment, _) in zip(ours, by_sha256, strict=True):
         # Where there is none, ssh-keygen 9.2 shows the options, or what it finds in its memory.
         if key.comment and key.comment.isprintable() and "\\" not in key.comment and not key.comment.startswith("#"):
-            assert comment.removesuffix("\\r").rstrip() == key.comment
+            assert comment.strip() == key.comment
     good = [line for made in found for line in [_read(made.text)] if line is not None and made.is_good]
     allowed = [key.sha256 for key in parsed(b"\n".join(made.text for made in found if made.is_good))]
     assert allowed == [next(parsed(line.type + b" " + base64.b64encode(line.blob))).sha256 for line in good]
