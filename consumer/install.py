@@ -93,6 +93,7 @@ class _Installation:
         for path in (interpreter, *code) if user != "root" else ():
             if reason := unreachable(path, self._root):
                 raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
+        self._check_state_dir(Path(config.state_dir), user)
         try:
             # First: our record is in it.
             self._directory(_CONFIG.parent, None)
@@ -151,6 +152,18 @@ class _Installation:
         assert made is not None
         return made
 
+    def _check_state_dir(self, path: Path, user: str) -> None:
+        """Refuse a directory that is not ours: owner and mode of somebody's /var/lib are not to be changed."""
+        place, account = self._at(path), Account(0, 0) if user == "root" else self._accounts.user(user)
+        if not place.is_dir() or not any(place.iterdir()):
+            return
+        found = Owned.of(place)
+        if account is None or found.uid != account.uid or found.mode & 0o077:
+            raise ConfigError(
+                f"state_dir {path} is not empty, and not {user}'s alone ({found}); name a directory that is for sshbell alone, "
+                f"or, where this one is: chown -R {user}: {path}; chmod -R go= {path}"
+            )
+
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
         package = files("consumer")
         self._directory(_CONFIG.parent, Owned(0, account.gid, 0o750))
@@ -159,7 +172,9 @@ class _Installation:
         if account.is_kept_from(self._at(_CONFIG)):
             self._own(_CONFIG, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
-            if path.is_relative_to(_CONFIG.parent) and self._at(path).is_file():
+            place = self._at(path)
+            # What a link leads to, or "..", is elsewhere.
+            if path.is_relative_to(_CONFIG.parent) and ".." not in path.parts and place.is_file() and not place.is_symlink():
                 self._own(path, Owned(0, account.gid, 0o640))
         self._directory(Path(config.state_dir), Owned(account.uid, account.gid, 0o700))
         recorded = _ROOT / interpreter.relative_to(self._root) if interpreter.is_relative_to(self._root) else interpreter
