@@ -35,6 +35,7 @@ from consumer.framing.timestamps import isoformat, local_zone
 from consumer.identity import derived
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
+from consumer.intake.senders import Senders
 from consumer.log import configure
 from consumer.pipeline import Pipeline
 from consumer.privileges import become
@@ -153,6 +154,7 @@ class Service:
         self._taken: list[bytes] = []  # confirmed, and not understood yet
         self._taken_s = 0.0
         self._unsaved: list[Event] = []
+        self._senders = Senders()
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
         self._last_line_s = self._last_old_s = time.monotonic()
@@ -381,7 +383,9 @@ class Service:
         """Handle what was taken, at once: line by line it would cost three times as much."""
         block = b"".join(self._taken)
         self._taken.clear()
-        if events := self._pipeline.feed(block):
+        events = self._pipeline.feed(block)
+        self._senders.note(block, events)
+        if events:
             self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
@@ -401,8 +405,9 @@ class Service:
     def _flush(self) -> None:
         """Bring what happened into the store, and wake deliver."""
         if self._unsaved:
-            new = self._held_until(lambda: self._state.record(self._unsaved, self._told, now_us()))
+            new = self._held_until(lambda: self._state.record(self._unsaved, self._told, now_us(), senders=self._senders.new))
             self._unsaved.clear()
+            self._senders.new.clear()
             if new and hasattr(self, "_deliver"):
                 self._deliver.wake()
 
