@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from consumer.config import Email as Settings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
-from consumer.deliver.rendering import Renderer
+from consumer.deliver.rendering import Renderer, event_of
 from consumer.ecs import json_line, of_event
 from consumer.events import Forged, Login, Logout
 from consumer.records import Line
@@ -118,7 +118,7 @@ def test_events(text: str) -> None:
     """A message about any event holds its texts as texts."""
     for event in events(text):
         body = json_line(of_event(event, []))
-        message = RENDERER.message(event.id, body, queued_us=0, now_us=1)
+        message = RENDERER.message(event.id, event_of(body), queued_us=0, now_us=1)
         rows = message.text.split("\n")
         assert len(rows) <= 30, "a text has made lines of its own"
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
@@ -138,7 +138,7 @@ def test_digests(found: list[str]) -> None:
 def test_ids(text: str) -> None:
     """Whatever an id is, it is one id in its header."""
     name = text.encode("utf-8", "replace").decode()
-    mail = parsed(RENDERER.message(name, b"{}", queued_us=0, now_us=1))
+    mail = parsed(RENDERER.message(name, {}, queued_us=0, now_us=1))
     assert mail["Message-ID"].count("@") == 1
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 

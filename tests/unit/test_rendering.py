@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, duration_text, plain_id
+from consumer.deliver.facts import duration_text
+from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, event_of, plain_id
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
@@ -51,7 +52,7 @@ def renderer(tmp_path: Path, faults: list[str]) -> Renderer:
 def rendered(renderer: Renderer, event: Event | bytes, *, late_us: int = 0) -> Message:
     """Return the message of an event."""
     body = event if isinstance(event, bytes) else json_line(of_event(event, []))
-    return renderer.message(ID, body, queued_us=START, now_us=START + late_us)
+    return renderer.message(ID, event_of(body), queued_us=START, now_us=START + late_us)
 
 
 def test_login(renderer: Renderer) -> None:
@@ -189,7 +190,7 @@ def test_notice_shows_what_was_found(renderer: Renderer) -> None:
         "message": "2 events",
         "sshbell": {"found": ["mallory\n\x1b[2J", "bob"]},
     }
-    found = renderer.message("n1", json_line(body), queued_us=START, now_us=START)
+    found = renderer.message("n1", event_of(json_line(body)), queued_us=START, now_us=START)
     assert "mallory\\x0a\\x1b[2J" in found.text
     assert "bob" in found.text
     assert "mallory" not in found.subject
