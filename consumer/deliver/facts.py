@@ -140,7 +140,7 @@ def _lines(facts: Object) -> Iterator[tuple[str, Any]]:
     yield "person" if facts["action"] in _PROVED else "account of", facts["person"]
     yield "host", facts["host"]
     yield "from", f"{facts['address']} port {facts['port']}" if facts["address"] and facts["port"] else facts["address"]
-    yield "name", facts["domain"]
+    yield "reverse name", facts["domain"]
     yield "place", facts["place"]
     yield "map", facts["map"]
     yield "network", facts["network"]

@@ -17,6 +17,7 @@ from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
 from consumer.deliver.rendering import Renderer, event_of
 from consumer.ecs import json_line, of_event
+from consumer.enrich.enricher import _joined
 from consumer.events import Forged, Login, Logout
 from consumer.records import Line
 
@@ -72,23 +73,41 @@ class Tags(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, tuple[str, ...]]] = []
+        self.links: list[str | None] = []
+        self.styles: list[str] = []
+        self._is_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a tag and its attributes."""
         self.found.append((tag, tuple(name for name, _ in attrs)))
+        self.links += [value for name, value in attrs if name in {"href", "src"}]
+        self._is_style = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        """Note what a style says."""
+        if self._is_style:
+            self.styles.append(data)
+
+    def handle_endtag(self, _tag: str) -> None:
+        """A style ends."""
+        self._is_style = False
 
 
-def tags(text: str) -> set[tuple[str, tuple[str, ...]]]:
-    """Return what kinds of tags there are."""
+def tags(text: str) -> Tags:
+    """Return what there is."""
     parser = Tags()
     parser.feed(text)
     parser.close()
-    return set(parser.found)
+    return parser
+
+
+STYLES = tags((Path(__file__).parents[2] / "consumer/deliver/templates/style.html.j2").read_text()).styles
 
 
 KNOWN_TAGS = {
-    "html", "head", "meta", "title", "body", "p", "strong", "code", "table", "tr", "th", "td", "ul", "li",
+    "html", "head", "meta", "title", "style", "body", "p", "strong", "code", "table", "tr", "th", "td", "ul", "li", "a",
 }  # fmt: skip
+MAP = "https://map.example.org/?lat={latitude}&lon={longitude}&ip={ip}"
 
 
 def check(mail: EmailMessage, *, references: bool) -> None:
@@ -107,9 +126,12 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     for text in (plain.get_content(), shown.get_content()):
         assert text.replace("\n", "").replace("\r", "").isprintable()
         assert str(7123 * 9341) not in text, "a text was a template"
-    found = tags(shown.get_content())
-    assert {tag for tag, _ in found} <= KNOWN_TAGS
-    assert {name for _, attributes in found for name in attributes} <= {"lang", "charset", "style"}
+    found = tags(shown.get_content().replace("\r", ""))
+    assert {tag for tag, _ in found.found} <= KNOWN_TAGS
+    attributes = {name for _, names in found.found for name in names}
+    assert attributes <= {"lang", "charset", "style", "class", "name", "content", "href"}
+    assert found.styles == STYLES
+    assert all(link is not None and link.startswith("https://map.example.org/?lat=") for link in found.links)
 
 
 @given(texts)
@@ -131,6 +153,52 @@ def test_digests(found: list[str]) -> None:
     folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
     message = RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1)
     check(parsed(message), references=False)
+
+
+def enriched(text: str, number: float) -> dict[str, Any]:
+    """Return what enrichment adds to an event, with a text of others wherever one can stand."""
+    return {
+        "user": {"full_name": text},
+        "source": {
+            "ip": "9.9.9.9", "domain": text, "anonymous": [text, text], "as": {"number": text, "organization": {"name": text}},
+            "geo": {
+                "name": text, "city_name": text, "region_name": text, "country_name": text, "country_iso_code": text,
+                "continent_code": text, "timezone": text, "location": {"lat": number, "lon": text if number > 90 else number},
+            },
+        },
+        "ssh": {
+            "key": {"owner": [text, text, ""], "options": [text, text]}, "certificate": {"ca_owner": text},
+            "via": {"host": {"name": text}, "user": {"name": text}},
+        },
+    }  # fmt: skip
+
+
+@given(texts, st.floats() | st.floats(-180, 180))
+@example("".join(EVIL), 45.0)
+@example("x" * 60, 0.0)
+@example("alice", -0.0)
+def test_enriched_events(text: str, number: float) -> None:
+    """Comments of keys, reverse names, places and people are texts, too, in each kind of message; so is a link to a map."""
+    name = text.encode("utf-8", "replace").decode()
+    renderer = Renderer(Path("/nonexistent"), pytest.fail)
+    renderer.map_url = MAP
+    for event in events(text):
+        whole = _joined(event_of(json_line(of_event(event, []))), enriched(name, number))
+        message = renderer.message(event.id, whole, queued_us=0, now_us=1)
+        assert len(message.text.split("\n")) <= 45, "a text has made lines of its own"
+        check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))
+def test_odd_enrichment(odd: Any) -> None:
+    """Whatever a part answers, in place of a text, a list or an object, the message is made."""
+    whole = {
+        "event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice", "full_name": odd},
+        "source": {"ip": "9.9.9.9", "geo": {"city_name": odd, "location": {"lat": odd, "lon": odd}}, "as": odd, "anonymous": odd},
+        "ssh": {"key": {"owner": odd, "options": odd}, "via": odd},
+    }  # fmt: skip
+    check(parsed(RENDERER.message("1", whole, queued_us=0, now_us=1)), references=False)
+    check(parsed(RENDERER.message("1", whole | {"source": {"geo": odd}, "ssh": odd}, queued_us=0, now_us=1)), references=False)
 
 
 @given(texts)

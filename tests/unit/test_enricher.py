@@ -65,13 +65,13 @@ def enriched(*parts: Part, times: int = 1, event: Object = EVENT) -> Object:
 def test_fields_are_joined() -> None:
     """Parts add fields side by side; what the event says itself stays, and so does the event that was given."""
     found = enriched(
-        part("names", {"source": {"domain": "a.example.org", "ip": "6.6.6.6"}, "user": {"name": "eve", "full_name": "Anna"}}),
+        part("names", {"source": {"domain": "a.example.org", "ip": "6.6.6.6"}, "user": {"name": "eve", "full_name": "Alice"}}),
         part("places", {"source": {"geo": {"city_name": "Lyon"}, "domain": "late"}, "event": 7}),
     )
     assert found == {
         "event": {"id": "0"},
         "source": {"ip": "10.1.2.3", "domain": "a.example.org", "geo": {"city_name": "Lyon"}},
-        "user": {"name": "root", "full_name": "Anna"},
+        "user": {"name": "root", "full_name": "Alice"},
     }
     assert EVENT["source"] == {"ip": "10.1.2.3"}
 
@@ -211,7 +211,7 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
             Sink(),
             delivery,
             renderer,
-            Enricher([hanging(), part("good", {"user": {"full_name": "Anna"}})]),
+            Enricher([hanging(), part("good", {"user": {"full_name": "Alice"}})]),
             give_up_s=60,
         )
         started_s = time.monotonic()
@@ -233,6 +233,6 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
         delivery.route((row, ["ops"]) for row in rows)
         took_s = asyncio.run(send(delivery))
     assert len(told) == 60
-    assert all("Anna" in message.text for message in told)
+    assert all("Alice" in message.text for message in told)
     # In turn it would be 12 s.
     assert took_s < 30 * LIMIT_S
