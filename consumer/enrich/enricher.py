@@ -22,7 +22,7 @@ from consumer.enrich.reverse_names import ReverseNames
 # What was found is kept so long: for all channels, and a quick retry. A later one asks again; parts that are slow have caches.
 FRESH_S = 60.0
 # Events that are kept.
-KNOWN_LIMIT = 500
+EVENTS_LIMIT = 500
 # Faults that are remembered, to be reported once.
 _FAULT_LIMIT = 100
 # After so many events in a row that a part left without an answer it is said that it hangs.
@@ -98,7 +98,7 @@ class Enricher:
         if event_id:
             self._known[event_id] = time.monotonic(), task
             self._known.move_to_end(event_id)
-            if len(self._known) > KNOWN_LIMIT:
+            if len(self._known) > EVENTS_LIMIT:
                 self._known.popitem(last=False)
         return task
 

@@ -27,7 +27,7 @@ LOOKUP_LIMIT_S = 5.0
 # Of one name server, before the next is asked.
 _SERVER_S = 1.0
 # Look-ups at one time, and those that may wait for their turn; what is beyond has no name.
-AT_ONCE_LIMIT, WAITING_LIMIT = 16, 200
+AT_ONCE_LIMIT, PENDING_LIMIT = 16, 200
 # Addresses that are remembered, and for how long at most: a name, that there is none, and that nobody answered.
 CACHE_LIMIT = 4096
 NAME_S, NO_NAME_S, NO_ANSWER_S = 3600.0, 600.0, 60.0
@@ -94,7 +94,7 @@ class ReverseNames:
             return known.name
         task = self._asked.get(ip)
         if task is None:
-            if len(self._asked) >= WAITING_LIMIT:
+            if len(self._asked) >= PENDING_LIMIT:
                 return None
             resolver = self._current()
             task = self._asked[ip] = asyncio.create_task(self._looked_up(ip, resolver))

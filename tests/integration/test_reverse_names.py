@@ -188,7 +188,7 @@ def test_one_question_for_all_who_wait() -> None:
 def test_bounded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many are asked for at one time, and only so many wait for it."""
     monkeypatch.setattr(reverse_names, "LOOKUP_LIMIT_S", 0.5)
-    monkeypatch.setattr(reverse_names, "WAITING_LIMIT", 40)
+    monkeypatch.setattr(reverse_names, "PENDING_LIMIT", 40)
 
     async def ask() -> None:
         async with name_server() as (server, resolver):

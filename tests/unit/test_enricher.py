@@ -170,7 +170,7 @@ def test_once_for_all_channels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many events there are, some are remembered."""
-    monkeypatch.setattr(module, "KNOWN_LIMIT", 5)
+    monkeypatch.setattr(module, "EVENTS_LIMIT", 5)
 
     async def ask() -> None:
         enricher = Enricher([part("good", {"a": 1})])
