@@ -22,6 +22,9 @@ UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
 
+# Where both say why they do not run; the drop-in for rsyslog names it.
+LOG = "/var/log/sshbell.err"
+
 
 class Level(IntEnum):
     """The exit codes of monitoring-plugins.org, which Nagios, Icinga and others know."""
@@ -51,13 +54,14 @@ class Health(msgspec.Struct):
     All that is known.
 
     Attributes:
+        run, deliver: None where nobody knows.
         store: None where it cannot be read.
         channels: those of the configuration, and others that still have messages.
         damaged: files that were set aside.
     """
 
-    run: Process
-    deliver: Process
+    run: Process | None
+    deliver: Process | None
     store: Store | None
     channels: dict[str, Channel]
     damaged: list[Path]
@@ -105,14 +109,13 @@ def examine(config: Config, now_us: int) -> Health:
         except OSError as error:
             fix = f"; be root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}.lock: {error.strerror}{fix}"))
-            found[name] = Process(is_running=False, pid=0)
-    health = Health(found["run"], found["deliver"], None, {}, [], problems)
+    health = Health(found.get("run"), found.get("deliver"), None, {}, [], problems)
     if problems:
         return health
-    if not health.run.is_running:
-        problems.append(Problem(Level.CRITICAL, "sshbell run is not running: nobody reads the log"))
-    if not health.deliver.is_running and config.channel:
-        problems.append(Problem(Level.CRITICAL, "sshbell deliver is not running: no message goes out"))
+    if not found["run"].is_running:
+        problems.append(Problem(Level.CRITICAL, "sshbell run is not running: nobody reads the log; restart rsyslog"))
+    if not found["deliver"].is_running and config.channel:
+        problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running: no message goes out; see {LOG}"))
     _read(health, config, state_dir)
     _judge(health, now_us)
     return health
@@ -146,7 +149,7 @@ def _judge(health: Health, now_us: int) -> None:
         if health.channels:
             waits.append(("the outbox", health.store.oldest_us))
         version = health.store.notes.get("version", __version__)
-        if health.run.is_running and version != __version__:
+        if health.run is not None and health.run.is_running and version != __version__:
             health.problems.append(
                 Problem(Level.WARNING, f"version {version} runs and {__version__} is installed: restart rsyslog")
             )

@@ -412,8 +412,14 @@ class Service:
                 self._deliver.wake()
 
     def _sync(self) -> None:
-        self._journal.sync()
         self._last_urgent_s = time.monotonic()
+        try:
+            is_begun = self._journal.begin_sync()
+        except StoreError:
+            self._held_until(self._journal.sync)
+        else:
+            if not is_begun:
+                self._next_s["sync"] = self._last_urgent_s + _URGENT_S
 
     def _woken(self) -> None:
         with suppress(BlockingIOError):

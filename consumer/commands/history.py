@@ -51,9 +51,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     What is shown is what the store keeps: see the key "keep" of the configuration.
 
     \b
-        sshbell history --since 7d
-        sshbell history --user root --address 203.0.113.0/24 --limit 20
-        sshbell history --events --since 2026-11-22 --csv > november.csv
+        sudo sshbell history --since 7d
+        sudo sshbell history --user root --address 203.0.113.0/24 --limit 20
+        sudo sshbell history --events --since 2026-11-22 --csv > november.csv
     """
     import time
     from pathlib import Path

@@ -10,6 +10,7 @@ from consumer.errors import UsageError
 if TYPE_CHECKING:
     from consumer.store.delivery import Delivery, Entry
 
+_STATES = ("pending", "dead", "sent", "dropped")
 _LIMIT = 1000
 # What is shorter may be a slip, and drop the wrong thing.
 _PREFIX = 4
@@ -32,10 +33,10 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     An ID may be cut behind its first four characters or more, as long as they fit one message.
 
     \b
-        sshbell outbox
-        sshbell outbox retry --channel ops
-        sshbell outbox drop 3fa29c01
-        sshbell outbox --json --all | jq 'select(.state == "dead")'
+        sudo sshbell outbox
+        sudo sshbell outbox retry --channel ops
+        sudo sshbell outbox drop 3fa29c01
+        sudo sshbell outbox --json --all | jq 'select(.state == "dead")'
     """
     from contextlib import closing
     from pathlib import Path
@@ -51,6 +52,10 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     if not (state_dir / "delivery.db").exists():
         raise InputError(f"{state_dir / 'delivery.db'} does not exist: nothing was ever to be sent, or sshbell has not run yet")
     with closing(Delivery(state_dir, lambda what: complain(InputError(what)))) as delivery:
+        known = [one.name for one in found.channel]
+        # One that was taken out of the configuration may still have messages.
+        if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):
+            raise UsageError(f"there is no channel {channel!r}; there are: {', '.join(known) or 'none'}")
         if verb == "list":
             _list(delivery, ids, channel, everything=everything, as_json=as_json)
         else:
@@ -58,7 +63,7 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
 
 
 def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, everything: bool, as_json: bool) -> None:
-    states = ("pending", "dead", "sent", "dropped") if everything else ("pending", "dead")
+    states = _STATES if everything else ("pending", "dead")
     entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
     if as_json:
         from consumer.ecs import json_line

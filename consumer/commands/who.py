@@ -24,9 +24,9 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
     It is what the log has said: a session whose end was never logged is left out after 30 days, and counted.
 
     \b
-        sshbell who
-        sshbell who --host bastion1 --user alice
-        sshbell who --json | jq -r .source.ip
+        sudo sshbell who
+        sudo sshbell who --host bastion1 --user alice
+        sudo sshbell who --json | jq -r .source.ip
     """
     import time
     from pathlib import Path

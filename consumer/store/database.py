@@ -211,7 +211,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is none yet; sshbell run makes it") from error
+        raise StoreError(f"{path}: there is none yet; sshbell run makes it: restart rsyslog") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     try:

@@ -9,13 +9,19 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer import check as module
+from consumer.accounts import Account
 from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
+from consumer.errors import ConfigRightsError
 from tests.integration.rsyslogd import DROP_IN, program
+
+if TYPE_CHECKING:
+    from consumer.config import Config
 
 PROJECT_DIR = Path(__file__).parents[2]
 TRUSTED = 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")'
@@ -100,6 +106,7 @@ def test_all_is_well(host: Host) -> None:
     found = host.wrong()
     assert list(found) == ["configuration", "state", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd"]
     assert "accepted by rsyslogd -N1" in found["drop-in"].text
+    assert found["configuration"].text.endswith(": 1 channel, 1 route")
 
 
 def test_broken_configuration(host: Host) -> None:
@@ -116,6 +123,50 @@ def test_nobody_is_told(host: Host, was: str, says: str) -> None:
     host.edit(was.format(host.root), "")
     found = host.results()["configuration"]
     assert (found.state, says in found.text) == ("warning", True)
+
+
+def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads it, and sshbell's user, as whom messages go out, does not: a fault, with the remedy."""
+    monkeypatch.setattr(module, "DEFAULT_PATH", str(host.config))
+    asked: list[Path] = []
+
+    def is_kept_from(_account: Account, place: Path) -> bool:
+        asked.append(place)
+        return place == host.config
+
+    monkeypatch.setattr(Account, "is_kept_from", is_kept_from)
+    found = host.results()["configuration"]
+    assert (found.state, found.text) == ("fault", f"{host.config} is closed to sshbell's user: deliver cannot start")
+    assert found.advice == "sudo sshbell install"
+    assert {host.root, Path("/")} <= set(asked)
+
+
+def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not read the configuration has found no fault of it."""
+
+    def refused(path: str | None) -> Config:
+        raise ConfigRightsError(f"{path}: Permission denied")
+
+    monkeypatch.setattr(module, "load", refused)
+    found = host.wrong(configuration="warning")["configuration"]
+    assert found.advice == "call it as root to see that: sudo sshbell check"
+
+
+def test_rights_of_a_user(tmp_path: Path) -> None:
+    """The owner's bits count for the owner, the group's for the group, and the others' for nobody else."""
+    file = tmp_path / "file"
+    file.touch()
+    mine, ours = Account(os.geteuid(), 1), Account(4242, file.stat().st_gid)
+    for mode, account, is_kept in (
+        (0o640, ours, False), (0o600, ours, True), (0o604, ours, True), (0o640, Account(4242, 4243), True),
+        (0o604, Account(4242, 4243), False), (0o040, mine, mine.uid != 0),
+    ):  # fmt: skip
+        file.chmod(mode)
+        assert account.is_kept_from(file) == is_kept
+    tmp_path.chmod(0o744)
+    assert ours.is_kept_from(tmp_path)
+    tmp_path.chmod(0o711)
+    assert not ours.is_kept_from(tmp_path)
 
 
 def test_state(host: Host) -> None:
@@ -159,7 +210,9 @@ def test_secrets(host: Host) -> None:
     password.chmod(0o604)
     assert host.wrong(secrets="fault")["secrets"].advice == f"chmod o= {password}"
     password.unlink()
-    assert "is not there" in host.wrong(secrets="fault")["secrets"].text
+    found = host.wrong(secrets="fault")["secrets"]
+    assert "is not there" in found.text
+    assert found.advice == f"(umask 077; cat > {password}), and type it"
     host.edit(f'file = "{password}"', 'command = ["/nonexistent/command", "x"]')
     assert "/nonexistent/command" in host.wrong(secrets="fault")["secrets"].text
     host.edit('command = ["/nonexistent/command", "x"]', 'env = "PASSWORD"')

@@ -407,11 +407,17 @@ def test_outbox_verbs(place: Place) -> None:
     assert place.run("outbox", "drop", "0").returncode == 64
     assert place.run("outbox", "drop", "ffff").returncode == 64
     assert place.run("outbox", "drop", "--all", "8000").returncode == 64
+    for verb in ("list", "retry", "drop"):
+        done = place.run("outbox", verb, "--channel", "osp")
+        assert (done.returncode, done.stderr) == (64, "sshbell: there is no channel 'osp'; there are: ops, home\n")
     assert place.run("outbox", "drop", "8000", "--channel", "ops").stdout == "1 message dropped\n"
     assert place.run("outbox", "drop", "--channel", "home").stdout == "3 messages dropped\n"
     assert [entry["id"] for entry in place.outbox()] == [event_id(3 << 126), event_id(1)]
     assert {entry["state"] for entry in place.outbox("--all")} == {"pending", "dropped"}
     assert place.run("outbox", "retry", "c000").stdout == "1 message will be tried now\n"
+    # A channel that is no longer in the configuration, but has messages.
+    place.configure("ops", port=1)
+    assert len(place.outbox("--all", "--channel", "home")) == 3
 
 
 def test_user_template(place: Place, post: Post) -> None:

@@ -195,11 +195,54 @@ def test_what_was_changed_is_kept(tree: Path) -> None:
         "installed.json",
     ):
         assert what in kept
-    assert "remove by hand" in steps[-1]
+    assert f"remove by hand what was kept and is not wanted: rm -r {config} {state.parent};" in steps[-1]
     config.unlink()
-    state.unlink()
+    shutil.rmtree(state.parent)
     uninstall(tree, Said())
     assert everything(tree) == before
+
+
+def test_uninstall_names_what_is_left(tree: Path) -> None:
+    """What the administrator, or rsyslogd, has put beside is named, and the record of what is kept is not."""
+    (tree / "var/log").mkdir(parents=True)
+    install(tree, Said())
+    (tree / "usr/libexec/rsyslog/of-somebody").touch()
+    (tree / "etc/sshbell/mail.password").write_text("secret")
+    (tree / "var/log/sshbell.err").touch()
+    steps = uninstall(tree, Said())
+    assert f": rm -r {tree}/etc/sshbell/mail.password; and then" in steps[1]
+    assert f"{tree}/var/log/sshbell.err" in steps[2]
+    (tree / "etc/sshbell/mail.password").unlink()
+    # What others have put into a directory that we made is never to be removed with it.
+    assert "kept and is not wanted, and then" in uninstall(tree, Said())[1]
+    (tree / "usr/libexec/rsyslog/of-somebody").unlink()
+    assert len(uninstall(tree, Said())) == 2
+    assert not (tree / "etc/sshbell").exists()
+
+
+def test_a_configuration_that_was_made_roots_alone(tree: Path) -> None:
+    """An editor may have closed it to sshbell's user, without whom no message goes out; a second call gives it back."""
+    before = everything(tree)
+    install(tree, Said())
+    config = tree / "etc/sshbell/sshbell.toml"
+    wanted = everything(tree)["etc/sshbell/sshbell.toml"][:3]
+    os.chown(config, 0, 0)
+    config.chmod(0o600)
+    said = Said()
+    install(tree, said)
+    assert said.of("changed") == [f"/etc/sshbell/sshbell.toml: owner and mode from 0:0 0600 to 0:{numbers(tree)[1]} 0640"]
+    assert everything(tree)["etc/sshbell/sshbell.toml"][:3] == wanted
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_a_broken_configuration(tree: Path) -> None:
+    """The defaults are taken for now; what is left to do is to mend it, not to say whom to tell."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/sshbell/sshbell.toml").write_text("kepe = 1\n")
+    steps = install(tree, Said())
+    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml: there is no key 'kepe'; did you mean 'keep'?"
+    assert "whom to tell" not in "".join(steps)
 
 
 def test_a_new_version_brings_its_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

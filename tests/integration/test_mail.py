@@ -147,6 +147,7 @@ def test_tls_and_password(authority: trustme.CA, tmp_path: Path, security: str) 
             secret.write_text("wrong")
             said = reason(await send(settings(port, password=Secret(file=str(secret)), **known)))
             assert "AUTH was answered 535" in said
+            assert said.endswith("are username and password right?")
             assert "wrong" not in said
         assert len(inbox.mails) == 1
         assert inbox.sessions[0].authenticated
@@ -177,7 +178,9 @@ def test_certificates_are_checked(authority: trustme.CA, tmp_path: Path, name: s
         inbox = Inbox()
         async with listening(lambda: SMTP(inbox, tls_context=server_context(authority, name))) as port:
             known = {"ca_file": ca_file(authority, tmp_path)} if name == "localhost" else {}
-            assert "certificate is not to be trusted" in reason(await send(settings(port, security="starttls", **known)))
+            said = reason(await send(settings(port, security="starttls", **known)))
+            assert "certificate is not to be trusted" in said
+            assert "ca_file" in said
         assert inbox.mails == []
 
     asyncio.run(body())
@@ -188,8 +191,21 @@ def test_no_starttls() -> None:
 
     async def body() -> None:
         async with scripted([GREETING, EHLO, OK, OK]) as (port, said):
-            assert "no STARTTLS" in reason(await send(settings(port, security="starttls")))
+            text = reason(await send(settings(port, security="starttls")))
+            assert "no STARTTLS" in text
+            assert 'is security "tls"' in text
         assert len(said) == 1
+
+    asyncio.run(body())
+
+
+def test_no_login_in_clear() -> None:
+    """A server that lets nobody log in before STARTTLS is no riddle."""
+
+    async def body() -> None:
+        async with scripted([GREETING, EHLO, OK, OK]) as (port, _):
+            text = reason(await send(settings(port, username="bell", password=Secret(command=["printf", "%s", PASSWORD]))))
+            assert "neither AUTH PLAIN nor AUTH LOGIN; many offer it after STARTTLS only" in text
 
     asyncio.run(body())
 

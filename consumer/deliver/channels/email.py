@@ -154,7 +154,9 @@ class Email:
             return RetryLater(_shown(str(error)))
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLCertVerificationError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return self._later(f"the server's certificate is not to be trusted: {cause.verify_message}")
+            return self._later(
+                f"the server's certificate is not to be trusted: {cause.verify_message}; ca_file may name its authority's"
+            )
         if isinstance(error, TimeoutError):
             return self._later(f"no answer to {self._doing} within {limit_s:.3g} s")
         if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -162,6 +164,8 @@ class Email:
                 self._password = ""
                 if self._token is not None:
                     self._token.forget()
+                hint = f"; are username and {'password' if self._token is None else 'oauth2'} right?"
+                return self._later(f"{self._doing} was answered {error.code} {error.message}", hint)
             return self._later(f"{self._doing} was answered {error.code} {error.message}")
         return self._later(f"{self._doing}: {_said(error)}")
 
@@ -180,7 +184,10 @@ class Email:
             await smtp.ehlo()
             if security == "starttls":
                 self._doing = "STARTTLS"
-                self._need(smtp.supports_extension("starttls"), "the server offers no STARTTLS, and nothing is sent without")
+                self._need(
+                    smtp.supports_extension("starttls"),
+                    'the server offers no STARTTLS, and nothing goes without; is security "tls", or here "none"?',
+                )
                 await smtp.starttls()
                 self._doing = "EHLO"
                 await smtp.ehlo()
@@ -196,12 +203,13 @@ class Email:
         name = self._settings.username
         offered = smtp.server_auth_methods
         if self._token is not None:
-            self._need("xoauth2" in offered, "the server offers no AUTH XOAUTH2")
+            self._need("xoauth2" in offered, f"the server offers no AUTH XOAUTH2{self._unencrypted()}")
             await smtp.auth_xoauth2(name, await self._token.get())
             return
         if self._settings.password is not None and not self._password:
             self._password = await asyncio.to_thread(read_secret, self._settings.password)
-        self._need("plain" in offered or "login" in offered, "the server offers neither AUTH PLAIN nor AUTH LOGIN")
+        otherwise = f"the server offers neither AUTH PLAIN nor AUTH LOGIN{self._unencrypted()}"
+        self._need("plain" in offered or "login" in offered, otherwise)
         if "plain" in offered:
             await smtp.auth_plain(name, self._password)
         else:
@@ -287,11 +295,15 @@ class Email:
         if not is_there:
             raise _FaultError(self._later(otherwise))
 
-    def _later(self, text: str, *, alone: bool = False) -> RetryLater:
-        return RetryLater(self._at(text), alone=alone)
+    def _unencrypted(self) -> str:
+        return "; many offer it after STARTTLS only, so see security and username" if self._settings.security == "none" else ""
 
-    def _at(self, text: str) -> str:
-        return _shown(f"{self._server}:{self._port()}: {text}")
+    def _later(self, text: str, hint: str = "", *, alone: bool = False) -> RetryLater:
+        return RetryLater(self._at(text, hint), alone=alone)
+
+    def _at(self, text: str, hint: str = "") -> str:
+        """Return what a server said, cut, with the place before it and what to do behind it."""
+        return _shown(f"{self._server}:{self._port()}: {text}") + hint
 
     async def _reset(self, smtp: aiosmtplib.SMTP) -> None:
         """Make the connection ready for the next message, or close it."""
