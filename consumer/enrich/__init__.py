@@ -1,1 +1,1 @@
-"""What an event does not say itself: looked up by ``sshbell deliver`` before it is told, each part within a limit of its own."""
+"""What an event gets besides what its lines say: who it was, and where from. It adds, and never raises."""
