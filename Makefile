@@ -30,6 +30,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/store.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
+	$(VENV)/bin/python bench/keys.py
 
 kills: $(VENV)/tested
 	$(VENV)/bin/python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100

@@ -4,6 +4,10 @@
 One line goes the way: read ─▶ journal ─▶ pipeline ─▶ "OK" ─▶ store. The journal makes it safe: no death of a process costs it.
 Logins and what else is to be told are stored and synced right after the "OK", or together after 5 ms where they come faster; all
 else follows within a second. End of input is the only order to stop.
+
+``deliver`` and ``keys`` are its children (consumer/children.py). Once ``keys`` is gone, which only root can start, ``run`` ends
+by itself at a quiet moment, so that rsyslog starts all of them anew. It never ends before its first "OK": that crashes rsyslogd
+8.2302 (its issue 5017).
 """
 
 import fcntl
@@ -13,8 +17,6 @@ import pwd
 import select
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +29,7 @@ import structlog
 
 from consumer import __version__
 from consumer.catch_up import CatchUp, Position
+from consumer.children import KEYS_SOCKET, Deliver, Keys
 from consumer.config import Config, load, seconds_of
 from consumer.ecs import json_line
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
@@ -38,7 +41,7 @@ from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
 from consumer.log import configure
 from consumer.pipeline import Pipeline
-from consumer.privileges import become
+from consumer.privileges import account_of, become
 from consumer.store.state import State
 
 log = structlog.get_logger()
@@ -73,8 +76,9 @@ _MARK_AGE_S = 10.0
 CAUGHT_UP_LIMIT = 20
 # That message names so many of them.
 _FOUND_LIMIT = 200
-# deliver is started again after so long, and longer each time it ends.
-_RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
+# Without keys we end where a line comes after so long a pause, and not before this has gone by since we last did.
+_QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
+_LEFT = "left_for_keys_us"
 
 
 def now_us() -> int:
@@ -96,7 +100,7 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
     lines = Lines(0)
     try:
         config = load(config_path) if is_plain else _configuration(config_path, lines, replies)
-        service = Service(config, config_path, lines, replies)
+        service = Service(config, config_path, lines, replies, is_plain=is_plain)
         service.start()
         if not is_confirmed:
             replies.ok()
@@ -120,9 +124,7 @@ def _configuration(path: str | None, lines: Lines, replies: Replies) -> Config:
         try:
             config = load(path)
             if config.user and os.geteuid() == 0:
-                pwd.getpwnam(config.user)
-        except KeyError:
-            reason = f"there is no user {config.user!r}; run `sshbell install`, or set user"
+                account_of(config.user)
         except ConfigError as error:
             reason = str(error)
         else:
@@ -144,8 +146,10 @@ class _HungUpError(Exception):
 class Service:
     """Everything that ``run`` holds."""
 
-    def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies) -> None:
+    def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies, *, is_plain: bool) -> None:
         self._config = config
+        self._is_plain = is_plain
+        self._is_leaving = False
         self._config_path = config_path
         self._lines = lines
         self._replies = replies
@@ -172,7 +176,7 @@ class Service:
 
     def start(self) -> None:
         """
-        Take the lock, give up privileges, bring back what an earlier process knew, start deliver.
+        Start keys, give up privileges, take the lock, bring back what an earlier process knew, start deliver.
 
         Raises:
             SshbellError: it cannot start, and trying again soon would not help.
@@ -181,12 +185,15 @@ class Service:
         self._held_until(self._make_state_dir)
         self._file = CatchUp(self._config.catch_up)
         self._is_caught_up = not self._config.catch_up
-        become(self._config.user)
         os.umask(0o077)
+        self._keys = Keys(self._uid())
+        become(self._config.user)
         self._lock()
+        self._keys.listen(self._dir / KEYS_SOCKET)
         self._state: State = self._held_until(lambda: State(self._dir, self._report))
         self._held_until(self._restore)
         self._held_until(lambda: self._state.set_notes({"version": __version__}))
+        self._left_us = int(self._held_until(lambda: self._state.note(_LEFT)) or 0)
         self._deliver = Deliver(self._config_path)
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
@@ -225,6 +232,12 @@ class Service:
 
     def _hang_up(self, _number: int, _frame: Any) -> None:
         self._is_reloading = True
+
+    def _uid(self) -> int:
+        """Return who we are going to be."""
+        if os.geteuid() == 0 and self._config.user:
+            return account_of(self._config.user).pw_uid
+        return os.geteuid()
 
     def _make_state_dir(self) -> None:
         try:
@@ -347,6 +360,8 @@ class Service:
                 wait_s = _PAUSE_S if self._taken else max(0.0, self._due_s - now_s)
                 ready, _, _ = select_(descriptors, (), (), wait_s)
                 if lines in ready:
+                    if self._is_leaving and self._leaves():
+                        break
                     self._take(self._lines.read())
                 now_s = time.monotonic()
                 if self._taken and (lines not in ready or now_s >= self._taken_s + _TAKEN_S):
@@ -358,7 +373,25 @@ class Service:
                     now_s = time.monotonic()
         finally:
             self._deliver.let_go()
+            self._keys.let_go()
         self._end()
+
+    def _leaves(self) -> bool:
+        """
+        Tell whether to end now, so that rsyslog starts keys, and all of us, anew.
+
+        A line has come after a pause, and is not read: rsyslog sends it again to our successor, which it starts after 2 s.
+        Without a line it would start nobody, and mail would wait.
+        """
+        is_quiet = time.monotonic() - self._last_line_s >= _QUIET_S and not self._taken
+        if not is_quiet or not self._is_caught_up or self._lines.has_hung_up():
+            return False
+        try:
+            self._state.set_notes({_LEFT: str(now_us())})
+        except StoreError:
+            return False  # we might end again and again
+        log.warning("ending, so that rsyslog starts keys anew")
+        return True
 
     def _take(self, block: bytes) -> None:
         """Make the lines safe that are there, and confirm them: one in confirm mode, many in plain mode."""
@@ -463,6 +496,8 @@ class Service:
 
     def _tick(self) -> None:
         self._deliver.tend()
+        # In plain mode nobody may be there who starts us anew.
+        self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= now_us() - self._left_us < _ANEW_US
         at_us = now_us()
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
@@ -589,73 +624,3 @@ class Service:
             self._journal.close()
         self._state.close()
         log.info("ended")
-
-
-class Deliver:
-    """
-    Starts ``sshbell deliver`` and keeps it running.
-
-    It is exec'd with its socket alone: no descriptor 0, no replies, no lock. It ends when the socket closes.
-    """
-
-    def __init__(self, config_path: str | None) -> None:
-        self._config_path = config_path
-        self._child: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._wait_s = _RESTART_S
-        self._next_s = 0.0
-        self._begun_s = 0.0
-        self.tend()
-
-    def tend(self) -> None:
-        """Start it where it is not running and may be started."""
-        now_s = time.monotonic()
-        if self._child is not None:
-            code = self._child.poll()
-            if code is None:
-                if now_s - self._begun_s > _RESTART_LIMIT_S:
-                    self._wait_s = _RESTART_S
-                return
-            log.error("deliver has ended", code=code, again_in_s=self._wait_s)
-            self._child = None
-            self._next_s = now_s + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _RESTART_LIMIT_S)
-        if now_s < self._next_s:
-            return
-        if self._socket is not None:
-            self._socket.close()
-        ours, theirs = socket.socketpair()
-        ours.settimeout(0)
-        arguments = ["deliver", "--wake", str(theirs.fileno())]
-        if self._config_path is not None:
-            arguments += ["--config", self._config_path]
-        flags = ["-I"] if sys.flags.isolated else []
-        try:
-            self._child = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, *flags, "-m", "consumer", *arguments],
-                stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), process_group=0,
-            )  # fmt: skip
-        except OSError as error:
-            log.error("deliver cannot be started", reason=error.strerror)
-            self._next_s = now_s + self._wait_s
-            ours.close()
-        else:
-            self._socket = ours
-            self._begun_s = now_s
-        theirs.close()
-
-    def wake(self) -> None:
-        """Say that there is something in the outbox; where that fails it looks by itself, each second."""
-        if self._socket is not None:
-            with suppress(OSError):
-                self._socket.send(b"\0")
-
-    def hang_up(self) -> None:
-        """Let it read the configuration again."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGHUP)
-
-    def let_go(self) -> None:
-        """Close the socket: it ends by itself, once what it is sending is sent."""
-        if self._socket is not None:
-            self._socket.close()

@@ -175,6 +175,12 @@ class State:
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", list(values.items()))
 
+    def note(self, name: str) -> str | None:
+        """Return a text that is kept, if it is."""
+        with transaction(self._connection):
+            found = self._connection.execute("SELECT text FROM note WHERE name = ?", (name,)).fetchone()
+        return found[0] if found else None
+
     def set_notes(self, texts: Mapping[str, str]) -> None:
         """Keep texts for ``sshbell status``."""
         with transaction(self._connection):

@@ -41,11 +41,18 @@ def ours(text: str, at: int = 0, number: int = 0, pid: int = 7) -> bytes:
 class Run:
     """A running ``sshbell run``, with the test in rsyslog's place."""
 
-    def __init__(self, config: Path, *arguments: str, script: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        config: Path,
+        *arguments: str,
+        script: list[str] | None = None,
+        python: list[str] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *(script or ["-m", "consumer"]), "run", "--config", str(config), *arguments],
+            [*(python or [sys.executable]), *(script or ["-m", "consumer"]), "run", "--config", str(config), *arguments],
             cwd=PROJECT_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)},
+            env=env or os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)},
         )  # fmt: skip
         self.pid = self.process.pid
 
@@ -293,20 +300,21 @@ def test_damaged_store_is_set_aside(start: Callable[..., Run], config: Path) -> 
 
 
 def test_children_get_nothing_of_ours(start: Callable[..., Run]) -> None:
-    """Deliver has neither our input, nor our replies, nor the lock: a killed run leaves nobody who holds rsyslog's pipe."""
+    """Our children have neither our input, nor our replies, nor the lock: a killed run leaves nobody with rsyslog's pipe."""
     run = start()
 
     def children() -> list[str]:
         return Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
 
-    wait_for(children)
-    our_input = Path(f"/proc/{run.pid}/fd/0").readlink().as_posix()
-    (child,) = children()
+    wait_for(lambda: len(children()) == 2)
+    ours = {Path(f"/proc/{run.pid}/fd/{number}").readlink().as_posix() for number in (0, 3)}  # lines, replies
+    assert len(ours) == 2
     theirs = set()
-    for fd in Path(f"/proc/{child}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed meanwhile
-            theirs.add(fd.readlink().as_posix())
-    assert our_input not in theirs
+    for child in children():
+        for fd in Path(f"/proc/{child}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                theirs.add(fd.readlink().as_posix())
+    assert not ours & theirs
     assert not [name for name in theirs if name.endswith(("run.lock", ".journal", "state.db"))]
     run.process.kill()
     run.process.communicate()

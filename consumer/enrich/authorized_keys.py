@@ -1,0 +1,227 @@
+r"""
+The lines of ``authorized_keys``, read as sshd reads them.
+
+Source: OpenSSH ``auth2-pubkeyfile.c`` (``auth_check_authkey_line``), ``sshkey.c`` (``sshkey_read``), ``authfile.c``
+(``sshkey_advance_past_options``), ``auth-options.c`` (``sshauthopt_parse``), 6.0 to 10.2. Rule::
+
+    line    = [blanks] [options blanks] type blanks base64 [blanks comment]
+    options = [option] *("," [option])
+    option  = name | name "=" quote *(any but quote, or "\" quote) quote
+
+A line ends with a line feed or at a NUL; blanks are space and tab. sshd refuses a line with an option that it does not know or
+cannot read, so such a line names nobody here either. What is in a key beyond its lengths is not looked at (whether the point of
+an ECDSA key is on its curve): sshd has done so before it let anybody in.
+"""
+
+import re
+from base64 import b64encode
+from binascii import Error, a2b_base64, b2a_base64
+from collections.abc import Iterator
+from hashlib import md5, sha256
+from typing import NamedTuple
+
+# A longer line is passed over: RSA keys of 16,384 bits, sshd's longest, take 2,800 bytes.
+LINE_LIMIT = 16 * 1024
+LINES_LIMIT = 200_000
+COMMENT_LIMIT = 200
+OPTION_LIMIT = 200
+# Of one line; sshd refuses all of these twice but expiry-time.
+OPTIONS_LIMIT = 8
+
+_KEY = re.compile(rb"([^ \t]+)[ \t]+([^ \t]+)[ \t]*", re.DOTALL)
+# Alternatives begin with different characters: nothing to go back to.
+_QUOTED = rb'"(?:[^"\\]|\\"|\\(?!"))*"'
+_OPTIONS = re.compile(rb'((?:[^ \t"\\]|\\"|\\(?!")|' + _QUOTED + rb")+)[ \t]+")
+_OPTION = re.compile(
+    rb"(restrict|cert-authority|(?:no-)?(?:port-forwarding|agent-forwarding|x11-forwarding|pty|user-rc|touch-required|verify-required))"
+    rb"|(command|environment|expiry-time|from|permitlisten|permitopen|principals|tunnel)=(" + _QUOTED + rb")",
+    re.IGNORECASE,
+)
+_VALUES = {
+    b"environment": re.compile(rb"[A-Za-z0-9_]*=.*", re.DOTALL),
+    b"expiry-time": re.compile(rb"[0-9]{8}(?:[0-9]{4}(?:[0-9]{2})?)?Z?"),
+    b"permitlisten": re.compile(rb"(?:.*:)?(?:[0-9]{1,5}|\*)", re.DOTALL),
+    b"permitopen": re.compile(rb".*:(?:[0-9]{1,5}|\*)", re.DOTALL),
+    b"tunnel": re.compile(rb"any|[0-9]+", re.IGNORECASE),
+}
+_ONCE = frozenset({b"command", b"from", b"principals"})
+# Not environment: it may hold secrets, and says nothing about a login.
+_SHOWN = frozenset({b"command", b"expiry-time", b"from", b"principals", b"restrict"})
+
+# The strings of a key's blob behind its type: their lengths, None for any.
+_FIELDS: dict[bytes, tuple[int | None, ...]] = {
+    b"ecdsa-sha2-nistp256": (8, 65),
+    b"ecdsa-sha2-nistp384": (8, 97),
+    b"ecdsa-sha2-nistp521": (8, 133),
+    b"sk-ecdsa-sha2-nistp256@openssh.com": (8, 65, None),
+    b"sk-ssh-ed25519@openssh.com": (32, None),
+    b"ssh-dss": (None, None, None, None),
+    b"ssh-ed25519": (32,),
+    b"ssh-rsa": (None, None),
+}
+# Names of signatures, which sshd takes for names of keys, too.
+_ALIASES = {
+    b"rsa-sha2-256": b"ssh-rsa",
+    b"rsa-sha2-512": b"ssh-rsa",
+    b"webauthn-sk-ecdsa-sha2-nistp256@openssh.com": b"sk-ecdsa-sha2-nistp256@openssh.com",
+}
+_RSA_BITS = 1024
+_CERTIFICATE = b"-cert-v01@openssh.com"
+
+
+class AuthorizedKey(NamedTuple):
+    r"""
+    One line that allows a key.
+
+    Attributes:
+        type: as the key itself spells it, ``ssh-ed25519``.
+        sha256: ``SHA256:`` and 43 characters of unpadded base64, as sshd logs it.
+        md5: ``MD5:`` and 16 bytes in hex with colons.
+        comment: what stands behind the key, "" if nothing does; hostile text, bytes that are not UTF-8 as ``\xNN``, and what is
+            longer than ``COMMENT_LIMIT`` characters ends with ``…``.
+        options: those that say something about a login, as the file writes them: ``from="192.0.2.0/24"``, ``restrict``; at most
+            ``OPTIONS_LIMIT`` of ``OPTION_LIMIT`` characters, hostile as the comment is.
+        is_authority: it is a ``cert-authority`` line: no key of a person, but one whose certificates are accepted.
+        line: 1 is the first.
+    """
+
+    type: str
+    sha256: str
+    md5: str
+    comment: str
+    options: list[str]
+    is_authority: bool
+    line: int
+
+
+class _Line(NamedTuple):
+    options: bytes
+    type: bytes
+    blob: bytes
+    comment: bytes
+
+
+def parsed(text: bytes) -> Iterator[AuthorizedKey]:
+    """Yield the lines that allow something, of the first ``LINES_LIMIT``; never raises."""
+    start = 0
+    for number in range(1, LINES_LIMIT + 1):
+        if start >= len(text):
+            return
+        end = text.find(b"\n", start)
+        if end < 0:
+            end = len(text)
+        if end - start <= LINE_LIMIT:
+            key = _authorized(text[start:end], number)
+            if key is not None:
+                yield key
+        start = end + 1
+
+
+def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
+    """Return what a line without its line feed allows; None for a blank line, a comment and what sshd refuses."""
+    found = _read(line)
+    if found is None:
+        return None
+    options = _read_options(found.options)
+    if options is None:
+        return None
+    names = {name for name, _ in options}
+    is_authority = b"cert-authority" in names
+    if b"principals" in names and not is_authority:
+        return None
+    return AuthorizedKey(
+        found.type.decode("ascii", "backslashreplace"),
+        "SHA256:" + b64encode(sha256(found.blob).digest()).decode().rstrip("="),
+        "MD5:" + md5(found.blob, usedforsecurity=False).digest().hex(":"),
+        _bounded(found.comment, COMMENT_LIMIT),
+        [_bounded(text, OPTION_LIMIT) for name, text in options if name in _SHOWN][:OPTIONS_LIMIT],
+        is_authority,
+        number,
+    )
+
+
+def _read(line: bytes) -> _Line | None:
+    """Split a line, whatever its options are."""
+    line = line.partition(b"\0")[0].lstrip(b" \t")
+    if not line or line[0] == ord("#"):
+        return None
+    found = _read_key(b"", line)
+    if found is None and (options := _OPTIONS.match(line)) is not None:
+        found = _read_key(options[1], line[options.end() :])
+    return found
+
+
+def _read_key(options: bytes, text: bytes) -> _Line | None:
+    words = _KEY.match(text)
+    if words is None:
+        return None
+    blob = _decoded(words[2])
+    type_ = _ALIASES.get(words[1], words[1])
+    if blob is None or not _is_key(type_, blob):
+        return None
+    return _Line(options, type_, blob, text[words.end() :].strip())
+
+
+def _decoded(text: bytes) -> bytes | None:
+    """Undo base64 as sshd does: white space is passed over, and nothing else that is not written by an encoder."""
+    text = text.translate(None, b"\r\n\v\f")
+    try:
+        blob = a2b_base64(text)
+    except Error:
+        return None
+    return blob if b2a_base64(blob, newline=False) == text else None
+
+
+def _is_key(type_: bytes, blob: bytes) -> bool:
+    """Tell whether a blob is a key of a type. One that we do not know has to be strings, and to begin with its name."""
+    strings = _strings(blob)
+    # Certificates never stand in these files: their authorities do.
+    if strings is None or strings[:1] != [type_] or type_.endswith(_CERTIFICATE):
+        return False
+    if type_ == b"ssh-rsa" and int.from_bytes(strings[-1], "big").bit_length() < _RSA_BITS:
+        return False
+    lengths = _FIELDS.get(type_)
+    return lengths is None or (
+        len(strings) == 1 + len(lengths)
+        and all(length is None or length == len(string) for length, string in zip(lengths, strings[1:], strict=True))
+    )
+
+
+def _strings(blob: bytes) -> list[bytes] | None:
+    """Split what RFC 4251 calls strings: four bytes of length each, then the text; None where they do not fill the blob."""
+    strings = []
+    at = 0
+    while at < len(blob):
+        end = at + 4 + int.from_bytes(blob[at : at + 4], "big")
+        if end > len(blob):
+            return None
+        strings.append(blob[at + 4 : end])
+        at = end
+    return strings
+
+
+def _read_options(text: bytes) -> list[tuple[bytes, bytes]] | None:
+    """Return names in lower case and whole texts; None where sshd refuses them."""
+    found: list[tuple[bytes, bytes]] = []
+    at = 0
+    while at < len(text):
+        option = _OPTION.match(text, at)
+        if option is not None:
+            name = (option[1] or option[2]).lower()
+            value = _VALUES.get(name)
+            if value is not None and value.fullmatch(option[3][1:-1].replace(b'\\"', b'"')) is None:
+                return None
+            if name in _ONCE and any(name == other for other, _ in found):
+                return None
+            found.append((name, option[0]))
+            at = option.end()
+        if at < len(text) and text[at] != ord(","):
+            return None
+        at += 1
+    return found
+
+
+def _bounded(raw: bytes, limit: int) -> str:
+    # A character has four bytes at most.
+    text = raw[: 4 * limit + 4].decode("utf-8", "backslashreplace")
+    return text if len(text) <= limit else text[: limit - 1] + "…"

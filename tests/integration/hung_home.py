@@ -1,0 +1,72 @@
+"""A file system whose daemon never answers: who looks into it cannot even be killed. Root alone can have it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import struct
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tests.integration.system_user import missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_INIT, _HEADER, _ANSWER = 26, struct.Struct("<IIQQIIII"), struct.Struct("<IiQ")
+# linux/fuse.h: fuse_init_out of version 7.19: version, read-ahead, flags, requests in the background, longest write.
+_INIT_ANSWER = struct.pack("<IIIIHHI", 7, 19, 65536, 0, 0, 0, 4096)
+_MNT_DETACH = 2
+
+
+class HungHome:
+    """Says what was asked: numbers of operations, of those who hang."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._over, self._end = os.pipe()
+        self.requests: list[int] = []
+        self._server = threading.Thread(target=self._serve)
+        self._server.start()
+
+    def _serve(self) -> None:
+        """Take requests until the end; the first is the only one that is answered, or the kernel would send no other."""
+        while self._over not in select.select([self._descriptor, self._over], [], [])[0]:
+            request = os.read(self._descriptor, 1 << 17)
+            _, operation, unique, *_rest = _HEADER.unpack_from(request)
+            if operation == _INIT:
+                os.write(self._descriptor, _ANSWER.pack(_ANSWER.size + len(_INIT_ANSWER), 0, unique) + _INIT_ANSWER)
+            else:
+                self.requests.append(operation)
+
+    def release(self) -> None:
+        """End, as a daemon that dies: the kernel answers all who hang with an error."""
+        if self._end >= 0:
+            os.close(self._end)
+            self._server.join()
+            os.close(self._over)
+            os.close(self._descriptor)
+            self._end = -1
+
+
+@contextmanager
+def hung(place: Path) -> Iterator[HungHome]:
+    """Hang whoever looks into a directory; those who do are let go at the end."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        missing(f"/dev/fuse: {error.strerror}")
+    options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    if libc.mount(b"hung", os.fsencode(place), b"fuse", 0, options) != 0:
+        os.close(descriptor)
+        missing(f"FUSE cannot be mounted: {os.strerror(ctypes.get_errno())}")
+    home = HungHome(descriptor)
+    try:
+        yield home
+    finally:
+        home.release()
+        libc.umount2(os.fsencode(place), _MNT_DETACH)

@@ -1,0 +1,75 @@
+"""A system user that is thrown away behind a test, and a Python that it can read; root alone can have them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.trust import unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROJECT_DIR = Path(__file__).parents[2]
+_numbers = count(1)
+
+
+def missing(text: str) -> None:
+    """Skip a test for which something is missing; under CI it has failed."""
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+def command() -> tuple[list[str], dict[str, str]]:
+    """Return a Python that every user can run, and the environment in which it finds sshbell as it is here."""
+    env = os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)}
+    for reason in filter(None, map(unreachable, (PROJECT_DIR / "consumer/__init__.py", Path(pytest.__file__)))):
+        missing(reason)
+    if unreachable(Path(sys.executable)) is None:
+        return [sys.executable], env
+    # One in /root: the system's own will do where it is the same version.
+    own = shutil.which("python3", path="/usr/bin")
+    version = "import sys; print(*sys.version_info[:2])"
+    said = [
+        subprocess.run([each, "-c", version], capture_output=True, check=True).stdout for each in (own, sys.executable) if each
+    ]
+    if len(set(said)) != 1 or len(said) != 2:
+        missing(f"{sys.executable} cannot be run by others than root, and /usr/bin/python3 is another version")
+    return [str(own)], env | {"PYTHONPATH": f"{PROJECT_DIR}:{Path(pytest.__file__).parents[1]}"}
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Make a directory into which every user can look; pytest's are root's alone."""
+    with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@contextmanager
+def user(home: Path) -> Iterator[pwd.struct_passwd]:
+    """Make a user with an empty home; both are gone behind it."""
+    if os.geteuid() != 0:
+        missing("only root can make users")
+    name = f"sshbell-{os.getpid()}-{next(_numbers)}"
+    options = ["--system", "--user-group", "--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin"]
+    subprocess.run(["useradd", *options, name], check=True)  # noqa: S607
+    try:
+        account = pwd.getpwnam(name)
+        home.mkdir(mode=0o700)
+        os.chown(home, account.pw_uid, account.pw_gid)
+        yield account
+    finally:
+        # By uid: processes of this user alone, which are this test's.
+        subprocess.run(["userdel", name], check=True)  # noqa: S607

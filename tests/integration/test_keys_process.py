@@ -1,0 +1,382 @@
+"""The process ``keys``, started by the real ``sshbell run``: whose a key is, who may ask, what hangs, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import time
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from consumer.children import KEYS_SOCKET
+from consumer.enrich.keys_client import LIMIT_S, KeyOwners
+from consumer.keys_process import CHILD_LIMIT, USER_LIMIT
+from tests.integration import system_user
+from tests.integration.hung_home import hung
+from tests.integration.rsyslogd import wait_for
+from tests.integration.test_end_to_end import key
+from tests.integration.test_run import ACCEPTED, CLOSED, OPENED, Run, events, ours
+
+if TYPE_CHECKING:
+    import pwd
+    from collections.abc import Iterator
+
+# What a busy machine may need besides.
+PATIENCE_S = 5.0
+# Longer than what run takes for one, and for a look at its children.
+_PAUSE_S = 2.5
+
+
+def login(user: str, fingerprint: str) -> dict[str, Any]:
+    """Return the event of a login to this host."""
+    return {
+        "event": {"action": "ssh_login"}, "host": {"name": socket.gethostname()}, "user": {"name": user},
+        "source": {"ip": "127.0.0.1"}, "ssh": {"key": {"type": "ED25519", "fingerprint": fingerprint}},
+    }  # fmt: skip
+
+
+class Live:
+    """A directory, a user whom sshbell becomes, and a running ``run``."""
+
+    def __init__(self, stack: ExitStack, *, becomes: bool = True) -> None:
+        self.stack = stack
+        self.folder = stack.enter_context(system_user.folder())
+        self.bell = stack.enter_context(system_user.user(self.folder / "bell"))
+        self.python, self.env = system_user.command()
+        self.config = self.folder / "sshbell.toml"
+        self.state_dir = self.folder / "state"
+        name = self.bell.pw_name if becomes else ""
+        self.config.write_text(f'state_dir = "{self.state_dir}"\nuser = "{name}"\ncatch_up = ""\n')
+        self.owners = KeyOwners(self.state_dir)
+
+    def start(self, *arguments: str, prefix: list[str] | None = None) -> Run:
+        """Start ``run``; it is ready."""
+        run = Run(self.config, *arguments, python=[*(prefix or []), *self.python], env=self.env)
+        self.stack.callback(run.process.communicate)
+        self.stack.callback(run.process.kill)
+        if "--plain" not in arguments:
+            assert run.reply() == b"OK\n"
+        wait_for((self.state_dir / KEYS_SOCKET).exists, "keys may listen")
+        keys = keys_of(run)
+        wait_for(lambda: status(keys)["NoNewPrivs"] == "1", "keys has begun")
+        return run
+
+    def user(self, comment: str = "") -> tuple[pwd.struct_passwd, str]:
+        """Make a user with a key; return it, and the key's fingerprint."""
+        home = self.folder / f"home-{len(list(self.folder.iterdir()))}"
+        account = self.stack.enter_context(system_user.user(home))
+        made = self.folder / f"{home.name}.key"
+        fingerprint = key(made)
+        kind, body, _ = (made.with_suffix(".key.pub")).read_text().split()
+        folder = home / ".ssh"
+        folder.mkdir(mode=0o700)
+        (folder / "authorized_keys").write_text(f'from="127.0.0.1,192.0.2.0/24" {kind} {body} {comment}\n')
+        (folder / "authorized_keys").chmod(0o600)
+        for path in (folder, folder / "authorized_keys"):
+            os.chown(path, account.pw_uid, account.pw_gid)
+        return account, fingerprint
+
+    def asked(self, user: str, fingerprint: str) -> tuple[dict[str, Any], float]:
+        """Ask as ``deliver`` does; return the answer, and how long it took."""
+        began_s = time.monotonic()
+        return asyncio.run(self.owners.of(login(user, fingerprint))), time.monotonic() - began_s
+
+    async def asked_at_once(self, logins: list[tuple[pwd.struct_passwd, str]]) -> list[dict[str, Any]]:
+        """Ask about many at the same time."""
+        return await asyncio.gather(*[self.owners.of(login(account.pw_name, fingerprint)) for account, fingerprint in logins])
+
+
+@pytest.fixture
+def live() -> Iterator[Live]:
+    """Return all of it, started by root."""
+    with ExitStack() as stack:
+        yield Live(stack)
+
+
+def keys_of(run: Run) -> int:
+    """Return the pid of ``keys``."""
+
+    def found() -> list[int]:
+        children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+        return [int(pid) for pid in children if b"consumer.keys_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    wait_for(lambda: len(found()) == 1, "keys runs")
+    return found()[0]
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def status(pid: int) -> dict[str, str]:
+    """Return what the kernel says of a process."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: " ".join(value.split()) for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_owner_is_named(live: Live) -> None:
+    """A key is named by the comment of its line in a home that its user alone can read; one that is not there is unknown."""
+    live.start()
+    account, fingerprint = live.user("the owner's läptop")
+    answer, _ = live.asked(account.pw_name, fingerprint)
+    assert answer == {"key": {"owner": ["the owner's läptop"], "options": ['from="127.0.0.1,192.0.2.0/24"']}}
+    other, other_fingerprint = live.user("other")
+    assert live.asked(account.pw_name, other_fingerprint)[0] == {}
+    assert live.asked(other.pw_name, other_fingerprint)[0]["key"]["owner"] == ["other"]
+    assert live.asked("no-such-user", fingerprint)[0] == {}
+
+
+def test_read_as_the_user(live: Live) -> None:
+    """What the user cannot read is not read, whatever root could."""
+    live.start()
+    account, fingerprint = live.user("laptop")
+    file = Path(account.pw_dir) / ".ssh/authorized_keys"
+    os.chown(file, 0, 0)
+    assert live.asked(account.pw_name, fingerprint)[0] == {}
+    os.chown(file, account.pw_uid, account.pw_gid)
+    wait_for(lambda: live.asked(account.pw_name, fingerprint)[0] != {}, "the answer is forgotten")
+
+
+def test_rights(live: Live) -> None:
+    """Of root it keeps that it can become users and end what it started as them; nothing is to be gained by running a program."""
+    run = live.start()
+    found = status(keys_of(run))
+    kept = f"{1 << 5 | 1 << 6 | 1 << 7:016x}"
+    assert {name: found[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Groups")} == {
+        "CapInh": "0" * 16, "CapPrm": kept, "CapEff": kept, "CapBnd": kept, "CapAmb": "0" * 16, "NoNewPrivs": "1", "Groups": "",
+    }  # fmt: skip
+
+
+def test_signals_do_not_end_it(live: Live) -> None:
+    """Systemd sends them to all processes of rsyslog's unit."""
+    keys = keys_of(live.start())
+    account, fingerprint = live.user("laptop")
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(keys, number)
+    assert live.asked(account.pw_name, fingerprint)[0] != {}
+    assert is_alive(keys)
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_ends_with_run(live: Live, *, is_killed: bool) -> None:
+    """However ``run`` ends, ``keys`` does; also while it cannot see the end of its socket, by the kernel's signal."""
+    run = live.start()
+    keys = keys_of(run)
+    if is_killed:
+        os.kill(keys, signal.SIGSTOP)
+        run.process.kill()
+    else:
+        run.end()
+    wait_for(lambda: not is_alive(keys), "keys ends")
+
+
+def test_a_second_run_has_its_own(live: Live) -> None:
+    """The one with the lock is asked; its successor is, once it has the lock."""
+    account, fingerprint = live.user("laptop")
+    first = live.start()
+    second = Run(live.config, python=live.python, env=live.env)
+    live.stack.callback(second.process.communicate)
+    live.stack.callback(second.process.kill)
+    keys_of(second)
+    assert live.asked(account.pw_name, fingerprint)[0] != {}
+    first.end()
+    assert second.reply() == b"OK\n"
+    wait_for(lambda: live.asked(account.pw_name, fingerprint)[0] != {}, "the second one's keys answers")
+
+
+def said_to(live: Live, question: bytes, *, uid: int = 0) -> bytes:
+    """Say something to ``keys`` as somebody; return the answer."""
+    with closing(socket.socket(socket.AF_UNIX)) as client:
+        client.settimeout(LIMIT_S + PATIENCE_S)
+        groups = os.getgroups()
+        os.seteuid(uid)
+        try:
+            client.connect(str(live.state_dir / KEYS_SOCKET))
+        finally:
+            os.seteuid(0)
+            os.setgroups(groups)
+        answer = b""
+        # It closes without having heard all of it.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            client.sendall(question)
+            client.shutdown(socket.SHUT_WR)
+            while block := client.recv(1 << 16):
+                answer += block
+    return answer
+
+
+def test_who_may_ask(live: Live) -> None:
+    """Root and sshbell are answered; others are not, even where the file system would let them."""
+    live.start()
+    account, fingerprint = live.user("laptop")
+    question = json.dumps({"user": account.pw_name, "fingerprint": fingerprint}).encode() + b"\n"
+    for path, mode in ((live.state_dir, 0o755), (live.state_dir / KEYS_SOCKET, 0o666)):
+        path.chmod(mode)
+    assert b"laptop" in said_to(live, question)
+    assert b"laptop" in said_to(live, question, uid=live.bell.pw_uid)
+    assert said_to(live, question, uid=account.pw_uid) == b""
+    assert said_to(live, question, uid=65534) == b""
+
+
+def test_nonsense_is_not_answered(live: Live) -> None:
+    """What is no question gets no answer, and does no harm."""
+    live.start()
+    account, fingerprint = live.user("laptop")
+    for nonsense in (
+        b"",
+        b"\n",
+        b"{}\n",
+        b'{"user": 1}\n',
+        b"[" * 4000 + b"\n",
+        b"x" * 100_000,
+        b'{"user": "\\u0000"}\n',
+        b"\xff\n",
+    ):
+        assert said_to(live, nonsense) in (b"", b'{"owners":[]}\n')
+    assert live.asked(account.pw_name, fingerprint)[0] != {}
+
+
+def test_pipe_in_place_of_the_file(live: Live) -> None:
+    """A FIFO at which nobody writes holds up nothing."""
+    live.start()
+    account, fingerprint = live.user("laptop")
+    file = Path(account.pw_dir) / ".ssh/authorized_keys"
+    file.unlink()
+    os.mkfifo(file)
+    os.chown(file, account.pw_uid, account.pw_gid)
+    answer, took_s = live.asked(account.pw_name, fingerprint)
+    assert (answer, took_s < LIMIT_S) == ({}, True)
+
+
+def test_hung_home(live: Live) -> None:
+    """
+    Look-ups that nobody can kill are bounded, for a user and in all, and then unknown at once; nobody else waits for them.
+
+    Once the file system answers, its users have names again.
+    """
+    keys = keys_of(live.start())
+    well, well_fingerprint = live.user("laptop")
+    victims = [live.user(f"victim {number}") for number in range(CHILD_LIMIT // USER_LIMIT)]
+
+    def stuck() -> int:
+        return len(Path(f"/proc/{keys}/task/{keys}/children").read_text().split())
+
+    with ExitStack() as homes:
+        hangs = [homes.enter_context(hung(Path(account.pw_dir))) for account, _ in victims]
+        for some in (victims[:1], victims[1:]):
+            began_s = time.monotonic()
+            # Each about another key, or it would be one look-up.
+            asked = [(account, f"{fingerprint}{number}") for account, fingerprint in some for number in range(USER_LIMIT)]
+            assert asyncio.run(live.asked_at_once(asked)) == [{}] * len(asked)
+            assert time.monotonic() - began_s < LIMIT_S + PATIENCE_S
+            # The next one of these users does not wait.
+            answer, took_s = live.asked(some[0][0].pw_name, some[0][1])
+            assert (answer, took_s < 1) == ({}, True)
+            # Others are answered as long as there are places.
+            assert (live.asked(well.pw_name, well_fingerprint)[0] != {}) == (stuck() < CHILD_LIMIT)
+        assert stuck() == CHILD_LIMIT
+        assert all(hang.requests for hang in hangs)
+        # All places are held: unknown, and at once.
+        answer, took_s = live.asked(well.pw_name, well_fingerprint)
+        assert (answer, took_s < 1) == ({}, True)
+        assert stuck() == CHILD_LIMIT
+    wait_for(lambda: stuck() == 0, "they are let go")
+    for account, fingerprint in [(well, well_fingerprint), *victims]:
+        wait_for(lambda: live.asked(account.pw_name, fingerprint)[0] != {}, "there is an answer again")  # noqa: B023
+
+
+def test_once_it_is_gone(live: Live) -> None:
+    """``run`` ends where a line comes after a pause, and does not take it; its successor stays, though keys dies again."""
+    run = live.start()
+    account, fingerprint = live.user("laptop")
+    assert run.send(ours(ACCEPTED)) == b"OK\n"
+    os.kill(keys_of(run), signal.SIGKILL)
+    answer, took_s = live.asked(account.pw_name, fingerprint)
+    assert (answer, took_s < 1) == ({}, True)
+    second = ours(OPENED, number=1)
+    time.sleep(_PAUSE_S)
+    assert run.send(second) == b""
+    code, said = run.end()
+    assert (code, b"owners of keys are not named" in said) == (0, True)
+    run = live.start()
+    assert run.send(second) == b"OK\n"
+    wait_for(lambda: [row[:2] for row in events(live.config)] == [("ssh_login", "alice")], "the login is known")
+    assert live.asked(account.pw_name, fingerprint)[0] != {}
+    os.kill(keys_of(run), signal.SIGKILL)
+    for number in range(2, 4):
+        time.sleep(_PAUSE_S)
+        assert run.send(ours(CLOSED, 30, number)) == b"OK\n"
+    run.end()
+
+
+def test_plain_mode_stays(live: Live) -> None:
+    """A pipe's other end starts nobody: there ``run`` stays."""
+    run = live.start("--plain")
+    assert run.process.stdin is not None
+    os.kill(keys_of(run), signal.SIGKILL)
+    for number in range(3):
+        time.sleep(_PAUSE_S)
+        run.process.stdin.write(ours("Failed password for root from 192.0.2.9 port 9 ssh2", number=number))
+        run.process.stdin.flush()
+    assert run.end()[0] == 0
+    assert len(events(live.config)) == 3
+
+
+def test_who_never_was_root(live: Live) -> None:
+    """Where rsyslogd has given up root all works; of homes it reads what it may: its own."""
+    account = live.bell
+    live.state_dir.mkdir(mode=0o700)
+    os.chown(live.state_dir, account.pw_uid, account.pw_gid)
+    made = live.folder / "key"
+    fingerprint = key(made)
+    folder = Path(account.pw_dir) / ".ssh"
+    folder.mkdir(mode=0o700)
+    (folder / "authorized_keys").write_text((live.folder / "key.pub").read_text())
+    for path in (folder, folder / "authorized_keys"):
+        os.chown(path, account.pw_uid, account.pw_gid)
+    other, other_fingerprint = live.user("laptop")
+    as_user = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+    run = live.start(prefix=as_user)
+    assert live.asked(account.pw_name, fingerprint)[0] != {}
+    assert live.asked(other.pw_name, other_fingerprint)[0] == {}
+    assert status(keys_of(run))["Uid"] == " ".join([str(account.pw_uid)] * 4)
+    assert run.send(ours(ACCEPTED)) == b"OK\n"
+    assert run.end()[0] == 0
+
+
+def test_who_stays_root() -> None:
+    """With ``user = ""`` nothing is given up, and owners are named all the same."""
+    with ExitStack() as stack:
+        live = Live(stack, becomes=False)
+        run = live.start()
+        account, fingerprint = live.user("laptop")
+        assert live.asked(account.pw_name, fingerprint)[0]["key"]["owner"] == ["laptop"]
+        assert status(run.pid)["Uid"] == "0 0 0 0"
+        assert run.end()[0] == 0
+
+
+def test_root_without_its_rights(live: Live) -> None:
+    """Root that may become nobody, as under an rsyslogd with libcap-ng, waits with dots, and says what to do."""
+    less = ["setpriv", "--bounding-set", "-setuid,-setgid"]
+    run = Run(live.config, python=[*less, *live.python], env=live.env)
+    live.stack.callback(run.process.communicate)
+    live.stack.callback(run.process.kill)
+    assert run.process.stdout is not None
+    assert run.process.stdout.read(1) == b"."
+    text = live.config.read_text()
+    live.config.write_text(text.replace(f'user = "{live.bell.pw_name}"', 'user = ""'))
+    assert run.reply() == b"OK\n"
+    account, fingerprint = live.user("laptop")
+    assert live.asked(account.pw_name, fingerprint)[0] == {}
+    code, said = run.end()
+    assert (code, b"CAP_SETUID and CAP_SETGID are missing" in said) == (0, True)
