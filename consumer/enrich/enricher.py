@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import structlog
 
 from consumer.config import Config
+from consumer.enrich import keys_client
 from consumer.enrich.jump_hosts import JumpHosts
+from consumer.enrich.keys_client import KeyOwners
 from consumer.enrich.reverse_names import ReverseNames
 
 # What was found is kept so long: for all channels, and a quick retry. A later one asks again; parts that are slow have caches.
@@ -28,6 +30,8 @@ _FAULT_LIMIT = 100
 # After so many events in a row that a part left without an answer it is said that it hangs.
 _HANGS = 3
 
+# It gives up by itself a little earlier.
+KEYS_LIMIT_S = keys_client.LIMIT_S + 0.1
 # A state file's disk may hang; it is read in a thread.
 VIA_LIMIT_S = 1.0
 # Two questions to the name server: see reverse_names.
@@ -54,10 +58,24 @@ class Part(NamedTuple):
 
 def parts_of(config: Config) -> list[Part]:
     """Return the parts that a configuration asks for."""
-    parts = [Part("jump hosts", VIA_LIMIT_S, JumpHosts(Path(config.state_dir), config.hosts).of)]
+    state_dir = Path(config.state_dir)
+    parts = [
+        Part("key owners", KEYS_LIMIT_S, _under("ssh", KeyOwners(state_dir).of)),
+        Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
+    ]
     if config.reverse_dns:
         parts.append(Part("reverse names", REVERSE_LIMIT_S, ReverseNames().of))
     return parts
+
+
+def _under(name: str, of: Callable[[Object], Awaitable[Object]]) -> Callable[[Object], Awaitable[Object]]:
+    """Return a part's function whose fields stand under a name."""
+
+    async def nested(event: Object) -> Object:
+        found = await of(event)
+        return {name: found} if found else {}
+
+    return nested
 
 
 class Enricher:

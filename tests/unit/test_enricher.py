@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from consumer.children import KEYS_SOCKET
 from consumer.config import Config, Email
 from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.dispatcher import Worker
@@ -18,6 +21,7 @@ from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Queued
+from consumer.store.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -189,6 +193,28 @@ def test_switches(tmp_path: Path) -> None:
     assert {one.name for one in parts_of(config)} >= {"jump hosts", "reverse names"}
     off = Config(state_dir=str(tmp_path), reverse_dns=False)
     assert {one.name for one in parts_of(config)} - {one.name for one in parts_of(off)} == {"reverse names"}
+
+
+def test_owners_of_keys(tmp_path: Path) -> None:
+    """What the process keys says stands where messages look for it."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(json.loads(await reader.readline()))
+        owner = {"comment": "alice@laptop", "options": ["restrict"], "is_authority": False}
+        writer.write(json.dumps({"owners": [owner]}).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+    async def ask() -> Object:
+        async with await asyncio.start_unix_server(answer, tmp_path / KEYS_SOCKET):
+            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False))).enrich(event)
+
+    asked: list[Object] = []
+    key = {"type": "ED25519", "fingerprint": "SHA256:abc"}
+    event = EVENT | {"host": {"name": socket.gethostname()}, "ssh": {"method": "publickey", "key": key}}
+    State(tmp_path, pytest.fail).close()
+    assert asyncio.run(ask())["ssh"]["key"] == key | {"owner": ["alice@laptop"], "options": ["restrict"]}
+    assert asked[0]["fingerprint"] == "SHA256:abc"
 
 
 def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
