@@ -18,6 +18,7 @@ import msgspec
 from consumer.accounts import Account, Accounts
 from consumer.config import DEFAULT_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
+from consumer.deliver.channels import Result as Answer
 from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
@@ -26,6 +27,7 @@ from consumer.trust import code_of, untrusted, untrusted_code
 
 _INSTALL = "sudo sshbell install"
 _ELSEWHERE = "mend that, or put sshbell elsewhere and call sshbell install there"
+_RENEWED = "restart rsyslog: when sshbell starts anew it sets a damaged one aside, and brings an older one up to date"
 _NO_SSHD = "nothing to do where other hosts' lines come by rsyslog, or with dropbear"
 _AS_ROOT = "call it as root to see that: sudo sshbell check"
 _TIMEOUT_S = 30.0
@@ -91,15 +93,14 @@ class Checks:
         if not place.exists():
             yield Result(name, "warning", f"{place} is not there: all defaults, and nobody is told", _INSTALL)
             return
-        if place.resolve() == Path(DEFAULT_PATH):
-            if reason := untrusted(place):
-                yield Result(name, "fault", reason, f"chown root {place.parent} {place}; chmod go-w {place.parent} {place}")
-                return
-            _, account = self._user()
-            if account is not None and (kept := _kept_from(place, account)):
-                text = f"{kept} is closed to sshbell's user: deliver cannot start"
-                yield Result(name, "fault", text, _readable_by(place, kept, account))
-                return
+        if place.resolve() == Path(DEFAULT_PATH) and (reason := untrusted(place)):
+            yield Result(name, "fault", reason, f"chown root {place.parent} {place}; chmod go-w {place.parent} {place}")
+            return
+        _, account = self._user()
+        if account is not None and (kept := _kept_from(place, account)):
+            text = f"{kept} is closed to sshbell's user: deliver cannot start"
+            yield Result(name, "fault", text, _readable_by(place, kept, account))
+            return
         routed = {channel for route in config.route for channel in route.channels}
         idle = [channel.name for channel in config.channel if channel.name not in routed]
         if not config.channel:
@@ -177,7 +178,7 @@ class Checks:
         if self._config is None or not self._connect:
             return
         for channel in self._config.channel:
-            match asyncio.run(Email(channel).check()):
+            match asyncio.run(_answer_of(Email(channel))):
                 case Delivered():
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):
@@ -274,6 +275,14 @@ class Checks:
             yield Result("sshd", "ok", f"LogLevel {level}, SyslogFacility {facility}{more}")
 
 
+async def _answer_of(channel: Email) -> Answer:
+    """Return what a channel's server says, and hang up."""
+    try:
+        return await channel.check()
+    finally:
+        channel.close()
+
+
 def _database_fault(place: Path) -> Result | None:
     """Return what is wrong with a database, where there is one already."""
     for database in ("state", "delivery"):
@@ -284,7 +293,7 @@ def _database_fault(place: Path) -> Result | None:
             with reading(file):
                 pass
         except StoreError as error:
-            return Result("state", "fault", str(error), "a damaged one is set aside when sshbell starts anew: restart rsyslog")
+            return Result("state", "fault", str(error), _RENEWED)
     return None
 
 

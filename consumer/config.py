@@ -25,7 +25,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 
 # What map_url may hold in braces.
 MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
-
+# Read where nothing else can be, so by itself.
+_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -155,6 +156,15 @@ def load(path: str | None) -> Config:
             raise ConfigRightsError(f"{place}: {error.strerror}; it is for root and sshbell's user") from error
         raise ConfigError(f"{place}: {error.strerror}") from error
     return parse(text, place)
+
+
+def state_dir_of(path: str | None) -> str:
+    """Return where the state is, as far as a configuration says that cannot be used; the default where it does not."""
+    try:
+        found = _STATE_DIR.search(Path(path or DEFAULT_PATH).read_text("utf-8", "replace"))
+    except OSError:
+        found = None
+    return found[2] if found else Config().state_dir
 
 
 def parse(text: bytes, place: str) -> Config:
@@ -342,8 +352,12 @@ def _map_faults(map_url: str) -> Iterator[str]:
 def _channel_faults(channel: Channel) -> Iterator[str]:
     if channel.password is not None and channel.oauth2 is not None:
         yield "password and oauth2 exclude each other"
-    if (channel.password is not None or channel.oauth2 is not None) and not channel.username:
-        yield "username is missing: who logs in with that password or token"
+    if (channel.password is not None or channel.oauth2 is not None) != bool(channel.username):
+        yield (
+            "username needs password or oauth2"
+            if channel.username
+            else "username is missing: who logs in with that password or token"
+        )
     for name, secret in secrets(channel):
         if sum(map(bool, (secret.file, secret.env, secret.command))) != 1:
             yield f"{name} needs exactly one of file, env and command"

@@ -43,9 +43,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """``run`` or ``deliver``; the pid is 0 where it is not known."""
+    """``run`` or ``deliver``; None, and a pid of 0, where that is not known."""
 
-    is_running: bool
+    is_running: bool | None
     pid: int
 
 
@@ -54,14 +54,14 @@ class Health(msgspec.Struct):
     All that is known.
 
     Attributes:
-        run, deliver: None where nobody knows.
+        run, deliver: the two processes.
         store: None where it cannot be read.
         channels: those of the configuration, and others that still have messages.
         damaged: files that were set aside.
     """
 
-    run: Process | None
-    deliver: Process | None
+    run: Process
+    deliver: Process
     store: Store | None
     channels: dict[str, Channel]
     damaged: list[Path]
@@ -109,7 +109,8 @@ def examine(config: Config, now_us: int) -> Health:
         except OSError as error:
             fix = f"; be root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}.lock: {error.strerror}{fix}"))
-    health = Health(found.get("run"), found.get("deliver"), None, {}, [], problems)
+            found[name] = Process(is_running=None, pid=0)
+    health = Health(found["run"], found["deliver"], None, {}, [], problems)
     if problems:
         return health
     if not found["run"].is_running:
@@ -149,7 +150,7 @@ def _judge(health: Health, now_us: int) -> None:
         if health.channels:
             waits.append(("the outbox", health.store.oldest_us))
         version = health.store.notes.get("version", __version__)
-        if health.run is not None and health.run.is_running and version != __version__:
+        if health.run.is_running and version != __version__:
             health.problems.append(
                 Problem(Level.WARNING, f"version {version} runs and {__version__} is installed: restart rsyslog")
             )

@@ -28,6 +28,7 @@ from consumer.trust import code_of, this_interpreter, unreachable, untrusted, un
 
 _CONFIG = Path(DEFAULT_PATH)
 _APPARMOR = Path("/etc/apparmor.d/rsyslog.d/sshbell")
+_LOGROTATE = Path("/etc/logrotate.d/sshbell")
 _LOADS_OMPROG = 'module(load="omprog")\n'
 _ENTRY_POINT = """\
 #!/bin/sh
@@ -93,6 +94,7 @@ class _Installation:
         for path in (interpreter, *code) if user != "root" else ():
             if reason := unreachable(path, self._root):
                 raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
+        self._check_state_dir(Path(config.state_dir), user)
         try:
             # First: our record is in it.
             self._directory(_CONFIG.parent, None)
@@ -151,6 +153,18 @@ class _Installation:
         assert made is not None
         return made
 
+    def _check_state_dir(self, path: Path, user: str) -> None:
+        """Refuse a directory that is not ours: owner and mode of somebody's /var/lib are not to be changed."""
+        place, account = self._at(path), Account(0, 0) if user == "root" else self._accounts.user(user)
+        if not place.is_dir() or not any(place.iterdir()):
+            return
+        found = Owned.of(place)
+        if account is None or found.uid != account.uid or found.mode & 0o077:
+            raise ConfigError(
+                f"state_dir {path} is not empty, and not {user}'s alone ({found}); name a directory that is for sshbell alone, "
+                f"or, where this one is: chown -R {user}: {path}; chmod -R go= {path}"
+            )
+
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
         package = files("consumer")
         self._directory(_CONFIG.parent, Owned(0, account.gid, 0o750))
@@ -159,7 +173,9 @@ class _Installation:
         if account.is_kept_from(self._at(_CONFIG)):
             self._own(_CONFIG, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
-            if path.is_relative_to(_CONFIG.parent) and self._at(path).is_file():
+            place = self._at(path)
+            # What a link leads to, or "..", is elsewhere.
+            if path.is_relative_to(_CONFIG.parent) and ".." not in path.parts and place.is_file() and not place.is_symlink():
                 self._own(path, Owned(0, account.gid, 0o640))
         self._directory(Path(config.state_dir), Owned(account.uid, account.gid, 0o700))
         recorded = _ROOT / interpreter.relative_to(self._root) if interpreter.is_relative_to(self._root) else interpreter
@@ -171,6 +187,8 @@ class _Installation:
             prefix = recorded.parent.parent
             self._file(_APPARMOR, (rules if prefix == Path("/usr") else rules.replace("/opt/sshbell", str(prefix))).encode(),
                        Owned(0, 0, 0o644))  # fmt: skip
+        if self._at(_LOGROTATE).parent.is_dir():
+            self._file(_LOGROTATE, package.joinpath("rsyslog.d", "sshbell.logrotate").read_bytes(), Owned(0, 0, 0o644))
         # Last: from here on rsyslogd starts us.
         self._directory(DROP_IN.parent, None)
         self._file(DROP_IN, self._drop_in(rsyslog).encode(), Owned(0, 0, 0o644))
@@ -396,7 +414,8 @@ def _give(place: Path, owned: Owned) -> None:
 def _source(path: Path) -> str:
     """Return where the package has what was put at ``path``."""
     package = files("consumer")
-    for name in (path.name, f"rsyslog.d/{path.name}", f"rsyslog.d/{path.name}.apparmor"):
+    others = {_APPARMOR: "rsyslog.d/sshbell.apparmor", _LOGROTATE: "rsyslog.d/sshbell.logrotate"}
+    for name in (others.get(path, path.name), f"rsyslog.d/{path.name}"):
         if package.joinpath(name).is_file():
             return str(package.joinpath(name))
     return "made anew by each installation; remove the file and call sshbell install again"

@@ -45,6 +45,16 @@ CONFIG = click.option(
 )
 
 
+SINCE = click.option(
+    "--since",
+    metavar="TIME",
+    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
+)
+UNTIL = click.option("--until", metavar="TIME", help="Only what happened before TIME.")
+USER = click.option("--user", help="Only this user.")
+HOST = click.option("--host", help="Only this host.")
+
+
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines; they give the command a matcher."""
 

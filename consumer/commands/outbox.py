@@ -42,16 +42,12 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from pathlib import Path
 
     from consumer.config import load
-    from consumer.errors import InputError, complain
     from consumer.privileges import become
     from consumer.store.delivery import Delivery
 
     found = load(config)
     become(found.user)
-    state_dir = Path(found.state_dir)
-    if not (state_dir / "delivery.db").exists():
-        raise InputError(f"{state_dir / 'delivery.db'} does not exist: nothing was ever to be sent, or sshbell has not run yet")
-    with closing(Delivery(state_dir, lambda what: complain(InputError(what)))) as delivery:
+    with closing(Delivery(Path(found.state_dir), None)) as delivery:
         known = [one.name for one in found.channel]
         # One that was taken out of the configuration may still have messages.
         if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):
@@ -65,6 +61,8 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
 def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, everything: bool, as_json: bool) -> None:
     states = _STATES if everything else ("pending", "dead")
     entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
+    if len(entries) >= _LIMIT:
+        click.echo(f"more may be there; these are the newest {_LIMIT:,}", err=True)
     if as_json:
         from consumer.ecs import json_line
 
@@ -82,8 +80,6 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
                 _next(entry), _what(entry.body), entry.reason or "",
             )
         )  # fmt: skip
-    if len(entries) >= _LIMIT:
-        click.echo(f"more are there; these are the newest {_LIMIT:,}", err=True)
 
 
 def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_try: str, what: str, reason: str) -> str:

@@ -41,18 +41,23 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     """
     import time
 
-    from consumer.config import load
+    from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
-    from consumer.health import Health, Level, Problem, examine
+    from consumer.health import Health, Level, Problem, Process, examine
     from consumer.records import harmless
 
     now_us = time.time_ns() // 1000
     try:
         health = examine(load(config), now_us)
     except ConfigError as error:
-        level = Level.UNKNOWN if isinstance(error, ConfigRightsError) else Level.CRITICAL
-        health = Health(None, None, None, {}, [], [Problem(level, str(error))])
+        if isinstance(error, ConfigRightsError):
+            unknown = Process(is_running=None, pid=0)
+            health = Health(unknown, unknown, None, {}, [], [Problem(Level.UNKNOWN, str(error))])
+        else:
+            # What runs has the configuration from before; of the new one, where the state is has to do.
+            health = examine(Config(state_dir=state_dir_of(config)), now_us)
+            health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
     if as_json:
         sys.stdout.buffer.write(json_line(_object(health)))
     else:
@@ -79,8 +84,6 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
         return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S} ({ago} ago)"
 
     figures = health.store.figures if health.store is not None else {}
-    if health.run is None or health.deliver is None:
-        return  # nothing was seen, so nothing is shown
     yield "run", _process(health.run) + (f", since {moment(figures['started_us'])}" if figures.get("started_us") else "")
     yield "deliver", _process(health.deliver)
     running = health.store.notes.get("version") if health.store is not None else None
@@ -113,6 +116,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
 
 
 def _process(process: "Process") -> str:
+    if process.is_running is None:
+        return "unknown"
     return f"runs (pid {process.pid or 'unknown'})" if process.is_running else "does not run"
 
 

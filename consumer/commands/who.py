@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG, ZONE, in_color, width
+from consumer.commands.options import CONFIG, HOST, USER, ZONE, in_color, width
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
 
 @click.command(short_help="Show who is in now.")
-@click.option("--user", help="Only this user.")
-@click.option("--host", help="Only this host.")
+@USER
+@HOST
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
 @ZONE
 @CONFIG

@@ -19,6 +19,7 @@ import structlog
 from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.channels.email import Email as Mail
 from consumer.deliver.rendering import Renderer, RenderingError, event_of
 from consumer.deliver.routing import Router
 from consumer.enrich.enricher import Enricher, parts_of
@@ -31,7 +32,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 30 * 60.0
 _JITTER = 0.25
 # The net under the byte that `run` writes.
 POLL_S = 1.0
-_KEEP_EVERY_S = 600.0
+# How often what is done is forgotten; a flood has to wait for neither.
+_KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 # At the end: what is being sent may be finished.
 STOP_S = 3.0
 _BATCH = 200
@@ -51,8 +53,6 @@ def channel_of(settings: Settings) -> Channel:
     """Make a channel as it is configured."""
     match settings:
         case Email():
-            from consumer.deliver.channels.email import Email as Mail  # noqa: PLC0415 - only what is configured is loaded
-
             return Mail(settings)
 
 
@@ -264,6 +264,7 @@ class Dispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._kept_s = -_KEEP_EVERY_S
+        self._routed = 0  # since then
         self._config = config
         self._router = Router((), ())
         self._complaint = ""
@@ -326,6 +327,7 @@ class Dispatcher:
             return True
         if not queued:
             return False
+        self._routed += len(queued)
         before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
         for name in self._delivery.route(((message, self._channels_of(message)) for message in queued), before_us):
             if name in self._workers:
@@ -346,8 +348,8 @@ class Dispatcher:
             if self._delivery.has_changed():
                 for worker in self._workers.values():
                     worker.call()
-            if time.monotonic() - self._kept_s > _KEEP_EVERY_S:
-                self._kept_s = time.monotonic()
+            if time.monotonic() - self._kept_s > _KEEP_EVERY_S or self._routed > _KEEP_EVERY:
+                self._kept_s, self._routed = time.monotonic(), 0
                 self._keep()
         except StoreError as error:
             _log.error("delivery_failed", reason=str(error))

@@ -8,13 +8,14 @@ import pwd
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer import check as module
-from consumer.accounts import Account
+from consumer.accounts import Account, Accounts
 from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
 from consumer.errors import ConfigRightsError
@@ -180,7 +181,9 @@ def test_state(host: Host) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     (state / "state.db").chmod(0o600)
-    assert "newer sshbell" in host.wrong(state="fault")["state"].text
+    assert host.wrong(state="fault")["state"].text.endswith(
+        "a newer sshbell has written it (version 99, this one knows 1); install that one"
+    )
     (state / "state.db").write_bytes(b"no database " * 1000)
     assert "state.db" in host.wrong(state="fault")["state"].text
     (state / "state.db").unlink()
@@ -217,6 +220,28 @@ def test_secrets(host: Host) -> None:
     assert "/nonexistent/command" in host.wrong(secrets="fault")["secrets"].text
     host.edit('command = ["/nonexistent/command", "x"]', 'env = "PASSWORD"')
     assert "$PASSWORD" in host.wrong()["secrets"].text
+
+
+def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliver reads configuration and secrets as sshbell's user: modes, also of the directories above, have to allow it."""
+    account = Account(4711, os.getegid())
+    monkeypatch.setattr(Accounts, "user", lambda _self, _name: account)
+    found = host.results()
+    for name in ("configuration", "secrets"):
+        assert (found[name].state, "closed to sshbell's user" in found[name].text) == ("fault", True)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (place := Path(folder), config := place / "sshbell.toml", password := place / "password"):
+            if path != place:
+                path.write_text(host.config.read_text().replace(str(host.root / "password"), str(place / "password")))
+                path.chmod(0o640)
+        place.chmod(0o750)
+        host.config = config
+        assert {host.results()[name].state for name in ("configuration", "secrets")} == {"ok"}
+        place.chmod(0o700)
+        assert {host.results()[name].state for name in ("configuration", "secrets")} == {"fault"}
+        place.chmod(0o750)
+        password.chmod(0o600)
+        assert [host.results()[name].state for name in ("configuration", "secrets")] == ["ok", "fault"]
 
 
 def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

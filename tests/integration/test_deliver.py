@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from aiosmtpd.smtp import SMTP
 
+from consumer.config import load
+from consumer.deliver import ring
+from consumer.deliver.channels.email import LIMIT_S, Email
+from consumer.errors import TryLaterError
 from consumer.events import Event, Login, Logout
 from consumer.records import Line
 from consumer.store.state import State
@@ -394,10 +399,25 @@ def test_ring_that_fails(place: Place, post: Post) -> None:
     assert place.run("ring").returncode == 78
 
 
+def test_ring_of_a_server_that_hangs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is the server's, and there is time for it, also behind a message that is being sent."""
+    monkeypatch.setattr(ring, "channel_of", lambda settings: Email(settings, limit_s=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place.configure("ops", port=silent.getsockname()[1])
+        try:
+            with pytest.raises(TryLaterError, match=r"ops: .*: no answer to the connection within 0\.3 s"):
+                asyncio.run(ring.ring_channels(load(str(place.config)), str(place.config), ["ops"], pytest.fail))
+        finally:
+            structlog.reset_defaults()
+    assert ring._LIMIT_S > 2 * LIMIT_S
+
+
 def test_outbox_verbs(place: Place) -> None:
     """Messages are chosen by the beginning of their id, by channel, or all; what fits nothing, or too much, is refused."""
     place.configure("ops", "home", port=1)
-    assert place.run("outbox").returncode == 66
+    none = place.run("outbox")
+    assert none.returncode == 74
+    assert none.stderr == f"sshbell: {place.state_dir}/delivery.db: there is none yet; sshbell run makes it: restart rsyslog\n"
     _, wake = place.start()
     with wake, closing(State(place.state_dir, pytest.fail)) as state:
         record(state, login(1), login(1 << 127), login(3 << 126))

@@ -16,7 +16,7 @@ import pytest
 from consumer import install as module
 from consumer.accounts import Accounts
 from consumer.config import Config, load
-from consumer.errors import DataError, InputError, RightsError, SshbellError
+from consumer.errors import ConfigError, DataError, InputError, RightsError, SshbellError
 from consumer.install import install, uninstall
 from consumer.manifest import MANIFEST
 from consumer.trust import untrusted, untrusted_below
@@ -309,6 +309,38 @@ def test_secrets_and_a_state_directory_of_ones_own(tree: Path) -> None:
     assert everything(tree) == before
 
 
+def test_a_state_directory_of_others(tree: Path) -> None:
+    """A directory with other things in it is refused before anything is done: its owner and mode are not ours to change."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/sshbell/sshbell.toml").write_text('state_dir = "/srv"\n')
+    (tree / "srv").mkdir()
+    (tree / "srv/pages").write_text("somebody's")
+    before = everything(tree)
+    with pytest.raises(ConfigError, match="state_dir /srv is not empty, and not sshbell's alone"):
+        install(tree, Said())
+    assert everything(tree) == before
+    (tree / "srv/pages").unlink()
+    install(tree, Said())
+    uid, _ = numbers(tree)
+    (tree / "srv/state.db").write_text("ours")
+    install(tree, Said())
+    assert everything(tree)["srv"][0] == uid
+
+
+def test_a_secret_that_is_a_link(tree: Path) -> None:
+    """What a link in our directory leads to keeps its owner and mode; so does what is beside the directory."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/shadow").write_text("root:!:::::::\n")
+    (tree / "etc/sshbell/password").symlink_to("../shadow")
+    for name in ("etc/sshbell/password", "etc/sshbell/../shadow"):
+        channel = f'[[channel]]\ntype = "email"\nname = "a"\nto = ["a"]\nusername = "a"\npassword = {{ file = "/{name}" }}\n'
+        (tree / "etc/sshbell/sshbell.toml").write_text(channel)
+        (tree / "etc/shadow").chmod(0o600)
+        install(tree, Said())
+        assert everything(tree)["etc/shadow"][:3] == (0, 0, 0o600)
+        uninstall(tree, Said())
+
+
 def test_where_rsyslogd_gives_up_root(tree: Path) -> None:
     """With $PrivDropToUser sshbell is that user and cannot become another: state and configuration are for it."""
     with (tree / "etc/passwd").open("a") as passwd:
@@ -349,6 +381,15 @@ def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = (tree / "etc/apparmor.d/rsyslog.d/sshbell").read_text()
     assert "/opt/bell/bin/python3*" in rules
     assert "/opt/sshbell" not in rules
+
+
+def test_logrotate(tree: Path) -> None:
+    """Where there is a logrotate, it is told of sshbell's own log, and no more once sshbell is gone."""
+    (tree / "etc/logrotate.d").mkdir()
+    install(tree, Said())
+    assert (tree / "etc/logrotate.d/sshbell").read_bytes() == (DROP_IN.parent / "sshbell.logrotate").read_bytes()
+    uninstall(tree, Said())
+    assert list((tree / "etc/logrotate.d").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from consumer import config
-from consumer.config import Config, load
+from consumer.config import Config, load, state_dir_of
 from consumer.errors import ConfigError, ConfigRightsError
 
 if TYPE_CHECKING:
@@ -61,6 +61,26 @@ def test_fault_names_file_and_key(tmp_path: Path, text: str, says: str) -> None:
     assert raised.value.exit_code == 78
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('state_dir = "/srv/bell"\nkepe = "90d"', "/srv/bell"),
+        ("keep = 90\n  state_dir='/srv/bell'  # here", "/srv/bell"),
+        ('[[channel]\nstate_dir = "/srv/bell"', "/srv/bell"),
+        ('#state_dir = "/srv/bell"\nkepe = "90d"', "/var/lib/sshbell"),
+        ("state_dir = 5", "/var/lib/sshbell"),
+        ('state_dir = "\xff', "/var/lib/sshbell"),
+    ],
+)
+def test_state_of_a_broken_configuration(tmp_path: Path, text: str, place: str) -> None:
+    """Where the state is can be known although nothing else can."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(text)
+    assert state_dir_of(str(path)) == place
+    path.unlink()
+    assert state_dir_of(str(path)) == "/var/lib/sshbell"
+
+
 def test_named_file_must_be_there(tmp_path: Path) -> None:
     """A file that was asked for by name and cannot be read is an error; so is a directory."""
     with pytest.raises(ConfigError, match="No such file"):
@@ -101,6 +121,31 @@ ACCOUNT = 'username = "bell"\n[channel.oauth2]\nclient_id = "bell"\nrefresh_toke
 )
 def test_nothing_goes_in_clear_by_accident(tmp_path: Path, text: str, says: str) -> None:
     """Mail and tokens leave this machine encrypted, unless somebody wants it otherwise."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(CHANNEL + text)
+    with pytest.raises(ConfigError) as raised:
+        load(str(path))
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('username = "bell"', "username needs password or oauth2"),
+        ('password = { env = "X" }', "username is missing"),
+        (f'password = {{ env = "X" }}\n{ACCOUNT}"https://login.example.org/token"', "exclude each other"),
+        ('username = "bell"\npassword = { env = "X", file = "/x" }', "password needs exactly one of file, env and command"),
+        ('username = "bell"\npassword = { command = [] }', "password needs exactly one of file, env and command"),
+        ("server = []", "server is empty"),
+        ('from = "a@example.org\\r\\nBcc: b"', "is no mail address"),
+        ("max_per_hour = 0", "max_per_hour"),
+        ('[[route]]\nchannels = ["opps"]', "did you mean 'ops'"),
+        ('[[route]]\nchannels = ["ops"]\nexclude = { address = ["192.0.2.1/24"] }', "route 1: 192.0.2.1/24 has host bits set"),
+        (CHANNEL, "two channels are called 'ops'"),
+    ],
+)
+def test_what_cannot_be_meant(tmp_path: Path, text: str, says: str) -> None:
+    """What contradicts itself is refused, in words that say where."""
     path = tmp_path / "sshbell.toml"
     path.write_text(CHANNEL + text)
     with pytest.raises(ConfigError) as raised:
