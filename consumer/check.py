@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,14 @@ from typing import Literal
 import msgspec
 
 from consumer.accounts import Account, Accounts
+from consumer.children import KEYS_SOCKET
 from consumer.config import DEFAULT_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels import Result as Answer
 from consumer.deliver.channels.email import Email
+from consumer.enrich.keys_client import LIMIT_S, Question
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
+from consumer.health import process
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.store.database import reading
 from consumer.trust import code_of, untrusted, untrusted_code
@@ -66,8 +70,9 @@ class Checks:
         """Yield the results; one that cannot be had is a result, too."""
         checks: list[tuple[str, Callable[[], Iterator[Result]]]] = [
             ("rsyslog", self._rsyslog_configuration), ("configuration", self._configuration), ("state", self._state),
-            ("catch-up", self._catch_up), ("secrets", self._secrets), ("channels", self._channels),
-            ("entry point", self._entry_point), ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
+            ("privileges", self._privileges), ("keys", self._keys), ("catch-up", self._catch_up), ("secrets", self._secrets),
+            ("channels", self._channels), ("entry point", self._entry_point), ("drop-in", self._drop_in),
+            ("trusted", self._trusted), ("sshd", self._sshd),
         ]  # fmt: skip
         for name, checked in checks:
             try:
@@ -141,6 +146,43 @@ class Checks:
             yield fault
             return
         yield Result(name, "ok", f"{place}: {user}'s alone")
+
+    def _privileges(self) -> Iterator[Result]:
+        if self._config is None:
+            return
+        name = "privileges"
+        user, account = self._user()
+        if self._rsyslog is not None and self._rsyslog.user is not None:
+            text = f"rsyslogd gives up root ($PrivDropToUser): keys have names only where {user} can read authorized_keys"
+            yield Result(
+                name, "warning", text, "nothing to do where names are not needed; else let rsyslogd stay root: sshbell does not"
+            )
+        elif account is not None and account.uid == 0:
+            text = f'user = "{self._config.user}": what talks to the network is root'
+            yield Result(name, "warning", text, f'set user = "sshbell", and call {_INSTALL}')
+        else:
+            yield Result(
+                name, "ok", f"run and deliver become {user}; keys alone may become other users, to read their authorized_keys"
+            )
+
+    def _keys(self) -> Iterator[Result]:
+        """Ask, where somebody should answer."""
+        if self._config is None or not process(Path(self._config.state_dir) / "run.lock").is_running:
+            return
+        place = Path(self._config.state_dir) / KEYS_SOCKET
+        answer = b""
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(LIMIT_S)
+            client.connect(str(place))
+            client.sendall(msgspec.json.encode(Question("root")) + b"\n")
+            answer = client.recv(1)
+        if answer:
+            yield Result("keys", "ok", f"{place} answers")
+        elif os.geteuid() != 0:
+            yield Result("keys", "warning", f"{place} does not answer", _AS_ROOT)
+        else:
+            yield Result("keys", "warning", f"{place} does not answer: owners of keys are not named",
+                         "it comes back within the hour, when lines come in; at once: restart rsyslog")  # fmt: skip
 
     def _catch_up(self) -> Iterator[Result]:
         if self._config is None or not self._config.catch_up:

@@ -69,7 +69,7 @@ def prepare(folder: Path, who: str) -> None:
     """Make the places of ``run`` or ``deliver``, and let ``run`` start a ``deliver`` that has them, too."""
     import subprocess  # noqa: PLC0415 - what follows is loaded by this process alone
 
-    from consumer import runtime  # noqa: PLC0415
+    from consumer import children, runtime  # noqa: PLC0415
     from consumer.deliver.channels.email import Email  # noqa: PLC0415
     from consumer.intake.journal import Journal  # noqa: PLC0415
     from consumer.intake.omprog import Replies  # noqa: PLC0415
@@ -84,9 +84,11 @@ def prepare(folder: Path, who: str) -> None:
 
     def popen(command: list[str], **how: Any) -> subprocess.Popen[bytes]:
         at = command.index("-m")
-        return subprocess.Popen([command[0], __file__, str(folder), *command[at + 2 :]], **how)
+        if command[at + 1] == "consumer":
+            command = [command[0], __file__, str(folder), *command[at + 2 :]]
+        return subprocess.Popen(command, **how)
 
-    runtime.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
+    children.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
     runtime.SNAPSHOT_BYTES = 20_000  # so that there are many
 
 

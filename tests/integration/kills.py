@@ -212,12 +212,15 @@ class Site:
             return self.post.process.pid if self.post.process.poll() is None else None
         try:
             pid = int((self.folder / "state" / "run.lock").read_text())
-            if who == "deliver":
-                pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except (OSError, ValueError, IndexError):
-            return None
-        return pid if str(self.armed).encode() in words and who.encode() in words else None
+            # Its children are deliver and keys.
+            pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if who == "deliver" else [pid]
+            for each in map(int, pids):
+                words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
+                if str(self.armed).encode() in words and who.encode() in words:
+                    return each
+        except (OSError, ValueError):
+            pass
+        return None
 
     def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """Ask one of the databases; nothing where it cannot be asked now."""

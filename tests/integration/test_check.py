@@ -19,7 +19,7 @@ from consumer.accounts import Account, Accounts
 from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
 from consumer.errors import ConfigRightsError
-from tests.integration.rsyslogd import DROP_IN, program
+from tests.integration.rsyslogd import DROP_IN, program, wait_for
 
 if TYPE_CHECKING:
     from consumer.config import Config
@@ -89,7 +89,9 @@ class Host:
     def wrong(self, **states: str) -> dict[str, Result]:
         """Check that these are not right, and all others are."""
         found = self.results()
-        assert {name: one.state for name, one in found.items() if one.state != "ok"} == {
+        # Here sshbell is whoever runs the tests, who may be root.
+        root = {"privileges"} if os.geteuid() == 0 else set()
+        assert {name: one.state for name, one in found.items() if one.state != "ok" and name not in root} == {
             name.replace("_", " "): state for name, state in states.items()
         }
         return found
@@ -105,7 +107,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_all_is_well(host: Host) -> None:
     """Every check is there and right."""
     found = host.wrong()
-    assert list(found) == ["configuration", "state", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd"]
+    assert list(found) == [
+        "configuration", "state", "privileges", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd",
+    ]  # fmt: skip
     assert "accepted by rsyslogd -N1" in found["drop-in"].text
     assert found["configuration"].text.endswith(": 1 channel, 1 route")
 
@@ -197,6 +201,34 @@ def test_no_such_user(host: Host) -> None:
     """The user has to exist."""
     host.edit(f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"', 'user = "nobody-of-that-name"')
     assert "no user nobody-of-that-name" in host.wrong(state="fault")["state"].text
+
+
+def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is said who is root, and what is missing where rsyslogd is not."""
+    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: module.Account(os.geteuid(), os.getegid()))
+    host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")', "$PrivDropToUser syslog")
+    found = host.results()["privileges"]
+    assert (found.state, "only where syslog can read authorized_keys" in found.text) == ("warning", True)
+    host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")')
+    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: module.Account(999, 999))
+    assert host.results()["privileges"].state == "ok"
+    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: module.Account(0, 0))
+    found = host.results()["privileges"]
+    assert (found.state, found.advice) == ("warning", 'set user = "sshbell", and call sudo sshbell install')
+
+
+def test_keys(host: Host) -> None:
+    """While ``run`` runs its keys is asked; that it does not answer is worth a warning. While none runs nothing is missing."""
+    assert "keys" not in host.results()
+    with subprocess.Popen(
+        [sys.executable, "-m", "consumer", "run", "--plain", "--config", host.config],
+        cwd=PROJECT_DIR, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    ) as run:  # fmt: skip
+        wait_for((host.root / "state/keys.sock").exists, "keys may listen")
+        assert host.results()["keys"] == Result("keys", "ok", f"{host.root}/state/keys.sock answers")
+        (host.root / "state/keys.sock").unlink()
+        assert host.results()["keys"].state == "warning"
+        run.communicate()
 
 
 def test_catch_up(host: Host) -> None:
