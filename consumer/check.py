@@ -15,10 +15,11 @@ from typing import Literal
 import msgspec
 
 from consumer.accounts import Account, Accounts
-from consumer.config import DEFAULT_PATH, Config, load, secrets
+from consumer.config import DEFAULT_PATH, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigError, StoreError
+from consumer.people import People
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.store.database import reading
 from consumer.trust import code_of, untrusted, untrusted_code
@@ -63,7 +64,7 @@ class Checks:
         """Yield the results; one that cannot be had is a result, too."""
         checks: list[tuple[str, Callable[[], Iterator[Result]]]] = [
             ("configuration", self._configuration), ("rsyslog", self._rsyslog_configuration), ("state", self._state),
-            ("catch-up", self._catch_up), ("secrets", self._secrets), ("channels", self._channels),
+            ("people", self._people), ("catch-up", self._catch_up), ("secrets", self._secrets), ("channels", self._channels),
             ("entry point", self._entry_point), ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
         ]  # fmt: skip
         for name, checked in checks:
@@ -130,6 +131,24 @@ class Checks:
             yield fault
             return
         yield Result(name, "ok", f"{place}: {user}'s alone")
+
+    def _people(self) -> Iterator[Result]:
+        if self._config is None:
+            return
+        place = Path(self._config.people)
+        try:
+            found = len(People.load(place).persons)
+        except ConfigError as error:
+            yield Result("people", "fault", str(error), "mend it; until then, those are known that were before")
+            return
+        if place.exists() and (reason := untrusted(place) if place == Path(PEOPLE_PATH) else None):
+            yield Result("people", "fault", f"it says where messages go, but {reason}", f"chown root {place}; chmod go-w {place}")
+        elif any(route.to_owner for route in self._config.route) and not found:
+            yield Result(
+                "people", "warning", f"{place}: nobody is in it, and a [[route]] has to_owner", "write down who owns what"
+            )
+        elif found:
+            yield Result("people", "ok", f"{place}: {found}; sshbell people check compares it with the keys in use")
 
     def _catch_up(self) -> Iterator[Result]:
         if self._config is None or not self._config.catch_up:

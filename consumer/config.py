@@ -14,6 +14,7 @@ from msgspec import Meta
 from consumer.errors import ConfigError
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
+PEOPLE_PATH = "/etc/sshbell/people.toml"
 
 # A time that a key holds: "90d", "36h", "10m", "30s".
 Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
@@ -89,7 +90,12 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events go to which channels."""
+    """
+    Which events go to which channels.
+
+    Attributes:
+        to_owner: they go to the contacts of the person that they are about; to the channel's own where none is known.
+    """
 
     channels: Annotated[list[str], Meta(min_length=1)]
     events: Annotated[
@@ -97,6 +103,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ("ssh_login", "ssh_forged")
     include: Choice = Choice()
     exclude: Choice = Choice()
+    to_owner: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +118,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         catch_up: the log in which to look, at start, for lines that rsyslog lost; "" turns that off.
         keep: how long events and messages are kept.
         give_up: how long a message is tried.
+        people: who keys, certificates and accounts belong to; there need be none in the default place.
     """
 
     sshd_programs: list[str] = []
@@ -119,6 +127,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catch_up: str = "/var/log/auth.log"
     keep: Span = "90d"
     give_up: Span = "3d"
+    people: str = PEOPLE_PATH
     channel: list[Channel] = []
     route: list[Route] = []
 
@@ -173,6 +182,8 @@ def _faults(config: Config) -> Iterator[str]:
         yield f"two channels are called {name!r}"
     if not Path(config.state_dir).is_absolute():
         yield f"state_dir {config.state_dir!r} is not an absolute path"
+    if not Path(config.people).is_absolute():
+        yield f"people {config.people!r} is not an absolute path"
     for channel in config.channel:
         yield from (f"channel {channel.name!r}: {fault}" for fault in _channel_faults(channel))
     for number, route in enumerate(config.route, 1):

@@ -151,7 +151,8 @@ class _Installation:
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
         package = files("consumer")
         self._directory(_CONFIG.parent, Owned(0, account.gid, 0o750))
-        self._file(_CONFIG, package.joinpath("sshbell.toml").read_bytes(), Owned(0, account.gid, 0o640))
+        for name in ("sshbell.toml", "people.toml"):
+            self._file(_CONFIG.parent / name, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
         for path in secret_files(config):
             if path.is_relative_to(_CONFIG.parent) and self._at(path).is_file():
                 self._own(path, Owned(0, account.gid, 0o640))

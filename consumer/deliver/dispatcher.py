@@ -17,9 +17,11 @@ import structlog
 from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer, RenderingError
 from consumer.deliver.routing import Router
 from consumer.errors import StoreError
+from consumer.people import People
 from consumer.store.delivery import Delivery, Pending
 from consumer.store.outbox import Outbox, Queued
 
@@ -66,15 +68,17 @@ class Worker:
         channel: the way to people.
         delivery, renderer: shared with the others.
         give_up_s: how long a message is tried.
+        recipients: to whom each message goes; None: to those of the channel.
         clock: the wall clock, in microseconds.
     """
 
     def __init__(
         self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, *, give_up_s: float,
-        clock: Callable[[], int] = wall_clock_us,
+        recipients: Recipients | None = None, clock: Callable[[], int] = wall_clock_us,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.give_up_s = give_up_s
+        self.recipients = recipients
         self.renderer = renderer
         self._channel = channel
         self._name = settings.name
@@ -161,9 +165,16 @@ class Worker:
         """Make one message of all that wait, where they are several."""
         if not self._delivery.is_crowded(self._name, now_us):
             return message
+        only = None
+        if self.recipients is not None and self.recipients.are_mixed(self._name):
+            # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
+            wanted = self._recipients_of(message.body)
+            only = [id_ for id_, body in self._delivery.loose(self._name, now_us) if self._recipients_of(body) == wanted]
+            if len(only) < 2:
+                return message
         # The id is of this moment, and kept with the messages: a second try is the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
-        self._delivery.fold(self._name, digest, now_us)
+        self._delivery.fold(self._name, digest, now_us, only)
         return message._replace(digest=digest)
 
     async def attempt(self, pending: Pending, tokens: float) -> Result:
@@ -195,8 +206,24 @@ class Worker:
         now_us = self._clock()
         if pending.digest:
             folded = self._delivery.folded(self._name, pending.digest)
-            return self.renderer.digest(pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=now_us)
-        return self.renderer.message(pending.event_id, pending.body, queued_us=pending.queued_us, now_us=now_us)
+            made = self.renderer.digest(pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=now_us)
+            is_mixed = self.recipients is not None and self.recipients.are_mixed(self._name)
+            bodies = [body for _, body in self._delivery.folded(self._name, pending.digest)] if is_mixed else []
+        else:
+            made = self.renderer.message(pending.event_id, pending.body, queued_us=pending.queued_us, now_us=now_us)
+            bodies = [pending.body]
+        # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
+        found = {self._recipients_of(body) for body in bodies}
+        return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
+
+    def _recipients_of(self, body: bytes) -> tuple[str, ...]:
+        """Return to whom a message goes; () for those of the channel."""
+        if self.recipients is None:
+            return ()
+        try:
+            return self.recipients.of(self._name, _decode(body))
+        except (msgspec.DecodeError, AttributeError, TypeError):
+            return ()  # no event; whoever renders it says so
 
     def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
         now_us = self._clock()
@@ -231,12 +258,14 @@ class Dispatcher:
         config: what is configured now; ``configure`` takes another.
         delivery, outbox: the two databases.
         renderer: shared by all workers.
+        people: who keys and accounts belong to, as of now.
         clock: the wall clock, in microseconds.
     """
 
     def __init__(
-        self, config: Config, delivery: Delivery, outbox: Outbox, renderer: Renderer, *, clock: Callable[[], int] = wall_clock_us
-    ) -> None:
+        self, config: Config, delivery: Delivery, outbox: Outbox, renderer: Renderer, *, people: People | None = None,
+        clock: Callable[[], int] = wall_clock_us,
+    ) -> None:  # fmt: skip
         self._delivery = delivery
         self._outbox = outbox
         self._renderer = renderer
@@ -247,18 +276,23 @@ class Dispatcher:
         self._kept_s = -_KEEP_EVERY_S
         self._config = config
         self._router = Router((), ())
+        self.people = people or People()
+        self._recipients: Recipients | None = None
         self._complaint = ""
         self._next_route: asyncio.Handle | None = None
-        self.configure(config)
+        self.configure(config, self.people)
 
-    def configure(self, config: Config) -> None:
+    def configure(self, config: Config, people: People) -> None:
         """Work by another configuration: channels that are as they were go on."""
         self._config = config
+        self.people = people
         self._router = Router((settings.name for settings in config.channel), config.route)
+        self._recipients = Recipients(self._router, people, config.channel)
         wanted = {settings.name: settings for settings in config.channel}
         for name, worker in list(self._workers.items()):
             if wanted.get(name) == worker.settings:
                 worker.give_up_s = seconds_of(config.give_up)
+                worker.recipients = self._recipients
                 worker.call()
             else:
                 self._workers.pop(name).stop()
@@ -271,7 +305,10 @@ class Dispatcher:
 
     def _start(self, settings: Settings) -> None:
         give_up_s = seconds_of(self._config.give_up)
-        worker = Worker(settings, channel_of(settings), self._delivery, self._renderer, give_up_s=give_up_s, clock=self._clock)
+        worker = Worker(
+            settings, channel_of(settings), self._delivery, self._renderer, give_up_s=give_up_s, recipients=self._recipients,
+            clock=self._clock,
+        )  # fmt: skip
         before = [task for task in self._ending if task.get_name() == settings.name]
         self._workers[settings.name] = worker
         self._tasks[settings.name] = asyncio.create_task(_after(before, worker), name=settings.name)
