@@ -13,7 +13,7 @@ from pathlib import Path
 from consumer.errors import DamagedStoreError, StoreError
 
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
-MIGRATIONS: dict[str, dict[int, str]] = {"state": {}, "delivery": {}}
+MIGRATIONS: dict[str, dict[int, str]] = {"state": {}, "delivery": {}, "keys": {}}
 # Damaged files that are kept to be looked at; the oldest goes first, or a bad disk would fill itself with them.
 DAMAGED_LIMIT = 5
 _BUSY_S = 5.0
@@ -44,7 +44,7 @@ _LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, 
 
 
 def version_of(name: str) -> int:
-    """Return the version that this program writes of ``state`` or ``delivery``."""
+    """Return the version that this program writes of ``state``, ``delivery`` or ``keys``."""
     return 1 + len(MIGRATIONS[name])
 
 
@@ -186,7 +186,7 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
 
 
 def schema_of(name: str) -> str:
-    """Return the schema of ``state`` or ``delivery``, as this version makes it."""
+    """Return the schema of ``state``, ``delivery`` or ``keys``, as this version makes it."""
     return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
 
 
