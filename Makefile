@@ -1,7 +1,7 @@
 # make demo    who logged in, out of a captured log
 # make test    the tests
 # make check   format, lint, types
-# make bench   the figures that README.md quotes (needs Debian's packages sshguard and rsyslog)
+# make bench   the figures that README.md quotes (root; needs Debian's packages sshguard, rsyslog and openssh-server)
 # make kills   2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -32,6 +32,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/latency.py
 	$(VENV)/bin/python bench/key_index.py
 	$(VENV)/bin/python bench/keys.py
+	$(VENV)/bin/python bench/login.py
 
 kills: $(VENV)/tested
 	$(VENV)/bin/python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100

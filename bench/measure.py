@@ -56,6 +56,11 @@ def run_watched(command: Sequence[str], stdin: Path | None = None) -> Memory:
     return Memory(largest, total)
 
 
+def high_water(lock: Path) -> int:
+    """Return the high-water mark of the resident set, in bytes, of the process whose PID stands in a lock file of ours."""
+    return _field(f"/proc/{int(lock.read_text())}/status", "VmHWM:")
+
+
 def mebibytes(size: int) -> str:
     """Write a size for people."""
     return f"{size / 2**20:.1f} MiB"

@@ -1,22 +1,29 @@
 #!/usr/bin/env python3
 """
-Show that the memory of ``sshbell replay`` and ``run`` does not grow with the log, and how long ``sshbell`` takes to start.
+Show that the memory of ``sshbell replay``, ``run`` and ``deliver`` does not grow with the log, and how long a start takes.
 
 Every repetition inside the made log brings new PIDs and new addresses, so tables that are never cleared would show::
 
-    bench/memory.py --lines 100000 400000 1600000
+    bench/memory.py --lines 100000 400000 1600000 --live 100000 300000 1000000
+
+``run`` is fed by a pipe, and every login of that log is told to a mail server on loopback: the first 3,600 by themselves,
+then many in one mail.
 """
 
 import argparse
 import os
+import sqlite3
+import subprocess
 import sys
 import tempfile
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
+from latency import CONFIG, mail_server
 from make_log import write_log
-from measure import mebibytes, run_timed, run_watched, spread
+from measure import ROOT, high_water, mebibytes, run_timed, run_watched, spread
 from replay import replay_command
-from run import QUIET
 
 
 def show_growth(counts: list[int]) -> None:
@@ -31,15 +38,51 @@ def show_growth(counts: list[int]) -> None:
                 print(f"{count:>10,}{jobs:>6}{mebibytes(memory.largest_process):>18}{mebibytes(memory.sum):>15}")
 
 
-def show_run(count: int) -> None:
-    """Print peak memory of ``run --plain`` that is fed a log, and of ``deliver`` beside it, which has nothing to send."""
-    with tempfile.TemporaryDirectory() as folder:
-        log, config = Path(folder, "auth.log"), Path(folder, "sshbell.toml")
-        write_log(log, count)
-        config.write_text(QUIET.format(folder=folder))
-        memory = run_watched([sys.executable, "-m", "consumer", "run", "--plain", "--config", str(config)], log)
-        print(
-            f"run --plain, {count:,} lines: {mebibytes(memory.largest_process)} the largest process, {mebibytes(memory.sum)} all"
+def show_live(counts: list[int]) -> None:
+    """Print peak memory of ``run --plain`` and of ``deliver`` after so many lines of one log, and when all is told."""
+    print(f"{'lines':>10}{'run':>12}{'deliver':>12}{'mails':>8}")
+    with tempfile.TemporaryDirectory() as name, mail_server() as (told, port):
+        folder, mails = Path(name), 0
+
+        def row(title: str) -> None:
+            run, deliver = (mebibytes(high_water(folder / "state" / f"{name}.lock")) for name in ("run", "deliver"))
+            print(f"{title:>10}{run:>12}{deliver:>12}{mails:>8,}")
+
+        write_log(folder / "auth.log", max(counts))
+        (folder / "sshbell.toml").write_text(CONFIG.format(folder=folder, port=port).replace("100000", "3600"))
+        command = [sys.executable, "-m", "consumer", "run", "--plain", "--config", str(folder / "sshbell.toml")]
+        with (folder / "auth.log").open("rb") as log:
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT)
+            assert process.stdin is not None
+            fed = 0
+            while block := list(islice(log, 1000)):
+                process.stdin.writelines(block)
+                fed += len(block)
+                while told.poll():
+                    told.recv()
+                    mails += 1
+                if fed in counts:
+                    row(f"{fed:,}")
+        process.stdin.flush()
+        while waits_for(folder / "state"):
+            while told.poll(0.1):
+                told.recv()
+                mails += 1
+        row("all told")
+        process.stdin.close()
+        if process.wait():
+            raise SystemExit(f"run --plain ended with {process.returncode}")
+
+
+def waits_for(state_dir: Path) -> bool:
+    """Tell whether there is something that ``deliver`` has not told yet."""
+    with closing(sqlite3.connect(f"file:{state_dir}/delivery.db?mode=ro", uri=True)) as connection:
+        connection.execute("ATTACH ? AS run", (f"file:{state_dir}/state.db?mode=ro",))
+        return bool(
+            connection.execute(
+                "SELECT EXISTS (SELECT 1 FROM delivery WHERE state = 'pending')"
+                " OR (SELECT seq FROM cursor) < (SELECT max(seq) FROM run.outbox)"
+            ).fetchone()[0]
         )
 
 
@@ -58,11 +101,12 @@ def main() -> None:
     """Read the command line and print both."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, nargs="+", default=[100_000, 400_000, 1_600_000])
+    parser.add_argument("--live", type=int, nargs="+", default=[100_000, 300_000, 1_000_000], help="lines for run and deliver")
     parser.add_argument("--runs", type=int, default=20, help="starts to measure")
     options = parser.parse_args()
     show_start(options.runs)
     show_growth(options.lines)
-    show_run(1_000_000)
+    show_live(options.live)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import grp
 import pwd
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,13 @@ class Account(NamedTuple):
 
     uid: int
     gid: int
+
+    def is_kept_from(self, place: Path) -> bool:
+        """Tell whether this user may not read a file, or not pass a directory. Other groups than the user's own do not count."""
+        found = place.stat()
+        wanted = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
+        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid == self.gid else 0
+        return self.uid != 0 and not found.st_mode >> shift & wanted
 
 
 class Accounts:

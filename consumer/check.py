@@ -1,13 +1,14 @@
 """``sshbell check``: one result for each thing that has to be right, and what to do where it is not."""
 
 import asyncio
+import grp
 import os
 import re
 import shlex
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -17,8 +18,9 @@ import msgspec
 from consumer.accounts import Account, Accounts
 from consumer.config import DEFAULT_PATH, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
+from consumer.deliver.channels import Result as Answer
 from consumer.deliver.channels.email import Email
-from consumer.errors import ConfigError, StoreError
+from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.people import People
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.store.database import reading
@@ -26,6 +28,7 @@ from consumer.trust import code_of, untrusted, untrusted_code
 
 _INSTALL = "sudo sshbell install"
 _ELSEWHERE = "mend that, or put sshbell elsewhere and call sshbell install there"
+_RENEWED = "restart rsyslog: when sshbell starts anew it sets a damaged one aside, and brings an older one up to date"
 _NO_SSHD = "nothing to do where other hosts' lines come by rsyslog, or with dropbear"
 _AS_ROOT = "call it as root to see that: sudo sshbell check"
 _TIMEOUT_S = 30.0
@@ -63,7 +66,7 @@ class Checks:
     def run(self) -> Iterator[Result]:
         """Yield the results; one that cannot be had is a result, too."""
         checks: list[tuple[str, Callable[[], Iterator[Result]]]] = [
-            ("configuration", self._configuration), ("rsyslog", self._rsyslog_configuration), ("state", self._state),
+            ("rsyslog", self._rsyslog_configuration), ("configuration", self._configuration), ("state", self._state),
             ("people", self._people), ("catch-up", self._catch_up), ("secrets", self._secrets), ("channels", self._channels),
             ("entry point", self._entry_point), ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
         ]  # fmt: skip
@@ -81,6 +84,9 @@ class Checks:
         name, place = "configuration", Path(self._path or DEFAULT_PATH)
         try:
             config = load(self._path)
+        except ConfigRightsError as error:
+            yield Result(name, "warning", str(error), _AS_ROOT)
+            return
         except ConfigError as error:
             yield Result(name, "fault", str(error))
             return
@@ -88,8 +94,13 @@ class Checks:
         if not place.exists():
             yield Result(name, "warning", f"{place} is not there: all defaults, and nobody is told", _INSTALL)
             return
-        if reason := untrusted(place) if place.resolve() == Path(DEFAULT_PATH) else None:
+        if place.resolve() == Path(DEFAULT_PATH) and (reason := untrusted(place)):
             yield Result(name, "fault", reason, f"chown root {place.parent} {place}; chmod go-w {place.parent} {place}")
+            return
+        _, account = self._user()
+        if account is not None and (kept := _kept_from(place, account)):
+            text = f"{kept} is closed to sshbell's user: deliver cannot start"
+            yield Result(name, "fault", text, _readable_by(place, kept, account))
             return
         routed = {channel for route in config.route for channel in route.channels}
         idle = [channel.name for channel in config.channel if channel.name not in routed]
@@ -98,7 +109,7 @@ class Checks:
         elif idle:
             yield Result(name, "warning", f"{place}: no [[route]] leads to {', '.join(idle)}", "add one, or take the channel out")
         else:
-            yield Result(name, "ok", f"{place}: {len(config.channel)} channels, {len(config.route)} routes")
+            yield Result(name, "ok", f"{place}: {_number(config.channel, 'channel')}, {_number(config.route, 'route')}")
 
     def _user(self) -> tuple[str, Account | None]:
         """Return whom ``run`` is, and the numbers; None where there is no such user."""
@@ -138,6 +149,9 @@ class Checks:
         place = Path(self._config.people)
         try:
             found = len(People.load(place).persons)
+        except ConfigRightsError as error:
+            yield Result("people", "warning", str(error), _AS_ROOT)
+            return
         except ConfigError as error:
             yield Result("people", "fault", str(error), "mend it; until then, those are known that were before")
             return
@@ -155,7 +169,10 @@ class Checks:
             return
         place = Path(self._config.catch_up)
         if not place.exists():
-            advice = 'set catch_up to where rsyslog writes sshd\'s lines, such as "/var/log/secure", or to ""'
+            advice = (
+                "rsyslogd makes it with the first line for it; where it does not, set catch_up to the file with sshd's lines, "
+                'such as "/var/log/secure", or to ""'
+            )
             yield Result("catch-up", "warning", f"{place} is not there: lines lost with rsyslogd are not found again", advice)
         elif self._rsyslog and self._rsyslog.user and not os.access(place, os.R_OK):
             yield Result("catch-up", "warning", f"{place} cannot be read", f"let {self._rsyslog.user} read it")
@@ -183,7 +200,7 @@ class Checks:
         if self._config is None or not self._connect:
             return
         for channel in self._config.channel:
-            match asyncio.run(Email(channel).check()):
+            match asyncio.run(_answer_of(Email(channel))):
                 case Delivered():
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):
@@ -280,6 +297,14 @@ class Checks:
             yield Result("sshd", "ok", f"LogLevel {level}, SyslogFacility {facility}{more}")
 
 
+async def _answer_of(channel: Email) -> Answer:
+    """Return what a channel's server says, and hang up."""
+    try:
+        return await channel.check()
+    finally:
+        channel.close()
+
+
 def _database_fault(place: Path) -> Result | None:
     """Return what is wrong with a database, where there is one already."""
     for database in ("state", "delivery"):
@@ -290,7 +315,7 @@ def _database_fault(place: Path) -> Result | None:
             with reading(file):
                 pass
         except StoreError as error:
-            return Result("state", "fault", str(error), "a damaged one is set aside when sshbell starts anew: restart rsyslog")
+            return Result("state", "fault", str(error), _RENEWED)
     return None
 
 
@@ -307,22 +332,43 @@ def _wrongly_owned(place: Path, uid: int) -> Iterator[Path]:
 
 
 def _secret_file(what: str, path: Path, account: Account | None) -> Result:
+    # Below there "sshbell install" gives it to sshbell alone.
+    is_ours = path.is_relative_to(Path(DEFAULT_PATH).parent)
     try:
         found = path.stat()
     except FileNotFoundError:
-        return Result("secrets", "fault", f"{what}: {path} is not there")
+        advice = f"(umask 077; cat > {path}), and type it" + (f"; then: {_INSTALL}" if is_ours else "")
+        return Result("secrets", "fault", f"{what}: {path} is not there", advice)
     mode = f"{path} has mode {stat.S_IMODE(found.st_mode):04o}"
     if found.st_mode & stat.S_IRWXO:
-        return Result("secrets", "fault", f"{what}: {mode}: everybody may use it", f"chmod o= {path}")
+        return Result("secrets", "fault", f"{what}: {mode}: everybody may use it", _INSTALL if is_ours else f"chmod o= {path}")
     if found.st_mode & stat.S_IWGRP and found.st_gid != 0:
         return Result("secrets", "fault", f"{what}: {mode}: its group may change it", f"chmod g-w {path}")
-    if account is not None and account.uid != 0:
-        is_own = found.st_uid == account.uid and found.st_mode & stat.S_IRUSR
-        if not is_own and not (found.st_gid == account.gid and found.st_mode & stat.S_IRGRP):
-            return Result(
-                "secrets", "fault", f"{what}: {path} cannot be read by sshbell", f"chgrp {account.gid} {path}; chmod 640 {path}"
-            )
+    if account is not None and (kept := _kept_from(path, account)):
+        return Result("secrets", "fault", f"{what}: {kept} is closed to sshbell's user", _readable_by(path, kept, account))
     return Result("secrets", "ok", f"{what}: {path}")
+
+
+def _kept_from(path: Path, account: Account) -> Path | None:
+    """Return the place that keeps a user from reading a file, the file itself or a directory above it."""
+    return next((place for place in (*reversed(path.parents), path) if account.is_kept_from(place)), None)
+
+
+def _readable_by(path: Path, kept: Path, account: Account) -> str:
+    """Say how to let a user read a file."""
+    if kept.is_relative_to(Path(DEFAULT_PATH).parent):
+        return _INSTALL
+    if kept != path:
+        return f"chmod o+x {kept}"
+    try:
+        group = grp.getgrgid(account.gid).gr_name
+    except KeyError:
+        group = str(account.gid)
+    return f"chgrp {group} {path}; chmod 640 {path}"
+
+
+def _number(things: Sequence[object], name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _interpreter_of(text: str) -> Path | None:

@@ -1,8 +1,10 @@
 """The configuration file: TOML, every key with a default, unknown keys refused."""
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
+from email.utils import getaddresses
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,7 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from consumer.errors import ConfigError
+from consumer.errors import ConfigError, ConfigRightsError
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 PEOPLE_PATH = "/etc/sshbell/people.toml"
@@ -21,6 +23,8 @@ Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
+# Read where nothing else can be, so by itself.
+_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -137,6 +141,7 @@ def load(path: str | None) -> Config:
     Read the configuration; all defaults where ``path`` is None and there is none in the default place.
 
     Raises:
+        ConfigRightsError: whoever runs this may not read it.
         ConfigError: it cannot be read, or says something that is not known or cannot be meant.
     """
     place = path or DEFAULT_PATH
@@ -145,8 +150,19 @@ def load(path: str | None) -> Config:
     except OSError as error:
         if path is None and isinstance(error, FileNotFoundError):
             return Config()
+        if isinstance(error, PermissionError):
+            raise ConfigRightsError(f"{place}: {error.strerror}; it is for root and sshbell's user") from error
         raise ConfigError(f"{place}: {error.strerror}") from error
     return parse(text, place)
+
+
+def state_dir_of(path: str | None) -> str:
+    """Return where the state is, as far as a configuration says that cannot be used; the default where it does not."""
+    try:
+        found = _STATE_DIR.search(Path(path or DEFAULT_PATH).read_text("utf-8", "replace"))
+    except OSError:
+        found = None
+    return found[2] if found else Config().state_dir
 
 
 def parse(text: bytes, place: str) -> Config:
@@ -158,21 +174,118 @@ def parse(text: bytes, place: str) -> Config:
     """
     try:
         config = msgspec.toml.decode(text, type=Config)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: {error}{_suggestion(str(error))}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{place}: byte {error.start + 1} is not UTF-8") from error
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{place}: {_in_words(str(error))}") from error
     faults = list(_faults(config))
     if faults:
         raise ConfigError("; ".join(f"{place}: {fault}" for fault in faults))
     return config
 
 
-def _suggestion(complaint: str) -> str:
-    _, found, name = complaint.partition("unknown field `")
-    keys = [
-        field.encode_name for kind in (Config, Email, Route, Choice, Secret, OAuth2) for field in msgspec.structs.fields(kind)
-    ]
-    close = get_close_matches(name.partition("`")[0], keys, 1) if found else []
-    return f"; did you mean {close[0]!r}?" if close else ""
+_TEXTS = 'a list of texts: ["..."]'
+_PLACE = 'where it is: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
+_SPAN = 'a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"'
+# What each key of a table has to be, as it is said where it is not.
+TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
+    Config: {
+        "sshd_programs": _TEXTS,
+        "state_dir": "a path, in quotes",
+        "user": "a name, in quotes",
+        "catch_up": "a path, in quotes",
+        "keep": _SPAN,
+        "give_up": _SPAN,
+        "people": "a path, in quotes",
+        "channel": "a table under [[channel]], in two pairs of brackets",
+        "route": "a table under [[route]], in two pairs of brackets",
+    },
+    Email: {
+        "type": '"email"',
+        "name": "up to 63 letters, digits, dots, underscores and hyphens, in quotes",
+        "to": 'a list of addresses: ["ops@example.org"]',
+        "from": 'an address: "sshbell@example.org"',
+        "server": 'a name, or a list of names: "mail.example.org"',
+        "port": "a number from 1 to 65535, without quotes",
+        "security": '"starttls", "tls" or "none"',
+        "allow_plaintext": "true or false, without quotes",
+        "ca_file": "a path, in quotes",
+        "username": "a name, in quotes",
+        "password": _PLACE,
+        "oauth2": "a table with token_url, client_id and refresh_token",
+        "max_per_hour": "a number from 1 to 100000, without quotes",
+    },
+    OAuth2: {
+        "token_url": 'an address: "https://..."',
+        "client_id": "a text, in quotes",
+        "refresh_token": _PLACE,
+        "client_secret": _PLACE,
+    },
+    Secret: {"file": "a path, in quotes", "env": "a name, in quotes", "command": 'a list of texts: ["pass", "show", "mail"]'},
+    Route: {
+        "channels": 'a list of names of channels: ["ops"]',
+        "events": 'a list of "ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe" and "ssh_forged"',
+        "include": 'a table with user, address and method, such as { user = ["alice"] }',
+        "exclude": 'a table with user, address and method, such as { user = ["backup-*"] }',
+        "to_owner": "true or false, without quotes",
+    },
+    Choice: {
+        "user": 'a list of names: ["alice", "backup-*"]',
+        "address": 'a list of networks: ["192.0.2.0/24"]',
+        "method": 'a list of methods: ["publickey"]',
+    },
+}  # fmt: skip
+# Which table stands under a key; "" is the file itself.
+_TABLES: dict[str, type[msgspec.Struct]] = {
+    "": Config, "channel": Email, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "route": Route, "include": Choice, "exclude": Choice,
+}  # fmt: skip
+_HOMES: dict[type[msgspec.Struct], str] = {
+    Config: "above the first [[channel]]", Email: "under [[channel]]", Route: "under [[route]]",
+    Choice: "in include or exclude of a [[route]]",
+}  # fmt: skip
+_HINTS = {
+    "Invalid value": "a text has to stand in quotes",
+    "Expected newline or end of document after a statement": "a text, such as a time, has to stand in quotes",
+    "Illegal character '\\n'": "the quote at its end is missing",
+    "Cannot overwrite a value": "the key is there already",
+}
+
+
+def _in_words(complaint: str) -> str:
+    """Say what msgspec or the TOML reader complains of in the words of the file: table, key, what it has to be."""
+    text, is_placed, path = complaint.partition(" - at `$")
+    steps = re.findall(r"(\w+)(?:\[(\d+)\])?", path)
+    if found := re.fullmatch(r"Object contains unknown field `(.*)`", text, re.DOTALL):
+        return _unknown(found[1], steps)
+    if found := re.fullmatch(r"Object missing required field `(\w+)`", text):
+        return f"{_where(steps)}{found[1]} is missing; it is {TAKES[_table(steps)][found[1]]}"
+    if is_placed:
+        key = steps.pop()[0]
+        value = text.removeprefix("Invalid enum value ").removeprefix("Invalid value ")
+        return f"{_where(steps)}{key} has to be {TAKES[_table(steps)][key]}" + (f", not {value}" if value != text else "")
+    hint = next((hint for start, hint in _HINTS.items() if text.startswith(start)), "")
+    return text + (f"; {hint}" if hint else "")
+
+
+def _table(steps: list[tuple[str, str]]) -> type[msgspec.Struct]:
+    return _TABLES[steps[-1][0] if steps else ""]
+
+
+def _where(steps: list[tuple[str, str]]) -> str:
+    """Return the table of an error, for people: ``channel 1: oauth2: ``."""
+    return "".join(f"{name} {int(index) + 1}: " if index else f"{name}: " for name, index in steps)
+
+
+def _unknown(key: str, steps: list[tuple[str, str]]) -> str:
+    """Say that there is no such key, and which one may be meant: of this table, or of another one."""
+    own = _table(steps)
+    text = f"{_where(steps)}there is no key {key!r}"
+    # "user" is closer to "username" than this, "server" to "user" is not.
+    if close := get_close_matches(key.lower(), TAKES[own], 1, 0.65):
+        return f"{text}; did you mean {close[0]!r}?"
+    homes = [home for table, home in _HOMES.items() if key in TAKES[table] and table is not own]
+    return f"{text} here; it belongs {' or '.join(homes)}" if homes else text
 
 
 def _faults(config: Config) -> Iterator[str]:
@@ -195,14 +308,18 @@ def _faults(config: Config) -> Iterator[str]:
             try:
                 ip_network(network)
             except ValueError as error:
-                yield f"route {number}: {error}"
+                yield f"route {number}: {error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
 
 
 def _channel_faults(channel: Channel) -> Iterator[str]:
     if channel.password is not None and channel.oauth2 is not None:
         yield "password and oauth2 exclude each other"
-    if (channel.password is not None or channel.oauth2 is not None) and not channel.username:
-        yield "username is missing"
+    if (channel.password is not None or channel.oauth2 is not None) != bool(channel.username):
+        yield (
+            "username needs password or oauth2"
+            if channel.username
+            else "username is missing: who logs in with that password or token"
+        )
     for name, secret in secrets(channel):
         if sum(map(bool, (secret.file, secret.env, secret.command))) != 1:
             yield f"{name} needs exactly one of file, env and command"
@@ -213,8 +330,19 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
     if channel.oauth2 is not None and not _is_guarded(channel.oauth2.token_url):
         yield "oauth2.token_url has to begin with https://"
     for address in (*channel.to, *([channel.sender] if channel.sender else [])):
-        if any(char in address for char in "\r\n\0") or not address.strip():
-            yield f"{address!r} is no mail address"
+        if not _is_mailbox(address):
+            yield f"{address!r} is no mail address; write one as ops@example.org, and each in quotes of its own"
+
+
+def _is_mailbox(address: str) -> bool:
+    """Tell whether a text is one mail address, with a name or without; of this machine where it has no domain."""
+    found = getaddresses([address])
+    mailbox = found[0][1]
+    if len(found) != 1 or any(char in address for char in "\r\n\0"):
+        return False
+    if "@" not in mailbox:
+        return bool(mailbox) and mailbox == address.strip()
+    return mailbox.startswith('"') or not any(map(str.isspace, mailbox))
 
 
 def _is_guarded(address: str) -> bool:

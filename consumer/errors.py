@@ -49,6 +49,12 @@ class ConfigError(SshbellError):
     exit_code = 78
 
 
+class ConfigRightsError(ConfigError):
+    """A configuration that whoever runs this may not read: EX_NOPERM."""
+
+    exit_code = 77
+
+
 class SecretError(SshbellError):
     """A password or token that is not to be had, or that others can read: EX_CONFIG. It never holds any of it."""
 

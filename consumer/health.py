@@ -22,6 +22,9 @@ UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
 
+# Where both say why they do not run; the drop-in for rsyslog names it.
+LOG = "/var/log/sshbell.err"
+
 
 class Level(IntEnum):
     """The exit codes of monitoring-plugins.org, which Nagios, Icinga and others know."""
@@ -40,9 +43,9 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """``run`` or ``deliver``; the pid is 0 where it is not known."""
+    """``run`` or ``deliver``; None, and a pid of 0, where that is not known."""
 
-    is_running: bool
+    is_running: bool | None
     pid: int
 
 
@@ -51,6 +54,7 @@ class Health(msgspec.Struct):
     All that is known.
 
     Attributes:
+        run, deliver: the two processes.
         store: None where it cannot be read.
         channels: those of the configuration, and others that still have messages.
         damaged: files that were set aside.
@@ -105,14 +109,14 @@ def examine(config: Config, now_us: int) -> Health:
         except OSError as error:
             fix = f"; be root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}.lock: {error.strerror}{fix}"))
-            found[name] = Process(is_running=False, pid=0)
+            found[name] = Process(is_running=None, pid=0)
     health = Health(found["run"], found["deliver"], None, {}, [], problems)
     if problems:
         return health
-    if not health.run.is_running:
-        problems.append(Problem(Level.CRITICAL, "sshbell run is not running: nobody reads the log"))
-    if not health.deliver.is_running and config.channel:
-        problems.append(Problem(Level.CRITICAL, "sshbell deliver is not running: no message goes out"))
+    if not found["run"].is_running:
+        problems.append(Problem(Level.CRITICAL, "sshbell run is not running: nobody reads the log; restart rsyslog"))
+    if not found["deliver"].is_running and config.channel:
+        problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running: no message goes out; see {LOG}"))
     _read(health, config, state_dir)
     _judge(health, now_us)
     return health

@@ -9,6 +9,7 @@ from pathlib import Path
 from consumer.accounts import Account, Accounts
 from consumer.config import DEFAULT_PATH, Config, load, secret_files
 from consumer.errors import ConfigError, InputError, OutputError, RightsError
+from consumer.health import LOG
 from consumer.manifest import (
     MANIFEST,
     Changed,
@@ -27,6 +28,7 @@ from consumer.trust import code_of, this_interpreter, unreachable, untrusted, un
 
 _CONFIG = Path(DEFAULT_PATH)
 _APPARMOR = Path("/etc/apparmor.d/rsyslog.d/sshbell")
+_LOGROTATE = Path("/etc/logrotate.d/sshbell")
 _LOADS_OMPROG = 'module(load="omprog")\n'
 _ENTRY_POINT = """\
 #!/bin/sh
@@ -71,13 +73,14 @@ def uninstall(root: Path, say: Say) -> list[str]:
 class _Installation:
     def __init__(self, root: Path, say: Say) -> None:
         if os.geteuid() != 0:
-            raise RightsError("only root can do this; try: sudo sshbell install")
+            raise RightsError("only root can do this; call it again with sudo")
         if not root.is_dir():
             raise InputError(f"{root}: no such directory")
         self._root = root.resolve()
         self._say = say
         self._accounts = Accounts(self._root)
         self._manifest = Manifest(self._at(MANIFEST))
+        self._fault = ""  # of the configuration
 
     # ------------------------------------------------------------ install
 
@@ -91,13 +94,14 @@ class _Installation:
         for path in (interpreter, *code) if user != "root" else ():
             if reason := unreachable(path, self._root):
                 raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
+        self._check_state_dir(Path(config.state_dir), user)
         try:
             # First: our record is in it.
             self._directory(_CONFIG.parent, None)
             account = self._account(user)
             self._put_all(interpreter, config, rsyslog, account)
         except OSError as error:
-            raise OutputError(f"{error.filename}: {error.strerror}; nothing else was done") from error
+            raise OutputError(f"{error.filename or 'output'}: {error.strerror}; nothing else was done") from error
         return list(self._next_steps(config, rsyslog))
 
     def _checked_code(self, interpreter: Path) -> list[Path]:
@@ -120,6 +124,7 @@ class _Installation:
             return load(str(self._at(_CONFIG)))
         except ConfigError as error:
             if self._at(_CONFIG).exists():
+                self._fault = str(error)
                 self._say("note", f"{error}; taking the defaults")
             return Config()
 
@@ -148,13 +153,31 @@ class _Installation:
         assert made is not None
         return made
 
+    def _check_state_dir(self, path: Path, user: str) -> None:
+        """Refuse a directory that is not ours: owner and mode of somebody's /var/lib are not to be changed."""
+        place, account = self._at(path), Account(0, 0) if user == "root" else self._accounts.user(user)
+        if not place.is_dir() or not any(place.iterdir()):
+            return
+        found = Owned.of(place)
+        if account is None or found.uid != account.uid or found.mode & 0o077:
+            raise ConfigError(
+                f"state_dir {path} is not empty, and not {user}'s alone ({found}); name a directory that is for sshbell alone, "
+                f"or, where this one is: chown -R {user}: {path}; chmod -R go= {path}"
+            )
+
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
         package = files("consumer")
         self._directory(_CONFIG.parent, Owned(0, account.gid, 0o750))
         for name in ("sshbell.toml", "people.toml"):
-            self._file(_CONFIG.parent / name, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
+            place = _CONFIG.parent / name
+            self._file(place, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
+            # run reads it as root, deliver does not: an editor, or a copy, may have made it root's alone.
+            if account.is_kept_from(self._at(place)):
+                self._own(place, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
-            if path.is_relative_to(_CONFIG.parent) and self._at(path).is_file():
+            place = self._at(path)
+            # What a link leads to, or "..", is elsewhere.
+            if path.is_relative_to(_CONFIG.parent) and ".." not in path.parts and place.is_file() and not place.is_symlink():
                 self._own(path, Owned(0, account.gid, 0o640))
         self._directory(Path(config.state_dir), Owned(account.uid, account.gid, 0o700))
         recorded = _ROOT / interpreter.relative_to(self._root) if interpreter.is_relative_to(self._root) else interpreter
@@ -166,6 +189,8 @@ class _Installation:
             prefix = recorded.parent.parent
             self._file(_APPARMOR, (rules if prefix == Path("/usr") else rules.replace("/opt/sshbell", str(prefix))).encode(),
                        Owned(0, 0, 0o644))  # fmt: skip
+        if self._at(_LOGROTATE).parent.is_dir():
+            self._file(_LOGROTATE, package.joinpath("rsyslog.d", "sshbell.logrotate").read_bytes(), Owned(0, 0, 0o644))
         # Last: from here on rsyslogd starts us.
         self._directory(DROP_IN.parent, None)
         self._file(DROP_IN, self._drop_in(rsyslog).encode(), Owned(0, 0, 0o644))
@@ -215,7 +240,7 @@ class _Installation:
         if was == owned:
             self._say("there", str(path))
             return
-        if self._manifest.find(MadeDirectory, path) is None:
+        if self._manifest.find(MadeDirectory, path) is None and self._manifest.find(MadeFile, path) is None:
             before = self._manifest.find(Changed, path)
             self._manifest.add(Changed(str(path), before.was if isinstance(before, Changed) else was, owned))
         _give(place, owned)
@@ -245,15 +270,18 @@ class _Installation:
             self._manifest.add(MadeFile(str(path), digest(data)))
 
     def _next_steps(self, config: Config, rsyslog: RsyslogConfig | None) -> Iterator[str]:
-        if not config.channel:
+        if self._fault:
+            yield f"mend {self._fault}"
+        elif not config.channel:
             yield f"say in {_CONFIG} whom to tell: a [[channel]] and a [[route]]"
         if rsyslog is not None and (advice := trusted_advice(rsyslog)):
             yield f"{advice.fault}: {advice.remedy}"
         if Path("/sys/fs/selinux/enforce").exists() and self._root == _ROOT:
             folders = f"{ENTRY_POINT.parent} {_CONFIG.parent} {config.state_dir}"
             yield f"SELinux: restorecon -Rv {folders}; then read {_source(Path('README.md'))}"
+        yield "see whether all is right: sshbell check --connect; and send a test: sshbell ring"
         yield f"restart rsyslog: {self._restart()}"
-        yield "see whether all is well: sshbell check"
+        yield "see whether it runs: sshbell status"
 
     def _restart(self) -> str:
         """Say how to restart rsyslog on this system."""
@@ -263,8 +291,10 @@ class _Installation:
             return "systemctl restart rsyslog"
         if Path("/etc/init.d/rsyslog").is_file():
             return "/etc/init.d/rsyslog restart"
-        # A second one refuses to start as long as the first has its file.
-        return 'kill "$(cat /run/rsyslogd.pid)"; while [ -e /run/rsyslogd.pid ]; do sleep 0.2; done; rsyslogd'
+        if not Path("/run/rsyslogd.pid").exists():
+            return "rsyslogd"
+        # A second one refuses to start as long as the first has its file; one that has died has left it behind.
+        return 'kill "$(cat /run/rsyslogd.pid)" && while [ -e /run/rsyslogd.pid ]; do sleep 0.2; done; rsyslogd'
 
     # ------------------------------------------------------------ uninstall
 
@@ -284,12 +314,31 @@ class _Installation:
                 self._at(MANIFEST).unlink()
                 self._undo(own_folder, self._undo_path)
         except OSError as error:
-            raise OutputError(f"{error.filename}: {error.strerror}; call it again once that is mended") from error
-        steps = [f"restart rsyslog, so that it lets go of sshbell: {self._restart()}"]
+            raise OutputError(f"{error.filename or 'output'}: {error.strerror}; call it again once that is mended") from error
+        return list(self._last_steps())
+
+    def _last_steps(self) -> Iterator[str]:
+        yield f"restart rsyslog, so that it lets go of sshbell: {self._restart()}"
         if self._manifest.entries:
             self._say("kept", f"{MANIFEST}, which names what is kept")
-            steps.append("remove by hand what was kept and is not wanted, and then once more: sshbell uninstall")
-        return steps
+            left = shlex.join(map(str, self._by_hand()))
+            command = f": rm -r {left};" if left else ","
+            yield f"remove by hand what was kept and is not wanted{command} and then once more: sshbell uninstall"
+        if (log := self._at(Path(LOG))).exists():
+            yield f"remove, if you like, what rsyslogd has written: {log}"
+
+    def _by_hand(self) -> Iterator[Path]:
+        """
+        Yield what keeps the rest and is ours to remove: our user's directory, changed files, and what was put beside them.
+
+        Never a directory of root's, in which others may have something; nor our record, which a second call needs.
+        """
+        for path in map(self._at, self._remaining()):
+            if not path.is_dir() or Owned.of(path).uid != 0:
+                yield path
+        folder = self._at(_CONFIG.parent)
+        if folder.is_dir():
+            yield from (path for path in sorted(folder.iterdir()) if path not in map(self._at, (MANIFEST, _CONFIG)))
 
     def _undo(self, entry: Entry, how: Callable[[Entry], bool]) -> None:
         """Undo one thing, and forget it once it is undone."""
@@ -335,7 +384,7 @@ class _Installation:
         for path in self._remaining():
             owned = Owned.of(self._at(path))
             if (account is not None and owned.uid == account.uid) or owned.gid == gid:
-                self._say("kept", f"{kind} {entry.name}: {path} is kept, and its")
+                self._say("kept", f"{kind} {entry.name}: {path} is kept, and belongs to it")
                 return False
         try:
             (self._accounts.remove_user if kind == "user" else self._accounts.remove_group)(entry.name)
@@ -367,7 +416,8 @@ def _give(place: Path, owned: Owned) -> None:
 def _source(path: Path) -> str:
     """Return where the package has what was put at ``path``."""
     package = files("consumer")
-    for name in (path.name, f"rsyslog.d/{path.name}", f"rsyslog.d/{path.name}.apparmor"):
+    others = {_APPARMOR: "rsyslog.d/sshbell.apparmor", _LOGROTATE: "rsyslog.d/sshbell.logrotate"}
+    for name in (others.get(path, path.name), f"rsyslog.d/{path.name}"):
         if package.joinpath(name).is_file():
             return str(package.joinpath(name))
     return "made anew by each installation; remove the file and call sshbell install again"

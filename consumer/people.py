@@ -12,7 +12,7 @@ import msgspec
 from consumer.config import PEOPLE_PATH
 from consumer.deliver.channels.addresses import header_address
 from consumer.enrich.authorized_keys import parsed
-from consumer.errors import ConfigError
+from consumer.errors import ConfigError, ConfigRightsError
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
@@ -86,6 +86,8 @@ class People:
         except OSError as error:
             if str(path) == PEOPLE_PATH and isinstance(error, FileNotFoundError):
                 return cls()
+            if isinstance(error, PermissionError):
+                raise ConfigRightsError(f"{path}: {error.strerror}; it is for root and sshbell's user") from error
             raise ConfigError(f"{path}: {error.strerror}") from error
         return cls(_persons_of(text, str(path)))
 
@@ -236,7 +238,7 @@ def _persons_of(text: bytes, place: str) -> list[Person]:
 
 def _unknown(key: str, known: Iterable[str]) -> str:
     close = get_close_matches(key, known, 1)
-    return f"unknown key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}")
+    return f"there is no key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}")
 
 
 def _person(table: Object, fault: Callable[[str], None]) -> Person:

@@ -23,7 +23,21 @@ from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, USER, Line, text_of_bytes
+from consumer.records import (
+    HOST,
+    PLACE,
+    PROCID,
+    PROGRAM,
+    REPEATS,
+    RULE,
+    TEXT,
+    TIME,
+    USER,
+    Line,
+    harmless,
+    readable,
+    text_of_bytes,
+)
 from consumer.snapshot import Snapshots
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
@@ -34,6 +48,8 @@ _RECENT_LIMIT = 8192
 KNOWN_LIMIT = 262_144
 _KNOWN_KEPT = 65_536
 _SECOND = 1_000_000
+# Bytes of a line that are shown when a fault is reported.
+_SHOWN = 200
 # As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
 _PASSED = re.compile(r"[^/]+\Z|/.*/[^/]+\Z")
 
@@ -142,6 +158,7 @@ class Pipeline:
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._events.append)
         self.known = KnownLines(self._family_of)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
+        self._report = report
         self.redelivered_total = 0
         self.last_us = 0  # the time of the last line
 
@@ -182,12 +199,34 @@ class Pipeline:
 
     def feed(self, block: bytes) -> list[Event]:
         """Take whole lines, each with its line feed; return what they decide."""
-        lines = self._reader.lines(block, 0)
+        try:
+            lines = self._reader.lines(block, 0)
+        except Exception as error:  # noqa: BLE001 - see _fault
+            if block.count(b"\n") > 1:
+                return [event for line in block.splitlines(keepends=True) for event in self.feed(line)]
+            self._fault(error, block)
+            lines = []
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
-            self._correlator.feed(lines)
+            rest = iter(lines)
+            while True:
+                try:
+                    self._correlator.feed(rest)
+                except Exception as error:  # noqa: BLE001 - see _fault
+                    self._fault(error, block)
+                else:
+                    break
         return self._taken()
+
+    def _fault(self, error: Exception, block: bytes) -> None:
+        """
+        Say that a line has met a fault of ours. The other lines go on.
+
+        The journal has it, so each start would meet it again: without this, one line could keep sshbell from running for ever.
+        """
+        shown = harmless(readable(text_of_bytes(block[:_SHOWN])))
+        self._report(f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; the others count")
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
         """
@@ -227,7 +266,10 @@ class Pipeline:
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
         self._tick_us = now_us
         self._timestamps.set_reference(_moment(now_us))
-        self._correlator.tick(elapsed_us)
+        try:
+            self._correlator.tick(elapsed_us)
+        except Exception as error:  # noqa: BLE001 - see _fault
+            self._fault(error, b"")
         return self._taken()
 
     def _taken(self) -> list[Event]:

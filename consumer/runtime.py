@@ -53,7 +53,8 @@ _FORGET_S = 60.0
 # A snapshot is taken when the journal has grown so far, or after this time; what is replayed at a start is no more than that.
 SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
-_BATCH_LIMIT = 500
+# A login waits for one such commit at most.
+_BATCH_LIMIT = 100
 # What was confirmed is understood when no line came for so long, or this long after the first.
 _PAUSE_S, _TAKEN_S = 0.0002, 0.001
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
@@ -152,6 +153,7 @@ class Service:
         self._pipeline = self._new_pipeline()
         self._taken: list[bytes] = []  # confirmed, and not understood yet
         self._taken_s = 0.0
+        self._urgent: list[Event] = []
         self._unsaved: list[Event] = []
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
@@ -187,7 +189,7 @@ class Service:
         self._held_until(lambda: self._state.set_notes({"version": __version__}))
         self._deliver = Deliver(self._config_path)
         self._told = self._told_actions()
-        self._next_s = dict.fromkeys(("tick", "sync", "flush", "mark", "status", "forget"), 0.0)
+        self._next_s = dict.fromkeys(("tick", "tell", "sync", "flush", "mark", "status", "forget"), 0.0)
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
         self._last_old_s = self._started_s = time.monotonic()
         self._due_s = self._last_urgent_s = 0.0
@@ -199,8 +201,9 @@ class Service:
             self._held_until(self._snapshot)
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
             ("tick", _TICK_S, self._tick),
-            ("flush", _FLUSH_S, self._flush),
+            ("tell", _FLUSH_S, self._tell),
             ("sync", _SYNC_S, self._sync),
+            ("flush", _FLUSH_S, self._flush),
             ("mark", _TICK_S, self._mark),
             ("status", _STATUS_S, self._keep_status),
             ("snapshot", _SNAPSHOT_S, self._snapshot),
@@ -227,7 +230,8 @@ class Service:
     def _make_state_dir(self) -> None:
         try:
             self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.geteuid() == 0 and self._config.user:
+            # One with something in it may be anybody's, if state_dir is a slip.
+            if os.geteuid() == 0 and self._config.user and not any(self._dir.iterdir()):
                 account = pwd.getpwnam(self._config.user)
                 os.chown(self._dir, account.pw_uid, account.pw_gid)
         except KeyError:
@@ -385,11 +389,13 @@ class Service:
             self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
-        self._unsaved += events
         self._last_event_us = now_us()
-        if any(isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told for event in events):
-            self._next_s["flush"] = self._next_s["sync"] = self._due_s = self._last_urgent_s + _URGENT_S
-        elif len(self._unsaved) >= _BATCH_LIMIT:
+        for event in events:
+            is_urgent = isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told
+            (self._urgent if is_urgent else self._unsaved).append(event)
+        if self._urgent:
+            self._next_s["tell"] = self._next_s["sync"] = self._due_s = self._last_urgent_s + _URGENT_S
+        if len(self._unsaved) >= _BATCH_LIMIT:
             self._flush()
 
     def _journal_append(self, kind: Kind, payload: bytes) -> None:
@@ -398,17 +404,31 @@ class Service:
         except StoreError:
             self._held_until(lambda: self._journal.append(kind, payload))
 
+    def _tell(self) -> None:
+        """Bring what is urgent into the store, and wake deliver; it waits for nothing else."""
+        self._record(self._urgent)
+
     def _flush(self) -> None:
-        """Bring what happened into the store, and wake deliver."""
-        if self._unsaved:
-            new = self._held_until(lambda: self._state.record(self._unsaved, self._told, now_us()))
-            self._unsaved.clear()
+        """Bring what happened into the store."""
+        self._record(self._urgent)
+        self._record(self._unsaved)
+
+    def _record(self, events: list[Event]) -> None:
+        if events:
+            new = self._held_until(lambda: self._state.record(events, self._told, now_us()))
+            events.clear()
             if new and hasattr(self, "_deliver"):
                 self._deliver.wake()
 
     def _sync(self) -> None:
-        self._journal.sync()
         self._last_urgent_s = time.monotonic()
+        try:
+            is_begun = self._journal.begin_sync()
+        except StoreError:
+            self._held_until(self._journal.sync)
+        else:
+            if not is_begun:
+                self._next_s["sync"] = self._last_urgent_s + _URGENT_S
 
     def _woken(self) -> None:
         with suppress(BlockingIOError):
@@ -562,7 +582,8 @@ class Service:
         gc.collect()
 
     def _forget(self) -> None:
-        self._state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US))
+        if self._state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US)):
+            self._next_s["forget"] = time.monotonic() + _TICK_S  # there is more
         self._state.forget_delivered()
 
     def _end(self) -> None:

@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 
+from consumer.config import seconds_of
 from consumer.events import Event
 from consumer.records import readable
 
-_AGO = re.compile(r"(\d{1,6})([smhdw])\Z")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_AGO = re.compile(r"[0-9]{1,6}[smhdw]\Z")
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -52,10 +52,7 @@ def _time(option: str, text: str | None, zone: tzinfo) -> int | None:
     if text is None:
         return None
     try:
-        if ago := _AGO.match(text):
-            moment = datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        else:
-            moment = datetime.fromisoformat(text)
+        moment = datetime.now(UTC) - timedelta(seconds=seconds_of(text)) if _AGO.match(text) else datetime.fromisoformat(text)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1_000_000)
     except (ValueError, OverflowError):
         raise ValueError(f"{option}: {text!r} is no time; give 2026-11-22, 2026-11-22T10:00+01:00, 36h or 7d") from None

@@ -85,7 +85,9 @@ class Table:
 
     def _fitted(self, start: str, user: str, where: str, host: str, how: str) -> str:
         """Return the text of a row, on two lines where one is too narrow. Only the user's name is cut there, with a mark."""
-        text = f"{start}  {harmless(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {harmless(host):<{_HOST_WIDTH}}  {how}"
+        text = (
+            f"{start}  {harmless(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {harmless(host):<{_HOST_WIDTH}}  {how}".rstrip()
+        )
         if self._width is None or len(text) <= self._width:
             return text
         room = max(4, min(_USER_WIDTH, self._width - len(start) - 4 - max(len(where), _FROM_WIDTH)))
@@ -107,7 +109,7 @@ def _cut(text: str, width: int) -> str:
 
 def _tried(event: Attempt) -> str:
     parts = [METHODS.get(event.method or "", event.method) or "", event.reason or "", f"{event.count} times"]
-    return ", ".join(part for part in parts[: 2 if event.count == 1 else 3] if part)
+    return ", ".join(part for part in parts[: 2 if event.count == 1 else 3] if part) or "no Failed line"
 
 
 def _duration(event: Logout) -> str:

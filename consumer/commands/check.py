@@ -1,9 +1,8 @@
 """``sshbell check``."""
 
-import os
-import sys
-
 import click
+
+from consumer.commands.options import CONFIG, in_color
 
 _COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
@@ -11,7 +10,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
 @click.command(short_help="Say whether configuration and system are as they should be.")
 @click.option("--connect", is_flag=True, help="Try to reach each channel's server, and to log in; nothing is sent.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a check, for programs.")
-@click.option("--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml.")
+@CONFIG
 @click.pass_context
 def check(context: click.Context, config: str | None, *, connect: bool, as_json: bool) -> None:
     """
@@ -31,7 +30,6 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
     from consumer.errors import ConfigError
     from consumer.records import harmless
 
-    in_color = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     has_fault = False
     for result in Checks(config, connect=connect).run():
         has_fault |= result.state == "fault"
@@ -40,7 +38,7 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
             continue
         word = f"{result.state:<7}"
         click.echo(
-            f"{click.style(word, fg=_COLORS[result.state]) if in_color else word}  {result.name:<14}  {harmless(result.text)}"
+            f"{click.style(word, fg=_COLORS[result.state]) if in_color() else word}  {result.name:<14}  {harmless(result.text)}"
         )
         if result.advice:
             click.echo(f"{'':<25}-> {harmless(result.advice)}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import CONFIG, ZONE, in_color, number, width
+from consumer.commands.options import CONFIG, HOST, SINCE, UNTIL, USER, ZONE, in_color, number, width
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,14 +28,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @click.command(short_help="Show who was in, and what else happened.")
-@click.option(
-    "--since",
-    metavar="TIME",
-    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
-)
-@click.option("--until", metavar="TIME", help="Only what happened before TIME.")
-@click.option("--user", help="Only this user.")
-@click.option("--host", help="Only this host.")
+@SINCE
+@UNTIL
+@USER
+@HOST
 @click.option("--address", metavar="NETWORK", help="Only from this address or network: 192.0.2.7, 2001:db8::/32.")
 @click.option("--limit", type=number(1, 1_000_000_000), metavar="N", help="Only the newest N.")
 @click.option("--events", "all_events", is_flag=True, help="Tries, probes and forged lines as well, each event by itself.")
@@ -51,9 +47,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     What is shown is what the store keeps: see the key "keep" of the configuration.
 
     \b
-        sshbell history --since 7d
-        sshbell history --user root --address 203.0.113.0/24 --limit 20
-        sshbell history --events --since 2026-11-22 --csv > november.csv
+        sudo sshbell history --since 7d
+        sudo sshbell history --user root --address 203.0.113.0/24 --limit 20
+        sudo sshbell history --events --since 2026-11-22 --csv > november.csv
     """
     import time
     from pathlib import Path

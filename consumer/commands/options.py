@@ -45,6 +45,16 @@ CONFIG = click.option(
 )
 
 
+SINCE = click.option(
+    "--since",
+    metavar="TIME",
+    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
+)
+UNTIL = click.option("--until", metavar="TIME", help="Only what happened before TIME.")
+USER = click.option("--user", help="Only this user.")
+HOST = click.option("--host", help="Only this host.")
+
+
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines; they give the command a matcher."""
 
@@ -62,12 +72,25 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     @CONFIG
     @wraps(command)
     def with_matcher(*args: Any, engine: str, config: str | None, **kwargs: Any) -> None:
-        from consumer.config import load
         from consumer.matching.matcher import Matcher
 
-        command(*args, matcher=Matcher(load(config).sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
+        command(*args, matcher=Matcher(_programs(config), "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
 
     return with_matcher
+
+
+def _programs(path: str | None) -> list[str]:
+    """Return the further names of sshd. Log files may be read by anybody, the configuration of this machine's sshbell may not."""
+    from consumer.config import load
+    from consumer.errors import ConfigRightsError, complain
+
+    try:
+        return load(path).sshd_programs
+    except ConfigRightsError as error:
+        if path is not None:
+            raise
+        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs"))
+        return []
 
 
 def in_color() -> bool:

@@ -10,6 +10,7 @@ from consumer.errors import UsageError
 if TYPE_CHECKING:
     from consumer.store.delivery import Delivery, Entry
 
+_STATES = ("pending", "dead", "sent", "dropped")
 _LIMIT = 1000
 # What is shorter may be a slip, and drop the wrong thing.
 _PREFIX = 4
@@ -32,25 +33,25 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     An ID may be cut behind its first four characters or more, as long as they fit one message.
 
     \b
-        sshbell outbox
-        sshbell outbox retry --channel ops
-        sshbell outbox drop 3fa29c01
-        sshbell outbox --json --all | jq 'select(.state == "dead")'
+        sudo sshbell outbox
+        sudo sshbell outbox retry --channel ops
+        sudo sshbell outbox drop 3fa29c01
+        sudo sshbell outbox --json --all | jq 'select(.state == "dead")'
     """
     from contextlib import closing
     from pathlib import Path
 
     from consumer.config import load
-    from consumer.errors import InputError, complain
     from consumer.privileges import become
     from consumer.store.delivery import Delivery
 
     found = load(config)
     become(found.user)
-    state_dir = Path(found.state_dir)
-    if not (state_dir / "delivery.db").exists():
-        raise InputError(f"{state_dir / 'delivery.db'} does not exist: nothing was ever to be sent, or sshbell has not run yet")
-    with closing(Delivery(state_dir, lambda what: complain(InputError(what)))) as delivery:
+    with closing(Delivery(Path(found.state_dir), None)) as delivery:
+        known = [one.name for one in found.channel]
+        # One that was taken out of the configuration may still have messages.
+        if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):
+            raise UsageError(f"there is no channel {channel!r}; there are: {', '.join(known) or 'none'}")
         if verb == "list":
             _list(delivery, ids, channel, everything=everything, as_json=as_json)
         else:
@@ -58,8 +59,10 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
 
 
 def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, everything: bool, as_json: bool) -> None:
-    states = ("pending", "dead", "sent", "dropped") if everything else ("pending", "dead")
+    states = _STATES if everything else ("pending", "dead")
     entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
+    if len(entries) >= _LIMIT:
+        click.echo(f"more may be there; these are the newest {_LIMIT:,}", err=True)
     if as_json:
         from consumer.ecs import json_line
 
@@ -77,8 +80,6 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
                 _next(entry), _what(entry.body), entry.reason or "",
             )
         )  # fmt: skip
-    if len(entries) >= _LIMIT:
-        click.echo(f"more are there; these are the newest {_LIMIT:,}", err=True)
 
 
 def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_try: str, what: str, reason: str) -> str:

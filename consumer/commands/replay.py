@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import FILE, in_color, number, reading, width
+from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, in_color, number, reading, width
 from consumer.errors import UsageError, end_with
 
 if TYPE_CHECKING:
@@ -22,14 +22,10 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option("--format", "form", type=click.Choice(["table", "json", "none"]), default="table", show_default=True,
               help="A table for people, JSON lines for programs, or the summary alone.")  # fmt: skip
-@click.option(
-    "--since",
-    metavar="TIME",
-    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
-)
-@click.option("--until", metavar="TIME", help="Only what happened before TIME.")
-@click.option("--user", help="Only this user.")
-@click.option("--host", help="Only this host.")
+@SINCE
+@UNTIL
+@USER
+@HOST
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @reading
 def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,

@@ -13,11 +13,11 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
     """
     Send a made-up login, which says that it is a test, through outbox, templates and channels.
 
-    Waits up to 30 s. Ends with 0 when all channels have taken it, 69 when one never will, 75 when one may later.
+    Waits up to 65 s. Ends with 0 when all channels have taken it, 69 when one never will, 75 when one may later.
 
     \b
-        sshbell ring
-        sshbell ring --channel ops
+        sudo sshbell ring
+        sudo sshbell ring --channel ops
     """
     import asyncio
     import os

@@ -24,8 +24,8 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     """
     Show whether sshbell runs, what it has read, and whether its messages go out.
 
-    The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (the state
-    directory may not be read). The first line says why.
+    The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (configuration
+    or state directory may not be read). The first line says why.
 
     \b
     critical    run or deliver does not run, the store cannot be read, a wrong configuration,
@@ -35,15 +35,15 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
                 file was set aside, another version is installed than runs
 
     \b
-        sshbell status
-        sshbell status --json | jq .backlog
-        sshbell status | head -n 1
+        sudo sshbell status
+        sudo sshbell status --json | jq .backlog
+        sudo sshbell status | head -n 1
     """
     import time
 
-    from consumer.config import load
+    from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
-    from consumer.errors import ConfigError
+    from consumer.errors import ConfigError, ConfigRightsError
     from consumer.health import Health, Level, Problem, Process, examine
     from consumer.records import harmless
 
@@ -51,8 +51,13 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     try:
         health = examine(load(config), now_us)
     except ConfigError as error:
-        nobody = Process(is_running=False, pid=0)
-        health = Health(nobody, nobody, None, {}, [], [Problem(Level.CRITICAL, str(error))])
+        if isinstance(error, ConfigRightsError):
+            unknown = Process(is_running=None, pid=0)
+            health = Health(unknown, unknown, None, {}, [], [Problem(Level.UNKNOWN, str(error))])
+        else:
+            # What runs has the configuration from before; of the new one, where the state is has to do.
+            health = examine(Config(state_dir=state_dir_of(config)), now_us)
+            health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
     if as_json:
         sys.stdout.buffer.write(json_line(_object(health)))
     else:
@@ -111,7 +116,13 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
 
 
 def _process(process: "Process") -> str:
+    if process.is_running is None:
+        return "unknown"
     return f"runs (pid {process.pid or 'unknown'})" if process.is_running else "does not run"
+
+
+def _process_object(process: "Process | None") -> dict[str, Any]:
+    return {"running": None, "pid": None} if process is None else {"running": process.is_running, "pid": process.pid or None}
 
 
 def _oldest_us(health: "Health") -> int | None:
@@ -140,8 +151,8 @@ def _object(health: "Health") -> dict[str, Any]:
     return {
         "status": health.level.name.lower(),
         "problems": [{"level": problem.level.name.lower(), "text": problem.text} for problem in health.problems],
-        "run": {"running": health.run.is_running, "pid": health.run.pid or None},
-        "deliver": {"running": health.deliver.is_running, "pid": health.deliver.pid or None},
+        "run": _process_object(health.run),
+        "deliver": _process_object(health.deliver),
         "version": {
             "running": health.store.notes.get("version") if health.store is not None else None, "installed": __version__,
         },

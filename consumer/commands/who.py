@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG, ZONE, in_color, width
+from consumer.commands.options import CONFIG, HOST, USER, ZONE, in_color, width
 
 if TYPE_CHECKING:
     from datetime import tzinfo
 
 
 @click.command(short_help="Show who is in now.")
-@click.option("--user", help="Only this user.")
-@click.option("--host", help="Only this host.")
+@USER
+@HOST
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
 @ZONE
 @CONFIG
@@ -24,9 +24,9 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
     It is what the log has said: a session whose end was never logged is left out after 30 days, and counted.
 
     \b
-        sshbell who
-        sshbell who --host bastion1 --user alice
-        sshbell who --json | jq -r .source.ip
+        sudo sshbell who
+        sudo sshbell who --host bastion1 --user alice
+        sudo sshbell who --json | jq -r .source.ip
     """
     import time
     from pathlib import Path

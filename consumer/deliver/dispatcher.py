@@ -7,7 +7,7 @@ Each channel has a task of its own, so that one that is down delays no other; wi
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from itertools import chain
 
@@ -17,6 +17,7 @@ import structlog
 from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.channels.email import Email as Mail
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer, RenderingError
 from consumer.deliver.routing import Router
@@ -30,7 +31,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 30 * 60.0
 _JITTER = 0.25
 # The net under the byte that `run` writes.
 POLL_S = 1.0
-_KEEP_EVERY_S = 600.0
+# How often what is done is forgotten; a flood has to wait for neither.
+_KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 # At the end: what is being sent may be finished.
 STOP_S = 3.0
 _BATCH = 200
@@ -48,8 +50,6 @@ def channel_of(settings: Settings) -> Channel:
     """Make a channel as it is configured."""
     match settings:
         case Email():
-            from consumer.deliver.channels.email import Email as Mail  # noqa: PLC0415 - only what is configured is loaded
-
             return Mail(settings)
 
 
@@ -166,7 +166,7 @@ class Worker:
         if not self._delivery.is_crowded(self._name, now_us):
             return message
         only = None
-        if self.recipients is not None and self.recipients.are_mixed(self._name):
+        if self._has_owners():
             # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
             wanted = self._recipients_of(message.body)
             only = [id_ for id_, body in self._delivery.loose(self._name, now_us) if self._recipients_of(body) == wanted]
@@ -204,17 +204,23 @@ class Worker:
 
     def _message(self, pending: Pending) -> Message:
         now_us = self._clock()
+        bodies: Iterator[bytes]
         if pending.digest:
             folded = self._delivery.folded(self._name, pending.digest)
             made = self.renderer.digest(pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=now_us)
-            is_mixed = self.recipients is not None and self.recipients.are_mixed(self._name)
-            bodies = [body for _, body in self._delivery.folded(self._name, pending.digest)] if is_mixed else []
+            bodies = (body for _, body in self._delivery.folded(self._name, pending.digest))
         else:
             made = self.renderer.message(pending.event_id, pending.body, queued_us=pending.queued_us, now_us=now_us)
-            bodies = [pending.body]
+            bodies = iter((pending.body,))
+        if not self._has_owners():
+            return made
         # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
-        found = {self._recipients_of(body) for body in bodies}
+        found = set(map(self._recipients_of, bodies))
         return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
+
+    def _has_owners(self) -> bool:
+        """Tell whether messages of this channel may go to the people they are about."""
+        return self.recipients is not None and self.recipients.are_mixed(self._name)
 
     def _recipients_of(self, body: bytes) -> tuple[str, ...]:
         """Return to whom a message goes; () for those of the channel."""
@@ -274,6 +280,7 @@ class Dispatcher:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._kept_s = -_KEEP_EVERY_S
+        self._routed = 0  # since then
         self._config = config
         self._router = Router((), ())
         self.people = people or People()
@@ -340,6 +347,7 @@ class Dispatcher:
             return True
         if not queued:
             return False
+        self._routed += len(queued)
         before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
         for name in self._delivery.route(((message, self._channels_of(message)) for message in queued), before_us):
             if name in self._workers:
@@ -360,8 +368,8 @@ class Dispatcher:
             if self._delivery.has_changed():
                 for worker in self._workers.values():
                     worker.call()
-            if time.monotonic() - self._kept_s > _KEEP_EVERY_S:
-                self._kept_s = time.monotonic()
+            if time.monotonic() - self._kept_s > _KEEP_EVERY_S or self._routed > _KEEP_EVERY:
+                self._kept_s, self._routed = time.monotonic(), 0
                 self._keep()
         except StoreError as error:
             _log.error("delivery_failed", reason=str(error))

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -11,7 +12,6 @@ from pathlib import Path
 import structlog
 
 from consumer.config import DEFAULT_PATH, Config, load
-from consumer.deliver.channels import email as _email  # noqa: F401 - loaded now, not when somebody is in
 from consumer.deliver.dispatcher import POLL_S, Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, StoreError, TryLaterError
@@ -81,6 +81,9 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
             dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path), people=_people_of(config, People()))
             if wake is not None:
                 loop.add_reader(wake, _woken, wake, dispatcher, ended)
+            # What is loaded stays: a collection that walked through all of it would hold up a message.
+            gc.collect()
+            gc.freeze()
             _log.info("delivering", channels=[channel.name for channel in config.channel], pid=os.getpid())
             while not ended.is_set():
                 if changed.is_set():

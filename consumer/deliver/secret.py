@@ -1,9 +1,11 @@
 """Secrets: read when they are needed, from a file, the environment or a command; never shown, whatever goes wrong."""
 
 import os
+import selectors
 import signal
 import stat
 import subprocess
+import time
 
 from consumer.config import Secret
 from consumer.errors import SecretError
@@ -66,11 +68,12 @@ def _of_command(command: list[str]) -> bytes:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         ) as process:
             try:
-                raw, _ = process.communicate(timeout=COMMAND_LIMIT_S)
+                raw = _printed(process)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
                 fault = f"no answer within {COMMAND_LIMIT_S} s"
-        if not fault and process.returncode:
+            if fault or len(raw) > _SIZE_LIMIT:
+                os.killpg(process.pid, signal.SIGKILL)
+        if not fault and process.returncode and len(raw) <= _SIZE_LIMIT:
             fault = f"it ended with {process.returncode}"
     except OSError as error:
         fault = error.strerror or "cannot be run"
@@ -79,6 +82,28 @@ def _of_command(command: list[str]) -> bytes:
     if fault:
         raise SecretError(f"{shown}: {fault}")
     return _bounded(raw, shown)
+
+
+def _printed(process: subprocess.Popen[bytes]) -> bytes:
+    """
+    Return what a command prints; a little more than the bound of what prints without end.
+
+    Raises:
+        subprocess.TimeoutExpired: it goes on for too long.
+    """
+    assert process.stdout is not None
+    end_s = time.monotonic() + COMMAND_LIMIT_S
+    raw = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while len(raw) <= _SIZE_LIMIT:
+            if not selector.select(max(0.0, end_s - time.monotonic())):
+                raise subprocess.TimeoutExpired(process.args, COMMAND_LIMIT_S)
+            if not (some := os.read(process.stdout.fileno(), _SIZE_LIMIT)):
+                process.wait(max(0.0, end_s - time.monotonic()))
+                break
+            raw += some
+    return raw
 
 
 def _bounded(raw: bytes, shown: str) -> bytes:

@@ -13,6 +13,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from pathlib import Path
 from zlib import crc32
@@ -49,6 +50,8 @@ class Journal:
         self.segment = segment
         self.size = 0
         self._is_synced = True
+        self._pool = ThreadPoolExecutor(1, "sync")
+        self._syncing: Future[None] | None = None
         self._fd = self._opened(segment)
 
     def _opened(self, segment: int) -> int:
@@ -85,8 +88,34 @@ class Journal:
         self.size += written
         self._is_synced = False
 
+    def begin_sync(self) -> bool:
+        """
+        Let what was written outlive a power cut, and do not wait for that; False: the one before has not ended.
+
+        Raises:
+            StoreError: the one before has failed.
+        """
+        if self._syncing is not None and not self._syncing.done():
+            return False
+        self._end_sync()
+        if not self._is_synced:
+            self._is_synced = True  # until more is written
+            self._syncing = self._pool.submit(os.fdatasync, self._fd)
+        return True
+
+    def _end_sync(self) -> None:
+        """Wait for what was begun."""
+        syncing, self._syncing = self._syncing, None
+        try:
+            if syncing is not None:
+                syncing.result()
+        except OSError as error:
+            self._is_synced = False
+            raise StoreError(f"{self._path(self.segment)}: {error.strerror}") from error
+
     def sync(self) -> None:
         """Let what was written outlive a power cut."""
+        self._end_sync()
         if self._is_synced:
             return
         try:
@@ -116,8 +145,11 @@ class Journal:
 
     def close(self) -> None:
         """Sync and close."""
-        self.sync()
-        os.close(self._fd)
+        try:
+            self.sync()
+        finally:
+            self._pool.shutdown()
+            os.close(self._fd)
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:

@@ -157,7 +157,9 @@ def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
     """Return the version that has been written; 0 for a new file."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > version_of(name):
-        raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)})")
+        raise StoreError(
+            f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)}); install that one"
+        )
     if version < 0:
         raise sqlite3.DatabaseError(f"version {version}")
     return int(version)
@@ -190,6 +192,23 @@ def schema_of(name: str) -> str:
     return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
 
 
+def open_of_another(path: Path) -> sqlite3.Connection:
+    """
+    Open a database for short transactions beside the process that it belongs to: it is neither made, brought to this version
+    nor replaced, since that process would go on with the old one.
+
+    Raises:
+        StoreError: there is none, it cannot be used, or it is of another version.
+    """
+    with reading(path):
+        pass
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_S, isolation_level=None)
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+    return connection
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
@@ -201,7 +220,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is none yet; sshbell run makes it") from error
+        raise StoreError(f"{path}: there is none yet; sshbell run makes it: restart rsyslog") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     try:
@@ -211,7 +230,9 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
             if version == 0:
                 raise StoreError(f"{path}: it is not made yet")
             if version > known:
-                raise StoreError(f"{path}: a newer sshbell has written it (version {version}, this one knows {known})")
+                raise StoreError(
+                    f"{path}: a newer sshbell has written it (version {version}, this one knows {known}); install that one"
+                )
             if version < known:
                 raise StoreError(
                     f"{path}: it is of version {version}; sshbell run makes {known} of it when rsyslog starts it anew"
@@ -276,9 +297,14 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-        is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-        raise (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}") from error
+        raise store_error(connection, error) from error
+
+
+def store_error(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:
+    """Return a StoreError that names the file; a DamagedStoreError where waiting does not help."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+    return (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}")
 
 
 def _path_of(connection: sqlite3.Connection) -> str:

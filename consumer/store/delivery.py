@@ -1,7 +1,8 @@
 """
 ``delivery.db``: which message goes to which channel, and what became of it.
 
-``sshbell deliver`` writes it; ``sshbell outbox`` and ``sshbell ring`` do in short transactions.
+It belongs to who has ``deliver.lock``: ``sshbell deliver``, or ``sshbell ring`` where none runs. ``sshbell outbox``, and
+``sshbell ring`` else, write beside it in short transactions.
 """
 
 import json
@@ -9,10 +10,10 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from consumer.errors import StoreError
-from consumer.store.database import open_for_writing, transaction
+from consumer.errors import DamagedStoreError, StoreError
+from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction
 from consumer.store.outbox import Queued
 
 # Messages that are done, and those that wait for one channel; of the latter, tries and probes beyond are dropped, never logins.
@@ -64,24 +65,29 @@ class Entry(NamedTuple):
 
 class Delivery:
     """
-    Writes ``delivery.db``.
+    Writes ``delivery.db``. Where it turns out to be damaged in use, the next call sets it aside and makes a new one, into which
+    the outbox is routed again.
 
     Args:
         state_dir: where it is.
-        report: is told in one line what was set aside because it was damaged.
+        report: is told in one line what was set aside because it was damaged. None: the file is another process's, and is
+            neither made nor replaced.
 
     Raises:
-        StoreError: it cannot be written now; so do all methods that write.
+        StoreError: it cannot be used now; so do all methods.
     """
 
-    def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
-        self._connection = open_for_writing(state_dir / "delivery.db", report)
-        self._run("PRAGMA synchronous = FULL")  # what is told stays told
+    def __init__(self, state_dir: Path, report: Callable[[str], None] | None) -> None:
+        self._path, self._report = state_dir / "delivery.db", report
+        self._damage = ""
+        self._connection: sqlite3.Connection | None = None
         self._changes = self._data_version()
 
     def close(self) -> None:
         """Close the file."""
-        self._connection.close()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def cursor(self) -> tuple[int, str]:
         """Return number and event id of the last message of the outbox that was routed."""
@@ -90,7 +96,7 @@ class Delivery:
 
     def restart(self) -> None:
         """Route the outbox from its beginning: ``state.db`` is a new one. What is here already stays single."""
-        with transaction(self._connection):
+        with self._transaction():
             self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
 
     def route(self, routed: Iterable[tuple[Queued, Iterable[str]]], dead_before_us: int = 0) -> set[str]:
@@ -103,7 +109,7 @@ class Delivery:
         """
         found: set[str] = set()
         last: Queued | None = None
-        with self._unsynced(), transaction(self._connection):
+        with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
             waiting: dict[str, int] = {}
             for last, channels in routed:
@@ -141,12 +147,13 @@ class Delivery:
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
         """Give channels a test, which goes before everything else."""
-        with transaction(self._connection):
-            self._connection.executemany(
-                "INSERT INTO delivery (event_id, channel, seq, state, queued_us, next_us, body)"
-                " VALUES (?, ?, 0, 'pending', ?, 0, ?)",
-                [(event_id, channel, now_us, body) for channel in channels],
-            )
+        with self._transaction():
+            for channel in channels:
+                self._run(
+                    "INSERT INTO delivery (event_id, channel, seq, state, queued_us, next_us, body)"
+                    " VALUES (?, ?, 0, 'pending', ?, 0, ?)",
+                    (event_id, channel, now_us, body),
+                )
 
     def due(self, channel: str, now_us: int) -> Pending | None:
         """Return the first message that may be tried now, as far as the message itself is concerned."""
@@ -181,21 +188,21 @@ class Delivery:
 
         It keeps what it holds, so that a second try is the same message.
         """
-        with transaction(self._connection):
+        with self._transaction():
             where = _LOOSE if only is None else _LOOSE_OF
             chosen = () if only is None else (json.dumps(list(only)),)
             self._run(f"UPDATE delivery SET digest = ? WHERE {where}", (digest, channel, now_us, *chosen))  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
         """Yield when each of a digest became known, and the event as JSON, in order."""
-        yield from self._run(
+        yield from self._rows(
             "SELECT queued_us, body FROM delivery WHERE channel = ? AND digest = ? AND state = 'pending' ORDER BY seq",
             (channel, digest),
         )
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
         """A message is told; this outlives a power cut. ``note`` is said where something about it was not right."""
-        with transaction(self._connection):
+        with self._transaction():
             self._finish(channel, message, "sent", now_us, note)
             self._run(
                 "INSERT INTO channel (name, last_success_us, tokens, tokens_us) VALUES (:name, :now, :tokens, :now)"
@@ -212,7 +219,7 @@ class Delivery:
 
         Of a digest each message is tried by itself then: one stranger's name must not cost the others.
         """
-        with transaction(self._connection):
+        with self._transaction():
             if message.digest:
                 where, key = _of(channel, message)
                 self._run(f"UPDATE delivery SET digest = '', reason = ? WHERE {where} AND state = 'pending'", (reason, *key))  # noqa: S608
@@ -222,7 +229,7 @@ class Delivery:
 
     def retry_later(self, channel: str, message: Pending, now_us: int, reason: str, after_us: int, *, alone: bool) -> None:
         """A message was not taken now. Where it is not ``alone`` in that, its channel waits too."""
-        with transaction(self._connection):
+        with self._transaction():
             where, key = _of(channel, message)
             self._run(
                 f"UPDATE delivery SET attempts = attempts + 1, reason = ?, next_us = ? WHERE {where} AND state = 'pending'",  # noqa: S608
@@ -233,7 +240,7 @@ class Delivery:
 
     def give_up(self, channel: str, before_us: int, now_us: int, reason: str) -> int:
         """Make dead letters of what became known before; return how many."""
-        with transaction(self._connection):
+        with self._transaction():
             return self._run(
                 "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"
                 " WHERE channel = ? AND state = 'pending' AND queued_us < ?",
@@ -242,21 +249,29 @@ class Delivery:
 
     def give_up_of_removed(self, channels: Iterable[str], before_us: int, now_us: int) -> int:
         """Make dead letters of what became known before and waits for channels that are no more; return how many."""
-        waiting = {str(name) for (name,) in self._run("SELECT DISTINCT channel FROM delivery WHERE state = 'pending'")}
+        waiting = {str(name) for (name,) in self._rows("SELECT DISTINCT channel FROM delivery WHERE state = 'pending'")}
         return sum(
             self.give_up(name, before_us, now_us, "the configuration has no such channel any more")
             for name in waiting.difference(channels)
         )
 
     def forget(self, before_us: int) -> None:
-        """Forget what was done before, and what is beyond the bound."""
-        with transaction(self._connection):
+        """
+        Forget what was done before, and what is beyond the bound.
+
+        What was dropped goes first, so that no flood costs a dead letter.
+        """
+        with self._transaction():
             self._run("DELETE FROM delivery WHERE state <> 'pending' AND done_us < ?", (before_us,))
-            self._run(
-                "DELETE FROM delivery WHERE state <> 'pending' AND done_us <"
-                " (SELECT done_us FROM delivery WHERE state <> 'pending' ORDER BY done_us DESC LIMIT 1 OFFSET ?)",
-                (DONE_LIMIT,),
-            )
+            for kind in ("AND state = 'dropped'", ""):
+                (done,) = self._run("SELECT count(*) FROM delivery WHERE state <> 'pending'").fetchone()
+                if done <= DONE_LIMIT:
+                    return
+                self._run(
+                    "DELETE FROM delivery WHERE (event_id, channel) IN (SELECT event_id, channel FROM delivery"  # noqa: S608
+                    f" WHERE state <> 'pending' {kind} ORDER BY done_us LIMIT ?)",
+                    (done - DONE_LIMIT,),
+                )
 
     def has_changed(self) -> bool:
         """Tell whether another process has written since this was asked."""
@@ -265,12 +280,12 @@ class Delivery:
 
     def outcome(self, event_id: str) -> dict[str, tuple[str, int, str | None]]:
         """Return state, attempts and reason of a message by channel."""
-        rows = self._run("SELECT channel, state, attempts, reason FROM delivery WHERE event_id = ?", (event_id,))
+        rows = self._rows("SELECT channel, state, attempts, reason FROM delivery WHERE event_id = ?", (event_id,))
         return {channel: (state, attempts, reason) for channel, state, attempts, reason in rows}
 
     def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[Entry]:
         """Return messages for people, the newest first; of one event id's beginning, or one channel, where they are given."""
-        rows = self._run(
+        rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
             " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
             " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body"
@@ -283,7 +298,7 @@ class Delivery:
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
         """Try waiting messages and dead letters at once; return how many. None: of all events, of all channels."""
-        with transaction(self._connection):
+        with self._transaction():
             where, values = _chosen(event_id, channel)
             self._run(
                 f"UPDATE channel SET retry_us = 0, failures = 0 WHERE name IN (SELECT channel FROM delivery WHERE {where})",  # noqa: S608
@@ -297,19 +312,12 @@ class Delivery:
 
     def drop(self, event_id: str | None, channel: str | None, now_us: int) -> int:
         """Never try these again; return how many. None: of all events, of all channels."""
-        with transaction(self._connection):
+        with self._transaction():
             where, values = _chosen(event_id, channel)
             return self._run(
                 f"UPDATE delivery SET state = 'dropped', done_us = ?, digest = NULL WHERE {where}",  # noqa: S608 - our own text
                 (now_us, *values),
             ).rowcount
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many messages there are, by channel and state."""
-        found: dict[str, dict[str, int]] = {}
-        for channel, state, count in self._run("SELECT channel, state, count(*) FROM delivery GROUP BY channel, state"):
-            found.setdefault(channel, {})[state] = count
-        return found
 
     def _finish(self, channel: str, message: Pending, state: str, now_us: int, reason: str | None) -> None:
         where, key = _of(channel, message)
@@ -328,10 +336,55 @@ class Delivery:
         )
 
     def _run(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
+        connection = self._usable()
         try:
-            return self._connection.execute(statement, values)
+            return connection.execute(statement, values)
         except sqlite3.Error as error:
-            raise StoreError(str(error)) from error
+            raise self._noted(store_error(connection, error)) from error
+
+    def _rows(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]:
+        with self._guarded() as connection:
+            yield from connection.execute(statement, values)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[sqlite3.Connection]:
+        connection = self._usable()
+        try:
+            with guarded(connection):
+                yield connection
+        except StoreError as error:
+            self._noted(error)
+            raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._guarded() as connection, transaction(connection):
+            yield
+
+    def _usable(self) -> sqlite3.Connection:
+        """Return the connection; where the file was damaged, to a new one."""
+        if self._damage and self._report is not None:
+            self.close()
+            try:
+                set_aside(self._path, self._damage, self._report)
+            except OSError as error:
+                raise StoreError(f"{self._path}: {error.strerror}") from error
+            self._damage = ""
+        if self._connection is None:
+            self._connection = self._opened()
+        return self._connection
+
+    def _opened(self) -> sqlite3.Connection:
+        connection = open_of_another(self._path) if self._report is None else open_for_writing(self._path, self._report)
+        with guarded(connection):
+            connection.execute("PRAGMA synchronous = FULL")  # what is told stays told
+        return connection
+
+    def _noted(self, error: StoreError) -> StoreError:
+        """Remember that the file is damaged, where that is what an error says."""
+        if isinstance(error, DamagedStoreError):
+            self._damage = str(error)
+        return error
 
     @contextmanager
     def _unsynced(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """``state.db``: events, sessions, the outbox, and the pipeline's memory. ``sshbell run`` is its only writer."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
 
+# rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
+# small pieces take longer in all: each touches most pages.
+_FORGET_S, _PIECE = 5.0, 50_000
 _NOISE = "('ssh_attempt', 'ssh_probe', 'ssh_forged')"
 _INTEGER_MAX = (1 << 63) - 1
 
@@ -168,20 +172,27 @@ class State:
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
 
-    def forget(self, before_us: int) -> None:
+    def forget(self, before_us: int) -> bool:
         """
-        Forget what is older, and what is beyond the bounds.
+        Forget what is older, and what is beyond the bounds; return whether there is more than there was time for.
 
         A session is as old as its end. One without an end stays, as far as the bound allows: somebody may still be in.
         """
-        with transaction(self._connection):
-            run = self._connection.execute
-            run("DELETE FROM event WHERE time_us < ?", (before_us,))
-            run("DELETE FROM session WHERE opened_us < ? AND closed_us < ?", (before_us, before_us))
-            run("DELETE FROM outbox WHERE queued_us < ?", (before_us,))
-            self._shorten("event", "id", "time_us", EVENT_LIMIT, noise="action")
-            self._shorten("session", "login_id", "opened_us", SESSION_LIMIT)
-            self._shorten("outbox", "seq", "seq", OUTBOX_LIMIT, noise="action")
+        end_s = time.monotonic() + _FORGET_S
+        return any(time.monotonic() > end_s for _ in self._pieces(before_us))
+
+    def _pieces(self, before_us: int) -> Iterator[int]:
+        """Forget piece by piece, each in a transaction of its own; yield how many rows were in it."""
+        for table, key, which in (
+            ("event", "id", "time_us < :before ORDER BY time_us"),
+            ("session", "login_id", "opened_us < :before AND closed_us < :before"),
+            ("outbox", "seq", "queued_us < :before"),
+        ):
+            while rows := self._delete(table, key, f"WHERE {which}", _PIECE, before_us):
+                yield rows
+        yield from self._shortened("event", "id", "time_us", EVENT_LIMIT, f"WHERE action IN {_NOISE}")
+        yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
+        yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
 
     def forget_delivered(self) -> None:
         """
@@ -193,14 +204,23 @@ class State:
         with transaction(self._connection):
             self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
 
-    def _shorten(self, table: str, key: str, order: str, limit: int, noise: str | None = None) -> None:
-        """Forget the oldest rows beyond a limit; those that are noise first, where a column tells."""
-        for kind in (f"WHERE {noise} IN {_NOISE}", "") if noise else ("",):
+    def _shortened(self, table: str, key: str, order: str, limit: int, *first: str) -> Iterator[int]:
+        """Forget the oldest rows beyond a limit, those that a condition takes first; yield how many were in each piece."""
+        with guarded(self._connection):
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
-            if rows <= limit:
-                return
-            oldest = f"SELECT {key} FROM {table} {kind} ORDER BY {order} LIMIT ?"  # noqa: S608
-            self._connection.execute(f"DELETE FROM {table} WHERE {key} IN ({oldest})", (rows - limit,))  # noqa: S608
+        excess = rows - limit
+        for which in (*first, ""):
+            while excess > 0 and (gone := self._delete(table, key, f"{which} ORDER BY {order}", min(excess, _PIECE))):
+                excess -= gone
+                yield gone
+
+    def _delete(self, table: str, key: str, which: str, limit: int, before_us: int = 0) -> int:
+        """Delete some rows; return how many."""
+        with transaction(self._connection):
+            return self._connection.execute(
+                f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM {table} {which} LIMIT :limit)",  # noqa: S608
+                {"before": before_us, "limit": limit},
+            ).rowcount
 
 
 _INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"

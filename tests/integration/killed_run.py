@@ -40,7 +40,7 @@ def surround(kind: type, name: str) -> None:
 
 
 for owner, names in {
-    Journal: ("append", "sync", "turn", "drop_before"),
+    Journal: ("append", "begin_sync", "sync", "turn", "drop_before"),
     Pipeline: ("feed", "tick"),
     State: ("record", "keep_snapshot"),
     Replies: ("ok",),

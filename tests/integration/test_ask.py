@@ -27,7 +27,7 @@ from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, 
 
 PROJECT_DIR = Path(__file__).parents[2]
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
-USAGE, STORE, CONFIG = 64, 74, 78
+USAGE, STORE, RIGHTS, CONFIG = 64, 74, 77, 78
 # The commands ask the wall clock what is long ago; sessions began two hours ago, at a whole second.
 NOW_US = time.time_ns() // 1_000_000_000 * 1_000_000
 AT_US = NOW_US - 2 * 3600 * 1_000_000
@@ -321,7 +321,7 @@ def test_wrong_command_lines(site: Site) -> None:
 def test_no_store(site: Site, command: str) -> None:
     """Where nothing has run yet, or the file is damaged, one line says so."""
     done = site.ask(command, status=STORE)
-    assert done.stderr == f"sshbell: {site.state_dir}/state.db: there is none yet; sshbell run makes it\n"
+    assert done.stderr == f"sshbell: {site.state_dir}/state.db: there is none yet; sshbell run makes it: restart rsyslog\n"
     (site.state_dir / "state.db").write_bytes(b"garbage " * 999)
     done = site.ask(command, status=STORE)
     assert done.stderr == f"sshbell: {site.state_dir}/state.db: file is not a database\n"
@@ -440,13 +440,23 @@ def test_status_ok(live: Site) -> None:
 def test_status_of_processes(live: Site) -> None:
     """Whoever holds the lock is alive; a lock file alone says nothing."""
     with Running(live, "run"):
-        assert problems(live, CRITICAL) == ["sshbell deliver is not running: no message goes out"]
+        assert problems(live, CRITICAL) == ["sshbell deliver is not running: no message goes out; see /var/log/sshbell.err"]
     with Running(live, "deliver"):
-        assert problems(live, CRITICAL) == ["sshbell run is not running: nobody reads the log"]
+        assert problems(live, CRITICAL) == ["sshbell run is not running: nobody reads the log; restart rsyslog"]
     assert len(problems(live, CRITICAL)) == 2
     live.config.write_text(f'state_dir = "{live.state_dir}"', encoding="utf-8")
     with Running(live, "run"):
         assert problems(live, OK) == []
+
+
+def test_status_with_a_broken_configuration(live: Site) -> None:
+    """A configuration that cannot be used is the problem; what runs, and what it has read, is shown all the same."""
+    live.config.write_text(f'state_dir = "{live.state_dir}"\nkepe = "90d"\n', encoding="utf-8")
+    with Running(live, "run", "deliver"):
+        (text,) = problems(live, CRITICAL)
+        assert "did you mean 'keep'" in text
+        found = json.loads(live.ask("status", "--json", status=CRITICAL).stdout)
+    assert (found["run"], found["lines"]["lines_total"]) == ({"running": True, "pid": 4242}, 12_345)
 
 
 def test_status_does_not_keep_the_lock(live: Site) -> None:
@@ -461,11 +471,9 @@ def test_status_does_not_keep_the_lock(live: Site) -> None:
 def test_status_of_nothing(site: Site) -> None:
     """Where nothing has run yet: critical, and in plain words."""
     assert problems(site, CRITICAL) == [
-        "sshbell run is not running: nobody reads the log",
-        f"{site.state_dir}/state.db: there is none yet; sshbell run makes it",
+        "sshbell run is not running: nobody reads the log; restart rsyslog",
+        f"{site.state_dir}/state.db: there is none yet; sshbell run makes it: restart rsyslog",
     ]
-    site.config.write_text('state_dri = "/x"', encoding="utf-8")
-    assert "did you mean 'state_dir'" in problems(site, CRITICAL)[0]
 
 
 PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}')"
@@ -541,3 +549,46 @@ def test_status_without_rights(live: Site) -> None:
         return
     (live.state_dir / "run.lock").symlink_to("run.lock")  # a loop, which root cannot open either
     assert "symbolic links" in problems(live, UNKNOWN)[0]
+    out = live.ask("status", status=UNKNOWN).stdout
+    assert "run         unknown" in out.splitlines()
+    assert json.loads(live.ask("status", "--json", status=UNKNOWN).stdout)["run"] == {"running": None, "pid": None}
+
+
+# A command as somebody else calls it, to whom the system refuses the configuration in the default place.
+REFUSED = """
+import os, sys
+from pathlib import Path
+from consumer import config
+from consumer.cli import main
+config.DEFAULT_PATH = sys.argv.pop(1)
+read = Path.read_bytes
+def refused(path):
+    if str(path) == config.DEFAULT_PATH:
+        raise PermissionError(13, os.strerror(13), str(path))
+    return read(path)
+Path.read_bytes = refused
+main()
+"""
+
+
+def test_configuration_of_others(site: Site) -> None:
+    """Who may not read the configuration is told so: 3 of status, 77 of the others; log files can be read all the same."""
+    log = site.config.with_name("auth.log")
+    log.write_text("Nov 22 10:00:00 web1 sshd[1]: Accepted password for alice from 192.0.2.7 port 4711 ssh2\n", encoding="utf-8")
+
+    def ask(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", REFUSED, site.config, *arguments]
+        return subprocess.run(command, cwd=PROJECT_DIR, text=True, check=False, capture_output=True, timeout=60)
+
+    said = f"{site.config}: Permission denied; it is for root and sshbell's user"
+    found = ask("status")
+    assert (found.returncode, found.stdout.splitlines()[0]) == (UNKNOWN, f"sshbell UNKNOWN: {said}")
+    for command in ("who", "history", "outbox", "ring"):
+        found = ask(command)
+        assert (found.returncode, found.stderr) == (RIGHTS, f"sshbell: {said}\n")
+    found = ask("replay", log)
+    assert found.returncode == OK
+    assert "alice" in found.stdout
+    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs\n"
+    # Who names it wants it.
+    assert ask("replay", "--config", site.config, log).returncode == RIGHTS

@@ -8,14 +8,21 @@ import pwd
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer import check as module
+from consumer.accounts import Account, Accounts
 from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
+from consumer.errors import ConfigRightsError
 from tests.integration.rsyslogd import DROP_IN, program
+
+if TYPE_CHECKING:
+    from consumer.config import Config
 
 PROJECT_DIR = Path(__file__).parents[2]
 TRUSTED = 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")'
@@ -100,6 +107,7 @@ def test_all_is_well(host: Host) -> None:
     found = host.wrong()
     assert list(found) == ["configuration", "state", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd"]
     assert "accepted by rsyslogd -N1" in found["drop-in"].text
+    assert found["configuration"].text.endswith(": 1 channel, 1 route")
 
 
 def test_broken_configuration(host: Host) -> None:
@@ -116,7 +124,7 @@ def test_people(host: Host) -> None:
     host.edit('user = "', f'people = "{people}"\nuser = "')
     assert "No such file" in host.wrong(people="fault")["people"].text
     people.write_text('[[person]]\nnane = "Alice"\n')
-    assert "people.toml:1: person 1: unknown key 'nane'; did you mean 'name'?" in host.wrong(people="fault")["people"].text
+    assert "people.toml:1: person 1: there is no key 'nane'; did you mean 'name'?" in host.wrong(people="fault")["people"].text
     people.write_text("")
     assert "people" not in host.wrong()
     host.edit('channels = ["ops"]', 'channels = ["ops"]\nto_owner = true')
@@ -133,6 +141,50 @@ def test_nobody_is_told(host: Host, was: str, says: str) -> None:
     assert (found.state, says in found.text) == ("warning", True)
 
 
+def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads it, and sshbell's user, as whom messages go out, does not: a fault, with the remedy."""
+    monkeypatch.setattr(module, "DEFAULT_PATH", str(host.config))
+    asked: list[Path] = []
+
+    def is_kept_from(_account: Account, place: Path) -> bool:
+        asked.append(place)
+        return place == host.config
+
+    monkeypatch.setattr(Account, "is_kept_from", is_kept_from)
+    found = host.results()["configuration"]
+    assert (found.state, found.text) == ("fault", f"{host.config} is closed to sshbell's user: deliver cannot start")
+    assert found.advice == "sudo sshbell install"
+    assert {host.root, Path("/")} <= set(asked)
+
+
+def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may not read the configuration has found no fault of it."""
+
+    def refused(path: str | None) -> Config:
+        raise ConfigRightsError(f"{path}: Permission denied")
+
+    monkeypatch.setattr(module, "load", refused)
+    found = host.wrong(configuration="warning")["configuration"]
+    assert found.advice == "call it as root to see that: sudo sshbell check"
+
+
+def test_rights_of_a_user(tmp_path: Path) -> None:
+    """The owner's bits count for the owner, the group's for the group, and the others' for nobody else."""
+    file = tmp_path / "file"
+    file.touch()
+    mine, ours = Account(os.geteuid(), 1), Account(4242, file.stat().st_gid)
+    for mode, account, is_kept in (
+        (0o640, ours, False), (0o600, ours, True), (0o604, ours, True), (0o640, Account(4242, 4243), True),
+        (0o604, Account(4242, 4243), False), (0o040, mine, mine.uid != 0),
+    ):  # fmt: skip
+        file.chmod(mode)
+        assert account.is_kept_from(file) == is_kept
+    tmp_path.chmod(0o744)
+    assert ours.is_kept_from(tmp_path)
+    tmp_path.chmod(0o711)
+    assert not ours.is_kept_from(tmp_path)
+
+
 def test_state(host: Host) -> None:
     """The state is one user's alone, is there, and is not a newer version's or damaged."""
     state = host.root / "state"
@@ -144,7 +196,9 @@ def test_state(host: Host) -> None:
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     (state / "state.db").chmod(0o600)
-    assert "newer sshbell" in host.wrong(state="fault")["state"].text
+    assert host.wrong(state="fault")["state"].text.endswith(
+        "a newer sshbell has written it (version 99, this one knows 1); install that one"
+    )
     (state / "state.db").write_bytes(b"no database " * 1000)
     assert "state.db" in host.wrong(state="fault")["state"].text
     (state / "state.db").unlink()
@@ -174,11 +228,35 @@ def test_secrets(host: Host) -> None:
     password.chmod(0o604)
     assert host.wrong(secrets="fault")["secrets"].advice == f"chmod o= {password}"
     password.unlink()
-    assert "is not there" in host.wrong(secrets="fault")["secrets"].text
+    found = host.wrong(secrets="fault")["secrets"]
+    assert "is not there" in found.text
+    assert found.advice == f"(umask 077; cat > {password}), and type it"
     host.edit(f'file = "{password}"', 'command = ["/nonexistent/command", "x"]')
     assert "/nonexistent/command" in host.wrong(secrets="fault")["secrets"].text
     host.edit('command = ["/nonexistent/command", "x"]', 'env = "PASSWORD"')
     assert "$PASSWORD" in host.wrong()["secrets"].text
+
+
+def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliver reads configuration and secrets as sshbell's user: modes, also of the directories above, have to allow it."""
+    account = Account(4711, os.getegid())
+    monkeypatch.setattr(Accounts, "user", lambda _self, _name: account)
+    found = host.results()
+    for name in ("configuration", "secrets"):
+        assert (found[name].state, "closed to sshbell's user" in found[name].text) == ("fault", True)
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (place := Path(folder), config := place / "sshbell.toml", password := place / "password"):
+            if path != place:
+                path.write_text(host.config.read_text().replace(str(host.root / "password"), str(place / "password")))
+                path.chmod(0o640)
+        place.chmod(0o750)
+        host.config = config
+        assert {host.results()[name].state for name in ("configuration", "secrets")} == {"ok"}
+        place.chmod(0o700)
+        assert {host.results()[name].state for name in ("configuration", "secrets")} == {"fault"}
+        place.chmod(0o750)
+        password.chmod(0o600)
+        assert [host.results()[name].state for name in ("configuration", "secrets")] == ["ok", "fault"]
 
 
 def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

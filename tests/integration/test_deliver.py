@@ -17,8 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 from aiosmtpd.smtp import SMTP
 
+from consumer.config import load
+from consumer.deliver import ring
+from consumer.deliver.channels.email import LIMIT_S, Email
+from consumer.errors import TryLaterError
 from consumer.events import Event, Login, Logout
 from consumer.records import Line
 from consumer.store.state import State
@@ -394,10 +399,25 @@ def test_ring_that_fails(place: Place, post: Post) -> None:
     assert place.run("ring").returncode == 78
 
 
+def test_ring_of_a_server_that_hangs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason is the server's, and there is time for it, also behind a message that is being sent."""
+    monkeypatch.setattr(ring, "channel_of", lambda settings: Email(settings, limit_s=0.3))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place.configure("ops", port=silent.getsockname()[1])
+        try:
+            with pytest.raises(TryLaterError, match=r"ops: .*: no answer to the connection within 0\.3 s"):
+                asyncio.run(ring.ring_channels(load(str(place.config)), str(place.config), ["ops"], pytest.fail))
+        finally:
+            structlog.reset_defaults()
+    assert ring._LIMIT_S > 2 * LIMIT_S
+
+
 def test_outbox_verbs(place: Place) -> None:
     """Messages are chosen by the beginning of their id, by channel, or all; what fits nothing, or too much, is refused."""
     place.configure("ops", "home", port=1)
-    assert place.run("outbox").returncode == 66
+    none = place.run("outbox")
+    assert none.returncode == 74
+    assert none.stderr == f"sshbell: {place.state_dir}/delivery.db: there is none yet; sshbell run makes it: restart rsyslog\n"
     _, wake = place.start()
     with wake, closing(State(place.state_dir, pytest.fail)) as state:
         record(state, login(1), login(1 << 127), login(3 << 126))
@@ -407,11 +427,17 @@ def test_outbox_verbs(place: Place) -> None:
     assert place.run("outbox", "drop", "0").returncode == 64
     assert place.run("outbox", "drop", "ffff").returncode == 64
     assert place.run("outbox", "drop", "--all", "8000").returncode == 64
+    for verb in ("list", "retry", "drop"):
+        done = place.run("outbox", verb, "--channel", "osp")
+        assert (done.returncode, done.stderr) == (64, "sshbell: there is no channel 'osp'; there are: ops, home\n")
     assert place.run("outbox", "drop", "8000", "--channel", "ops").stdout == "1 message dropped\n"
     assert place.run("outbox", "drop", "--channel", "home").stdout == "3 messages dropped\n"
     assert [entry["id"] for entry in place.outbox()] == [event_id(3 << 126), event_id(1)]
     assert {entry["state"] for entry in place.outbox("--all")} == {"pending", "dropped"}
     assert place.run("outbox", "retry", "c000").stdout == "1 message will be tried now\n"
+    # A channel that is no longer in the configuration, but has messages.
+    place.configure("ops", port=1)
+    assert len(place.outbox("--all", "--channel", "home")) == 3
 
 
 def test_user_template(place: Place, post: Post) -> None:

@@ -16,6 +16,8 @@ from consumer.errors import StoreError
 from consumer.store import database
 from consumer.store.database import reading, schema_of, set_aside_of
 from consumer.store.state import State
+from tests.integration.test_run import Run, ours
+from tests.integration.test_run import events as recorded
 from tests.store_events import START_US, events_of, session_lines
 
 if TYPE_CHECKING:
@@ -98,6 +100,36 @@ def test_full(small: Path) -> None:
         assert state.record(events_of(*batch(1)), TOLD, START_US) == BATCH
         state.keep_snapshot({"a": b"2"})
     assert counts(small) == {"event": 2 * BATCH, "session": 2 * BATCH, "outbox": 2 * BATCH, "snapshot": 1}
+
+
+def test_run_on_a_full_disk(small: Path) -> None:
+    """``run`` holds the line that it cannot keep, sends dots, and goes on where it was once there is room; nothing is lost."""
+    config = small / "sshbell.toml"
+    config.write_text(f'state_dir = "{small}/state"\nuser = ""\ncatch_up = ""\n')
+    run = Run(config)
+    try:
+        assert run.process.stdin is not None
+        assert run.process.stdout is not None
+        assert run.reply() == b"OK\n"
+        ballast = fill(small)
+        reply = b""
+        for number in range(1, 10_000):
+            text = f"Failed password for root from 192.0.2.9 port {number} ssh2"
+            run.process.stdin.write(ours(text, number=number, pid=number))
+            run.process.stdin.flush()
+            reply = os.read(run.process.stdout.fileno(), 1)
+            if reply == b".":
+                break
+            assert reply + run.reply() == b"OK\n"
+        assert reply == b"."
+        ballast.unlink()
+        assert run.reply() == b"OK\n"
+        code, said = run.end()
+    finally:
+        run.process.kill()
+    assert code == 0
+    assert b"waiting" in said
+    assert len({row[3] for row in recorded(config)}) == len(recorded(config)) == number
 
 
 def test_filled_by_the_store_itself(small: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from consumer import install as module
 from consumer.accounts import Accounts
 from consumer.config import Config, load
-from consumer.errors import DataError, InputError, RightsError, SshbellError
+from consumer.errors import ConfigError, DataError, InputError, RightsError, SshbellError
 from consumer.install import install, uninstall
 from consumer.manifest import MANIFEST
 from consumer.trust import untrusted, untrusted_below
@@ -197,11 +197,54 @@ def test_what_was_changed_is_kept(tree: Path) -> None:
         "installed.json",
     ):
         assert what in kept
-    assert "remove by hand" in steps[-1]
+    assert f"remove by hand what was kept and is not wanted: rm -r {config} {state.parent};" in steps[-1]
     config.unlink()
-    state.unlink()
+    shutil.rmtree(state.parent)
     uninstall(tree, Said())
     assert everything(tree) == before
+
+
+def test_uninstall_names_what_is_left(tree: Path) -> None:
+    """What the administrator, or rsyslogd, has put beside is named, and the record of what is kept is not."""
+    (tree / "var/log").mkdir(parents=True)
+    install(tree, Said())
+    (tree / "usr/libexec/rsyslog/of-somebody").touch()
+    (tree / "etc/sshbell/mail.password").write_text("secret")
+    (tree / "var/log/sshbell.err").touch()
+    steps = uninstall(tree, Said())
+    assert f": rm -r {tree}/etc/sshbell/mail.password; and then" in steps[1]
+    assert f"{tree}/var/log/sshbell.err" in steps[2]
+    (tree / "etc/sshbell/mail.password").unlink()
+    # What others have put into a directory that we made is never to be removed with it.
+    assert "kept and is not wanted, and then" in uninstall(tree, Said())[1]
+    (tree / "usr/libexec/rsyslog/of-somebody").unlink()
+    assert len(uninstall(tree, Said())) == 2
+    assert not (tree / "etc/sshbell").exists()
+
+
+def test_a_configuration_that_was_made_roots_alone(tree: Path) -> None:
+    """An editor may have closed it to sshbell's user, without whom no message goes out; a second call gives it back."""
+    before = everything(tree)
+    install(tree, Said())
+    config = tree / "etc/sshbell/sshbell.toml"
+    wanted = everything(tree)["etc/sshbell/sshbell.toml"][:3]
+    os.chown(config, 0, 0)
+    config.chmod(0o600)
+    said = Said()
+    install(tree, said)
+    assert said.of("changed") == [f"/etc/sshbell/sshbell.toml: owner and mode from 0:0 0600 to 0:{numbers(tree)[1]} 0640"]
+    assert everything(tree)["etc/sshbell/sshbell.toml"][:3] == wanted
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_a_broken_configuration(tree: Path) -> None:
+    """The defaults are taken for now; what is left to do is to mend it, not to say whom to tell."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/sshbell/sshbell.toml").write_text("kepe = 1\n")
+    steps = install(tree, Said())
+    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml: there is no key 'kepe'; did you mean 'keep'?"
+    assert "whom to tell" not in "".join(steps)
 
 
 def test_a_new_version_brings_its_files(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,6 +311,38 @@ def test_secrets_and_a_state_directory_of_ones_own(tree: Path) -> None:
     assert everything(tree) == before
 
 
+def test_a_state_directory_of_others(tree: Path) -> None:
+    """A directory with other things in it is refused before anything is done: its owner and mode are not ours to change."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/sshbell/sshbell.toml").write_text('state_dir = "/srv"\n')
+    (tree / "srv").mkdir()
+    (tree / "srv/pages").write_text("somebody's")
+    before = everything(tree)
+    with pytest.raises(ConfigError, match="state_dir /srv is not empty, and not sshbell's alone"):
+        install(tree, Said())
+    assert everything(tree) == before
+    (tree / "srv/pages").unlink()
+    install(tree, Said())
+    uid, _ = numbers(tree)
+    (tree / "srv/state.db").write_text("ours")
+    install(tree, Said())
+    assert everything(tree)["srv"][0] == uid
+
+
+def test_a_secret_that_is_a_link(tree: Path) -> None:
+    """What a link in our directory leads to keeps its owner and mode; so does what is beside the directory."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/shadow").write_text("root:!:::::::\n")
+    (tree / "etc/sshbell/password").symlink_to("../shadow")
+    for name in ("etc/sshbell/password", "etc/sshbell/../shadow"):
+        channel = f'[[channel]]\ntype = "email"\nname = "a"\nto = ["a"]\nusername = "a"\npassword = {{ file = "/{name}" }}\n'
+        (tree / "etc/sshbell/sshbell.toml").write_text(channel)
+        (tree / "etc/shadow").chmod(0o600)
+        install(tree, Said())
+        assert everything(tree)["etc/shadow"][:3] == (0, 0, 0o600)
+        uninstall(tree, Said())
+
+
 def test_where_rsyslogd_gives_up_root(tree: Path) -> None:
     """With $PrivDropToUser sshbell is that user and cannot become another: state and configuration are for it."""
     with (tree / "etc/passwd").open("a") as passwd:
@@ -308,6 +383,15 @@ def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = (tree / "etc/apparmor.d/rsyslog.d/sshbell").read_text()
     assert "/opt/bell/bin/python3*" in rules
     assert "/opt/sshbell" not in rules
+
+
+def test_logrotate(tree: Path) -> None:
+    """Where there is a logrotate, it is told of sshbell's own log, and no more once sshbell is gone."""
+    (tree / "etc/logrotate.d").mkdir()
+    install(tree, Said())
+    assert (tree / "etc/logrotate.d/sshbell").read_bytes() == (DROP_IN.parent / "sshbell.logrotate").read_bytes()
+    uninstall(tree, Said())
+    assert list((tree / "etc/logrotate.d").iterdir()) == []
 
 
 @pytest.mark.parametrize(

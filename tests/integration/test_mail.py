@@ -8,6 +8,8 @@ import json
 import threading
 import warnings
 from contextlib import asynccontextmanager
+from email import message_from_bytes
+from email.policy import SMTPUTF8
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
@@ -19,7 +21,7 @@ from aiosmtpd.smtp import SMTP
 from consumer.config import Email as Settings
 from consumer.config import OAuth2, Secret
 from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.channels.email import Email
+from consumer.deliver.channels.email import Email, _bytes_of
 from tests.integration.mail_server import (
     CLOSE,
     CUT,
@@ -59,7 +61,7 @@ def settings(port: int, **more: Any) -> Settings:
         "to": ["ops@example.org"],
         "sender": "sshbell@example.org",
     }
-    return Settings(name="ops", port=port, **(known | more))
+    return Settings(**({"name": "ops", "port": port} | known | more))
 
 
 def sent(found: Awaitable[Result]) -> Result:
@@ -93,6 +95,21 @@ def reason(result: Result) -> str:
     assert isinstance(result, RetryLater)
     assert result.reason.isprintable()
     return result.reason
+
+
+@pytest.mark.parametrize("length", [*range(55, 85), 200])
+@pytest.mark.parametrize("letter", ["h", "ü"])
+def test_folding(length: int, letter: str) -> None:
+    """However long the first word of a subject and the channel's name are, subject and ids are what they were."""
+    subject = f"{letter * length}@web1 from 2001:db8::1"
+    made = Email(settings(25, name="n" * 63))._mail(Message("b" * 32, subject, "text", "<p>text</p>", thread="a" * 32))
+    for encoding in ("ascii", "utf-8"):
+        mail = message_from_bytes(_bytes_of(made, encoding), policy=SMTPUTF8)
+        assert mail["Subject"] == subject
+        raw = {name: value.replace("\r\n", "") for name, value in mail.raw_items()}
+        assert raw["Message-ID"].strip() == f"<{'b' * 32}.{'n' * 63}@sshbell>"
+        assert raw["References"].strip() == raw["In-Reply-To"].strip() == f"<{'a' * 32}.{'n' * 63}@sshbell>"
+        assert all(len(line) < 998 for line in mail.as_bytes().split(b"\r\n"))
 
 
 def test_message() -> None:
@@ -147,6 +164,7 @@ def test_tls_and_password(authority: trustme.CA, tmp_path: Path, security: str) 
             secret.write_text("wrong")
             said = reason(await send(settings(port, password=Secret(file=str(secret)), **known)))
             assert "AUTH was answered 535" in said
+            assert said.endswith("are username and password right?")
             assert "wrong" not in said
         assert len(inbox.mails) == 1
         assert inbox.sessions[0].authenticated
@@ -177,8 +195,25 @@ def test_certificates_are_checked(authority: trustme.CA, tmp_path: Path, name: s
         inbox = Inbox()
         async with listening(lambda: SMTP(inbox, tls_context=server_context(authority, name))) as port:
             known = {"ca_file": ca_file(authority, tmp_path)} if name == "localhost" else {}
-            assert "certificate is not to be trusted" in reason(await send(settings(port, security="starttls", **known)))
+            said = reason(await send(settings(port, security="starttls", **known)))
+            assert "certificate is not to be trusted" in said
+            assert "ca_file" in said
         assert inbox.mails == []
+
+    asyncio.run(body())
+
+
+def test_an_authority_that_was_wrong(authority: trustme.CA, tmp_path: Path) -> None:
+    """A ca_file that is mended is believed at the next try; nothing has to be started anew."""
+
+    async def body() -> None:
+        inbox = Inbox()
+        async with listening(lambda: SMTP(inbox, tls_context=server_context(authority, "127.0.0.1"))) as port:
+            file = ca_file(trustme.CA(), tmp_path)
+            async with channel(settings(port, security="starttls", ca_file=file)) as made:
+                assert "certificate is not to be trusted" in reason(await made.send(MESSAGE))
+                ca_file(authority, tmp_path)
+                assert await made.send(MESSAGE) == Delivered()
 
     asyncio.run(body())
 
@@ -188,8 +223,21 @@ def test_no_starttls() -> None:
 
     async def body() -> None:
         async with scripted([GREETING, EHLO, OK, OK]) as (port, said):
-            assert "no STARTTLS" in reason(await send(settings(port, security="starttls")))
+            text = reason(await send(settings(port, security="starttls")))
+            assert "no STARTTLS" in text
+            assert 'is security "tls"' in text
         assert len(said) == 1
+
+    asyncio.run(body())
+
+
+def test_no_login_in_clear() -> None:
+    """A server that lets nobody log in before STARTTLS is no riddle."""
+
+    async def body() -> None:
+        async with scripted([GREETING, EHLO, OK, OK]) as (port, _):
+            text = reason(await send(settings(port, username="bell", password=Secret(command=["printf", "%s", PASSWORD]))))
+            assert "neither AUTH PLAIN nor AUTH LOGIN; many offer it after STARTTLS only" in text
 
     asyncio.run(body())
 

@@ -172,6 +172,20 @@ def test_signals_do_not_end_it(start: Callable[..., Run], number: signal.Signals
     assert run.end()[0] == 0
 
 
+def test_replies_that_nobody_reads(start: Callable[..., Run], config: Path) -> None:
+    """At a stop rsyslogd closes both pipes: what came last is kept though nobody takes its OK, and that is no error."""
+    run = start()
+    assert run.process.stdin is not None
+    assert run.process.stdout is not None
+    run.process.stdout.close()
+    run.process.stdout = None
+    for line in (ours(ACCEPTED), ours(OPENED, number=1)):
+        run.process.stdin.write(line)
+    code, said = run.end()
+    assert (code, b"Traceback" in said) == (0, False)
+    assert [row[:3] for row in events(config)] == [("ssh_login", "alice", "192.0.2.7")]
+
+
 def test_second_instance_waits(start: Callable[..., Run]) -> None:
     """While an orphan has the lock, its successor sends dots, and is ready when the other has ended."""
     first = start()

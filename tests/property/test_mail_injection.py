@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html.parser
 from email import message_from_bytes
+from email.message import MIMEPart
 from email.policy import SMTP
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consumer.config import Email as Settings
@@ -112,6 +113,7 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     assert {name for _, attributes in found for name in attributes} <= {"lang", "charset", "style"}
 
 
+@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_events(text: str) -> None:
@@ -124,6 +126,7 @@ def test_events(text: str) -> None:
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
+@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5))
 @example(EVIL)
 def test_digests(found: list[str]) -> None:
@@ -133,6 +136,7 @@ def test_digests(found: list[str]) -> None:
     check(parsed(message), references=False)
 
 
+@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_ids(text: str) -> None:
@@ -143,6 +147,7 @@ def test_ids(text: str) -> None:
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_headers_of_any_message(subject: str, late: str) -> None:
     """Even a message that was not made by our renderer cannot bring a header of its own: it is refused."""
@@ -153,3 +158,33 @@ def test_headers_of_any_message(subject: str, late: str) -> None:
         return
     assert "Bcc" not in mail
     assert [str(address) for address in mail["To"].addresses] == ["ops@example.org"]
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["\r\n", "=", " ", "\t", "\x85", ".", "é" * 400, "x" * 998]) | texts, texts)
+@example("", "")
+@example("\r\r\n\n \t\n", "a = b\n" * 50)
+def test_contents(first: str, second: str) -> None:
+    """What is written arrives as the standard library's own ``set_content`` would have sent it."""
+    # No text of the renderer holds a zero.
+    first, second = (text.replace("\0", "").encode("utf-8", "replace").decode() for text in (first, second))
+    mail = parsed(Message("a" * 32, "subject", first + second, second + first))
+    for subtype, text in (("plain", first + second), ("html", second + first)):
+        part = mail.get_body((subtype,))
+        assert part is not None
+        model = MIMEPart(policy=SMTP)
+        model.set_content(text, subtype=subtype)
+        arrived, wanted = (each.get_content().replace("\r\n", "\n") for each in (part, model))
+        assert arrived == wanted
+        assert (part.get_content_type(), part.get_content_charset()) == (f"text/{subtype}", "utf-8")
+
+
+@pytest.mark.parametrize("place", ["text", "html"])
+def test_boundary_in_a_text(place: str) -> None:
+    """Who has read a mail cannot end a part of the next one: what parts them never stands in them."""
+    boundary = parsed(Message("a" * 32, "subject", "text", "<p>text</p>")).get_boundary()
+    contents = {"text": "text", "html": "<p>text</p>"} | {place: f"before\n--{boundary}--\nafter\n"}
+    mail = parsed(Message("a" * 32, "subject", **contents))
+    assert mail.get_boundary() != boundary
+    text, html_text = (part.get_content().replace("\r\n", "\n").rstrip("\n") for part in mail.iter_parts())
+    assert {"text": text, "html": html_text} == {name: content.rstrip("\n") for name, content in contents.items()}

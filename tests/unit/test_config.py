@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from consumer import config
-from consumer.config import Config, load
-from consumer.errors import ConfigError
+from consumer.config import Config, load, state_dir_of
+from consumer.errors import ConfigError, ConfigRightsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,26 @@ def test_fault_names_file_and_key(tmp_path: Path, text: str, says: str) -> None:
     assert raised.value.exit_code == 78
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ('state_dir = "/srv/bell"\nkepe = "90d"', "/srv/bell"),
+        ("keep = 90\n  state_dir='/srv/bell'  # here", "/srv/bell"),
+        ('[[channel]\nstate_dir = "/srv/bell"', "/srv/bell"),
+        ('#state_dir = "/srv/bell"\nkepe = "90d"', "/var/lib/sshbell"),
+        ("state_dir = 5", "/var/lib/sshbell"),
+        ('state_dir = "\xff', "/var/lib/sshbell"),
+    ],
+)
+def test_state_of_a_broken_configuration(tmp_path: Path, text: str, place: str) -> None:
+    """Where the state is can be known although nothing else can."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(text)
+    assert state_dir_of(str(path)) == place
+    path.unlink()
+    assert state_dir_of(str(path)) == "/var/lib/sshbell"
+
+
 def test_named_file_must_be_there(tmp_path: Path) -> None:
     """A file that was asked for by name and cannot be read is an error; so is a directory."""
     with pytest.raises(ConfigError, match="No such file"):
@@ -108,6 +129,31 @@ def test_nothing_goes_in_clear_by_accident(tmp_path: Path, text: str, says: str)
 
 
 @pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('username = "bell"', "username needs password or oauth2"),
+        ('password = { env = "X" }', "username is missing"),
+        (f'password = {{ env = "X" }}\n{ACCOUNT}"https://login.example.org/token"', "exclude each other"),
+        ('username = "bell"\npassword = { env = "X", file = "/x" }', "password needs exactly one of file, env and command"),
+        ('username = "bell"\npassword = { command = [] }', "password needs exactly one of file, env and command"),
+        ("server = []", "server is empty"),
+        ('from = "a@example.org\\r\\nBcc: b"', "is no mail address"),
+        ("max_per_hour = 0", "max_per_hour"),
+        ('[[route]]\nchannels = ["opps"]', "did you mean 'ops'"),
+        ('[[route]]\nchannels = ["ops"]\nexclude = { address = ["192.0.2.1/24"] }', "route 1: 192.0.2.1/24 has host bits set"),
+        (CHANNEL, "two channels are called 'ops'"),
+    ],
+)
+def test_what_cannot_be_meant(tmp_path: Path, text: str, says: str) -> None:
+    """What contradicts itself is refused, in words that say where."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(CHANNEL + text)
+    with pytest.raises(ConfigError) as raised:
+        load(str(path))
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         'security = "none"\nserver = ["localhost", "127.0.0.1", "::1"]',
@@ -120,3 +166,82 @@ def test_what_may_go_in_clear(tmp_path: Path, text: str) -> None:
     path = tmp_path / "sshbell.toml"
     path.write_text(CHANNEL + text)
     assert load(str(path)).channel[0].name == "ops"
+
+
+ROUTE = '[[route]]\nchannels = ["ops"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CHANNEL + 'sever = "x"', "channel 1: there is no key 'sever'; did you mean 'server'?"),
+        (CHANNEL + CHANNEL.replace("to =", "To ="), "channel 2: there is no key 'To'; did you mean 'to'?"),
+        (CHANNEL + 'user = "bell"', "channel 1: there is no key 'user'; did you mean 'username'?"),
+        (CHANNEL.replace("channel", "channels"), "there is no key 'channels'; did you mean 'channel'?"),
+        (CHANNEL + ROUTE.replace("channels", "channel"), "route 1: there is no key 'channel'; did you mean 'channels'?"),
+        (CHANNEL + ROUTE + 'give_up = "1d"', "route 1: there is no key 'give_up' here; it belongs above the first [[channel]]"),
+        ('to = ["a@b.example"]\n' + CHANNEL, "there is no key 'to' here; it belongs under [[channel]]"),
+        (CHANNEL + ROUTE + 'address = ["::/0"]', "it belongs in include or exclude of a [[route]]"),
+        (CHANNEL + ROUTE + "[route.exclude]\nadress = []", "route 1: exclude: there is no key 'adress'; did you mean 'address'?"),
+        (CHANNEL.replace("[[channel]]", "[channel]"), "channel has to be a table under [[channel]], in two pairs of brackets"),
+        (CHANNEL.replace('name = "ops"', ""), "channel 1: name is missing; it is up to 63 letters"),
+        (CHANNEL.replace('"ops"', '"ops team"'), "channel 1: name has to be up to 63 letters"),
+        (CHANNEL.replace('["ops@example.org"]', '"ops"'), 'channel 1: to has to be a list of addresses: ["ops@example.org"]'),
+        (CHANNEL.replace('["ops@example.org"]', "[]"), "channel 1: to has to be a list"),
+        (CHANNEL.replace('"email"', '"mail"'), "channel 1: type has to be \"email\", not 'mail'"),
+        (CHANNEL + 'port = "587"', "channel 1: port has to be a number from 1 to 65535, without quotes"),
+        (CHANNEL + "port = 65536", "channel 1: port has to be a number from 1 to 65535"),
+        (CHANNEL + 'security = "ssl"', 'channel 1: security has to be "starttls", "tls" or "none", not \'ssl\''),
+        (CHANNEL + 'password = "hunter2"', "channel 1: password has to be where it is: { file ="),
+        (CHANNEL + "password = { file = 1 }", "channel 1: password: file has to be a path"),
+        (CHANNEL + ROUTE + 'events = ["login"]', 'route 1: events has to be a list of "ssh_login"'),
+        (CHANNEL + ROUTE + 'events = ["login"]', "not 'login'"),
+        (CHANNEL + ROUTE + 'exclude = { address = ["192.0.2.1/24"] }', "192.0.2.0/24"),
+        ('give_up = "3 days"', 'give_up has to be a number of seconds, minutes, hours, days or weeks: "90s"'),
+        ("keep = 90", "keep has to be a number of"),
+        ("keep = 90d", "line 1, column 10); a text, such as a time, has to stand in quotes"),
+        ("state_dir = /var/lib/sshbell", "a text has to stand in quotes"),
+        ('state_dir = "/var/lib/sshbell\n', "the quote at its end is missing"),
+        ('user = "a"\nuser = "b"', "the key is there already"),
+        (CHANNEL.replace("ops@example.org", "ops example"), "'ops example' is no mail address"),
+        (CHANNEL.replace("ops@example.org", "Ops ops@example.org"), "is no mail address"),
+        (CHANNEL.replace("ops@example.org", "a@example.org, b@example.org"), "each in quotes of its own"),
+    ],
+)  # fmt: skip
+def test_faults_are_said_in_the_words_of_the_file(tmp_path: Path, text: str, says: str) -> None:
+    """Whatever is wrong, the table, the key and what it has to be are said, and nothing of the library that reads it."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load(str(path))
+    said = str(raised.value)
+    assert says in said
+    assert "hunter2" not in said
+    assert not any(word in said for word in ("Object", "Expected `", "regex", "$", "`"))
+
+
+def test_each_key_says_what_it_takes() -> None:
+    """A key that has a wrong value can say what it has to be."""
+    for table, takes in config.TAKES.items():
+        names = {field.encode_name for field in msgspec.structs.fields(table)}
+        assert names == takes.keys() - {"type"}
+
+
+@pytest.mark.parametrize("address", ["ops", "ops@example.org", "Jürgen <jürgen@bücher.example>", '"a b"@example.org'])
+def test_mail_addresses(tmp_path: Path, address: str) -> None:
+    """Names, other alphabets, and users of this machine are addresses."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(CHANNEL.replace('"ops@example.org"', f"'{address}'"))
+    assert load(str(path)).channel[0].to == [address]
+
+
+def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever may not read the configuration is told for whom it is; the code is that of missing rights."""
+
+    def refused(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refused)
+    with pytest.raises(ConfigRightsError, match=r"sshbell\.toml: Permission denied; it is for root") as raised:
+        load(str(tmp_path / "sshbell.toml"))
+    assert raised.value.exit_code == 77

@@ -1,5 +1,9 @@
 """``consumer.intake.journal``: what was appended comes back, whatever a crash or a disk did to the end of it."""
 
+import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,3 +110,51 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "journal").write_text("")
     with pytest.raises(StoreError, match="journal"):
         Journal(tmp_path / "journal", 1)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    while not is_so():
+        time.sleep(0.001)
+
+
+def test_a_sync_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is begun once for what was written; one that fails is said by the next call, and what it was for is synced after all."""
+    real, outcomes = os.fdatasync, iter([OSError(5, "Input/output error")])
+    synced: list[int] = []
+
+    def fdatasync(fd: int) -> None:
+        for outcome in outcomes:
+            raise outcome
+        synced.append(os.fstat(fd).st_size)
+        real(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    journal = Journal(tmp_path, 1)
+    journal.append(Kind.TICK, b"1")
+    assert journal.begin_sync()
+    with pytest.raises(StoreError, match="Input/output error"):
+        wait_until(journal.begin_sync)
+    journal.sync()
+    assert journal.begin_sync()
+    assert synced == [journal.size]
+    journal.append(Kind.TICK, b"2")
+    assert journal.begin_sync()
+    journal.turn()
+    assert synced[1:] == [(tmp_path / "00000001.journal").stat().st_size]
+    journal.close()
+    assert read(tmp_path) == ([(Kind.TICK, b"1"), (Kind.TICK, b"2")], [])
+
+
+def test_a_sync_that_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines are written while it lasts; they need another one."""
+    is_done = threading.Event()
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: is_done.wait(10))
+    journal = Journal(tmp_path, 1)
+    journal.append(Kind.TICK, b"1")
+    assert journal.begin_sync()
+    journal.append(Kind.TICK, b"2")
+    assert not journal.begin_sync()
+    is_done.set()
+    journal.close()
+    assert read(tmp_path) == ([(Kind.TICK, b"1"), (Kind.TICK, b"2")], [])

@@ -148,7 +148,7 @@ FAULTS = [
     ('person = "x"', "begin each with [[person]]"),
     ('[person]\nname = "x"', "begin each with [[person]]"),
     ("[[person]]", "people.toml:1: person 1: name is missing"),
-    ('\n[[person]]\nname = "a"\nkey = []', "people.toml:2: person 'a': unknown key 'key'; did you mean 'keys'?"),
+    ('\n[[person]]\nname = "a"\nkey = []', "people.toml:2: person 'a': there is no key 'key'; did you mean 'keys'?"),
     ('[[person]]\nname = "a\\nb"', "name has to be a text of one line"),
     ('[[person]]\nname = ""', "name has to be a text of one line"),
     ('[[person]]\nname = "a"\n[[person]]\nname = "a"', "two people are called 'a'"),
@@ -162,7 +162,10 @@ FAULTS = [
     ('[[person]]\nname = "a"\ncountries = ["UK"]', "countries: 'UK' is no code of ISO 3166-1; did you mean 'GB'?"),
     ('[[person]]\nname = "a"\ncountries = ["France"]', "countries: 'France' is no code"),
     ('[[person]]\nname = "a"\ncontacts = ["a@example.org"]', "contacts has to be a table"),
-    ('[[person]]\nname = "a"\ncontacts = { mail = ["a@example.org"] }', "contacts: unknown key 'mail'; did you mean 'email'?"),
+    (
+        '[[person]]\nname = "a"\ncontacts = { mail = ["a@example.org"] }',
+        "contacts: there is no key 'mail'; did you mean 'email'?",
+    ),
     ('[[person]]\nname = "a"\ncontacts = { email = "a@example.org" }', "contacts.email has to be a list"),
 ]
 

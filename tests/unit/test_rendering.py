@@ -99,7 +99,9 @@ def test_what_is_not_known_is_left_out(renderer: Renderer) -> None:
 
 def test_unverified(renderer: Renderer) -> None:
     """A login that any local user could have written says so."""
-    assert "any user of web1" in rendered(renderer, login(found=line(trusted=None))).text
+    found = rendered(renderer, login(found=line(trusted=None)))
+    assert 'any user of web1 might have.\n"sshbell check" on web1 shows how' in found.text
+    assert "<code>sshbell check</code> on web1" in found.html
     assert "any user of web1" not in rendered(renderer, login()).text
 
 

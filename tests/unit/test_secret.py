@@ -79,3 +79,15 @@ def test_command_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command has a time limit, whatever it has started."""
     monkeypatch.setattr(module, "COMMAND_LIMIT_S", 0.2)
     assert "no answer within" in fault(Secret(command=["sh", "-c", f"echo {HIDDEN}; sleep 1000 & sleep 1000"]))
+
+
+def test_command_that_prints_without_end() -> None:
+    """No more than the bound is read of it, and it is ended."""
+    assert fault(Secret(command=["yes", HIDDEN])) == "command yes: longer than 64 KiB"
+    assert "longer than 64 KiB" in fault(Secret(command=["head", "-c", str(64 * 1024 + 1), "/dev/zero"]))
+
+
+def test_command_that_leaves_its_output_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a command has started in a session of its own cannot make us wait for ever."""
+    monkeypatch.setattr(module, "COMMAND_LIMIT_S", 0.2)
+    assert "no answer within" in fault(Secret(command=["sh", "-c", "setsid sleep 5 & exit 0"]))

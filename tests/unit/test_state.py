@@ -308,6 +308,21 @@ def test_forgotten_by_size(state: State, tmp_path: Path, monkeypatch: pytest.Mon
     assert rows(tmp_path, "SELECT id FROM event ORDER BY time_us") == [(event.id,) for event in logins[-3:]]
 
 
+def test_forgotten_piece_by_piece(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much there is to forget, rsyslog does not wait longer than it may: what there is no time for is done later."""
+    state.record(events_of(*(try_line(pid, at_us=START_US + pid * 1_000_000) for pid in range(1, 11))), TOLD, NOW_US)
+    monkeypatch.setattr(state_module, "_PIECE", 4)
+    monkeypatch.setattr(state_module, "_FORGET_S", -1.0)
+    left = []
+    while state.forget(START_US + 8 * 1_000_000):
+        left += rows(tmp_path, "SELECT count(*) FROM event")
+    assert left == [(6,), (3,)]
+    monkeypatch.setattr(state_module, "EVENT_LIMIT", 1)
+    assert state.forget(0)
+    assert rows(tmp_path, "SELECT count(*), max(time_us) FROM event") == [(1, START_US + 10_000_000)]
+    assert not state.forget(0)
+
+
 def test_snapshot(state: State) -> None:
     """Parts are kept, replaced and forgotten together; others stay as they are."""
     assert state.snapshot() == {}

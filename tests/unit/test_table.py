@@ -186,3 +186,20 @@ def test_narrow_terminal_keeps_all_of_the_address() -> None:
     assert first.endswith("  192.0.2.7 port 4711")
     assert "…" in first
     assert second == f"    web1  publickey {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("method", "reason", "how"),
+    [(None, None, "no Failed line"), ("password", None, "password"), (None, "not in AllowUsers", "not in AllowUsers")],
+)
+def test_tries(method: str | None, reason: str | None, how: str) -> None:
+    """A try says what is known of it, and that no line told how it was tried where nothing is."""
+    tried = Attempt("", line(), "mallory", "192.0.2.7", "4711", method, reason=reason)
+    assert Table(UTC, color=False, width=None, noise=True).row(tried).endswith(f"web1            {how}")
+
+
+def test_no_blanks_at_the_end() -> None:
+    """A probe of which nothing is known ends with its host."""
+    assert (
+        Table(UTC, color=False, width=None, noise=True).row(Probe("", line(), None, "192.0.2.7", "4711", None)).endswith("web1")
+    )

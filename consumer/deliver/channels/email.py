@@ -4,13 +4,18 @@ import asyncio
 import base64
 import email.policy
 import os
+import re
+import secrets
 import socket
 import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from email.message import EmailMessage
+from email import quoprimime
+from email.headerregistry import BaseHeader, HeaderRegistry, MessageIDHeader
+from email.message import EmailMessage, MIMEPart
 from email.utils import formatdate
+from functools import cache, lru_cache
 
 import aiosmtplib
 
@@ -34,7 +39,10 @@ _REASON_LIMIT = 300
 # 5xx that say something about us, not about the message: RFC 4954, section 6.
 _OURS = frozenset({530, 534, 535, 538})
 _CLOSING, _PERMANENT = 421, 500
-
+# As free text, ids that are too long for a line would become encoded words, which nobody takes for ids.
+_HEADERS = HeaderRegistry()
+for _name in ("In-Reply-To", "References"):
+    _HEADERS.map_to_type(_name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed wants a base that it has not
 
 Work = Callable[[aiosmtplib.SMTP], Awaitable[Result]]
 
@@ -72,6 +80,7 @@ class Email:
         self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
         # By message: recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()
+        self._boundary = ""
         with suppress(SecretError):  # said when it is needed
             self._tls()
 
@@ -154,7 +163,10 @@ class Email:
             return RetryLater(_shown(str(error)))
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLCertVerificationError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return self._later(f"the server's certificate is not to be trusted: {cause.verify_message}")
+            self._context = None  # ca_file is read anew, as a secret is that was refused
+            return self._later(
+                f"the server's certificate is not to be trusted: {cause.verify_message}; ca_file may name its authority's"
+            )
         if isinstance(error, TimeoutError):
             return self._later(f"no answer to {self._doing} within {limit_s:.3g} s")
         if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -162,6 +174,8 @@ class Email:
                 self._password = ""
                 if self._token is not None:
                     self._token.forget()
+                hint = f"; are username and {'password' if self._token is None else 'oauth2'} right?"
+                return self._later(f"{self._doing} was answered {error.code} {error.message}", hint)
             return self._later(f"{self._doing} was answered {error.code} {error.message}")
         return self._later(f"{self._doing}: {_said(error)}")
 
@@ -180,7 +194,10 @@ class Email:
             await smtp.ehlo()
             if security == "starttls":
                 self._doing = "STARTTLS"
-                self._need(smtp.supports_extension("starttls"), "the server offers no STARTTLS, and nothing is sent without")
+                self._need(
+                    smtp.supports_extension("starttls"),
+                    'the server offers no STARTTLS, and nothing goes without; is security "tls", or here "none"?',
+                )
                 await smtp.starttls()
                 self._doing = "EHLO"
                 await smtp.ehlo()
@@ -196,12 +213,13 @@ class Email:
         name = self._settings.username
         offered = smtp.server_auth_methods
         if self._token is not None:
-            self._need("xoauth2" in offered, "the server offers no AUTH XOAUTH2")
+            self._need("xoauth2" in offered, f"the server offers no AUTH XOAUTH2{self._unencrypted()}")
             await smtp.auth_xoauth2(name, await self._token.get())
             return
         if self._settings.password is not None and not self._password:
             self._password = await asyncio.to_thread(read_secret, self._settings.password)
-        self._need("plain" in offered or "login" in offered, "the server offers neither AUTH PLAIN nor AUTH LOGIN")
+        otherwise = f"the server offers neither AUTH PLAIN nor AUTH LOGIN{self._unencrypted()}"
+        self._need("plain" in offered or "login" in offered, otherwise)
         if "plain" in offered:
             await smtp.auth_plain(name, self._password)
         else:
@@ -238,7 +256,7 @@ class Email:
                 return await self._none_taken(smtp, message, refused)
             self._doing = "DATA"
             self._is_uncertain = True
-            await smtp.data(mail.as_bytes(policy=_policy(encoding)))
+            await smtp.data(_bytes_of(mail, encoding))
             self._is_uncertain = False
         except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
             self._is_uncertain = False
@@ -293,11 +311,15 @@ class Email:
         if not is_there:
             raise _FaultError(self._later(otherwise, alone=alone))
 
-    def _later(self, text: str, *, alone: bool = False) -> RetryLater:
-        return RetryLater(self._at(text), alone=alone)
+    def _unencrypted(self) -> str:
+        return "; many offer it after STARTTLS only, so see security and username" if self._settings.security == "none" else ""
 
-    def _at(self, text: str) -> str:
-        return _shown(f"{self._server}:{self._port()}: {text}")
+    def _later(self, text: str, hint: str = "", *, alone: bool = False) -> RetryLater:
+        return RetryLater(self._at(text, hint), alone=alone)
+
+    def _at(self, text: str, hint: str = "") -> str:
+        """Return what a server said, cut, with the place before it and what to do behind it."""
+        return _shown(f"{self._server}:{self._port()}: {text}") + hint
 
     async def _reset(self, smtp: aiosmtplib.SMTP) -> None:
         """Make the connection ready for the next message, or close it."""
@@ -310,17 +332,21 @@ class Email:
         mail = EmailMessage(policy=_policy("ascii"))
         # A user name may look like an encoded word (RFC 2047), which would be decoded, here and by whoever shows it.
         mail["Subject"] = message.subject.replace("=?", "= ?")
-        mail["From"] = header_address(self._sender())
-        mail["To"] = [header_address(recipient) for recipient in self._to(message)]
+        mail["From"] = _addresses("From", (self._sender(),))
+        mail["To"] = _addresses("To", tuple(self._to(message)))
         mail["Date"] = formatdate(localtime=True)
         mail["Message-ID"] = self._reference(message.id)
         if message.thread:
             mail["In-Reply-To"] = mail["References"] = self._reference(message.thread)
-        mail["Auto-Submitted"] = "auto-generated"
+        mail["Auto-Submitted"] = _fixed("Auto-Submitted", "auto-generated")
         if message.late:
             mail["X-Sshbell-Late"] = message.late
-        mail.set_content(message.text, cte=_encoding_of(message.text))
-        mail.add_alternative(message.html, subtype="html", cte=_encoding_of(message.html))
+        mail["MIME-Version"] = _fixed("MIME-Version", "1.0")
+        # Nobody can guess it, but who gets a mail may log what stands there.
+        while not self._boundary or self._boundary in message.text or self._boundary in message.html:
+            self._boundary = secrets.token_hex(16)
+        mail["Content-Type"] = _fixed("Content-Type", f'multipart/alternative; boundary="{self._boundary}"')
+        mail.set_payload([_part(message.text, "plain"), _part(message.html, "html")])
         return mail
 
     def _reference(self, message_id: str) -> str:
@@ -385,9 +411,40 @@ def _said(error: Exception) -> str:
     return str(getattr(error, "message", "") or error)
 
 
+@cache
 def _policy(encoding: str) -> "email.policy.EmailPolicy[EmailMessage]":
     """Seven bits wherever that is possible: not every server on the way takes more."""
-    return email.policy.SMTP.clone(utf8=encoding != "ascii", cte_type="7bit")
+    return email.policy.SMTP.clone(utf8=encoding != "ascii", cte_type="7bit", header_factory=_HEADERS)
+
+
+def _bytes_of(mail: EmailMessage, encoding: str) -> bytes:
+    """Return it as SMTP takes it."""
+    # A first word that fills a line goes to the next one, whose blank would become part of the subject.
+    return re.sub(rb"\ASubject:\r\n ", b"Subject: ", mail.as_bytes(policy=_policy(encoding)))
+
+
+# To parse a header takes longer than all else about a mail, so those that stay the same are parsed once.
+@lru_cache(maxsize=64)
+def _fixed(name: str, value: str) -> BaseHeader:
+    header: BaseHeader = _policy("ascii").header_factory(name, value)
+    return header
+
+
+@lru_cache(maxsize=64)
+def _addresses(name: str, texts: tuple[str, ...]) -> BaseHeader:
+    header: BaseHeader = _policy("ascii").header_factory(name, [header_address(text) for text in texts])
+    return header
+
+
+def _part(text: str, subtype: str) -> MIMEPart:
+    """Return what ``set_content`` makes of a text, with headers that are parsed already."""
+    part = MIMEPart(policy=_policy("ascii"))
+    encoding = _encoding_of(text)
+    part["Content-Type"] = _fixed("Content-Type", f'text/{subtype}; charset="utf-8"')
+    part["Content-Transfer-Encoding"] = _fixed("Content-Transfer-Encoding", encoding)
+    raw = b"\n".join(text.encode().splitlines()) + b"\n"
+    part.set_payload(raw.decode() if encoding == "7bit" else quoprimime.body_encode(raw.decode("latin-1")))
+    return part
 
 
 def _encoding_of(text: str) -> str:

@@ -1,0 +1,86 @@
+"""The real sshd on a port of loopback, with keys and configuration of its own, which logs to a socket of ours."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.integration.rsyslogd import program, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# sshd writes to /dev/log: here it has a /dev of its own, in which that is rsyslogd's socket.
+OWN_DEV = """
+set -e
+mount -t tmpfs -o mode=755 none "$1"
+for each in null zero full random urandom tty; do
+    touch "$1/$each"
+    mount --bind "/dev/$each" "$1/$each"
+done
+ln -s /proc/self/fd "$1/fd"
+ln -s "$2" "$1/log"
+mount --rbind "$1" /dev
+shift 2
+exec "$@"
+"""
+
+SSHD = """
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile none
+StrictModes no
+PermitRootLogin yes
+UsePAM yes
+"""
+
+
+def key(path: Path) -> str:
+    """Make a key; return its fingerprint."""
+    keygen = program("ssh-keygen", "openssh-client")
+    subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    shown = subprocess.run([keygen, "-l", "-f", path], check=True, capture_output=True, text=True)
+    return shown.stdout.split()[1]
+
+
+def free_port() -> int:
+    """Return a port that nobody has now; sshd cannot choose one itself."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
+
+
+@contextmanager
+def sshd(folder: Path, log: Path) -> Iterator[list[str]]:
+    """Run sshd, which logs to a socket; yield how to log in."""
+    daemon, client = program("sshd", "openssh-server"), program("ssh", "openssh-client")
+    key(folder / "host_key")
+    (folder / "authorized_keys").write_text((folder / "user_key.pub").read_text())
+    (folder / "dev").mkdir()
+    Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+    port = free_port()
+    (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder))
+    unshare = [program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_DEV, "sh"]
+    command = [*unshare, str(folder / "dev"), str(log), daemon, "-D", "-f", str(folder / "sshd_config")]
+    with (folder / "sshd_said").open("wb") as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+
+            def listens() -> bool:
+                assert process.poll() is None, (folder / "sshd_said").read_text()
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", port)) == 0
+
+            wait_for(listens, "sshd listens")
+            yield [
+                client, "-F", "none", "-p", str(port), "-i", str(folder / "user_key"), "-o", "IdentitiesOnly=yes",
+                "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={folder}/known_hosts", "root@127.0.0.1",
+            ]  # fmt: skip
+        finally:
+            process.terminate()
+            process.wait()
