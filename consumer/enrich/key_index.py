@@ -103,7 +103,7 @@ class KeyIndex:
             known.setdefault("key", {})["options"] = options
         signers = self.authorities(host, authority, user) if host and authority else []
         if names := list(dict.fromkeys(key.shown for key in signers if key.comment)):
-            known["certificate"] = {"ca_owner": " or ".join(names)}
+            known["certificate"] = {"ca_owner": ", ".join(names)}
         return known
 
     def hosts(self) -> dict[str, int]:
