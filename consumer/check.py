@@ -18,13 +18,14 @@ import msgspec
 
 from consumer.accounts import Account, Accounts
 from consumer.children import KEYS_SOCKET
-from consumer.config import DEFAULT_PATH, Config, load, secrets
+from consumer.config import DEFAULT_PATH, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels import Result as Answer
 from consumer.deliver.channels.email import Email
 from consumer.enrich.keys_client import LIMIT_S, Question
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.health import process
+from consumer.people import People
 from consumer.rsyslog import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.store.database import reading
 from consumer.trust import code_of, untrusted, untrusted_code
@@ -70,9 +71,9 @@ class Checks:
         """Yield the results; one that cannot be had is a result, too."""
         checks: list[tuple[str, Callable[[], Iterator[Result]]]] = [
             ("rsyslog", self._rsyslog_configuration), ("configuration", self._configuration), ("state", self._state),
-            ("privileges", self._privileges), ("keys", self._keys), ("catch-up", self._catch_up), ("secrets", self._secrets),
-            ("channels", self._channels), ("entry point", self._entry_point), ("drop-in", self._drop_in),
-            ("trusted", self._trusted), ("sshd", self._sshd),
+            ("privileges", self._privileges), ("keys", self._keys), ("people", self._people), ("catch-up", self._catch_up),
+            ("secrets", self._secrets), ("channels", self._channels), ("entry point", self._entry_point),
+            ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
         ]  # fmt: skip
         for name, checked in checks:
             try:
@@ -183,6 +184,27 @@ class Checks:
         else:
             yield Result("keys", "warning", f"{place} does not answer: owners of keys are not named",
                          "it comes back within the hour, when lines come in; at once: restart rsyslog")  # fmt: skip
+
+    def _people(self) -> Iterator[Result]:
+        if self._config is None:
+            return
+        place = Path(self._config.people)
+        try:
+            found = len(People.load(place).persons)
+        except ConfigRightsError as error:
+            yield Result("people", "warning", str(error), _AS_ROOT)
+            return
+        except ConfigError as error:
+            yield Result("people", "fault", str(error), "mend it; until then, those are known that were before")
+            return
+        if place.exists() and (reason := untrusted(place) if place == Path(PEOPLE_PATH) else None):
+            yield Result("people", "fault", f"it says where messages go, but {reason}", f"chown root {place}; chmod go-w {place}")
+        elif any(route.to_owner for route in self._config.route) and not found:
+            yield Result(
+                "people", "warning", f"{place}: nobody is in it, and a [[route]] has to_owner", "write down who owns what"
+            )
+        elif found:
+            yield Result("people", "ok", f"{place}: {found}; sshbell people check compares it with the keys in use")
 
     def _catch_up(self) -> Iterator[Result]:
         if self._config is None or not self._config.catch_up:

@@ -17,6 +17,7 @@ from msgspec import Meta
 from consumer.errors import ConfigError, ConfigRightsError
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
+PEOPLE_PATH = "/etc/sshbell/people.toml"
 
 # A time that a key holds: "90d", "36h", "10m", "30s".
 Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
@@ -98,7 +99,12 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which events go to which channels."""
+    """
+    Which events go to which channels.
+
+    Attributes:
+        to_owner: they go to the contacts of the person that they are about; to the channel's own where none is known.
+    """
 
     channels: Annotated[list[str], Meta(min_length=1)]
     events: Annotated[
@@ -106,6 +112,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ("ssh_login", "ssh_forged")
     include: Choice = Choice()
     exclude: Choice = Choice()
+    to_owner: bool = False
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +130,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reverse_dns: whether the name servers are asked for the name of an address.
         hosts: addresses by host name, to say through which host somebody came.
         map_url: where a map shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
+        people: who keys, certificates and accounts belong to; there need be none in the default place.
     """
 
     sshd_programs: list[str] = []
@@ -134,6 +142,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reverse_dns: bool = True
     hosts: dict[str, list[str]] = {}
     map_url: str = ""
+    people: str = PEOPLE_PATH
     channel: list[Channel] = []
     route: list[Route] = []
 
@@ -201,6 +210,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "reverse_dns": "true or false, without quotes",
         "hosts": 'a table of lists of addresses: { bastion1 = ["192.0.2.10"] }',
         "map_url": "an address with {ip}, {latitude} or {longitude} in it, in quotes",
+        "people": "a path, in quotes",
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
@@ -232,6 +242,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "events": 'a list of "ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe" and "ssh_forged"',
         "include": 'a table with user, address and method, such as { user = ["alice"] }',
         "exclude": 'a table with user, address and method, such as { user = ["backup-*"] }',
+        "to_owner": "true or false, without quotes",
     },
     Choice: {
         "user": 'a list of names: ["alice", "backup-*"]',
@@ -320,6 +331,8 @@ def _faults(config: Config) -> Iterator[str]:
 
 
 def _enrichment_faults(config: Config) -> Iterator[str]:
+    if not Path(config.people).is_absolute():
+        yield f"people {config.people!r} is not an absolute path"
     for host, addresses in config.hosts.items():
         for address in addresses:
             try:

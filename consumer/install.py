@@ -168,10 +168,12 @@ class _Installation:
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
         package = files("consumer")
         self._directory(_CONFIG.parent, Owned(0, account.gid, 0o750))
-        self._file(_CONFIG, package.joinpath("sshbell.toml").read_bytes(), Owned(0, account.gid, 0o640))
-        # run reads it as root, deliver does not: an editor, or a copy, may have made it root's alone.
-        if account.is_kept_from(self._at(_CONFIG)):
-            self._own(_CONFIG, Owned(0, account.gid, 0o640))
+        for name in ("sshbell.toml", "people.toml"):
+            place = _CONFIG.parent / name
+            self._file(place, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
+            # run reads it as root, deliver does not: an editor, or a copy, may have made it root's alone.
+            if account.is_kept_from(self._at(place)):
+                self._own(place, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
             place = self._at(path)
             # What a link leads to, or "..", is elsewhere.

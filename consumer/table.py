@@ -1,6 +1,7 @@
 """Events as rows for people; a replay may be long, so each row is written when it is known."""
 
 from datetime import datetime, timedelta, tzinfo
+from typing import TYPE_CHECKING
 
 import click
 
@@ -8,6 +9,9 @@ from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS, harmless, readable
 from consumer.replay import Summary
+
+if TYPE_CHECKING:
+    from consumer.names import Names
 
 _USER_WIDTH, _FROM_WIDTH, _HOST_WIDTH = 16, 27, 14
 
@@ -23,9 +27,13 @@ class Table:
         width: of the terminal, in characters; what does not fit goes to a second line. None, for a file or a pipe: nothing is
             cut.
         noise: give tries and probes rows as well.
+        names: of the people, which stand behind how they came.
     """
 
-    def __init__(self, zone: tzinfo, *, color: bool, width: int | None, noise: bool = False) -> None:
+    def __init__(
+        self, zone: tzinfo, *, color: bool, width: int | None, noise: bool = False, names: "Names | None" = None
+    ) -> None:
+        self._names = names
         self._zone = zone
         self._noise = noise
         self._color = color
@@ -61,7 +69,9 @@ class Table:
         return f"{f'{when:%Y-%m-%d %H:%M:%S}' if when is not None else 'unknown':<19}"
 
     def _text(self, head: str, start: str, event: Event, last: str, color: str) -> str:
-        marks = ", verified" if event.origin == "verified" else ""
+        name = "" if self._names is None else harmless(self._names.text(event))
+        marks = f", {name}" if name else ""
+        marks += ", verified" if event.origin == "verified" else ""
         marks += ", ambiguous" if event.line[AMBIGUOUS] else ""
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
         text = self._fitted(start, event.user or "-", harmless(readable(where)), readable(event.host), harmless(last) + marks)

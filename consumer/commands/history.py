@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "timestamp", "event.action", "event.outcome", "event.start", "event.end", "event.duration", "user.name", "source.address",
     "source.port", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint", "ssh.certificate.id",
-    "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id",
+    "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id", "user.full_name", "ssh.key.owner",
 )  # fmt: skip
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -56,6 +56,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
 
     from consumer.config import load
     from consumer.ecs import json_line
+    from consumer.names import Names
     from consumer.selection import Selection
     from consumer.store.queries import Asked, events, sessions
     from consumer.table import Table
@@ -64,9 +65,11 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         asked = Asked(Selection.of(since, until, user, host, zone), _network(address), limit)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    state_dir = Path(load(config).state_dir)
+    loaded = load(config)
+    state_dir = Path(loaded.state_dir)
+    names = Names(loaded)
     now_us = time.time_ns() // 1000
-    table = Table(zone, color=in_color(), width=width(), noise=True)
+    table = Table(zone, color=in_color(), width=width(), noise=True, names=names)
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
     write = sys.stdout.buffer.write
@@ -76,9 +79,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
         match form:
             case "json":
-                write(json_line(_object(found)))
+                write(json_line(names.added(_object(found))))
             case "csv":
-                write(_csv(_cells(_object(found))))
+                write(_csv(_cells(names.added(_object(found)))))
             case _:
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
@@ -127,6 +130,7 @@ def _cells(found: "Object") -> list[str]:
         value: Any = found
         for name in ("@timestamp" if column == "timestamp" else column).split("."):
             value = value.get(name) if isinstance(value, dict) else None
+        value = "; ".join(map(str, value)) if isinstance(value, list) else value
         cells.append("" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
     return cells
 

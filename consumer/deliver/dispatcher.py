@@ -7,7 +7,7 @@ Each channel has a task of its own, so that one that is down delays no other; wi
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
@@ -20,10 +20,12 @@ from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
 from consumer.deliver.channels.email import Email as Mail
+from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer, RenderingError, event_of
 from consumer.deliver.routing import Router
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
+from consumer.people import People
 from consumer.store.delivery import Delivery, Pending
 from consumer.store.outbox import Outbox, Queued
 
@@ -71,15 +73,17 @@ class Worker:
         channel: the way to people.
         delivery, renderer, enricher: shared with the others.
         give_up_s: how long a message is tried.
+        recipients: to whom each message goes; None: to those of the channel.
         clock: the wall clock, in microseconds.
     """
 
     def __init__(
         self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
-        give_up_s: float, clock: Callable[[], int] = wall_clock_us,
+        give_up_s: float, recipients: Recipients | None = None, clock: Callable[[], int] = wall_clock_us,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.give_up_s = give_up_s
+        self.recipients = recipients
         self.renderer = renderer
         self._enricher = enricher
         self._zone = ZoneInfo(settings.timezone) if settings.timezone else None
@@ -168,9 +172,16 @@ class Worker:
         """Make one message of all that wait, where they are several."""
         if not self._delivery.is_crowded(self._name, now_us):
             return message
+        only = None
+        if self._has_owners():
+            # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
+            wanted = self._recipients_of(message.body)
+            only = [id_ for id_, body in self._delivery.loose(self._name, now_us) if self._recipients_of(body) == wanted]
+            if len(only) < 2:
+                return message
         # The id is of this moment, and kept with the messages: a second try is the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
-        self._delivery.fold(self._name, digest, now_us)
+        self._delivery.fold(self._name, digest, now_us, only)
         return message._replace(digest=digest)
 
     async def attempt(self, pending: Pending, tokens: float) -> Result:
@@ -199,22 +210,46 @@ class Worker:
                 return result
 
     async def _message(self, pending: Pending, tokens: float) -> Message:
+        bodies: Iterator[bytes]
         if pending.digest:
             folded = self._delivery.folded(self._name, pending.digest)
-            return self.renderer.digest(
+            made = self.renderer.digest(
                 pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
             )
-        event = event_of(pending.body)
-        if not self._enricher.knows(pending.event_id):
-            self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
-        event = await self._enricher.enrich(event)
-        return self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
+            bodies = (body for _, body in self._delivery.folded(self._name, pending.digest))
+        else:
+            event = event_of(pending.body)
+            if not self._enricher.knows(pending.event_id):
+                self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
+            event = await self._enricher.enrich(event)
+            made = self.renderer.message(
+                pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone
+            )
+            bodies = iter((pending.body,))
+        if not self._has_owners():
+            return made
+        # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
+        found = set(map(self._recipients_of, bodies))
+        return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
 
     def _ask_ahead(self, limit: int) -> None:
         """Ask about all that is sent next: what hangs delays many messages as long as one."""
         for body in self._delivery.next_bodies(self._name, limit):
             with suppress(RenderingError):  # said when its turn comes
                 self._enricher.begin(event_of(body))
+
+    def _has_owners(self) -> bool:
+        """Tell whether messages of this channel may go to the people they are about."""
+        return self.recipients is not None and self.recipients.are_mixed(self._name)
+
+    def _recipients_of(self, body: bytes) -> tuple[str, ...]:
+        """Return to whom a message goes; () for those of the channel."""
+        if self.recipients is None:
+            return ()
+        try:
+            return self.recipients.of(self._name, _decode(body))
+        except (msgspec.DecodeError, AttributeError, TypeError):
+            return ()  # no event; whoever renders it says so
 
     def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
         now_us = self._clock()
@@ -249,12 +284,14 @@ class Dispatcher:
         config: what is configured now; ``configure`` takes another.
         delivery, outbox: the two databases.
         renderer: shared by all workers.
+        people: who keys and accounts belong to, as of now.
         clock: the wall clock, in microseconds.
     """
 
     def __init__(
-        self, config: Config, delivery: Delivery, outbox: Outbox, renderer: Renderer, *, clock: Callable[[], int] = wall_clock_us
-    ) -> None:
+        self, config: Config, delivery: Delivery, outbox: Outbox, renderer: Renderer, *, people: People | None = None,
+        clock: Callable[[], int] = wall_clock_us,
+    ) -> None:  # fmt: skip
         self._delivery = delivery
         self._outbox = outbox
         self._renderer = renderer
@@ -267,20 +304,25 @@ class Dispatcher:
         self._routed = 0  # since then
         self._config = config
         self._router = Router((), ())
+        self.people = people or People()
+        self._recipients: Recipients | None = None
         self._complaint = ""
         self._next_route: asyncio.Handle | None = None
-        self.configure(config)
+        self.configure(config, self.people)
 
-    def configure(self, config: Config) -> None:
+    def configure(self, config: Config, people: People) -> None:
         """Work by another configuration: channels that are as they were go on."""
         self._config = config
-        self._enricher.configure(parts_of(config))
+        self._enricher.configure(parts_of(config, people))
         self._renderer.map_url = config.map_url
+        self.people = people
         self._router = Router((settings.name for settings in config.channel), config.route)
+        self._recipients = Recipients(self._router, people, config.channel)
         wanted = {settings.name: settings for settings in config.channel}
         for name, worker in list(self._workers.items()):
             if wanted.get(name) == worker.settings:
                 worker.give_up_s = seconds_of(config.give_up)
+                worker.recipients = self._recipients
                 worker.call()
             else:
                 self._workers.pop(name).stop()
@@ -294,8 +336,9 @@ class Dispatcher:
     def _start(self, settings: Settings) -> None:
         give_up_s = seconds_of(self._config.give_up)
         worker = Worker(
-            settings, channel_of(settings), self._delivery, self._renderer, self._enricher, give_up_s=give_up_s, clock=self._clock
-        )
+            settings, channel_of(settings), self._delivery, self._renderer, self._enricher, give_up_s=give_up_s,
+            recipients=self._recipients, clock=self._clock,
+        )  # fmt: skip
         before = [task for task in self._ending if task.get_name() == settings.name]
         self._workers[settings.name] = worker
         self._tasks[settings.name] = asyncio.create_task(_after(before, worker), name=settings.name)

@@ -15,6 +15,7 @@ from consumer.config import DEFAULT_PATH, Config, load
 from consumer.deliver.dispatcher import POLL_S, Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, StoreError, TryLaterError
+from consumer.people import People
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 
@@ -77,7 +78,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
         if not await _locked(lock, wake, ended):
             return
         with closing(opened(config)) as delivery, closing(Outbox(Path(config.state_dir))) as outbox:
-            dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path))
+            dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path), people=_people_of(config, People()))
             if wake is not None:
                 loop.add_reader(wake, _woken, wake, dispatcher, ended)
             # What is loaded stays: a collection that walked through all of it would hold up a message.
@@ -96,6 +97,15 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
                 loop.remove_reader(wake)
             await dispatcher.stop()
     _log.info("ended")
+
+
+def _people_of(config: Config, before: People) -> People:
+    """Return who owns what; who was known before, where the file is broken: that costs names, and no message."""
+    try:
+        return People.load(config.people)
+    except ConfigError as error:
+        _log.error("people_refused", reason=f"{error}; {len(before.persons)} people are known from before")
+        return before
 
 
 async def _locked(lock: Lock, wake: socket.socket | None, ended: asyncio.Event) -> bool:
@@ -147,6 +157,6 @@ def _reconfigured(config: Config, path: str | None, dispatcher: Dispatcher) -> C
     except ConfigError as error:
         _log.error("configuration_refused", reason=f"{error}; the one before is kept")
         return config
-    dispatcher.configure(found)
+    dispatcher.configure(found, _people_of(found, dispatcher.people))
     _log.info("configured", channels=[channel.name for channel in found.channel])
     return found

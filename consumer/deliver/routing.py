@@ -1,7 +1,7 @@
 """Which channels an event goes to."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -34,11 +34,23 @@ class Router:
         action = event.get("event", {}).get("action")
         if action in OWN_ACTIONS:
             return list(self._channels)
-        wanted: set[str] = set()
+        wanted = {name for route in self._taking(event) for name in route.channels}
+        return [name for name in self._channels if name in wanted]
+
+    def leads_to_owners(self, channel: str) -> bool:
+        """Tell whether a route leads over a channel to the owners of what it tells."""
+        return any(route.to_owner and channel in route.channels for route, _, _ in self._routes)
+
+    def sides(self, channel: str, event: dict[str, Any]) -> tuple[bool, bool]:
+        """Tell whether an event goes to a channel's own recipients, and whether to its owner; two routes may want both."""
+        found = {route.to_owner for route in self._taking(event) if channel in route.channels}
+        return False in found, True in found
+
+    def _taking(self, event: dict[str, Any]) -> Iterator[Route]:
+        action = event.get("event", {}).get("action")
         for route, include, exclude in self._routes:
             if action in route.events and include.takes(event) and (exclude.is_empty or not exclude.takes(event)):
-                wanted.update(route.channels)
-        return [name for name in self._channels if name in wanted]
+                yield route
 
 
 class _Chooser:

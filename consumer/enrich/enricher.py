@@ -18,8 +18,10 @@ import structlog
 from consumer.config import Config
 from consumer.enrich import keys_client
 from consumer.enrich.jump_hosts import JumpHosts
+from consumer.enrich.key_index import KeyIndex
 from consumer.enrich.keys_client import KeyOwners
 from consumer.enrich.reverse_names import ReverseNames
+from consumer.people import People
 
 # What was found is kept so long: for all channels, and a quick retry. A later one asks again; parts that are slow have caches.
 FRESH_S = 60.0
@@ -30,6 +32,8 @@ _FAULT_LIMIT = 100
 # After so many events in a row that a part left without an answer it is said that it hangs.
 _HANGS = 3
 
+# What does not wait for anybody.
+_AT_ONCE_S = 1.0
 # It gives up by itself a little earlier.
 KEYS_LIMIT_S = keys_client.LIMIT_S + 0.1
 # A state file's disk may hang; it is read in a thread.
@@ -56,16 +60,34 @@ class Part(NamedTuple):
     of: Callable[[Object], Awaitable[Object]]
 
 
-def parts_of(config: Config) -> list[Part]:
+def parts_of(config: Config, people: People) -> list[Part]:
     """Return the parts that a configuration asks for."""
     state_dir = Path(config.state_dir)
+    index = KeyIndex(state_dir, lambda what: _log.error("key_index", reason=what))
     parts = [
+        Part("people", _AT_ONCE_S, _at_once(lambda event: _name_of(people, event))),
         Part("key owners", KEYS_LIMIT_S, _under("ssh", KeyOwners(state_dir).of)),
+        # Where the host is another one's, it alone knows.
+        Part("key index", _AT_ONCE_S, _under("ssh", _at_once(index.of))),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
     ]
     if config.reverse_dns:
         parts.append(Part("reverse names", REVERSE_LIMIT_S, ReverseNames().of))
     return parts
+
+
+def _at_once(of: Callable[[Object], Object]) -> Callable[[Object], Awaitable[Object]]:
+    """Return a function that is quick as a part's."""
+
+    async def answered(event: Object) -> Object:
+        return of(event)
+
+    return answered
+
+
+def _name_of(people: People, event: Object) -> Object:
+    person = people.person_of(event)
+    return {} if person is None else {"user": {"full_name": person.name}}
 
 
 def _under(name: str, of: Callable[[Object], Awaitable[Object]]) -> Callable[[Object], Awaitable[Object]]:

@@ -23,6 +23,7 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
     },
     "delivery": {},
+    "keys": {},
 }
 # Damaged files that are kept to be looked at; the oldest goes first, or a bad disk would fill itself with them.
 DAMAGED_LIMIT = 5
@@ -54,7 +55,7 @@ _LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, 
 
 
 def version_of(name: str) -> int:
-    """Return the version that this program writes of ``state`` or ``delivery``."""
+    """Return the version that this program writes of ``state``, ``delivery`` or ``keys``."""
     return 1 + len(MIGRATIONS[name])
 
 
@@ -198,7 +199,7 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
 
 
 def schema_of(name: str) -> str:
-    """Return the schema of ``state`` or ``delivery``, as this version makes it."""
+    """Return the schema of ``state``, ``delivery`` or ``keys``, as this version makes it."""
     return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
 
 

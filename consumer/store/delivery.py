@@ -20,6 +20,7 @@ from consumer.store.outbox import Queued
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
 _LOOSE = "channel = ? AND state = 'pending' AND digest IS NULL AND seq > 0 AND next_us <= ?"
+_LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
 # Strangers and local users can make as many as they like of these.
 _EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe", "ssh_forged"})
 
@@ -185,10 +186,20 @@ class Delivery:
         """Tell whether more than one message is due that is in no digest."""
         return len(self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, now_us)).fetchall()) > 1  # noqa: S608
 
-    def fold(self, channel: str, digest: str, now_us: int) -> None:
-        """Make one digest of all messages that are due. It keeps what it holds, so that a second try is the same message."""
+    def loose(self, channel: str, now_us: int) -> Iterator[tuple[str, bytes]]:
+        """Yield event id and event as JSON of each message that is due and in no digest."""
+        yield from self._run(f"SELECT event_id, body FROM delivery WHERE {_LOOSE}", (channel, now_us))  # noqa: S608
+
+    def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> None:
+        """
+        Make one digest of all messages that are due, or of those ``only`` names by their events.
+
+        It keeps what it holds, so that a second try is the same message.
+        """
         with self._transaction():
-            self._run(f"UPDATE delivery SET digest = ? WHERE {_LOOSE}", (digest, channel, now_us))  # noqa: S608 - our own text
+            where = _LOOSE if only is None else _LOOSE_OF
+            chosen = () if only is None else (json.dumps(list(only)),)
+            self._run(f"UPDATE delivery SET digest = ? WHERE {where}", (digest, channel, now_us, *chosen))  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
         """Yield when each of a digest became known, and the event as JSON, in order."""

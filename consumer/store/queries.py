@@ -194,6 +194,28 @@ def _digits(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 
+class KeySeen(msgspec.Struct, frozen=True):
+    """What the logins of one account on one host showed: ``info`` as ``Login`` has it, and when that was last."""
+
+    info: str | None
+    user: str | None
+    host: str
+    last_us: int
+
+
+def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
+    """
+    Return since when logins are known, None where there is none, and what they showed.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    with reading(state_dir / "state.db") as found:
+        (oldest_us,) = found.execute("SELECT min(opened_us) FROM session WHERE opened_us > 0").fetchone()
+        rows = found.execute("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
+        return oldest_us, [KeySeen(_logged(info), user, host, last_us) for info, user, host, last_us in rows]
+
+
 class Store(msgspec.Struct):
     """What ``state.db`` says of itself: figures and notes that ``run`` keeps, and what is not routed yet."""
 

@@ -122,6 +122,21 @@ def test_broken_configuration(host: Host) -> None:
     assert {"drop-in", "trusted", "sshd"} <= found.keys()
 
 
+def test_people(host: Host) -> None:
+    """A file that says who owns what is right, or it is said what is not; a route to owners wants one with somebody in it."""
+    people = host.root / "people.toml"
+    host.edit('user = "', f'people = "{people}"\nuser = "')
+    assert "No such file" in host.wrong(people="fault")["people"].text
+    people.write_text('[[person]]\nnane = "Alice"\n')
+    assert "people.toml:1: person 1: there is no key 'nane'; did you mean 'name'?" in host.wrong(people="fault")["people"].text
+    people.write_text("")
+    assert "people" not in host.wrong()
+    host.edit('channels = ["ops"]', 'channels = ["ops"]\nto_owner = true')
+    assert "to_owner" in host.wrong(people="warning")["people"].text
+    people.write_text('[[person]]\nname = "Alice"\n')
+    assert host.wrong()["people"].text.startswith(f"{people}: 1;")
+
+
 @pytest.mark.parametrize(("was", "says"), [(ROUTE, "no [[route]] leads to ops"), (CHANNEL + ROUTE, "nobody is told")])
 def test_nobody_is_told(host: Host, was: str, says: str) -> None:
     """A configuration by which nothing is sent is not what anybody wants."""

@@ -32,6 +32,7 @@ RSYSLOG = 'module(load="imuxsock") # local logging\n$WorkDirectory /var/spool/rs
 PUT = [
     "etc/sshbell",
     "etc/sshbell/sshbell.toml",
+    "etc/sshbell/people.toml",
     "etc/rsyslog.d/30-sshbell.conf",
     "usr/libexec/rsyslog/sshbell",
     "var/lib/sshbell",
@@ -112,6 +113,7 @@ def test_install(tree: Path) -> None:
     assert {path: after[path][:3] for path in PUT} == {
         "etc/sshbell": (0, gid, 0o750),
         "etc/sshbell/sshbell.toml": (0, gid, 0o640),
+        "etc/sshbell/people.toml": (0, gid, 0o640),
         "etc/rsyslog.d/30-sshbell.conf": (0, 0, 0o644),
         "usr/libexec/rsyslog/sshbell": (0, 0, 0o755),
         "var/lib/sshbell": (uid, gid, 0o700),
@@ -264,7 +266,7 @@ def test_an_interrupted_installation(tree: Path, monkeypatch: pytest.MonkeyPatch
     before = everything(tree)
     write = module.write_file
     for goes_on in (False, True):
-        for dies_at in range(4):
+        for dies_at in range(5):
             written = 0
 
             def dying(path: Path, *rest: object) -> None:
@@ -276,7 +278,7 @@ def test_an_interrupted_installation(tree: Path, monkeypatch: pytest.MonkeyPatch
 
             with monkeypatch.context() as killed:
                 killed.setattr(module, "write_file", dying)
-                if dies_at < 3:
+                if dies_at < 4:
                     with pytest.raises(KeyboardInterrupt):
                         install(tree, Said())
                 else:

@@ -19,6 +19,7 @@ from consumer.deliver.dispatcher import Worker
 from consumer.deliver.rendering import Renderer
 from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
+from consumer.people import People
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Queued
 from consumer.store.state import State
@@ -190,9 +191,9 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_switches(tmp_path: Path) -> None:
     """What is switched off is not there."""
     config = Config(state_dir=str(tmp_path))
-    assert {one.name for one in parts_of(config)} >= {"jump hosts", "reverse names"}
+    assert {one.name for one in parts_of(config, People())} >= {"jump hosts", "reverse names"}
     off = Config(state_dir=str(tmp_path), reverse_dns=False)
-    assert {one.name for one in parts_of(config)} - {one.name for one in parts_of(off)} == {"reverse names"}
+    assert {one.name for one in parts_of(config, People())} - {one.name for one in parts_of(off, People())} == {"reverse names"}
 
 
 def test_owners_of_keys(tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_owners_of_keys(tmp_path: Path) -> None:
 
     async def ask() -> Object:
         async with await asyncio.start_unix_server(answer, tmp_path / KEYS_SOCKET):
-            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False))).enrich(event)
+            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False), People())).enrich(event)
 
     asked: list[Object] = []
     key = {"type": "ED25519", "fingerprint": "SHA256:abc"}

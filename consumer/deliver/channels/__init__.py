@@ -14,6 +14,7 @@ class Message(msgspec.Struct, frozen=True):
         subject: one line.
         thread: the id of the message that this one continues, such as a logout's login; "" for none.
         late: how late it is, such as ``2 h 5 min``; "" where it is in time.
+        recipients: whom to tell in place of those of the channel, as addresses of its kind; () for those of the channel.
     """
 
     id: str
@@ -22,6 +23,7 @@ class Message(msgspec.Struct, frozen=True):
     html: str
     thread: str = ""
     late: str = ""
+    recipients: tuple[str, ...] = ()
 
 
 class Delivered(msgspec.Struct, frozen=True):

@@ -9,18 +9,19 @@ import secrets
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email import quoprimime
-from email.headerregistry import Address, BaseHeader, HeaderRegistry, MessageIDHeader
+from email.headerregistry import BaseHeader, HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage, MIMEPart
-from email.utils import formatdate, parseaddr
+from email.utils import formatdate
 from functools import cache, lru_cache
 
 import aiosmtplib
 
 from consumer.config import Email as Settings
 from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.channels.addresses import header_address, mailbox
 from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
@@ -88,7 +89,7 @@ class Email:
         try:
             mail = self._mail(message)
         except (ValueError, UnicodeError, IndexError) as error:
-            return RetryLater(_shown(f"from and to of the channel make no mail: {error}"))
+            return RetryLater(_shown(f"from and to of the channel make no mail: {error}"), alone=bool(message.recipients))
         return await self._over(lambda smtp: self._transaction(smtp, message, mail))
 
     async def check(self) -> Result:
@@ -237,19 +238,22 @@ class Email:
     async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> Result:
         """Hand over one message; see RFC 5321, section 3.3."""
         has = self._has.get(message.id, set())
-        recipients = [recipient for recipient in map(_mailbox, self._settings.to) if recipient not in has]
-        sender = _mailbox(self._sender())
+        recipients = [recipient for recipient in map(mailbox, self._to(message)) if recipient not in has]
+        sender = mailbox(self._sender())
         encoding, options = "ascii", []
         self._doing = "MAIL"
         if not all(map(str.isascii, (sender, *recipients))):
-            self._need(smtp.supports_extension("smtputf8"), "an address is not ASCII, and the server offers no SMTPUTF8")
+            self._need(
+                smtp.supports_extension("smtputf8"), "an address is not ASCII, and the server offers no SMTPUTF8",
+                alone=bool(message.recipients),
+            )  # fmt: skip
             encoding, options = "utf-8", ["SMTPUTF8"]
         try:
             await smtp.mail(sender, options=options, encoding=encoding)
             refused = await self._recipients(smtp, recipients, encoding)
             taken = [recipient for recipient in recipients if recipient not in refused]
             if not taken:
-                return await self._none_taken(smtp, refused)
+                return await self._none_taken(smtp, message, refused)
             self._doing = "DATA"
             self._is_uncertain = True
             await smtp.data(_bytes_of(mail, encoding))
@@ -274,12 +278,15 @@ class Email:
                 refused[recipient] = error
         return refused
 
-    async def _none_taken(self, smtp: aiosmtplib.SMTP, refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> Result:
+    async def _none_taken(
+        self, smtp: aiosmtplib.SMTP, message: Message, refused: dict[str, aiosmtplib.SMTPRecipientRefused]
+    ) -> Result:
         """Say what it means that nobody was taken: as long as one might be later, it is tried again."""
         await self._reset(smtp)
         errors = list(refused.values())
         first = next((error for error in errors if error.code < _PERMANENT), errors[0])
-        return self._answer(first.code, f"{first.recipient}: {first.code} {first.message}", alone=False)
+        # Recipients of one message's own say nothing of the others.
+        return self._answer(first.code, f"{first.recipient}: {first.code} {first.message}", alone=bool(message.recipients))
 
     def _done(self, message: Message, taken: list[str], refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> Result:
         """Somebody has it. Who may get it later is tried again, and nobody twice, as far as memory goes."""
@@ -298,11 +305,11 @@ class Email:
         """Map an answer to one message: 4xx, and what is ours to mend, is tried again."""
         if code >= _PERMANENT and code not in _OURS and self._doing != "MAIL":
             return Rejected(self._at(text))
-        return self._later(text, alone=alone and self._doing == "DATA" and code != _CLOSING)
+        return self._later(text, alone=alone and self._doing != "MAIL" and code != _CLOSING)
 
-    def _need(self, is_there: bool, otherwise: str) -> None:  # noqa: FBT001 - said by the name
+    def _need(self, is_there: bool, otherwise: str, *, alone: bool = False) -> None:  # noqa: FBT001 - said by the name
         if not is_there:
-            raise _FaultError(self._later(otherwise))
+            raise _FaultError(self._later(otherwise, alone=alone))
 
     def _unencrypted(self) -> str:
         return "; many offer it after STARTTLS only, so see security and username" if self._settings.security == "none" else ""
@@ -326,7 +333,7 @@ class Email:
         # A user name may look like an encoded word (RFC 2047), which would be decoded, here and by whoever shows it.
         mail["Subject"] = message.subject.replace("=?", "= ?")
         mail["From"] = _addresses("From", (self._sender(),))
-        mail["To"] = _addresses("To", tuple(self._settings.to))
+        mail["To"] = _addresses("To", tuple(self._to(message)))
         mail["Date"] = formatdate(localtime=True)
         mail["Message-ID"] = self._reference(message.id)
         if message.thread:
@@ -344,6 +351,9 @@ class Email:
 
     def _reference(self, message_id: str) -> str:
         return f"<{message_id}.{self._settings.name.replace('.', '-')}@sshbell>"
+
+    def _to(self, message: Message) -> Sequence[str]:
+        return message.recipients or self._settings.to
 
     def _sender(self) -> str:
         return self._settings.sender or f"sshbell@{socket.gethostname()}"
@@ -421,8 +431,8 @@ def _fixed(name: str, value: str) -> BaseHeader:
 
 
 @lru_cache(maxsize=64)
-def _addresses(name: str, mailboxes: tuple[str, ...]) -> BaseHeader:
-    header: BaseHeader = _policy("ascii").header_factory(name, [_address(mailbox) for mailbox in mailboxes])
+def _addresses(name: str, texts: tuple[str, ...]) -> BaseHeader:
+    header: BaseHeader = _policy("ascii").header_factory(name, [header_address(text) for text in texts])
     return header
 
 
@@ -440,22 +450,6 @@ def _part(text: str, subtype: str) -> MIMEPart:
 def _encoding_of(text: str) -> str:
     """Return a transfer encoding that keeps lines short, as RFC 5322 wants them, whatever stands in them."""
     return "7bit" if text.isascii() and all(len(line) < 900 for line in text.split("\n")) else "quoted-printable"
-
-
-def _address(text: str) -> Address:
-    name, mailbox = parseaddr(text)
-    local, _, domain = _domain_in_ascii(mailbox or text.strip()).rpartition("@")
-    return Address(name, local, domain) if local else Address(name, domain)
-
-
-def _mailbox(text: str) -> str:
-    """Return an address as SMTP takes it."""
-    return _domain_in_ascii(parseaddr(text)[1] or text.strip())
-
-
-def _domain_in_ascii(mailbox: str) -> str:
-    local, at, domain = mailbox.rpartition("@")
-    return mailbox if domain.isascii() else f"{local}{at}{domain.encode('idna').decode()}"
 
 
 def _helo_name() -> str:

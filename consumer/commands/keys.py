@@ -1,0 +1,104 @@
+"""``sshbell keys``."""
+
+import sys
+
+import click
+
+from consumer.commands.options import CONFIG, FILE
+from consumer.errors import UsageError
+
+
+@click.group(short_help="Bring the names of keys from the hosts to a relay.")
+def keys() -> None:
+    """
+    Bring the names of keys from the hosts to a relay, which then says whose key it was.
+
+    \b
+        ssh root@web1 sshbell keys export > web1.json
+        sshbell keys import web1.json
+    """
+
+
+@keys.command("export", short_help="Write down who may log in here with which key.")
+@click.option("--host", metavar="NAME", help="This host's name in its log lines; by default what it calls itself.")
+def export(host: str | None) -> None:
+    """
+    Write the keys of all accounts of this host to standard output, with their comments: JSON lines.
+
+    It has what sshd would accept out of files: AuthorizedKeysFile and TrustedUserCAKeys. Each home is read as its own user; one
+    that takes longer than 5 s is left out, and that is said. Only root can do this.
+
+    \b
+        sudo sshbell keys export > web1.json
+    """
+    import re
+    import socket
+    import time
+
+    from consumer.enrich.key_document import FORMAT, VERSION, Head, written
+    from consumer.enrich.key_export import exported_keys
+    from consumer.errors import InputError, complain
+    from consumer.framing.timestamps import isoformat
+
+    name = host or socket.gethostname()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name):
+        raise UsageError(f"--host: {name!r} is no host's name")
+    head = Head(FORMAT, VERSION, name, isoformat(time.time_ns() // 1000))
+    for line in written(head, exported_keys(lambda fault: complain(InputError(fault)))):
+        sys.stdout.buffer.write(line)
+
+
+@keys.command("import", short_help="Take over what another host has written down.")
+@click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
+@click.option("--host", metavar="NAME", help="Whose keys these are, as in its log lines; by default FILE's name without its end.")
+@CONFIG
+def import_(files: tuple[str, ...], host: str | None, config: str | None) -> None:
+    """
+    Take over what other hosts have written down, in place of what was known of them; "-" is standard input.
+
+    A host names keys for itself alone: web1.json, or --host web1, has to be what web1 has exported. A file that is cut or
+    wrong changes nothing.
+
+    \b
+        sshbell keys import web1.json db1.example.org.json
+        ssh root@web1 sshbell keys export | sshbell keys import --host web1 -
+    """
+    import os
+    import time
+    from contextlib import ExitStack
+    from pathlib import Path
+
+    from consumer.config import load
+    from consumer.enrich.key_document import Document
+    from consumer.enrich.key_index import imported
+    from consumer.errors import InputError, SshbellError, complain, end_with
+    from consumer.privileges import become
+
+    if host is not None and len(files) > 1:
+        raise UsageError("--host is of one file alone; give the others names such as web1.json")
+    if host is None and "-" in files:
+        raise UsageError("say whose keys come on standard input: --host web1")
+    found = load(config)
+    errors: list[SshbellError] = []
+    with ExitStack() as stack:
+        streams = []
+        # Opened by whoever calls; all else is done as sshbell, since what is in them is not to be trusted.
+        for name in files:
+            try:
+                streams.append((name, sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))))
+            except OSError as error:
+                errors.append(InputError(f"{name}: {error.strerror}"))
+        os.umask(0o077)
+        become(found.user)
+        for name, stream in streams:
+            whose = host or Path(name).name.removesuffix(".jsonl").removesuffix(".json")
+            try:
+                count = imported(
+                    Path(found.state_dir), Document(stream, name), whose, lambda what: complain(InputError(what)),
+                    time.time_ns() // 1000,
+                )  # fmt: skip
+            except SshbellError as error:
+                errors.append(error)
+            else:
+                click.echo(f"{whose}: {count:,} keys")
+    end_with(errors)

@@ -1,0 +1,91 @@
+"""``sshbell people``."""
+
+import sys
+
+import click
+
+from consumer.commands.options import CONFIG, in_color
+
+_COLORS = {"warning": "yellow", "fault": "red"}
+_TITLES = {"nobodys": "nobody's", "shared": "shared", "unseen": "unseen", "account": "no account"}
+
+
+@click.group(short_help="Compare people.toml with the keys that are in use.")
+def people() -> None:
+    """
+    Compare people.toml, which says who keys, certificates and accounts belong to, with what is in use.
+
+    \b
+        sudo sshbell people check
+    """
+
+
+@people.command(short_help="Say which keys are nobody's, shared or unused, and which accounts are not there.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a finding, for programs.")
+@CONFIG
+@click.pass_context
+def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
+    """
+    Say where people.toml and the keys that are in use do not agree.
+
+    Looks at the logins of the store, at the keys that "sshbell keys import" has brought and, as root, at those of this host's
+    accounts. Faults are keys that nobody has, and keys of several people; warnings are keys without a login for 90 days, and
+    accounts that are not known to exist. Ends with 78 where something is a fault.
+
+    \b
+        sudo sshbell people check
+        sudo sshbell people check --json | jq -r 'select(.finding == "nobodys").key'
+    """
+    import os
+    import time
+    from pathlib import Path
+
+    from consumer.config import load
+    from consumer.ecs import json_line
+    from consumer.enrich.key_export import exported_keys
+    from consumer.enrich.key_index import KeyIndex
+    from consumer.errors import ConfigError, InputError, StoreError, complain
+    from consumer.people import Key, People
+    from consumer.people_check import Allowed, findings
+    from consumer.records import harmless
+    from consumer.store.queries import keys_seen
+
+    found = load(config)
+    if not Path(found.people).exists():
+        raise InputError(f"{found.people} is not there; sshbell install puts a sample there")
+    known = People.load(found.people)
+
+    def note(text: str) -> None:
+        complain(InputError(text))
+
+    state_dir = Path(found.state_dir)
+    index = KeyIndex(state_dir, note)
+    allowed = [Allowed(Key(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
+    if os.geteuid() == 0:
+        import socket
+
+        here = socket.gethostname().partition(".")[0]
+        allowed += [
+            Allowed(Key(key.sha256, key.md5), key.account, here, key.comment) for key in exported_keys(note) if not key.authority
+        ]
+    else:
+        note("the keys of this host's accounts are left out; call it as root to see them: sudo sshbell people check")
+    try:
+        oldest_us, seen = keys_seen(state_dir)
+    except StoreError as error:
+        note(f"logins are left out: {error}")
+        oldest_us, seen = None, []
+    has_fault = False
+    for one in findings(known, allowed, seen, oldest_us, time.time_ns() // 1000):
+        has_fault |= one.state == "fault"
+        if as_json:
+            import msgspec
+
+            sys.stdout.buffer.write(json_line(msgspec.to_builtins(one)))
+            continue
+        state = f"{one.state:<7}"
+        state = click.style(state, fg=_COLORS[one.state]) if in_color() else state
+        click.echo(f"{state}  {_TITLES[one.finding]:<10}  {harmless(one.text)}")
+    sys.stdout.flush()
+    if has_fault:
+        context.exit(ConfigError.exit_code)

@@ -1,0 +1,146 @@
+"""
+What ``sshbell keys export`` writes and ``import`` reads: JSON lines.
+
+The first says whose keys these are, then comes one for each line of an ``authorized_keys`` file, and the last says how many
+there were: what was cut on its way is known.
+"""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Annotated, BinaryIO, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from consumer.errors import DataError
+
+FORMAT: Final = "sshbell-keys"
+VERSION = 1
+# Of one host, and of one of its lines: an exporting host is less to be trusted than the one that imports.
+KEYS_LIMIT = 500_000
+KEY_LINE_LIMIT = 64 * 1024
+
+_Text = Annotated[str, Meta(max_length=1024)]
+
+
+class Head(msgspec.Struct, frozen=True):
+    """
+    The first line.
+
+    Attributes:
+        host: as the exporting host calls itself.
+        time: when it was written, by the exporting host's clock: RFC 3339.
+    """
+
+    format: Literal["sshbell-keys"]
+    version: int
+    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,255}\Z")]
+    time: Annotated[str, Meta(max_length=40)]
+
+
+class Key(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    One line that allows a key: see ``AuthorizedKey``.
+
+    Attributes:
+        account: whose line it is; "" of an authority that is good for all accounts.
+    """
+
+    account: Annotated[str, Meta(max_length=256)]
+    type: Annotated[str, Meta(max_length=100)]
+    sha256: Annotated[str, Meta(pattern=r"^SHA256:[A-Za-z0-9+/]{43}\Z")]
+    md5: Annotated[str, Meta(pattern=r"^MD5:[0-9a-f]{2}(:[0-9a-f]{2}){15}\Z")]
+    comment: _Text = ""
+    options: Annotated[list[_Text], Meta(max_length=32)] = []
+    authority: bool = False
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """The last line: how many keys stand before it."""
+
+    keys: int
+
+
+_head = msgspec.json.Decoder(Head).decode
+_row = msgspec.json.Decoder(Key).decode
+_tail = msgspec.json.Decoder(Tail).decode
+_END = b'{"keys":'
+
+
+def written(head: Head, keys: Iterable[Key]) -> Iterator[bytes]:
+    """Yield the lines of a document."""
+    encode = msgspec.json.Encoder().encode
+    yield encode(head) + b"\n"
+    count = 0
+    for count, key in enumerate(keys, 1):  # noqa: B007 - what is counted
+        yield encode(key) + b"\n"
+    yield encode(Tail(count)) + b"\n"
+
+
+class Document:
+    """
+    Reads a document, line by line.
+
+    Args:
+        stream: of which no more is held than a line.
+        place: is named in errors.
+
+    Raises:
+        DataError: this is not what ``sshbell keys export`` writes.
+    """
+
+    def __init__(self, stream: BinaryIO, place: str) -> None:
+        self._stream = stream
+        self.place = place
+        self._number = 0
+        line = self._line()
+        try:
+            self.head = _head(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._wrong(f"it does not begin as sshbell keys export does: {error}") from error
+        try:
+            self.time_us = int(datetime.fromisoformat(self.head.time).timestamp() * 1_000_000)
+        except (ValueError, OverflowError) as error:
+            raise self._wrong(f"the time {self.head.time!r} does not exist") from error
+        if self.head.version != VERSION:
+            raise self._wrong(f"its format is of version {self.head.version}, and this sshbell reads {VERSION}")
+
+    def keys(self) -> Iterator[tuple[int, Key]]:
+        """
+        Yield the number of each line, and what it says.
+
+        Raises:
+            DataError: it is not what it should be, or it was cut: what came before is not to be used either.
+        """
+        count = 0
+        while not (line := self._line()).startswith(_END):
+            count += 1
+            if count > KEYS_LIMIT:
+                raise self._wrong(f"more than {KEYS_LIMIT:,} keys of one host")
+            try:
+                yield self._number, _row(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise self._wrong(str(error)) from error
+        try:
+            tail = _tail(line)
+        except msgspec.DecodeError as error:
+            raise self._wrong(str(error)) from error
+        if tail.keys != count:
+            raise self._wrong(f"it says that it has {tail.keys:,} keys, and has {count:,}")
+        if self._stream.read(1):
+            raise self._wrong("something follows its last line")
+
+    def _line(self) -> bytes:
+        self._number += 1
+        try:
+            line = self._stream.readline(KEY_LINE_LIMIT + 1)
+        except OSError as error:
+            raise DataError(f"{self.place}: {error.strerror}") from error
+        if len(line) > KEY_LINE_LIMIT:
+            raise self._wrong(f"a line of more than {KEY_LINE_LIMIT // 1024} KiB")
+        if not line.endswith(b"\n"):
+            raise self._wrong("it ends here, before its last line: was it cut on its way?")
+        return line
+
+    def _wrong(self, what: str) -> DataError:
+        return DataError(f"{self.place}:{self._number}: {what}")
