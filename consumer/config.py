@@ -9,6 +9,7 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +23,8 @@ Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
+# What map_url may hold in braces.
+MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
 # Read where nothing else can be, so by itself.
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -59,6 +62,7 @@ class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
         security: ``none`` only to this machine, unless ``allow_plaintext`` is set.
         ca_file: of the authority that signed the server's certificate, where the system does not know it.
         max_per_hour: messages; what is above waits, and is told in one message.
+        timezone: of the reader, beside UTC: ``Europe/Berlin``; "" is this host's.
     """
 
     name: Name
@@ -73,6 +77,7 @@ class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     password: Secret | None = None
     oauth2: OAuth2 | None = None
     max_per_hour: Annotated[int, Meta(ge=1, le=100_000)] = 60
+    timezone: str = ""
 
     @property
     def servers(self) -> list[str]:
@@ -115,6 +120,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         catch_up: the log in which to look, at start, for lines that rsyslog lost; "" turns that off.
         keep: how long events and messages are kept.
         give_up: how long a message is tried.
+        reverse_dns: whether the name servers are asked for the name of an address.
+        hosts: addresses by host name, to say through which host somebody came.
+        map_url: where a map shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
     """
 
     sshd_programs: list[str] = []
@@ -123,6 +131,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     catch_up: str = "/var/log/auth.log"
     keep: Span = "90d"
     give_up: Span = "3d"
+    reverse_dns: bool = True
+    hosts: dict[str, list[str]] = {}
+    map_url: str = ""
     channel: list[Channel] = []
     route: list[Route] = []
 
@@ -187,6 +198,9 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "catch_up": "a path, in quotes",
         "keep": _SPAN,
         "give_up": _SPAN,
+        "reverse_dns": "true or false, without quotes",
+        "hosts": 'a table of lists of addresses: { bastion1 = ["192.0.2.10"] }',
+        "map_url": "an address with {ip}, {latitude} or {longitude} in it, in quotes",
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
@@ -204,6 +218,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "password": _PLACE,
         "oauth2": "a table with token_url, client_id and refresh_token",
         "max_per_hour": "a number from 1 to 100000, without quotes",
+        "timezone": 'a name such as "Europe/Berlin", in quotes',
     },
     OAuth2: {
         "token_url": 'an address: "https://..."',
@@ -284,8 +299,14 @@ def _faults(config: Config) -> Iterator[str]:
         yield f"two channels are called {name!r}"
     if not Path(config.state_dir).is_absolute():
         yield f"state_dir {config.state_dir!r} is not an absolute path"
+    yield from _enrichment_faults(config)
     for channel in config.channel:
         yield from (f"channel {channel.name!r}: {fault}" for fault in _channel_faults(channel))
+        if channel.timezone and not _is_zone(channel.timezone):
+            yield (
+                f"channel {channel.name!r}: timezone {channel.timezone!r} is not known here; one is 'Europe/Berlin', "
+                "and the package tzdata has them"
+            )
     for number, route in enumerate(config.route, 1):
         for name in route.channels:
             if name not in names:
@@ -296,6 +317,36 @@ def _faults(config: Config) -> Iterator[str]:
                 ip_network(network)
             except ValueError as error:
                 yield f"route {number}: {error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+
+
+def _enrichment_faults(config: Config) -> Iterator[str]:
+    for host, addresses in config.hosts.items():
+        for address in addresses:
+            try:
+                ip_address(address)
+            except ValueError:
+                yield f"hosts: {address!r} of {host!r} is no address"
+    if config.map_url:
+        yield from _map_faults(config.map_url)
+
+
+def _map_faults(map_url: str) -> Iterator[str]:
+    try:
+        url = urlsplit(map_url)
+    except ValueError as error:
+        yield f"map_url is no URL: {error}"
+        return
+    unknown = sorted(set(re.findall(r"[{][^{}]*[}]|[{}]", map_url)) - MAP_PLACES)
+    if unknown:
+        yield f"map_url has {unknown[0]!r}; known are {', '.join(sorted(MAP_PLACES))}"
+    elif not any(place in map_url for place in MAP_PLACES):
+        yield "map_url shows the same place for each address; put {ip}, or {latitude} and {longitude}, into it"
+    elif url.scheme != "https" or not url.hostname:
+        yield "map_url has to begin with https:// and a host name"
+    elif "{" in url.netloc:
+        yield "map_url has a placeholder in its host name: whoever logs in would choose where it leads"
+    elif not map_url.isascii() or not map_url.isprintable() or " " in map_url:
+        yield "map_url holds a character that no URL has; write it as %XX"
 
 
 def _channel_faults(channel: Channel) -> Iterator[str]:
@@ -330,6 +381,14 @@ def _is_mailbox(address: str) -> bool:
     if "@" not in mailbox:
         return bool(mailbox) and mailbox == address.strip()
     return mailbox.startswith('"') or not any(map(str.isspace, mailbox))
+
+
+def _is_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        return False
+    return True
 
 
 def _is_guarded(address: str) -> bool:

@@ -28,6 +28,7 @@ from consumer.trust import code_of, this_interpreter, unreachable, untrusted, un
 
 _CONFIG = Path(DEFAULT_PATH)
 _APPARMOR = Path("/etc/apparmor.d/rsyslog.d/sshbell")
+_LOGROTATE = Path("/etc/logrotate.d/sshbell")
 _LOADS_OMPROG = 'module(load="omprog")\n'
 _ENTRY_POINT = """\
 #!/bin/sh
@@ -186,6 +187,8 @@ class _Installation:
             prefix = recorded.parent.parent
             self._file(_APPARMOR, (rules if prefix == Path("/usr") else rules.replace("/opt/sshbell", str(prefix))).encode(),
                        Owned(0, 0, 0o644))  # fmt: skip
+        if self._at(_LOGROTATE).parent.is_dir():
+            self._file(_LOGROTATE, package.joinpath("rsyslog.d", "sshbell.logrotate").read_bytes(), Owned(0, 0, 0o644))
         # Last: from here on rsyslogd starts us.
         self._directory(DROP_IN.parent, None)
         self._file(DROP_IN, self._drop_in(rsyslog).encode(), Owned(0, 0, 0o644))
@@ -411,7 +414,8 @@ def _give(place: Path, owned: Owned) -> None:
 def _source(path: Path) -> str:
     """Return where the package has what was put at ``path``."""
     package = files("consumer")
-    for name in (path.name, f"rsyslog.d/{path.name}", f"rsyslog.d/{path.name}.apparmor"):
+    others = {_APPARMOR: "rsyslog.d/sshbell.apparmor", _LOGROTATE: "rsyslog.d/sshbell.logrotate"}
+    for name in (others.get(path, path.name), f"rsyslog.d/{path.name}"):
         if package.joinpath(name).is_file():
             return str(package.joinpath(name))
     return "made anew by each installation; remove the file and call sshbell install again"

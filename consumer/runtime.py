@@ -38,6 +38,7 @@ from consumer.framing.timestamps import isoformat, local_zone
 from consumer.identity import derived
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
+from consumer.intake.senders import Senders
 from consumer.log import configure
 from consumer.pipeline import Pipeline
 from consumer.privileges import account_of, become
@@ -159,6 +160,7 @@ class Service:
         self._taken_s = 0.0
         self._urgent: list[Event] = []
         self._unsaved: list[Event] = []
+        self._senders = Senders()
         self._is_reloading = False
         self._last_dot_s = time.monotonic()
         self._last_line_s = self._last_old_s = time.monotonic()
@@ -418,7 +420,9 @@ class Service:
         """Handle what was taken, at once: line by line it would cost three times as much."""
         block = b"".join(self._taken)
         self._taken.clear()
-        if events := self._pipeline.feed(block):
+        events = self._pipeline.feed(block)
+        self._senders.note(block, events)
+        if events:
             self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
@@ -448,8 +452,9 @@ class Service:
 
     def _record(self, events: list[Event]) -> None:
         if events:
-            new = self._held_until(lambda: self._state.record(events, self._told, now_us()))
+            new = self._held_until(lambda: self._state.record(events, self._told, now_us(), senders=self._senders.new))
             events.clear()
+            self._senders.new.clear()
             if new and hasattr(self, "_deliver"):
                 self._deliver.wake()
 

@@ -8,8 +8,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
+from zoneinfo import ZoneInfo
 
 import msgspec
 import structlog
@@ -18,8 +20,9 @@ from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
 from consumer.deliver.channels.email import Email as Mail
-from consumer.deliver.rendering import Renderer, RenderingError
+from consumer.deliver.rendering import Renderer, RenderingError, event_of
 from consumer.deliver.routing import Router
+from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.store.delivery import Delivery, Pending
 from consumer.store.outbox import Outbox, Queued
@@ -34,6 +37,8 @@ _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 # At the end: what is being sent may be finished.
 STOP_S = 3.0
 _BATCH = 200
+# Messages of a channel that are asked about at the same time.
+_AHEAD_LIMIT = 64
 
 _log = structlog.get_logger()
 _decode = msgspec.json.Decoder(dict[str, object]).decode
@@ -64,18 +69,20 @@ class Worker:
     Args:
         settings: of the channel.
         channel: the way to people.
-        delivery, renderer: shared with the others.
+        delivery, renderer, enricher: shared with the others.
         give_up_s: how long a message is tried.
         clock: the wall clock, in microseconds.
     """
 
     def __init__(
-        self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, *, give_up_s: float,
-        clock: Callable[[], int] = wall_clock_us,
+        self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
+        give_up_s: float, clock: Callable[[], int] = wall_clock_us,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.give_up_s = give_up_s
         self.renderer = renderer
+        self._enricher = enricher
+        self._zone = ZoneInfo(settings.timezone) if settings.timezone else None
         self._channel = channel
         self._name = settings.name
         self._delivery = delivery
@@ -169,7 +176,7 @@ class Worker:
     async def attempt(self, pending: Pending, tokens: float) -> Result:
         """Send one message, and write down what became of it."""
         try:
-            message = self._message(pending)
+            message = await self._message(pending, tokens)
         except RenderingError as error:
             result: Result = Rejected(str(error))
         else:
@@ -191,12 +198,23 @@ class Worker:
             else:
                 return result
 
-    def _message(self, pending: Pending) -> Message:
-        now_us = self._clock()
+    async def _message(self, pending: Pending, tokens: float) -> Message:
         if pending.digest:
             folded = self._delivery.folded(self._name, pending.digest)
-            return self.renderer.digest(pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=now_us)
-        return self.renderer.message(pending.event_id, pending.body, queued_us=pending.queued_us, now_us=now_us)
+            return self.renderer.digest(
+                pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
+            )
+        event = event_of(pending.body)
+        if not self._enricher.knows(pending.event_id):
+            self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
+        event = await self._enricher.enrich(event)
+        return self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
+
+    def _ask_ahead(self, limit: int) -> None:
+        """Ask about all that is sent next: what hangs delays many messages as long as one."""
+        for body in self._delivery.next_bodies(self._name, limit):
+            with suppress(RenderingError):  # said when its turn comes
+                self._enricher.begin(event_of(body))
 
     def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
         now_us = self._clock()
@@ -240,6 +258,7 @@ class Dispatcher:
         self._delivery = delivery
         self._outbox = outbox
         self._renderer = renderer
+        self._enricher = Enricher()
         self._clock = clock
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -255,6 +274,8 @@ class Dispatcher:
     def configure(self, config: Config) -> None:
         """Work by another configuration: channels that are as they were go on."""
         self._config = config
+        self._enricher.configure(parts_of(config))
+        self._renderer.map_url = config.map_url
         self._router = Router((settings.name for settings in config.channel), config.route)
         wanted = {settings.name: settings for settings in config.channel}
         for name, worker in list(self._workers.items()):
@@ -272,7 +293,9 @@ class Dispatcher:
 
     def _start(self, settings: Settings) -> None:
         give_up_s = seconds_of(self._config.give_up)
-        worker = Worker(settings, channel_of(settings), self._delivery, self._renderer, give_up_s=give_up_s, clock=self._clock)
+        worker = Worker(
+            settings, channel_of(settings), self._delivery, self._renderer, self._enricher, give_up_s=give_up_s, clock=self._clock
+        )
         before = [task for task in self._ending if task.get_name() == settings.name]
         self._workers[settings.name] = worker
         self._tasks[settings.name] = asyncio.create_task(_after(before, worker), name=settings.name)

@@ -16,6 +16,7 @@ from consumer.deliver.channels.email import LIMIT_S
 from consumer.deliver.dispatcher import Worker, channel_of, wall_clock_us
 from consumer.deliver.process import Lock, opened, renderer_of
 from consumer.ecs import json_line
+from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
 from consumer.framing.timestamps import isoformat
 from consumer.store.delivery import Delivery
@@ -81,7 +82,7 @@ def _workers(
     renderer = renderer_of(config_path)
     return [
         asyncio.create_task(_send(Worker(
-            settings, channel_of(settings), delivery, renderer, give_up_s=seconds_of(config.give_up)
+            settings, channel_of(settings), delivery, renderer, Enricher(), give_up_s=seconds_of(config.give_up)
         ), delivery, event_id))
         for settings in config.channel
         if settings.name in names

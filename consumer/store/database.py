@@ -13,7 +13,17 @@ from pathlib import Path
 from consumer.errors import DamagedStoreError, StoreError
 
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
-MIGRATIONS: dict[str, dict[int, str]] = {"state": {}, "delivery": {}}
+MIGRATIONS: dict[str, dict[int, str]] = {
+    "state": {
+        # Jump hosts: who was on a host at a moment, and whose an address is.
+        1: (
+            "CREATE INDEX session_host ON session (host, closed_us, opened_us);"
+            "CREATE TABLE sender"
+            " (address TEXT NOT NULL, host TEXT NOT NULL, seen_us INTEGER NOT NULL, PRIMARY KEY (address, host));"
+        ),
+    },
+    "delivery": {},
+}
 # Damaged files that are kept to be looked at; the oldest goes first, or a bad disk would fill itself with them.
 DAMAGED_LIMIT = 5
 _BUSY_S = 5.0

@@ -163,6 +163,14 @@ class Delivery:
         ).fetchone()
         return None if row is None else Pending(*row)
 
+    def next_bodies(self, channel: str, limit: int) -> list[bytes]:
+        """Return the events of the messages that are sent next, as JSON, in order."""
+        rows = self._run(
+            "SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL ORDER BY seq LIMIT ?",
+            (channel, limit),
+        )
+        return [body for (body,) in rows]
+
     def next_us(self, channel: str) -> int | None:
         """Return when the first of the waiting messages may be tried; None where none waits."""
         (found,) = self._run("SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending'", (channel,)).fetchone()

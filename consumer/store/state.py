@@ -9,6 +9,7 @@ from typing import Any
 from consumer.ecs import json_line, of_event
 from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.intake.senders import SENDER_LIMIT, Pair
 from consumer.records import AMBIGUOUS, readable
 from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
 
@@ -92,7 +93,14 @@ class State:
         # What waits of an earlier state.db is below the base, and in delivery.db alone.
         return routed_seq, routed_seq if pending_seq is None else max(0, min(routed_seq, pending_seq - base - 1))
 
-    def record(self, events: Iterable[Event], told: frozenset[str], now_us: int, instead: Message | None = None) -> int:
+    def record(
+        self,
+        events: Iterable[Event],
+        told: frozenset[str],
+        now_us: int,
+        instead: Message | None = None,
+        senders: Iterable[Pair] = (),
+    ) -> int:
         """
         Keep what happened; what is there already stays as it is.
 
@@ -101,6 +109,7 @@ class State:
             told: actions that go to the outbox.
             now_us: of the wall clock.
             instead: one message in place of all of theirs.
+            senders: pairs of host and address whose lines have come in.
 
         Returns:
             How many messages are new in the outbox.
@@ -123,6 +132,9 @@ class State:
                 self._connection.executemany(_INSERT_EVENT, rows)
             if instead is not None:
                 outbox += self._connection.execute(_INSERT_MESSAGE, (instead[0], instead[1], now_us, instead[2])).rowcount
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO sender VALUES (?, ?, ?)", [(address, host, now_us) for host, address in senders]
+            )
         return outbox
 
     def _session(self, event: Event) -> None:
@@ -193,12 +205,14 @@ class State:
             ("event", "id", "time_us < :before ORDER BY time_us"),
             ("session", "login_id", "opened_us < :before AND closed_us < :before"),
             ("outbox", "seq", "queued_us < :before"),
+            ("sender", "rowid", "seen_us < :before"),
         ):
             while rows := self._delete(table, key, f"WHERE {which}", _PIECE, before_us):
                 yield rows
         yield from self._shortened("event", "id", "time_us", EVENT_LIMIT, f"WHERE action IN {_NOISE}")
         yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
         yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
+        yield from self._shortened("sender", "rowid", "seen_us", SENDER_LIMIT)
 
     def forget_delivered(self) -> None:
         """

@@ -37,6 +37,15 @@ CREATE TABLE session (
 ) WITHOUT ROWID;
 CREATE INDEX session_opened ON session (opened_us);
 CREATE INDEX session_open ON session (opened_us) WHERE closed_us IS NULL;
+CREATE INDEX session_host ON session (host, closed_us, opened_us);
+
+-- From which address a host's lines have come, as rsyslog says; on a relay.
+CREATE TABLE sender (
+    address   TEXT NOT NULL,
+    host      TEXT NOT NULL,
+    seen_us   INTEGER NOT NULL,            -- wall clock, to the hour
+    PRIMARY KEY (address, host)
+);
 
 -- What is to be told, in the order in which it became known; `sshbell deliver` reads it.
 CREATE TABLE outbox (

@@ -383,6 +383,15 @@ def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/opt/sshbell" not in rules
 
 
+def test_logrotate(tree: Path) -> None:
+    """Where there is a logrotate, it is told of sshbell's own log, and no more once sshbell is gone."""
+    (tree / "etc/logrotate.d").mkdir()
+    install(tree, Said())
+    assert (tree / "etc/logrotate.d/sshbell").read_bytes() == (DROP_IN.parent / "sshbell.logrotate").read_bytes()
+    uninstall(tree, Said())
+    assert list((tree / "etc/logrotate.d").iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("place", "mode", "uid"),
     [

@@ -168,3 +168,35 @@ def test_fault_at_the_start_does_not_hurt_rsyslogd(tmp_path: Path) -> None:
 def journal(folder: Path) -> bytes:
     """Return all that was written down before it was confirmed."""
     return b"".join(path.read_bytes() for path in folder.glob("*.journal"))
+
+
+# Says on standard error what it is given.
+TALKER = """#!{python} -I
+import os
+os.write(1, b"OK\\n")
+while line := os.read(0, 65536):
+    os.write(2, line)
+    os.write(1, b"OK\\n")
+"""
+
+
+def test_rotated_log(tmp_path: Path) -> None:
+    """The real logrotate empties sshbell's log under rsyslogd, which writes on at its beginning."""
+    logrotate = program("logrotate", "logrotate")
+    child = tmp_path / "talker"
+    child.write_text(TALKER.format(python=sys.executable))
+    child.chmod(0o755)
+    log = tmp_path / "err"
+    rules = tmp_path / "rules"
+    rules.write_text((SHIPPED / "sshbell.logrotate").read_text().replace("/var/log/sshbell.err", str(log)))
+    tmp_path.chmod(0o755)  # logrotate refuses a directory in which others may write
+    with Rsyslogd(tmp_path, child=child) as rsyslogd:
+        rsyslogd.send("sshd[1]", "before")
+        wait_for(lambda: log.exists() and b"before" in log.read_bytes(), "the first line is there")
+        subprocess.run([logrotate, "--force", "--state", tmp_path / "state", rules], check=True, stdin=subprocess.DEVNULL)
+        rsyslogd.send("sshd[1]", "behind")
+        wait_for(lambda: b"behind" in log.read_bytes(), "the second line is there")
+    text = log.read_bytes()
+    assert text.startswith(b"{")
+    assert b"before" not in text
+    assert b"before" in gzip.decompress((tmp_path / "err.1.gz").read_bytes())

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from consumer.config import Email as Settings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
-from consumer.deliver.rendering import Renderer
+from consumer.deliver.rendering import Renderer, event_of
 from consumer.ecs import json_line, of_event
+from consumer.enrich.enricher import _joined
 from consumer.events import Forged, Login, Logout
 from consumer.records import Line
 
@@ -73,23 +74,41 @@ class Tags(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[tuple[str, tuple[str, ...]]] = []
+        self.links: list[str | None] = []
+        self.styles: list[str] = []
+        self._is_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a tag and its attributes."""
         self.found.append((tag, tuple(name for name, _ in attrs)))
+        self.links += [value for name, value in attrs if name in {"href", "src"}]
+        self._is_style = tag == "style"
+
+    def handle_data(self, data: str) -> None:
+        """Note what a style says."""
+        if self._is_style:
+            self.styles.append(data)
+
+    def handle_endtag(self, _tag: str) -> None:
+        """A style ends."""
+        self._is_style = False
 
 
-def tags(text: str) -> set[tuple[str, tuple[str, ...]]]:
-    """Return what kinds of tags there are."""
+def tags(text: str) -> Tags:
+    """Return what there is."""
     parser = Tags()
     parser.feed(text)
     parser.close()
-    return set(parser.found)
+    return parser
+
+
+STYLES = tags((Path(__file__).parents[2] / "consumer/deliver/templates/style.html.j2").read_text()).styles
 
 
 KNOWN_TAGS = {
-    "html", "head", "meta", "title", "body", "p", "strong", "code", "table", "tr", "th", "td", "ul", "li",
+    "html", "head", "meta", "title", "style", "body", "p", "strong", "code", "table", "tr", "th", "td", "ul", "li", "a",
 }  # fmt: skip
+MAP = "https://map.example.org/?lat={latitude}&lon={longitude}&ip={ip}"
 
 
 def check(mail: EmailMessage, *, references: bool) -> None:
@@ -108,9 +127,12 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     for text in (plain.get_content(), shown.get_content()):
         assert text.replace("\n", "").replace("\r", "").isprintable()
         assert str(7123 * 9341) not in text, "a text was a template"
-    found = tags(shown.get_content())
-    assert {tag for tag, _ in found} <= KNOWN_TAGS
-    assert {name for _, attributes in found for name in attributes} <= {"lang", "charset", "style"}
+    found = tags(shown.get_content().replace("\r", ""))
+    assert {tag for tag, _ in found.found} <= KNOWN_TAGS
+    attributes = {name for _, names in found.found for name in names}
+    assert attributes <= {"lang", "charset", "style", "class", "name", "content", "href"}
+    assert found.styles == STYLES
+    assert all(link is not None and link.startswith("https://map.example.org/?lat=") for link in found.links)
 
 
 @settings(deadline=None)
@@ -120,7 +142,7 @@ def test_events(text: str) -> None:
     """A message about any event holds its texts as texts."""
     for event in events(text):
         body = json_line(of_event(event, []))
-        message = RENDERER.message(event.id, body, queued_us=0, now_us=1)
+        message = RENDERER.message(event.id, event_of(body), queued_us=0, now_us=1)
         rows = message.text.split("\n")
         assert len(rows) <= 30, "a text has made lines of its own"
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
@@ -136,13 +158,61 @@ def test_digests(found: list[str]) -> None:
     check(parsed(message), references=False)
 
 
+def enriched(text: str, number: float) -> dict[str, Any]:
+    """Return what enrichment adds to an event, with a text of others wherever one can stand."""
+    return {
+        "user": {"full_name": text},
+        "source": {
+            "ip": "9.9.9.9", "domain": text, "anonymous": [text, text], "as": {"number": text, "organization": {"name": text}},
+            "geo": {
+                "name": text, "city_name": text, "region_name": text, "country_name": text, "country_iso_code": text,
+                "continent_code": text, "timezone": text, "location": {"lat": number, "lon": text if number > 90 else number},
+            },
+        },
+        "ssh": {
+            "key": {"owner": [text, text, ""], "options": [text, text]}, "certificate": {"ca_owner": text},
+            "via": {"host": {"name": text}, "user": {"name": text}},
+        },
+    }  # fmt: skip
+
+
+@settings(deadline=None)
+@given(texts, st.floats() | st.floats(-180, 180))
+@example("".join(EVIL), 45.0)
+@example("x" * 60, 0.0)
+@example("alice", -0.0)
+def test_enriched_events(text: str, number: float) -> None:
+    """Comments of keys, reverse names, places and people are texts, too, in each kind of message; so is a link to a map."""
+    name = text.encode("utf-8", "replace").decode()
+    renderer = Renderer(Path("/nonexistent"), pytest.fail)
+    renderer.map_url = MAP
+    for event in events(text):
+        whole = _joined(event_of(json_line(of_event(event, []))), enriched(name, number))
+        message = renderer.message(event.id, whole, queued_us=0, now_us=1)
+        assert len(message.text.split("\n")) <= 45, "a text has made lines of its own"
+        check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
+
+
+@settings(deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))
+def test_odd_enrichment(odd: Any) -> None:
+    """Whatever a part answers, in place of a text, a list or an object, the message is made."""
+    whole = {
+        "event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice", "full_name": odd},
+        "source": {"ip": "9.9.9.9", "geo": {"city_name": odd, "location": {"lat": odd, "lon": odd}}, "as": odd, "anonymous": odd},
+        "ssh": {"key": {"owner": odd, "options": odd}, "via": odd},
+    }  # fmt: skip
+    check(parsed(RENDERER.message("1", whole, queued_us=0, now_us=1)), references=False)
+    check(parsed(RENDERER.message("1", whole | {"source": {"geo": odd}, "ssh": odd}, queued_us=0, now_us=1)), references=False)
+
+
 @settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_ids(text: str) -> None:
     """Whatever an id is, it is one id in its header."""
     name = text.encode("utf-8", "replace").decode()
-    mail = parsed(RENDERER.message(name, b"{}", queued_us=0, now_us=1))
+    mail = parsed(RENDERER.message(name, {}, queued_us=0, now_us=1))
     assert mail["Message-ID"].count("@") == 1
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 

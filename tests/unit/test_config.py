@@ -245,3 +245,44 @@ def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigRightsError, match=r"sshbell\.toml: Permission denied; it is for root") as raised:
         load(str(tmp_path / "sshbell.toml"))
     assert raised.value.exit_code == 77
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('hosts = { bastion1 = ["10.0.0.0/8"] }', "hosts: '10.0.0.0/8' of 'bastion1' is no address"),
+        ('hosts = { bastion1 = "10.0.0.5" }', "hosts"),
+        ('map_url = "http://map.example.org/{ip}"', "map_url has to begin with https://"),
+        ('map_url = "javascript:alert({ip})"', "map_url has to begin with https://"),
+        ('map_url = "https:///{ip}"', "a host name"),
+        ('map_url = "https://[{ip}"', "map_url is no URL"),
+        ('map_url = "https://{ip}.example.org/"', "whoever logs in would choose where it leads"),
+        ('map_url = "https://map.example.org/{lat}"', "map_url has '{lat}'; known are {ip}, {latitude}, {longitude}"),
+        ('map_url = "https://map.example.org/{ip!r}"', "{ip!r}"),
+        ('map_url = "https://map.example.org/{ip}}"', "map_url has '}'"),
+        ('map_url = "https://map.example.org/"', "the same place for each address"),
+        ('map_url = "https://map.example.org/{ip} x"', "no URL has"),
+        ('map_url = "https://map.example.org/{ip}\\u000a"', "no URL has"),
+        ('reverse_dns = "yes"', "reverse_dns"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "Europe/Atlantis"', "one is 'Europe/Berlin'"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "../../etc/passwd"', "is not known here"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "/etc/passwd"', "is not known here"),
+    ],
+)
+def test_faults_of_enrichment(text: str, says: str) -> None:
+    """Addresses that are none, links that lead anywhere, and zones that nobody knows are refused."""
+    with pytest.raises(ConfigError) as raised:
+        config.parse(text.encode(), "here")
+    assert says in str(raised.value)
+
+
+def test_enrichment() -> None:
+    """What is right is taken."""
+    found = config.parse(
+        b'hosts = { "b.example.org" = ["10.0.0.5", "::1"] }\nmap_url = "https://map.example.org:8443/{ip}#{latitude}/{longitude}"\n'
+        b'[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "Europe/Berlin"',
+        "here",
+    )
+    assert found.reverse_dns
+    assert found.hosts == {"b.example.org": ["10.0.0.5", "::1"]}
+    assert found.channel[0].timezone == "Europe/Berlin"

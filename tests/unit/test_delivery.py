@@ -16,6 +16,7 @@ from consumer.deliver import dispatcher
 from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
 from consumer.deliver.dispatcher import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
 from consumer.deliver.rendering import Renderer
+from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store import database
 from consumer.store import delivery as module
@@ -88,8 +89,9 @@ class Stage:
         self.delivery = delivery
         settings = Settings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
         self.worker = Worker(
-            settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), give_up_s=3 * 86400, clock=self.clock
-        )
+            settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), Enricher(), give_up_s=3 * 86400,
+            clock=self.clock,
+        )  # fmt: skip
 
     def put(self, *seqs: int, action: str = "ssh_login") -> None:
         """Route messages to the channel."""

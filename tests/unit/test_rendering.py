@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, duration_text, plain_id
+from consumer.deliver.facts import duration_text
+from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, event_of, plain_id
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
@@ -51,7 +53,7 @@ def renderer(tmp_path: Path, faults: list[str]) -> Renderer:
 def rendered(renderer: Renderer, event: Event | bytes, *, late_us: int = 0) -> Message:
     """Return the message of an event."""
     body = event if isinstance(event, bytes) else json_line(of_event(event, []))
-    return renderer.message(ID, body, queued_us=START, now_us=START + late_us)
+    return renderer.message(ID, event_of(body), queued_us=START, now_us=START + late_us)
 
 
 def test_login(renderer: Renderer) -> None:
@@ -191,7 +193,7 @@ def test_notice_shows_what_was_found(renderer: Renderer) -> None:
         "message": "2 events",
         "sshbell": {"found": ["mallory\n\x1b[2J", "bob"]},
     }
-    found = renderer.message("n1", json_line(body), queued_us=START, now_us=START)
+    found = renderer.message("n1", event_of(json_line(body)), queued_us=START, now_us=START)
     assert "mallory\\x0a\\x1b[2J" in found.text
     assert "bob" in found.text
     assert "mallory" not in found.subject
@@ -226,3 +228,142 @@ def test_plain_id() -> None:
     for odd in ("", "a b", "a\r\nb", "a@b", "é", "x" * 101):
         assert len(plain_id(odd)) == 32
         assert plain_id(odd).isalnum()
+
+
+ENRICHED = {
+    "@timestamp": "2026-11-22T10:00:01.5+00:00",
+    "event": {"action": "ssh_login", "id": ID},
+    "host": {"name": "db3"},
+    "user": {"name": "root", "full_name": "Alice"},
+    "source": {
+        "ip": "9.9.9.9", "address": "9.9.9.9", "port": 4711, "domain": "host.example.org",
+        "geo": {
+            "city_name": "Lyon", "region_name": "Rhône", "country_name": "France", "country_iso_code": "FR",
+            "location": {"lat": 45.7485, "lon": 4.84671},
+        },
+        "as": {"number": 64500, "organization": {"name": "Example Net"}}, "anonymous": ["hosting", "vpn"],
+    },
+    "ssh": {
+        "method": "publickey", "key": {
+            "type": "ED25519", "fingerprint": "SHA256:abc", "owner": ["alice@laptop"],
+            "options": ['from="9.9.9.0/24"', "restrict"],
+        },
+        "certificate": {"id": "alice", "serial": 7, "ca_owner": "user CA"}, "origin": "verified",
+        "via": {"host": {"name": "bastion1"}, "user": {"name": "bob"}},
+    },
+}  # fmt: skip
+
+
+def told(renderer: Renderer, event: dict[str, Any], zone: str = "UTC") -> Message:
+    """Return the message of an event that was enriched."""
+    return renderer.message(ID, event, queued_us=START, now_us=START, zone=ZoneInfo(zone))
+
+
+def test_all_that_is_known(renderer: Renderer) -> None:
+    """The first sentence says who came and where from; a line each says the rest; the subject stays short."""
+    found = told(renderer, ENRICHED)
+    assert found.subject == "root@db3 from 9.9.9.9 (publickey)"
+    assert found.text.split("\n")[:19] == [
+        "Alice has logged in, with the key alice@laptop, from Lyon, France, through bastion1.",
+        "user:         root",
+        "person:       Alice",
+        "host:         db3",
+        "from:         9.9.9.9 port 4711",
+        "reverse name: host.example.org",
+        "place:        Lyon, Rhône, France",
+        "network:      AS64500 Example Net",
+        "anonymous:    hosting, vpn",
+        "through:      bob@bastion1",
+        "method:       publickey",
+        "key:          ED25519 SHA256:abc",
+        "key of:       alice@laptop",
+        'key options:  from="9.9.9.0/24",restrict',
+        "certificate:  alice serial 7",
+        "signed by:    user CA",
+        "time:         2026-11-22 10:00:01 UTC",
+        "origin:       verified: the kernel vouches for the process that logged it",
+        "",
+    ]
+    assert "map" not in found.html.partition("<body")[2]
+
+
+@pytest.mark.parametrize(
+    ("source", "ssh", "text"),
+    [
+        ({"geo": {"name": "private network"}}, {}, "place:        private network"),
+        ({"geo": {"country_iso_code": "FR"}}, {}, "place:        FR"),
+        ({"as": {"number": 64500}}, {}, "network:      AS64500"),
+        ({"as": {"organization": {"name": "Example Net"}}}, {}, "network:      Example Net"),
+        ({}, {"via": {"host": {"name": "bastion1"}}}, "through:      bastion1"),
+        ({}, {"key": {"owner": ["a, b", "c"]}}, "key of:       a, b\nkey of:       c"),
+        ({}, {"key": {"owner": [f"k{number}" for number in range(9)]}}, "key of:       k4\nkey of:       and 4 others"),
+    ],
+)
+def test_a_part_of_it(renderer: Renderer, source: dict[str, Any], ssh: dict[str, Any], text: str) -> None:
+    """What is known in part is said in part, each owner of a key on a line of its own."""
+    found = told(renderer, {"event": {"action": "ssh_login"}, "source": source, "ssh": ssh}).text
+    assert text in found
+    assert "None" not in found
+    assert len(found.split("\n")) == 5 + text.count("\n") + (4 if "others" in text else 0)
+
+
+def test_who_fails_may_be_anybody(renderer: Renderer) -> None:
+    """A failed try at somebody's account is not said to be theirs."""
+    found = told(renderer, ENRICHED | {"event": {"action": "ssh_attempt"}}).text
+    assert found.startswith("Somebody has tried to log in, and failed, from Lyon, France, through bastion1.\n")
+    assert "account of:   Alice" in found
+
+
+@pytest.mark.parametrize("comment", ["alice, from Paris. Nothing is wrong", "<b>", "", "a" * 65, "alice\n", "x through bastion9"])
+def test_no_comment_is_a_part_of_our_sentence(renderer: Renderer, comment: str) -> None:
+    """Who writes a key's comment writes no sentence of ours."""
+    event = {"event": {"action": "ssh_login"}, "ssh": {"key": {"owner": [comment]}, "via": {"host": {"name": comment}}}}
+    assert told(renderer, event).text.startswith("Somebody has logged in.\n")
+
+
+@pytest.mark.parametrize(
+    ("zone", "moment", "text"),
+    [
+        ("Europe/Berlin", "2026-11-22T10:00:01+00:00", "2026-11-22 11:00:01 CET (10:00:01 UTC)"),
+        ("Europe/Berlin", "2026-06-22T22:30:01+00:00", "2026-06-23 00:30:01 CEST (2026-06-22 22:30:01 UTC)"),
+        ("America/St_Johns", "2026-11-22T10:00:01+00:00", "2026-11-22 06:30:01 NST (10:00:01 UTC)"),
+        ("UTC", "2026-11-22T10:00:01.9Z", "2026-11-22 10:00:01 UTC"),
+        ("Europe/London", "2026-11-22T10:00:01Z", "2026-11-22 10:00:01 GMT"),
+        ("UTC", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59-12:00"),
+        ("UTC", "yesterday", "yesterday"),
+    ],
+)
+def test_times(renderer: Renderer, zone: str, moment: str, text: str) -> None:
+    """A time is the reader's, and UTC beside it, with a date where that is another; once where they are the same."""
+    assert f"time:         {text}\n" in told(renderer, {"event": {"action": "ssh_login"}, "@timestamp": moment}, zone).text
+
+
+def test_a_digest_has_the_readers_times(renderer: Renderer) -> None:
+    """So have the lines of a digest."""
+    folded = [(START, json_line(ENRICHED))]
+    found = renderer.digest("held-1", folded, max_per_hour=1, now_us=START, zone=ZoneInfo("Europe/Berlin"))
+    assert "2026-11-22 11:00:01 CET  root@db3 from 9.9.9.9 (publickey)" in found.text
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "link"),
+    [
+        ({}, "https://map.example.org/{latitude}/{longitude}", "https://map.example.org/45.7485/4.8467"),
+        ({}, "https://map.example.org/?q={ip}&x={ip}", "https://map.example.org/?q=9.9.9.9&x=9.9.9.9"),
+        ({"ip": "2620:fe::fe"}, "https://map.example.org/?q={ip}", "https://map.example.org/?q=2620%3Afe%3A%3Afe"),
+        ({"geo": {"location": {"lat": -0.5, "lon": -180}}}, "https://x/{latitude},{longitude}", "https://x/-0.5000,-180.0000"),
+        ({"geo": {"location": {"lat": "1&x=", "lon": 4}}}, "https://x/{latitude},{longitude}", ""),
+        ({"geo": {"location": {"lat": 91, "lon": 4}}}, "https://x/{latitude},{longitude}", ""),
+        ({"geo": {}}, "https://x/{latitude},{longitude}", ""),
+        ({"ip": "192.168.1.1"}, "https://x/{ip}", ""),
+        ({"ip": "203.0.113.7"}, "https://x/{ip}", ""),
+        ({"ip": "UNKNOWN"}, "https://x/{ip}", ""),
+    ],
+)
+def test_map(renderer: Renderer, source: dict[str, Any], url: str, link: str) -> None:
+    """A link to a map is there where it is configured, and all that it needs is known of an address of the Internet."""
+    renderer.map_url = url
+    found = told(renderer, ENRICHED | {"source": ENRICHED["source"] | source})  # type: ignore[operator]
+    assert (f"map:          {link}\n" in found.text) == bool(link)
+    assert (f'<a href="{link.replace("&", "&amp;")}"' in found.html) == bool(link)
+    assert ("show on a map" in found.html) == bool(link)

@@ -1,0 +1,194 @@
+"""
+Adds to an event what it does not say itself, between routing and rendering: once for all channels, all parts at the same time.
+
+A part is asked about an event and answers with fields. One that hangs costs a notice ``Part.limit_s`` and its own fields,
+nothing else; one that fails costs its own fields, and is reported once.
+"""
+
+import asyncio
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import structlog
+
+from consumer.config import Config
+from consumer.enrich import keys_client
+from consumer.enrich.jump_hosts import JumpHosts
+from consumer.enrich.keys_client import KeyOwners
+from consumer.enrich.reverse_names import ReverseNames
+
+# What was found is kept so long: for all channels, and a quick retry. A later one asks again; parts that are slow have caches.
+FRESH_S = 60.0
+# Events that are kept.
+EVENTS_LIMIT = 500
+# Faults that are remembered, to be reported once.
+_FAULT_LIMIT = 100
+# After so many events in a row that a part left without an answer it is said that it hangs.
+_HANGS = 3
+
+# It gives up by itself a little earlier.
+KEYS_LIMIT_S = keys_client.LIMIT_S + 0.1
+# A state file's disk may hang; it is read in a thread.
+VIA_LIMIT_S = 1.0
+# Two questions to the name server: see reverse_names.
+REVERSE_LIMIT_S = 2.0
+
+Object = dict[str, Any]
+_log = structlog.get_logger()
+
+
+class Part(NamedTuple):
+    """
+    One source of what is known.
+
+    Attributes:
+        name: for the log.
+        limit_s: a notice waits no longer for it.
+        of: returns the fields to add for an event, nested as ECS has them; ``{}`` where nothing is known. It may raise anything.
+    """
+
+    name: str
+    limit_s: float
+    of: Callable[[Object], Awaitable[Object]]
+
+
+def parts_of(config: Config) -> list[Part]:
+    """Return the parts that a configuration asks for."""
+    state_dir = Path(config.state_dir)
+    parts = [
+        Part("key owners", KEYS_LIMIT_S, _under("ssh", KeyOwners(state_dir).of)),
+        Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
+    ]
+    if config.reverse_dns:
+        parts.append(Part("reverse names", REVERSE_LIMIT_S, ReverseNames().of))
+    return parts
+
+
+def _under(name: str, of: Callable[[Object], Awaitable[Object]]) -> Callable[[Object], Awaitable[Object]]:
+    """Return a part's function whose fields stand under a name."""
+
+    async def nested(event: Object) -> Object:
+        found = await of(event)
+        return {name: found} if found else {}
+
+    return nested
+
+
+class Enricher:
+    """
+    Asks all parts about an event.
+
+    Args:
+        parts: asked at the same time; where two know the same field, the first in this order counts.
+    """
+
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self._parts = list(parts)
+        # By event id: since when, and what is, or will be, known.
+        self._known: OrderedDict[str, tuple[float, asyncio.Task[Object]]] = OrderedDict()
+        # Parts that were not waited for any longer, until they end.
+        self._late: set[asyncio.Task[Object]] = set()
+        self._reported: set[tuple[str, str]] = set()
+        self._unanswered: dict[str, int] = {}
+
+    def configure(self, parts: Iterable[Part]) -> None:
+        """Ask other parts from now on."""
+        self._parts = list(parts)
+        self._known.clear()
+        self._reported.clear()
+        self._unanswered.clear()
+
+    def knows(self, event_id: str) -> bool:
+        """Tell whether an event has been asked about of late."""
+        found = self._known.get(event_id)
+        return found is not None and time.monotonic() - found[0] < FRESH_S
+
+    def begin(self, event: Object) -> asyncio.Task[Object]:
+        """Ask about an event unless that was done of late; a later ``enrich`` waits for the rest alone."""
+        event_id = _id_of(event)
+        if self.knows(event_id):
+            return self._known[event_id][1]
+        task = asyncio.create_task(self._asked(event))
+        if event_id:
+            self._known[event_id] = time.monotonic(), task
+            self._known.move_to_end(event_id)
+            if len(self._known) > EVENTS_LIMIT:
+                self._known.popitem(last=False)
+        return task
+
+    async def enrich(self, event: Object) -> Object:
+        """Return the event with what is known about it, in place of the one that is given; never later than the longest limit."""
+        if not self._parts:
+            return event
+        # Several channels may wait for one task: the end of one of them must not be that of the task.
+        return await asyncio.shield(self.begin(event))
+
+    async def _asked(self, event: Object) -> Object:
+        answers = await asyncio.gather(*(self._answer(part, event) for part in self._parts))
+        for answer in answers:
+            event = _joined(event, answer)
+        return event
+
+    async def _answer(self, part: Part, event: Object) -> Object:
+        task = asyncio.create_task(_called(part, event))
+        # Not wait_for, which would wait for one that does not let itself be cancelled.
+        await asyncio.wait({task}, timeout=part.limit_s)
+        if not task.done():
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+            task.cancel()
+            self._left_unanswered(part)
+            return {}
+        if task.cancelled():
+            return {}
+        if (fault := task.exception()) is not None:
+            if isinstance(fault, TimeoutError):
+                self._left_unanswered(part)
+            else:
+                self._failed(part, fault)
+            return {}
+        self._unanswered.pop(part.name, None)
+        return task.result()
+
+    def _left_unanswered(self, part: Part) -> None:
+        """One late answer is everyday life; that there are no others is worth a line."""
+        self._unanswered[part.name] = count = self._unanswered.get(part.name, 0) + 1
+        if count == _HANGS:
+            _log.warning("enrichment_hangs", part=part.name, limit_s=part.limit_s, reason="messages are sent without it")
+
+    def _failed(self, part: Part, fault: BaseException) -> None:
+        reason = f"{type(fault).__name__}: {fault}"
+        if (part.name, reason) not in self._reported and len(self._reported) < _FAULT_LIMIT:
+            self._reported.add((part.name, reason))
+            frames = traceback.extract_tb(fault.__traceback__)
+            place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+            _log.error("enrichment_failed", part=part.name, reason=reason, place=place)
+
+
+async def _called(part: Part, event: Object) -> Object:
+    """Call a part in a task of its own, so that whatever it raises, or returns, is its own fault."""
+    found = await part.of(event)
+    if not isinstance(found, dict):
+        raise TypeError(f"it returned {type(found).__name__} in place of fields")
+    return found
+
+
+def _id_of(event: Object) -> str:
+    found = event.get("event")
+    event_id = found.get("id") if isinstance(found, dict) else None
+    return event_id if isinstance(event_id, str) else ""
+
+
+def _joined(event: Object, more: Object) -> Object:
+    """Return an event with further fields; what it has already stays."""
+    joined = dict(event)
+    for name, value in more.items():
+        if name not in joined:
+            joined[name] = value
+        elif isinstance(joined[name], dict) and isinstance(value, dict):
+            joined[name] = _joined(joined[name], value)
+    return joined

@@ -1,0 +1,122 @@
+"""
+The host through which somebody came, and who was on it: ``ssh.via``.
+
+A login is said to come through a host where its source address is that host's and a session on that host was open at that moment.
+Which address is whose stands in the configuration's ``hosts``; for other addresses, and on a relay, rsyslog has said it of the
+lines that came in: the sender's address is that of the host that they name. An address of which several hosts are known is no
+host's: a relay in between, a NAT.
+"""
+
+import asyncio
+import socket
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv6Address
+from pathlib import Path
+from typing import Any
+
+from consumer.intake.senders import OURS
+from consumer.messages import Address, ip_of
+from consumer.store.database import reading
+from consumer.store.queries import OPEN_LIMIT_US
+
+# Whose an address is counts so long after its last line: addresses move on.
+SENDER_US = 7 * 86400 * 1_000_000
+# The clocks of two hosts are not one: a session may begin so much later than a login through it.
+SKEW_US = 2_000_000
+
+Object = dict[str, Any]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_USERS = """
+    SELECT user FROM session WHERE host = :host AND closed_us IS NULL
+        AND opened_us BETWEEN :since AND :until AND login_id <> :own
+    UNION
+    SELECT user FROM session WHERE host = :host AND closed_us >= :at
+        AND opened_us BETWEEN :since AND :until AND login_id <> :own
+    LIMIT 2
+"""
+
+
+class JumpHosts:
+    """
+    Asks ``state.db``.
+
+    Args:
+        state_dir: where it is.
+        hosts: addresses by host name, as configured.
+    """
+
+    def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
+        self._path = state_dir / "state.db"
+        self._hosts: dict[Address, set[str]] = {}
+        for host, addresses in hosts.items():
+            for address in addresses:
+                if (ip := ip_of(address)) is not None:
+                    self._hosts.setdefault(ip, set()).add(host)
+
+    async def of(self, event: Object) -> Object:
+        """
+        Return ``ssh.via.host.name`` and, where one user alone was on that host, ``ssh.via.user.name``.
+
+        Raises:
+            StoreError: ``state.db`` cannot be read.
+        """
+        # A disk may hang, and the other channels must not.
+        return await asyncio.to_thread(self._of, event)
+
+    def _of(self, event: Object) -> Object:
+        ip, at_us = ip_of(_text(event, "source", "ip")), _login_us(event)
+        # What comes from a loopback address may have come through any tunnel.
+        if ip is None or at_us is None or ip.is_loopback or ip.is_link_local:
+            return {}
+        own = _text(event, "ssh", "login_id") or _text(event, "event", "id")
+        with reading(self._path) as connection:
+            hosts = self._hosts.get(ip) or _senders(connection, OURS if _is_ours(ip) else str(ip), at_us - SENDER_US)
+            if len(hosts) != 1:
+                return {}
+            (host,) = hosts
+            values = {"host": host, "at": at_us, "since": at_us - OPEN_LIMIT_US, "until": at_us + SKEW_US, "own": own}
+            users = [user for (user,) in connection.execute(_USERS, values)]
+        if not users:
+            return {}
+        via: Object = {"host": {"name": host}}
+        if len(users) == 1 and users[0] is not None:
+            via["user"] = {"name": users[0]}
+        return {"ssh": {"via": via}}
+
+
+def _senders(connection: sqlite3.Connection, address: str, since_us: int) -> set[str]:
+    """Return the hosts whose lines have come from an address of late."""
+    return {
+        host for (host,) in connection.execute("SELECT host FROM sender WHERE address = ? AND seen_us >= ?", (address, since_us))
+    }
+
+
+def _is_ours(ip: Address) -> bool:
+    """Tell whether this machine would reach an address from that very address. Nothing is sent; it knows the first of several."""
+    family = socket.AF_INET6 if isinstance(ip, IPv6Address) else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(ip), 9))
+            return ip_of(probe.getsockname()[0]) == ip
+    except OSError:
+        return False
+
+
+def _text(event: Object, *path: str) -> str:
+    found: Any = event
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""
+
+
+def _login_us(event: Object) -> int | None:
+    """Return when somebody came, in microseconds since 1970 UTC: of a logout, when the session began. None: not known."""
+    is_logout = _text(event, "event", "action") == "ssh_logout"
+    try:
+        moment = datetime.fromisoformat(_text(event, "event", "start") if is_logout else _text(event, "@timestamp"))
+        return (moment - _EPOCH) // timedelta(microseconds=1)
+    except (ValueError, TypeError):
+        return None

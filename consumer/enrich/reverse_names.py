@@ -1,0 +1,157 @@
+"""
+The name that an address says it has, where that name leads back to it: ``source.domain``.
+
+Whoever owns an address chooses what its PTR record says, so a name counts only where its own A or AAAA record has the address,
+and where it is made of what host names are made of.
+"""
+
+import asyncio
+import os
+import re
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Any, NamedTuple
+
+import dns.asyncresolver
+import dns.exception
+import dns.rdatatype
+import dns.resolver
+import dns.reversename
+
+from consumer.messages import ip_of
+
+# For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
+LOOKUP_LIMIT_S = 5.0
+# Of one name server, before the next is asked.
+_SERVER_S = 1.0
+# Look-ups at one time, and those that may wait for their turn; what is beyond has no name.
+AT_ONCE_LIMIT, PENDING_LIMIT = 16, 200
+# Addresses that are remembered, and for how long at most: a name, that there is none, and that nobody answered.
+CACHE_LIMIT = 4096
+NAME_S, NO_NAME_S, NO_ANSWER_S = 3600.0, 600.0, 60.0
+# A record that changes every second is not asked for every second.
+_SHORTEST_S = 60.0
+# An address may have many names: so many are tried.
+_NAMES_LIMIT = 3
+_RESOLV_CONF = "/etc/resolv.conf"
+
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+# A last label of digits would look like an address.
+_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}\Z")
+# RFC 5737, 3849, 9637, 2544, 1122: for examples, measurements, "this network". Loopback and the like ipaddress knows.
+_NOBODYS = [
+    ip_network(network)
+    for network in (
+        "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "0.0.0.0/8", "2001:db8::/32", "3fff::/20",
+    )
+]  # fmt: skip
+
+Object = dict[str, Any]
+Address = IPv4Address | IPv6Address
+
+
+class _Known(NamedTuple):
+    """What was found, and until when that counts, on the monotonic clock."""
+
+    name: str | None
+    until_s: float
+
+
+class ReverseNames:
+    """
+    Looks addresses up, and remembers what it found.
+
+    Args:
+        resolver: whom to ask; None: the name servers of ``/etc/resolv.conf``, which is read again when it changes.
+    """
+
+    def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
+        self._given = resolver
+        self._resolver: tuple[dns.asyncresolver.Resolver, tuple[int, int]] | None = None
+        self._known: OrderedDict[Address, _Known] = OrderedDict()
+        self._asked: dict[Address, asyncio.Task[str | None]] = {}
+        self._places = asyncio.Semaphore(AT_ONCE_LIMIT)
+
+    async def of(self, event: Object) -> Object:
+        """
+        Return ``source.domain`` for an event, where there is such a name.
+
+        Raises:
+            dns.exception.DNSException: ``/etc/resolv.conf`` names no name server.
+        """
+        source = event.get("source")
+        ip = ip_of(source.get("ip")) if isinstance(source, dict) and isinstance(source.get("ip"), str) else None
+        if ip is None or not is_asked_for(ip):
+            return {}
+        name = await self._name_of(ip)
+        return {} if name is None else {"source": {"domain": name}}
+
+    async def _name_of(self, ip: Address) -> str | None:
+        known = self._known.get(ip)
+        if known is not None and time.monotonic() < known.until_s:
+            return known.name
+        task = self._asked.get(ip)
+        if task is None:
+            if len(self._asked) >= PENDING_LIMIT:
+                return None
+            resolver = self._current()
+            task = self._asked[ip] = asyncio.create_task(self._looked_up(ip, resolver))
+            task.add_done_callback(lambda _task: self._asked.pop(ip, None))
+        # Whoever does not wait for it any longer leaves it to others.
+        return await asyncio.shield(task)
+
+    def _current(self) -> dns.asyncresolver.Resolver:
+        """Return the resolver; another one where its configuration is another file by now."""
+        if self._given is not None:
+            return self._given
+        stamp = (0, 0)
+        with suppress(OSError):
+            found = os.stat(_RESOLV_CONF)  # noqa: PTH116 - nothing is opened
+            stamp = found.st_mtime_ns, found.st_ino
+        if self._resolver is None or self._resolver[1] != stamp:
+            resolver = dns.asyncresolver.Resolver(_RESOLV_CONF)
+            resolver.timeout = _SERVER_S
+            self._resolver = resolver, stamp
+        return self._resolver[0]
+
+    async def _looked_up(self, ip: Address, resolver: dns.asyncresolver.Resolver) -> str | None:
+        name, keep_s = None, NO_ANSWER_S
+        with suppress(TimeoutError, OSError, dns.exception.DNSException):
+            async with asyncio.timeout(LOOKUP_LIMIT_S), self._places:
+                name, keep_s = await _confirmed(ip, resolver)
+        self._known[ip] = _Known(name, time.monotonic() + keep_s)
+        self._known.move_to_end(ip)
+        if len(self._known) > CACHE_LIMIT:
+            self._known.popitem(last=False)
+        return name
+
+
+def is_asked_for(ip: Address) -> bool:
+    """Tell whether an address can have a name that means something to anybody else."""
+    return not (
+        ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved
+        or any(ip in network for network in _NOBODYS)
+    )  # fmt: skip
+
+
+async def _confirmed(ip: Address, resolver: dns.asyncresolver.Resolver) -> tuple[str | None, float]:
+    """Return the name and how long it counts."""
+    try:
+        pointers = await resolver.resolve(
+            dns.reversename.from_address(str(ip)), dns.rdatatype.PTR, search=False, lifetime=LOOKUP_LIMIT_S
+        )
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return None, NO_NAME_S
+    kind = dns.rdatatype.A if isinstance(ip, IPv4Address) else dns.rdatatype.AAAA
+    for pointer in list(pointers)[:_NAMES_LIMIT]:
+        name = pointer.target.to_text(omit_final_dot=True).lower()
+        if not _NAME.match(name):
+            continue
+        with suppress(dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            addresses = await resolver.resolve(f"{name}.", kind, search=False, lifetime=LOOKUP_LIMIT_S)
+            if any(ip_of(found.address) == ip for found in addresses):
+                ttl_s = min(pointers.rrset.ttl, addresses.rrset.ttl) if pointers.rrset and addresses.rrset else 0
+                return name, min(NAME_S, max(_SHORTEST_S, ttl_s))
+    return None, NO_NAME_S
