@@ -19,6 +19,7 @@ from consumer.accounts import Account, Accounts
 from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
 from consumer.errors import ConfigRightsError
+from consumer.store.database import version_of
 from tests.integration.rsyslogd import DROP_IN, program, wait_for
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def test_state(host: Host) -> None:
     connection.close()
     (state / "state.db").chmod(0o600)
     assert host.wrong(state="fault")["state"].text.endswith(
-        "a newer sshbell has written it (version 99, this one knows 1); install that one"
+        f"a newer sshbell has written it (version 99, this one knows {version_of('state')}); install that one"
     )
     (state / "state.db").write_bytes(b"no database " * 1000)
     assert "state.db" in host.wrong(state="fault")["state"].text

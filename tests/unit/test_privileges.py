@@ -13,12 +13,14 @@ from consumer.errors import ConfigError
 from consumer.privileges import become
 
 
-def after(name: str) -> Any:
-    """Return what a process is that has become somebody: its ids, groups, and whether it can go back."""
+def after(name: str, before_uid: int = 0) -> Any:
+    """Return what a process is that has become somebody: its ids, groups, and whether it can go back. It may have no other."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
+            if before_uid:
+                os.setresuid(before_uid, before_uid, before_uid)
             become(name)
             try:
                 os.setuid(0)
@@ -65,7 +67,9 @@ def test_no_such_user() -> None:
         become("no-such-user")
 
 
-def test_who_is_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where rsyslogd has given up root already, nothing is tried."""
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    become("no-such-user")
+@pytest.mark.usefixtures("root")
+def test_who_is_not_root() -> None:
+    """Where rsyslogd has given up root already, nobody else is tried; a process of its own, since it gives up what is left."""
+    user = pwd.getpwnam("nobody")
+    uids, _gids, _groups, returns = after("no-such-user", user.pw_uid)
+    assert (uids, returns) == ([user.pw_uid] * 3, False)
