@@ -18,8 +18,11 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 # A time that a key holds: "90d", "36h", "10m", "30s".
 Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+AbsolutePath = Annotated[str, Meta(pattern=r"^/")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
+# Where "sshbell geoip fetch" puts databases, and where others do.
+_GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -111,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         catch_up: the log in which to look, at start, for lines that rsyslog lost; "" turns that off.
         keep: how long events and messages are kept.
         give_up: how long a message is tried.
+        geoip: files of databases in MaxMind's format, ``*`` and ``?`` as in a shell; none: places are not told.
     """
 
     sshd_programs: list[str] = []
@@ -121,6 +125,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     give_up: Span = "3d"
     channel: list[Channel] = []
     route: list[Route] = []
+    geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
 
 
 def load(path: str | None) -> Config:
@@ -199,14 +204,14 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
         yield "server is empty"
     if channel.security == "none" and not channel.allow_plaintext and not all(map(_is_loopback, channel.servers)):
         yield 'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true'
-    if channel.oauth2 is not None and not _is_guarded(channel.oauth2.token_url):
+    if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
         yield "oauth2.token_url has to begin with https://"
     for address in (*channel.to, *([channel.sender] if channel.sender else [])):
         if any(char in address for char in "\r\n\0") or not address.strip():
             yield f"{address!r} is no mail address"
 
 
-def _is_guarded(address: str) -> bool:
+def is_guarded(address: str) -> bool:
     """Tell whether what is sent to a URL is encrypted, or stays on this machine."""
     url = urlsplit(address)
     return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))

@@ -46,7 +46,7 @@ CONFIG = click.option(
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of all commands that read lines; they give the command a matcher."""
+    """Add the options of all commands that read lines; they give the command a matcher, and the configuration as ``obj``."""
 
     @click.option(
         "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, where lines name none."
@@ -65,7 +65,8 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         from consumer.config import load
         from consumer.matching.matcher import Matcher
 
-        command(*args, matcher=Matcher(load(config).sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
+        found = click.get_current_context().obj = load(config)
+        command(*args, matcher=Matcher(found.sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
 
     return with_matcher
 

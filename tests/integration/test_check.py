@@ -98,7 +98,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_all_is_well(host: Host) -> None:
     """Every check is there and right."""
     found = host.wrong()
-    assert list(found) == ["configuration", "state", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd"]
+    assert list(found) == ["configuration", "state", "catch-up", "secrets", "places", "entry point", "drop-in", "trusted", "sshd"]
     assert "accepted by rsyslogd -N1" in found["drop-in"].text
 
 
