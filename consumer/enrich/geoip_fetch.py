@@ -20,7 +20,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parsedate_to_datetime
 from gzip import BadGzipFile, GzipFile
 from http.client import HTTPException, HTTPResponse
-from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -30,7 +29,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from consumer import __version__
 from consumer.config import is_guarded
-from consumer.enrich.geo_record import fields_of
+from consumer.enrich.geo_record import Object, fields_of
 from consumer.enrich.geoip import DamagedDatabaseError, Database, open_database
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
 from consumer.records import harmless
@@ -355,7 +354,7 @@ def _verified(path: Path, shown: str) -> str:
         raise DataError(f"{shown}: {error}") from error
     with database.reader:
         try:
-            known = sum(bool(fields_of(record)) for record in _samples(database))
+            known = sum(map(bool, _samples(database)))
         except Exception as error:
             raise DataError(f"{shown}: a damaged database ({type(error).__name__})") from error
     if not known:
@@ -364,14 +363,15 @@ def _verified(path: Path, shown: str) -> str:
     return harmless(f"{database.type}, {made}, {database.stamp.size:,} bytes")
 
 
-def _samples(database: Database) -> Iterator[object]:
+def _samples(database: Database) -> Iterator[Object]:
     for first in range(1, 224):
-        yield database.record(IPv4Address(first << 24 | 0x010101))
-    for second in range(256):
-        yield database.record(IPv6Address((0x2000 << 16 | second << 16) << 96 | 1))
+        yield database.fields(first << 24 | 0x010101, 32)
+    for first in (0x2001, 0x2400, 0x2600, 0x2800, 0x2A00, 0x2C0F):
+        for second in range(0, 0x10000, 0x400):
+            yield database.fields((first << 16 | second) << 96 | 1, 128)
     # One that names few addresses, such as those of anonymous networks.
     for _, record in islice(database.reader, 100):
-        yield record
+        yield fields_of(record)
 
 
 def _put(unpacked: Path, target: Path, modified_s: float) -> None:

@@ -1,10 +1,12 @@
-"""Addresses that are no place on a map, named as what they are (IANA's special-purpose registries), and IPv4 inside IPv6."""
+"""
+Addresses that are no place on a map, named as what they are (IANA's special-purpose registries), and IPv4 inside IPv6.
+
+An address is its number, and how many bits it has: 32 or 128.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_network
-
-Address = IPv4Address | IPv6Address
+from ipaddress import ip_network
 
 # No network contains another, so the last that begins at or before an address is the only one that can hold it.
 _IPV4 = (
@@ -48,26 +50,22 @@ def _ranges(named: Iterable[tuple[str, str]]) -> tuple[list[int], list[tuple[int
     )
 
 
-_RANGES = {4: _ranges(_IPV4), 6: _ranges(_IPV6)}
+_RANGES = {32: _ranges(_IPV4), 128: _ranges(_IPV6)}
 
 
-def special_name(ip: Address) -> str:
+def special_name(number: int, bits: int) -> str:
     """Return what an address is where it is no public one, such as ``private network``; otherwise ""."""
-    starts, ends = _RANGES[ip.version]
-    number = int(ip)
+    starts, ends = _RANGES[bits]
     index = bisect_right(starts, number) - 1
     return ends[index][1] if index >= 0 and number <= ends[index][0] else ""
 
 
-def inner(ip: Address) -> tuple[str, IPv4Address] | None:
+def inner(number: int) -> tuple[str, int] | None:
     """Return the IPv4 address that an IPv6 address stands for, and how: ``NAT64``, ``6to4``; "" for an IPv4-mapped one."""
-    if not isinstance(ip, IPv6Address):
-        return None
-    number = int(ip)
     if number >> 32 == 0xFFFF:
-        return "", IPv4Address(number & 0xFFFF_FFFF)
+        return "", number & 0xFFFF_FFFF
     if number >> 32 == _NAT64:
-        return "NAT64", IPv4Address(number & 0xFFFF_FFFF)
+        return "NAT64", number & 0xFFFF_FFFF
     if number >> 112 == _6TO4:
-        return "6to4", IPv4Address(number >> 80 & 0xFFFF_FFFF)
+        return "6to4", number >> 80 & 0xFFFF_FFFF
     return None
