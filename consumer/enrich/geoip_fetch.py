@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parsedate_to_datetime
 from gzip import BadGzipFile, GzipFile
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -220,12 +220,12 @@ def _download_one(url: str, authorization: str, to: Path, have_s: float | None, 
         reason = error.reason
         text = reason.strerror if isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) else reason
         raise TryLaterError(f"{shown}: {text or reason}") from error
+    except (InvalidURL, ValueError) as error:
+        raise UsageError(f"{shown}: {error}") from error
     except TimeoutError as error:
         raise TryLaterError(f"{shown}: nothing came for {SILENCE_LIMIT_S:.0f} s") from error
     except (ConnectionError, HTTPException, ssl.SSLError) as error:
         raise TryLaterError(f"{shown}: the connection broke ({type(error).__name__})") from error
-    except ValueError as error:
-        raise UsageError(f"{shown}: {error}") from error
     return None
 
 
