@@ -29,12 +29,13 @@ if TYPE_CHECKING:
     from maxminddb import Reader
 
 # Addresses whose places are remembered.
-CACHE_LIMIT = 8192
+CACHE_LIMIT = 16_384
 # Files that the patterns may find.
 DATABASES_LIMIT = 32
-# Where many addresses are asked: from how many on databases are read into memory, and what those may have together. Above
-# that they are read from the disk.
-_MANY = 500
+# Where many addresses are asked: a database is read into memory once so many were that reading all of it pays off; it is
+# looked whether it does each so many. And what those in memory may have together; above that they are read from the disk.
+_BYTES_AN_ADDRESS = 50_000
+_MANY = 20
 MEMORY_LIMIT_BYTES = 256 << 20
 # How often it is looked whether files were replaced.
 _CHECK_S = 10.0
@@ -171,6 +172,7 @@ class Places:
         self._faulty: dict[str, Stamp | None] = {}
         self._databases: list[Database] = []
         self._cache: dict[str, Object] = {}
+        self._texts: dict[str | None, str] = {}
         self._next_check_s = 0.0
         if self._patterns:
             self._check()
@@ -222,7 +224,16 @@ class Places:
 
     def text(self, address: str | None) -> str:
         """Return a place in a few words, as ``place_text`` does."""
-        return place_text(self.of(address))
+        found = self.of(address)
+        if not found:
+            return ""
+        text = self._texts.get(address)
+        if text is None:
+            text = place_text(found)
+            if len(self._texts) >= CACHE_LIMIT:
+                self._texts.clear()
+            self._texts[address] = text
+        return text
 
     def _looked_up(self, number: int, bits: int) -> Object:
         tunnel = ""
@@ -234,7 +245,7 @@ class Places:
         if special:
             return found
         self._asked += 1
-        if self._asked == _MANY:
+        if self._many and self._asked % _MANY == 0:
             self._load()
         # A copy: one that turns out to be damaged is taken out.
         for database in self._databases[:]:
@@ -245,12 +256,12 @@ class Places:
         return found
 
     def _load(self) -> None:
-        """Read into memory what fits there and is not there yet, once many addresses were asked."""
-        if not self._many or self._asked < _MANY:
+        """Read into memory what fits there and is not there yet, once that pays off."""
+        if not self._many:
             return
         room = MEMORY_LIMIT_BYTES - sum(database.stamp.size for database in self._databases if database.memory)
         for database in self._databases[:]:
-            if database.memory is None and database.stamp.size <= room:
+            if database.memory is None and database.stamp.size <= min(room, self._asked * _BYTES_AN_ADDRESS):
                 room -= database.stamp.size
                 try:
                     database.load()
@@ -282,6 +293,7 @@ class Places:
                 self._fault(path, stamp, str(error))
         if databases != self._databases:
             self._cache.clear()
+            self._texts.clear()
         self._databases = databases
         for database in was.values():
             database.reader.close()

@@ -43,7 +43,7 @@ class InMemory:
         # Offsets in the data, and pointers, count from behind the separator.
         read(_SEPARATOR)
         self._data = read(size_bytes - tree_bytes - _SEPARATOR)
-        self._values: dict[int, Any] = {}
+        self._values: dict[bytes, Any] = {}
         self._fields: dict[int, Object] = {}
         self._ipv4_root = 0
         if ip_version == 6:
@@ -86,7 +86,8 @@ class InMemory:
         at += 1
         kind = control >> 5
         if kind == _POINTER:
-            return self._pointed_to(control, at)
+            end = at + 1 + (control >> 3 & 3)
+            return self._pointed_to(data[at - 1 : end]), end
         if kind == 0:
             kind = data[at] + 7
             at += 1
@@ -97,11 +98,7 @@ class InMemory:
             size = (29, 285, 65_821)[width - 1] + int.from_bytes(data[at : at + width], "big")
             at += width
         if kind == _MAP:
-            found = {}
-            for _ in range(size):
-                key, at = self._decoded(at)
-                found[key], at = self._decoded(at)
-            return found, at
+            return self._map(size, at)
         if kind == _ARRAY:
             values = []
             for _ in range(size):
@@ -112,18 +109,38 @@ class InMemory:
             return size != 0, at
         return _scalar(kind, data[at : at + size]), at + size
 
-    def _pointed_to(self, control: int, at: int) -> tuple[Any, int]:
-        width = (control >> 3 & 3) + 1
-        target = int.from_bytes(self._data[at : at + width], "big")
-        if width < 4:
-            target += ((control & 7) << 8 * width) + (0, 2_048, 526_336)[width - 1]
-        value = self._values.get(target)
+    def _map(self, size: int, at: int) -> tuple[Any, int]:
+        found = {}
+        key: Any = None
+        for number in range(2 * size):
+            control = self._data[at]
+            # Most are pointers, and a call takes longer than all else.
+            if control >> 5 == _POINTER:
+                end = at + 2 + (control >> 3 & 3)
+                pointer = self._data[at:end]
+                value = self._values.get(pointer) or self._pointed_to(pointer)
+                at = end
+            else:
+                value, at = self._decoded(at)
+            if number & 1:
+                found[key] = value
+            else:
+                key = value
+        return found, at
+
+    def _pointed_to(self, pointer: bytes) -> Any:
+        """Return the value to which a pointer leads; values are remembered by the bytes of their pointers."""
+        value = self._values.get(pointer)
         if value is None:
+            width = len(pointer) - 1
+            target = int.from_bytes(pointer[1:], "big")
+            if width < 4:
+                target += ((pointer[0] & 7) << 8 * width) + (0, 2_048, 526_336)[width - 1]
             value = self._decoded(target)[0]
             if len(self._values) >= VALUES_LIMIT:
                 self._values.clear()
-            self._values[target] = value
-        return value, at + width
+            self._values[pointer] = value
+        return value
 
 
 def _scalar(kind: int, raw: bytes) -> object:

@@ -378,7 +378,7 @@ def test_nobody_is_there(folder: Path) -> None:
 )
 def test_bad_redirects(site: Site, folder: Path, target: str) -> None:
     """Nothing but https is followed to another machine, and no other scheme at all."""
-    with pytest.raises((DataError, InputError), match="not https|302"):
+    with pytest.raises((DataError, InputError), match=r"not https|302"):
         fetch(site.serve("/x", b"", 302, Location=target), folder)
     assert city(folder) == "old"
 

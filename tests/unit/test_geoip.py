@@ -37,6 +37,7 @@ class Clock:
 def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Read from the disk, or from memory from the first address on."""
     monkeypatch.setattr(geoip, "_MANY", 1)
+    monkeypatch.setattr(geoip, "_BYTES_AN_ADDRESS", 1 << 30)
     return bool(request.param)
 
 
@@ -268,7 +269,7 @@ OVERWRITTEN = """
 import sys
 from consumer.enrich import geoip
 from consumer.enrich.geoip import Places
-geoip._MANY = 1
+geoip._MANY, geoip._BYTES_AN_ADDRESS = 1, 1 << 30
 path, many, how = sys.argv[1], sys.argv[2] == "many", sys.argv[3]
 reports = []
 places = Places([path], reports.append, many=many)
@@ -304,7 +305,7 @@ import random, sys
 from pathlib import Path
 from consumer.enrich import geoip
 from consumer.enrich.geoip import Places
-geoip._MANY = 1
+geoip._MANY, geoip._BYTES_AN_ADDRESS = 1, 1 << 30
 whole, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 source = random.Random(int(sys.argv[3]))
 opened = damaged = 0
