@@ -11,6 +11,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from consumer.config import DEFAULT_PATH, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels import Result as Answer
 from consumer.deliver.channels.email import Email
+from consumer.enrich.geoip import Places
 from consumer.enrich.keys_client import LIMIT_S, Question
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.health import process
@@ -35,6 +37,8 @@ _ELSEWHERE = "mend that, or put sshbell elsewhere and call sshbell install there
 _RENEWED = "restart rsyslog: when sshbell starts anew it sets a damaged one aside, and brings an older one up to date"
 _NO_SSHD = "nothing to do where other hosts' lines come by rsyslog, or with dropbear"
 _AS_ROOT = "call it as root to see that: sudo sshbell check"
+_FETCH = "sudo sshbell geoip fetch, daily by cron"
+_OLD_PLACES_D = 180
 _TIMEOUT_S = 30.0
 _SSHD_CONFIG = Path("/etc/ssh/sshd_config")
 # Logins are logged at INFO and above.
@@ -72,8 +76,8 @@ class Checks:
         checks: list[tuple[str, Callable[[], Iterator[Result]]]] = [
             ("rsyslog", self._rsyslog_configuration), ("configuration", self._configuration), ("state", self._state),
             ("privileges", self._privileges), ("keys", self._keys), ("people", self._people), ("catch-up", self._catch_up),
-            ("secrets", self._secrets), ("channels", self._channels), ("entry point", self._entry_point),
-            ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
+            ("secrets", self._secrets), ("channels", self._channels), ("places", self._places),
+            ("entry point", self._entry_point), ("drop-in", self._drop_in), ("trusted", self._trusted), ("sshd", self._sshd),
         ]  # fmt: skip
         for name, checked in checks:
             try:
@@ -247,6 +251,23 @@ class Checks:
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):
                     yield Result("channels", "fault", f"{channel.name}: {reason}")
+
+    def _places(self) -> Iterator[Result]:
+        if self._config is None or not self._config.geoip:
+            return
+        faults: list[str] = []
+        places = Places(self._config.geoip, faults.append)
+        for fault in faults:
+            yield Result("places", "warning", fault, f"{_FETCH}; or take it out of geoip")
+        old = datetime.now(UTC) - timedelta(days=_OLD_PLACES_D)
+        for database in places.databases:
+            if database.built is not None and database.built < old:
+                yield Result("places", "warning", f"{database.path} was made on {database.built:%Y-%m-%d}: places change", _FETCH)
+            else:
+                yield Result("places", "ok", f"{database.path}: {database.type}")
+        if not places.databases and not faults:
+            yield Result("places", "ok", f"no database: places are not told; to change that: {_FETCH}")
+        places.close()
 
     # ------------------------------------------------------------ rsyslog's
 

@@ -16,8 +16,8 @@ EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
 # Each a module of consumer.commands, with a click command of the same name.
 COMMANDS = (
-    "check", "completion", "deliver", "explain", "history", "install", "keys", "outbox", "parse", "people", "replay", "ring",
-    "run", "status", "uninstall", "who",
+    "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people", "replay",
+    "ring", "run", "status", "uninstall", "who",
 )  # fmt: skip
 
 

@@ -22,12 +22,15 @@ PEOPLE_PATH = "/etc/sshbell/people.toml"
 # A time that a key holds: "90d", "36h", "10m", "30s".
 Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+AbsolutePath = Annotated[str, Meta(pattern=r"^/")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
 # What map_url may hold in braces.
 MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
 # Read where nothing else can be, so by itself.
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
+# Where "sshbell geoip fetch" puts databases, and where others do.
+_GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -131,6 +134,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         hosts: addresses by host name, to say through which host somebody came.
         map_url: where a map shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
         people: who keys, certificates and accounts belong to; there need be none in the default place.
+        geoip: files of databases in MaxMind's format, ``*`` and ``?`` as in a shell; none: places are not told.
     """
 
     sshd_programs: list[str] = []
@@ -145,6 +149,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     people: str = PEOPLE_PATH
     channel: list[Channel] = []
     route: list[Route] = []
+    geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
 
 
 def load(path: str | None) -> Config:
@@ -211,6 +216,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "hosts": 'a table of lists of addresses: { bastion1 = ["192.0.2.10"] }',
         "map_url": "an address with {ip}, {latitude} or {longitude} in it, in quotes",
         "people": "a path, in quotes",
+        "geoip": 'a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]',
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
@@ -378,7 +384,7 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
         yield "server is empty"
     if channel.security == "none" and not channel.allow_plaintext and not all(map(_is_loopback, channel.servers)):
         yield 'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true'
-    if channel.oauth2 is not None and not _is_guarded(channel.oauth2.token_url):
+    if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
         yield "oauth2.token_url has to begin with https://"
     for address in (*channel.to, *([channel.sender] if channel.sender else [])):
         if not _is_mailbox(address):
@@ -404,7 +410,7 @@ def _is_zone(name: str) -> bool:
     return True
 
 
-def _is_guarded(address: str) -> bool:
+def is_guarded(address: str) -> bool:
     """Tell whether what is sent to a URL is encrypted, or stays on this machine."""
     url = urlsplit(address)
     return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))

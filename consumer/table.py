@@ -11,9 +11,10 @@ from consumer.records import AMBIGUOUS, harmless, readable
 from consumer.replay import Summary
 
 if TYPE_CHECKING:
+    from consumer.enrich.geoip import Places
     from consumer.names import Names
 
-_USER_WIDTH, _FROM_WIDTH, _HOST_WIDTH = 16, 27, 14
+_USER_WIDTH, _FROM_WIDTH, _PLACE_WIDTH, _HOST_WIDTH = 16, 27, 22, 14
 
 
 class Table:
@@ -28,12 +29,15 @@ class Table:
             cut.
         noise: give tries and probes rows as well.
         names: of the people, which stand behind how they came.
+        places: of the addresses, which get a column where there is a database.
     """
 
     def __init__(
-        self, zone: tzinfo, *, color: bool, width: int | None, noise: bool = False, names: "Names | None" = None
-    ) -> None:
+        self, zone: tzinfo, *, color: bool, width: int | None, noise: bool = False,
+        names: "Names | None" = None, places: "Places | None" = None,
+    ) -> None:  # fmt: skip
         self._names = names
+        self._places = places if places is not None and places.databases else None
         self._zone = zone
         self._noise = noise
         self._color = color
@@ -74,24 +78,31 @@ class Table:
         marks += ", verified" if event.origin == "verified" else ""
         marks += ", ambiguous" if event.line[AMBIGUOUS] else ""
         where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
-        text = self._fitted(start, event.user or "-", harmless(readable(where)), readable(event.host), harmless(last) + marks)
+        text = self._fitted(
+            start, event.user or "-", harmless(readable(where)), self._place(event), readable(event.host), harmless(last) + marks
+        )
         if self._color and color:
             text = click.style(text, fg=color)
         if not self._has_head:
             self._has_head = True
-            head = self._fitted(head, "user", "from", "host", "how")
+            head = self._fitted(head, "user", "from", "place" if self._places else None, "host", "how")
             return f"{click.style(head, bold=True) if self._color else head}\n{text}"
         return text
 
-    def _fitted(self, start: str, user: str, where: str, host: str, how: str) -> str:
+    def _place(self, event: Event) -> str | None:
+        return None if self._places is None else harmless(self._places.text(event.address))
+
+    def _fitted(self, start: str, user: str, where: str, place: str | None, host: str, how: str) -> str:
         """Return the text of a row, on two lines where one is too narrow. Only the user's name is cut there, with a mark."""
-        text = (
-            f"{start}  {harmless(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {harmless(host):<{_HOST_WIDTH}}  {how}".rstrip()
-        )
+        placed = "" if place is None else f"{place:<{_PLACE_WIDTH}}  "
+        begin = f"{start}  {harmless(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {placed}"
+        text = f"{begin}{harmless(host):<{_HOST_WIDTH}}  {how}".rstrip()
         if self._width is None or len(text) <= self._width:
             return text
         room = max(4, min(_USER_WIDTH, self._width - len(start) - 4 - max(len(where), _FROM_WIDTH)))
-        return f"{start}  {_cut(harmless(user), room):<{room}}  {where}\n    {harmless(host)}  {how}"
+        return (
+            f"{start}  {_cut(harmless(user), room):<{room}}  {where}\n    {f'{place}  ' if place else ''}{harmless(host)}  {how}"
+        )
 
 
 def _how(event: Login) -> str:

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 # Of CSV: where the value stands in the JSON object.
 _COLUMNS = (
     "timestamp", "event.action", "event.outcome", "event.start", "event.end", "event.duration", "user.name", "source.address",
-    "source.port", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint", "ssh.certificate.id",
-    "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id", "user.full_name", "ssh.key.owner",
+    "source.port", "source.geo.name", "source.geo.city_name", "source.geo.country_iso_code", "source.as.number",
+    "source.as.organization.name", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint",
+    "ssh.certificate.id", "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id", "user.full_name",
+    "ssh.key.owner",
 )  # fmt: skip
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -56,6 +58,8 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
 
     from consumer.config import load
     from consumer.ecs import json_line
+    from consumer.enrich.geoip import Places
+    from consumer.errors import InputError, complain
     from consumer.names import Names
     from consumer.selection import Selection
     from consumer.store.queries import Asked, events, sessions
@@ -68,8 +72,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
     names = Names(loaded)
+    places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     now_us = time.time_ns() // 1000
-    table = Table(zone, color=in_color(), width=width(), noise=True, names=names)
+    table = Table(zone, color=in_color(), width=width(), noise=True, names=names, places=places)
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
     write = sys.stdout.buffer.write
@@ -79,9 +84,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
         match form:
             case "json":
-                write(json_line(names.added(_object(found))))
+                write(json_line(places.add(names.added(_object(found)))))
             case "csv":
-                write(_csv(_cells(names.added(_object(found)))))
+                write(_csv(_cells(places.add(names.added(_object(found))))))
             case _:
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()

@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from consumer.config import Config
+
 # For the completion of names; what cannot be read is said when it is its turn.
 FILE = click.Path(readable=False)
 
@@ -56,7 +58,7 @@ HOST = click.option("--host", help="Only this host.")
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of all commands that read lines; they give the command a matcher."""
+    """Add the options of all commands that read lines; they give the command a matcher, and the configuration as ``obj``."""
 
     @click.option(
         "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, where lines name none."
@@ -74,23 +76,24 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     def with_matcher(*args: Any, engine: str, config: str | None, **kwargs: Any) -> None:
         from consumer.matching.matcher import Matcher
 
-        command(*args, matcher=Matcher(_programs(config), "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
+        found = click.get_current_context().obj = _configuration(config)
+        command(*args, matcher=Matcher(found.sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
 
     return with_matcher
 
 
-def _programs(path: str | None) -> list[str]:
-    """Return the further names of sshd. Log files may be read by anybody, the configuration of this machine's sshbell may not."""
-    from consumer.config import load
+def _configuration(path: str | None) -> "Config":
+    """Read the configuration. Log files may be read by anybody, the configuration of this machine's sshbell may not."""
+    from consumer.config import Config, load
     from consumer.errors import ConfigRightsError, complain
 
     try:
-        return load(path).sshd_programs
+        return load(path)
     except ConfigRightsError as error:
         if path is not None:
             raise
         complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs"))
-        return []
+        return Config()
 
 
 def in_color() -> bool:

@@ -14,6 +14,7 @@ from consumer.errors import UsageError, end_with
 if TYPE_CHECKING:
     from datetime import tzinfo
 
+    from consumer.config import Config
     from consumer.events import Event
     from consumer.matching.matcher import Matcher
 
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 @HOST
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @reading
-def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
+@click.pass_obj
+def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
            user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
     """
     Tell what happened: who logged in, from where, with which key, for how long.
@@ -40,6 +42,8 @@ def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | N
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
     """
+    from consumer.enrich.geoip import Places
+    from consumer.errors import InputError, complain
     from consumer.replay import Replay
     from consumer.selection import Selection
     from consumer.table import Table, summary_text
@@ -50,16 +54,17 @@ def replay(files: tuple[str, ...], matcher: "Matcher", form: str, since: str | N
         raise UsageError(str(error)) from error
     paths: list[str] = []
     tell: Callable[[Event], None]
+    places = Places(settings.geoip if form != "none" else (), lambda fault: complain(InputError(fault)), many=True)
     if form == "json":
         from consumer.ecs import json_line, of_event
 
         out = sys.stdout.buffer
 
         def tell(event: "Event") -> None:
-            out.write(json_line(of_event(event, paths)))
+            out.write(json_line(places.add(of_event(event, paths))))
 
     elif form == "table":
-        table = Table(zone, color=in_color(), width=width())
+        table = Table(zone, color=in_color(), width=width(), places=places)
 
         def tell(event: "Event") -> None:
             if row := table.row(event):

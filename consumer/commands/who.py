@@ -33,6 +33,8 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
 
     from consumer.config import load
     from consumer.ecs import json_line, of_session
+    from consumer.enrich.geoip import Places
+    from consumer.errors import InputError, complain
     from consumer.names import Names
     from consumer.store.queries import endless_total, open_sessions
     from consumer.table import Table
@@ -40,13 +42,14 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
     names = Names(loaded)
+    places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     now_us = time.time_ns() // 1000
-    table = Table(zone, color=in_color(), width=width(), names=names)
+    table = Table(zone, color=in_color(), width=width(), names=names, places=places)
     shown = 0
     for session in open_sessions(state_dir, user, host, now_us):
         shown += 1
         if as_json:
-            sys.stdout.buffer.write(json_line(names.added(of_session(session.login, None))))
+            sys.stdout.buffer.write(json_line(places.add(names.added(of_session(session.login, None)))))
         else:
             click.echo(table.session(session.login, None))
     sys.stdout.flush()

@@ -17,6 +17,7 @@ import structlog
 
 from consumer.config import Config
 from consumer.enrich import keys_client
+from consumer.enrich.geoip import Places
 from consumer.enrich.jump_hosts import JumpHosts
 from consumer.enrich.key_index import KeyIndex
 from consumer.enrich.keys_client import KeyOwners
@@ -63,10 +64,12 @@ class Part(NamedTuple):
 def parts_of(config: Config, people: People) -> list[Part]:
     """Return the parts that a configuration asks for."""
     state_dir = Path(config.state_dir)
+    places = Places(config.geoip, lambda what: _log.error("geoip", reason=what))
     index = KeyIndex(state_dir, lambda what: _log.error("key_index", reason=what))
     parts = [
         Part("people", _AT_ONCE_S, _at_once(lambda event: _name_of(people, event))),
         Part("key owners", KEYS_LIMIT_S, _under("ssh", KeyOwners(state_dir).of)),
+        Part("places", _AT_ONCE_S, _under("source", _at_once(lambda event: places.of(_address_of(event))))),
         # Where the host is another one's, it alone knows.
         Part("key index", _AT_ONCE_S, _under("ssh", _at_once(index.of))),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
@@ -88,6 +91,11 @@ def _at_once(of: Callable[[Object], Object]) -> Callable[[Object], Awaitable[Obj
 def _name_of(people: People, event: Object) -> Object:
     person = people.person_of(event)
     return {} if person is None else {"user": {"full_name": person.name}}
+
+
+def _address_of(event: Object) -> str | None:
+    source = event.get("source")
+    return source.get("ip") if isinstance(source, dict) else None
 
 
 def _under(name: str, of: Callable[[Object], Awaitable[Object]]) -> Callable[[Object], Awaitable[Object]]:

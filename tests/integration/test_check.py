@@ -109,7 +109,7 @@ def test_all_is_well(host: Host) -> None:
     """Every check is there and right."""
     found = host.wrong()
     assert list(found) == [
-        "configuration", "state", "privileges", "catch-up", "secrets", "entry point", "drop-in", "trusted", "sshd",
+        "configuration", "state", "privileges", "catch-up", "secrets", "places", "entry point", "drop-in", "trusted", "sshd",
     ]  # fmt: skip
     assert "accepted by rsyslogd -N1" in found["drop-in"].text
     assert found["configuration"].text.endswith(": 1 channel, 1 route")

@@ -1,0 +1,194 @@
+"""``sshbell geoip``."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.commands.options import CONFIG
+from consumer.errors import InputError, SshbellError, UsageError, complain, end_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumer.ecs import Object
+    from consumer.enrich.geoip import Places
+    from consumer.enrich.geoip_fetch import Source
+
+_EDITIONS = 'with DB-IP "city", "country", "asn"; with MaxMind "GeoLite2-City" and so on'
+
+
+class _Geoip(click.Group):
+    """A group in which addresses stand where others have a verb."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the verb before what is none."""
+        known = {"fetch", *self.get_help_option_names(ctx)}
+        return super().parse_args(ctx, args if not args or args[0] in known else ["show", *args])
+
+
+@click.group(cls=_Geoip, short_help="Show where addresses are; fetch databases that say so.", no_args_is_help=True,
+             subcommand_metavar="ADDRESS... | fetch [OPTIONS]")  # fmt: skip
+def geoip() -> None:
+    """
+    Show where addresses are and whose networks they are in; fetch the databases that say so.
+
+    \b
+        sshbell geoip 203.0.113.7 2001:db8::1
+        sshbell geoip --json 203.0.113.7
+        sudo sshbell geoip fetch
+    """
+
+
+@geoip.command(hidden=True, options_metavar="[--json] [--config FILE]")
+@click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
+@CONFIG
+def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
+    """Show where addresses are."""
+    from consumer.config import load
+    from consumer.ecs import json_line
+    from consumer.enrich.geoip import Places
+    from consumer.messages import ip_of
+
+    for address in addresses:
+        if ip_of(address) is None:
+            raise UsageError(f"{address!r} is no address; give 203.0.113.7 or 2001:db8::1, or: sshbell geoip fetch")
+    places = Places(load(config).geoip, lambda fault: complain(InputError(fault)), many=len(addresses) > 1000)
+    if not as_json:
+        click.echo(_row("address", "place", "network", "what"))
+    for address in addresses:
+        found = places.of(address)
+        if as_json:
+            sys.stdout.buffer.write(json_line({"source": {"ip": str(ip_of(address)), "address": address, **found}}))
+        else:
+            click.echo(_row(address, *_cells(found)))
+    sys.stdout.flush()
+    _say_databases(places)
+
+
+def _say_databases(places: "Places") -> None:
+    """Say on standard error where that is from."""
+    from consumer.records import harmless
+
+    if not places.databases:
+        click.echo("no database; to get one: sudo sshbell geoip fetch", err=True)
+    for database in places.databases:
+        made = f", {database.built:%Y-%m-%d}" if database.built else ""
+        click.echo(harmless(f"from {database.path} ({database.type}{made})"), err=True)
+
+
+def _cells(found: "Object") -> tuple[str, str, str]:
+    geo, network = found.get("geo", {}), found.get("as", {})
+    country = " ".join(filter(None, (geo.get("country_iso_code"), geo.get("country_name"))))
+    where = ", ".join(filter(None, (geo.get("city_name"), geo.get("region_name"), country)))
+    organization = network.get("organization", {}).get("name", "")
+    number = f"AS{network['number']} {organization}".rstrip() if network else ""
+    return where, number, ", ".join(filter(None, (geo.get("name"), *found.get("anonymous", []))))
+
+
+def _row(address: str, where: str, network: str, what: str) -> str:
+    from consumer.records import harmless
+
+    return harmless(f"{address:<24}  {where:<36}  {network:<36}  {what}".rstrip())
+
+
+@geoip.command(short_help="Fetch databases.")
+@click.option(
+    "--edition", "editions", multiple=True, metavar="NAME", help=f"What to fetch: {_EDITIONS}; by default city and ASN."
+)
+@click.option("--maxmind-account", metavar="ID", help="Fetch from MaxMind, with this account.")
+@click.option("--maxmind-key", metavar="FILE", type=click.Path(dir_okay=False), help="The file that holds its licence key.")
+@click.option("--url", metavar="URL", help="Fetch this one: a .mmdb, as it is, with gzip, or in a .tar.gz.")
+@click.option("--server", metavar="URL", help="A mirror, in place of DB-IP's or MaxMind's server, with the same paths.")
+@click.option(
+    "--to", metavar="DIRECTORY", type=click.Path(file_okay=False), help="Where to put it; by default geoip in state_dir."
+)
+@click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong, for cron.")
+@CONFIG
+def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: str | None, url: str | None, server: str | None,
+          to: str | None, config: str | None, *, quiet: bool) -> None:  # fmt: skip
+    """
+    Fetch databases, look whether they are what they should be, and put them in place of the old ones.
+
+    By default DB-IP's free ones, which need no account. Whatever goes wrong, the old ones stay. What is not newer is not
+    fetched again, so it may be called daily; who reads the databases notices within seconds.
+
+    \b
+        sudo sshbell geoip fetch
+        sudo sshbell geoip fetch --quiet --maxmind-account 123456 --maxmind-key /etc/sshbell/maxmind.key
+        sudo sshbell geoip fetch --url https://mirror.example.org/country.mmdb.gz
+    """
+    from consumer.config import Secret, load
+    from consumer.deliver.secret import read_secret
+    from consumer.enrich.geoip_fetch import fetched, of_dbip, of_maxmind, of_url
+    from consumer.privileges import become
+
+    if url is not None and (editions or server or maxmind_account or maxmind_key):
+        raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
+    if (maxmind_account is None) != (maxmind_key is None):
+        raise UsageError("MaxMind wants both: --maxmind-account ID and --maxmind-key FILE")
+    settings = load(config)
+    # Nothing from the network is read as root.
+    become(settings.user)
+    if url is not None:
+        sources = [of_url(url)]
+    elif maxmind_account is not None:
+        sources = of_maxmind(editions, maxmind_account, read_secret(Secret(file=maxmind_key or "")), server)
+    else:
+        sources = of_dbip(editions, server)
+    folder = Path(to) if to is not None else Path(settings.state_dir, "geoip")
+    if to is None:
+        _make(folder)
+    errors: list[SshbellError] = []
+    for source in sources:
+        try:
+            done = fetched(source, folder, _progress(source) if not quiet and sys.stderr.isatty() else _silent)
+        except SshbellError as error:
+            errors.append(error)
+            continue
+        if not quiet:
+            click.echo(done)
+    if not errors and not quiet:
+        _say_unread(folder, sources, settings.geoip)
+    end_with(errors)
+
+
+def _make(folder: Path) -> None:
+    from consumer.errors import OutputError
+
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: {error.strerror}; say where to put it with --to, or run first: sudo sshbell install"
+        ) from error
+
+
+def _say_unread(folder: Path, sources: "list[Source]", patterns: list[str]) -> None:
+    """Say where the configuration does not name what was fetched."""
+    from glob import glob
+
+    read = {path for pattern in patterns for path in glob(pattern)}  # noqa: PTH207 - Path's takes no absolute one
+    if any(str(folder.absolute() / source.name) not in read for source in sources):
+        click.echo(f'note: the key geoip does not name it; add to it: "{folder.absolute()}/*.mmdb"', err=True)
+
+
+def _silent(_received: int, _total: int | None) -> None:
+    pass
+
+
+def _progress(source: "Source") -> "Callable[[int, int | None], None]":
+    bar: Any = None
+
+    def to(received: int, total: int | None) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = click.progressbar(length=total or 0, label=source.name, file=sys.stderr)
+        if total:
+            bar.update(received - bar.pos)
+            if received >= total:
+                bar.render_finish()
+
+    return to
