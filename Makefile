@@ -28,6 +28,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/flood.py
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
+	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
 	$(VENV)/bin/python bench/key_index.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +26,7 @@ from consumer.enrich import geoip_fetch
 from consumer.enrich.geoip import Places
 from consumer.enrich.geoip_fetch import Source, fetched, of_url
 from consumer.errors import ConfigError, DataError, InputError, OutputError, SshbellError, TryLaterError, UsageError
+from consumer.trust import unreachable
 from tests.databases import ADDRESS, LYON, ORANGE, free_package, made  # noqa: F401
 
 if TYPE_CHECKING:
@@ -546,6 +549,45 @@ def test_to_a_folder_that_is_not_read(site: Site, config: Path, tmp_path: Path, 
     done = command("--url", site.serve("/new.mmdb", new), "--to", tmp_path / "own", "--config", config)
     assert f'"{tmp_path}/own/*.mmdb"' in done.stderr
     assert (tmp_path / "own" / "new.mmdb").read_bytes() == new
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_gives_itself_up(site: Site, new: bytes) -> None:
+    """What root calls is done as the user of the configuration, whose the files are."""
+    for code in (Path(os.__file__), Path(sys.executable), PROJECT_DIR):
+        if reason := unreachable(code, Path("/")):
+            pytest.skip(f"nobody else can run this Python: {reason}")
+    nobody = pwd.getpwnam("nobody")
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        state, config = Path(name, "state"), Path(name, "sshbell.toml")
+        state.mkdir(mode=0o700)
+        os.chown(state, nobody.pw_uid, nobody.pw_gid)
+        config.write_text(f'user = "nobody"\nstate_dir = "{state}"\ngeoip = ["{state}/geoip/*.mmdb"]\n')
+        command("--url", site.serve("/x.mmdb", new), "--config", config)
+        for path in (state / "geoip", state / "geoip" / "x.mmdb"):
+            assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (nobody.pw_uid, 0)
+        state.chmod(0o500)
+        command("--url", site.serve("/y.mmdb", new), "--config", config)  # the folder is its own
+        command("--url", site.serve("/y.mmdb", new), "--to", name, "--config", config, status=IO_ERROR)
+
+
+def test_progress_on_a_terminal(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+    """Who sits at a terminal sees a bar; with --quiet not."""
+    url = site.serve("/new.mmdb", new)
+    for options, shows in (([], True), (["--quiet"], False)):
+        (tmp_path / "state/geoip/new.mmdb").unlink(missing_ok=True)
+        ours, theirs = os.openpty()
+        done = subprocess.run(
+            [sys.executable, "-m", "consumer", "geoip", "fetch", "--url", url, "--config", str(config), *options],
+            cwd=PROJECT_DIR, stderr=theirs, stdout=subprocess.PIPE, check=True, timeout=60, env={**os.environ, "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(theirs)
+        seen = b""
+        with suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123
+            while piece := terminal.read(4096):
+                seen += piece
+        assert (b"100%" in seen, b"new.mmdb" in seen, bool(done.stdout)) == (shows,) * 3
 
 
 def test_wrong_usage(config: Path) -> None:
