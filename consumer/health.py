@@ -149,6 +149,8 @@ def _judge(health: Health, now_us: int) -> None:
         _judge_figures(health, health.store.figures)
         if health.channels:
             waits.append(("the outbox", health.store.oldest_us))
+        if health.run.is_running and (reason := health.store.notes.get("refused")):
+            health.problems.append(Problem(Level.WARNING, f"the configuration was refused when it was read again: {reason}"))
         version = health.store.notes.get("version", __version__)
         if health.run.is_running and version != __version__:
             health.problems.append(

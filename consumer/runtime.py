@@ -17,9 +17,10 @@ import pwd
 import select
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -162,6 +163,7 @@ class Service:
         self._unsaved: list[Event] = []
         self._senders = Senders()
         self._is_reloading = False
+        self._refused = ""  # why the configuration that is there is not the one that counts
         self._last_dot_s = time.monotonic()
         self._last_line_s = self._last_old_s = time.monotonic()
         self._begun_us = now_us()
@@ -192,10 +194,11 @@ class Service:
         become(self._config.user)
         self._lock()
         self._keys.listen(self._dir / KEYS_SOCKET)
-        self._state: State = self._held_until(lambda: State(self._dir, self._report))
-        self._held_until(self._restore)
-        self._held_until(lambda: self._state.set_notes({"version": __version__}))
-        self._left_us = int(self._held_until(lambda: self._state.note(_LEFT)) or 0)
+        with self._patience():
+            self._state: State = self._held_until(lambda: State(self._dir, self._report))
+            self._held_until(self._restore)
+            self._held_until(lambda: self._state.set_notes({"version": __version__}))
+            self._left_us = int(self._held_until(lambda: self._state.note(_LEFT)) or 0)
         self._deliver = Deliver(self._config_path)
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "tell", "sync", "flush", "mark", "status", "forget"), 0.0)
@@ -293,6 +296,23 @@ class Service:
                     self._dot()
                 time.sleep(_RETRY_S)
 
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Ask rsyslog for patience now and then, while something may take its time: to check a database, for one."""
+        is_over = threading.Event()
+
+        def ask() -> None:
+            while not is_over.wait(_DOT_S):
+                self._replies.dot()
+
+        asker = threading.Thread(target=ask, name="patience")
+        asker.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            asker.join()
+
     def _dot(self) -> None:
         self._last_dot_s = time.monotonic()
         self._replies.dot()
@@ -317,8 +337,6 @@ class Service:
             self._unsaved += self._again(kind, payload)
             if len(self._unsaved) >= _BATCH_LIMIT:
                 self._flush()
-            if time.monotonic() - self._last_dot_s >= _DOT_S:
-                self._dot()
         newest = max((number for number, _path in segments(folder)), default=0)
         self._journal: Journal = self._held_until(lambda: Journal(folder, max(newest + 1, first)))
         self._pipeline.configure(self._config.sshd_programs)
@@ -486,7 +504,9 @@ class Service:
                 raise ConfigError("state_dir and user take effect at the next start only")  # noqa: TRY301
         except ConfigError as error:
             log.error("configuration refused; the old one stays", reason=str(error))
+            self._refused = str(error)
             return
+        self._refused = ""
         if config.sshd_programs != self._config.sshd_programs:
             self._journal_append(Kind.PROGRAMS, msgspec.json.encode(config.sshd_programs))
             self._pipeline.configure(config.sshd_programs)
@@ -592,6 +612,7 @@ class Service:
     # ---------------------------------------------------------------- now and then, and the end
 
     def _keep_status(self) -> None:
+        self._state.set_notes({"refused": self._refused})
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._state.set_status(

@@ -92,8 +92,8 @@ def start(config: Path) -> Iterator[Callable[..., Run]]:
     """Return a function that starts ``run``; whatever still runs at the end is killed."""
     runs: list[Run] = []
 
-    def started(*arguments: str, path: Path = config, is_ready: bool = True) -> Run:
-        runs.append(Run(path, *arguments))
+    def started(*arguments: str, path: Path = config, is_ready: bool = True, script: list[str] | None = None) -> Run:
+        runs.append(Run(path, *arguments, script=script))
         if is_ready and "--plain" not in arguments:
             assert runs[-1].reply() == b"OK\n"
         return runs[-1]
@@ -203,6 +203,32 @@ def test_second_instance_waits(start: Callable[..., Run]) -> None:
     first.end()
     assert second.reply() == b"OK\n"
     assert second.end()[0] == 0
+
+
+# To check a database takes long, as with a great one on a cold disk.
+SLOW = """
+import time
+from consumer.store import database
+check = database._check
+def slow(connection):
+    time.sleep(5)
+    check(connection)
+database._check = slow
+from consumer.cli import main
+main()
+"""
+
+
+def test_slow_start(start: Callable[..., Run], tmp_path: Path) -> None:
+    """While it brings back what it knew, rsyslog is asked for patience."""
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    run = start(is_ready=False, script=[str(script)])
+    assert run.process.stdout is not None
+    assert select.select([run.process.stdout], [], [], DEADLINE_S)[0]
+    assert os.read(run.process.stdout.fileno(), 1) == b"."
+    assert run.reply() == b"OK\n"
+    assert run.end()[0] == 0
 
 
 def test_waiting_instance_ends_with_its_input(start: Callable[..., Run]) -> None:
