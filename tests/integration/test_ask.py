@@ -526,9 +526,10 @@ def test_status_of_figures(live: Site) -> None:
             change(live, "UPDATE status SET value = 0 WHERE name = ?", name, name="state")
         change(live, "UPDATE note SET text = '0.0.1'", name="state")
         assert problems(live, WARNING) == [f"version 0.0.1 runs and {__version__} is installed: restart rsyslog"]
-        state.set_notes({"version": __version__, "refused": "sshbell.toml: no"})
+        change(live, "UPDATE note SET text = ? WHERE name = 'version'", __version__, name="state")
+        change(live, "INSERT OR REPLACE INTO note VALUES ('refused', 'sshbell.toml: no')", name="state")
         assert problems(live, WARNING) == ["the configuration was refused when it was read again: sshbell.toml: no"]
-        state.set_notes({"refused": ""})
+        change(live, "UPDATE note SET text = '' WHERE name = 'refused'", name="state")
         live.ask("status", status=OK)
 
 

@@ -410,7 +410,7 @@ def test_late_session_line_is_no_login_of_its_own(start: Callable[..., Run], con
 
 def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:
     """Feed lines as rsyslog does, to a run that dies now and then: what was not confirmed is sent again. Return the deaths."""
-    script = [str(HERE / "killed_run.py"), str(seed), str(chance)]
+    script = str(HERE / "killed_run.py")
     deaths, run = 0, None
     for line in lines:
         while True:
@@ -418,7 +418,7 @@ def fed(config: Path, lines: list[bytes], seed: int, chance: int) -> int:
                 deaths += 1
                 assert deaths < 200, "it dies at each start"
                 # Later lives are longer, so that the end is reached.
-                run = Run(config, script=[script[0], str(seed * 1000 + deaths), script[2]])
+                run = Run(config, script=[script, str(seed * 1000 + deaths), str(chance * deaths)])
                 if run.reply() != b"OK\n":
                     run.process.communicate()
                     run = None
@@ -455,7 +455,7 @@ def test_killed_anywhere_it_knows_the_same(tmp_path: Path, seed: int) -> None:
     lines = with_receipt("info.rfc3339.log.gz")[:300]
     known = []
     deaths = []
-    for chance in (0, 100):
+    for chance in (0, 40):
         folder = tmp_path / str(chance)
         folder.mkdir()
         config = folder / "sshbell.toml"
@@ -463,6 +463,6 @@ def test_killed_anywhere_it_knows_the_same(tmp_path: Path, seed: int) -> None:
         deaths.append(fed(config, lines, seed, chance))
         known.append([row for row in events(config) if row[0] != "ssh_probe"])
     assert deaths[0] == 0
-    assert deaths[1] >= 2
+    assert deaths[1] >= 3
     assert known[0] == known[1]
     assert len(known[0]) > 20
