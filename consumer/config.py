@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from difflib import get_close_matches
-from email.utils import getaddresses
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -393,6 +392,8 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
 
 def _is_mailbox(address: str) -> bool:
     """Tell whether a text is one mail address, with a name or without; of this machine where it has no domain."""
+    from email.utils import getaddresses  # noqa: PLC0415 - of mail channels alone, and not small
+
     found = getaddresses([address])
     mailbox = found[0][1]
     if len(found) != 1 or any(char in address for char in "\r\n\0"):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.config import Config
+    from consumer.enrich.geoip import Places
     from consumer.events import Event
     from consumer.matching.matcher import Matcher
 
@@ -42,8 +43,6 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
     """
-    from consumer.enrich.geoip import Places
-    from consumer.errors import InputError, complain
     from consumer.replay import Replay
     from consumer.selection import Selection
     from consumer.table import Table, summary_text
@@ -54,17 +53,17 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         raise UsageError(str(error)) from error
     paths: list[str] = []
     tell: Callable[[Event], None]
-    places = Places(settings.geoip if form != "none" else (), lambda fault: complain(InputError(fault)), many=True)
     if form == "json":
         from consumer.ecs import json_line, of_event
 
+        places = _places(settings)
         out = sys.stdout.buffer
 
         def tell(event: "Event") -> None:
             out.write(json_line(places.add(of_event(event, paths))))
 
     elif form == "table":
-        table = Table(zone, color=in_color(), width=width(), places=places)
+        table = Table(zone, color=in_color(), width=width(), places=_places(settings))
 
         def tell(event: "Event") -> None:
             if row := table.row(event):
@@ -87,6 +86,13 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     if paths and not selection.is_all and not summary.events:
         click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
     end_with(replayed.errors)
+
+
+def _places(settings: "Config") -> "Places":
+    from consumer.enrich.geoip import Places
+    from consumer.errors import InputError, complain
+
+    return Places(settings.geoip, lambda fault: complain(InputError(fault)), many=True)
 
 
 class _progress:  # noqa: N801 - used as a function

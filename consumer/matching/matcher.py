@@ -89,8 +89,9 @@ _CACHE_LIMIT = 4096
 
 # What becomes of a line that a rule has read.
 _TELLS, _TELLS_OF_PAM, _HINTS, _ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
-# A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, and the use.
-Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str]
+# A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, the use; and the program's name, one text
+# for all lines that are held.
+Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str, str]
 
 
 class Match(Protocol):
@@ -373,7 +374,7 @@ class Matcher:
             return found._replace(trusted=(uid, ""), is_annotated=True)
         return found._replace(is_torn=any(uids[:number]), is_annotated=True)
 
-    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:
+    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901 - on the way of every line, so it calls nothing that it can do itself
         """
         Read rows for the correlator.
 
@@ -397,17 +398,19 @@ class Matcher:
             # A rule that ends in free text would take imuxsock's annotation, which ends in "]", for a part of it.
             if candidates is not None and len(text) < _BLANKS_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
-                for match_text, index, core, use in candidates.get(key) or self._plain_candidates(name, text):
+                for match_text, index, core, use, program in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)
                     if match is not None:
                         counts[index] += 1
                         if use is _TELLS:
-                            if not trusted:
+                            if host == witness:
+                                host = witness  # noqa: PLW2901 - one text for all lines that are held
+                            elif not trusted:
                                 witness = host
                         elif use is _ONLY_COUNTS or (use is _HINTS and host == witness):
                             break  # PAM's view of a try counts only where sshd itself has not been heard
                         text = text if keep_text else ""
-                        own = (index, microseconds(stamp), place, 1, text, trusted or None, False, name, host, procid)
+                        own = (index, microseconds(stamp), place, 1, text, trusted or None, False, program, host, procid)
                         append(own + match.group(*core))
                         break
                 else:
@@ -426,7 +429,9 @@ class Matcher:
         if len(cache) >= _CACHE_LIMIT:
             cache.clear()
         key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
-        found = cache[key] = [(rule.match, rule.index, rule.core, rule.use) for rule in self.candidates(self._names[name], text)]
+        found = cache[key] = [
+            (rule.match, rule.index, rule.core, rule.use, name) for rule in self.candidates(self._names[name], text)
+        ]
         return found
 
     def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
