@@ -404,7 +404,7 @@ class Matcher:
                         counts[index] += 1
                         if use is _TELLS:
                             if host == witness:
-                                host = witness  # noqa: PLW2901 - one text for all lines that are held
+                                host = witness  # one text for all lines that are held
                             elif not trusted:
                                 witness = host
                         elif use is _ONLY_COUNTS or (use is _HINTS and host == witness):
