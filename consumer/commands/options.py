@@ -92,7 +92,7 @@ def _configuration(path: str | None) -> "Config":
     except ConfigRightsError as error:
         if path is not None:
             raise
-        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs"))
+        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs and geoip"))
         return Config()
 
 

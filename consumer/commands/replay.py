@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,8 +102,13 @@ class _progress:  # noqa: N801 - used as a function
     def __init__(self, paths: list[str], *, visible: bool) -> None:
         self._bar: Any = None
         self._done = self._last = 0
-        size = sum(Path(path).stat().st_size for path in paths if Path(path).is_file())
-        if visible and sys.stderr.isatty() and size > 1 << 20:
+        if not visible or not sys.stderr.isatty():
+            return
+        size = 0
+        for path in paths:
+            with suppress(OSError):  # whoever opens it says why
+                size += Path(path).stat().st_size
+        if size > 1 << 20:
             self._bar = click.progressbar(length=size, label="reading", file=sys.stderr)
 
     def __enter__(self) -> Callable[[int], None]:

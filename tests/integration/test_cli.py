@@ -303,6 +303,23 @@ def test_file_without_the_right_to_read(command: str, number: int) -> None:
     assert ended(done, NO_INPUT).count("run it as root, or as a member of the group") == number
 
 
+@pytest.mark.parametrize("command", ["parse", "replay"])
+def test_file_in_a_directory_without_rights(command: str, tmp_path: Path) -> None:
+    """What cannot even be looked at is input that cannot be read, too, not output."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    (closed / "auth.log").write_bytes(LOG)
+    if os.geteuid() == 0:
+        os.chown(closed, 65534, 65534)
+    closed.chmod(0)
+    drop = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    done = run(command, closed / "auth.log", command=[*drop, *COMMAND])
+    closed.chmod(0o700)
+    said = ended(done, NO_INPUT)
+    assert f"{closed}/auth.log: Permission denied" in said
+    assert "output" not in said
+
+
 @pytest.mark.parametrize("command", [["parse"], ["replay", "--format", "json"]])
 def test_good_and_bad_files(tmp_path: Path, command: list[str]) -> None:
     """All good files are read, and each bad one is said, at the end."""
