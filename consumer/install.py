@@ -321,7 +321,7 @@ class _Installation:
         yield f"restart rsyslog, so that it lets go of sshbell: {self._restart()}"
         if self._manifest.entries:
             self._say("kept", f"{MANIFEST}, which names what is kept")
-            left = shlex.join(map(str, self._by_hand()))
+            left = shlex.join(dict.fromkeys(map(str, self._by_hand())))
             command = f": rm -r {left};" if left else ","
             yield f"remove by hand what was kept and is not wanted{command} and then once more: sshbell uninstall"
         if (log := self._at(Path(LOG))).exists():

@@ -177,13 +177,15 @@ def test_what_was_changed_is_kept(tree: Path) -> None:
     install(tree, Said())
     uid, gid = numbers(tree)
     config, state = tree / "etc/sshbell/sshbell.toml", tree / "var/lib/sshbell/state.db"
+    people = tree / "etc/sshbell/people.toml"
     config.write_text('keep = "1d"\n')
+    people.write_text('[[person]]\nname = "Alice"\n')
     state.touch()
     said = Said()
     steps = uninstall(tree, said)
     left = everything(tree)
     assert left.keys() - before.keys() == {
-        "etc/sshbell", "etc/sshbell/sshbell.toml", f"{MANIFEST}"[1:],
+        "etc/sshbell", "etc/sshbell/sshbell.toml", "etc/sshbell/people.toml", f"{MANIFEST}"[1:],
         "var", "var/lib", "var/lib/sshbell", "var/lib/sshbell/state.db",
     }  # fmt: skip
     assert (left["etc/sshbell"][:3], left["var/lib/sshbell"][:3]) == ((0, gid, 0o750), (uid, gid, 0o700))
@@ -197,8 +199,9 @@ def test_what_was_changed_is_kept(tree: Path) -> None:
         "installed.json",
     ):
         assert what in kept
-    assert f"remove by hand what was kept and is not wanted: rm -r {config} {state.parent};" in steps[-1]
+    assert f"remove by hand what was kept and is not wanted: rm -r {config} {people} {state.parent};" in steps[-1]
     config.unlink()
+    people.unlink()
     shutil.rmtree(state.parent)
     uninstall(tree, Said())
     assert everything(tree) == before
