@@ -36,13 +36,14 @@ def export(host: str | None) -> None:
     import time
 
     from consumer.enrich.key_document import FORMAT, VERSION, Head, written
-    from consumer.enrich.key_export import exported_keys
+    from consumer.enrich.key_export import exported_keys, want_root
     from consumer.errors import InputError, complain
     from consumer.framing.timestamps import isoformat
 
     name = host or socket.gethostname()
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name):
         raise UsageError(f"--host: {name!r} is no host's name")
+    want_root()
     head = Head(FORMAT, VERSION, name, isoformat(time.time_ns() // 1000))
     for line in written(head, exported_keys(lambda fault: complain(InputError(fault)))):
         sys.stdout.buffer.write(line)

@@ -28,6 +28,17 @@ _CHUNK = 65536
 _END_S = 1.0
 
 
+def want_root() -> None:
+    """
+    Say that root has to do this, before anything is written.
+
+    Raises:
+        RightsError: it is not root who calls.
+    """
+    if os.geteuid() != 0:
+        raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
+
+
 def exported_keys(report: Callable[[str], None]) -> Iterator[Key]:
     """
     Yield the keys of all accounts, and the authorities whose certificates are good for all of them.
@@ -36,11 +47,8 @@ def exported_keys(report: Callable[[str], None]) -> Iterator[Key]:
         report: is told in one line which account's keys could not be read within the limit.
 
     Raises:
-        RightsError: only root can do this.
         TryLaterError: too many homes hang; what was yielded is not all.
     """
-    if os.geteuid() != 0:
-        raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
     accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
     done = hung = 0
     common: set[str] = set()
