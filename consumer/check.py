@@ -97,7 +97,7 @@ class Checks:
             yield Result(name, "warning", str(error), _AS_ROOT)
             return
         except ConfigError as error:
-            yield Result(name, "fault", str(error))
+            yield from (Result(name, "fault", fault) for fault in error.args)
             return
         self._config = config
         if not place.exists():
@@ -194,21 +194,28 @@ class Checks:
             return
         place = Path(self._config.people)
         try:
-            found = len(People.load(place).persons)
+            persons = People.load(place).persons
         except ConfigRightsError as error:
             yield Result("people", "warning", str(error), _AS_ROOT)
             return
         except ConfigError as error:
-            yield Result("people", "fault", str(error), "mend it; until then, those are known that were before")
+            *faults, last = error.args
+            yield from (Result("people", "fault", fault) for fault in faults)
+            yield Result("people", "fault", last, "mend it; until then, those are known that were before")
             return
+        _, account = self._user()
         if place.exists() and (reason := untrusted(place) if place == Path(PEOPLE_PATH) else None):
             yield Result("people", "fault", f"it says where messages go, but {reason}", f"chown root {place}; chmod go-w {place}")
-        elif any(route.to_owner for route in self._config.route) and not found:
+        elif place.exists() and account is not None and (kept := _kept_from(place, account)):
+            text = f"{kept} is closed to sshbell's user: those are known that were before, or nobody"
+            yield Result("people", "fault", text, _readable_by(place, kept, account))
+        elif any(route.to_owner for route in self._config.route) and not persons:
             yield Result(
                 "people", "warning", f"{place}: nobody is in it, and a [[route]] has to_owner", "write down who owns what"
             )
-        elif found:
-            yield Result("people", "ok", f"{place}: {found}; sshbell people check compares it with the keys in use")
+        elif persons:
+            number = "1 person" if len(persons) == 1 else f"{len(persons)} people"
+            yield Result("people", "ok", f"{place}: {number}; sshbell people check compares them with the keys in use")
 
     def _catch_up(self) -> Iterator[Result]:
         if self._config is None or not self._config.catch_up:

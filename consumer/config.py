@@ -195,7 +195,7 @@ def parse(text: bytes, place: str) -> Config:
         raise ConfigError(f"{place}: {_in_words(str(error))}") from error
     faults = list(_faults(config))
     if faults:
-        raise ConfigError("; ".join(f"{place}: {fault}" for fault in faults))
+        raise ConfigError(*(f"{place}: {fault}" for fault in faults))
     return config
 
 

@@ -44,9 +44,13 @@ class RightsError(SshbellError):
 
 
 class ConfigError(SshbellError):
-    """A configuration that cannot be used; found at start only: EX_CONFIG."""
+    """A configuration that cannot be used; found at start only: EX_CONFIG. Each argument is one thing that is wrong with it."""
 
     exit_code = 78
+
+    def __str__(self) -> str:
+        """Return all of it in one line."""
+        return "; ".join(map(str, self.args))
 
 
 class ConfigRightsError(ConfigError):

@@ -232,7 +232,7 @@ def _persons_of(text: bytes, place: str) -> list[Person]:
     names = [person.name for person in persons if person.name]
     faults += [f"{place}: two people are called {name!r}" for name in sorted({name for name in names if names.count(name) > 1})]
     if faults:
-        raise ConfigError("; ".join(faults))
+        raise ConfigError(*faults)
     return persons
 
 

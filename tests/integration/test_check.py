@@ -135,7 +135,21 @@ def test_people(host: Host) -> None:
     host.edit('channels = ["ops"]', 'channels = ["ops"]\nto_owner = true')
     assert "to_owner" in host.wrong(people="warning")["people"].text
     people.write_text('[[person]]\nname = "Alice"\n')
-    assert host.wrong()["people"].text.startswith(f"{people}: 1;")
+    assert host.wrong()["people"].text.startswith(f"{people}: 1 person;")
+
+
+def test_each_fault_has_a_row(host: Host) -> None:
+    """Several faults of one file can be read one by one; what to do is said once."""
+    people = host.root / "people.toml"
+    host.edit('user = "', f'people = "{people}"\nuser = "')
+    people.write_text('[[person]]\nnane = "Alice"\ncountries = ["UK"]\n[[person]]\nname = "Bob"\ncountries = ["fr"]\n')
+    rows = [result for result in Checks(str(host.config), connect=False).run() if result.name == "people"]
+    assert [row.text.removeprefix(str(people)).split(":")[1] for row in rows] == ["1", "1", "1", "4"]
+    assert [bool(row.advice) for row in rows] == [False, False, False, True]
+    host.write('kepe = "90d"\nkeep = "x"\n')
+    rows = [result for result in Checks(str(host.config), connect=False).run() if result.name == "configuration"]
+    assert rows
+    assert all(row.text.count(str(host.config)) == 1 for row in rows)
 
 
 @pytest.mark.parametrize(("was", "says"), [(ROUTE, "no [[route]] leads to ops"), (CHANNEL + ROUTE, "nobody is told")])
@@ -271,7 +285,7 @@ def test_secrets(host: Host) -> None:
 
 
 def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deliver reads configuration and secrets as sshbell's user: modes, also of the directories above, have to allow it."""
+    """Deliver reads configuration, people and secrets as its user: modes, also of the directories above, have to allow it."""
     account = Account(4711, os.getegid())
     monkeypatch.setattr(Accounts, "user", lambda _self, _name: account)
     found = host.results()
@@ -290,6 +304,13 @@ def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) 
         place.chmod(0o750)
         password.chmod(0o600)
         assert [host.results()[name].state for name in ("configuration", "secrets")] == ["ok", "fault"]
+        people = place / "people.toml"
+        people.write_text('[[person]]\nname = "Alice"\n')
+        host.edit('user = "', f'people = "{people}"\nuser = "')
+        for mode, state in ((0o640, "ok"), (0o600, "fault")):
+            people.chmod(mode)
+            assert host.results()["people"].state == state
+        assert "chmod 640" in host.results()["people"].advice
 
 
 def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
