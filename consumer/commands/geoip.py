@@ -10,12 +10,14 @@ from consumer.commands.options import CONFIG
 from consumer.errors import InputError, SshbellError, UsageError, complain, end_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from consumer.ecs import Object
     from consumer.enrich.geoip import Places
     from consumer.enrich.geoip_fetch import Source
 
+# A column of the table; the longest IPv6 address has 39 characters.
+_WIDEST = 48
 _EDITIONS = 'with DB-IP "city", "country", "asn"; with MaxMind "GeoLite2-City" and so on'
 
 
@@ -26,6 +28,13 @@ class _Geoip(click.Group):
         """Put the verb before what is none."""
         known = {"fetch", *self.get_help_option_names(ctx)}
         return super().parse_args(ctx, args if not args or args[0] in known else ["show", *args])
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Show the options of what needs no verb, too."""
+        with formatter.section("Options with ADDRESS"):
+            options = [parameter for parameter in show.params if isinstance(parameter, click.Option)]
+            formatter.write_dl([record for option in options if (record := option.get_help_record(ctx)) is not None])
+        super().format_options(ctx, formatter)
 
 
 @click.group(cls=_Geoip, short_help="Show where addresses are; fetch databases that say so.", no_args_is_help=True,
@@ -56,14 +65,12 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
         if ip_of(address) is None:
             raise UsageError(f"{address!r} is no address; give 203.0.113.7 or 2001:db8::1, or: sshbell geoip fetch")
     places = Places(load(config).geoip, lambda fault: complain(InputError(fault)), many=len(addresses) > 1000)
-    if not as_json:
-        click.echo(_row("address", "place", "network", "what"))
-    for address in addresses:
-        found = places.of(address)
-        if as_json:
-            sys.stdout.buffer.write(json_line({"source": {"ip": str(ip_of(address)), "address": address, **found}}))
-        else:
-            click.echo(_row(address, *_cells(found)))
+    if as_json:
+        for address in addresses:
+            sys.stdout.buffer.write(json_line({"source": {"ip": str(ip_of(address)), "address": address, **places.of(address)}}))
+    else:
+        for row in _table([("address", "place", "network", "what"), *((one, *_cells(places.of(one))) for one in addresses)]):
+            click.echo(row)
     sys.stdout.flush()
     _say_databases(places)
 
@@ -88,10 +95,14 @@ def _cells(found: "Object") -> tuple[str, str, str]:
     return where, number, ", ".join(filter(None, (geo.get("name"), *found.get("anonymous", []))))
 
 
-def _row(address: str, where: str, network: str, what: str) -> str:
+def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
+    """Yield the rows with columns as wide as what is in them; a text that is much longer than others moves its own row alone."""
     from consumer.records import harmless
 
-    return harmless(f"{address:<24}  {where:<36}  {network:<36}  {what}".rstrip())
+    shown = [[harmless(cell) for cell in row] for row in rows]
+    widths = [min(max(map(len, column)), _WIDEST) for column in zip(*shown, strict=True)]
+    for row in shown:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 @geoip.command(short_help="Fetch databases.")

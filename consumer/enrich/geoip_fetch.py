@@ -8,6 +8,7 @@ the file is in nobody's way before it answers as a database does.
 import fcntl
 import io
 import os
+import pwd
 import signal
 import ssl
 import tarfile
@@ -36,6 +37,7 @@ from consumer.records import harmless
 
 DBIP = "https://download.db-ip.com"
 MAXMIND = "https://download.maxmind.com"
+_DBIP_EDITIONS = ("city", "country", "asn")
 DOWNLOAD_LIMIT_BYTES = 1 << 30
 UNPACKED_LIMIT_BYTES = 2 << 30
 # Of one file, and between two pieces of it.
@@ -56,7 +58,18 @@ class Source(NamedTuple):
 
 
 def of_dbip(editions: tuple[str, ...], server: str | None) -> list[Source]:
-    """Return DB-IP's free databases: of this month, or of the last where this one's are not there yet."""
+    """
+    Return DB-IP's free databases: of this month, or of the last where this one's are not there yet.
+
+    Raises:
+        UsageError: it has no free one of that name.
+    """
+    for edition in editions:
+        if edition not in _DBIP_EDITIONS:
+            raise UsageError(
+                f"--edition: DB-IP has no {harmless(edition)[:100]!r} for free, but {', '.join(_DBIP_EDITIONS)};"
+                " MaxMind's want --maxmind-account and --maxmind-key"
+            )
     today = datetime.now(UTC)
     months = [f"{day:%Y-%m}" for day in (today, today.replace(day=1) - timedelta(days=1))]
     return [
@@ -64,7 +77,7 @@ def of_dbip(editions: tuple[str, ...], server: str | None) -> list[Source]:
             f"dbip-{edition}-lite.mmdb",
             [f"{_base(server, DBIP)}/free/dbip-{edition}-lite-{month}.mmdb.gz" for month in months],
         )
-        for edition in map(_edition, editions or ("city", "asn"))
+        for edition in editions or ("city", "asn")
     ]
 
 
@@ -77,7 +90,7 @@ def of_maxmind(editions: tuple[str, ...], account: str, key: str, server: str | 
             [f"{_base(server, MAXMIND)}/geoip/databases/{edition}/download?suffix=tar.gz"],
             authorization,
         )
-        for edition in map(_edition, editions or ("GeoLite2-City", "GeoLite2-ASN"))
+        for edition in (_plain(edition, edition) for edition in editions or ("GeoLite2-City", "GeoLite2-ASN"))
     ]
 
 
@@ -92,10 +105,6 @@ def of_url(url: str) -> Source:
     for suffix in (".gz", ".tgz", ".tar", ".mmdb"):
         name = name.removesuffix(suffix)
     return Source(f"{_plain(name, url)}.mmdb", [url])
-
-
-def _edition(name: str) -> str:
-    return _plain(name, name)
 
 
 def _plain(name: str, whole: str) -> str:
@@ -132,9 +141,19 @@ def fetched(source: Source, folder: Path, progress: Progress) -> str:
             finally:
                 packed.unlink(missing_ok=True)
                 unpacked.unlink(missing_ok=True)
+    except PermissionError as error:
+        # Root has become somebody else by now, which nobody expects of it.
+        raise OutputError(f"{folder}: {error.strerror}; who has to be able to write there is {_own_name()}") from error
     except OSError as error:
         raise OutputError(f"{error.filename or folder}: {error.strerror}") from error
     return f"{target}: {said}"
+
+
+def _own_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid {os.geteuid()}"
 
 
 @contextmanager

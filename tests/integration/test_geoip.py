@@ -11,7 +11,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from consumer.commands.geoip import geoip
 from consumer.store.state import State
 from tests.databases import ADDRESS, LYON, LYON_GEO, ORANGE, made, made_of
 from tests.store_events import session_lines
@@ -69,13 +71,32 @@ def site(tmp_path: Path) -> Site:
 def test_geoip(site: Site) -> None:
     """A row for each address; from which databases it is, on standard error."""
     done = site.ask("geoip", ADDRESS, "127.0.0.1", "8.8.8.8")
-    assert done.stdout.startswith("address  ")
+    assert done.stdout.startswith("address ")
     first, second, third = done.stdout.splitlines()[1:]
     assert " ".join(first.split()) == f"{ADDRESS} Lyon, Auvergne-Rhone-Alpes, FR France AS3215 Orange S.A."
     assert (second.split(), third.split()) == (["127.0.0.1", "loopback"], ["8.8.8.8"])
     assert [line.split(" (")[0] for line in done.stderr.splitlines()] == [
         f"from {site.folder / 'asn.mmdb'}", f"from {site.folder / 'city.mmdb'}",
     ]  # fmt: skip
+
+
+def test_geoip_in_columns(site: Site) -> None:
+    """They are as wide as what is in them, so that a long address or a long name moves nothing."""
+    long = "2001:db8:1111:2222:3333:4444:5555:6666"
+    head, *rows = site.ask("geoip", ADDRESS, long, "127.0.0.1").stdout.splitlines()
+    for column, cells in {
+        "place": ["Lyon, Auvergne-Rhone-Alpes, FR France", "", ""],
+        "network": ["AS3215 Orange S.A.", "", ""],
+        "what": ["", "documentation", "loopback"],
+    }.items():
+        assert [row[head.index(column) :].partition("  ")[0] for row in rows] == cells
+
+
+def test_geoip_help() -> None:
+    """The options of what needs no verb can be found."""
+    said = CliRunner().invoke(geoip, ["--help"]).stdout.partition("Options with ADDRESS")[2]
+    assert "--json" in said
+    assert "--config" in said
 
 
 def test_geoip_json(site: Site) -> None:

@@ -569,7 +569,8 @@ def test_root_gives_itself_up(site: Site, new: bytes) -> None:
             assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (nobody.pw_uid, 0)
         state.chmod(0o500)
         command("--url", site.serve("/y.mmdb", new), "--config", config)  # the folder is its own
-        command("--url", site.serve("/y.mmdb", new), "--to", name, "--config", config, status=IO_ERROR)
+        done = command("--url", site.serve("/y.mmdb", new), "--to", name, "--config", config, status=IO_ERROR)
+        assert done.stderr == f"sshbell: {name}: Permission denied; who has to be able to write there is nobody\n"
 
 
 def test_progress_on_a_terminal(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
@@ -599,6 +600,8 @@ def test_wrong_usage(config: Path) -> None:
         ["--edition", ""],
     ):
         command(*options, "--config", config, status=USAGE)
+    assert "city, country, asn" in command("--edition", "citty", "--config", config, status=USAGE).stderr
+    assert "--maxmind-account" in command("--edition", "GeoLite2-City", "--config", config, status=USAGE).stderr
 
 
 def test_a_real_archive(site: Site, folder: Path, free_package: Path) -> None:  # noqa: F811
