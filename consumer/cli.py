@@ -126,4 +126,7 @@ def main() -> None:
     Who is in now, and how sshbell itself is:
         sudo sshbell who
         sudo sshbell status
+    Where addresses are, and whose keys they are:
+        sudo sshbell geoip fetch
+        sudo sshbell people check
     """
