@@ -597,6 +597,6 @@ def test_configuration_of_others(site: Site) -> None:
     found = ask("replay", log)
     assert found.returncode == OK
     assert "alice" in found.stdout
-    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs\n"
+    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs and geoip\n"
     # Who names it wants it.
     assert ask("replay", "--config", site.config, log).returncode == RIGHTS
