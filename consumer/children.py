@@ -31,7 +31,8 @@ def _started(
     Raises:
         OSError: it cannot be started.
     """
-    flags = ["-I"] if sys.flags.isolated else []
+    # Not the directory in which somebody happens to have started us: whose it is could put modules there, and keys is root's.
+    flags = ["-I"] if sys.flags.isolated else ["-P"]
     return subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, *flags, "-m", module, *arguments],
         stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), process_group=0, env=env,

@@ -118,6 +118,27 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
+def test_no_module_of_the_working_directory(config: Path, tmp_path: Path) -> None:
+    """Root may pipe a log into us wherever it stands; what is started then, as root and as sshbell, takes no code from there."""
+    elsewhere, ran = tmp_path / "elsewhere", tmp_path / "ran"
+    planted = f"open({str(ran)!r}, 'a').write(__name__ + chr(10))\n"
+    for module in ("consumer/__init__.py", "structlog.py", "sqlite3.py"):
+        (elsewhere / module).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / module).write_text(planted)
+    # As the entry point does: its own path begins with the directory in which it stands.
+    arguments = [sys.executable, "-P", "-m", "consumer", "run", "--plain", "--config", str(config)]
+    env = os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)}
+    with subprocess.Popen(arguments, cwd=elsewhere, env=env, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        # Both children have begun: one answers, and one has its database.
+        wait_for((config.parent / "state/delivery.db").exists)
+        process.stdin.write(ours(ACCEPTED) + ours(OPENED, number=1))
+        process.stdin.close()
+        assert process.wait(DEADLINE_S) == 0
+    assert [row[:2] for row in events(config)] == [("ssh_login", "alice")]
+    assert not ran.exists()
+
+
 def test_each_line_is_confirmed_and_kept(start: Callable[..., Run], config: Path) -> None:
     """One OK at the start, one a line; the login is in the store at once; the end of the input ends it with 0."""
     run = start()
