@@ -164,25 +164,26 @@ class Keys:
         if not await self._place(question.user):
             return Found([])
         reading, writing = os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reading)  # too many processes: whoever made them must not use up what we may open
+            os.close(writing)
+            raise
         if pid == 0:
             _look(writing, look_up, question)
         os.close(writing)
         child = self._children[pid] = Child(question.user)
-        reader = asyncio.StreamReader(limit=2 * ANSWER_LIMIT)
-        pipe = os.fdopen(reading, "rb", buffering=0)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
-        with closing(transport):
-            try:
-                said = await reader.readuntil(b"\n")
-            except asyncio.CancelledError:
-                if pid in self._children:
-                    child.is_stuck = True
-                    _kill(pid)
-                    _log.warning("a look-up hangs", user=question.user, children=len(self._children))
-                raise
-            except asyncio.IncompleteReadError:
-                said = _encode(Found([], fault="it has died"))
+        try:
+            said = await _said_in(reading)
+        except asyncio.CancelledError:
+            if pid in self._children:
+                child.is_stuck = True
+                _kill(pid)
+                _log.warning("a look-up hangs", user=question.user, children=len(self._children))
+            raise
+        except asyncio.IncompleteReadError:
+            said = _encode(Found([], fault="it has died"))
         found = msgspec.json.decode(said, type=Found)
         if found.fault:
             _log.error("a look-up has failed", user=question.user, reason=found.fault)
@@ -211,6 +212,15 @@ class Keys:
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 self._children.pop(pid, None)
                 self._ended.set()
+
+
+async def _said_in(reading: int) -> bytes:
+    """Return the line that comes through a pipe, and close it."""
+    pipe = os.fdopen(reading, "rb", buffering=0)
+    reader = asyncio.StreamReader(limit=2 * ANSWER_LIMIT)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    with closing(transport):
+        return await reader.readuntil(b"\n")
 
 
 def _kill(pid: int) -> None:

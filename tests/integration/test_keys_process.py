@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -329,6 +331,43 @@ def test_hung_home(live: Live) -> None:
     wait_for(lambda: stuck() == 0, "they are let go")
     for account, fingerprint in [well, late, *victims]:
         wait_for(lambda: live.asked(account.pw_name, fingerprint)[0] != {}, "there is an answer again")  # noqa: B023
+
+
+# What a process would do to another one of its user: trace it, and open its memory and descriptors. Prints what it may.
+_TRACER = """
+import ctypes, os, sys
+pid, libc = int(sys.argv[1]), ctypes.CDLL(None)
+if libc.ptrace(16, pid, 0, 0) == 0:
+    print("ptrace")
+for name in ("mem", "environ", "maps", "fd/0"):
+    try:
+        os.close(os.open(f"/proc/{pid}/{name}", os.O_RDONLY))
+        print(name)
+    except PermissionError:
+        pass
+"""
+
+
+def test_a_look_up_is_closed_to_its_user(live: Live) -> None:
+    """It is the user by then, and has the memory of ``keys``, with others' answers; the user gets at nothing of it."""
+    keys = keys_of(live.start())
+    account, fingerprint = live.user("laptop")
+
+    def looker() -> int | None:
+        """Return who has become the user."""
+        found = Path(f"/proc/{keys}/task/{keys}/children").read_text().split()
+        return next((int(pid) for pid in found if status(int(pid))["Uid"].split()[0] == str(account.pw_uid)), None)
+
+    with hung(Path(account.pw_dir)), ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(live.asked, account.pw_name, fingerprint)
+        wait_for(lambda: looker() is not None, "a look-up is the user")
+        pid = looker()
+        as_user = ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        tracer = subprocess.run([*as_user, *live.python, "-c", _TRACER, str(pid)], capture_output=True, check=True, cwd="/")
+        # Not even what it holds is of use: nothing, and a pipe for its answer.
+        held = [str(name.readlink()).partition(":")[0] for name in Path(f"/proc/{pid}/fd").iterdir()]
+        assert asking.result()[0] == {}
+    assert (tracer.stdout, sorted(held)) == (b"", ["/dev/null"] * 3 + ["pipe"])
 
 
 def test_once_it_is_gone(live: Live) -> None:

@@ -1,0 +1,32 @@
+"""The process ``keys`` where the system has no more to give; all else of it is in ``tests/integration``."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from consumer.enrich.keys_client import Question
+from consumer.keys_process import Keys
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever fills the table of processes costs the names of those moments: not one descriptor is lost by it."""
+
+    def fork() -> int:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    async def asked() -> tuple[list[str], list[str]]:
+        keys = Keys({0})
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208 - names
+        for number in range(3):
+            assert await keys._owners(Question("alice", f"SHA256:{number}")) == []
+        return before, os.listdir("/proc/self/fd")  # noqa: PTH208 - names
+
+    monkeypatch.setattr(os, "fork", fork)
+    before, after = asyncio.run(asked())
+    assert after == before
