@@ -70,7 +70,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from pathlib import Path
 
     from consumer.config import load
-    from consumer.enrich.key_document import Document
+    from consumer.enrich.key_document import Document, arrived
     from consumer.enrich.key_index import imported
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.privileges import become
@@ -94,10 +94,11 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
         for name, stream in streams:
             whose = host or Path(name).name.removesuffix(".jsonl").removesuffix(".json")
             try:
-                count = imported(
-                    Path(found.state_dir), Document(stream, name), whose, lambda what: complain(InputError(what)),
-                    time.time_ns() // 1000,
-                )  # fmt: skip
+                with arrived(stream, name) as whole:
+                    count = imported(
+                        Path(found.state_dir), Document(whole, name), whose, lambda what: complain(InputError(what)),
+                        time.time_ns() // 1000,
+                    )  # fmt: skip
             except SshbellError as error:
                 errors.append(error)
             else:

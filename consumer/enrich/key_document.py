@@ -6,7 +6,9 @@ there were: what was cut on its way is known.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from tempfile import TemporaryFile
 from typing import Annotated, BinaryIO, Final, Literal
 
 import msgspec
@@ -19,6 +21,9 @@ VERSION = 1
 # Of one host, and of one of its lines: an exporting host is less to be trusted than the one that imports.
 KEYS_LIMIT = 500_000
 KEY_LINE_LIMIT = 64 * 1024
+DOCUMENT_LIMIT = 256 * 1024 * 1024
+
+_BLOCK = 1 << 20
 
 _Text = Annotated[str, Meta(max_length=1024)]
 
@@ -61,6 +66,27 @@ class Tail(msgspec.Struct, frozen=True):
     keys: int
 
 
+@contextmanager
+def arrived(stream: BinaryIO, place: str) -> Iterator[BinaryIO]:
+    """
+    Yield a copy of a document once all of it is here: a host that falls silent in the midst of it holds nobody up.
+
+    Raises:
+        DataError: it cannot be read or kept.
+    """
+    left = DOCUMENT_LIMIT + 1  # whoever reads it says that it is too long
+    with ExitStack() as stack:
+        try:
+            whole = stack.enter_context(TemporaryFile())
+            while left and (block := stream.read(min(_BLOCK, left))):
+                whole.write(block)
+                left -= len(block)
+            whole.seek(0)
+        except OSError as error:
+            raise DataError(f"{place}: it cannot be copied: {error.strerror}") from error
+        yield whole
+
+
 _head = msgspec.json.Decoder(Head).decode
 _row = msgspec.json.Decoder(Key).decode
 _tail = msgspec.json.Decoder(Tail).decode
@@ -92,7 +118,7 @@ class Document:
     def __init__(self, stream: BinaryIO, place: str) -> None:
         self._stream = stream
         self.place = place
-        self._number = 0
+        self._number = self._size = 0
         line = self._line()
         try:
             self.head = _head(line)
@@ -138,6 +164,9 @@ class Document:
             raise DataError(f"{self.place}: {error.strerror}") from error
         if len(line) > KEY_LINE_LIMIT:
             raise self._wrong(f"a line of more than {KEY_LINE_LIMIT // 1024} KiB")
+        self._size += len(line)
+        if self._size > DOCUMENT_LIMIT:
+            raise self._wrong(f"more than {DOCUMENT_LIMIT // 1024 // 1024} MiB")
         if not line.endswith(b"\n"):
             raise self._wrong("it ends here, before its last line: was it cut on its way?")
         return line

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import BinaryIO, Self
 
 import msgspec
@@ -24,6 +25,8 @@ from consumer.errors import RightsError, TryLaterError
 # How long one account's keys may take, and after how many that took longer it is no use to go on.
 HOME_LIMIT_S = 5.0
 HUNG_LIMIT = 4
+# Of one account: whoever fills their own file must not fill what a relay takes of the whole host.
+ACCOUNT_LIMIT = 10_000
 _CHUNK = 65536
 _END_S = 1.0
 
@@ -44,7 +47,7 @@ def exported_keys(report: Callable[[str], None]) -> Iterator[Key]:
     Yield the keys of all accounts, and the authorities whose certificates are good for all of them.
 
     Args:
-        report: is told in one line which account's keys could not be read within the limit.
+        report: is told in one line which account's keys could not be read within the limit, or are more than are written.
 
     Raises:
         TryLaterError: too many homes hang; what was yielded is not all.
@@ -55,7 +58,9 @@ def exported_keys(report: Callable[[str], None]) -> Iterator[Key]:
     while done < len(accounts):
         with _Reader(accounts[done:]) as reader:
             for found in reader.accounts():
-                for key in found:
+                if len(found) > ACCOUNT_LIMIT:
+                    report(f"{accounts[done].pw_name}: it has more than {ACCOUNT_LIMIT:,} keys; the rest is left out")
+                for key in found[:ACCOUNT_LIMIT]:
                     if not key.account and key.sha256 in common:
                         continue
                     if not key.account:
@@ -133,7 +138,8 @@ def _keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[Key
     os.setegid(account.pw_gid)
     os.seteuid(account.pw_uid)
     try:
-        for owner, key in keys_of(account, settings):
+        # One more says that there are too many.
+        for owner, key in islice(keys_of(account, settings), ACCOUNT_LIMIT + 1):
             is_common = owner.is_authority and owner.file == settings.trusted_user_ca_keys
             yield Key(
                 "" if is_common else account.pw_name, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority,

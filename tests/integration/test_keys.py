@@ -12,16 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.enrich import key_export
-from consumer.enrich.key_document import KEY_LINE_LIMIT
-from consumer.enrich.key_export import exported_keys
+from consumer.enrich import key_document, key_export
+from consumer.enrich.key_document import KEY_LINE_LIMIT, Document, arrived
+from consumer.enrich.key_export import ACCOUNT_LIMIT, exported_keys
 from consumer.enrich.key_index import STALE_DAYS, KeyIndex
-from consumer.errors import TryLaterError
+from consumer.errors import DataError, TryLaterError
 from consumer.framing.timestamps import isoformat
 from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
 from tests.store_events import session_lines
@@ -144,6 +146,17 @@ def test_export(host: Host) -> None:
 
 
 @root_only
+def test_an_account_with_too_many_keys(host: Host) -> None:
+    """Its first ones are written, and that is said; the other accounts' are all there, and a relay takes the whole."""
+    host.allow("bob", *(key_line(f"b{number}", "") for number in range(ACCOUNT_LIMIT)))
+    host.allow("eve", *(key_line(f"e{number}", "") for number in range(ACCOUNT_LIMIT + 1)))
+    done = host.run("keys", "export")
+    accounts = Counter(json.loads(line)["account"] for line in done.stdout.splitlines()[1:-1])
+    assert accounts == {"alice": 2, "bob": ACCOUNT_LIMIT, "eve": ACCOUNT_LIMIT}
+    assert done.stderr.decode() == f"sshbell: eve: it has more than {ACCOUNT_LIMIT:,} keys; the rest is left out\n"
+
+
+@root_only
 def test_export_is_root_s(host: Host) -> None:
     """Anybody else is told so, and gets nothing at all."""
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "keys", "export"]
@@ -236,6 +249,38 @@ def test_hostile_documents(relay: Site, tmp_path: Path, what: str) -> None:
     assert done.stderr.count("\n") == 1
     assert done.stderr[:-1].isprintable()
     assert [key.comment for key in index_of(relay).owners("web1", row(7)["sha256"])] == ["key 7"]
+
+
+def test_a_document_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that are good one by one must not fill the disk; no more is copied than is read."""
+    document = written(*(row(number, comment="x" * 1000) for number in range(50)))
+    monkeypatch.setattr(key_document, "DOCUMENT_LIMIT", len(document))
+    with arrived(BytesIO(document), "web1.json") as whole:
+        assert len(list(Document(whole, "web1.json").keys())) == 50
+    monkeypatch.setattr(key_document, "DOCUMENT_LIMIT", len(document) // 2)
+    stream = BytesIO(document)
+    with arrived(stream, "web1.json") as whole, pytest.raises(DataError, match="more than 0 MiB"):
+        list(Document(whole, "web1.json").keys())
+    assert stream.tell() == len(document) // 2 + 1
+
+
+def test_a_host_that_falls_silent(relay: Site, tmp_path: Path) -> None:
+    """In the midst of its document it holds up no other's import."""
+    arguments = [*COMMAND, "keys", "import", "--host", "web1", "--config", str(relay.config), "-"]
+    (tmp_path / "db1.json").write_bytes(written(row(1), host="db1"))
+    # Makes the file, so that no import has to wait for that.
+    relay.ask("keys", "import", str(tmp_path / "db1.json"))
+    with subprocess.Popen(arguments, cwd=PROJECT_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as silent:
+        assert silent.stdin is not None
+        assert silent.stdout is not None
+        # More than a pipe holds: it has begun to read.
+        document = written(*(row(number) for number in range(1000)))
+        silent.stdin.write(document[:-100])
+        silent.stdin.flush()
+        assert relay.ask("keys", "import", str(tmp_path / "db1.json")).stdout == "db1: 1 keys\n"
+        silent.stdin.write(document[-100:])
+        silent.stdin.close()
+        assert silent.stdout.read() == b"web1: 1,000 keys\n"
 
 
 def test_a_host_speaks_for_itself(relay: Site, tmp_path: Path) -> None:
