@@ -187,16 +187,15 @@ class Worker:
     async def attempt(self, pending: Pending, tokens: float) -> Result:
         """Send one message, and write down what became of it."""
         try:
-            message = await self._message(pending, tokens)
+            result = await self._channel.send(await self._message(pending, tokens))
         except RenderingError as error:
-            result: Result = Rejected(str(error))
-        else:
-            try:
-                result = await self._channel.send(message)
-            except Exception as error:  # noqa: BLE001 - logged with its traceback
-                # A fault of ours must not cost the message.
-                _log.exception("fault", channel=self._name, event_id=pending.event_id)
-                result = RetryLater(f"a fault of sshbell: {type(error).__name__}", alone=True)
+            result = Rejected(str(error))
+        except StoreError:
+            raise  # nothing is wrong with this message
+        except Exception as error:  # noqa: BLE001 - logged with its traceback
+            # A fault of ours must not cost the message, nor may one that cannot be made hold up those behind it.
+            _log.exception("fault", channel=self._name, event_id=pending.event_id)
+            result = RetryLater(f"a fault of sshbell: {type(error).__name__}", alone=True)
         while True:
             try:
                 self._write_down(pending, result, tokens)

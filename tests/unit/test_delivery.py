@@ -138,6 +138,30 @@ def test_order_outlives_a_new_state_db(delivery: Delivery, tmp_path: Path) -> No
     assert stage.ids == ["id7", "id8", "id1", "id2"]
 
 
+def test_a_message_that_cannot_be_made_holds_up_no_other(
+    delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a message meets of our faults is tried again by itself, and told at last."""
+    stage = Stage(delivery, tmp_path)
+    stage.put(1, 2, 3)
+    made = Renderer.message
+
+    def failing(renderer: Renderer, event_id: str, *arguments: Any, **more: Any) -> Message:
+        if event_id == "id1":
+            raise OverflowError("int too large to convert to float")
+        return made(renderer, event_id, *arguments, **more)
+
+    monkeypatch.setattr(Renderer, "message", failing)
+    stage.work()
+    assert stage.ids == ["id2", "id3"]
+    assert states(delivery) == {"id1": "pending", "id2": "sent", "id3": "sent"}
+    assert delivery.entries(("pending",), 1)[0].reason == "a fault of sshbell: OverflowError"
+    monkeypatch.undo()
+    stage.clock.now_us += 60 * 1_000_000
+    stage.work()
+    assert stage.ids == ["id2", "id3", "id1"]
+
+
 def test_sent_is_synced(delivery: Delivery) -> None:
     """What is told is written so that it outlives a power cut."""
     assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
