@@ -112,6 +112,22 @@ def test_folding(length: int, letter: str) -> None:
         assert all(len(line) < 998 for line in mail.as_bytes().split(b"\r\n"))
 
 
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [([], "220-x\r\n"), ([], "2"), ([GREETING], "250-x\r\n"), ([GREETING, EHLO, OK, OK, GO_ON], "250-x\r\n")],
+    ids=["greeting", "no line", "EHLO", "DATA"],
+)  # fmt: skip
+def test_a_server_that_does_not_stop(begun: list[str], rest: str) -> None:
+    """An answer without an end, in any state, is a fault of the server at once; nobody keeps it until the time is over."""
+
+    async def body() -> Result:
+        # Four times what a whole answer may have.
+        async with scripted([*begun, (rest * (1 << 17))[: 1 << 17], HANG]) as (port, _):
+            return await send(settings(port))
+
+    assert "too long" in reason(asyncio.run(body()))
+
+
 def test_message() -> None:
     """A message has its parts, an id of its own, and says that a program wrote it."""
 
