@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dns.asyncresolver
 import dns.exception
@@ -20,6 +20,7 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
+from consumer.enrich.fields import Object, text_of
 from consumer.messages import ip_of
 
 # For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
@@ -48,7 +49,6 @@ _NOBODYS = [
     )
 ]  # fmt: skip
 
-Object = dict[str, Any]
 Address = IPv4Address | IPv6Address
 
 
@@ -81,8 +81,7 @@ class ReverseNames:
         Raises:
             dns.exception.DNSException: ``/etc/resolv.conf`` names no name server.
         """
-        source = event.get("source")
-        ip = ip_of(source.get("ip")) if isinstance(source, dict) and isinstance(source.get("ip"), str) else None
+        ip = ip_of(text_of(event, "source", "ip"))
         if ip is None or not is_asked_for(ip):
             return {}
         name = await self._name_of(ip)

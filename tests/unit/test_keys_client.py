@@ -11,7 +11,7 @@ import pytest
 
 from consumer.children import KEYS_SOCKET
 from consumer.enrich import keys_client
-from consumer.enrich.keys_client import ANSWER_LIMIT, KeyOwners, Question, is_here, question_of
+from consumer.enrich.keys_client import ANSWER_LIMIT, KeyOwners, Question, question_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,16 +53,6 @@ def test_question() -> None:
 def test_nothing_to_ask(other: dict[str, Any]) -> None:
     """Another host's login, a try, a password, and what is no event at all."""
     assert question_of(EVENT | other, "web1") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "here", "is_so"),
-    [("web1", "web1.example.net", True), ("WEB1.example.net", "web1", True), ("web1.example.org", "web1.example.net", False),
-     ("web1", "web2", False), ("web1.example.net", "web1.example.net", True)],
-)  # fmt: skip
-def test_here(name: str, here: str, *, is_so: bool) -> None:
-    """A relay has other hosts' lines, and this host's users say nothing about theirs."""
-    assert is_here(name, here) is is_so
 
 
 def answered(folder: Path, answer: Callable[[asyncio.StreamWriter], Any]) -> tuple[dict[str, Any], float]:
