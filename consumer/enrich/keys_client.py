@@ -31,8 +31,6 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     user: str
     fingerprint: str = ""
-    certificate_id: str = ""
-    certificate_serial: int | None = None
     ca_fingerprint: str = ""
     key_type: str = ""
     address: str = ""
@@ -108,7 +106,6 @@ def question_of(event: Object, here: str) -> Question | None:
             return None
         fields = {
             "user": event["user"]["name"], "address": address, "fingerprint": key.get("fingerprint", ""),
-            "certificate_id": certificate.get("id", ""), "certificate_serial": certificate.get("serial"),
             "ca_fingerprint": certificate.get("ca_fingerprint", ""), "key_type": key.get("type", ""),
         }  # fmt: skip
         found = msgspec.convert(fields, Question)
