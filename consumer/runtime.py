@@ -10,7 +10,6 @@ by itself at a quiet moment, so that rsyslog starts all of them anew. It never e
 8.2302 (its issue 5017).
 """
 
-import fcntl
 import gc
 import os
 import pwd
@@ -40,6 +39,7 @@ from consumer.identity import derived
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
+from consumer.lock import Lock
 from consumer.log import configure
 from consumer.pipeline import Pipeline
 from consumer.privileges import account_of, become
@@ -259,22 +259,20 @@ class Service:
 
     def _lock(self) -> None:
         """Wait until no other instance runs: an orphan of a killed rsyslogd ends by itself."""
+        path = self._dir / "run.lock"
 
-        def locked() -> int:
+        def taken() -> Lock:
+            # Opened anew for each try: the file may be another one by then.
+            lock = Lock(path)
             try:
-                fd = os.open(self._dir / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise StoreError(f"{self._dir / 'run.lock'}: {error.strerror}") from error
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(fd)
-                raise StoreError(f"another instance holds {self._dir / 'run.lock'}") from error
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-            return fd
+                if not lock.take():
+                    raise StoreError(f"another instance holds {path}")  # noqa: TRY301
+            except StoreError:
+                lock.close()
+                raise
+            return lock
 
-        self._lock_fd = self._held_until(locked)
+        self._own_lock = self._held_until(taken)
 
     def _held_until(self, action: Callable[[], Result]) -> Result:
         """Do something that needs the disk; while it cannot be done rsyslog is asked for patience."""
