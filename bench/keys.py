@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stan
 
 from measure import mebibytes, run_watched, spread
 
-from consumer.enrich.authorized_keys import parsed
-from consumer.enrich.key_owners import KeyOwner, Wanted, keys_of, owners_of
+from consumer.enrich.authorized_keys import AuthorizedKey, parsed
+from consumer.enrich.key_owners import Wanted, keys_of, owners_of
 from consumer.enrich.sshd_config import sshd_settings
 
 OPTIONS = ("", "", "restrict,pty ", 'from="192.0.2.0/24,198.51.100.7" ', 'command="rsync --server, \\"x\\"",no-pty ')
@@ -54,11 +54,11 @@ def make_tree(tree: Path, users: int, keys: int) -> None:
 def show_index(tree: Path, users: int) -> None:
     """Read all files into an index by fingerprint; print the seconds, and what a look-up in it takes."""
     started = time.perf_counter()
-    index: dict[str, list[KeyOwner]] = {}
+    index: dict[str, list[AuthorizedKey]] = {}
     for user in range(users):
         who = account(tree, user)
-        for owner, found in keys_of(who, sshd_settings(who.pw_name, "", "")):
-            index.setdefault(found.sha256, []).append(owner)
+        for _, found in keys_of(who, sshd_settings(who.pw_name, "", "")):
+            index.setdefault(found.sha256, []).append(found)
     seconds = time.perf_counter() - started
     sought = random.Random(1).choices(list(index), k=LOOKUPS)
     started = time.perf_counter()
@@ -76,7 +76,7 @@ def show_lookups(tree: Path, users: int, keys: int) -> None:
         fingerprint = next(parsed(key(user, number).encode())).sha256
         who = account(tree, user)
         started = time.perf_counter()
-        owners = owners_of(Wanted(who.pw_name, fingerprint), who, sshd_settings(who.pw_name, "", "192.0.2.1"))
+        owners = owners_of(Wanted(fingerprint), who, sshd_settings(who.pw_name, "", "192.0.2.1"))
         took.append((time.perf_counter() - started) * 1e6)
         assert [owner.comment for owner in owners] == [f"user{user}@laptop{number}"]
     print(median(took), sorted(took)[len(took) * 99 // 100])

@@ -23,7 +23,8 @@ from typing import NoReturn
 import msgspec
 import structlog
 
-from consumer.enrich.key_owners import KeyOwner, Wanted, owners_by_command, owners_of
+from consumer.enrich.authorized_keys import AuthorizedKey
+from consumer.enrich.key_owners import Wanted, owners_by_command, owners_of
 from consumer.enrich.keys_client import (
     ANSWER_LIMIT,
     OPTION_LIMIT,
@@ -291,13 +292,10 @@ def _has_become(account: pwd.struct_passwd) -> bool:
 
 
 def _wanted(question: Question) -> Wanted:
-    return Wanted(
-        question.user, question.fingerprint, question.certificate_id, question.certificate_serial, question.ca_fingerprint,
-        question.key_type,
-    )  # fmt: skip
+    return Wanted(question.fingerprint, question.ca_fingerprint, question.key_type)
 
 
-def _told(owners: list[KeyOwner]) -> list[Owner]:
+def _told(owners: list[AuthorizedKey]) -> list[Owner]:
     told = [
         Owner(owner.comment[:TEXT_LIMIT], [option[:TEXT_LIMIT] for option in owner.options[:OPTION_LIMIT]], owner.is_authority)
         for owner in owners[:OWNER_LIMIT]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from consumer.config import Config
 from consumer.ecs import Object, of_event
+from consumer.enrich.fields import joined
 from consumer.enrich.key_index import NAME, KeyIndex
 from consumer.errors import ConfigError, InputError, complain
 from consumer.events import Event
@@ -25,12 +26,9 @@ class Names:
 
     def added(self, found: Object) -> Object:
         """Return an ECS object with ``user.full_name`` and what is known of its key, where anything is."""
-        named = dict(found)
-        for name, more in self._index.of(found).items():
-            ssh = named.get("ssh", {})
-            named["ssh"] = ssh | {name: ssh.get(name, {}) | more}
+        named = joined(found, {"ssh": known}) if (known := self._index.of(found)) else found
         if (person := self._people.person_of(found)) is not None:
-            named["user"] = found.get("user", {}) | {"full_name": person.name}
+            named = joined(named, {"user": {"full_name": person.name}})
         return named
 
     def text(self, event: Event) -> str:

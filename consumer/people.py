@@ -12,12 +12,12 @@ import msgspec
 from consumer.config import PEOPLE_PATH
 from consumer.deliver.channels.addresses import header_address
 from consumer.enrich.authorized_keys import parsed
+from consumer.enrich.fields import Object, text_of
 from consumer.errors import ConfigError, ConfigRightsError
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
 
-Object = dict[str, Any]
 _Matches = Callable[[str], object]
 
 
@@ -98,12 +98,12 @@ class People:
         Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
         those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
         """
-        if _text(event, "event", "action") == "ssh_forged":
+        if text_of(event, "event", "action") == "ssh_forged":
             return None
         found = (
-            self._certificates.of(_text(event, "ssh", "certificate", "id"))
-            or self.owners_of(_text(event, "ssh", "key", "fingerprint"))
-            or self.holders_of(_text(event, "user", "name"), _text(event, "host", "name"))
+            self._certificates.of(text_of(event, "ssh", "certificate", "id"))
+            or self.owners_of(text_of(event, "ssh", "key", "fingerprint"))
+            or self.holders_of(text_of(event, "user", "name"), text_of(event, "host", "name"))
         )
         return _together(found) if found else None
 
@@ -178,13 +178,6 @@ def _together(found: list[Person]) -> Person:
     emails = dict.fromkeys(address for person in found for address in person.contacts.email)
     countries = dict.fromkeys(country for person in found for country in person.countries)
     return Person(" or ".join(names), countries=tuple(countries), contacts=Contacts(tuple(emails)))
-
-
-def _text(event: Object, *path: str) -> str | None:
-    found: Any = event
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, str) and found else None
 
 
 # ------------------------------------------------------------ the file

@@ -10,7 +10,6 @@ by itself at a quiet moment, so that rsyslog starts all of them anew. It never e
 8.2302 (its issue 5017).
 """
 
-import fcntl
 import gc
 import os
 import pwd
@@ -29,17 +28,16 @@ import msgspec
 import structlog
 
 from consumer import __version__
-from consumer.catch_up import CatchUp, Position
+from consumer.catch_up import CAUGHT_UP_LIMIT, CatchUp, notice_of
 from consumer.children import KEYS_SOCKET, Deliver, Keys
 from consumer.config import Config, load, seconds_of
-from consumer.ecs import json_line
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.framing.timestamps import isoformat, local_zone
-from consumer.identity import derived
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
+from consumer.lock import Lock
 from consumer.log import configure
 from consumer.pipeline import Pipeline
 from consumer.privileges import account_of, become
@@ -72,12 +70,6 @@ _DRAINED_S = 5.0
 _RECEIVED = b'"rcvd":"'
 # Until then stories wait for lines that were lost; but no longer than this, where a backlog does not end.
 _HOLD_S = 600.0
-# A position in the log file is believed when it is this old: lines may reach us after they reach the file.
-_MARK_AGE_S = 10.0
-# More lines than this that only the file had make one message.
-CAUGHT_UP_LIMIT = 20
-# That message names so many of them.
-_FOUND_LIMIT = 200
 # Without keys we end where a line comes after so long a pause, and not before this has gone by since we last did.
 _QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
 _LEFT = "left_for_keys_us"
@@ -168,8 +160,6 @@ class Service:
         self._last_line_s = self._last_old_s = time.monotonic()
         self._begun_us = now_us()
         self._begun = isoformat(self._begun_us)[:26].encode()  # to the microsecond, as our template writes it
-        self._marks: list[tuple[float, Position]] = []
-        self._position: Position | None = None
         self._totals = {"snapshots_total": 0, "damaged_total": 0, "caught_up_total": 0, "started_us": now_us()}
         self._last_event_us = self._last_line_us = 0
 
@@ -205,10 +195,10 @@ class Service:
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
         self._last_old_s = self._started_s = time.monotonic()
         self._due_s = self._last_urgent_s = 0.0
-        if self._position is None and not self._is_caught_up:
+        if self._file.position is None and not self._is_caught_up:
             # From here on; kept at once, or a death would make it later.
-            self._position, self._is_caught_up = self._file.here(), True
-            self._file.close()
+            self._file.begin_here()
+            self._is_caught_up = True
             self._totals["compared_us"] = now_us()
             self._held_until(self._snapshot)
         self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
@@ -259,22 +249,20 @@ class Service:
 
     def _lock(self) -> None:
         """Wait until no other instance runs: an orphan of a killed rsyslogd ends by itself."""
+        path = self._dir / "run.lock"
 
-        def locked() -> int:
+        def taken() -> Lock:
+            # Opened anew for each try: the file may be another one by then.
+            lock = Lock(path)
             try:
-                fd = os.open(self._dir / "run.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except OSError as error:
-                raise StoreError(f"{self._dir / 'run.lock'}: {error.strerror}") from error
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(fd)
-                raise StoreError(f"another instance holds {self._dir / 'run.lock'}") from error
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-            return fd
+                if not lock.take():
+                    raise StoreError(f"another instance holds {path}")  # noqa: TRY301
+            except StoreError:
+                lock.close()
+                raise
+            return lock
 
-        self._lock_fd = self._held_until(locked)
+        self._own_lock = self._held_until(taken)
 
     def _held_until(self, action: Callable[[], Result]) -> Result:
         """Do something that needs the disk; while it cannot be done rsyslog is asked for patience."""
@@ -327,7 +315,7 @@ class Service:
         first = int(parts.pop("journal", b"1"))
         position = parts.pop("position", None)
         if position is not None:
-            self._position = tuple(msgspec.json.decode(position))
+            self._file.position = tuple(msgspec.json.decode(position))
         self._pipeline = self._new_pipeline()
         self._pipeline.restore(parts)
         self._unsaved.clear()
@@ -341,7 +329,7 @@ class Service:
         self._journal: Journal = self._held_until(lambda: Journal(folder, max(newest + 1, first)))
         self._pipeline.configure(self._config.sshd_programs)
         self._journal_append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
-        self._hold(is_holding=not self._is_caught_up and self._position is not None)
+        self._hold(is_holding=not self._is_caught_up and self._file.position is not None)
         self._flush()
 
     def _hold(self, *, is_holding: bool) -> None:
@@ -561,22 +549,13 @@ class Service:
 
     def _mark(self) -> None:
         """Note how far the log file has been heard of."""
-        if not self._is_caught_up or not self._config.catch_up:
-            return
-        now_s = time.monotonic()
-        while self._marks and self._marks[0][0] <= now_s - _MARK_AGE_S:
-            self._position = self._marks.pop(0)[1]
-        if self._is_drained():
-            here = self._file.here()
-            if here is not None:
-                self._marks.append((now_s, here))
+        if self._is_caught_up and self._config.catch_up:
+            self._file.mark(time.monotonic(), is_drained=self._is_drained())
 
     def _take_from_file(self) -> None:
         """Compare the log file with what came in, and take what never did."""
         self._totals["compared_us"] = now_us()
-        if self._position is None:
-            return
-        missing = self._pipeline.missing(self._file.blocks(self._position), local_zone())
+        missing = self._pipeline.missing(self._file.blocks(), local_zone())
         if not missing:
             return
         self._flush()
@@ -588,26 +567,11 @@ class Service:
         log.warning("lines that only the log file had", lines=len(missing), events=len(events))
         told = [event for event in events if event.__struct_config__.tag in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
-            self._held_until(lambda: self._state.record(events, self._told, now_us(), self._together(told)))
+            notice = notice_of(told, self._config.catch_up, now_us())
+            self._held_until(lambda: self._state.record(events, self._told, now_us(), notice))
             self._deliver.wake()
         else:
             self._handle(events)
-
-    def _together(self, events: list[Event]) -> tuple[str, str, bytes]:
-        """Return one message of many events that were found at once."""
-        text = f"{len(events)} events were found in {self._config.catch_up} alone; rsyslog had lost their lines."
-        # Logins first: who can write lines that are lost must not hide one.
-        first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
-        rows = [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in first]
-        event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
-        body = {
-            "@timestamp": isoformat(now_us()),
-            "event": {"kind": "event", "action": action, "id": event_id},
-            "message": text,
-            "sshbell": {"found": rows},
-            "host": {"name": socket.gethostname()},
-        }
-        return event_id, action, json_line(body)
 
     # ---------------------------------------------------------------- now and then, and the end
 
@@ -635,8 +599,8 @@ class Service:
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
         segment = self._journal.turn()
         parts = self._pipeline.changed() | {"journal": str(segment).encode()}
-        if self._position is not None:
-            parts["position"] = msgspec.json.encode(self._position)
+        if self._file.position is not None:
+            parts["position"] = msgspec.json.encode(self._file.position)
         self._state.keep_snapshot(parts)
         self._journal.drop_before(segment)
         self._totals["snapshots_total"] += 1

@@ -43,7 +43,6 @@ _BATCH = 200
 _AHEAD_LIMIT = 64
 
 _log = structlog.get_logger()
-_decode = msgspec.json.Decoder(dict[str, object]).decode
 
 
 def wall_clock_us() -> int:
@@ -246,8 +245,8 @@ class Worker:
         if self.recipients is None:
             return ()
         try:
-            return self.recipients.of(self._name, _decode(body))
-        except (msgspec.DecodeError, AttributeError, TypeError):
+            return self.recipients.of(self._name, event_of(body))
+        except (RenderingError, AttributeError, TypeError):
             return ()  # no event; whoever renders it says so
 
     def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
@@ -378,8 +377,8 @@ class Dispatcher:
 
     def _channels_of(self, message: Queued) -> Iterable[str]:
         try:
-            return self._router.channels_of(_decode(message.body))
-        except (msgspec.DecodeError, AttributeError, TypeError) as error:
+            return self._router.channels_of(event_of(message.body))
+        except (RenderingError, AttributeError, TypeError) as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
             return ()
 

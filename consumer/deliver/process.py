@@ -1,7 +1,6 @@
 """The process ``sshbell deliver``: its lock, its signals, and the socket to ``sshbell run``."""
 
 import asyncio
-import fcntl
 import gc
 import os
 import signal
@@ -14,38 +13,16 @@ import structlog
 from consumer.config import DEFAULT_PATH, Config, load
 from consumer.deliver.dispatcher import POLL_S, Dispatcher
 from consumer.deliver.rendering import Renderer
-from consumer.errors import ConfigError, StoreError, TryLaterError
+from consumer.errors import ConfigError, TryLaterError
+from consumer.lock import Lock
 from consumer.people import People
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
+# In the state directory: only who has it sends.
+LOCK = "deliver.lock"
 _log = structlog.get_logger()
-
-
-class Lock:
-    """``deliver.lock``: only who has it sends. It is let go of at the end of the process, however that ends."""
-
-    def __init__(self, state_dir: Path) -> None:
-        path = state_dir / "deliver.lock"
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"{path}: {error.strerror}") from error
-
-    def take(self) -> bool:
-        """Take it if nobody has it."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)  # for `sshbell status`
-        return True
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._descriptor)
 
 
 def renderer_of(config_path: str | None) -> Renderer:
@@ -74,7 +51,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     for number in (signal.SIGTERM, signal.SIGINT):
         # With a parent, its end is the only order to stop: systemd signals all of us.
         loop.add_signal_handler(number, ended.set if wake is None else _note)
-    with closing(Lock(Path(config.state_dir))) as lock:
+    with closing(Lock(Path(config.state_dir) / LOCK)) as lock:
         if not await _locked(lock, wake, ended):
             return
         with closing(opened(config)) as delivery, closing(Outbox(Path(config.state_dir))) as outbox:

@@ -14,11 +14,12 @@ import structlog
 from consumer.config import Config, seconds_of
 from consumer.deliver.channels.email import LIMIT_S
 from consumer.deliver.dispatcher import Worker, channel_of, wall_clock_us
-from consumer.deliver.process import Lock, opened, renderer_of
+from consumer.deliver.process import LOCK, opened, renderer_of
 from consumer.ecs import json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
 from consumer.framing.timestamps import isoformat
+from consumer.lock import Lock
 from consumer.store.delivery import Delivery
 
 # A message that is being sent goes first, and each may take its time.
@@ -37,7 +38,10 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # what went wrong is told below
     event_id = f"test-{secrets.token_hex(12)}"
     state_dir = Path(config.state_dir)
-    with closing(Lock(state_dir)) as lock, closing(opened(config) if lock.take() else Delivery(state_dir, None)) as delivery:
+    with (
+        closing(Lock(state_dir / LOCK)) as lock,
+        closing(opened(config) if lock.take() else Delivery(state_dir, None)) as delivery,
+    ):
         delivery.put_test(event_id, names, wall_clock_us(), _test(event_id))
         workers: list[asyncio.Task[None]] = []
         started_s = time.monotonic()

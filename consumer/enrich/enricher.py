@@ -11,12 +11,13 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import structlog
 
 from consumer.config import Config
 from consumer.enrich import keys_client
+from consumer.enrich.fields import Object, joined, text_of
 from consumer.enrich.geoip import Places
 from consumer.enrich.jump_hosts import JumpHosts
 from consumer.enrich.key_index import KeyIndex
@@ -42,7 +43,6 @@ VIA_LIMIT_S = 1.0
 # Two questions to the name server: see reverse_names.
 REVERSE_LIMIT_S = 2.0
 
-Object = dict[str, Any]
 _log = structlog.get_logger()
 
 
@@ -69,7 +69,7 @@ def parts_of(config: Config, people: People) -> list[Part]:
     parts = [
         Part("people", _AT_ONCE_S, _at_once(lambda event: _name_of(people, event))),
         Part("key owners", KEYS_LIMIT_S, _under("ssh", KeyOwners(state_dir).of)),
-        Part("places", _AT_ONCE_S, _under("source", _at_once(lambda event: places.of(_address_of(event))))),
+        Part("places", _AT_ONCE_S, _under("source", _at_once(lambda event: places.of(text_of(event, "source", "ip"))))),
         # Where the host is another one's, it alone knows.
         Part("key index", _AT_ONCE_S, _under("ssh", _at_once(index.of))),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
@@ -91,11 +91,6 @@ def _at_once(of: Callable[[Object], Object]) -> Callable[[Object], Awaitable[Obj
 def _name_of(people: People, event: Object) -> Object:
     person = people.person_of(event)
     return {} if person is None else {"user": {"full_name": person.name}}
-
-
-def _address_of(event: Object) -> str | None:
-    source = event.get("source")
-    return source.get("ip") if isinstance(source, dict) else None
 
 
 def _under(name: str, of: Callable[[Object], Awaitable[Object]]) -> Callable[[Object], Awaitable[Object]]:
@@ -139,7 +134,7 @@ class Enricher:
 
     def begin(self, event: Object) -> asyncio.Task[Object]:
         """Ask about an event unless that was done of late; a later ``enrich`` waits for the rest alone."""
-        event_id = _id_of(event)
+        event_id = text_of(event, "event", "id") or ""
         if self.knows(event_id):
             return self._known[event_id][1]
         task = asyncio.create_task(self._asked(event))
@@ -160,7 +155,7 @@ class Enricher:
     async def _asked(self, event: Object) -> Object:
         answers = await asyncio.gather(*(self._answer(part, event) for part in self._parts))
         for answer in answers:
-            event = _joined(event, answer)
+            event = joined(event, answer)
         return event
 
     async def _answer(self, part: Part, event: Object) -> Object:
@@ -205,20 +200,3 @@ async def _called(part: Part, event: Object) -> Object:
     if not isinstance(found, dict):
         raise TypeError(f"it returned {type(found).__name__} in place of fields")
     return found
-
-
-def _id_of(event: Object) -> str:
-    found = event.get("event")
-    event_id = found.get("id") if isinstance(found, dict) else None
-    return event_id if isinstance(event_id, str) else ""
-
-
-def _joined(event: Object, more: Object) -> Object:
-    """Return an event with further fields; what it has already stays."""
-    joined = dict(event)
-    for name, value in more.items():
-        if name not in joined:
-            joined[name] = value
-        elif isinstance(joined[name], dict) and isinstance(value, dict):
-            joined[name] = _joined(joined[name], value)
-    return joined

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Any
 
+from consumer.enrich.fields import Object, text_of
 from consumer.intake.senders import OURS
 from consumer.messages import Address, ip_of
 from consumer.store.database import reading
@@ -25,8 +25,6 @@ from consumer.store.queries import OPEN_LIMIT_US
 SENDER_US = 7 * 86400 * 1_000_000
 # The clocks of two hosts are not one: a session may begin so much later than a login through it.
 SKEW_US = 2_000_000
-
-Object = dict[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USERS = """
@@ -67,11 +65,11 @@ class JumpHosts:
         return await asyncio.to_thread(self._of, event)
 
     def _of(self, event: Object) -> Object:
-        ip, at_us = ip_of(_text(event, "source", "ip")), _login_us(event)
+        ip, at_us = ip_of(text_of(event, "source", "ip")), _login_us(event)
         # What comes from a loopback address may have come through any tunnel.
         if ip is None or at_us is None or ip.is_loopback or ip.is_link_local:
             return {}
-        own = _text(event, "ssh", "login_id") or _text(event, "event", "id")
+        own = text_of(event, "ssh", "login_id") or text_of(event, "event", "id")
         with reading(self._path) as connection:
             hosts = self._hosts.get(ip) or _senders(connection, OURS if _is_ours(ip) else str(ip), at_us - SENDER_US)
             if len(hosts) != 1:
@@ -105,18 +103,12 @@ def _is_ours(ip: Address) -> bool:
         return False
 
 
-def _text(event: Object, *path: str) -> str:
-    found: Any = event
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, str) else ""
-
-
 def _login_us(event: Object) -> int | None:
     """Return when somebody came, in microseconds since 1970 UTC: of a logout, when the session began. None: not known."""
-    is_logout = _text(event, "event", "action") == "ssh_logout"
+    is_logout = text_of(event, "event", "action") == "ssh_logout"
+    text = text_of(event, "event", "start") if is_logout else text_of(event, "@timestamp")
     try:
-        moment = datetime.fromisoformat(_text(event, "event", "start") if is_logout else _text(event, "@timestamp"))
+        moment = datetime.fromisoformat(text or "")
         return (moment - _EPOCH) // timedelta(microseconds=1)
     except (ValueError, TypeError):
         return None

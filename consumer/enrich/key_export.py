@@ -139,8 +139,8 @@ def _keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[Key
     os.seteuid(account.pw_uid)
     try:
         # One more says that there are too many.
-        for owner, key in islice(keys_of(account, settings), ACCOUNT_LIMIT + 1):
-            is_common = owner.is_authority and owner.file == settings.trusted_user_ca_keys
+        for file, key in islice(keys_of(account, settings), ACCOUNT_LIMIT + 1):
+            is_common = key.is_authority and file == settings.trusted_user_ca_keys
             yield Key(
                 "" if is_common else account.pw_name, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority,
             )  # fmt: skip

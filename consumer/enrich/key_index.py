@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from consumer.enrich.fields import Object, is_same_host, of_owners, text_of
 from consumer.enrich.key_document import Document
 from consumer.errors import DataError, StoreError
 from consumer.framing.timestamps import isoformat
@@ -25,8 +26,6 @@ NAME = "keys.db"
 # What was written longer ago is shown with its date: the line may be gone since.
 STALE_DAYS = 7
 _DAY_US = 86400 * 1_000_000
-
-Object = dict[str, Any]
 
 
 class IndexedKey(msgspec.Struct, frozen=True):
@@ -92,23 +91,16 @@ class KeyIndex:
 
     def of(self, event: Object) -> Object:
         """Return what to merge under ``ssh`` of an event: whose key it was, and whose authority; {} where that is not known."""
-        host, user = _text(event, "host", "name"), _text(event, "user", "name")
-        fingerprint = _text(event, "ssh", "key", "fingerprint")
-        authority = _text(event, "ssh", "certificate", "ca_fingerprint")
-        known: Object = {}
-        keys = self.owners(host, fingerprint, user) if host and fingerprint else []
-        if names := list(dict.fromkeys(key.shown for key in keys if key.comment)):
-            known["key"] = {"owner": names}
-        if options := list(dict.fromkeys(option for key in keys for option in key.options)):
-            known.setdefault("key", {})["options"] = options
-        signers = self.authorities(host, authority, user) if host and authority else []
-        if names := list(dict.fromkeys(key.shown for key in signers if key.comment)):
-            known["certificate"] = {"ca_owner": ", ".join(names)}
-        return known
-
-    def hosts(self) -> dict[str, int]:
-        """Return when each host's keys were exported, in microseconds since 1970 UTC. Never raises."""
-        return dict(self._rows("SELECT name, exported_us FROM host ORDER BY name"))
+        host, user = text_of(event, "host", "name"), text_of(event, "user", "name")
+        fingerprint = text_of(event, "ssh", "key", "fingerprint")
+        authority = text_of(event, "ssh", "certificate", "ca_fingerprint")
+        keys: list[IndexedKey] = []
+        # With a certificate it is its authority's line that let somebody in, whatever lines have its key.
+        if host and authority:
+            keys = self.authorities(host, authority, user)
+        elif host and fingerprint:
+            keys = self.owners(host, fingerprint, user)
+        return of_owners((key.shown, key.options, key.is_authority) for key in keys)
 
     def all_keys(self) -> Iterator[tuple[str, str, IndexedKey]]:
         """Yield host, SHA256 fingerprint and line of all keys that are no authority's. Never raises."""
@@ -185,18 +177,5 @@ def imported(state_dir: Path, document: Document, host: str, report: Callable[[s
     return count
 
 
-def is_same_host(one: str, other: str) -> bool:
-    """Tell whether two names may be of one host: they are equal, or one of them is the other's first label."""
-    one, other = one.casefold(), other.casefold()
-    return one == other or one == other.partition(".")[0] or other == one.partition(".")[0]
-
-
 def _day(time_us: int) -> str:
     return isoformat(max(0, time_us))[:10]
-
-
-def _text(event: Object, *path: str) -> str | None:
-    found: Any = event
-    for name in path:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, str) and found else None

@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 from consumer.enrich.authorized_keys import AuthorizedKey, parsed
@@ -46,60 +47,42 @@ class Wanted(NamedTuple):
     What sshd has logged of a login; "" for what is not there.
 
     Attributes:
-        user: the account's name.
         fingerprint: with ``SHA256:`` or ``MD5:`` before it, or bare MD5 as up to OpenSSH 6.7; of a certificate's own key, too.
-        certificate_id: what its authority calls it.
-        certificate_serial: its number.
         ca_fingerprint: of the authority's key; not "" means that a certificate was used.
         key_type: as sshd logs it, ``ED25519``; only ``AuthorizedKeysCommand`` may need it.
     """
 
-    user: str
     fingerprint: str = ""
-    certificate_id: str = ""
-    certificate_serial: int | None = None
     ca_fingerprint: str = ""
     key_type: str = ""
 
 
-class KeyOwner(NamedTuple):
-    """A line that allows a key, or an authority: see ``AuthorizedKey``. ``file`` is "" where a command has printed it."""
-
-    comment: str
-    options: list[str]
-    file: str
-    line: int
-    is_authority: bool
-
-
-_Found = tuple[KeyOwner, AuthorizedKey]
-
-
-def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[KeyOwner]:
+def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
     """
     Return the lines that allow a key, or, where a certificate was used, its authority; never raises, and never waits for a pipe.
 
     At most ``OWNERS_LIMIT``, in sshd's order. sshd takes the first that it may; which that was the log says only at VERBOSE.
     """
-    return _fitting(wanted, keys_of(account, settings))
+    return _fitting(wanted, (key for _, key in keys_of(account, settings)))
 
 
-def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[_Found]:
-    """Yield all lines of a user's files and of ``TrustedUserCAKeys``; never raises."""
+def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[tuple[str, AuthorizedKey]]:
+    """Yield all lines of a user's files and of ``TrustedUserCAKeys``, each with its file; never raises."""
     left = SIZE_LIMIT
     for path in _paths(account, settings):
         text = _read(path, account, left, strict=settings.strict_modes)
         left -= len(text)
         # Half a line would have half a comment.
-        yield from _found(text if left else text[: text.rfind(b"\n") + 1], path)
+        for key in parsed(text if left else text[: text.rfind(b"\n") + 1]):
+            yield path, key
     path = settings.trusted_user_ca_keys
     # A line with options is none there.
-    for owner, key in _found(_read(path, account, SIZE_LIMIT, strict=False), path) if path else ():
+    for key in parsed(_read(path, account, SIZE_LIMIT, strict=False)) if path else ():
         if not key.is_authority and not key.options:
-            yield owner._replace(is_authority=True), key._replace(is_authority=True)
+            yield path, key._replace(is_authority=True)
 
 
-def owners_by_command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[KeyOwner]:
+def owners_by_command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
     """
     Return what ``AuthorizedKeysCommand`` says of a key; never raises, and returns within ``COMMAND_LIMIT_S``.
 
@@ -110,26 +93,16 @@ def owners_by_command(wanted: Wanted, account: pwd.struct_passwd, settings: Sshd
     text = (
         _output(command) if command and _is_command_user(settings) and _is_guarded(os.path.realpath(command[0]), 0, "/") else b""
     )
-    return _fitting(wanted, _found(text, ""))
+    return _fitting(wanted, parsed(text))
 
 
-def _found(text: bytes, path: str) -> Iterator[_Found]:
-    for key in parsed(text):
-        yield KeyOwner(key.comment, key.options, path, key.line, key.is_authority), key
-
-
-def _fitting(wanted: Wanted, found: Iterator[_Found]) -> list[KeyOwner]:
+def _fitting(wanted: Wanted, keys: Iterator[AuthorizedKey]) -> list[AuthorizedKey]:
     is_authority = bool(wanted.ca_fingerprint)
     sought = wanted.ca_fingerprint or wanted.fingerprint
     if not sought.startswith("SHA256:"):
         sought = "MD5:" + sought.removeprefix("MD5:").lower()
-    owners = []
-    for owner, key in found:
-        if key.is_authority == is_authority and sought.rstrip("=") in (key.sha256, key.md5):
-            owners.append(owner)
-            if len(owners) == OWNERS_LIMIT:
-                break
-    return owners
+    fitting = (key for key in keys if key.is_authority == is_authority and sought.rstrip("=") in (key.sha256, key.md5))
+    return list(islice(fitting, OWNERS_LIMIT))
 
 
 def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:

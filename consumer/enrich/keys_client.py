@@ -6,16 +6,14 @@ One JSON line is the question, one the answer. What goes wrong with it costs the
 
 import asyncio
 import socket
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from consumer.children import KEYS_SOCKET
-
-Object = dict[str, Any]
+from consumer.enrich.fields import Object, is_same_host, of_owners
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
 LIMIT_S = 3.0
@@ -33,8 +31,6 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
     user: str
     fingerprint: str = ""
-    certificate_id: str = ""
-    certificate_serial: int | None = None
     ca_fingerprint: str = ""
     key_type: str = ""
     address: str = ""
@@ -84,7 +80,7 @@ class KeyOwners:
                 answer = await self._asked(question)
         except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, msgspec.MsgspecError):
             return {}  # it is not there, hangs, or says what is no answer
-        return _merged(answer)
+        return of_owners((owner.comment, owner.options, owner.is_authority) for owner in answer.owners)
 
     async def _asked(self, question: Question) -> Answer:
         reader, writer = await asyncio.open_unix_connection(str(self._path), limit=ANSWER_LIMIT)
@@ -106,41 +102,13 @@ def question_of(event: Object, here: str) -> Question | None:
     try:
         ssh, address = event["ssh"], event["source"].get("ip", "")
         key, certificate = ssh.get("key", {}), ssh.get("certificate", {})
-        if event["event"]["action"] not in _SESSION_ACTIONS or not is_here(event["host"]["name"], here):
+        if event["event"]["action"] not in _SESSION_ACTIONS or not is_same_host(event["host"]["name"], here):
             return None
         fields = {
             "user": event["user"]["name"], "address": address, "fingerprint": key.get("fingerprint", ""),
-            "certificate_id": certificate.get("id", ""), "certificate_serial": certificate.get("serial"),
             "ca_fingerprint": certificate.get("ca_fingerprint", ""), "key_type": key.get("type", ""),
         }  # fmt: skip
         found = msgspec.convert(fields, Question)
     except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
         return None
     return found if found.fingerprint or found.ca_fingerprint else None
-
-
-def is_here(name: str, here: str) -> bool:
-    """Tell whether a line's host is this one; where one of the names has no domain the first part decides."""
-    name, here = name.casefold(), here.casefold()
-    if "." in name and "." in here:
-        return name == here
-    return name.partition(".")[0] == here.partition(".")[0]
-
-
-def _merged(answer: Answer) -> Object:
-    """Return the fields that an answer fills."""
-    found: Object = {}
-    keys = [owner for owner in answer.owners if not owner.is_authority]
-    authorities = [owner for owner in answer.owners if owner.is_authority]
-    if names := _distinct(owner.comment for owner in keys):
-        found.setdefault("key", {})["owner"] = names
-    if options := _distinct(option for owner in answer.owners for option in owner.options):
-        found.setdefault("key", {})["options"] = options
-    if names := _distinct(owner.comment for owner in authorities):
-        found["certificate"] = {"ca_owner": ", ".join(names)}
-    return found
-
-
-def _distinct(texts: Iterable[str]) -> list[str]:
-    """Return the texts that are not empty, each once, in order."""
-    return list(dict.fromkeys(text for text in texts if text))

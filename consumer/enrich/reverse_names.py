@@ -11,8 +11,8 @@ import re
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address, ip_network
-from typing import Any, NamedTuple
+from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 import dns.asyncresolver
 import dns.exception
@@ -20,6 +20,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
+from consumer.enrich.fields import Object, text_of
+from consumer.enrich.special_addresses import special_name
 from consumer.messages import ip_of
 
 # For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
@@ -40,15 +42,9 @@ _RESOLV_CONF = "/etc/resolv.conf"
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 # A last label of digits would look like an address.
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}\Z")
-# RFC 5737, 3849, 9637, 2544, 1122: for examples, measurements, "this network". Loopback and the like ipaddress knows.
-_NOBODYS = [
-    ip_network(network)
-    for network in (
-        "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "0.0.0.0/8", "2001:db8::/32", "3fff::/20",
-    )
-]  # fmt: skip
+# Of addresses that are no public ones, those to which a site's own name server may give names.
+_OWN = frozenset({"private network", "carrier-grade NAT", "unique local", "site-local"})
 
-Object = dict[str, Any]
 Address = IPv4Address | IPv6Address
 
 
@@ -81,8 +77,7 @@ class ReverseNames:
         Raises:
             dns.exception.DNSException: ``/etc/resolv.conf`` names no name server.
         """
-        source = event.get("source")
-        ip = ip_of(source.get("ip")) if isinstance(source, dict) and isinstance(source.get("ip"), str) else None
+        ip = ip_of(text_of(event, "source", "ip"))
         if ip is None or not is_asked_for(ip):
             return {}
         name = await self._name_of(ip)
@@ -130,10 +125,8 @@ class ReverseNames:
 
 def is_asked_for(ip: Address) -> bool:
     """Tell whether an address can have a name that means something to anybody else."""
-    return not (
-        ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified or ip.is_reserved
-        or any(ip in network for network in _NOBODYS)
-    )  # fmt: skip
+    special = special_name(int(ip), ip.max_prefixlen)
+    return special in _OWN or not (special or ip.is_reserved)
 
 
 async def _confirmed(ip: Address, resolver: dns.asyncresolver.Resolver) -> tuple[str | None, float]:

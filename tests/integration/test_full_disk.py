@@ -132,6 +132,25 @@ def test_run_on_a_full_disk(small: Path) -> None:
     assert len({row[3] for row in recorded(config)}) == len(recorded(config)) == number
 
 
+def test_run_begins_on_a_full_disk(small: Path) -> None:
+    """Not even its lock can be written: it waits with dots, since to end before the first OK would crash rsyslogd."""
+    config = small / "sshbell.toml"
+    config.write_text(f'state_dir = "{small}/state"\nuser = ""\ncatch_up = ""\n')
+    (small / "state").mkdir()
+    ballast = fill(small)
+    run = Run(config)
+    try:
+        assert run.process.stdout is not None
+        assert os.read(run.process.stdout.fileno(), 1) == b"."
+        ballast.unlink()
+        assert run.reply() == b"OK\n"
+        code, said = run.end()
+    finally:
+        run.process.kill()
+    assert code == 0
+    assert b"run.lock: No space left on device" in said
+
+
 def test_filled_by_the_store_itself(small: Path) -> None:
     """Batches until the disk is full: each is there as a whole or not at all, and old ones can be forgotten for new ones."""
     taken = 0

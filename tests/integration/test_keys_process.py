@@ -296,6 +296,41 @@ def test_pipe_in_place_of_the_file(live: Live) -> None:
     assert (answer, took_s < LIMIT_S) == ({}, True)
 
 
+def test_command_of_sshd_is_asked_as_its_user(live: Live) -> None:
+    """``AuthorizedKeysCommand`` names a key that no file has; one that hangs costs the name, and is ended."""
+    account, fingerprint = live.user()
+    stuck, stuck_fingerprint = live.user()
+    asker = live.stack.enter_context(system_user.user(live.folder / "asker"))
+    line = " ".join((live.folder / f"{Path(account.pw_dir).name}.key.pub").read_text().split()[:2])
+    for each in (account, stuck):
+        (Path(each.pw_dir) / ".ssh/authorized_keys").unlink()
+    command = live.folder / "command"
+    command.write_text(f"""#!/bin/sh
+[ "$1" = {stuck.pw_name} ] && exec sleep 600
+[ "$2" = {fingerprint} ] && echo "{line} $(id -un) $(id -Gn) was asked for $1"
+""")
+    command.chmod(0o755)
+    config = live.folder / "sshd_config"
+    config.write_text(f"AuthorizedKeysCommand /mnt/command %u %f\nAuthorizedKeysCommandUser {asker.pw_name}\n")
+    # Where root alone can write, which no temporary folder is; nobody else sees these mounts.
+    mounts = (
+        'mount -t tmpfs -o mode=755 none /mnt && cp "$0/command" /mnt && mount --bind "$0/sshd_config" /etc/ssh/sshd_config'
+        ' && exec "$@"'
+    )
+    namespace = ["unshare", "--mount", "sh", "-c", mounts, str(live.folder)]
+    done = subprocess.run([*namespace, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        system_user.missing(f"no mounts of our own: {done.stderr.strip()}")
+    run = live.start(prefix=namespace)
+    answer, _ = live.asked(account.pw_name, fingerprint)
+    assert answer == {"key": {"owner": [f"{asker.pw_name} {asker.pw_name} was asked for {account.pw_name}"]}}
+    keys = keys_of(run)
+    answer, took_s = live.asked(stuck.pw_name, stuck_fingerprint)
+    assert (answer, took_s < LIMIT_S) == ({}, True)
+    wait_for(lambda: Path(f"/proc/{keys}/task/{keys}/children").read_text() == "", "what hung is gone")
+    assert run.end()[0] == 0
+
+
 def test_hung_home(live: Live) -> None:
     """
     Look-ups that nobody can kill are bounded, for a user and in all, and then unknown at once; nobody else waits for them.

@@ -18,7 +18,7 @@ from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
 from consumer.deliver.rendering import Renderer, event_of
 from consumer.ecs import json_line, of_event
-from consumer.enrich.enricher import _joined
+from consumer.enrich.fields import joined
 from consumer.events import Forged, Login, Logout
 from consumer.records import Line
 
@@ -187,7 +187,7 @@ def test_enriched_events(text: str, number: float) -> None:
     renderer = Renderer(Path("/nonexistent"), pytest.fail)
     renderer.map_url = MAP
     for event in events(text):
-        whole = _joined(event_of(json_line(of_event(event, []))), enriched(name, number))
+        whole = joined(event_of(json_line(of_event(event, []))), enriched(name, number))
         message = renderer.message(event.id, whole, queued_us=0, now_us=1)
         assert len(message.text.split("\n")) <= 45, "a text has made lines of its own"
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))

@@ -1,0 +1,28 @@
+"""``consumer.enrich.fields``: what several sources of names have in common."""
+
+import pytest
+
+from consumer.enrich.fields import is_same_host, of_owners
+
+
+@pytest.mark.parametrize(
+    ("name", "here", "is_so"),
+    [("web1", "web1.example.net", True), ("WEB1.example.net", "web1", True), ("web1.example.org", "web1.example.net", False),
+     ("web1", "web2", False), ("web1.example.net", "web1.example.net", True)],
+)  # fmt: skip
+def test_same_host(name: str, here: str, *, is_so: bool) -> None:
+    """A relay has other hosts' lines, and this host's users say nothing about theirs."""
+    assert is_same_host(name, here) is is_so
+
+
+def test_owners() -> None:
+    """Each name and option once; of an authority, what its line restricts, too; what is not known is left out."""
+    assert of_owners([]) == {}
+    assert of_owners([("", [], False), ("", [], True)]) == {}
+    assert of_owners([("desk", ["restrict"], False), ("laptop", ["restrict"], False), ("desk", [], False)]) == {
+        "key": {"owner": ["desk", "laptop"], "options": ["restrict"]}
+    }
+    assert of_owners([("their CA", ['principals="alice"'], True), ("our CA", [], True)]) == {
+        "key": {"options": ['principals="alice"']},
+        "certificate": {"ca_owner": "their CA, our CA"},
+    }
