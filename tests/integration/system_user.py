@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.trust import unreachable
+from tests.integration.rsyslogd import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,11 +66,21 @@ def user(home: Path) -> Iterator[pwd.struct_passwd]:
     name = f"sshbell-{os.getpid()}-{next(_numbers)}"
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin"]
     subprocess.run(["useradd", *options, name], check=True)  # noqa: S607
+    account = pwd.getpwnam(name)
     try:
-        account = pwd.getpwnam(name)
         home.mkdir(mode=0o700)
         os.chown(home, account.pw_uid, account.pw_gid)
         yield account
     finally:
-        # By uid: processes of this user alone, which are this test's.
+        # What ran as this user has been ended, and is gone a moment later; userdel refuses until then.
+        wait_for(lambda: not is_at_work(account), f"no process is {name}'s any more")
         subprocess.run(["userdel", name], check=True)  # noqa: S607
+
+
+def is_at_work(account: pwd.struct_passwd) -> bool:
+    """Tell whether a process is a user's."""
+    for file in Path("/proc").glob("[0-9]*/status"):
+        with suppress(OSError):
+            if f"\nUid:\t{account.pw_uid}\t" in file.read_text():
+                return True
+    return False
