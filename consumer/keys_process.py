@@ -16,8 +16,10 @@ import signal
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
+from functools import partial
 from typing import NoReturn
 
 import msgspec
@@ -41,6 +43,8 @@ from consumer.privileges import CAP_KILL, CAP_SETGID, CAP_SETUID, become_account
 
 # For a place, sshd's settings, the files, and AuthorizedKeysCommand, which ends by itself before; below the client's LIMIT_S.
 LOOK_UP_S = 2.5
+# A command is ended so long before, by the look-up that has started it: once that is killed, nobody would.
+_END_S = 0.3
 # Children at the same time, for one user and in all. One that hangs in a dead file system cannot be killed, and counts until it
 # ends.
 USER_LIMIT, CHILD_LIMIT = 2, 8
@@ -150,11 +154,12 @@ class Keys:
 
     async def _owners(self, question: Question) -> list[Owner]:
         """Return what is known within ``LOOK_UP_S``."""
+        end_s = time.monotonic() + LOOK_UP_S - _END_S
         try:
             async with asyncio.timeout(LOOK_UP_S):
                 found = await self._looked_up(question, by_files)
                 if not found.owners and found.command_user:
-                    found = await self._looked_up(question, by_command)
+                    found = await self._looked_up(question, partial(by_command, end_s=end_s))
                 return found.owners
         except (OSError, msgspec.MsgspecError, asyncio.LimitOverrunError) as error:
             _log.warning("unknown", user=question.user, reason=type(error).__name__)
@@ -272,13 +277,13 @@ def by_files(question: Question) -> Found:
     return Found(_told(owners), settings.authorized_keys_command_user if settings.authorized_keys_command else "")
 
 
-def by_command(question: Question) -> Found:
-    """Ask ``AuthorizedKeysCommand``, as its user."""
+def by_command(question: Question, end_s: float) -> Found:
+    """Ask ``AuthorizedKeysCommand``, as its user; it has until ``end_s`` of the monotonic clock."""
     account = pwd.getpwnam(question.user)
     settings = sshd_settings(account.pw_name, question.address, question.address)
     if not _has_become(pwd.getpwnam(settings.authorized_keys_command_user)):
         return Found([])
-    return Found(_told(owners_by_command(_wanted(question), account, settings)))
+    return Found(_told(owners_by_command(_wanted(question), account, settings, end_s)))
 
 
 def _has_become(account: pwd.struct_passwd) -> bool:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from typing import NamedTuple
 
 from consumer.enrich.authorized_keys import AuthorizedKey, parsed
@@ -82,16 +83,22 @@ def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[tupl
             yield path, key._replace(is_authority=True)
 
 
-def owners_by_command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
+def owners_by_command(
+    wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings, end_s: float = inf
+) -> list[AuthorizedKey]:
     """
     Return what ``AuthorizedKeysCommand`` says of a key; never raises, and returns within ``COMMAND_LIMIT_S``.
+
+    Whatever it has started has ended then, and by ``end_s`` of the monotonic clock.
 
     It runs as the current process: become ``settings.authorized_keys_command_user`` before, since as anybody else it is not run.
     Nor is it where it wants what is not in the log, such as the key itself (``%k``), or where others than root can write it.
     """
     command = _command(wanted, account, settings)
     text = (
-        _output(command) if command and _is_command_user(settings) and _is_guarded(os.path.realpath(command[0]), 0, "/") else b""
+        _output(command, end_s)
+        if command and _is_command_user(settings) and _is_guarded(os.path.realpath(command[0]), 0, "/")
+        else b""
     )
     return _fitting(wanted, parsed(text))
 
@@ -204,11 +211,13 @@ def _is_command_user(settings: SshdSettings) -> bool:
         return False
 
 
-def _output(command: list[str]) -> bytes:
+def _output(command: list[str], end_s: float) -> bytes:
     """Return what a command prints; nothing where it fails, prints more than ``OUTPUT_LIMIT``, or takes too long."""
     user = pwd.getpwuid(os.geteuid())
     environment = {"PATH": _COMMAND_PATH, "USER": user.pw_name, "LOGNAME": user.pw_name, "HOME": user.pw_dir}
-    deadline = time.monotonic() + COMMAND_LIMIT_S
+    deadline = min(time.monotonic() + COMMAND_LIMIT_S, end_s)
+    if deadline <= time.monotonic():
+        return b""
     text = None
     with (
         suppress(OSError, ValueError),
