@@ -16,10 +16,9 @@ import pwd
 import select
 import signal
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +38,7 @@ from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
 from consumer.lock import Lock
 from consumer.log import configure
+from consumer.patience import HungUpError, Patience
 from consumer.pipeline import Pipeline
 from consumer.privileges import account_of, become
 from consumer.store.state import State
@@ -47,8 +47,6 @@ log = structlog.get_logger()
 Result = TypeVar("Result")
 
 SECOND_US = 1_000_000
-# Between two tries to write what could not be written, and between two dots meanwhile.
-_RETRY_S, _DOT_S = 0.2, 2.0
 # How often what is not urgent is done.
 _TICK_S = _SYNC_S = _FLUSH_S = 1.0
 _STATUS_S = 5.0
@@ -93,13 +91,14 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
     configure()
     lines = Lines(0)
     try:
-        config = load(config_path) if is_plain else _configuration(config_path, lines, replies)
+        # A child that ends before its first OK crashes rsyslogd 8.2302 where forceSingleInstance is on (its issue 5017).
+        config = load(config_path) if is_plain else Patience(lines, replies).until(partial(_configuration, config_path))
         service = Service(config, config_path, lines, replies, is_plain=is_plain)
         service.start()
         if not is_confirmed:
             replies.ok()
         service.serve()
-    except _HungUpError:
+    except HungUpError:
         pass  # rsyslog has gone while something was awaited; the journal has all that was confirmed
     except SshbellError as error:
         log.error("cannot start", reason=str(error))
@@ -107,34 +106,17 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
     return 0
 
 
-def _configuration(path: str | None, lines: Lines, replies: Replies) -> Config:
+def _configuration(path: str | None) -> Config:
     """
-    Read the configuration, and go on doing so until it can be used.
+    Read the configuration, and see that it can be used.
 
-    A child that ends before its first OK crashes rsyslogd 8.2302, where the action has forceSingleInstance (its issue 5017).
+    Raises:
+        ConfigError: it cannot.
     """
-    complained = ""
-    while True:
-        try:
-            config = load(path)
-            if config.user and os.geteuid() == 0:
-                account_of(config.user)
-        except ConfigError as error:
-            reason = str(error)
-        else:
-            return config
-        if reason != complained:
-            complained = reason
-            log.error("waiting for a configuration that can be used", reason=reason)
-        for _ in range(round(_DOT_S / _RETRY_S)):
-            if lines.has_hung_up():
-                raise _HungUpError
-            time.sleep(_RETRY_S)
-        replies.dot()
-
-
-class _HungUpError(Exception):
-    """rsyslog has closed the pipe while a line was held."""
+    config = load(path)
+    if config.user and os.geteuid() == 0:
+        account_of(config.user)
+    return config
 
 
 class Service:
@@ -147,6 +129,7 @@ class Service:
         self._config_path = config_path
         self._lines = lines
         self._replies = replies
+        self._patience = Patience(lines, replies)
         self._dir = Path(config.state_dir)
         self._pipeline = self._new_pipeline()
         self._taken: list[bytes] = []  # confirmed, and not understood yet
@@ -156,7 +139,6 @@ class Service:
         self._senders = Senders()
         self._is_reloading = False
         self._refused = ""  # why the configuration that is there is not the one that counts
-        self._last_dot_s = time.monotonic()
         self._last_line_s = self._last_old_s = time.monotonic()
         self._begun_us = now_us()
         self._begun = isoformat(self._begun_us)[:26].encode()  # to the microsecond, as our template writes it
@@ -184,7 +166,7 @@ class Service:
         become(self._config.user)
         self._lock()
         self._keys.listen(self._dir / KEYS_SOCKET)
-        with self._patience():
+        with self._patience.meanwhile():
             self._state: State = self._held_until(lambda: State(self._dir, self._report))
             self._held_until(self._restore)
             self._held_until(lambda: self._state.set_notes({"version": __version__}))
@@ -265,45 +247,14 @@ class Service:
         self._own_lock = self._held_until(taken)
 
     def _held_until(self, action: Callable[[], Result]) -> Result:
-        """Do something that needs the disk; while it cannot be done rsyslog is asked for patience."""
-        complained = ""
+        """Do something that needs the disk, whatever may be wrong with that for now; a damaged store is set aside."""
         while True:
             try:
-                return action()
+                return self._patience.until(action)
             except DamagedStoreError as error:
                 self._held_until(partial(self._state.renew, str(error)))
                 self._pipeline.forget_snapshot()
                 self._next_s["snapshot"] = 0
-            except StoreError as error:
-                if str(error) != complained:
-                    complained = str(error)
-                    log.error("waiting", reason=complained)
-                if self._lines.has_hung_up():
-                    raise _HungUpError from error
-                if time.monotonic() - self._last_dot_s >= _DOT_S:
-                    self._dot()
-                time.sleep(_RETRY_S)
-
-    @contextmanager
-    def _patience(self) -> Iterator[None]:
-        """Ask rsyslog for patience now and then, while something may take its time: to check a database, for one."""
-        is_over = threading.Event()
-
-        def ask() -> None:
-            while not is_over.wait(_DOT_S):
-                self._replies.dot()
-
-        asker = threading.Thread(target=ask, name="patience")
-        asker.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            asker.join()
-
-    def _dot(self) -> None:
-        self._last_dot_s = time.monotonic()
-        self._replies.dot()
 
     def _report(self, text: str) -> None:
         self._totals["damaged_total"] += 1
