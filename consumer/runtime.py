@@ -56,8 +56,8 @@ SNAPSHOT_BYTES = 64 << 20
 _SNAPSHOT_S = 600.0
 # A login waits for one such commit at most.
 _BATCH_LIMIT = 100
-# What was confirmed is understood when no line came for so long, or this long after the first.
-_PAUSE_S, _TAKEN_S = 0.0002, 0.001
+# What was confirmed is understood at once, unless the next line is there already; and then no later than this after the first.
+_TAKEN_S = 0.001
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
 # A position in the log file is noted when nothing came for so long, or when lines are as young as this.
@@ -318,7 +318,7 @@ class Service:
         now_s = time.monotonic()
         try:
             while not self._lines.has_ended:
-                wait_s = _PAUSE_S if self._taken else max(0.0, self._due_s - now_s)
+                wait_s = 0.0 if self._taken else max(0.0, self._due_s - now_s)
                 ready, _, _ = select_(descriptors, (), (), wait_s)
                 if lines in ready:
                     if self._is_leaving and self._leaves():
