@@ -39,7 +39,16 @@ from consumer.enrich.keys_client import (
 )
 from consumer.enrich.sshd_config import sshd_settings
 from consumer.log import configure
-from consumer.privileges import CAP_KILL, CAP_SETGID, CAP_SETUID, become_account, end_with_parent, keep_only, may_become
+from consumer.privileges import (
+    CAP_KILL,
+    CAP_SETGID,
+    CAP_SETUID,
+    become_account,
+    end_with_parent,
+    keep_descriptors,
+    keep_only,
+    may_become,
+)
 
 # For a place, sshd's settings, the files, and AuthorizedKeysCommand, which ends by itself before; below the client's LIMIT_S.
 LOOK_UP_S = 2.5
@@ -247,12 +256,7 @@ def _look(writing: int, look_up: LookUp, question: Question) -> NoReturn:
         gc.disable()  # what it would close is closed already, and its numbers are others' by then
         os.setpgid(0, 0)
         # One that hangs holds what it has: also rsyslogd's pipe for what we say.
-        os.dup2(0, 1)
-        os.dup2(0, 2)
-        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names
-            if int(number) > 2 and int(number) != writing:
-                with suppress(OSError):  # the one that lists them is closed by now
-                    os.close(int(number))
+        keep_descriptors([writing])
         try:
             found = look_up(question)
         except Exception as error:  # noqa: BLE001 - the parent says so
