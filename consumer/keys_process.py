@@ -76,7 +76,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Child(msgspec.Struct):
-    """A look-up; it is stuck where it had its time, and lives."""
+    """A look-up, and whose; it is stuck where it had its time, and lives."""
 
     user: str
     is_stuck: bool = False
@@ -188,7 +188,7 @@ class Keys:
         if pid == 0:
             _look(writing, look_up, question)
         os.close(writing)
-        child = self._children[pid] = Child(question.user)
+        child = self._children[pid] = Child(_account(question.user))
         try:
             said = await _said_in(reading)
         except asyncio.CancelledError:
@@ -208,7 +208,7 @@ class Keys:
         """Wait until another child may be started; tell at once where none will, since all places are held by what hangs."""
         while True:
             for limit, own in (
-                (USER_LIMIT, [child for child in self._children.values() if child.user == user]),
+                (USER_LIMIT, [child for child in self._children.values() if child.user == _account(user)]),
                 (CHILD_LIMIT, list(self._children.values())),
             ):
                 if len(own) >= limit:
@@ -227,6 +227,11 @@ class Keys:
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 self._children.pop(pid, None)
                 self._ended.set()
+
+
+def _account(user: str) -> str:
+    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
+    return user.casefold()
 
 
 async def _said_in(reading: int) -> bytes:
