@@ -288,6 +288,14 @@ def test_all_that_is_known(renderer: Renderer) -> None:
     assert "map" not in found.html.partition("<body")[2]
 
 
+def test_a_country_s_code_alone(renderer: Renderer) -> None:
+    """Where a database has no names, sentence, list and HTML say the code."""
+    found = told(renderer, {"event": {"action": "ssh_login"}, "source": {"ip": "9.9.9.9", "geo": {"country_iso_code": "NL"}}})
+    assert found.text.startswith("Somebody has logged in, from NL.\n")
+    assert "place:        NL\n" in found.text
+    assert "Somebody has logged in, from NL." in found.html
+
+
 @pytest.mark.parametrize(
     ("source", "ssh", "text"),
     [
