@@ -39,7 +39,16 @@ from consumer.enrich.keys_client import (
 )
 from consumer.enrich.sshd_config import sshd_settings
 from consumer.log import configure
-from consumer.privileges import CAP_KILL, CAP_SETGID, CAP_SETUID, become_account, end_with_parent, keep_only, may_become
+from consumer.privileges import (
+    CAP_KILL,
+    CAP_SETGID,
+    CAP_SETUID,
+    become_account,
+    end_with_parent,
+    keep_descriptors,
+    keep_only,
+    may_become,
+)
 
 # For a place, sshd's settings, the files, and AuthorizedKeysCommand, which ends by itself before; below the client's LIMIT_S.
 LOOK_UP_S = 2.5
@@ -67,7 +76,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Child(msgspec.Struct):
-    """A look-up; it is stuck where it had its time, and lives."""
+    """A look-up, and whose; it is stuck where it had its time, and lives."""
 
     user: str
     is_stuck: bool = False
@@ -179,7 +188,7 @@ class Keys:
         if pid == 0:
             _look(writing, look_up, question)
         os.close(writing)
-        child = self._children[pid] = Child(question.user)
+        child = self._children[pid] = Child(_account(question.user))
         try:
             said = await _said_in(reading)
         except asyncio.CancelledError:
@@ -199,7 +208,7 @@ class Keys:
         """Wait until another child may be started; tell at once where none will, since all places are held by what hangs."""
         while True:
             for limit, own in (
-                (USER_LIMIT, [child for child in self._children.values() if child.user == user]),
+                (USER_LIMIT, [child for child in self._children.values() if child.user == _account(user)]),
                 (CHILD_LIMIT, list(self._children.values())),
             ):
                 if len(own) >= limit:
@@ -218,6 +227,11 @@ class Keys:
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 self._children.pop(pid, None)
                 self._ended.set()
+
+
+def _account(user: str) -> str:
+    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
+    return user.casefold()
 
 
 async def _said_in(reading: int) -> bytes:
@@ -247,12 +261,7 @@ def _look(writing: int, look_up: LookUp, question: Question) -> NoReturn:
         gc.disable()  # what it would close is closed already, and its numbers are others' by then
         os.setpgid(0, 0)
         # One that hangs holds what it has: also rsyslogd's pipe for what we say.
-        os.dup2(0, 1)
-        os.dup2(0, 2)
-        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names
-            if int(number) > 2 and int(number) != writing:
-                with suppress(OSError):  # the one that lists them is closed by now
-                    os.close(int(number))
+        keep_descriptors([writing])
         try:
             found = look_up(question)
         except Exception as error:  # noqa: BLE001 - the parent says so

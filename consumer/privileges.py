@@ -10,6 +10,7 @@ import os
 import pwd
 import signal
 from collections.abc import Collection
+from contextlib import suppress
 
 from consumer.errors import ConfigError
 
@@ -101,6 +102,17 @@ def keep_only(capabilities: Collection[int]) -> None:
 def end_with_parent(number: signal.Signals) -> None:
     """Get a signal when the process that started us ends, where it may send us one then. Another identity ends this."""
     _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def keep_descriptors(kept: Collection[int]) -> None:
+    """Give up all open files but these; standard input, output and error lead nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nowhere, number)
+    for number in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names
+        if number > 2 and number not in kept:
+            with suppress(OSError):  # the one that lists them is closed by now
+                os.close(number)
 
 
 def _bound(capabilities: Collection[int]) -> None:

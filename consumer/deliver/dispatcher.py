@@ -7,7 +7,7 @@ Each channel has a task of its own, so that one that is down delays no other; wi
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
@@ -23,6 +23,7 @@ from consumer.deliver.channels.email import Email as Mail
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer, RenderingError, event_of
 from consumer.deliver.routing import Router
+from consumer.deliver.steps import in_steps
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people import People
@@ -153,7 +154,7 @@ class Worker:
             self._is_holding_back = True
             return (1 - tokens) * 3600 / self.settings.max_per_hour
         if message.seq and self._is_holding_back and message.digest is None:
-            message = self._folded(message, now_us)
+            message = await self._folded(message, now_us)
         self._is_holding_back = False
         await self.attempt(message, tokens)
         return 0
@@ -167,7 +168,7 @@ class Worker:
         elapsed_us = max(0, now_us - standing.tokens_us)
         return min(most, standing.tokens + elapsed_us * most / 3600e6)
 
-    def _folded(self, message: Pending, now_us: int) -> Pending:
+    async def _folded(self, message: Pending, now_us: int) -> Pending:
         """Make one message of all that wait, where they are several."""
         if not self._delivery.is_crowded(self._name, now_us):
             return message
@@ -175,7 +176,8 @@ class Worker:
         if self._has_owners():
             # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
             wanted = self._recipients_of(message.body)
-            only = [id_ for id_, body in self._delivery.loose(self._name, now_us) if self._recipients_of(body) == wanted]
+            loose = in_steps(self._delivery.loose(self._name, now_us))
+            only = [id_ async for id_, body in loose if self._recipients_of(body) == wanted]
             if len(only) < 2:
                 return message
         # The id is of this moment, and kept with the messages: a second try is the same message.
@@ -208,10 +210,10 @@ class Worker:
                 return result
 
     async def _message(self, pending: Pending, tokens: float) -> Message:
-        bodies: Iterator[bytes]
+        bodies: Iterable[bytes]
         if pending.digest:
             folded = self._delivery.folded(self._name, pending.digest)
-            made = self.renderer.digest(
+            made = await self.renderer.digest(
                 pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
             )
             bodies = (body for _, body in self._delivery.folded(self._name, pending.digest))
@@ -227,7 +229,7 @@ class Worker:
         if not self._has_owners():
             return made
         # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
-        found = set(map(self._recipients_of, bodies))
+        found = {self._recipients_of(body) async for body in in_steps(bodies)}
         return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
 
     def _ask_ahead(self, limit: int) -> None:

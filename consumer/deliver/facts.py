@@ -61,6 +61,8 @@ def facts_of(event: Object, zone: tzinfo | None, map_url: str = "") -> Object:
 
     action = of("event", "action")
     method, submethod = of("ssh", "method"), of("ssh", "submethod")
+    # Some databases have codes alone.
+    country = of("source", "geo", "country_name") or of("source", "geo", "country_iso_code")
     facts: Object = {
         "event": event,
         "id": of("event", "id"),
@@ -73,7 +75,7 @@ def facts_of(event: Object, zone: tzinfo | None, map_url: str = "") -> Object:
         "port": of("source", "port"),
         "domain": of("source", "domain"),
         "place": _place(found("source", "geo")),
-        "town": ", ".join(filter(None, (of("source", "geo", "city_name"), of("source", "geo", "country_name")))),
+        "town": ", ".join(filter(None, (of("source", "geo", "city_name"), country))),
         "network": _network(of("source", "as", "number"), of("source", "as", "organization", "name")),
         "anonymous": ", ".join(all_of("source", "anonymous")),
         "via": "@".join(filter(None, (of("ssh", "via", "user", "name"), of("ssh", "via", "host", "name")))),

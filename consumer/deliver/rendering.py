@@ -18,6 +18,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from consumer.deliver.channels import Message
 from consumer.deliver.facts import duration_text, facts_of
+from consumer.deliver.steps import in_steps
 from consumer.records import harmless
 
 TEMPLATES = ("subject.txt.j2", "message.txt.j2", "message.html.j2", "digest.txt.j2", "digest.html.j2")
@@ -77,7 +78,7 @@ class Renderer:
             late=facts["late"],
         )
 
-    def digest(
+    async def digest(
         self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None
     ) -> Message:
         """Make one message of many, given as when each became known, and the event as JSON."""
@@ -87,7 +88,7 @@ class Renderer:
         first_us = now_us
         logins: list[str] = []
         others: list[str] = []
-        for queued_us, body in folded:
+        async for queued_us, body in in_steps(folded):
             count += 1
             first_us = min(first_us, queued_us)
             try:

@@ -58,6 +58,20 @@ class Wanted(NamedTuple):
     key_type: str = ""
 
 
+class KeyFile(NamedTuple):
+    """
+    What sshd would read.
+
+    Attributes:
+        text: its bytes, hostile but for those of ``TrustedUserCAKeys``.
+        is_trusted: it is ``TrustedUserCAKeys``: each of its keys is an authority's, for all accounts.
+    """
+
+    path: str
+    text: bytes
+    is_trusted: bool
+
+
 def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
     """
     Return the lines that allow a key, or, where a certificate was used, its authority; never raises, and never waits for a pipe.
@@ -69,18 +83,31 @@ def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings
 
 def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[tuple[str, AuthorizedKey]]:
     """Yield all lines of a user's files and of ``TrustedUserCAKeys``, each with its file; never raises."""
+    for file in files_of(account, settings):
+        for key in lines_of(file):
+            yield file.path, key
+
+
+def files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[KeyFile]:
+    """Yield what is in a user's files and in ``TrustedUserCAKeys``, unread as yet; never raises."""
     left = SIZE_LIMIT
     for path in _paths(account, settings):
         text = _read(path, account, left, strict=settings.strict_modes)
         left -= len(text)
         # Half a line would have half a comment.
-        for key in parsed(text if left else text[: text.rfind(b"\n") + 1]):
-            yield path, key
-    path = settings.trusted_user_ca_keys
-    # A line with options is none there.
-    for key in parsed(_read(path, account, SIZE_LIMIT, strict=False)) if path else ():
-        if not key.is_authority and not key.options:
-            yield path, key._replace(is_authority=True)
+        yield KeyFile(path, text if left else text[: text.rfind(b"\n") + 1], is_trusted=False)
+    if path := settings.trusted_user_ca_keys:
+        yield KeyFile(path, _read(path, account, SIZE_LIMIT, strict=False), is_trusted=True)
+
+
+def lines_of(file: KeyFile) -> Iterator[AuthorizedKey]:
+    """Yield what a file allows; never raises."""
+    for key in parsed(file.text):
+        if not file.is_trusted:
+            yield key
+        # A line with options is none there.
+        elif not key.is_authority and not key.options:
+            yield key._replace(is_authority=True)
 
 
 def owners_by_command(

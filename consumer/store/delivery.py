@@ -19,7 +19,10 @@ from consumer.store.outbox import Queued
 # Messages that are done, and those that wait for one channel; of the latter, tries and probes beyond are dropped, never logins.
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
-_LOOSE = "channel = ? AND state = 'pending' AND digest IS NULL AND seq > 0 AND next_us <= ?"
+# Rows that are in memory at once.
+_BATCH = 200
+_UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
+_LOOSE = f"{_UNFOLDED} AND seq > 0"
 _LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
 # Strangers and local users can make as many as they like of these.
 _EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe", "ssh_forged"})
@@ -187,8 +190,8 @@ class Delivery:
         return len(self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, now_us)).fetchall()) > 1  # noqa: S608
 
     def loose(self, channel: str, now_us: int) -> Iterator[tuple[str, bytes]]:
-        """Yield event id and event as JSON of each message that is due and in no digest."""
-        yield from self._run(f"SELECT event_id, body FROM delivery WHERE {_LOOSE}", (channel, now_us))  # noqa: S608
+        """Yield event id and event as JSON of each message that is due and in no digest, in order."""
+        yield from self._by_seq("event_id, body", _UNFOLDED, (channel, now_us))
 
     def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> None:
         """
@@ -203,10 +206,22 @@ class Delivery:
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
         """Yield when each of a digest became known, and the event as JSON, in order."""
-        yield from self._rows(
-            "SELECT queued_us, body FROM delivery WHERE channel = ? AND digest = ? AND state = 'pending' ORDER BY seq",
-            (channel, digest),
-        )
+        where = "channel = ? AND digest = ? AND state = 'pending'"
+        yield from self._by_seq("queued_us, body", where, (channel, digest))
+
+    def _by_seq(self, columns: str, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        """Yield rows of a channel but tests, in order. Between two of them anything may be written: no statement stays open."""
+        seq = 0
+        while True:
+            rows = self._run(
+                f"SELECT seq, {columns} FROM delivery WHERE {where} AND seq > ? ORDER BY seq LIMIT {_BATCH}",  # noqa: S608
+                (*values, seq),
+            ).fetchall()
+            for row in rows:
+                yield row[1:]
+            if len(rows) < _BATCH:
+                return
+            seq = rows[-1][0]
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
         """A message is told; this outlives a power cut. ``note`` is said where something about it was not right."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,16 +23,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.enrich import key_document, key_export
+from consumer.enrich.authorized_keys import parsed
 from consumer.enrich.key_document import KEY_LINE_LIMIT, Document, arrived
 from consumer.enrich.key_export import ACCOUNT_LIMIT, exported_keys
 from consumer.enrich.key_index import STALE_DAYS, KeyIndex
+from consumer.enrich.key_owners import KeyFile
 from consumer.errors import DataError, TryLaterError
 from consumer.framing.timestamps import isoformat
 from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
 from tests.store_events import session_lines
 
 if TYPE_CHECKING:
+    import pwd
     from collections.abc import Callable, Iterator
+
+    from consumer.enrich.authorized_keys import AuthorizedKey
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "consumer"]
@@ -143,6 +151,61 @@ def test_export(host: Host) -> None:
         ("bob", fingerprint(BOB), "bob@\x1b[31mdesk", []),
         ("eve", fingerprint(EVE), "who?", []),
     ]
+
+
+@root_only
+def test_root_s_own_keys_and_authorities(host: Host) -> None:
+    """They are exported, too, also where root alone may read them; an authority for all accounts once, and for none of them."""
+    (host.folder / "root" / ".ssh").mkdir(parents=True, mode=0o700)
+    passwd = host.folder / "etc" / "passwd"
+    passwd.write_text(passwd.read_text().replace(":/nonexistent:/bin/sh", f":{host.folder}/root:/bin/sh"))
+    sshd_config = host.folder / "etc" / "ssh" / "sshd_config"
+    sshd_config.write_text(f"{sshd_config.read_text()}TrustedUserCAKeys {host.folder}/ca.pub\n")
+    for name, text in (("root/.ssh/authorized_keys", key_line("root", "root@admin")), ("ca.pub", key_line("ca", "our CA"))):
+        (host.folder / name).write_text(f"{text}\n")
+        (host.folder / name).chmod(0o600)
+    host.allow("bob", f"cert-authority {key_line('ca', 'my CA')}")
+    keys = list(map(json.loads, host.exported().splitlines()))[1:-1]
+    found = [(key["account"], key["comment"], key.get("authority", False)) for key in keys]
+    assert [row for row in found if row[0] not in {"alice", "eve"}] == [
+        ("root", "root@admin", False),
+        ("", "our CA", True),
+        ("bob", "my CA", True),
+    ]
+
+
+@root_only
+def test_who_reads_hostile_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that owns nothing and can become nobody; where it dies, or writes what is no key, that account is left out."""
+    line = next(parsed(ALICE.encode()))
+    accounts = ["root", "daemon", "bin", "sys"]
+
+    def files_of(account: pwd.struct_passwd, _settings: Any) -> Iterator[KeyFile]:
+        if account.pw_name in accounts:
+            yield KeyFile("", account.pw_name.encode(), is_trusted=False)
+
+    def lines_of(file: KeyFile) -> Iterator[AuthorizedKey]:
+        if file.text == b"daemon":
+            os.kill(os.getpid(), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            os.setuid(0)
+        ids = [*os.getresuid(), *os.getresgid()]
+        rights = [text for text in Path("/proc/self/status").read_text().splitlines() if re.match("Cap(Prm|Eff|Bnd)|NoNew", text)]
+        held = sorted(str(path.readlink()).partition(":")[0] for path in Path("/proc/self/fd").iterdir() if path.exists())
+        yield line._replace(comment=json.dumps([ids, rights, held]), sha256="x" if file.text == b"sys" else line.sha256)
+
+    monkeypatch.setattr(key_export, "files_of", files_of)
+    monkeypatch.setattr(key_export, "lines_of", lines_of)
+    said: list[str] = []
+    keys = list(exported_keys(said.append))
+    assert sorted(key.account for key in keys) == ["bin", "root"]
+    assert sorted(text.partition(":")[0] for text in said) == ["daemon", "sys"]
+    for key in keys:
+        ids, rights, held = json.loads(key.comment)
+        assert ids == [65534] * 6
+        assert [text.split()[1] for text in rights] == ["0" * 16] * 3 + ["1"]
+        # The end of what is fetched, and ours.
+        assert [name for name in held if name != "/dev/null"] == ["pipe", "pipe"]
 
 
 @root_only
@@ -382,16 +445,14 @@ def test_authorities(relay: Site, tmp_path: Path) -> None:
 
 def hang_for(monkeypatch: pytest.MonkeyPatch, names: Callable[[str], bool]) -> list[str]:
     """Let the homes of some accounts hang whoever reads them; return all accounts."""
-    read, write = os.pipe()  # nobody writes
 
-    def keys_of(account: Any, _settings: Any) -> Iterator[Any]:
+    def files_of(account: Any, _settings: Any) -> Iterator[Any]:
         if names(account.pw_name):
-            os.read(read, 1)
+            signal.pause()
         return iter(())
 
-    monkeypatch.setattr(key_export, "_keys_of", keys_of)
+    monkeypatch.setattr(key_export, "files_of", files_of)
     monkeypatch.setattr(key_export, "HOME_LIMIT_S", 0.3)
-    assert write
     return [account.pw_name for account in key_export.pwd.getpwall()]
 
 

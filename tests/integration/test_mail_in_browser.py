@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
@@ -136,7 +137,7 @@ def test_mails(tmp_path: Path) -> None:
     }
     mails["bare"] = renderer.message("1", {"event": {"action": "ssh_login"}}, queued_us=0, now_us=1).html
     folded = [(0, json_line(long_event("ssh_login")))] * 60
-    mails["digest"] = renderer.digest("held-1", folded, max_per_hour=60, now_us=10**10).html
+    mails["digest"] = asyncio.run(renderer.digest("held-1", folded, max_per_hour=60, now_us=10**10)).html
     assert "show on a map" in mails["ssh_login"]
     assert [fault for look in seen(tmp_path, mails) for fault in faults(look)] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html.parser
 from email import message_from_bytes
 from email.message import MIMEPart
@@ -154,7 +155,7 @@ def test_events(text: str) -> None:
 def test_digests(found: list[str]) -> None:
     """So does a digest of many."""
     folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
-    message = RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1)
+    message = asyncio.run(RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1))
     check(parsed(message), references=False)
 
 

@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from consumer.enrich.keys_client import Question
-from consumer.keys_process import Keys
+from consumer.keys_process import USER_LIMIT, Child, Keys
 
 if TYPE_CHECKING:
     import pytest
@@ -30,3 +30,11 @@ def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fork", fork)
     before, after = asyncio.run(asked())
     assert after == before
+
+
+def test_a_user_in_any_case() -> None:
+    """A name service may know one account as alice and ALICE: both have the places of one."""
+    keys = Keys({0})
+    keys._children = {pid: Child("alice", is_stuck=True) for pid in range(USER_LIMIT)}
+    assert not asyncio.run(keys._place("Alice"))
+    assert asyncio.run(keys._place("bob"))

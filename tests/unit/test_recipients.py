@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,30 @@ def test_each_has_a_digest_of_their_own(delivery: Delivery, tmp_path: Path) -> N
             ((), {"dave"}), (("alice@example.org",), {"alice"}), (("bob@example.org",), {"bob"}), ((), {"dave"}),
         ]  # fmt: skip
         assert ["held-" in message.id for message in stage.channel.told] == [False, True, True, True]
+        assert set(states(delivery).values()) == {"sent"}
+
+
+def test_many_hold_up_no_other_channel(delivery: Delivery, tmp_path: Path) -> None:
+    """While a digest is made of many messages others have their turn, also to write; each message is told once."""
+    stage = stage_of(delivery, tmp_path)
+
+    async def turns() -> int:
+        step, count = asyncio.ensure_future(stage.worker.step()), 0
+        while not step.done():
+            await asyncio.sleep(0)
+            count += 1
+            delivery.route([(queued(1000 + count, "bob"), ["other"])])
+        assert await step == 0
+        return count
+
+    with closing(delivery):
+        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
+        stage.work()
+        stage.clock.now_us += HOUR
+        # To whom each goes, what it says, and to whom it goes now.
+        assert asyncio.run(turns()) >= 12
+        assert told(stage)[1:] == [(("alice@example.org",), {"alice"})]
+        assert stage.channel.told[1].subject.startswith("450 messages held back")
         assert set(states(delivery).values()) == {"sent"}
 
 

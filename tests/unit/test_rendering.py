@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -169,7 +170,7 @@ def test_digest(renderer: Renderer) -> None:
     """A digest counts by action and by user, shows the first lines, and says how many there were."""
     bodies = [json_line(of_event(login("backup" if number % 2 else "ansible"), [])) for number in range(100)]
     folded = [(START + number, body) for number, body in enumerate([*bodies, b"broken"])]
-    found = renderer.digest("held-1", folded, max_per_hour=60, now_us=START + 3600 * SECOND)
+    found = asyncio.run(renderer.digest("held-1", folded, max_per_hour=60, now_us=START + 3600 * SECOND))
     assert found.subject == "101 messages held back: 100 ssh_login, 1 unreadable"
     assert found.text.startswith("101 messages were held back, because more than 60 within an hour")
     assert "     50  backup@web1" in found.text
@@ -183,7 +184,7 @@ def test_digest_shows_logins_first(renderer: Renderer) -> None:
     """However much else was held back before it, a login is named."""
     noise = json_line(of_event(login("noise"), [])).replace(b'"ssh_login"', b'"ssh_forged"')
     folded = [(START, noise)] * (2 * DIGEST_LINES) + [(START, json_line(of_event(login("eve"), [])))]
-    assert "eve@web1" in renderer.digest("held-1", folded, max_per_hour=60, now_us=START).text
+    assert "eve@web1" in asyncio.run(renderer.digest("held-1", folded, max_per_hour=60, now_us=START)).text
 
 
 def test_notice_shows_what_was_found(renderer: Renderer) -> None:
@@ -202,7 +203,7 @@ def test_notice_shows_what_was_found(renderer: Renderer) -> None:
 def test_digest_of_many_names(renderer: Renderer) -> None:
     """A digest of many names shows some, and counts the others."""
     folded = [(START, json_line(of_event(login(f"u{number}"), []))) for number in range(30)]
-    assert "and 10 others" in renderer.digest("held-1", folded, max_per_hour=1, now_us=START).text
+    assert "and 10 others" in asyncio.run(renderer.digest("held-1", folded, max_per_hour=1, now_us=START)).text
 
 
 @pytest.mark.parametrize(
@@ -287,6 +288,14 @@ def test_all_that_is_known(renderer: Renderer) -> None:
     assert "map" not in found.html.partition("<body")[2]
 
 
+def test_a_country_s_code_alone(renderer: Renderer) -> None:
+    """Where a database has no names, sentence, list and HTML say the code."""
+    found = told(renderer, {"event": {"action": "ssh_login"}, "source": {"ip": "9.9.9.9", "geo": {"country_iso_code": "NL"}}})
+    assert found.text.startswith("Somebody has logged in, from NL.\n")
+    assert "place:        NL\n" in found.text
+    assert "Somebody has logged in, from NL." in found.html
+
+
 @pytest.mark.parametrize(
     ("source", "ssh", "text"),
     [
@@ -341,7 +350,7 @@ def test_times(renderer: Renderer, zone: str, moment: str, text: str) -> None:
 def test_a_digest_has_the_readers_times(renderer: Renderer) -> None:
     """So have the lines of a digest."""
     folded = [(START, json_line(ENRICHED))]
-    found = renderer.digest("held-1", folded, max_per_hour=1, now_us=START, zone=ZoneInfo("Europe/Berlin"))
+    found = asyncio.run(renderer.digest("held-1", folded, max_per_hour=1, now_us=START, zone=ZoneInfo("Europe/Berlin")))
     assert "2026-11-22 11:00:01 CET  root@db3 from 9.9.9.9 (publickey)" in found.text
 
 
