@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from consumer.children import KEYS_SOCKET
+from consumer.config import KEYS_SOCKET
 from consumer.enrich.fields import Object, is_same_host, of_owners
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
