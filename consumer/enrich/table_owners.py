@@ -1,7 +1,7 @@
 """
 Whose the keys in a table are: asks the process ``keys`` about many at once, and the table does not wait for what hangs.
 
-``keys`` serves ``deliver`` first. So it never has more than half of its places to do here, and one of a user's.
+``keys`` serves ``deliver`` first: half of its places, and one of each user's, are never a table's, whatever hangs.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from consumer.enrich.keys_client import KeyOwners, Question, question_of
 
 # Users with a key, or with an authority's certificates; the newest. A look-up takes about 15 ms of processor time.
 KEYS_LIMIT = 64
-# Half of CHILD_LIMIT of keys.
+# TABLE_CHILD_LIMIT of keys: more would wait there, and be unknown sooner.
 AT_ONCE_LIMIT = 4
-# For all of them. Less than LOOK_UP_S of keys: before it gives up one that hangs, we ask no other, which might hang, too.
+# For all of them. Less than LOOK_UP_S of keys: before it gives up one that hangs, no other is begun, which might hang, too.
 TABLE_LIMIT_S = 2.4
 
 
@@ -42,7 +42,7 @@ class TableOwners:
             if len(wanted) == KEYS_LIMIT:
                 break
         if wanted:
-            asyncio.run(self._ask(KeyOwners(state_dir), wanted))
+            asyncio.run(self._ask(KeyOwners(state_dir, for_table=True), wanted))
 
     def of(self, event: Object) -> Object:
         """Return what ``KeyOwners.of`` does, without asking."""

@@ -24,6 +24,7 @@ from consumer.config import KEYS_SOCKET, load
 from consumer.enrich.authorized_keys import COMMENT_LIMIT
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.enrich.table_owners import TABLE_LIMIT_S
+from consumer.keys_process import TABLE_CHILD_LIMIT
 from consumer.people import People
 from tests.integration.hung_home import hung
 from tests.integration.rsyslogd import wait_for
@@ -196,6 +197,26 @@ def test_hostile_comments(host: Host) -> None:
     assert "\x1b" not in host.ask("who", "--json")
     owners = [found["ssh"]["key"]["owner"] for found in host.objects("who")]
     assert owners[:3] == [[comments[0]], [comments[1]], [cut]]
+
+
+def test_hung_homes_leave_room_for_messages(host: Host) -> None:
+    """However many homes hang, and however often somebody looks who is in, a message still names who has another home."""
+    victims = [host.user(f"victim {number}") for number in range(TABLE_CHILD_LIMIT + 2)]
+    for victim in victims:
+        host.login(*victim)
+    well, fingerprint = host.user("laptop")
+    keys = keys_of(host.run)
+    with ExitStack() as homes:
+        for account, _ in victims:
+            homes.enter_context(hung(Path(account.pw_dir)))
+        for _ in range(2):
+            assert "key of" not in host.ask("who")
+        assert len(Path(f"/proc/{keys}/task/{keys}/children").read_text().split()) == TABLE_CHILD_LIMIT
+        # All that a table may have is held: it does not wait.
+        began_s = time.monotonic()
+        host.ask("who")
+        assert time.monotonic() - began_s < TABLE_LIMIT_S
+        assert host.asked(well.pw_name, fingerprint)[0]["key"]["owner"] == ["laptop"]
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped", "replaced"])

@@ -15,7 +15,7 @@ import pytest
 from consumer.config import KEYS_SOCKET
 from consumer.ecs import of_event
 from consumer.enrich.table_owners import AT_ONCE_LIMIT, KEYS_LIMIT, TABLE_LIMIT_S, TableOwners
-from consumer.keys_process import CHILD_LIMIT, LOOK_UP_S, USER_LIMIT
+from consumer.keys_process import CHILD_LIMIT, LOOK_UP_S, TABLE_CHILD_LIMIT, TABLE_USER_LIMIT, USER_LIMIT
 from consumer.selection import Selection
 from consumer.store.queries import Asked, keys_used, open_now
 from consumer.store.state import State
@@ -97,9 +97,9 @@ def keys(folder: Path) -> Iterator[Heard]:
 
 
 def test_bounds_leave_room() -> None:
-    """Whatever hangs, ``deliver`` has half of the places of ``keys``, and one of each user's."""
-    assert 2 * AT_ONCE_LIMIT <= CHILD_LIMIT
-    assert USER_LIMIT > 1
+    """Whatever hangs, messages have half of the places of ``keys``, and one of each user's."""
+    assert AT_ONCE_LIMIT <= TABLE_CHILD_LIMIT <= CHILD_LIMIT // 2
+    assert TABLE_USER_LIMIT < USER_LIMIT
     assert TABLE_LIMIT_S < LOOK_UP_S
 
 
@@ -111,6 +111,7 @@ def test_each_once(tmp_path: Path) -> None:
     with keys(tmp_path) as asked:
         owners = TableOwners(tmp_path, logins)
     assert len(asked.questions) == 3
+    assert all(one["for_table"] for one in asked.questions)
     assert {(one["user"], one["fingerprint"], one["address"]) for one in asked.questions} == {
         ("alice", fingerprint(1), "192.0.2.7"), ("bob", fingerprint(1), "192.0.2.7"), ("alice", fingerprint(2), "192.0.2.7"),
     }  # fmt: skip
