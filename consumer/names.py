@@ -41,7 +41,7 @@ class Names:
             self._people = People()
         self._owners: TableOwners | None = None
         if _is_there(state_dir / KEYS_SOCKET):
-            # Not before: it brings asyncio, which takes a third of the time of a short table.
+            # Not before: it brings asyncio, which is much for a short table.
             from consumer.enrich import table_owners  # noqa: PLC0415
 
             self._owners = table_owners.TableOwners(state_dir, (of_event(login, []) for login in keys_used))
