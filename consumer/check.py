@@ -18,8 +18,7 @@ from typing import Literal
 import msgspec
 
 from consumer.accounts import Account, Accounts
-from consumer.children import KEYS_SOCKET
-from consumer.config import DEFAULT_PATH, PEOPLE_PATH, Config, load, secrets
+from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
 from consumer.deliver.channels import Result as Answer
 from consumer.deliver.channels.email import Email

@@ -16,8 +16,6 @@ log = structlog.get_logger()
 
 # deliver is started again after so long, and longer each time it ends.
 _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
-# In the state directory: where keys answers.
-KEYS_SOCKET = "keys.sock"
 # Questions that wait until keys takes them.
 _BACKLOG = 128
 

@@ -17,6 +17,8 @@ from consumer.errors import ConfigError, ConfigRightsError
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 PEOPLE_PATH = "/etc/sshbell/people.toml"
+# In the state directory: where the process keys answers.
+KEYS_SOCKET = "keys.sock"
 
 # A time that a key holds: "90d", "36h", "10m", "30s".
 Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]

@@ -57,7 +57,9 @@ _END_S = 0.3
 # Children at the same time, for one user and in all. One that hangs in a dead file system cannot be killed, and counts until it
 # ends.
 USER_LIMIT, CHILD_LIMIT = 2, 8
-# Who asks is deliver, about what it sends next: more than this at the same time is a fault.
+# What tables may have of these: however often somebody looks who is in while something hangs, there is room for messages.
+TABLE_USER_LIMIT, TABLE_CHILD_LIMIT = 1, 4
+# Who asks is deliver, about what it sends next, and few tables: more than this at the same time is a fault.
 _CLIENT_LIMIT = 128
 # An answer is good for so long: many logins at once are often one user's, with one key.
 KNOWN_S = 5.0
@@ -176,7 +178,7 @@ class Keys:
 
     async def _looked_up(self, question: Question, look_up: LookUp) -> Found:
         """Let a child look; nothing is found where there is no place for one, or it has its time and does not end."""
-        if not await self._place(question.user):
+        if not await self._place(question):
             return Found([])
         reading, writing = os.pipe()
         try:
@@ -204,12 +206,14 @@ class Keys:
             _log.error("a look-up has failed", user=question.user, reason=found.fault)
         return found
 
-    async def _place(self, user: str) -> bool:
+    async def _place(self, question: Question) -> bool:
         """Wait until another child may be started; tell at once where none will, since all places are held by what hangs."""
+        account = _account(question.user)
+        of_user, of_all = (TABLE_USER_LIMIT, TABLE_CHILD_LIMIT) if question.for_table else (USER_LIMIT, CHILD_LIMIT)
         while True:
             for limit, own in (
-                (USER_LIMIT, [child for child in self._children.values() if child.user == _account(user)]),
-                (CHILD_LIMIT, list(self._children.values())),
+                (of_user, [child for child in self._children.values() if child.user == account]),
+                (of_all, list(self._children.values())),
             ):
                 if len(own) >= limit:
                     if all(child.is_stuck for child in own):

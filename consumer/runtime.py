@@ -28,8 +28,8 @@ import structlog
 
 from consumer import __version__
 from consumer.catch_up import CAUGHT_UP_LIMIT, CatchUp, notice_of
-from consumer.children import KEYS_SOCKET, Deliver, Keys
-from consumer.config import Config, load, seconds_of
+from consumer.children import Deliver, Keys
+from consumer.config import KEYS_SOCKET, Config, load, seconds_of
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.framing.timestamps import isoformat, local_zone

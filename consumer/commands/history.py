@@ -23,7 +23,7 @@ _COLUMNS = (
     "source.port", "source.geo.name", "source.geo.city_name", "source.geo.country_iso_code", "source.as.number",
     "source.as.organization.name", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint",
     "ssh.certificate.id", "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id", "user.full_name",
-    "ssh.key.owner",
+    "ssh.key.owner", "ssh.key.options", "ssh.certificate.ca_owner",
 )  # fmt: skip
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -53,6 +53,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         sudo sshbell history --user root --address 203.0.113.0/24 --limit 20
         sudo sshbell history --events --since 2026-11-22 --csv > november.csv
     """
+    import socket
     import time
     from pathlib import Path
 
@@ -62,7 +63,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.errors import InputError, complain
     from consumer.names import Names
     from consumer.selection import Selection
-    from consumer.store.queries import Asked, events, sessions
+    from consumer.store.queries import Asked, events, keys_used, sessions
     from consumer.table import Table
 
     try:
@@ -71,7 +72,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         raise UsageError(str(error)) from error
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
-    names = Names(loaded)
+    names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     now_us = time.time_ns() // 1000
     table = Table(zone, color=in_color(), width=width(), noise=True, names=names, places=places)

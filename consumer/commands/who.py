@@ -28,6 +28,7 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
         sudo sshbell who --host bastion1 --user alice
         sudo sshbell who --json | jq -r .source.ip
     """
+    import socket
     import time
     from pathlib import Path
 
@@ -36,17 +37,18 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
     from consumer.enrich.geoip import Places
     from consumer.errors import InputError, complain
     from consumer.names import Names
-    from consumer.store.queries import endless_total, open_sessions
+    from consumer.store.queries import endless_total, keys_used, open_now, sessions
     from consumer.table import Table
 
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
-    names = Names(loaded)
-    places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     now_us = time.time_ns() // 1000
+    asked = open_now(user, host, now_us)
+    names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=False))
+    places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     table = Table(zone, color=in_color(), width=width(), names=names, places=places)
     shown = 0
-    for session in open_sessions(state_dir, user, host, now_us):
+    for session in sessions(state_dir, asked):
         shown += 1
         if as_json:
             sys.stdout.buffer.write(json_line(places.add(names.added(of_session(session.login, None)))))

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from consumer.children import KEYS_SOCKET
+from consumer.config import KEYS_SOCKET
 from consumer.enrich.fields import Object, is_same_host, of_owners
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
@@ -27,13 +27,18 @@ _Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Whose is this, for this user? As ``consumer.enrich.key_owners.Wanted``; ``address`` is whence, for ``Match``."""
+    """
+    Whose is this, for this user? As ``consumer.enrich.key_owners.Wanted``; ``address`` is whence, for ``Match``.
+
+    One ``for_table`` gets only some of the places in which look-ups may hang.
+    """
 
     user: str
     fingerprint: str = ""
     ca_fingerprint: str = ""
     key_type: str = ""
     address: str = ""
+    for_table: bool = False
 
 
 class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,10 +65,12 @@ class KeyOwners:
 
     Args:
         state_dir: where ``keys`` listens. It is looked for at each question, so that it may be another one by then.
+        for_table: what is asked is for a table, and not for a message.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, for_table: bool = False) -> None:
         self._path = state_dir / KEYS_SOCKET
+        self._for_table = for_table
 
     async def of(self, event: Object) -> Object:
         """
@@ -77,7 +84,7 @@ class KeyOwners:
             return {}
         try:
             async with asyncio.timeout(LIMIT_S):
-                answer = await self._asked(question)
+                answer = await self._asked(msgspec.structs.replace(question, for_table=self._for_table))
         except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, msgspec.MsgspecError):
             return {}  # it is not there, hangs, or says what is no answer
         return of_owners((owner.comment, owner.options, owner.is_authority) for owner in answer.owners)

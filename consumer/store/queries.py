@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from consumer.enrich.fields import is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.messages import ip_of
 from consumer.records import Line, Trusted, text_of_bytes
@@ -18,6 +19,8 @@ from consumer.store.database import reading
 OPEN_LIMIT_US = 30 * 86400 * 1_000_000
 # Rows of one read. A reader that holds on to its place lets the writer's log grow: so each page is a transaction of its own.
 _PAGE = 2_000
+# Rows, the newest, among which keys are looked for: so it takes no longer, however long the history is.
+_KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
 
 Network = IPv4Network | IPv6Network
 Row = dict[str, Any]
@@ -36,11 +39,18 @@ class Asked(msgspec.Struct, frozen=True):
 
     Attributes:
         limit: how many, the newest; None: all.
+        only_open: sessions without an end.
     """
 
     selection: Selection
-    network: Network | None
-    limit: int | None
+    network: Network | None = None
+    limit: int | None = None
+    only_open: bool = False
+
+
+def open_now(user: str | None, host: str | None, now_us: int) -> Asked:
+    """Return who is in, without sessions that are too old to be believed."""
+    return Asked(Selection(now_us - OPEN_LIMIT_US, None, user, host), only_open=True)
 
 
 def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
@@ -50,18 +60,7 @@ def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    yield from map(_session, _rows(state_dir, "SELECT *", "session", "opened_us", "login_id", asked))
-
-
-def open_sessions(state_dir: Path, user: str | None, host: str | None, now_us: int) -> Iterator[Session]:
-    """
-    Yield who is in, in the order in which they came, without sessions that are too old to be believed.
-
-    Raises:
-        StoreError: there is no store, or it cannot be read.
-    """
-    asked = Asked(Selection(now_us - OPEN_LIMIT_US, None, user, host), None, None)
-    yield from map(_session, _rows(state_dir, "SELECT *", "session", "opened_us", "login_id", asked, "AND closed_us IS NULL"))
+    yield from map(_session, _rows(state_dir, "SELECT *", _SESSION, asked))
 
 
 def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
@@ -87,28 +86,74 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
         StoreError: there is no store, or it cannot be read.
     """
     columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
-    for row in _rows(state_dir, columns, "event", "time_us", "id", asked):
+    for row in _rows(state_dir, columns, _EVENT, asked):
         event = _event(row)
         if event is not None:
             yield event
 
 
+def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
+    """
+    Yield a login for each user and key or certificate of this host, the newest first.
+
+    At most ``_KEYS_LIMIT``, out of the newest ``_KEY_ROWS`` of the rows that are asked for. Nothing is read before the first is
+    taken.
+
+    Args:
+        state_dir: where the store is.
+        asked: what will be shown.
+        here: this host's name.
+        of_events: what ``events`` yields is asked for, not ``sessions``.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    kind = _EVENT if of_events else _SESSION
+    _table, time, key = kind
+    wanted, values = _wanted(kind, asked)
+    values["rows"] = min(asked.limit or _KEY_ROWS, _KEY_ROWS)
+    sessions_alone = "AND action IN ('ssh_login', 'ssh_logout')" if of_events else ""
+    # max() is what makes SQLite take all other columns of the newest row.
+    statement = (
+        f"SELECT *, max({time}) AS newest_us FROM (SELECT *{wanted} ORDER BY {time} DESC, {key} DESC LIMIT :rows)"  # noqa: S608
+        f" WHERE info IS NOT NULL {sessions_alone} AND is_here(host) GROUP BY user, host, info"
+        f" ORDER BY newest_us DESC LIMIT {_KEYS_LIMIT}"
+    )
+    with _reading(state_dir / "state.db", asked.network) as found:
+        found.create_function("is_here", 1, lambda host: is_same_host(host, here), deterministic=True)
+        rows = found.execute(statement, values).fetchall()
+    # By now: whoever takes them may be long about it.
+    for row in rows:
+        yield _login(row, row[key], row[time])
+
+
+# A table, its time, and its key.
+_SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
 
-def _rows(state_dir: Path, columns: str, table: str, time: str, key: str, asked: Asked, more: str = "") -> Iterator[Row]:
-    """Yield rows in the order of their times, page by page."""
-    wanted = f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE} {more}" + (
-        " AND in_network(address)" if asked.network is not None else ""
+def _wanted(kind: tuple[str, str, str], asked: Asked) -> tuple[str, dict[str, object]]:
+    """Return the condition for the rows that are asked for, but for their limit, and its values."""
+    table, time, key = kind
+    wanted = (
+        f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE}"
+        + (" AND closed_us IS NULL" if asked.only_open else "")
+        + (" AND in_network(address)" if asked.network is not None else "")
     )
     selection = asked.selection
-    values: dict[str, object] = {
+    return wanted, {
         "time": -(1 << 63) if selection.since_us is None else selection.since_us - 1,
         "key": "\U0010ffff",  # behind every id of the microsecond before
         "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
         "user": selection.user,
         "host": selection.host,
     }
+
+
+def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Asked) -> Iterator[Row]:
+    """Yield rows in the order of their times, page by page."""
+    _table, time, key = kind
+    wanted, values = _wanted(kind, asked)
     with _reading(state_dir / "state.db", asked.network) as found:
         if asked.limit is not None:
             # The one before the first that is wanted; with none there, all are.

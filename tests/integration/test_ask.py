@@ -117,6 +117,14 @@ def test_who_json(site: Site) -> None:
     assert "left out: 1 " in site.ask("who", "--json").stderr
 
 
+def test_where_nobody_can_be_asked(site: Site) -> None:
+    """Where there is no socket of ``keys``, a table does not pay for what asking would need."""
+    who_is_in(site)
+    for command in ("who", "history"):
+        said = site.ask(command, env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
+        assert ("consumer.names" in said, "asyncio" in said) == (True, False)
+
+
 def test_who_selects(site: Site) -> None:
     """By user and by host, also in the count of what is left out; nobody is no error."""
     who_is_in(site)

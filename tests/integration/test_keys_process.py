@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.children import KEYS_SOCKET
+from consumer.config import KEYS_SOCKET
 from consumer.enrich.keys_client import LIMIT_S, KeyOwners
 from consumer.keys_process import CHILD_LIMIT, USER_LIMIT
 from tests.integration import system_user

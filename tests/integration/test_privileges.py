@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.children import KEYS_SOCKET
+from consumer.config import KEYS_SOCKET
 from consumer.enrich.keys_client import LIMIT_S
 from tests.integration.hung_home import hung
 from tests.integration.post_office import PostOffice

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from consumer.children import KEYS_SOCKET
-from consumer.config import Config, Email
+from consumer.config import KEYS_SOCKET, Config, Email
 from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.dispatcher import Worker
 from consumer.deliver.rendering import Renderer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.children import KEYS_SOCKET
+from consumer.config import KEYS_SOCKET
 from consumer.enrich import keys_client
 from consumer.enrich.keys_client import ANSWER_LIMIT, KeyOwners, Question, question_of
 
