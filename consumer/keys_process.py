@@ -217,7 +217,7 @@ class Keys:
             ):
                 if len(own) >= limit:
                     if all(child.is_stuck for child in own):
-                        _log.warning("unknown, since look-ups hang", user=user, children=len(own))
+                        _log.warning("unknown, since look-ups hang", user=question.user, children=len(own))
                         return False
                     break
             else:
