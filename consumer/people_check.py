@@ -25,13 +25,14 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         finding: ``nobodys``: a key, or a certificate, that no person has; ``shared``: a key of several people; ``unseen``: a
-            key without a login for 90 days, or for as long as the store goes back; ``account``: one that is not known to exist.
-        key: its fingerprint, or the certificate's id; "" of an account.
-        accounts: for which the key is good or was used, as user@host; or the account itself.
+            key without a login for 90 days, or for as long as the store goes back; ``account``: one that is not known to exist;
+            ``stale``: a host whose keys were exported too long ago.
+        key: its fingerprint, or the certificate's id; "" of an account and a host.
+        accounts: for which the key is good or was used, as user@host; or the account itself; or all of the host, as *@host.
         last: when it was last used, as far as is known: RFC 3339.
     """
 
-    finding: Literal["nobodys", "shared", "unseen", "account"]
+    finding: Literal["nobodys", "shared", "unseen", "account", "stale"]
     state: Literal["fault", "warning"]
     text: str
     key: str = ""
@@ -58,7 +59,12 @@ class _Use(msgspec.Struct):
 
 
 def findings(
-    people: People, allowed: Iterable[Allowed], seen: list[KeySeen], oldest_us: int | None, now_us: int
+    people: People,
+    allowed: Iterable[Allowed],
+    stale: Iterable[tuple[str, str]],
+    seen: list[KeySeen],
+    oldest_us: int | None,
+    now_us: int,
 ) -> Iterator[Finding]:
     """
     Yield all that does not agree.
@@ -66,6 +72,7 @@ def findings(
     Args:
         people: as ``people.toml`` has them.
         allowed: the keys that are known to be good for an account.
+        stale: the hosts whose keys were exported too long ago, and the day.
         seen: what logins have shown.
         oldest_us: how far back that goes; None where nothing is known.
         now_us: the wall clock.
@@ -92,6 +99,8 @@ def findings(
     yield from _shared(people)
     yield from _unseen(people, last_us, oldest_us, now_us)
     yield from _accounts(people, existing)
+    for host, day in stale:
+        yield Finding("stale", "warning", f"{host}: its keys are those of {day}; import a new export", "", [], [f"*@{host}"])
 
 
 def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:

@@ -7,7 +7,7 @@ import click
 from consumer.commands.options import CONFIG, in_color
 
 _COLORS = {"warning": "yellow", "fault": "red"}
-_TITLES = {"nobodys": "nobody's", "shared": "shared", "unseen": "unseen", "account": "no account"}
+_TITLES = {"nobodys": "nobody's", "shared": "shared", "unseen": "unseen", "account": "no account", "stale": "stale"}
 
 
 @click.group(short_help="Compare people.toml with the keys that are in use.")
@@ -29,8 +29,9 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     Say where people.toml and the keys that are in use do not agree.
 
     Looks at the logins of the store, at the keys that "sshbell keys import" has brought and, as root, at those of this host's
-    accounts. Faults are keys that nobody has, and keys of several people; warnings are keys without a login for 90 days, and
-    accounts that are not known to exist. Ends with 78 where something is a fault.
+    accounts. Faults are keys that nobody has, and keys of several people; warnings are keys without a login for 90 days,
+    accounts that are not known to exist, and hosts whose keys were exported more than 7 days ago. Ends with 78 where something
+    is a fault.
 
     \b
         sudo sshbell people check
@@ -75,9 +76,9 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     except StoreError as error:
         note(f"logins are left out: {error}")
         oldest_us, seen = None, []
-    has_fault = False
-    for one in findings(known, allowed, seen, oldest_us, time.time_ns() // 1000):
-        has_fault |= one.state == "fault"
+    has_fault, is_well = False, True
+    for one in findings(known, allowed, index.stale_hosts(), seen, oldest_us, time.time_ns() // 1000):
+        has_fault, is_well = has_fault or one.state == "fault", False
         if as_json:
             import msgspec
 
@@ -87,5 +88,7 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         state = click.style(state, fg=_COLORS[one.state]) if in_color() else state
         click.echo(f"{state}  {_TITLES[one.finding]:<10}  {harmless(one.text)}")
     sys.stdout.flush()
+    if is_well:
+        click.echo(f"all is well: {len(known.persons):,} people, {len(allowed):,} lines with keys", err=True)
     if has_fault:
         context.exit(ConfigError.exit_code)

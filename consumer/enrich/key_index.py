@@ -108,6 +108,14 @@ class KeyIndex:
         for host, sha256, account, comment in self._rows(query):
             yield host, sha256, IndexedKey(account, comment, [], is_authority=False)
 
+    def stale_hosts(self) -> list[tuple[str, str]]:
+        """Return the hosts whose export is too old, and its day. Never raises."""
+        rows = self._rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", self._stale_us())
+        return [(host, _day(exported_us)) for host, exported_us in rows]
+
+    def _stale_us(self) -> int:
+        return self._clock() - STALE_DAYS * _DAY_US
+
     def _found(self, host: str, fingerprint: str) -> list[IndexedKey]:
         known = canonical(fingerprint)
         column = "md5" if known.startswith("MD5:") else "sha256"
@@ -117,7 +125,7 @@ class KeyIndex:
             host.casefold(),
             known,
         )
-        stale_us = self._clock() - STALE_DAYS * _DAY_US
+        stale_us = self._stale_us()
         return [
             IndexedKey(account, comment, json.loads(options), bool(authority), _day(us) if us < stale_us else "")
             for account, comment, options, authority, us in rows

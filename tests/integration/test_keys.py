@@ -475,8 +475,10 @@ def test_homes_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
 @root_only
 def test_people_check(host: Host, relay: Site, tmp_path: Path) -> None:
     """Keys that nobody has, of hosts and of logins; a key of two people; unused ones; accounts that are not there."""
-    (tmp_path / "db1.json").write_bytes(written(row(1), host="db1"))
-    relay.ask("keys", "import", str(tmp_path / "db1.json"))
+    for host_name, days in (("db1", STALE_DAYS + 1), ("db2", STALE_DAYS - 1)):
+        document = tmp_path / f"{host_name}.json"
+        document.write_bytes(written(row(1), host=host_name, time_us=NOW_US - days * DAY_US))
+        relay.ask("keys", "import", str(document))
     certificate = f": ED25519-CERT {row(5)['sha256']} ID {{}} (serial 1) CA ED25519 {row(6)['sha256']}"
     relay.fill(
         *session_lines(1, "carol", at_us=AT_US - 100 * DAY_US, info=f": ED25519 {fingerprint(ALICE)}"),
@@ -498,11 +500,11 @@ def test_people_check(host: Host, relay: Site, tmp_path: Path) -> None:
         [
             ("nobodys", fingerprint(EVE)), ("nobodys", row(1)["sha256"]), ("nobodys", row(2)["sha256"]),
             ("nobodys", "certificate 'stranger'"), ("shared", fingerprint(BOB)), ("unseen", fingerprint(ALICE)),
-            ("unseen", row(9)["sha256"]), ("account", "zoe"), ("account", "root@db1"),
+            ("unseen", row(9)["sha256"]), ("account", "zoe"), ("account", "root@db1"), ("stale", "*@db1"),
         ]
     )  # fmt: skip
     assert {one["state"] for (what, _), one in found.items() if what in {"nobodys", "shared"}} == {"fault"}
-    assert {one["state"] for (what, _), one in found.items() if what in {"unseen", "account"}} == {"warning"}
+    assert {one["state"] for (what, _), one in found.items() if what in {"unseen", "account", "stale"}} == {"warning"}
     assert found["nobodys", fingerprint(EVE)]["accounts"] == [f"eve@{socket.gethostname().partition('.')[0]}"]
     assert found["nobodys", row(2)["sha256"]]["last"] == isoformat(AT_US)
     assert found["shared", fingerprint(BOB)]["people"] == ["Bob", "Carol"]
@@ -522,7 +524,7 @@ def test_people_check_needs_a_file(relay: Site, tmp_path: Path) -> None:
 
 @root_only
 def test_people_check_without_faults(host: Host) -> None:
-    """Where all agrees nothing is shown. What could not be looked at is said: there is no store, and others see no homes."""
+    """Where all agrees that is said, and so is what could not be looked at: there is no store, and others see no homes."""
     for name in ("bob", "eve"):
         host.allow(name)
     host.allow("alice", ALICE)
@@ -531,7 +533,9 @@ def test_people_check_without_faults(host: Host) -> None:
     (host.folder / "people.toml").write_text(f'[[person]]\nname = "Alice"\nkeys = ["{ALICE}"]\naccounts = ["alice"]\n')
     done = host.run("people", "check", "--config", str(config))
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
-    assert [line.partition(b": ")[2].partition(b":")[0] for line in done.stderr.splitlines()] == [b"logins are left out"]
+    left_out, well = done.stderr.decode().splitlines()
+    assert left_out.startswith("sshbell: logins are left out:")
+    assert well == "all is well: 1 people, 1 lines with keys"
     (host.folder / "people.toml").write_text('[[person]]\nname = "Alice"\naccounts = ["root"]\n')
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "people", "check", "--config", str(config)]
     done = subprocess.run(setpriv, cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60)
