@@ -89,6 +89,6 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         click.echo(f"{state}  {_TITLES[one.finding]:<10}  {harmless(one.text)}")
     sys.stdout.flush()
     if is_well:
-        click.echo(f"all is well: {len(known.persons):,} people, {len(allowed):,} lines with keys", err=True)
+        click.echo(f"all is well; people: {len(known.persons):,}, lines with keys: {len(allowed):,}", err=True)
     if has_fault:
         context.exit(ConfigError.exit_code)

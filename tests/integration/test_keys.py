@@ -535,7 +535,7 @@ def test_people_check_without_faults(host: Host) -> None:
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     left_out, well = done.stderr.decode().splitlines()
     assert left_out.startswith("sshbell: logins are left out:")
-    assert well == "all is well: 1 people, 1 lines with keys"
+    assert well == "all is well; people: 1, lines with keys: 1"
     (host.folder / "people.toml").write_text('[[person]]\nname = "Alice"\naccounts = ["root"]\n')
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "people", "check", "--config", str(config)]
     done = subprocess.run(setpriv, cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60)
