@@ -154,7 +154,10 @@ class Worker:
             self._is_holding_back = True
             return (1 - tokens) * 3600 / self.settings.max_per_hour
         if message.seq and self._is_holding_back and message.digest is None:
-            message = await self._folded(message, now_us)
+            folded = await self._folded(message, now_us)
+            if folded is None:
+                return 0
+            message = folded
         self._is_holding_back = False
         await self.attempt(message, tokens)
         return 0
@@ -168,22 +171,21 @@ class Worker:
         elapsed_us = max(0, now_us - standing.tokens_us)
         return min(most, standing.tokens + elapsed_us * most / 3600e6)
 
-    async def _folded(self, message: Pending, now_us: int) -> Pending:
-        """Make one message of all that wait, where they are several."""
+    async def _folded(self, message: Pending, now_us: int) -> Pending | None:
+        """Make one message of all that wait, where they are several; None where they have all been dropped meanwhile."""
         if not self._delivery.is_crowded(self._name, now_us):
             return message
         only = None
-        if self._has_owners():
+        if (recipients := self._mixed()) is not None:
             # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
-            wanted = self._recipients_of(message.body)
+            wanted = self._recipients_of(recipients, message.body)
             loose = in_steps(self._delivery.loose(self._name, now_us))
-            only = [id_ async for id_, body in loose if self._recipients_of(body) == wanted]
+            only = [id_ async for id_, body in loose if self._recipients_of(recipients, body) == wanted]
             if len(only) < 2:
                 return message
         # The id is of this moment, and kept with the messages: a second try is the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
-        self._delivery.fold(self._name, digest, now_us, only)
-        return message._replace(digest=digest)
+        return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
 
     async def attempt(self, pending: Pending, tokens: float) -> Result:
         """Send one message, and write down what became of it."""
@@ -226,10 +228,10 @@ class Worker:
                 pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone
             )
             bodies = iter((pending.body,))
-        if not self._has_owners():
+        if (recipients := self._mixed()) is None:
             return made
         # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
-        found = {self._recipients_of(body) async for body in in_steps(bodies)}
+        found = {self._recipients_of(recipients, body) async for body in in_steps(bodies)}
         return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
 
     def _ask_ahead(self, limit: int) -> None:
@@ -238,16 +240,18 @@ class Worker:
             with suppress(RenderingError):  # said when its turn comes
                 self._enricher.begin(event_of(body))
 
-    def _has_owners(self) -> bool:
-        """Tell whether messages of this channel may go to the people they are about."""
-        return self.recipients is not None and self.recipients.are_mixed(self._name)
+    def _mixed(self) -> Recipients | None:
+        """
+        Return who says to whom each message goes; None where all go to the channel's own.
 
-    def _recipients_of(self, body: bytes) -> tuple[str, ...]:
+        All messages of a digest are asked of the same: between two steps of it, people.toml may be another one.
+        """
+        return self.recipients if self.recipients is not None and self.recipients.are_mixed(self._name) else None
+
+    def _recipients_of(self, recipients: Recipients, body: bytes) -> tuple[str, ...]:
         """Return to whom a message goes; () for those of the channel."""
-        if self.recipients is None:
-            return ()
         try:
-            return self.recipients.of(self._name, event_of(body))
+            return recipients.of(self._name, event_of(body))
         except (RenderingError, AttributeError, TypeError):
             return ()  # no event; whoever renders it says so
 

@@ -133,6 +133,48 @@ def test_many_hold_up_no_other_channel(delivery: Delivery, tmp_path: Path) -> No
         assert set(states(delivery).values()) == {"sent"}
 
 
+def test_people_change_while_a_digest_is_made(delivery: Delivery, tmp_path: Path) -> None:
+    """All messages of a digest are judged by one people.toml: nobody's is told to others because half was judged by another."""
+    stage = stage_of(delivery, tmp_path)
+
+    async def meanwhile() -> None:
+        step, count = asyncio.ensure_future(stage.worker.step()), 0
+        while not step.done():
+            count += 1
+            stage.worker.recipients = recipients(TO_OWNER, people=people_of(alice=f"alice{count}@example.org"))
+            await asyncio.sleep(0)
+        assert await step == 0
+
+    with closing(delivery):
+        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
+        stage.work()
+        stage.clock.now_us += HOUR
+        asyncio.run(meanwhile())
+        ((address,), _users) = told(stage)[1]
+        assert address.startswith("alice")
+        assert stage.channel.told[1].subject.startswith("450 messages held back")
+        assert set(states(delivery).values()) == {"sent"}
+
+
+def test_all_are_dropped_while_a_digest_is_made(delivery: Delivery, tmp_path: Path) -> None:
+    """There is no digest of nothing."""
+    stage = stage_of(delivery, tmp_path)
+
+    async def meanwhile() -> None:
+        step = asyncio.ensure_future(stage.worker.step())
+        await asyncio.sleep(0)
+        assert delivery.drop(None, "ops", stage.clock.now_us) == 450
+        assert await step == 0
+        assert await stage.worker.step() is None
+
+    with closing(delivery):
+        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
+        stage.work()
+        stage.clock.now_us += HOUR
+        asyncio.run(meanwhile())
+        assert len(stage.channel.told) == 1
+
+
 def test_a_single_one_is_no_digest(delivery: Delivery, tmp_path: Path) -> None:
     """Where several wait, and one of them concerns somebody alone, it is an ordinary message."""
     stage = stage_of(delivery, tmp_path)
