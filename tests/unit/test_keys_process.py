@@ -36,5 +36,5 @@ def test_a_user_in_any_case() -> None:
     """A name service may know one account as alice and ALICE: both have the places of one."""
     keys = Keys({0})
     keys._children = {pid: Child("alice", is_stuck=True) for pid in range(USER_LIMIT)}
-    assert not asyncio.run(keys._place("Alice"))
-    assert asyncio.run(keys._place("bob"))
+    assert not asyncio.run(keys._place(Question("Alice")))
+    assert asyncio.run(keys._place(Question("bob")))
