@@ -95,10 +95,10 @@ class Host:
             if not place.is_symlink():
                 place.chmod(0o700 if place.is_dir() else 0o600)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on it."""
+    def run(self, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[bytes]:
+        """Run a command on it, and a line of shell before."""
         # The whole directory: who replaces a file of the real one would take away what is mounted on that.
-        script = 'mount --bind "$0" /etc && exec "$@"'
+        script = f'mount --bind "$0" /etc && {before} && exec "$@"'
         return subprocess.run(
             ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, str(self.folder / "etc"), *COMMAND, *arguments],
             cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60,
@@ -151,6 +151,14 @@ def test_export(host: Host) -> None:
         ("bob", fingerprint(BOB), "bob@\x1b[31mdesk", []),
         ("eve", fingerprint(EVE), "who?", []),
     ]
+
+
+@root_only
+def test_export_without_standard_input(host: Host) -> None:
+    """Where there is none a pipe of ours has its number, and is kept."""
+    closed = host.run("keys", "export", before="exec <&-")
+    assert (closed.returncode, closed.stderr) == (0, b"")
+    assert closed.stdout.splitlines()[1:] == host.exported().splitlines()[1:]
 
 
 @root_only
