@@ -30,6 +30,7 @@ from consumer.enrich.key_index import STALE_DAYS, KeyIndex
 from consumer.enrich.key_owners import KeyFile
 from consumer.errors import DataError, TryLaterError
 from consumer.framing.timestamps import isoformat
+from consumer.store.state import State
 from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
 from tests.store_events import session_lines
 
@@ -543,7 +544,11 @@ def test_people_check_without_faults(host: Host) -> None:
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     left_out, well = done.stderr.decode().splitlines()
     assert left_out.startswith("sshbell: logins are left out:")
-    assert well == "all is well: 1 people, 1 lines with keys"
+    assert well == "the rest is well: 1 people, 1 lines with keys"
+    (host.folder / "state").mkdir()
+    State(host.folder / "state", pytest.fail).close()
+    done = host.run("people", "check", "--config", str(config))
+    assert (done.stdout, done.stderr) == (b"", b"all is well: 1 people, 1 lines with keys\n")
     (host.folder / "people.toml").write_text('[[person]]\nname = "Alice"\naccounts = ["root"]\n')
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "people", "check", "--config", str(config)]
     done = subprocess.run(setpriv, cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60)
