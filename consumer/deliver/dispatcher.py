@@ -7,7 +7,7 @@ Each channel has a task of its own, so that one that is down delays no other; wi
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
@@ -212,27 +212,30 @@ class Worker:
                 return result
 
     async def _message(self, pending: Pending, tokens: float) -> Message:
-        bodies: Iterable[bytes]
         if pending.digest:
-            folded = self._delivery.folded(self._name, pending.digest)
-            made = await self.renderer.digest(
-                pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
-            )
-            bodies = (body for _, body in self._delivery.folded(self._name, pending.digest))
-        else:
-            event = event_of(pending.body)
-            if not self._enricher.knows(pending.event_id):
-                self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
-            event = await self._enricher.enrich(event)
-            made = self.renderer.message(
-                pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone
-            )
-            bodies = iter((pending.body,))
-        if (recipients := self._mixed()) is None:
-            return made
+            return await self._digest(pending.digest)
+        event = event_of(pending.body)
+        if not self._enricher.knows(pending.event_id):
+            self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
+        event = await self._enricher.enrich(event)
+        made = self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
+        return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
+
+    async def _digest(self, digest: str) -> Message:
+        recipients = self._mixed()
+        found: set[tuple[str, ...]] = set()
+
+        def folded() -> Iterator[tuple[int, bytes]]:
+            # In one pass: what is told is what was asked about, whatever is dropped meanwhile.
+            for queued_us, body in self._delivery.folded(self._name, digest):
+                found.add(self._recipients_of(recipients, body))
+                yield queued_us, body
+
+        made = await self.renderer.digest(
+            digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
+        )
         # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
-        found = {self._recipients_of(recipients, body) async for body in in_steps(bodies)}
-        return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
+        return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 
     def _ask_ahead(self, limit: int) -> None:
         """Ask about all that is sent next: what hangs delays many messages as long as one."""
@@ -248,8 +251,10 @@ class Worker:
         """
         return self.recipients if self.recipients is not None and self.recipients.are_mixed(self._name) else None
 
-    def _recipients_of(self, recipients: Recipients, body: bytes) -> tuple[str, ...]:
+    def _recipients_of(self, recipients: Recipients | None, body: bytes) -> tuple[str, ...]:
         """Return to whom a message goes; () for those of the channel."""
+        if recipients is None:
+            return ()
         try:
             return recipients.of(self._name, event_of(body))
         except (RenderingError, AttributeError, TypeError):
