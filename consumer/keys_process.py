@@ -36,6 +36,7 @@ from consumer.enrich.keys_client import (
     Answer,
     Owner,
     Question,
+    account_name,
 )
 from consumer.enrich.sshd_config import sshd_settings
 from consumer.log import configure
@@ -190,7 +191,7 @@ class Keys:
         if pid == 0:
             _look(writing, look_up, question)
         os.close(writing)
-        child = self._children[pid] = Child(_account(question.user))
+        child = self._children[pid] = Child(account_name(question.user))
         try:
             said = await _said_in(reading)
         except asyncio.CancelledError:
@@ -208,7 +209,7 @@ class Keys:
 
     async def _place(self, question: Question) -> bool:
         """Wait until another child may be started; tell at once where none will, since all places are held by what hangs."""
-        account = _account(question.user)
+        account = account_name(question.user)
         of_user, of_all = (TABLE_USER_LIMIT, TABLE_CHILD_LIMIT) if question.for_table else (USER_LIMIT, CHILD_LIMIT)
         while True:
             for limit, own in (
@@ -231,11 +232,6 @@ class Keys:
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 self._children.pop(pid, None)
                 self._ended.set()
-
-
-def _account(user: str) -> str:
-    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
-    return user.casefold()
 
 
 async def _said_in(reading: int) -> bytes:

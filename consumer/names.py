@@ -28,7 +28,8 @@ class Names:
     Adds names. What is wrong with their sources is said once on standard error, and costs names only.
 
     Args:
-        keys_used: logins with the keys that will be asked for, the newest first. None is taken where ``keys`` cannot answer.
+        keys_used: logins with the keys that will be asked for, each user's newest first. None is taken where ``keys``
+            cannot answer.
     """
 
     def __init__(self, config: Config, keys_used: Iterable[Login]) -> None:

@@ -105,10 +105,12 @@ def end_with_parent(number: signal.Signals) -> None:
 
 
 def keep_descriptors(kept: Collection[int]) -> None:
-    """Give up all open files but these; standard input, output and error lead nowhere."""
+    """Give up all open files but these; standard input, output and error lead nowhere, unless they are among these."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
-        os.dup2(nowhere, number)
+        # Whoever was started without standard input has a pipe in its place.
+        if number not in kept:
+            os.dup2(nowhere, number)
     for number in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208 - names
         if number > 2 and number not in kept:
             with suppress(OSError):  # the one that lists them is closed by now

@@ -56,7 +56,10 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         raise InputError(f"{found.people} is not there; sshbell install puts a sample there")
     known = People.load(found.people)
 
+    left_out: list[str] = []
+
     def note(text: str) -> None:
+        left_out.append(text)
         complain(InputError(text))
 
     state_dir = Path(found.state_dir)
@@ -89,6 +92,8 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         click.echo(f"{state}  {_TITLES[one.finding]:<10}  {harmless(one.text)}")
     sys.stdout.flush()
     if is_well:
-        click.echo(f"all is well; people: {len(known.persons):,}, lines with keys: {len(allowed):,}", err=True)
+        # Whoever makes their own home hang, so that its keys are left out, must not have it called well.
+        verdict = "the rest is well" if left_out else "all is well"
+        click.echo(f"{verdict}; people: {len(known.persons):,}, lines with keys: {len(allowed):,}", err=True)
     if has_fault:
         context.exit(ConfigError.exit_code)

@@ -7,7 +7,7 @@ Each channel has a task of its own, so that one that is down delays no other; wi
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from itertools import chain
@@ -154,7 +154,10 @@ class Worker:
             self._is_holding_back = True
             return (1 - tokens) * 3600 / self.settings.max_per_hour
         if message.seq and self._is_holding_back and message.digest is None:
-            message = await self._folded(message, now_us)
+            folded = await self._folded(message, now_us)
+            if folded is None:
+                return 0
+            message = folded
         self._is_holding_back = False
         await self.attempt(message, tokens)
         return 0
@@ -168,22 +171,21 @@ class Worker:
         elapsed_us = max(0, now_us - standing.tokens_us)
         return min(most, standing.tokens + elapsed_us * most / 3600e6)
 
-    async def _folded(self, message: Pending, now_us: int) -> Pending:
-        """Make one message of all that wait, where they are several."""
+    async def _folded(self, message: Pending, now_us: int) -> Pending | None:
+        """Make one message of all that wait, where they are several; None where they have all been dropped meanwhile."""
         if not self._delivery.is_crowded(self._name, now_us):
             return message
         only = None
-        if self._has_owners():
+        if (recipients := self._mixed()) is not None:
             # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
-            wanted = self._recipients_of(message.body)
+            wanted = self._recipients_of(recipients, message.body)
             loose = in_steps(self._delivery.loose(self._name, now_us))
-            only = [id_ async for id_, body in loose if self._recipients_of(body) == wanted]
+            only = [id_ async for id_, body in loose if self._recipients_of(recipients, body) == wanted]
             if len(only) < 2:
                 return message
         # The id is of this moment, and kept with the messages: a second try is the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
-        self._delivery.fold(self._name, digest, now_us, only)
-        return message._replace(digest=digest)
+        return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
 
     async def attempt(self, pending: Pending, tokens: float) -> Result:
         """Send one message, and write down what became of it."""
@@ -210,27 +212,30 @@ class Worker:
                 return result
 
     async def _message(self, pending: Pending, tokens: float) -> Message:
-        bodies: Iterable[bytes]
         if pending.digest:
-            folded = self._delivery.folded(self._name, pending.digest)
-            made = await self.renderer.digest(
-                pending.digest, folded, max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
-            )
-            bodies = (body for _, body in self._delivery.folded(self._name, pending.digest))
-        else:
-            event = event_of(pending.body)
-            if not self._enricher.knows(pending.event_id):
-                self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
-            event = await self._enricher.enrich(event)
-            made = self.renderer.message(
-                pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone
-            )
-            bodies = iter((pending.body,))
-        if not self._has_owners():
-            return made
+            return await self._digest(pending.digest)
+        event = event_of(pending.body)
+        if not self._enricher.knows(pending.event_id):
+            self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
+        event = await self._enricher.enrich(event)
+        made = self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
+        return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
+
+    async def _digest(self, digest: str) -> Message:
+        recipients = self._mixed()
+        found: set[tuple[str, ...]] = set()
+
+        def folded() -> Iterator[tuple[int, bytes]]:
+            # In one pass: what is told is what was asked about, whatever is dropped meanwhile.
+            for queued_us, body in self._delivery.folded(self._name, digest):
+                found.add(self._recipients_of(recipients, body))
+                yield queued_us, body
+
+        made = await self.renderer.digest(
+            digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
+        )
         # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
-        found = {self._recipients_of(body) async for body in in_steps(bodies)}
-        return msgspec.structs.replace(made, recipients=found.pop() if len(found) == 1 else ())
+        return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 
     def _ask_ahead(self, limit: int) -> None:
         """Ask about all that is sent next: what hangs delays many messages as long as one."""
@@ -238,16 +243,20 @@ class Worker:
             with suppress(RenderingError):  # said when its turn comes
                 self._enricher.begin(event_of(body))
 
-    def _has_owners(self) -> bool:
-        """Tell whether messages of this channel may go to the people they are about."""
-        return self.recipients is not None and self.recipients.are_mixed(self._name)
+    def _mixed(self) -> Recipients | None:
+        """
+        Return who says to whom each message goes; None where all go to the channel's own.
 
-    def _recipients_of(self, body: bytes) -> tuple[str, ...]:
+        All messages of a digest are asked of the same: between two steps of it, people.toml may be another one.
+        """
+        return self.recipients if self.recipients is not None and self.recipients.are_mixed(self._name) else None
+
+    def _recipients_of(self, recipients: Recipients | None, body: bytes) -> tuple[str, ...]:
         """Return to whom a message goes; () for those of the channel."""
-        if self.recipients is None:
+        if recipients is None:
             return ()
         try:
-            return self.recipients.of(self._name, event_of(body))
+            return recipients.of(self._name, event_of(body))
         except (RenderingError, AttributeError, TypeError):
             return ()  # no event; whoever renders it says so
 

@@ -119,3 +119,8 @@ def question_of(event: Object, here: str) -> Question | None:
     except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
         return None
     return found if found.fingerprint or found.ca_fingerprint else None
+
+
+def account_name(user: str) -> str:
+    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
+    return user.casefold()

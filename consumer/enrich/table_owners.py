@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from consumer.enrich.fields import Object
-from consumer.enrich.keys_client import KeyOwners, Question, question_of
+from consumer.enrich.keys_client import KeyOwners, Question, account_name, question_of
 
-# Users with a key, or with an authority's certificates; the newest. A look-up takes about 15 ms of processor time.
+# Users with a key, or with an authority's certificates; the first. A look-up takes about 15 ms of processor time.
 KEYS_LIMIT = 64
 # TABLE_CHILD_LIMIT of keys: more would wait there, and be unknown sooner.
 AT_ONCE_LIMIT = 4
@@ -28,8 +28,8 @@ class TableOwners:
 
     Args:
         state_dir: where ``keys`` listens.
-        logins: events, the newest first; of those with the same user, key and authority the first is asked about. No more are
-            taken than are asked about.
+        logins: events, each user's newest first; of those with the same user, key and authority the first is asked about. No
+            more are taken than are asked about.
     """
 
     def __init__(self, state_dir: Path, logins: Iterable[Object]) -> None:
@@ -67,7 +67,7 @@ class TableOwners:
 
         async def ask(question: Question, login: Object) -> None:
             # In this order, so that who waits for a user's other key holds no place.
-            async with users[question.user], places:
+            async with users[account_name(question.user)], places:
                 self._known[question] = await owners.of(login)
 
         with suppress(TimeoutError):

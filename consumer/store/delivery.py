@@ -193,16 +193,17 @@ class Delivery:
         """Yield event id and event as JSON of each message that is due and in no digest, in order."""
         yield from self._by_seq("event_id, body", _UNFOLDED, (channel, now_us))
 
-    def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> None:
+    def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
         """
-        Make one digest of all messages that are due, or of those ``only`` names by their events.
+        Make one digest of all messages that are due, or of those ``only`` names by their events; return of how many.
 
         It keeps what it holds, so that a second try is the same message.
         """
         with self._transaction():
             where = _LOOSE if only is None else _LOOSE_OF
             chosen = () if only is None else (json.dumps(list(only)),)
-            self._run(f"UPDATE delivery SET digest = ? WHERE {where}", (digest, channel, now_us, *chosen))  # noqa: S608
+            values = (digest, channel, now_us, *chosen)
+            return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
         """Yield when each of a digest became known, and the event as JSON, in order."""

@@ -94,10 +94,10 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
 
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
     """
-    Yield a login for each user and key or certificate of this host, the newest first.
+    Yield a login for each user and key or certificate of this host: the newest of each user, then each one's second, and so on.
 
-    At most ``_KEYS_LIMIT``, out of the newest ``_KEY_ROWS`` of the rows that are asked for. Nothing is read before the first is
-    taken.
+    So whoever logs in with many keys is in nobody's way. At most ``_KEYS_LIMIT``, out of the newest ``_KEY_ROWS`` of the rows
+    that are asked for. Nothing is read before the first is taken.
 
     Args:
         state_dir: where the store is.
@@ -109,16 +109,21 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
         StoreError: there is no store, or it cannot be read.
     """
     kind = _EVENT if of_events else _SESSION
-    _table, time, key = kind
+    table, time, key = kind
     wanted, values = _wanted(kind, asked)
     values["rows"] = min(asked.limit or _KEY_ROWS, _KEY_ROWS)
     sessions_alone = "AND action IN ('ssh_login', 'ssh_logout')" if of_events else ""
-    # max() is what makes SQLite take all other columns of the newest row.
-    statement = (
-        f"SELECT *, max({time}) AS newest_us FROM (SELECT *{wanted} ORDER BY {time} DESC, {key} DESC LIMIT :rows)"  # noqa: S608
+    # max() is what makes SQLite take all other columns of the newest row. Whole rows are read of those alone that are yielded.
+    newest = (
+        f"SELECT {key}, user, max({time}) AS newest_us"  # noqa: S608
+        f" FROM (SELECT *{wanted} ORDER BY {time} DESC, {key} DESC LIMIT :rows)"
         f" WHERE info IS NOT NULL {sessions_alone} AND is_here(host) GROUP BY user, host, info"
-        f" ORDER BY newest_us DESC LIMIT {_KEYS_LIMIT}"
     )
+    turns = (
+        f"SELECT {key}, newest_us, row_number() OVER (PARTITION BY user COLLATE NOCASE ORDER BY newest_us DESC) AS turn"  # noqa: S608
+        f" FROM ({newest}) ORDER BY turn, newest_us DESC LIMIT {_KEYS_LIMIT}"
+    )
+    statement = f"SELECT {table}.* FROM ({turns}) JOIN {table} USING ({key}) ORDER BY turn, newest_us DESC"  # noqa: S608
     with _reading(state_dir / "state.db", asked.network) as found:
         found.create_function("is_here", 1, lambda host: is_same_host(host, here), deterministic=True)
         rows = found.execute(statement, values).fetchall()

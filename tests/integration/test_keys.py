@@ -30,6 +30,7 @@ from consumer.enrich.key_index import STALE_DAYS, KeyIndex
 from consumer.enrich.key_owners import KeyFile
 from consumer.errors import DataError, TryLaterError
 from consumer.framing.timestamps import isoformat
+from consumer.store.state import State
 from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
 from tests.store_events import session_lines
 
@@ -95,10 +96,10 @@ class Host:
             if not place.is_symlink():
                 place.chmod(0o700 if place.is_dir() else 0o600)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on it."""
+    def run(self, *arguments: str, before: str = ":") -> subprocess.CompletedProcess[bytes]:
+        """Run a command on it, and a line of shell before."""
         # The whole directory: who replaces a file of the real one would take away what is mounted on that.
-        script = 'mount --bind "$0" /etc && exec "$@"'
+        script = f'mount --bind "$0" /etc && {before} && exec "$@"'
         return subprocess.run(
             ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script, str(self.folder / "etc"), *COMMAND, *arguments],
             cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60,
@@ -151,6 +152,14 @@ def test_export(host: Host) -> None:
         ("bob", fingerprint(BOB), "bob@\x1b[31mdesk", []),
         ("eve", fingerprint(EVE), "who?", []),
     ]
+
+
+@root_only
+def test_export_without_standard_input(host: Host) -> None:
+    """Where there is none a pipe of ours has its number, and is kept."""
+    closed = host.run("keys", "export", before="exec <&-")
+    assert (closed.returncode, closed.stderr) == (0, b"")
+    assert closed.stdout.splitlines()[1:] == host.exported().splitlines()[1:]
 
 
 @root_only
@@ -535,7 +544,11 @@ def test_people_check_without_faults(host: Host) -> None:
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
     left_out, well = done.stderr.decode().splitlines()
     assert left_out.startswith("sshbell: logins are left out:")
-    assert well == "all is well; people: 1, lines with keys: 1"
+    assert well == "the rest is well; people: 1, lines with keys: 1"
+    (host.folder / "state").mkdir()
+    State(host.folder / "state", pytest.fail).close()
+    done = host.run("people", "check", "--config", str(config))
+    assert (done.stdout, done.stderr) == (b"", b"all is well; people: 1, lines with keys: 1\n")
     (host.folder / "people.toml").write_text('[[person]]\nname = "Alice"\naccounts = ["root"]\n')
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "people", "check", "--config", str(config)]
     done = subprocess.run(setpriv, cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60)

@@ -137,6 +137,13 @@ def test_newest_and_few_at_once(tmp_path: Path) -> None:
     assert (set(asked.most.values()), asked.total) == ({1}, AT_ONCE_LIMIT)
 
 
+def test_a_user_in_any_case(tmp_path: Path) -> None:
+    """Where a name service knows an account in any case, whose home hangs holds one place, however its name was typed."""
+    with keys(tmp_path) as asked:
+        TableOwners(tmp_path, [login(number, user) for number, user in enumerate(("alice", "ALICE", "Alice", "aLICE"))])
+    assert (len(asked.questions), asked.total) == (4, 1)
+
+
 def test_nothing_to_ask(tmp_path: Path) -> None:
     """Nobody is asked about logins to other hosts, and nothing is known then; nor where nobody answers."""
     with keys(tmp_path) as asked:
@@ -157,12 +164,22 @@ def filled(folder: Path, *lines: Iterable[bytes]) -> None:
         state.record(happened(*(line for some in lines for line in some)), frozenset(), START_US)
 
 
+def session(pid: int, key: int, user: str = "alice", **more: Any) -> list[bytes]:
+    """Return the lines of a session; the later, the higher its pid."""
+    return session_lines(pid, user, at_us=START_US + pid * SECOND_US, info=f": ED25519 {fingerprint(key)}", **more)
+
+
+def test_keys_used_by_turns(tmp_path: Path) -> None:
+    """Whoever has many keys, or names in AD, does not use up what is asked about: each user has a turn before."""
+    mallory = [session(10 + number, number, user=("mallory", "MALLORY")[number % 2]) for number in range(9)]
+    filled(tmp_path, session(1, 1), session(2, 2), session(3, 1, user="bob"), *mallory)
+    found = used(tmp_path, Asked(Selection(None, None, None, None)))
+    assert [f"{user} {key}" for user, key, _port in found[:5]] == ["mallory 8", "bob 1", "alice 2", "MALLORY 7", "alice 1"]
+    assert len(found) == 12
+
+
 def test_keys_used(tmp_path: Path) -> None:
     """One login for each user and key of this host, the newest first; of what is asked for alone."""
-
-    def session(pid: int, key: int, user: str = "alice", **more: Any) -> list[bytes]:
-        return session_lines(pid, user, at_us=START_US + pid * SECOND_US, info=f": ED25519 {fingerprint(key)}", **more)
-
     filled(
         tmp_path, session(1, 1), session(2, 2, lasts_s=None), session(3, 1, user="bob"), session(4, 1, lasts_s=None),
         session(5, 3, host="web2"),
