@@ -28,9 +28,9 @@ from make_log import write_log
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
+from consumer.logs.parse import parse_file
+from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
-from consumer.parse import parse_file
-from consumer.replay import Replay
 
 # The longest line that is read whole, and one to compare it with.
 LONG_LINE, SHORTER_LINE = 65536, 8192

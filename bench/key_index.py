@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stan
 
 from measure import mebibytes, run_timed, run_watched
 
-from consumer.enrich.key_index import KeyIndex
+from consumer.keys.index import KeyIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable

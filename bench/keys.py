@@ -23,9 +23,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stan
 
 from measure import mebibytes, run_watched, spread
 
-from consumer.enrich.authorized_keys import AuthorizedKey, parsed
-from consumer.enrich.key_owners import Wanted, keys_of, owners_of
-from consumer.enrich.sshd_config import sshd_settings
+from consumer.keys.authorized_keys import AuthorizedKey, parsed
+from consumer.keys.files import Wanted, keys_of, owners_of
+from consumer.keys.sshd_config import sshd_settings
 
 OPTIONS = ("", "", "restrict,pty ", 'from="192.0.2.0/24,198.51.100.7" ', 'command="rsync --server, \\"x\\"",no-pty ')
 LOOKUPS = 2000

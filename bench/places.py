@@ -33,10 +33,10 @@ from netaddr import IPSet
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
 from consumer.ecs import Object, of_event
-from consumer.enrich.geoip import Places
 from consumer.events import Event
+from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
-from consumer.replay import Replay
+from consumer.places.geoip import Places
 
 FORMS = ("table", "json")
 

@@ -22,13 +22,13 @@ from measure import spread
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
-from consumer.correlate import Correlator
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
+from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 from consumer.records import text_of_bytes
-from consumer.replay import Replay
+from consumer.story.correlate import Correlator
 
 
 def timed(work: Callable[[], object]) -> float:

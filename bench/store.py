@@ -20,10 +20,10 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
 from consumer.events import Attempt, Event, Login
-from consumer.identity import derived
 from consumer.records import Line
 from consumer.store.database import open_for_writing, transaction
 from consumer.store.state import _INSERT_EVENT, State, _row
+from consumer.story.event_ids import derived
 
 START_US = 1_795_341_600_000_000
 KEY = "ED25519 SHA256:lj7ZkpHJrXEKLvBHm9iyVhHSZbIXMRVzPQZPPMTQX5Q"

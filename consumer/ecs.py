@@ -12,7 +12,7 @@ import msgspec
 from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.timestamps import isoformat
 from consumer.matching.matcher import Found
-from consumer.messages import METHODS, AuthMessage, ip_of, method_info, sshd_name
+from consumer.matching.messages import METHODS, AuthMessage, ip_of, method_info, sshd_name
 from consumer.records import TEXT, Line, SyslogRecord, readable
 
 Object = dict[str, Any]

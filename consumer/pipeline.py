@@ -18,7 +18,6 @@ from hashlib import blake2b
 
 import msgspec
 
-from consumer.correlate import Correlator
 from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
@@ -38,7 +37,8 @@ from consumer.records import (
     readable,
     text_of_bytes,
 )
-from consumer.snapshot import Snapshots
+from consumer.story.correlate import Correlator
+from consumer.story.snapshot import Snapshots
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
 _TICK_LIMIT_US = 5_000_000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from consumer.correlate import Correlator
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
+from consumer.story.correlate import Correlator
 
 if TYPE_CHECKING:
     from consumer.events import Event

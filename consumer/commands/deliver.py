@@ -25,9 +25,9 @@ def deliver(config: str | None, wake: int | None) -> None:
     import signal
     import socket
 
-    from consumer import log
     from consumer.config import load
-    from consumer.privileges import become
+    from consumer.process import log
+    from consumer.process.privileges import become
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -27,7 +27,7 @@ def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: 
         sshbell explain 'sshd[812]: Failed password for root from 192.0.2.7 port 4711 ssh2'
         grep -a 'sshd' /var/log/auth.log | tail -n 1 | sshbell explain -
     """
-    from consumer.explain import explain_lines
+    from consumer.logs.explain import explain_lines
 
     if len(words) > 1:
         raise UsageError("LINE has to be one argument: put it within single quotes, or pipe it into: sshbell explain -")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumer.ecs import Object
-    from consumer.enrich.geoip import Places
-    from consumer.enrich.geoip_fetch import Source
+    from consumer.places.fetch import Source
+    from consumer.places.geoip import Places
 
 # A column of the table; the longest IPv6 address has 39 characters.
 _WIDEST = 48
@@ -58,8 +58,8 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
     """Show where addresses are."""
     from consumer.config import load
     from consumer.ecs import json_line
-    from consumer.enrich.geoip import Places
-    from consumer.messages import ip_of
+    from consumer.matching.messages import ip_of
+    from consumer.places.geoip import Places
 
     for address in addresses:
         if ip_of(address) is None:
@@ -133,8 +133,8 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     from consumer.config import Secret, load
     from consumer.deliver.secret import read_secret
-    from consumer.enrich.geoip_fetch import fetched, of_dbip, of_maxmind, of_url
-    from consumer.privileges import become
+    from consumer.places.fetch import fetched, of_dbip, of_maxmind, of_url
+    from consumer.process.privileges import become
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
         raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from consumer.ecs import Object
     from consumer.events import Event
+    from consumer.show.table import Table
     from consumer.store.queries import Network, Session
-    from consumer.table import Table
 
 # Of CSV: where the value stands in the JSON object.
 _COLUMNS = (
@@ -59,12 +59,12 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
 
     from consumer.config import load
     from consumer.ecs import json_line
-    from consumer.enrich.geoip import Places
     from consumer.errors import InputError, complain
-    from consumer.names import Names
+    from consumer.places.geoip import Places
     from consumer.selection import Selection
+    from consumer.show.owner_names import Names
+    from consumer.show.table import Table
     from consumer.store.queries import Asked, events, keys_used, sessions
-    from consumer.table import Table
 
     try:
         asked = Asked(Selection.of(since, until, user, host, zone), _network(address), limit)
@@ -103,8 +103,8 @@ def _object(found: "Session | Event") -> "Object":
 
 
 def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
+    from consumer.show.table import duration_text
     from consumer.store.queries import OPEN_LIMIT_US, Session
-    from consumer.table import duration_text
 
     if not isinstance(found, Session):
         return table.row(found)
@@ -119,7 +119,7 @@ def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
 def _network(text: str | None) -> "Network | None":
     from ipaddress import ip_network
 
-    from consumer.messages import ip_of
+    from consumer.matching.messages import ip_of
 
     if text is None:
         return None

@@ -25,7 +25,7 @@ def install(root: Path) -> None:
         sudo /opt/sshbell/bin/sshbell install
         sudo sshbell install --root /mnt/image
     """
-    from consumer.install import install as put_in_place
+    from consumer.system.install import install as put_in_place
 
     tell(put_in_place(root, say))
 

@@ -35,10 +35,10 @@ def export(host: str | None) -> None:
     import socket
     import time
 
-    from consumer.enrich.key_document import FORMAT, VERSION, Head, written
-    from consumer.enrich.key_export import exported_keys, want_root
     from consumer.errors import InputError, complain
     from consumer.framing.timestamps import isoformat
+    from consumer.keys.document import FORMAT, VERSION, Head, written
+    from consumer.keys.export import exported_keys, want_root
 
     name = host or socket.gethostname()
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name):
@@ -70,10 +70,10 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from pathlib import Path
 
     from consumer.config import load
-    from consumer.enrich.key_document import Document, arrived
-    from consumer.enrich.key_index import imported
     from consumer.errors import InputError, SshbellError, complain, end_with
-    from consumer.privileges import become
+    from consumer.keys.document import Document, arrived
+    from consumer.keys.index import imported
+    from consumer.process.privileges import become
 
     if host is not None and len(files) > 1:
         raise UsageError("--host is of one file alone; give the others names such as web1.json")

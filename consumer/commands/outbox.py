@@ -42,7 +42,7 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from pathlib import Path
 
     from consumer.config import load
-    from consumer.privileges import become
+    from consumer.process.privileges import become
     from consumer.store.delivery import Delivery
 
     found = load(config)

@@ -27,7 +27,7 @@ def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "t
         sshbell parse /var/log/auth.log | jq 'select(.event.action == "accepted")'
         tail -F /var/log/secure | sshbell parse
     """
-    from consumer.parse import parse_file
+    from consumer.logs.parse import parse_file
 
     write = sys.stdout.buffer
     errors: list[SshbellError] = []

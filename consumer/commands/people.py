@@ -43,11 +43,11 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
 
     from consumer.config import load
     from consumer.ecs import json_line
-    from consumer.enrich.key_export import exported_keys
-    from consumer.enrich.key_index import KeyIndex
     from consumer.errors import ConfigError, InputError, StoreError, complain
-    from consumer.people import Key, People
-    from consumer.people_check import Allowed, findings
+    from consumer.keys.export import exported_keys
+    from consumer.keys.index import KeyIndex
+    from consumer.people.check import Allowed, findings
+    from consumer.people.people import Key, People
     from consumer.records import harmless
     from consumer.store.queries import keys_seen
 

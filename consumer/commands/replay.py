@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.config import Config
-    from consumer.enrich.geoip import Places
     from consumer.events import Event
     from consumer.matching.matcher import Matcher
+    from consumer.places.geoip import Places
 
 
 @click.command(short_help="Tell who logged in and from where and for how long.")
@@ -44,9 +44,9 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
     """
-    from consumer.replay import Replay
+    from consumer.logs.replay import Replay
     from consumer.selection import Selection
-    from consumer.table import Table, summary_text
+    from consumer.show.table import Table, summary_text
 
     try:
         selection = Selection.of(since, until, user, host, zone)
@@ -90,8 +90,8 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
 
 
 def _places(settings: "Config") -> "Places":
-    from consumer.enrich.geoip import Places
     from consumer.errors import InputError, complain
+    from consumer.places.geoip import Places
 
     return Places(settings.geoip, lambda fault: complain(InputError(fault)), many=True)
 

@@ -23,7 +23,7 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
     import os
 
     from consumer.config import load
-    from consumer.privileges import become
+    from consumer.process.privileges import become
 
     found = load(config)
     known = [channel.name for channel in found.channel]

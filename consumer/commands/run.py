@@ -19,6 +19,6 @@ def run(config: str | None, *, is_plain: bool, is_confirmed: bool) -> None:
     \b
         tail -n 0 -F /var/log/auth.log | sshbell run --plain
     """
-    from consumer.runtime import run as serve
+    from consumer.run.service import run as serve
 
     click.get_current_context().exit(serve(config, is_plain=is_plain, is_confirmed=is_confirmed))

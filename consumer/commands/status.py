@@ -11,7 +11,7 @@ from consumer.commands.options import CONFIG, ZONE
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from consumer.health import Health, Process
+    from consumer.system.status import Health, Process
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
 
@@ -44,8 +44,8 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
-    from consumer.health import Health, Level, Problem, Process, examine
     from consumer.records import harmless
+    from consumer.system.status import Health, Level, Problem, Process, examine
 
     now_us = time.time_ns() // 1000
     try:
@@ -74,8 +74,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     from datetime import datetime
 
     from consumer import __version__
-    from consumer.health import unmatched_share
-    from consumer.table import duration_text
+    from consumer.show.table import duration_text
+    from consumer.system.status import unmatched_share
 
     def moment(time_us: int | None) -> str:
         if not time_us:
@@ -142,7 +142,7 @@ def _object(health: "Health") -> dict[str, Any]:
     """Return all of it for programs; times are RFC 3339, as in events."""
     from consumer import __version__
     from consumer.framing.timestamps import isoformat
-    from consumer.health import unmatched_share
+    from consumer.system.status import unmatched_share
 
     def moment(time_us: int | None) -> str | None:
         return isoformat(time_us) if time_us else None

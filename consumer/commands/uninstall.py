@@ -26,6 +26,6 @@ def uninstall(root: Path) -> None:
         sudo sshbell uninstall
         sudo sshbell uninstall --root /mnt/image
     """
-    from consumer.install import uninstall as take_away
+    from consumer.system.install import uninstall as take_away
 
     tell(take_away(root, say))

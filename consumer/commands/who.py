@@ -34,11 +34,11 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
 
     from consumer.config import load
     from consumer.ecs import json_line, of_session
-    from consumer.enrich.geoip import Places
     from consumer.errors import InputError, complain
-    from consumer.names import Names
+    from consumer.places.geoip import Places
+    from consumer.show.owner_names import Names
+    from consumer.show.table import Table
     from consumer.store.queries import endless_total, keys_used, open_now, sessions
-    from consumer.table import Table
 
     loaded = load(config)
     state_dir = Path(loaded.state_dir)

@@ -26,7 +26,7 @@ from consumer.deliver.routing import Router
 from consumer.deliver.steps import in_steps
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
-from consumer.people import People
+from consumer.people.people import People
 from consumer.store.delivery import Delivery, Pending
 from consumer.store.outbox import Outbox, Queued
 

@@ -14,8 +14,8 @@ from consumer.config import DEFAULT_PATH, Config, load
 from consumer.deliver.dispatcher import POLL_S, Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError
-from consumer.lock import Lock
-from consumer.people import People
+from consumer.people.people import People
+from consumer.process.lock import Lock
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 

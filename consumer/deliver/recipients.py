@@ -5,7 +5,7 @@ from typing import Any
 
 from consumer.config import Channel
 from consumer.deliver.routing import Router
-from consumer.people import People
+from consumer.people.people import People
 
 
 class Recipients:

@@ -19,7 +19,7 @@ from consumer.ecs import json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
 from consumer.framing.timestamps import isoformat
-from consumer.lock import Lock
+from consumer.process.lock import Lock
 from consumer.store.delivery import Delivery
 
 # A message that is being sent goes first, and each may take its time.

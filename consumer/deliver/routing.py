@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 from consumer.config import Choice, Route
-from consumer.messages import ip_of
+from consumer.matching.messages import ip_of
 
 Network = IPv4Network | IPv6Network
 

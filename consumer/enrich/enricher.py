@@ -16,14 +16,14 @@ from typing import NamedTuple
 import structlog
 
 from consumer.config import Config
-from consumer.enrich import keys_client
 from consumer.enrich.fields import Object, joined, text_of
-from consumer.enrich.geoip import Places
 from consumer.enrich.jump_hosts import JumpHosts
-from consumer.enrich.key_index import KeyIndex
-from consumer.enrich.keys_client import KeyOwners
 from consumer.enrich.reverse_names import ReverseNames
-from consumer.people import People
+from consumer.keys import client as keys_client
+from consumer.keys.client import KeyOwners
+from consumer.keys.index import KeyIndex
+from consumer.people.people import People
+from consumer.places.geoip import Places
 
 # What was found is kept so long: for all channels, and a quick retry. A later one asks again; parts that are slow have caches.
 FRESH_S = 60.0

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from consumer.enrich.fields import Object, text_of
 from consumer.intake.senders import OURS
-from consumer.messages import Address, ip_of
+from consumer.matching.messages import Address, ip_of
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
 

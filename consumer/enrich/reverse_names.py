@@ -21,8 +21,8 @@ import dns.resolver
 import dns.reversename
 
 from consumer.enrich.fields import Object, text_of
-from consumer.enrich.special_addresses import special_name
-from consumer.messages import ip_of
+from consumer.matching.messages import ip_of
+from consumer.places.special_addresses import special_name
 
 # For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
 LOOKUP_LIMIT_S = 5.0

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from consumer.events import Event, Login
-from consumer.messages import ip_of
+from consumer.matching.messages import ip_of
 
 # What rsyslog says of lines that came by a socket or a journal of this machine.
 OURS = "127.0.0.1"

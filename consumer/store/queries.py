@@ -10,7 +10,7 @@ import msgspec
 
 from consumer.enrich.fields import is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.messages import ip_of
+from consumer.matching.messages import ip_of
 from consumer.records import Line, Trusted, text_of_bytes
 from consumer.selection import Selection
 from consumer.store.database import reading

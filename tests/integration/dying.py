@@ -69,11 +69,12 @@ def prepare(folder: Path, who: str) -> None:
     """Make the places of ``run`` or ``deliver``, and let ``run`` start a ``deliver`` that has them, too."""
     import subprocess  # noqa: PLC0415 - what follows is loaded by this process alone
 
-    from consumer import children, runtime  # noqa: PLC0415
     from consumer.deliver.channels.email import Email  # noqa: PLC0415
     from consumer.intake.journal import Journal  # noqa: PLC0415
     from consumer.intake.omprog import Replies  # noqa: PLC0415
     from consumer.pipeline import Pipeline  # noqa: PLC0415
+    from consumer.run import children  # noqa: PLC0415
+    from consumer.run import service as runtime  # noqa: PLC0415
     from consumer.store.delivery import Delivery  # noqa: PLC0415
     from consumer.store.state import State  # noqa: PLC0415
 

@@ -10,10 +10,10 @@ import signal
 import sys
 from typing import Any
 
-from consumer import runtime
 from consumer.intake.journal import Journal
 from consumer.intake.omprog import Replies
 from consumer.pipeline import Pipeline
+from consumer.run import service as runtime
 from consumer.store.state import State
 
 seed, chance = int(sys.argv.pop(1)), int(sys.argv.pop(1))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
-from consumer.install import _ENTRY_POINT as ENTRY_POINT
+from consumer.system.install import _ENTRY_POINT as ENTRY_POINT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.trust import unreachable
+from consumer.system.ownership import unreachable
 from tests.integration.rsyslogd import wait_for
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ def test_where_nobody_can_be_asked(site: Site) -> None:
     who_is_in(site)
     for command in ("who", "history"):
         said = site.ask(command, env={"PYTHONPROFILEIMPORTTIME": "1"}).stderr
-        assert ("consumer.names" in said, "asyncio" in said) == (True, False)
+        assert ("consumer.show.owner_names" in said, "asyncio" in said) == (True, False)
 
 
 def test_who_selects(site: Site) -> None:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import check as module
-from consumer.accounts import Account, Accounts
-from consumer.check import Checks, Result
 from consumer.deliver.channels import Delivered, RetryLater
 from consumer.errors import ConfigRightsError
 from consumer.store.database import version_of
+from consumer.system import check as module
+from consumer.system.accounts import Account, Accounts
+from consumer.system.check import Checks, Result
 from tests.integration.rsyslogd import DROP_IN, program, wait_for
 
 if TYPE_CHECKING:

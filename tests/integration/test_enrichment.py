@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from consumer.intake.senders import OURS, Senders
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import PROJECT_DIR, Rsyslogd, wait_for
-from tests.unit.test_senders import LOGIN
+from tests.unit.intake.test_senders import LOGIN
 
 if TYPE_CHECKING:
     from pathlib import Path

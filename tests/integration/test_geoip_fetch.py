@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.enrich import geoip_fetch
-from consumer.enrich.geoip import Places
-from consumer.enrich.geoip_fetch import Source, fetched, of_url
 from consumer.errors import ConfigError, DataError, InputError, OutputError, SshbellError, TryLaterError, UsageError
-from consumer.trust import unreachable
+from consumer.places import fetch as geoip_fetch
+from consumer.places.fetch import Source, fetched, of_url
+from consumer.places.geoip import Places
+from consumer.system.ownership import unreachable
 from tests.databases import ADDRESS, LYON, ORANGE, free_package, made  # noqa: F401
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer import install as module
-from consumer.accounts import Accounts
 from consumer.config import Config, load
 from consumer.errors import ConfigError, DataError, InputError, RightsError, SshbellError
-from consumer.install import install, uninstall
-from consumer.manifest import MANIFEST
-from consumer.trust import untrusted, untrusted_below
+from consumer.system import install as module
+from consumer.system.accounts import Accounts
+from consumer.system.install import install, uninstall
+from consumer.system.installed import MANIFEST
+from consumer.system.ownership import untrusted, untrusted_below
 from tests.integration.rsyslogd import DROP_IN, program
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.enrich.authorized_keys import parsed
-from consumer.enrich.key_owners import Wanted, owners_of
-from consumer.enrich.sshd_config import SshdSettings, sshd_settings
+from consumer.keys.authorized_keys import parsed
+from consumer.keys.files import Wanted, owners_of
+from consumer.keys.sshd_config import SshdSettings, sshd_settings
 from tests.integration.rsyslogd import program, wait_for
 from tests.integration.truth import Capture, Event, run
 

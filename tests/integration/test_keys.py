@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.enrich import key_document, key_export
-from consumer.enrich.authorized_keys import parsed
-from consumer.enrich.key_document import KEY_LINE_LIMIT, Document, arrived
-from consumer.enrich.key_export import ACCOUNT_LIMIT, exported_keys
-from consumer.enrich.key_index import STALE_DAYS, KeyIndex
-from consumer.enrich.key_owners import KeyFile
 from consumer.errors import DataError, TryLaterError
 from consumer.framing.timestamps import isoformat
+from consumer.keys import document as key_document
+from consumer.keys import export as key_export
+from consumer.keys.authorized_keys import parsed
+from consumer.keys.document import KEY_LINE_LIMIT, Document, arrived
+from consumer.keys.export import ACCOUNT_LIMIT, exported_keys
+from consumer.keys.files import KeyFile
+from consumer.keys.index import STALE_DAYS, KeyIndex
 from consumer.store.state import State
 from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
 from tests.store_events import session_lines
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     import pwd
     from collections.abc import Callable, Iterator
 
-    from consumer.enrich.authorized_keys import AuthorizedKey
+    from consumer.keys.authorized_keys import AuthorizedKey
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "consumer"]

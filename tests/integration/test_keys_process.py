@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.config import KEYS_SOCKET
-from consumer.enrich.keys_client import LIMIT_S, KeyOwners
-from consumer.keys_process import CHILD_LIMIT, USER_LIMIT
+from consumer.keys.client import LIMIT_S, KeyOwners
+from consumer.keys.process import CHILD_LIMIT, USER_LIMIT
 from tests.integration import system_user
 from tests.integration.hung_home import hung
 from tests.integration.rsyslogd import Rsyslogd, wait_for
@@ -113,7 +113,7 @@ def keys_pid(pid: int) -> int:
 
     def found() -> list[int]:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [int(pid) for pid in children if b"consumer.keys_process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [int(pid) for pid in children if b"consumer.keys.process" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     wait_for(lambda: len(found()) == 1, "keys runs")
     return found()[0]

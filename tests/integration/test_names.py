@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.config import KEYS_SOCKET, load
-from consumer.enrich.authorized_keys import COMMENT_LIMIT
 from consumer.enrich.enricher import Enricher, parts_of
-from consumer.enrich.table_owners import TABLE_LIMIT_S
-from consumer.keys_process import TABLE_CHILD_LIMIT
-from consumer.people import People
+from consumer.keys.authorized_keys import COMMENT_LIMIT
+from consumer.keys.process import TABLE_CHILD_LIMIT
+from consumer.keys.table import TABLE_LIMIT_S
+from consumer.people.people import People
 from tests.integration.hung_home import hung
 from tests.integration.rsyslogd import wait_for
 from tests.integration.test_keys_process import PATIENCE_S, Live, is_alive, keys_of

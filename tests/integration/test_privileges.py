@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.config import KEYS_SOCKET
-from consumer.enrich.keys_client import LIMIT_S
+from consumer.keys.client import LIMIT_S
 from tests.integration.hung_home import hung
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import PROJECT_DIR, wait_for
@@ -124,7 +124,7 @@ def test_secrets_are_read_in_deliver_alone(live: Live) -> None:
         wait_for(lambda: asked.read_text() != "", "the secret is asked for")
         assert run.end()[0] == 0
     assert set(asked.read_text().split()) == {str(deliver)}
-    loaded = "import json, sys, consumer.runtime, consumer.keys_process; print(json.dumps(sorted(sys.modules)))"
+    loaded = "import json, sys, consumer.run.service, consumer.keys.process; print(json.dumps(sorted(sys.modules)))"
     said = subprocess.run([sys.executable, "-c", loaded], cwd=PROJECT_DIR, capture_output=True, check=True).stdout
     assert [name for name in json.loads(said) if name.startswith("consumer.deliver")] == []
 

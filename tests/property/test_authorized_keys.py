@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from consumer.enrich.authorized_keys import COMMENT_LIMIT, LINE_LIMIT, _read, parsed
+from consumer.keys.authorized_keys import COMMENT_LIMIT, LINE_LIMIT, _read, parsed
 
 LABELS = {
     "ssh-ed25519": "ED25519",

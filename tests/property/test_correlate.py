@@ -16,15 +16,15 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer import connections
-from consumer.correlate import Correlator
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.timestamps import Timestamps
 from consumer.intake import files
+from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
-from consumer.replay import Replay
+from consumer.story import connections
+from consumer.story.correlate import Correlator
 
 if TYPE_CHECKING:
     import random

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from consumer.framing import json_lines
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
+from consumer.logs.parse import records, said
 from consumer.matching.matcher import Matcher
-from consumer.parse import records, said
 from consumer.pipeline import LineReader
 from tests.property.strategies import FRAMINGS, NAMES, escaped_by_rsyslog
-from tests.unit.test_framing import FRAMED, ODD
-from tests.unit.test_timestamps import NOW
+from tests.unit.framing.test_framing import FRAMED, ODD
+from tests.unit.framing.test_timestamps import NOW
 
 if TYPE_CHECKING:
     from consumer.records import Row

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.correlate import Correlator
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.messages import AuthMessage, auth_message
+from consumer.matching.messages import AuthMessage, auth_message
 from consumer.pipeline import LineReader
+from consumer.story.correlate import Correlator
 from tests.property.strategies import (
     ACCOUNTS,
     ADDRESSES,
@@ -34,7 +34,7 @@ from tests.property.strategies import (
     in_plain,
     name_as_sent,
 )
-from tests.unit.test_timestamps import NOW
+from tests.unit.framing.test_timestamps import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable

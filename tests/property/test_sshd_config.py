@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from consumer.enrich.sshd_config import _Config, _holds, _settings, _Visit, _written
+from consumer.keys.sshd_config import _Config, _holds, _settings, _Visit, _written
 from tests.integration.rsyslogd import program
 
 program("sshd", "openssh-server")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from consumer.connections import Connections
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
+from consumer.story.connections import Connections
 
 if TYPE_CHECKING:
     from collections.abc import Callable

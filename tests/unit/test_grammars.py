@@ -11,7 +11,7 @@ import pytest
 
 from consumer.matching.lowering import lower
 from consumer.matching.matcher import Engine, Matcher
-from consumer.messages import auth_message
+from consumer.matching.messages import auth_message
 from grammars import dropbear, pam, sshd
 from tests.unit.sample_lines import NOT_OURS, UNMATCHED, Sample, all_samples, find
 

@@ -1,0 +1,1 @@
+"""Who has which key: read on this host, exported by others."""

@@ -1,0 +1,126 @@
+"""
+Asks the process ``keys`` whose key it was that somebody has logged in with.
+
+One JSON line is the question, one the answer. What goes wrong with it costs the name, and no more than ``LIMIT_S``.
+"""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from consumer.config import KEYS_SOCKET
+from consumer.enrich.fields import Object, is_same_host, of_owners
+
+# For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
+LIMIT_S = 3.0
+# In bytes, with the line feed.
+QUESTION_LIMIT, ANSWER_LIMIT = 4096, 1 << 16
+# Lines that allow one key, and characters of a text and options of a line, in an answer; the rest is left out.
+OWNER_LIMIT, TEXT_LIMIT, OPTION_LIMIT = 16, 500, 16
+
+_SESSION_ACTIONS = ("ssh_login", "ssh_logout")
+_Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """
+    Whose is this, for this user? As ``consumer.keys.files.Wanted``; ``address`` is whence, for ``Match``.
+
+    One ``for_table`` gets only some of the places in which look-ups may hang.
+    """
+
+    user: str
+    fingerprint: str = ""
+    ca_fingerprint: str = ""
+    key_type: str = ""
+    address: str = ""
+    for_table: bool = False
+
+
+class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A line that allows the key, or the authority that signed its certificate."""
+
+    comment: _Text
+    options: Annotated[list[_Text], Meta(max_length=OPTION_LIMIT)]
+    is_authority: bool
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The lines that were found; none where nothing is known."""
+
+    owners: Annotated[list[Owner], Meta(max_length=OWNER_LIMIT)]
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Answer).decode
+
+
+class KeyOwners:
+    """
+    The owners of keys.
+
+    Args:
+        state_dir: where ``keys`` listens. It is looked for at each question, so that it may be another one by then.
+        for_table: what is asked is for a table, and not for a message.
+    """
+
+    def __init__(self, state_dir: Path, *, for_table: bool = False) -> None:
+        self._path = state_dir / KEYS_SOCKET
+        self._for_table = for_table
+
+    async def of(self, event: Object) -> Object:
+        """
+        Return what is known of the key of a login: it is to be merged into ``event["ssh"]``.
+
+        ``key.owner``: comments of the lines that allow it. ``key.options``: what those lines restrict. ``certificate.ca_owner``:
+        the comments of its authority. What is not known is left out. Never raises, and returns within ``LIMIT_S``.
+        """
+        question = question_of(event, socket.gethostname())
+        if question is None:
+            return {}
+        try:
+            async with asyncio.timeout(LIMIT_S):
+                answer = await self._asked(msgspec.structs.replace(question, for_table=self._for_table))
+        except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, msgspec.MsgspecError):
+            return {}  # it is not there, hangs, or says what is no answer
+        return of_owners((owner.comment, owner.options, owner.is_authority) for owner in answer.owners)
+
+    async def _asked(self, question: Question) -> Answer:
+        reader, writer = await asyncio.open_unix_connection(str(self._path), limit=ANSWER_LIMIT)
+        try:
+            writer.write(_encode(question) + b"\n")
+            return _decode(await reader.readuntil(b"\n"))
+        finally:
+            writer.close()
+
+
+def question_of(event: Object, here: str) -> Question | None:
+    """
+    Return what there is to ask about an event; None where it is no login to this host with a key, or no event at all.
+
+    Args:
+        event: of the outbox.
+        here: this host's name.
+    """
+    try:
+        ssh, address = event["ssh"], event["source"].get("ip", "")
+        key, certificate = ssh.get("key", {}), ssh.get("certificate", {})
+        if event["event"]["action"] not in _SESSION_ACTIONS or not is_same_host(event["host"]["name"], here):
+            return None
+        fields = {
+            "user": event["user"]["name"], "address": address, "fingerprint": key.get("fingerprint", ""),
+            "ca_fingerprint": certificate.get("ca_fingerprint", ""), "key_type": key.get("type", ""),
+        }  # fmt: skip
+        found = msgspec.convert(fields, Question)
+    except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
+        return None
+    return found if found.fingerprint or found.ca_fingerprint else None
+
+
+def account_name(user: str) -> str:
+    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
+    return user.casefold()

@@ -1,0 +1,194 @@
+"""
+The keys of all accounts of this host: what sshd would accept, each home read as its own user.
+
+A process of its own fetches what is in the homes, one after the other, since one that hangs (a dead file server) hangs whoever
+looks at it. It is root, and each user in turn; so what the files say is read by another one, which has given up all rights.
+"""
+
+import gc
+import os
+import pwd
+import select
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Self
+
+import msgspec
+
+from consumer.errors import RightsError, TryLaterError
+from consumer.keys.document import KEY_LINE_LIMIT, Key
+from consumer.keys.files import KeyFile, files_of, lines_of
+from consumer.keys.sshd_config import SshdSettings, sshd_settings
+from consumer.process.privileges import become_account, keep_descriptors, keep_only
+
+# How long one account's keys may take, and after how many that took longer it is no use to go on.
+HOME_LIMIT_S = 5.0
+HUNG_LIMIT = 4
+# Of one account: whoever fills their own file must not fill what a relay takes of the whole host.
+ACCOUNT_LIMIT = 10_000
+_CHUNK = 65536
+_END_S = 1.0
+# What stands before each file on its way, and alone behind each account: a kind, and how many bytes follow.
+_FRAME = struct.Struct("!BI")
+_OVER, _OWN, _TRUSTED = range(3)
+# Who owns nothing. There need be no such name.
+_NOBODY = pwd.struct_passwd(("nobody", "", 65534, 65534, "", "/", ""))
+
+
+def want_root() -> None:
+    """
+    Say that root has to do this, before anything is written.
+
+    Raises:
+        RightsError: it is not root who calls.
+    """
+    if os.geteuid() != 0:
+        raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
+
+
+def exported_keys(report: Callable[[str], None]) -> Iterator[Key]:
+    """
+    Yield the keys of all accounts, and the authorities whose certificates are good for all of them.
+
+    Args:
+        report: is told in one line which account's keys could not be read within the limit, or are more than are written.
+
+    Raises:
+        TryLaterError: too many homes hang; what was yielded is not all.
+    """
+    accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
+    done = hung = 0
+    common: set[str] = set()
+    while done < len(accounts):
+        with _Reader(accounts[done:]) as reader:
+            for found in reader.accounts():
+                if len(found) > ACCOUNT_LIMIT:
+                    report(f"{accounts[done].pw_name}: it has more than {ACCOUNT_LIMIT:,} keys; the rest is left out")
+                for key in found[:ACCOUNT_LIMIT]:
+                    if not key.account and key.sha256 in common:
+                        continue
+                    if not key.account:
+                        common.add(key.sha256)
+                    yield key
+                done += 1
+        if done < len(accounts):
+            hung += 1
+            report(f"{accounts[done].pw_name}: its keys could not be read, or not within {HOME_LIMIT_S:.0f} s, and are left out")
+            done += 1
+        if hung > HUNG_LIMIT:
+            raise TryLaterError(f"the keys of more than {HUNG_LIMIT} accounts could not be read; nothing is complete")
+
+
+class _Reader:
+    """Two children: one fetches files, the other reads them. A line for each key, and an empty one behind each account."""
+
+    def __init__(self, accounts: list[pwd.struct_passwd]) -> None:
+        fetched, to_reader = os.pipe()
+        self._from, to_us = os.pipe()
+        self._pids = [_child(lambda: _read_files([account.pw_name for account in accounts], fetched, to_us), fetched, to_us)]
+        os.close(fetched)
+        os.close(to_us)
+        self._pids.append(_child(lambda: _fetch_files(accounts, to_reader), to_reader))
+        os.close(to_reader)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._from)
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # One that the kernel holds cannot be waited for.
+        end_s = time.monotonic() + _END_S
+        for pid in self._pids:
+            while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < end_s:
+                time.sleep(0.01)
+
+    def accounts(self) -> Iterator[list[Key]]:
+        """Yield the keys of one account after the other, until all are read or one takes too long."""
+        decode = msgspec.json.Decoder(Key).decode
+        rest = b""
+        found: list[Key] = []
+        while select.select([self._from], [], [], HOME_LIMIT_S)[0]:
+            chunk = os.read(self._from, _CHUNK)
+            *lines, rest = (rest + chunk).split(b"\n")
+            if not chunk or len(rest) > KEY_LINE_LIMIT:
+                return
+            for line in lines:
+                if not line:
+                    yield found
+                    found = []
+                elif len(found) <= ACCOUNT_LIMIT:
+                    try:
+                        found.append(decode(line))
+                    except (msgspec.DecodeError, UnicodeDecodeError):
+                        return
+
+
+def _child(work: Callable[[], None], *descriptors: int) -> int:
+    """Start a child that has nothing of ours but some descriptors, and ends after its work; return its pid."""
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    try:
+        gc.disable()  # what it would close is closed already
+        os.setsid()  # no terminal
+        keep_descriptors(descriptors)
+        work()
+    finally:
+        os._exit(0)  # whatever it was: who waits for it sees that an account is missing
+
+
+def _fetch_files(accounts: list[pwd.struct_passwd], to: int) -> None:
+    """Write what is in the accounts' files. Nothing here looks at it: this process can be root again."""
+    with os.fdopen(to, "wb") as out:
+        for account in accounts:
+            with suppress(OSError):
+                settings = sshd_settings(account.pw_name, "localhost", "127.0.0.1")
+                for file in _files_of(account, settings):
+                    out.write(_FRAME.pack(_TRUSTED if file.is_trusted else _OWN, len(file.text)))
+                    out.write(file.text)
+            out.write(_FRAME.pack(_OVER, 0))
+            out.flush()
+
+
+def _files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[KeyFile]:
+    """Yield an account's files; what is opened is opened with its rights, and no others."""
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setegid(account.pw_gid)
+    os.seteuid(account.pw_uid)
+    try:
+        yield from files_of(account, settings)
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups([])
+
+
+def _read_files(names: list[str], fetched: int, to: int) -> None:
+    """Write the keys of the accounts' files, as nobody, for good."""
+    try:
+        become_account(_NOBODY)
+    except OSError:
+        keep_only(())  # root that may become nobody, in a container
+    encode = msgspec.json.Encoder().encode
+    with os.fdopen(fetched, "rb") as files, os.fdopen(to, "wb") as out:
+        for name in names:
+            left = ACCOUNT_LIMIT + 1  # one more says that there are too many
+            while frame := files.read(_FRAME.size):
+                kind, size = _FRAME.unpack(frame)
+                if kind == _OVER:
+                    out.write(b"\n")
+                    out.flush()
+                    break
+                file = KeyFile("", files.read(size), is_trusted=kind == _TRUSTED)
+                whose = "" if file.is_trusted else name
+                for key in islice(lines_of(file), left):
+                    row = Key(whose, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority)
+                    out.write(encode(row) + b"\n")
+                    left -= 1

@@ -1,0 +1,280 @@
+"""
+Whose key it was: the lines of ``authorized_keys`` that allow it, in every place where sshd looks.
+
+Files are read as the current process, so whoever asks about a user becomes that user before (root cannot read a home on NFS with
+``root_squash``), and gives the look-up a time: a file system that hangs, hangs. All else has bounds. What they hold is the
+user's, and hostile: whatever is wrong with it costs the name only.
+"""
+
+import os
+import pwd
+import re
+import selectors
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from math import inf
+from typing import NamedTuple
+
+from consumer.keys.authorized_keys import AuthorizedKey, parsed
+from consumer.keys.sshd_config import SshdSettings, arguments
+
+# Bytes of all files of one user together; 16 MiB are 150,000 short keys.
+SIZE_LIMIT = 16 * 1024 * 1024
+FILES_LIMIT = 16
+OWNERS_LIMIT = 16
+COMMAND_LIMIT_S = 2.0
+OUTPUT_LIMIT = 1024 * 1024
+
+_BLOCK = 64 * 1024
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_COMMAND_PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
+# What sshd calls a key in its log, and the protocol. ECDSA is three.
+_TYPES = {
+    "DSA": "ssh-dss",
+    "ECDSA-SK": "sk-ecdsa-sha2-nistp256@openssh.com",
+    "ED25519": "ssh-ed25519",
+    "ED25519-SK": "sk-ssh-ed25519@openssh.com",
+    "RSA": "ssh-rsa",
+}
+
+
+class Wanted(NamedTuple):
+    """
+    What sshd has logged of a login; "" for what is not there.
+
+    Attributes:
+        fingerprint: with ``SHA256:`` or ``MD5:`` before it, or bare MD5 as up to OpenSSH 6.7; of a certificate's own key, too.
+        ca_fingerprint: of the authority's key; not "" means that a certificate was used.
+        key_type: as sshd logs it, ``ED25519``; only ``AuthorizedKeysCommand`` may need it.
+    """
+
+    fingerprint: str = ""
+    ca_fingerprint: str = ""
+    key_type: str = ""
+
+
+class KeyFile(NamedTuple):
+    """
+    What sshd would read.
+
+    Attributes:
+        text: its bytes, hostile but for those of ``TrustedUserCAKeys``.
+        is_trusted: it is ``TrustedUserCAKeys``: each of its keys is an authority's, for all accounts.
+    """
+
+    path: str
+    text: bytes
+    is_trusted: bool
+
+
+def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
+    """
+    Return the lines that allow a key, or, where a certificate was used, its authority; never raises, and never waits for a pipe.
+
+    At most ``OWNERS_LIMIT``, in sshd's order. sshd takes the first that it may; which that was the log says only at VERBOSE.
+    """
+    return _fitting(wanted, (key for _, key in keys_of(account, settings)))
+
+
+def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[tuple[str, AuthorizedKey]]:
+    """Yield all lines of a user's files and of ``TrustedUserCAKeys``, each with its file; never raises."""
+    for file in files_of(account, settings):
+        for key in lines_of(file):
+            yield file.path, key
+
+
+def files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[KeyFile]:
+    """Yield what is in a user's files and in ``TrustedUserCAKeys``, unread as yet; never raises."""
+    left = SIZE_LIMIT
+    for path in _paths(account, settings):
+        text = _read(path, account, left, strict=settings.strict_modes)
+        left -= len(text)
+        # Half a line would have half a comment.
+        yield KeyFile(path, text if left else text[: text.rfind(b"\n") + 1], is_trusted=False)
+    if path := settings.trusted_user_ca_keys:
+        yield KeyFile(path, _read(path, account, SIZE_LIMIT, strict=False), is_trusted=True)
+
+
+def lines_of(file: KeyFile) -> Iterator[AuthorizedKey]:
+    """Yield what a file allows; never raises."""
+    for key in parsed(file.text):
+        if not file.is_trusted:
+            yield key
+        # A line with options is none there.
+        elif not key.is_authority and not key.options:
+            yield key._replace(is_authority=True)
+
+
+def owners_by_command(
+    wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings, end_s: float = inf
+) -> list[AuthorizedKey]:
+    """
+    Return what ``AuthorizedKeysCommand`` says of a key; never raises, and returns within ``COMMAND_LIMIT_S``.
+
+    Whatever it has started has ended then, and by ``end_s`` of the monotonic clock.
+
+    It runs as the current process: become ``settings.authorized_keys_command_user`` before, since as anybody else it is not run.
+    Nor is it where it wants what is not in the log, such as the key itself (``%k``), or where others than root can write it.
+    """
+    command = _command(wanted, account, settings)
+    text = (
+        _output(command, end_s)
+        if command and _is_command_user(settings) and _is_guarded(os.path.realpath(command[0]), 0, "/")
+        else b""
+    )
+    return _fitting(wanted, parsed(text))
+
+
+def _fitting(wanted: Wanted, keys: Iterator[AuthorizedKey]) -> list[AuthorizedKey]:
+    is_authority = bool(wanted.ca_fingerprint)
+    sought = wanted.ca_fingerprint or wanted.fingerprint
+    if not sought.startswith("SHA256:"):
+        sought = "MD5:" + sought.removeprefix("MD5:").lower()
+    fitting = (key for key in keys if key.is_authority == is_authority and sought.rstrip("=") in (key.sha256, key.md5))
+    return list(islice(fitting, OWNERS_LIMIT))
+
+
+def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
+    """Return the places of a user's files, with their tokens expanded; relative ones are in the home."""
+    home = account.pw_dir or "/"
+    tokens = {"%": "%", "h": home, "u": account.pw_name, "U": str(account.pw_uid)}
+    texts = (_expanded(file, tokens) for file in settings.authorized_keys_files)
+    # An absolute one stays as it is.
+    paths = [os.path.join(home, text) for text in texts if text]  # noqa: PTH118
+    return list(dict.fromkeys(paths))[:FILES_LIMIT]
+
+
+def _expanded(text: str, tokens: dict[str, str]) -> str | None:
+    """Expand ``%`` and a letter; None where there is one that is not known."""
+    if any(token not in tokens for token in re.findall("%(.?)", text, re.DOTALL)):
+        return None
+    return re.sub("%(.)", lambda found: tokens[found[1]], text, flags=re.DOTALL)
+
+
+def _read(path: str, account: pwd.struct_passwd, limit: int, *, strict: bool) -> bytes:
+    """
+    Return a regular file's first bytes; nothing where it cannot be read or is not to be.
+
+    What it is, and where, is asked of the descriptor, so that nobody can put something else in its place meanwhile.
+    """
+    text = b""
+    with suppress(OSError, ValueError):
+        # Opens nothing yet: a device or a pipe could act on it.
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if stat.S_ISREG(os.fstat(place).st_mode) and _is_allowed(place, path, account, strict=strict):
+                text = _content(place, limit)
+        finally:
+            os.close(place)
+    return text
+
+
+def _content(place: int, limit: int) -> bytes:
+    blocks = []
+    left = limit
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(f"/proc/self/fd/{place}", flags)
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
+        while left and (block := file.read(min(_BLOCK, left))):
+            blocks.append(block)
+            left -= len(block)
+    return b"".join(blocks)
+
+
+def _is_allowed(place: int, path: str, account: pwd.struct_passwd, *, strict: bool) -> bool:
+    """Tell whether an open file is in the home, if its name says so, and, with ``StrictModes``, nobody else can write it."""
+    home = os.path.realpath(account.pw_dir or "/")
+    real = os.readlink(f"/proc/self/fd/{place}")  # noqa: PTH115 - a Path costs more than the call
+    is_in_home = _is_within(real, home)
+    is_meant_in_home = any(_is_within(os.path.normpath(path), root) for root in (account.pw_dir, home))
+    if is_meant_in_home and not is_in_home:
+        return False
+    return not strict or _is_guarded(real, account.pw_uid, home if is_in_home else "/")
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def _is_guarded(path: str, uid: int, top: str) -> bool:
+    """Tell whether a path and all above it, up to ``top``, belong to root or a user, and nobody else can write them."""
+    try:
+        while True:
+            found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
+            if found.st_uid not in (0, uid) or found.st_mode & _OTHERS:
+                return False
+            if path in (top, "/"):
+                return True
+            path = os.path.dirname(path)  # noqa: PTH120
+    except (OSError, ValueError):
+        return False
+
+
+def _command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
+    """Return the command with its tokens expanded; nothing where there is none, or it wants what is not known."""
+    words = arguments(settings.authorized_keys_command) or []
+    tokens = {"%": "%", "h": account.pw_dir, "u": account.pw_name, "U": str(account.pw_uid)}
+    if wanted.fingerprint.startswith("SHA256:"):
+        tokens["f"] = wanted.fingerprint
+    if wanted.key_type in _TYPES:
+        tokens["t"] = _TYPES[wanted.key_type]
+    expanded = [_expanded(word, tokens) for word in words[1:]]
+    command = words[:1] + [word for word in expanded if word is not None]
+    if not words or not words[0].startswith("/") or len(command) < len(words):
+        return []
+    # So says sshd_config(5) of a command without arguments.
+    return command if len(command) > 1 else [*command, account.pw_name]
+
+
+def _is_command_user(settings: SshdSettings) -> bool:
+    try:
+        return pwd.getpwnam(settings.authorized_keys_command_user).pw_uid == os.geteuid()
+    except KeyError:
+        return False
+
+
+def _output(command: list[str], end_s: float) -> bytes:
+    """Return what a command prints; nothing where it fails, prints more than ``OUTPUT_LIMIT``, or takes too long."""
+    user = pwd.getpwuid(os.geteuid())
+    environment = {"PATH": _COMMAND_PATH, "USER": user.pw_name, "LOGNAME": user.pw_name, "HOME": user.pw_dir}
+    deadline = min(time.monotonic() + COMMAND_LIMIT_S, end_s)
+    if deadline <= time.monotonic():
+        return b""
+    text = None
+    with (
+        suppress(OSError, ValueError),
+        # A session of its own, so that what it has started ends with it.
+        subprocess.Popen(  # noqa: S603 - the administrator's own, and no shell
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd="/", env=environment,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        text = _read_until(process.stdout.fileno(), deadline)
+        with suppress(subprocess.TimeoutExpired):
+            if text is not None:
+                process.wait(max(0.0, deadline - time.monotonic()))
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        # sshd takes nothing of one that failed.
+        if process.wait():
+            text = None
+    return text or b""
+
+
+def _read_until(descriptor: int, deadline: float) -> bytes | None:
+    """Read up to the end; None where it does not come in time, or only behind ``OUTPUT_LIMIT``."""
+    text = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while len(text) <= OUTPUT_LIMIT and selector.select(max(0.0, deadline - time.monotonic())):
+            block = os.read(descriptor, _BLOCK)
+            if not block:
+                return text
+            text += block
+    return None

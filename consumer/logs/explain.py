@@ -1,0 +1,120 @@
+"""``sshbell explain``: how a line was framed, which rule took which part, what it became."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
+from os.path import commonprefix
+from re import _compiler, _parser  # type: ignore[attr-defined]
+
+import msgspec
+import pyparsing as pp
+
+from consumer.framing.framer import Framer
+from consumer.framing.timestamps import Timestamps, isoformat
+from consumer.intake.files import STDIN, LogFile
+from consumer.logs.parse import records, said
+from consumer.matching.matcher import Found, Matcher
+from consumer.records import SyslogRecord, readable, text_of_bytes
+from grammars import dropbear, pam, sshd
+from grammars.rule import Rule
+
+_WHOLE_LINE = (
+    "a whole line, within quotes: sshbell explain 'Nov 22 10:00:00 web1 sshd[1]: Connection closed by 192.0.2.7 port 4711'"
+)
+
+
+def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[str]:
+    """Yield one explanation a line; ``-`` reads lines from standard input."""
+    blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
+    framer = Framer(matcher.is_program)
+    timestamps = Timestamps(datetime.now(UTC), zone, year)
+    number = 0
+    for block in blocks:
+        for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
+            number += 1
+            yield _explained(record, found, framer.name if record.stamp else "no time", matcher, number)
+    if not number:
+        yield "there is no line on standard input"
+
+
+def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher, number: int) -> str:
+    if found is None and not record.program:
+        # A message without a header is what people paste.
+        found = matcher.find((record.stamp, record.host, sshd.PROGRAMS[0], record.procid, record.msg, ""))
+        framing = "none; read as the message of an sshd line"
+        if found is None or found.rule is None:
+            text = _indented("line", readable(record.msg))
+            return f"framing   none fits, and no rule reads it as a message of sshd\n{text}\n{_indented('try', _WHOLE_LINE)}"
+    time = isoformat(record.time_us) if record.time_us is not None else f"none ({readable(record.stamp)!r})"
+    lines = [
+        f"framing   {framing}",
+        f"time      {time}",
+        f"host      {readable(record.host) or '-'}",
+        f"program   {readable(record.program) or '-'}   pid {record.procid or '-'}",
+        _indented("message", readable(record.msg)),
+    ]
+    if record.trusted:
+        lines.append(f"trusted   uid {record.trusted[0]}   exe {record.trusted[1] or '-'}")
+    if found is None:
+        return "\n".join([*lines, "result    another program's line: nothing is made of it"])
+    if found.repeats != 1:
+        lines.append(f"repeated  {found.repeats} times")
+    if found.text != record.msg:
+        lines.append(_indented("matched", readable(found.text)))
+    return "\n".join([*lines, *(_nearest(found) if found.rule is None else _became(record, found, matcher, number))])
+
+
+def _became(record: SyslogRecord, found: Found, matcher: Matcher, number: int) -> list[str]:
+    """Show which part each field is, and what the line says."""
+    lines = []
+    if found.rule is not None and found.match is not None:
+        fields = found.rule.groupdict(found.match).items()
+        lines.append(f"rule      {found.rule.name}   action {found.rule.action}")
+        lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields if value is not None]
+    pretty = msgspec.json.format(msgspec.json.encode(said(record, found, matcher, number, "")), indent=2).decode()
+    return [*lines, "became", pretty]
+
+
+def _indented(name: str, text: str) -> str:
+    return f"{name:<10}{text}"
+
+
+def _nearest(found: Found) -> list[str]:
+    """Show how far the best rule got, with a marker under the place."""
+    grammar = {sshd.FAMILY: sshd.RULES + pam.RULES, dropbear.FAMILY: dropbear.RULES + pam.RULES}.get(
+        found.program.family, pam.RULES
+    )
+    reached, best = max(((_reach(rule, found.text), rule) for rule in grammar), key=lambda pair: pair[0])
+    lines = ["result    unmatched: no rule reads this message"]
+    if reached <= 0:
+        return [*lines, "          no rule begins like it"]
+    before, after = readable(found.text[:reached]), readable(found.text[reached:])
+    return [*lines, f"nearest   {best.name}, up to the mark", f"          {before}{after}", f"          {' ' * len(before)}^"]
+
+
+def _reach(rule: Rule, text: str) -> int:
+    """Return how many characters of ``text`` a rule can read before one that it does not expect."""
+    position = 0
+    parts = rule.expression.exprs if isinstance(rule.expression, pp.And) else [rule.expression]
+    for part in parts:
+        if isinstance(part, pp.Regex):
+            position = _reach_in(str(part.pattern), text, position)
+        else:
+            try:
+                position = part.try_parse(text, position)
+            except pp.ParseException:
+                literal = part.match if isinstance(part, pp.Literal) else ""
+                return position + len(commonprefix([literal, text[position:]]))  # noqa: RUF071 - of texts, not paths
+    return position
+
+
+def _reach_in(source: str, text: str, position: int) -> int:
+    """Return how far the longest beginning of a pattern gets; text that could be anything is not counted."""
+    items = _parser.parse(source)
+    ends = [position]
+    for count in range(1, len(items) + 1):
+        found = _compiler.compile(items[:count]).match(text, position)
+        if found is None:
+            break
+        ends.append(found.end())
+    # A free text takes all there is until something must follow it.
+    return min(ends[-2:]) if len(ends) > 1 and ends[-1] == len(text) else ends[-1]

@@ -1,0 +1,192 @@
+"""``sshbell replay``: log files to events, in the order of their times, in one process or several."""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import tzinfo
+from itertools import chain
+
+import msgspec
+
+from consumer.errors import SshbellError
+from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
+from consumer.framing.timestamps import Timestamps
+from consumer.intake.files import LogFile
+from consumer.logs.process_pool import Workers
+from consumer.matching.matcher import Matcher
+from consumer.pipeline import LineReader
+from consumer.records import Line
+from consumer.story.correlate import Correlator
+
+
+class Summary(msgspec.Struct):
+    """What a replay has met."""
+
+    lines: int = 0
+    understood: int = 0
+    unmatched: int = 0
+    unframed: int = 0
+    cut: int = 0
+    unverified: int = 0  # logins of which nothing says who wrote their lines
+    actions: dict[str, int] = {}
+    events: dict[str, int] = {}
+    notes: dict[str, int] = {}  # what the bounds have cost
+
+
+class Replay:
+    """
+    Replays files.
+
+    Args:
+        matcher: of the engine that is asked for.
+        zone: of time stamps that name none.
+        year: of the first line of each file without years; None: the files' own times tell.
+        jobs: processes that frame and match.
+        keep_text: give events their texts and ids.
+        tell: takes each event that is asked for.
+        takes: tells whether an event is asked for; None: all are.
+        progress: is told how many bytes of the current file have been read.
+        paths: gets the names of the files in the order in which they are read; places of events refer to it.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        *,
+        zone: tzinfo,
+        tell: Callable[[Event], None],
+        year: int | None = None,
+        jobs: int = 1,
+        keep_text: bool = True,
+        progress: Callable[[int], None] = lambda _size: None,
+        paths: list[str] | None = None,
+        takes: Callable[[Event], bool] | None = None,
+    ) -> None:
+        self._matcher = matcher
+        self._zone = zone
+        self._year = year
+        self._jobs = jobs
+        self._keep_text = keep_text
+        self._progress = progress
+        self._tell = tell
+        self._takes = takes
+        self._events: dict[type[Event], int] = dict.fromkeys((Login, Logout, Attempt, Probe, Forged), 0)
+        self._counts = [0] * (len(matcher.rules) + 2)
+        self._summary = Summary()
+        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, self._told)
+        self.paths = [] if paths is None else paths
+        self.errors: list[SshbellError] = []
+
+    def _told(self, event: Event) -> None:
+        if self._takes is not None and not self._takes(event):
+            return
+        if isinstance(event, Login) and event.origin == "unverified":
+            self._summary.unverified += 1
+        self._events[type(event)] += 1
+        self._tell(event)
+
+    def run(self, paths: list[str]) -> Summary:
+        """Replay ``paths``. What could not be read is in ``errors``; all else has been told."""
+        gc.disable()  # nothing here makes cycles, and every collection would walk through all connections
+        try:
+            for file in self._in_order_of_time(paths):
+                self.paths.append(file.path)
+                self._replay(file)
+        finally:
+            gc.enable()
+        self._correlator.settle()
+        by_action: Counter[str] = Counter()
+        for rule, count in zip(self._matcher.rules, self._counts, strict=False):
+            by_action[rule.action] += count
+        summary = self._summary
+        summary.actions = {action: count for action, count in by_action.most_common() if count}
+        summary.understood = sum(by_action.values())
+        summary.unmatched, summary.unframed = self._counts[-2:]
+        summary.events = {str(kind.__struct_config__.tag): count for kind, count in self._events.items() if count}
+        summary.notes = dict(self._correlator.counters)
+        return summary
+
+    def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:
+        """Open the files, and put them in the order of their first lines."""
+        files: list[LogFile] = []
+        for path in paths:
+            try:
+                files.append(LogFile(path))
+            except SshbellError as error:
+                self.errors.append(error)
+        if len(files) > 1:
+            files.sort(key=self._first_time)
+        return files
+
+    def _first_time(self, file: LogFile) -> int:
+        try:
+            timestamps = self._timestamps(file)
+            block = file.first_block() or b"\n"
+        except SshbellError:
+            return 0  # said when it is its turn
+        rows = LineReader(self._matcher, timestamps, keep_text=False).framer.rows(block.decode("latin-1"))
+        times = (timestamps.microseconds(row[0]) for row in rows if row[0])
+        return next((time for time in times if time is not None), 0)
+
+    def _timestamps(self, file: LogFile) -> Timestamps:
+        year = file.first_year() if self._year is None else self._year
+        return Timestamps(file.modified, self._zone, year)
+
+    def _replay(self, file: LogFile) -> None:
+        try:
+            if self._jobs > 1 and self._year is None and file.first_year() is None:
+                self._in_processes(file)
+            else:
+                self._in_process(file)
+        except SshbellError as error:
+            self.errors.append(error)
+        self._summary.cut += file.cut_total
+
+    def _in_process(self, file: LogFile) -> None:
+        reader = LineReader(self._matcher, self._timestamps(file), keep_text=self._keep_text)
+        for first, block in self._numbered(file):
+            self._correlator.feed(reader.lines(block, first))
+        self._add(reader.counts)
+
+    def _in_processes(self, file: LogFile) -> None:
+        reader = LineReader(self._matcher, self._timestamps(file), keep_text=self._keep_text)
+        blocks = self._numbered(file)
+        # The first block tells the framing, which all workers then know.
+        for first, block in blocks:
+            self._correlator.feed(reader.lines(block, first))
+            break
+        else:
+            return
+        self._add(reader.counts)
+
+        def work(request: tuple[int, bytes]) -> tuple[list[Line], list[int]]:
+            first, block = request
+            reader.counts = [0] * len(reader.counts)
+            return reader.lines(block, first), reader.counts
+
+        second = next(blocks, None)
+        if second is None:
+            return
+        workers = Workers(self._jobs - 1, work)
+        try:
+            for lines, counts in workers.map(chain([second], blocks)):
+                self._correlator.feed(lines)
+                self._add(counts)
+        finally:
+            workers.close()
+
+    def _numbered(self, file: LogFile) -> Iterator[tuple[int, bytes]]:
+        """Yield the blocks of a file with the places of their first lines."""
+        place = (len(self.paths) - 1) * PLACE_STEP + 1
+        try:
+            for block in file.blocks():
+                yield place, block
+                count = block.count(b"\n")
+                place += count
+                self._summary.lines += count
+                self._progress(file.position())
+        except SshbellError as error:
+            self.errors.append(error)  # what was read before is told
+
+    def _add(self, counts: list[int]) -> None:
+        self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]

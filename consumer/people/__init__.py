@@ -1,0 +1,1 @@
+"""Who keys, certificates and accounts belong to."""

@@ -1,0 +1,168 @@
+"""``sshbell people check``: where ``people.toml`` and the keys that are in use do not agree."""
+
+import pwd
+import socket
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from consumer.framing.timestamps import isoformat
+from consumer.matching.messages import method_info, sshd_name
+from consumer.people.people import Key, People, canonical, host_matching, split_account
+from consumer.records import readable
+from consumer.store.queries import KeySeen
+
+# A key that nobody has used for so long may be lost, or better taken out.
+UNSEEN_DAYS = 90
+_DAY_US = 86400 * 1_000_000
+_SHOWN = 5
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """
+    What does not agree.
+
+    Attributes:
+        finding: ``nobodys``: a key, or a certificate, that no person has; ``shared``: a key of several people; ``unseen``: a
+            key without a login for 90 days, or for as long as the store goes back; ``account``: one that is not known to exist;
+            ``stale``: a host whose keys were exported too long ago.
+        key: its fingerprint, or the certificate's id; "" of an account and a host.
+        accounts: for which the key is good or was used, as user@host; or the account itself; or all of the host, as *@host.
+        last: when it was last used, as far as is known: RFC 3339.
+    """
+
+    finding: Literal["nobodys", "shared", "unseen", "account", "stale"]
+    state: Literal["fault", "warning"]
+    text: str
+    key: str = ""
+    people: list[str] = []
+    accounts: list[str] = []
+    last: str = ""
+
+
+class Allowed(msgspec.Struct, frozen=True):
+    """A line of ``authorized_keys``: fingerprints, the account and host for which it is good, and its comment."""
+
+    key: Key
+    user: str
+    host: str
+    comment: str
+
+
+class _Use(msgspec.Struct):
+    """What is known of one key that nobody has."""
+
+    accounts: dict[str, None]
+    comments: dict[str, None]
+    last_us: int = 0
+
+
+def findings(
+    people: People,
+    allowed: Iterable[Allowed],
+    stale: Iterable[tuple[str, str]],
+    seen: list[KeySeen],
+    oldest_us: int | None,
+    now_us: int,
+) -> Iterator[Finding]:
+    """
+    Yield all that does not agree.
+
+    Args:
+        people: as ``people.toml`` has them.
+        allowed: the keys that are known to be good for an account.
+        stale: the hosts whose keys were exported too long ago, and the day.
+        seen: what logins have shown.
+        oldest_us: how far back that goes; None where nothing is known.
+        now_us: the wall clock.
+    """
+    uses: dict[str, _Use] = {}
+    existing: set[tuple[str, str]] = set()
+    last_us: dict[str, int] = {}
+    for line in allowed:
+        existing.add((line.user, line.host))
+        if not any(people.owners_of(fingerprint) for fingerprint in line.key):
+            _note(uses, str(line.key), line.user, line.host).comments[line.comment] = None
+    for one in seen:
+        existing.add((one.user or "", one.host))
+        info = method_info(one.info) if one.info is not None else {}
+        fingerprint = canonical(info.get("key_fingerprint", "")) or info.get("key_fingerprint", "")
+        certificate = sshd_name(info["certificate_id"]) if "certificate_id" in info else None
+        if fingerprint:
+            last_us[fingerprint] = max(last_us.get(fingerprint, 0), one.last_us)
+        event = {"ssh": {"certificate": {"id": certificate}, "key": {"fingerprint": fingerprint}}}
+        if (certificate or fingerprint) and people.person_of(event) is None:
+            use = _note(uses, f"certificate {certificate!r}" if certificate else fingerprint, one.user or "", one.host)
+            use.last_us = max(use.last_us, one.last_us)
+    yield from _nobodys(uses)
+    yield from _shared(people)
+    yield from _unseen(people, last_us, oldest_us, now_us)
+    yield from _accounts(people, existing)
+    for host, day in stale:
+        yield Finding("stale", "warning", f"{host}: its keys are those of {day}; import a new export", "", [], [f"*@{host}"])
+
+
+def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:
+    use = uses.setdefault(key, _Use({}, {}))
+    use.accounts[f"{user}@{readable(host)}"] = None
+    return use
+
+
+def _nobodys(uses: dict[str, _Use]) -> Iterator[Finding]:
+    for key, use in sorted(uses.items()):
+        comments = ", ".join(filter(None, use.comments))
+        accounts = list(use.accounts)
+        text = f"{key}{f' ({comments})' if comments else ''}: {_some(accounts)}"
+        if use.last_us:
+            text += f"; last login {_day(use.last_us)}"
+        yield Finding("nobodys", "fault", text, key, [], accounts, isoformat(use.last_us) if use.last_us else "")
+
+
+def _shared(people: People) -> Iterator[Finding]:
+    told = set()
+    for person in people.persons:
+        for key in person.keys:
+            for fingerprint in filter(None, key):
+                names = [owner.name for owner in people.owners_of(fingerprint)]
+                if len(names) > 1 and str(key) not in told:
+                    told.add(str(key))
+                    yield Finding("shared", "fault", f"{key}: {_some(names)}", str(key), names)
+
+
+def _unseen(people: People, last_us: dict[str, int], oldest_us: int | None, now_us: int) -> Iterator[Finding]:
+    if oldest_us is None:
+        return
+    before_us = now_us - UNSEEN_DAYS * _DAY_US
+    for person in people.persons:
+        for key in person.keys:
+            seen_us = max((last_us.get(fingerprint, 0) for fingerprint in key if fingerprint), default=0)
+            if seen_us >= before_us:
+                continue
+            since = f"last login {_day(seen_us)}" if seen_us else f"no login since {_day(oldest_us)}, when the store begins"
+            last = isoformat(seen_us) if seen_us else ""
+            yield Finding("unseen", "warning", f"{key} of {person.name}: {since}", str(key), [person.name], [], last)
+
+
+def _accounts(people: People, existing: set[tuple[str, str]]) -> Iterator[Finding]:
+    here = socket.gethostname()
+    existing = existing | {(account.pw_name, name) for account in pwd.getpwall() for name in (here, here.partition(".")[0])}
+    hosts_of: dict[str, set[str]] = {}
+    for user, host in existing:
+        hosts_of.setdefault(user, set()).add(host.casefold())
+    for person in people.persons:
+        for account in person.accounts:
+            user, host = split_account(account)
+            fits = host_matching(host)
+            if not any(char in user for char in "*?") and not any(map(fits, hosts_of.get(user, ()))):
+                text = f"{account} of {person.name}: it is not here, and neither a key nor a login of it is known"
+                yield Finding("account", "warning", text, "", [person.name], [account])
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _day(time_us: int) -> str:
+    return isoformat(time_us)[:10]

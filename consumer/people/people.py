@@ -1,0 +1,324 @@
+"""``people.toml``: who a key, a certificate or an account belongs to, and how to reach them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from fnmatch import translate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from consumer.config import PEOPLE_PATH
+from consumer.deliver.channels.addresses import header_address
+from consumer.enrich.fields import Object, text_of
+from consumer.errors import ConfigError, ConfigRightsError
+from consumer.keys.authorized_keys import parsed
+
+# Of several people to whom a login may belong; the rest is counted.
+_NAMED = 4
+
+_Matches = Callable[[str], object]
+
+
+class Key(NamedTuple):
+    """A key, by its fingerprints: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" where one is not known."""
+
+    sha256: str
+    md5: str
+
+    def __str__(self) -> str:
+        return self.sha256 or self.md5
+
+
+class Contacts(msgspec.Struct, frozen=True):
+    """Where somebody can be reached, by the type of channel that does it."""
+
+    email: tuple[str, ...] = ()
+
+
+class Person(msgspec.Struct, frozen=True):
+    """
+    Somebody who logs in; or, of ``People.person_of``, the several to whom a login may belong.
+
+    Attributes:
+        certificates: ids of certificates, with ``*`` and ``?``.
+        accounts: ``alice`` on every host, ``alice@web*`` on some.
+        countries: where their logins usually come from, as ISO 3166-1 has them: ``FR``.
+    """
+
+    name: str
+    keys: tuple[Key, ...] = ()
+    certificates: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    contacts: Contacts = Contacts()
+
+
+class People:
+    """Knows people by their keys, certificates and accounts."""
+
+    def __init__(self, persons: Iterable[Person] = ()) -> None:
+        self.persons = tuple(persons)
+        self._keys: dict[str, list[Person]] = {}
+        self._certificates = _Patterns()
+        self._accounts = _Patterns()
+        for person in self.persons:
+            for key in person.keys:
+                for fingerprint in filter(None, key):
+                    self._keys.setdefault(fingerprint, []).append(person)
+            for pattern in person.certificates:
+                self._certificates.add(pattern, person)
+            for account in person.accounts:
+                user, host = split_account(account)
+                self._accounts.add(user, person, host)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "People":
+        """
+        Read a file; nobody is known where there is none in the default place.
+
+        Raises:
+            ConfigError: it cannot be read, or says something that is not known or cannot be meant. All faults are named.
+        """
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            if str(path) == PEOPLE_PATH and isinstance(error, FileNotFoundError):
+                return cls()
+            if isinstance(error, PermissionError):
+                raise ConfigRightsError(f"{path}: {error.strerror}; it is for root and sshbell's user") from error
+            raise ConfigError(f"{path}: {error.strerror}") from error
+        return cls(_persons_of(text, str(path)))
+
+    def person_of(self, event: Object) -> Person | None:
+        """
+        Return who an event is about, by its certificate's id, else by its key, else by its account.
+
+        Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
+        those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
+        """
+        if text_of(event, "event", "action") == "ssh_forged":
+            return None
+        found = (
+            self._certificates.of(text_of(event, "ssh", "certificate", "id"))
+            or self.owners_of(text_of(event, "ssh", "key", "fingerprint"))
+            or self.holders_of(text_of(event, "user", "name"), text_of(event, "host", "name"))
+        )
+        return _together(found) if found else None
+
+    def owners_of(self, fingerprint: str | None) -> list[Person]:
+        """Return who has a key, by its fingerprint as sshd logs it."""
+        return _single(self._keys.get(canonical(fingerprint), ())) if fingerprint else []
+
+    def holders_of(self, user: str | None, host: str | None) -> list[Person]:
+        """Return whose account it is on a host."""
+        return self._accounts.of(user, host)
+
+
+class _Patterns:
+    """People by a pattern, and another one for the host. Most are plain names, and found at once."""
+
+    def __init__(self) -> None:
+        self._plain: dict[str, list[tuple[_Matches, Person]]] = {}
+        self._others: list[tuple[_Matches, _Matches, Person]] = []
+
+    def add(self, pattern: str, person: Person, host: str = "*") -> None:
+        on_host = host_matching(host)
+        if any(char in pattern for char in "*?"):
+            self._others.append((_matching(pattern), on_host, person))
+        else:
+            self._plain.setdefault(pattern, []).append((on_host, person))
+
+    def of(self, text: str | None, host: str | None = None) -> list[Person]:
+        if text is None:
+            return []
+        where = (host or "").casefold()
+        plain = (person for on_host, person in self._plain.get(text, ()) if on_host(where))
+        others = (person for fits, on_host, person in self._others if fits(text) and on_host(where))
+        return _single((*plain, *others))
+
+
+def _matching(pattern: str) -> _Matches:
+    """Return what tells whether a text fits; only ``*`` and ``?`` stand for others."""
+    return re.compile(translate(pattern.replace("[", "[[]"))).match
+
+
+def host_matching(pattern: str) -> _Matches:
+    """Return what tells whether the name of a host, in small letters, fits."""
+    return _matching(pattern.casefold())
+
+
+def split_account(account: str) -> tuple[str, str]:
+    """Return user and host of ``alice@web*``; the last @ counts, and without one it is every host."""
+    user, _, host = account.rpartition("@")
+    return (user, host) if user else (account, "*")
+
+
+def canonical(fingerprint: str) -> str:
+    """Return a fingerprint as ``Key`` has it, however sshd of any version or a person writes it; "" for what is none."""
+    text = fingerprint.strip()
+    if re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", text):
+        return text.rstrip("=")
+    bare = text[4:] if text[:4].upper() == "MD5:" else text
+    return f"MD5:{bare.lower()}" if re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15}", bare) else ""
+
+
+def _single(found: Iterable[Person]) -> list[Person]:
+    """Return each person once, in the order of the file."""
+    return list({id(person): person for person in found}.values())
+
+
+def _together(found: list[Person]) -> Person:
+    if len(found) == 1:
+        return found[0]
+    names = [person.name for person in found[:_NAMED]]
+    if len(found) > _NAMED:
+        names.append(f"{len(found) - _NAMED} others")
+    emails = dict.fromkeys(address for person in found for address in person.contacts.email)
+    countries = dict.fromkeys(country for person in found for country in person.countries)
+    return Person(" or ".join(names), countries=tuple(countries), contacts=Contacts(tuple(emails)))
+
+
+# ------------------------------------------------------------ the file
+
+# Of a text in this file; RSA keys of 16,384 bits have less.
+_TEXT_LIMIT, _NAME_LIMIT = 4096, 200
+_MAILBOX = re.compile(r'[^\s<>(),;:@"\\\[\]]{1,64}@[^\s<>(),;:@"\\\[\]]{1,255}')
+# ISO 3166-1, and XK, which everybody uses for Kosovo.
+_COUNTRIES = frozenset(
+    re.findall(
+        "[A-Z]{2}",
+        """
+        AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
+        CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD
+        GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH
+        KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW
+        MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC
+        SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY
+        UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
+        """,
+    )
+)
+_SLIPS = {"UK": "GB", "EL": "GR"}
+
+
+def _persons_of(text: bytes, place: str) -> list[Person]:
+    try:
+        found = msgspec.toml.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place}: {error}") from error
+    faults = [f"{place}: {_unknown(key, ('person',))}" for key in found if key != "person"]
+    tables = found.get("person", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        faults.append(f"{place}: person has to be a list of tables: begin each with [[person]]")
+        tables = []
+    lines = [number for number, line in enumerate(text.split(b"\n"), 1) if re.match(rb"\s*\[\[\s*person\s*\]\]", line)]
+    persons = []
+    for number, table in enumerate(tables, 1):
+        who = f"person {table['name']!r}" if isinstance(table.get("name"), str) else f"person {number}"
+        # Where tables stand in another form, their lines are not known.
+        where = f"{place}:{lines[number - 1]}" if len(lines) == len(tables) else place
+        wrong: list[str] = []
+        persons.append(_person(table, wrong.append))
+        faults += [f"{where}: {who}: {fault}" for fault in wrong]
+    names = [person.name for person in persons if person.name]
+    faults += [f"{place}: two people are called {name!r}" for name in sorted({name for name in names if names.count(name) > 1})]
+    if faults:
+        raise ConfigError(*faults)
+    return persons
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    close = get_close_matches(key, known, 1)
+    return f"there is no key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}")
+
+
+def _person(table: Object, fault: Callable[[str], None]) -> Person:
+    """Make a person of what can be used, and say what cannot."""
+    for key in table:
+        if key not in Person.__struct_fields__:
+            fault(_unknown(key, Person.__struct_fields__))
+    name = table.get("name", "")
+    if not isinstance(name, str) or not name.isprintable() or name != name.strip() or not 0 < len(name) <= _NAME_LIMIT:
+        fault(f"name has to be a text of one line, of up to {_NAME_LIMIT} characters" if "name" in table else "name is missing")
+        name = ""
+    return Person(
+        name,
+        tuple(_keys(_texts(table, "keys", fault), fault)),
+        tuple(_texts(table, "certificates", fault)),
+        tuple(_accounts(_texts(table, "accounts", fault), fault)),
+        tuple(_countries(_texts(table, "countries", fault), fault)),
+        _contacts(table.get("contacts", {}), fault),
+    )
+
+
+def _texts(table: Object, key: str, fault: Callable[[str], None], within: str = "") -> Iterator[str]:
+    values = table.get(key, [])
+    if not isinstance(values, list):
+        fault(f'{within}{key} has to be a list: {key} = ["..."]')
+        return
+    for number, value in enumerate(values, 1):
+        if isinstance(value, str) and 0 < len(value) <= _TEXT_LIMIT:
+            yield value
+        else:
+            fault(f"{within}{key}: number {number} has to be a text, of up to {_TEXT_LIMIT} characters")
+
+
+def _keys(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[Key]:
+    for text in texts:
+        if fingerprint := canonical(text):
+            yield Key("", fingerprint) if fingerprint.startswith("MD5:") else Key(fingerprint, "")
+            continue
+        found = list(parsed(text.encode()))
+        shown = text if len(text) <= 60 else f"{text[:59]}…"
+        if len(found) != 1 or "\n" in text.strip():
+            fault(f"keys: {shown!r} is neither a fingerprint, as ssh-keygen -lf FILE shows it, nor the line of a public key")
+        elif found[0].is_authority:
+            fault(f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
+        else:
+            yield Key(found[0].sha256, found[0].md5)
+
+
+def _accounts(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:
+    for text in texts:
+        if all(split_account(text)) and not text.startswith("@") and not any(map(str.isspace, text)):
+            yield text
+        else:
+            fault(f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
+
+
+def _countries(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:
+    for text in texts:
+        if text in _COUNTRIES:
+            yield text
+        else:
+            meant = _SLIPS.get(text.upper(), text.upper())
+            hint = f"; did you mean {meant!r}?" if meant in _COUNTRIES else ', such as "FR"'
+            fault(f"countries: {text!r} is no code of ISO 3166-1{hint}")
+
+
+def _contacts(found: Any, fault: Callable[[str], None]) -> Contacts:
+    if not isinstance(found, dict):
+        fault('contacts has to be a table: contacts = { email = ["..."] }')
+        return Contacts()
+    for key in found:
+        if key not in Contacts.__struct_fields__:
+            fault(f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
+    addresses = list(_texts(found, "email", fault, "contacts."))
+    for address in addresses:
+        if not _is_mail_address(address):
+            fault(f"contacts.email: {address!r} is no mail address")
+    return Contacts(tuple(addresses))
+
+
+def _is_mail_address(text: str) -> bool:
+    """Tell whether it is one address, with or without a name, of which a mail can be made: others must not wait for a bad one."""
+    head, angle, rest = text.rpartition("<")
+    alone = rest.removesuffix(">") if angle else text
+    if not text.isprintable() or not _MAILBOX.fullmatch(alone) or (angle and not rest.endswith(">")):
+        return False
+    try:
+        return str(header_address(text).addr_spec) != "" and not set(head) & set("<>@,;:()\\")
+    except (ValueError, IndexError):
+        return False

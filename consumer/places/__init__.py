@@ -1,0 +1,1 @@
+"""Where an address is, and whose network it is in."""

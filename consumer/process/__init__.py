@@ -1,0 +1,1 @@
+"""What each of our processes does to itself: lock, log, privileges."""

@@ -1,0 +1,133 @@
+"""
+Lines that only the log file has: what rsyslogd's own memory lost when it was killed.
+
+The file is opened before privileges are given up. A position in it up to which everything has come in is kept; at the next start
+what stands behind it is compared with what came in.
+"""
+
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from consumer.ecs import json_line
+from consumer.events import Event, Login
+from consumer.framing.timestamps import isoformat
+from consumer.intake.files import BLOCK_SIZE
+from consumer.story.event_ids import derived
+
+# A start reads no more of the file than this, from its end.
+_READ_LIMIT = 1 << 28
+# A position in the file is believed when it is this old: lines may reach us after they reach the file.
+_MARK_AGE_S = 10.0
+# More events than this that only the file had make one message, which names so many of them.
+CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
+
+# Device and inode, and a number of bytes.
+Position = tuple[int, int, int]
+
+
+class CatchUp:
+    """
+    The log file, and the one before it.
+
+    Args:
+        path: the file's name; "" for none.
+
+    Attributes:
+        position: up to which everything has come in; None where that is not known.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.position: Position | None = None
+        self._path = path
+        self._marks: list[tuple[float, Position]] = []
+        self._files: list[int] = []
+        # As we start: what comes later, this rsyslogd brings us itself.
+        self._sizes: dict[int, int] = {}
+        for name in (f"{path}.1", path) if path else ():
+            try:
+                fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue  # `sshbell check` says so
+            self._files.append(fd)
+            self._sizes[fd] = os.fstat(fd).st_size
+
+    def begin_here(self) -> None:
+        """Compare nothing that is in the file already."""
+        self.position = self._here()
+        self.close()
+
+    def mark(self, now_s: float, *, is_drained: bool) -> None:
+        """Note how far the file has been heard of; ``is_drained`` where no line is on its way to us."""
+        while self._marks and self._marks[0][0] <= now_s - _MARK_AGE_S:
+            self.position = self._marks.pop(0)[1]
+        if is_drained and (here := self._here()) is not None:
+            self._marks.append((now_s, here))
+
+    def _here(self) -> Position | None:
+        """Return the end of the file as it is now."""
+        try:
+            found = Path(self._path).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size
+
+    def blocks(self) -> Iterator[bytes]:
+        """
+        Yield blocks of whole lines behind ``position``, up to where the file was when it was opened; then close the files.
+
+        It may have been rotated since. Nothing, where there is no position.
+        """
+        since = self.position
+        if since is None:
+            return
+        is_behind = False
+        for fd in self._files:
+            found = os.fstat(fd)
+            is_it = (found.st_dev, found.st_ino) == since[:2]
+            if is_it or is_behind or fd == self._files[-1]:
+                size = min(found.st_size, self._sizes[fd])
+                start = since[2] if is_it and since[2] <= found.st_size else 0
+                yield from _blocks(fd, max(start, size - _READ_LIMIT), size)
+            is_behind = is_behind or is_it
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        for fd in self._files:
+            os.close(fd)
+        self._files = []
+
+
+def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str, bytes]:
+    """Return one message of many events that were found at once: id, action, and the event as JSON."""
+    # Logins first: who can write lines that are lost must not hide one.
+    first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
+    event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
+    body = {
+        "@timestamp": isoformat(now_us),
+        "event": {"kind": "event", "action": action, "id": event_id},
+        "message": f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
+        "sshbell": {
+            "found": [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in first]
+        },
+        "host": {"name": socket.gethostname()},
+    }
+    return event_id, action, json_line(body)
+
+
+def _blocks(fd: int, start: int, end: int) -> Iterator[bytes]:
+    tail = b""
+    while start < end:
+        chunk = os.pread(fd, min(BLOCK_SIZE, end - start), start)
+        if not chunk:
+            break
+        start += len(chunk)
+        data = tail + chunk
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield data[:cut]
+        tail = data[cut:]
+        if len(tail) > BLOCK_SIZE:
+            tail = b""

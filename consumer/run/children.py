@@ -1,0 +1,151 @@
+"""What ``run`` starts: ``deliver``, again and again, and ``keys``, once, as long as it is root."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+# deliver is started again after so long, and longer each time it ends.
+_RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
+# Questions that wait until keys takes them.
+_BACKLOG = 128
+
+
+def _started(
+    module: str, arguments: list[str], theirs: socket.socket, env: Mapping[str, str] | None
+) -> "subprocess.Popen[bytes]":
+    """
+    Start a module of ours with one socket alone: no descriptor 0, no replies, no lock.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    # Not the directory in which somebody happens to have started us: whose it is could put modules there, and keys is root's.
+    flags = ["-I"] if sys.flags.isolated else ["-P"]
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, *flags, "-m", module, *arguments],
+        stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), process_group=0, env=env,
+    )  # fmt: skip
+
+
+class Deliver:
+    """Starts ``sshbell deliver`` and keeps it running. It ends when its socket closes."""
+
+    def __init__(self, config_path: str | None) -> None:
+        self._config_path = config_path
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._wait_s = _RESTART_S
+        self._next_s = 0.0
+        self._begun_s = 0.0
+        self.tend()
+
+    def tend(self) -> None:
+        """Start it where it is not running and may be started."""
+        now_s = time.monotonic()
+        if self._child is not None:
+            code = self._child.poll()
+            if code is None:
+                if now_s - self._begun_s > _RESTART_LIMIT_S:
+                    self._wait_s = _RESTART_S
+                return
+            log.error("deliver has ended", code=code, again_in_s=self._wait_s)
+            self._child = None
+            self._next_s = now_s + self._wait_s
+            self._wait_s = min(2 * self._wait_s, _RESTART_LIMIT_S)
+        if now_s < self._next_s:
+            return
+        if self._socket is not None:
+            self._socket.close()
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        arguments = ["deliver", "--wake", str(theirs.fileno())]
+        if self._config_path is not None:
+            arguments += ["--config", self._config_path]
+        try:
+            self._child = _started("consumer", arguments, theirs, None)
+        except OSError as error:
+            log.error("deliver cannot be started", reason=error.strerror)
+            self._next_s = now_s + self._wait_s
+            ours.close()
+        else:
+            self._socket = ours
+            self._begun_s = now_s
+        theirs.close()
+
+    def wake(self) -> None:
+        """Say that there is something in the outbox; where that fails it looks by itself, each second."""
+        if self._socket is not None:
+            with suppress(OSError):
+                self._socket.send(b"\0")
+
+    def hang_up(self) -> None:
+        """Let it read the configuration again."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGHUP)
+
+    def let_go(self) -> None:
+        """Close the socket: it ends by itself, once what it is sending is sent."""
+        if self._socket is not None:
+            self._socket.close()
+
+
+class Keys:
+    """
+    Starts ``consumer.keys.process``, which keeps what ``run`` gives up: to become users. It ends when its socket closes.
+
+    Args:
+        uid: whom it answers, besides root.
+    """
+
+    def __init__(self, uid: int) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._is_gone = False
+        self._socket, theirs = socket.socketpair()
+        # Nothing of rsyslogd's environment that may be a secret.
+        env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
+        # It cannot be started again, so it must not die of a signal for all of the unit before it listens to none.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+        try:
+            self._child = _started("consumer.keys.process", [str(theirs.fileno()), str(uid)], theirs, env)
+        except OSError as error:
+            log.error("keys cannot be started", reason=error.strerror)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        theirs.close()
+
+    def listen(self, path: Path) -> None:
+        """Let it answer under a path: ours, since it has no right to write there. Only who has the lock may do this."""
+        with socket.socket(socket.AF_UNIX) as listener:
+            try:
+                path.unlink(missing_ok=True)
+                listener.bind(str(path))
+                path.chmod(0o600)
+                listener.listen(_BACKLOG)
+                socket.send_fds(self._socket, [b"\0"], [listener.fileno()])
+            except OSError as error:
+                log.error("keys cannot listen", path=str(path), reason=str(error))
+
+    def has_ended(self) -> bool:
+        """Tell whether it is gone, which is logged once."""
+        if self._is_gone:
+            return True
+        code = self._child.poll() if self._child is not None else 0
+        if code is not None:
+            self._is_gone = True
+            log.error("keys has ended: owners of keys are not named", code=code)
+        return self._is_gone
+
+    def let_go(self) -> None:
+        """Close the socket: it ends by itself."""
+        self._socket.close()

@@ -1,0 +1,1 @@
+"""From what lines say to what happened: one connection becomes one story."""

@@ -1,0 +1,614 @@
+"""
+Joins lines into events: one connection becomes one story.
+
+Lines of one connection share host, program family and the PID of sshd's monitor. The session's own process has another PID; it is
+joined by the client's address and port, or by "User child is on pid N". What they write was
+measured on 8.9 to 10.5.
+
+A connection goes through
+
+    opened ──▶ tried ──▶ accepted ──▶ session opened ──▶ over
+                  └─────────────────────────────────────▶ over
+
+and is told as a ``Login`` once the session is open, or when a grace has passed in which no session line came (no PAM,
+a lost line).
+Lines may come out of order by seconds, PIDs are reused, any line may be missing.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.matching.matcher import Compiled
+from consumer.matching.messages import origin, pam_name, sshd_name
+from consumer.records import (
+    ADDRESS,
+    EXTRA,
+    HOST,
+    INVALID,
+    METHOD,
+    PORT,
+    PREAUTH,
+    PROCID,
+    PROGRAM,
+    REPEATS,
+    RULE,
+    TEXT,
+    TIME,
+    TRUSTED,
+    USER,
+    Line,
+    Trusted,
+)
+from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
+from consumer.story.event_ids import Identities, derived
+
+# Clients offer keys and tickets on their own; a refused one is no try of anybody.
+_OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
+
+
+class Correlator:
+    """
+    Turns lines into events.
+
+    Args:
+        rules: of the matcher that made the lines.
+        family_of: program family by program name.
+        tell: takes each event, in the order in which they are decided.
+    """
+
+    def __init__(self, rules: list[Compiled], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
+        self._tell = tell
+        self._family_of = family_of
+        self.held = Connections(family_of, self._tell_rest)
+        self.identities = Identities()
+        by_action: dict[str, Callable[[Host, Line], None]] = {
+            "accepted": self._accepted,
+            "partial": self._partial,
+            "failed": self._failed,
+            "invalid_user": self._invalid_user,
+            "user_denied": self._user_denied,
+            "max_attempts": self._max_attempts,
+            "session_opened": self._session_opened,
+            "session_closed": self._session_closed,
+            "session_started": self._session_started,
+            "connection_opened": self._connection_opened,
+            "received_disconnect": self._received_disconnect,
+            "disconnected": self._ended,
+            "connection_closed": self._ended,
+            "timeout": self._timeout,
+            "negotiation_failed": self._broken,
+            "bad_client": self._broken,
+            "protocol_error": self._broken,
+            "connection_dropped": self._dropped,
+            "pam_failure": self._pam_error,
+            "child_started": self._child_started,
+        }
+        self._rules = rules
+        self._is_pam = [rule.is_pam for rule in rules]
+        self._is_hint = [rule.is_hint for rule in rules]
+        self._handlers = [
+            self._pam_hint
+            if rule.is_pam and not rule.action.startswith("session_")
+            else by_action.get(rule.action, self._pam_hint)
+            for rule in rules
+        ]
+
+    def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - on the way of every line, so it calls nothing that it can do itself
+        """Take lines in the order of the log."""
+        by_program, handlers, is_hint, is_pam = self.held.by_program, self._handlers, self._is_hint, self._is_pam
+        heard = self.held.heard.add
+        last_host = last_program = None
+        host: Host
+        for given in lines:
+            line = given
+            rule, time_us, name, program = line[RULE], line[TIME], line[HOST], line[PROGRAM]
+            if name != last_host or program != last_program:
+                last_host, last_program = name, program
+                found = by_program.get((name, program))
+                host = self.held.host(name, program) if found is None else found
+                heard(host)
+            if is_hint[rule] and host.has_sshd:
+                continue  # sshd tells of this itself
+            word = "verified"
+            if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
+                word = self._origin(line)
+                if word == "forged":
+                    self._forged(line)
+                    continue  # it does not even move the clock
+            if time_us is None:
+                line = (rule, host.clock_us, *line[2:])  # type: ignore[assignment]
+            else:
+                ahead = time_us - host.clock_us
+                if ahead > LEAP_US or ahead < -LEAP_US:
+                    self.held.leap(host, time_us)
+                elif ahead > 0:
+                    host.clock_us = time_us
+                host.last_us = time_us
+                if host.waiting and host.waiting[0][0] <= host.clock_us:
+                    self._tell_waiting(host)
+                if host.next_sweep_us <= host.clock_us:
+                    self.held.sweep(host)
+            if word != "verified":
+                self._from_a_user(host, line)
+                continue
+            if not is_pam[rule]:
+                host.has_sshd = True
+            handlers[rule](host, line)
+
+    def tick(self, elapsed_us: int) -> None:
+        """Let time pass for the hosts of which no line came since the last tick."""
+        for host in self.held.let_pass(elapsed_us):
+            self._tell_waiting(host)
+            if host.next_sweep_us <= host.clock_us:
+                self.held.sweep(host)
+
+    def hold(self, *, is_holding: bool) -> None:
+        """
+        Tell nothing for the sole reason that time has passed, except a login whose "Accepted" is known; or do so again.
+
+        Lines that were lost before may yet be found, and are to meet the connections to which they belong.
+        """
+        self.held.is_holding = is_holding
+
+    def settle(self) -> None:
+        """Tell what is pending: the input has ended."""
+        self.held.close_all()
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What the bounds have cost."""
+        return self.held.counters
+
+    def _tell_waiting(self, host: Host) -> None:
+        """Tell the logins for which no session line came in time."""
+        while host.waiting and host.waiting[0][0] <= host.clock_us:
+            _, connection = host.waiting.popleft()
+            if connection.login or connection.is_gone:
+                continue
+            if self.held.is_holding and connection.accepted is None:
+                host.waiting.append((host.clock_us + GRACE_US, connection))  # its "Accepted" may yet be found
+            else:
+                self._tell_login(host, connection)
+
+    # ---------------------------------------------------------------- before authentication, and tries
+
+    def _connection_opened(self, host: Host, line: Line) -> None:
+        address, port = line[ADDRESS], line[PORT]
+        connection = host.connections.get(line[PROCID])
+        if connection is not None and connection.port == port and connection.address == address:
+            return
+        if (
+            connection is not None
+            and connection.port is None
+            and not connection.is_told
+            and connection.address in {None, address}
+        ):
+            self.held.of_monitor(host, line, address, port)  # this line came late
+            return
+        self.held.new(host, line, line[PROCID] or f"{address} {port}", address, port)
+
+    def _failed(self, host: Host, line: Line) -> None:
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
+        method = line[METHOD] or ""
+        if method in _OFFERS:
+            connection.seen = line
+            return
+        if connection.pam_failure is not None:
+            # "PAM: Authentication failure" came just before: the same try.
+            if not method.startswith("keyboard-interactive"):
+                self._tell_pam_failure(connection)
+            connection.pam_failure = None
+        self._tell_attempt(connection, line, method, count=line[REPEATS])
+
+    def _invalid_user(self, host: Host, line: Line) -> None:
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection.user, connection.user_is_valid = line[USER], False
+        connection.seen = line
+
+    def _user_denied(self, host: Host, line: Line) -> None:
+        rule = self._rules[line[RULE]].name
+        user = "root" if rule == "root_login_refused" else line[USER]
+        reason = line[EXTRA]
+        if user is None or (reason and reason.endswith(" exists")):
+            return  # about a key that was refused; or the nologin file, of which the session's process tells
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.accepted:
+            return
+        connection.user = user
+        connection.denied = reason or rule
+        connection.seen = line
+
+    def _max_attempts(self, host: Host, line: Line) -> None:
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.user is None:
+            connection.user = line[USER]
+        connection.reason = connection.reason or "too many authentication failures"
+        if connection.denied is None and not connection.attempts:
+            connection.denied = "too many authentication failures"
+            connection.seen = line
+        self._finish(host, connection, line)
+
+    def _pam_error(self, host: Host, line: Line) -> None:
+        """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
+        connection = self.held.of_monitor(host, line, line[ADDRESS], None)
+        if connection.pam_failure is not None:
+            self._tell_pam_failure(connection)
+        connection.pam_failure = line
+        if connection.user is None:
+            connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
+
+    def _pam_hint(self, host: Host, line: Line) -> None:
+        """PAM's view of a try, which sshd tells itself. It counts only where no line of sshd's own is logged at all."""
+        procid = line[PROCID]
+        connection = host.connections.get(procid)
+        if connection is None:
+            connection = self.held.new(host, line, procid, line[ADDRESS] or None, None)
+        if line[USER] is not None:
+            connection.user = line[USER]
+        if line[INVALID] is not None:
+            connection.user_is_valid = False
+        if connection.pam_failures is None or connection.address is None:
+            connection.pam_failures = line
+            connection.address = connection.address or line[ADDRESS] or None
+        more = line[EXTRA]
+        connection.attempts += (
+            int(more) if more and more.isdecimal() and len(more) < 10 else line[REPEATS] if line[ADDRESS] is not None else 0
+        )
+
+    def _broken(self, host: Host, line: Line) -> None:
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action == "bad_client":
+            # Nobody says hello twice: the end of the session before was not logged.
+            connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
+        if connection.login:
+            return
+        connection.user = connection.user if line[USER] is None else line[USER]
+        connection.reason = connection.reason or line[EXTRA] or self._rules[line[RULE]].action
+        connection.seen = line
+        if line[ADDRESS] is not None and line[RULE]:
+            self._finish(host, connection, line)
+
+    def _dropped(self, _host: Host, line: Line) -> None:
+        """The listener's: there is no process for this connection."""
+        self._tell(Probe(self._id("ssh_probe", line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
+
+    def _timeout(self, host: Host, line: Line) -> None:
+        rule = self._rules[line[RULE]].name
+        if rule == "grace_timeout_listener":
+            # Logged by the listener; the connection's PID stands in the text.
+            connection = host.connections.get(line[EXTRA] or "")
+            if connection is None:
+                connection = self.held.new(host, line, line[EXTRA] or "", line[ADDRESS], None)
+            connection.reason = "timeout"
+            self._finish(host, connection, line)
+        elif rule in {"client_not_responding", "inactive_connection"}:
+            self._child_over(host, line)
+        else:
+            connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+            connection.user = connection.user if line[USER] is None else line[USER]
+            connection.reason = "timeout"
+            self._finish(host, connection, line)
+
+    def _received_disconnect(self, host: Host, line: Line) -> None:
+        # The text is the client's: after a login, " [preauth]" at its end is a part of it.
+        session = self.held.of_child(host, line)
+        if session is not None and session.accepted is not None:
+            self._child_over(host, line)
+            return
+        if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
+            return  # of a session that began before the log
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection.reason = connection.reason or line[EXTRA]
+        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
+
+    def _ended(self, host: Host, line: Line) -> None:
+        """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
+        if line[PREAUTH] is None:
+            connection = self.held.of_child(host, line)
+            # Another PID is the session's own process, also where "Accepted" is late.
+            if connection is None or connection.accepted or connection.opened or connection.procid != line[PROCID]:
+                self._child_over(host, line)
+                return
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.user is None and line[USER] is not None:
+            connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
+            connection.seen = line if connection.denied is None else connection.seen
+        connection.reason = connection.reason or line[EXTRA]
+        self._finish(host, connection, line)
+
+    # ---------------------------------------------------------------- logins and sessions
+
+    def _partial(self, host: Host, line: Line) -> None:
+        """One of several factors is done; the key of a two-factor login stands here alone."""
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        connection.user = line[USER]
+        if line[EXTRA] is not None:
+            connection.partial_info = line[EXTRA]
+
+    def _accepted(self, host: Host, line: Line) -> None:
+        user = line[USER]
+        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.accepted is not None:
+            is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
+            if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
+                return  # said twice
+            connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
+        elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
+            self.held.close(host, connection)
+            connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
+        if connection.pam_failure is not None:
+            self._tell_pam_failure(connection)
+        connection.accepted, connection.user = line, user
+        if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
+            self.held.found_by_source(host, connection)
+        if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
+            self._tell_login(host, connection)
+        else:
+            self.held.wait(host, connection, line)
+
+    def _session_opened(self, host: Host, line: Line) -> None:
+        procid, user = line[PROCID], line[USER]
+        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=False)
+        if connection is not None and connection.accepted is not None:
+            if _same_user(connection.accepted[USER], user):
+                if connection.opened is None:
+                    connection.opened = line
+                    connection.uid = _uid(line[EXTRA])
+                    if connection.login is None:
+                        self._tell_login(host, connection)
+                return
+            connection = self.held.new(host, line, procid or f"session of {user}", None, None)
+        elif connection is None or connection.opened is not None or connection.ended_us:
+            if (
+                connection is not None
+                and connection.opened is not None
+                and connection.opened[USER] == user
+                and not connection.is_over
+            ):
+                return  # said twice
+            connection = self.held.new(host, line, procid or f"session of {user}", None, None)
+        # "Accepted" has not come: late, lost, or of another facility.
+        connection.opened = line
+        connection.uid = _uid(line[EXTRA])
+        self.held.wait(host, connection, line)
+
+    @staticmethod
+    def _without_pid(host: Host, user: str | None, *, is_opened: bool) -> Connection | None:
+        """Find the session of ``user`` that a session line without a PID may belong to."""
+        for connection in reversed(host.connections.values()):
+            known = connection.accepted or connection.opened
+            if known is None or known[PROCID] or connection.is_over or (connection.opened is not None) != is_opened:
+                continue
+            if _same_user(known[USER], user):
+                return connection
+        return None
+
+    def _session_closed(self, host: Host, line: Line) -> None:
+        procid, user = line[PROCID], line[USER]
+        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=True)
+        older = connection.older if connection is not None else None
+        known = (connection.accepted or connection.opened) if connection is not None else None
+        is_ours = known is not None and _same_user(known[USER], user)
+        # The PID is reused, by another user, or by the same one whose new session is not open yet.
+        if (
+            connection is not None
+            and older is not None
+            and _same_user(_user_of(older), user)
+            and not (is_ours and connection.opened)
+        ):
+            self.held.leave_older(host, connection)
+            self._end_session(host, older, line)
+        elif connection is not None and is_ours:
+            if connection.accepted is None and connection.login is None:
+                connection.closed = line  # "Accepted" may be late
+            else:
+                self._end_session(host, connection, line)
+        elif known is None and procid:
+            # The lines before it may be late.
+            if connection is None:
+                connection = self.held.new(host, line, procid, None, None)
+                connection.is_told = True
+                self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+            connection.closed = line
+
+    def _session_started(self, host: Host, line: Line) -> None:
+        connection = self.held.of_child(host, line)
+        if connection is None or connection.accepted is None:
+            return
+        if connection.session_kind is None:
+            connection.session_kind = line[EXTRA]
+        if connection.login is None and _same_sshd_user(connection, line):
+            self._tell_login(host, connection)  # no session line comes any more: no PAM
+
+    def _child_started(self, host: Host, line: Line) -> None:
+        connection = host.connections.get(line[PROCID])
+        if connection is not None and line[EXTRA] is not None:
+            if connection.child_pid is not None:
+                host.children.pop(connection.child_pid, None)
+            connection.child_pid = line[EXTRA]
+            host.children[line[EXTRA]] = connection
+
+    def _child_over(self, host: Host, line: Line) -> None:
+        """The session's own process says that it ends. That decides only where no PAM session was opened."""
+        connection = self.held.of_child(host, line)
+        if connection is None or connection.is_over or connection.accepted is None:
+            return
+        if connection.login is None:
+            connection.child_over = connection.child_over or line  # PAM's line may yet come
+        elif connection.opened is None:
+            self._end_session(host, connection, line)
+
+    @staticmethod
+    def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool | None:
+        """Tell whether a process can be the session's: root's, the user's, or the same program's. None: it cannot be told."""
+        if trusted is None or trusted[0] in {0, connection.uid}:
+            return True
+        known = connection.accepted[TRUSTED] if connection.accepted else None
+        if connection.user == "root":
+            return False
+        if connection.uid is not None or (connection.child_pid is not None and connection.child_pid != procid):
+            return False
+        if known is None or not known[1] or not trusted[1]:
+            return None
+        return trusted[1] == known[1]
+
+    # ---------------------------------------------------------------- telling
+
+    def _origin(self, line: Line) -> str:
+        return origin(
+            line[TRUSTED], self._rules[line[RULE]].action, preauth=line[PREAUTH] is not None,
+            family=self._family_of(line[PROGRAM]), family_of=self._family_of,
+        )  # fmt: skip
+
+    def _from_a_user(self, host: Host, line: Line) -> None:
+        """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
+        connection = self.held.of_child(host, line)
+        if connection is None or connection.accepted is None or connection.is_over:
+            return
+        may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
+        if may_end is False:
+            self._forged(line)
+        elif may_end is None:
+            return
+        elif self._rules[line[RULE]].action == "session_started":
+            self._session_started(host, line)
+        else:
+            self._child_over(host, line)
+
+    def _forged(self, line: Line) -> None:
+        rule, uid = self._rules[line[RULE]], line[TRUSTED][0] if line[TRUSTED] else 0
+        self._tell(
+            Forged(self._id("ssh_forged", line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid, rule.action)
+        )
+
+    def _id(self, kind: str, line: Line) -> str:
+        """Return the id of an event that ``line`` decides, where its text was kept."""
+        text = line[TEXT]
+        return (
+            self.identities.of_line(kind, line[HOST], self._family_of(line[PROGRAM]), line[PROCID], line[TIME] or 0, text)
+            if text
+            else ""
+        )
+
+    def _name(self, line: Line, user: str | None) -> str | None:
+        """Undo the escapes of a user's name that ``line`` gave."""
+        if user is None or (user.isalnum() and user.isascii()):
+            return user
+        if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
+            return pam_name(user)
+        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM])
+
+    def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
+        connection.attempts += count
+        user = connection.user if line[USER] is None else line[USER]
+        self._tell(
+            Attempt(
+                self._id("ssh_attempt", line), line, self._name(line, user), connection.address, connection.port,
+                method or None, connection.user_is_valid, count, reason,
+            )
+        )  # fmt: skip
+
+    def _tell_pam_failure(self, connection: Connection) -> None:
+        line = connection.pam_failure
+        if line is not None:
+            connection.pam_failure = None
+            self._tell_attempt(connection, line, "keyboard-interactive", count=line[REPEATS])
+
+    def _finish(self, host: Host, connection: Connection, line: Line) -> None:
+        """Let a connection go that no login came of, once lines that are late have had their time."""
+        if connection.accepted is None and connection.opened is None:
+            connection.ended_us = line[TIME] or 0
+            self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+
+    def _tell_rest(self, host: Host, connection: Connection) -> None:
+        """Tell what is left to tell of a connection that is let go."""
+        if (connection.accepted or connection.opened) and not connection.login:
+            self._tell_login(host, connection)
+        elif not connection.is_told:
+            self._tell_end(host, connection)
+
+    def _tell_end(self, host: Host, connection: Connection) -> None:
+        """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
+        connection.is_told = True
+        self._tell_pam_failure(connection)
+        if connection.pam_failures is not None:
+            if not host.has_sshd and connection.attempts:
+                count, connection.attempts = connection.attempts, 0
+                self._tell_attempt(connection, connection.pam_failures, "", count=count)
+            return
+        if connection.attempts or connection.login is not None:
+            return
+        if connection.denied is not None or not connection.user_is_valid:
+            self._tell_attempt(connection, connection.seen, "", count=1, reason=connection.denied)
+            return
+        line = connection.seen
+        user = self._name(line, connection.user)
+        self._tell(Probe(self._id("ssh_probe", line), line, user, connection.address, connection.port, connection.reason))
+
+    def _tell_login(self, host: Host, connection: Connection) -> None:
+        line = connection.accepted or connection.opened
+        if line is None:
+            return
+        self._tell_pam_failure(connection)
+        accepted = connection.accepted
+        connection.login = Login(
+            self._id("ssh_login", line), line, self._name(line, line[USER]), connection.address, connection.port,
+            accepted[METHOD] if accepted else None,
+            (accepted[EXTRA] if accepted else None) or connection.partial_info,
+            connection.uid, connection.session_kind,
+        )  # fmt: skip
+        connection.is_told = True
+        if host.waiting and host.waiting[0][1] is connection:
+            host.waiting.popleft()
+        self._tell(connection.login)
+        connection.deadline = IN_SESSION
+        if connection.child_over is not None and connection.opened is None:
+            self._tell_logout(host, connection, connection.child_over)
+            return
+        closed = connection.closed
+        if closed is not None and (closed[TIME] or 0) >= connection.login.time_us and _same_user(closed[USER], line[USER]):
+            self._tell_logout(host, connection, closed)
+
+    def _end_session(self, host: Host, connection: Connection, line: Line) -> None:
+        if connection.is_over:
+            return
+        if connection.login is None:
+            self._tell_login(host, connection)
+        if not connection.is_over:
+            self._tell_logout(host, connection, line)
+
+    def _tell_logout(self, host: Host, connection: Connection, line: Line) -> None:
+        login = connection.login
+        if login is None:
+            return
+        connection.is_over = True
+        connection.ended_us = line[TIME] or 0
+        logout_id = derived(login.id, "ssh_logout") if login.id else ""
+        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
+        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+
+
+def _uid(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and len(text) < 20 else None
+
+
+def _user_of(connection: Connection) -> str | None:
+    known = connection.accepted or connection.opened
+    return known[USER] if known else None
+
+
+def _same_user(ours: str | None, theirs: str | None) -> bool:
+    """Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone."""
+    if ours == theirs:
+        return True
+    if ours is None or theirs is None:
+        return False
+    names = {sshd_name(ours), pam_name(ours)}
+    return not names.isdisjoint({sshd_name(theirs), pam_name(theirs)})
+
+
+def _same_sshd_user(connection: Connection, line: Line) -> bool:
+    # "Starting session" gives the whole account name, "Accepted" its first 100 bytes.
+    return connection.accepted is not None and (line[USER] or "").startswith(connection.accepted[USER] or "")

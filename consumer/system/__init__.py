@@ -1,0 +1,1 @@
+"""The machine around us: installation, checks, status."""

@@ -1,0 +1,106 @@
+"""A pipeline that is interrupted anywhere, and goes on from its snapshot, tells what an uninterrupted one tells."""
+
+import gzip
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from consumer.pipeline import Pipeline
+
+CAPTURES = Path(__file__).parents[2] / "samples" / "captures"
+LOGS = sorted(path for path in CAPTURES.glob("*/*.log.gz") if ".rfc3339." in path.name or ".json." in path.name)
+NOW_US = 1795400000000000
+
+
+def pipeline() -> Pipeline:
+    """Return a fresh one, to which every report is a fault."""
+    return Pipeline([], UTC, NOW_US, pytest.fail)
+
+
+def told(log: Path, *, every: int | None) -> list[str]:
+    """Feed a log line by line with a tick now and then; carry the memory over to a fresh pipeline after each ``every`` lines."""
+    live = pipeline()
+    parts: dict[str, bytes] = {}
+    events = []
+    for number, line in enumerate(gzip.decompress(log.read_bytes()).splitlines(keepends=True)):
+        events += live.feed(line.rstrip(b"\n") + b"\n")
+        if number % 7 == 0:
+            events += live.tick(NOW_US + number * 500_000)
+        if every is not None and number % every == every - 1:
+            for part, body in live.changed().items():
+                if body is None:
+                    parts.pop(part, None)
+                else:
+                    parts[part] = body
+            live = pipeline()
+            live.restore(dict(parts))
+    events += live.tick(NOW_US + 10**12)
+    return sorted(f"{event.__struct_config__.tag} {event.id} {event.user} {event.address} {event.time_us}" for event in events)
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_interruptions_change_nothing(log: Path) -> None:
+    """The events are the same, with the same ids, however often the memory went through a snapshot."""
+    whole = told(log, every=None)
+    for every in (7, 31):
+        assert told(log, every=every) == whole
+
+
+def test_nothing_changed_gives_no_host() -> None:
+    """Hosts that hold nothing and were not heard since are not written again."""
+    live = pipeline()
+    live.feed(b"2026-11-22T10:00:00+00:00 web1 sshd[1]: Connection closed by 192.0.2.1 port 5 [preauth]\n")
+    assert "host\tsshd\tweb1" in live.changed()
+    for number in range(8):
+        live.tick(NOW_US + number * 5_000_000)
+    live.changed()
+    assert "host\tsshd\tweb1" not in live.changed()
+    live.forget_snapshot()
+    assert "host\tsshd\tweb1" in live.changed()
+
+
+def test_a_part_that_cannot_be_read_is_reported() -> None:
+    """A damaged part costs what it held, is reported in one line, and stops nothing."""
+    live = pipeline()
+    live.feed(b"2026-11-22T10:00:00+00:00 web1 sshd[1]: Accepted password for a from 192.0.2.1 port 5 ssh2\n")
+    parts = {part: body for part, body in live.changed().items() if body is not None}
+    for damage in (b"", b"\x00", parts["host\tsshd\tweb1"][:-9], parts["host\tsshd\tweb1"].replace(b"accepted", b"rejected")):
+        reports: list[str] = []
+        other = Pipeline([], UTC, NOW_US, reports.append)
+        other.restore(parts | {"host\tsshd\tweb1": damage})
+        assert len(reports) == 1
+        assert "web1" in reports[0]
+
+
+def test_redelivered_lines() -> None:
+    """Only a line of our template, with its time of receipt, is known again, also by the next process."""
+    ours = b'{"v":"1","ts":"2026-11-22T10:00:00Z","rcvd":"2026-11-22T10:00:00.000001Z","host":"a","tag":"sshd[1]:","msg":"x"}\n'
+    live = pipeline()
+    assert [live.is_redelivered(line) for line in (ours, ours, b"plain\n", b"plain\n")] == [False, True, False, False]
+    other = pipeline()
+    other.restore({part: body for part, body in live.changed().items() if body is not None})
+    assert other.is_redelivered(ours)
+
+
+@pytest.mark.parametrize("tag", ["foo/sshd[9]:", "/sshd[9]:", "auth.info: sshd[9]:"])
+def test_names_that_the_drop_in_keeps_back(tag: str) -> None:
+    """What rsyslog never gives us anybody may have written into the file, under a name that is nearly sshd's."""
+    file = f"2026-11-22T10:00:01.123456+00:00 web1 {tag} Accepted password for root from 192.0.2.1 port 5 ssh2\n"
+    assert pipeline().missing([file.encode()], UTC) == []
+    assert pipeline().missing([file.replace(tag, "/usr/sbin/sshd[9]:").encode()], UTC) != []
+
+
+def test_lines_that_only_a_file_has() -> None:
+    """Of a file's lines those are missing that never came in, however they came in, each as often as it stands there."""
+    live = pipeline()
+    text = "2026-11-22T10:00:{:02}.123456+00:00 web1 sshd[{}]: Failed password for root from 192.0.2.1 port 5 ssh2\n"
+    json = (
+        '{{"v":"1","ts":"2026-11-22T10:00:{:02}.123456+00:00","rcvd":"2026-11-22T10:00:00.000001Z","host":"web1","tag":"sshd[{}]:",'
+        '"prog":"sshd","procid":"{}","msg":" Failed password for root from 192.0.2.1 port 5 ssh2","uid":0}}\n'
+    )
+    live.feed(json.format(1, 7, 7).encode())
+    live.feed(text.format(2, 7).encode())
+    file = "".join([text.format(1, 7), text.format(2, 7), text.format(2, 7), text.format(3, 8), "rubbish\n"]).encode()
+    blocks = file.splitlines(keepends=True)
+    assert live.missing(blocks, UTC) == live.missing([file], UTC) == [text.format(2, 7).encode(), text.format(3, 8).encode()]
