@@ -27,8 +27,8 @@ from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
-from consumer.records import text_of_bytes
 from consumer.story.correlate import Correlator
+from consumer.text import text_of_bytes
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -9,11 +9,13 @@ from typing import Any
 
 import msgspec
 
+from consumer.addresses import ip_of
+from consumer.clock import isoformat
 from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
-from consumer.framing.timestamps import isoformat
 from consumer.matching.matcher import Found
-from consumer.matching.messages import METHODS, AuthMessage, ip_of, method_info, sshd_name
-from consumer.records import TEXT, Line, SyslogRecord, readable
+from consumer.matching.messages import METHODS, AuthMessage, method_info, sshd_name
+from consumer.records import TEXT, Line, SyslogRecord
+from consumer.text import readable
 
 Object = dict[str, Any]
 

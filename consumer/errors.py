@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from consumer.records import harmless
+from consumer.text import harmless
 
 
 class SshbellError(Exception):

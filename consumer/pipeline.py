@@ -10,44 +10,28 @@ all of it for lines as they come in, with what a restart would forget.
 """
 
 import re
-from array import array
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 from hashlib import blake2b
 
 import msgspec
 
+from consumer.clock import SECOND_US
 from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.records import (
-    HOST,
-    PLACE,
-    PROCID,
-    PROGRAM,
-    REPEATS,
-    RULE,
-    TEXT,
-    TIME,
-    USER,
-    Line,
-    harmless,
-    readable,
-    text_of_bytes,
-)
+from consumer.records import HOST, PLACE, PROCID, RULE, TIME, USER, Line
 from consumer.story.correlate import Correlator
+from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import Snapshots
+from consumer.text import harmless, readable, text_of_bytes
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
 _TICK_LIMIT_US = 5_000_000
 # Raw lines that are remembered to know those that rsyslog sends again: the last, or those since a checkpoint.
 _RECENT_LIMIT = 8192
-# Lines that are remembered to be compared with the log file at the next start.
-KNOWN_LIMIT = 262_144
-_KNOWN_KEPT = 65_536
-_SECOND = 1_000_000
 # Bytes of a line that are shown when a fault is reported.
 _SHOWN = 200
 # As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
@@ -75,65 +59,6 @@ class LineReader:
         """
         rows = self.framer.rows(text_of_bytes(block))
         return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
-
-
-class KnownLines:
-    """
-    What has been read of late, line by line, to be compared with a log file: as digests of what every framing shows.
-
-    A ring; the time of the oldest one tells from when on it is whole.
-    """
-
-    def __init__(self, family_of: Callable[[str], str]) -> None:
-        self._family_of = family_of
-        self._digests = array("Q")
-        self._seconds = array("q")
-        self._is_partial = False  # older ones were forgotten
-        self.total = 0
-
-    def add(self, lines: Iterable[Line]) -> None:
-        """Remember lines."""
-        for line in lines:
-            digest, second = self._digest(line), (line[TIME] or 0) // _SECOND
-            if self.total < KNOWN_LIMIT:
-                self._digests.append(digest)
-                self._seconds.append(second)
-            else:
-                place = self.total % KNOWN_LIMIT
-                self._digests[place], self._seconds[place] = digest, second
-            self.total += 1
-
-    def _digest(self, line: Line) -> int:
-        parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // _SECOND), line[TEXT])
-        return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
-
-    def comparison(self) -> Callable[[Line], bool]:
-        """Return what tells of each line of a file whether it is none of those that are remembered; too old to tell is not."""
-        left = Counter(self._digests)
-        oldest = min(self._seconds) if self._is_partial or self.total > KNOWN_LIMIT else 0
-
-        def is_missing(line: Line) -> bool:
-            digest = self._digest(line)
-            left[digest] -= 1
-            return left[digest] < 0 and line[REPEATS] == 1 and (line[TIME] or 0) // _SECOND >= oldest
-
-        return is_missing
-
-    def state(self) -> tuple[bytes, bytes, bool]:
-        """Return the latest of what is remembered."""
-        first = max(0, self.total - _KNOWN_KEPT)
-        places = [number % KNOWN_LIMIT for number in range(first, self.total)]
-        digests, seconds = (
-            array("Q", (self._digests[place] for place in places)),
-            array("q", (self._seconds[place] for place in places)),
-        )
-        return digests.tobytes(), seconds.tobytes(), self._is_partial or first > 0
-
-    def restore(self, digests: bytes, seconds: bytes, *, is_partial: bool) -> None:
-        """Take over what an earlier process remembered."""
-        self._is_partial = is_partial
-        self._digests, self._seconds = array("Q", digests), array("q", seconds)
-        self.total = len(self._digests)
 
 
 class Pipeline:
@@ -304,4 +229,4 @@ class Pipeline:
 
 
 def _moment(now_us: int) -> datetime:
-    return datetime.fromtimestamp(now_us / _SECOND, UTC)
+    return datetime.fromtimestamp(now_us / SECOND_US, UTC)

@@ -7,7 +7,7 @@ import msgspec
 
 from consumer.config import seconds_of
 from consumer.events import Event
-from consumer.records import readable
+from consumer.text import readable
 
 _AGO = re.compile(r"[0-9]{1,6}[smhdw]\Z")
 

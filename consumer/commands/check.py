@@ -27,8 +27,8 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
     import msgspec
 
     from consumer.errors import ConfigError
-    from consumer.records import harmless
     from consumer.system.check import Checks
+    from consumer.text import harmless
 
     has_fault = False
     for result in Checks(config, connect=connect).run():

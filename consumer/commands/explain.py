@@ -6,7 +6,7 @@ import click
 
 from consumer.commands.options import reading
 from consumer.errors import UsageError
-from consumer.records import harmless
+from consumer.text import harmless
 
 if TYPE_CHECKING:
     from datetime import tzinfo

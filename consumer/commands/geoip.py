@@ -56,9 +56,9 @@ def geoip() -> None:
 @CONFIG
 def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     """Show where addresses are."""
+    from consumer.addresses import ip_of
     from consumer.config import load
     from consumer.ecs import json_line
-    from consumer.matching.messages import ip_of
     from consumer.places.geoip import Places
 
     for address in addresses:
@@ -77,7 +77,7 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
 
 def _say_databases(places: "Places") -> None:
     """Say on standard error where that is from."""
-    from consumer.records import harmless
+    from consumer.text import harmless
 
     if not places.databases:
         click.echo("no database; to get one: sudo sshbell geoip fetch", err=True)
@@ -97,7 +97,7 @@ def _cells(found: "Object") -> tuple[str, str, str]:
 
 def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
     """Yield the rows with columns as wide as what is in them; a text that is much longer than others moves its own row alone."""
-    from consumer.records import harmless
+    from consumer.text import harmless
 
     shown = [[harmless(cell) for cell in row] for row in rows]
     widths = [min(max(map(len, column)), _WIDEST) for column in zip(*shown, strict=True)]

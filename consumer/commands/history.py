@@ -54,9 +54,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         sudo sshbell history --events --since 2026-11-22 --csv > november.csv
     """
     import socket
-    import time
     from pathlib import Path
 
+    from consumer import clock
     from consumer.config import load
     from consumer.ecs import json_line
     from consumer.errors import InputError, complain
@@ -74,7 +74,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     state_dir = Path(loaded.state_dir)
     names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
-    now_us = time.time_ns() // 1000
+    now_us = clock.now_us()
     table = Table(zone, color=in_color(), width=width(), noise=True, names=names, places=places)
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
@@ -119,7 +119,7 @@ def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
 def _network(text: str | None) -> "Network | None":
     from ipaddress import ip_network
 
-    from consumer.matching.messages import ip_of
+    from consumer.addresses import ip_of
 
     if text is None:
         return None
@@ -146,7 +146,7 @@ def _csv(cells: "Iterable[str]") -> bytes:
     import csv
     import io
 
-    from consumer.records import harmless
+    from consumer.text import harmless
 
     out = io.StringIO()
     safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]

@@ -32,14 +32,14 @@ def install(root: Path) -> None:
 
 def say(word: str, what: str) -> None:
     """Write a line of what is done."""
-    from consumer.records import harmless
+    from consumer.text import harmless
 
     click.echo(f"{word:<9}{harmless(what)}")
 
 
 def tell(steps: list[str]) -> None:
     """Write what is left to do."""
-    from consumer.records import harmless
+    from consumer.text import harmless
 
     click.echo("\nWhat is left to do:")
     for number, step in enumerate(steps, 1):

@@ -33,10 +33,9 @@ def export(host: str | None) -> None:
     """
     import re
     import socket
-    import time
 
+    from consumer.clock import isoformat, now_us
     from consumer.errors import InputError, complain
-    from consumer.framing.timestamps import isoformat
     from consumer.keys.document import FORMAT, VERSION, Head, written
     from consumer.keys.export import exported_keys, want_root
 
@@ -44,7 +43,7 @@ def export(host: str | None) -> None:
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name):
         raise UsageError(f"--host: {name!r} is no host's name")
     want_root()
-    head = Head(FORMAT, VERSION, name, isoformat(time.time_ns() // 1000))
+    head = Head(FORMAT, VERSION, name, isoformat(now_us()))
     for line in written(head, exported_keys(lambda fault: complain(InputError(fault)))):
         sys.stdout.buffer.write(line)
 
@@ -65,10 +64,10 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
         ssh root@web1 sshbell keys export | sshbell keys import --host web1 -
     """
     import os
-    import time
     from contextlib import ExitStack
     from pathlib import Path
 
+    from consumer.clock import now_us
     from consumer.config import load
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.keys.document import Document, arrived
@@ -97,7 +96,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
                 with arrived(stream, name) as whole:
                     count = imported(
                         Path(found.state_dir), Document(whole, name), whose, lambda what: complain(InputError(what)),
-                        time.time_ns() // 1000,
+                        now_us(),
                     )  # fmt: skip
             except SshbellError as error:
                 errors.append(error)

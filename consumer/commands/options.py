@@ -25,7 +25,7 @@ def number(least: int, most: int) -> click.IntRange:
 
 
 def _zone(_context: click.Context, _parameter: click.Parameter, name: str | None) -> "tzinfo":
-    from consumer.framing.timestamps import local_zone, zone_of
+    from consumer.clock import local_zone, zone_of
 
     if name is None:
         return local_zone()

@@ -83,14 +83,14 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
 
 
 def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_try: str, what: str, reason: str) -> str:
-    from consumer.records import harmless
+    from consumer.text import harmless
 
     row = f"{event_id:<{_SHOWN_ID}}  {channel:<12}  {state:<7}  {tries:>5}  {queued:<19}  {next_try:<19}  {what:<34}  {reason}"
     return harmless(row.rstrip())
 
 
 def _object(entry: "Entry") -> dict[str, Any]:
-    from consumer.framing.timestamps import isoformat
+    from consumer.clock import isoformat
 
     known = {
         "id": entry.event_id,
@@ -123,11 +123,12 @@ def _what(body: bytes) -> str:
 
 
 def _next(entry: "Entry") -> str:
-    import time
+
+    from consumer.clock import now_us
 
     if entry.next_us is None:
         return "never"
-    return "now" if entry.next_us <= time.time_ns() // 1000 else _moment(entry.next_us)
+    return "now" if entry.next_us <= now_us() else _moment(entry.next_us)
 
 
 def _moment(time_us: int) -> str:
@@ -137,7 +138,8 @@ def _moment(time_us: int) -> str:
 
 
 def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str | None, *, everything: bool) -> None:
-    import time
+
+    from consumer.clock import now_us
 
     if bool(ids) + everything > 1 or not (ids or everything or channel is not None):
         raise UsageError(f"say what to {verb}: IDs, or --channel NAME, or --all")
@@ -146,7 +148,7 @@ def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str 
         count = sum(delivery.retry(event_id, channel) for event_id in chosen)
         click.echo(f"{_messages(count)} will be tried now")
     else:
-        count = sum(delivery.drop(event_id, channel, time.time_ns() // 1000) for event_id in chosen)
+        count = sum(delivery.drop(event_id, channel, now_us()) for event_id in chosen)
         click.echo(f"{_messages(count)} dropped")
 
 

@@ -1,10 +1,17 @@
 """``sshbell people``."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from consumer.commands.options import CONFIG, in_color
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from consumer.keys.index import KeyIndex
+    from consumer.people.check import Allowed
 
 _COLORS = {"warning": "yellow", "fault": "red"}
 _TITLES = {"nobodys": "nobody's", "shared": "shared", "unseen": "unseen", "account": "no account", "stale": "stale"}
@@ -37,19 +44,17 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         sudo sshbell people check
         sudo sshbell people check --json | jq -r 'select(.finding == "nobodys").key'
     """
-    import os
-    import time
     from pathlib import Path
 
+    from consumer.clock import now_us
     from consumer.config import load
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, InputError, StoreError, complain
-    from consumer.keys.export import exported_keys
     from consumer.keys.index import KeyIndex
-    from consumer.people.check import Allowed, findings
-    from consumer.people.people import Key, People
-    from consumer.records import harmless
+    from consumer.people.check import findings
+    from consumer.people.people import People
     from consumer.store.queries import keys_seen
+    from consumer.text import harmless
 
     found = load(config)
     if not Path(found.people).exists():
@@ -64,23 +69,14 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
 
     state_dir = Path(found.state_dir)
     index = KeyIndex(state_dir, note)
-    allowed = [Allowed(Key(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
-    if os.geteuid() == 0:
-        import socket
-
-        here = socket.gethostname().partition(".")[0]
-        allowed += [
-            Allowed(Key(key.sha256, key.md5), key.account, here, key.comment) for key in exported_keys(note) if not key.authority
-        ]
-    else:
-        note("the keys of this host's accounts are left out; call it as root to see them: sudo sshbell people check")
+    allowed = _allowed(index, note)
     try:
         oldest_us, seen = keys_seen(state_dir)
     except StoreError as error:
         note(f"logins are left out: {error}")
         oldest_us, seen = None, []
     has_fault, is_well = False, True
-    for one in findings(known, allowed, index.stale_hosts(), seen, oldest_us, time.time_ns() // 1000):
+    for one in findings(known, allowed, index.stale_hosts(), seen, oldest_us, now_us()):
         has_fault, is_well = has_fault or one.state == "fault", False
         if as_json:
             import msgspec
@@ -97,3 +93,21 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         click.echo(f"{verdict}; people: {len(known.persons):,}, lines with keys: {len(allowed):,}", err=True)
     if has_fault:
         context.exit(ConfigError.exit_code)
+
+
+def _allowed(index: "KeyIndex", note: "Callable[[str], None]") -> "list[Allowed]":
+    """Return the keys that are known to be good for an account: of hosts that exported theirs and, as root, of this one."""
+    import os
+    import socket
+
+    from consumer.keys.export import exported_keys
+    from consumer.keys.fingerprints import Key
+    from consumer.people.check import Allowed
+
+    allowed = [Allowed(Key(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
+    if os.geteuid() != 0:
+        note("the keys of this host's accounts are left out; call it as root to see them: sudo sshbell people check")
+        return allowed
+    here = socket.gethostname().partition(".")[0]
+    own = (key for key in exported_keys(note) if not key.authority)
+    return [*allowed, *(Allowed(Key(key.sha256, key.md5), key.account, here, key.comment) for key in own)]

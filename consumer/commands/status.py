@@ -39,15 +39,14 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
         sudo sshbell status --json | jq .backlog
         sudo sshbell status | head -n 1
     """
-    import time
-
+    from consumer import clock
     from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
-    from consumer.records import harmless
     from consumer.system.status import Health, Level, Problem, Process, examine
+    from consumer.text import harmless
 
-    now_us = time.time_ns() // 1000
+    now_us = clock.now_us()
     try:
         health = examine(load(config), now_us)
     except ConfigError as error:
@@ -141,7 +140,7 @@ def _backlog(health: "Health", moment: Any) -> str:
 def _object(health: "Health") -> dict[str, Any]:
     """Return all of it for programs; times are RFC 3339, as in events."""
     from consumer import __version__
-    from consumer.framing.timestamps import isoformat
+    from consumer.clock import isoformat
     from consumer.system.status import unmatched_share
 
     def moment(time_us: int | None) -> str | None:

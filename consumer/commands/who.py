@@ -29,9 +29,9 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
         sudo sshbell who --json | jq -r .source.ip
     """
     import socket
-    import time
     from pathlib import Path
 
+    from consumer import clock
     from consumer.config import load
     from consumer.ecs import json_line, of_session
     from consumer.errors import InputError, complain
@@ -42,7 +42,7 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
 
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
-    now_us = time.time_ns() // 1000
+    now_us = clock.now_us()
     asked = open_now(user, host, now_us)
     names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=False))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))

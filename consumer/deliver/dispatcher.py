@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
+from consumer.clock import now_us
 from consumer.config import Channel as Settings
 from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
@@ -46,11 +47,6 @@ _AHEAD_LIMIT = 64
 _log = structlog.get_logger()
 
 
-def wall_clock_us() -> int:
-    """Microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
-
-
 def channel_of(settings: Settings) -> Channel:
     """Make a channel as it is configured."""
     match settings:
@@ -79,7 +75,7 @@ class Worker:
 
     def __init__(
         self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
-        give_up_s: float, recipients: Recipients | None = None, clock: Callable[[], int] = wall_clock_us,
+        give_up_s: float, recipients: Recipients | None = None, clock: Callable[[], int] = now_us,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.give_up_s = give_up_s
@@ -299,7 +295,7 @@ class Dispatcher:
 
     def __init__(
         self, config: Config, delivery: Delivery, outbox: Outbox, renderer: Renderer, *, people: People | None = None,
-        clock: Callable[[], int] = wall_clock_us,
+        clock: Callable[[], int] = now_us,
     ) -> None:  # fmt: skip
         self._delivery = delivery
         self._outbox = outbox

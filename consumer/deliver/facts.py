@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
-from consumer.matching.messages import ip_of
+from consumer.addresses import ip_of
 
 _TITLES = {
     "ssh_login": "has logged in",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from consumer.config import OAuth2
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
-from consumer.records import harmless
+from consumer.text import harmless
 
 _LIMIT_S = 10.0
 _SIZE_LIMIT = 64 * 1024

@@ -19,7 +19,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from consumer.deliver.channels import Message
 from consumer.deliver.facts import duration_text, facts_of
 from consumer.deliver.steps import in_steps
-from consumer.records import harmless
+from consumer.text import harmless
 
 TEMPLATES = ("subject.txt.j2", "message.txt.j2", "message.html.j2", "digest.txt.j2", "digest.html.j2")
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import structlog
 
+from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
 from consumer.deliver.channels.email import LIMIT_S
-from consumer.deliver.dispatcher import Worker, channel_of, wall_clock_us
+from consumer.deliver.dispatcher import Worker, channel_of
 from consumer.deliver.process import LOCK, opened, renderer_of
 from consumer.ecs import json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
-from consumer.framing.timestamps import isoformat
 from consumer.process.lock import Lock
 from consumer.store.delivery import Delivery
 
@@ -42,7 +42,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
         closing(Lock(state_dir / LOCK)) as lock,
         closing(opened(config) if lock.take() else Delivery(state_dir, None)) as delivery,
     ):
-        delivery.put_test(event_id, names, wall_clock_us(), _test(event_id))
+        delivery.put_test(event_id, names, now_us(), _test(event_id))
         workers: list[asyncio.Task[None]] = []
         started_s = time.monotonic()
         waiting = set(names)
@@ -68,7 +68,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
             # A test that comes hours later would frighten somebody.
-            delivery.drop(event_id, None, wall_clock_us())
+            delivery.drop(event_id, None, now_us())
     for name in sorted(waiting):
         faults[name] = (
             "pending",
@@ -94,15 +94,15 @@ def _workers(
 
 
 async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:
-    message = delivery.due(worker.settings.name, wall_clock_us())
+    message = delivery.due(worker.settings.name, now_us())
     if message is not None and message.event_id == event_id:
-        await worker.attempt(message, worker.tokens(wall_clock_us()))
+        await worker.attempt(message, worker.tokens(now_us()))
 
 
 def _test(event_id: str) -> bytes:
     """Return the event: addresses and names are those that are kept for examples."""
     return json_line({
-        "@timestamp": isoformat(wall_clock_us()),
+        "@timestamp": isoformat(now_us()),
         "event": {
             "kind": "event", "category": ["authentication", "session"], "type": ["start"], "action": "sshbell_test",
             "outcome": "success", "id": event_id,

@@ -6,8 +6,8 @@ from fnmatch import translate
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from consumer.addresses import ip_of
 from consumer.config import Choice, Route
-from consumer.matching.messages import ip_of
 
 Network = IPv4Network | IPv6Network
 

@@ -9,7 +9,7 @@ import time
 
 from consumer.config import Secret
 from consumer.errors import SecretError
-from consumer.records import harmless
+from consumer.text import harmless
 
 COMMAND_LIMIT_S = 10
 _SIZE_LIMIT = 64 * 1024

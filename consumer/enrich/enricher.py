@@ -16,9 +16,9 @@ from typing import NamedTuple
 import structlog
 
 from consumer.config import Config
-from consumer.enrich.fields import Object, joined, text_of
 from consumer.enrich.jump_hosts import JumpHosts
 from consumer.enrich.reverse_names import ReverseNames
+from consumer.fields import Object, joined, text_of
 from consumer.keys import client as keys_client
 from consumer.keys.client import KeyOwners
 from consumer.keys.index import KeyIndex

@@ -15,9 +15,9 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path
 
-from consumer.enrich.fields import Object, text_of
-from consumer.intake.senders import OURS
-from consumer.matching.messages import Address, ip_of
+from consumer.addresses import Address, ip_of
+from consumer.fields import Object, text_of
+from consumer.records import OURS
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
 

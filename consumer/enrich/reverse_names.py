@@ -20,8 +20,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
-from consumer.enrich.fields import Object, text_of
-from consumer.matching.messages import ip_of
+from consumer.addresses import ip_of
+from consumer.fields import Object, text_of
 from consumer.places.special_addresses import special_name
 
 # For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.

@@ -10,13 +10,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from consumer.addresses import ip_of
 from consumer.events import Event, Login
-from consumer.matching.messages import ip_of
+from consumer.records import OURS, SENDER_LIMIT, Pair
 
-# What rsyslog says of lines that came by a socket or a journal of this machine.
-OURS = "127.0.0.1"
-# Pairs of host and address that are remembered.
-SENDER_LIMIT = 10_000
 # A pair is noted again after so long, while its lines come.
 _AGAIN_S = 3600.0
 _LOOK_S = 1.0
@@ -25,8 +22,6 @@ _PAIR = re.compile(
     rb'^\{"v": ?"1", ?"ts":"[^"\n]*", ?"rcvd":"[^"\n]*", ?"host":"([!#-\[\]-~]{1,255})", ?"from_ip":"([0-9A-Fa-f.:]{2,45})"',
     re.MULTILINE,
 )
-
-Pair = tuple[str, str]
 
 
 class Senders:

@@ -12,8 +12,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from consumer.addresses import is_same_host
 from consumer.config import KEYS_SOCKET
-from consumer.enrich.fields import Object, is_same_host, of_owners
+from consumer.fields import Object
+from consumer.keys.fields import of_owners
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
 LIMIT_S = 3.0

@@ -7,7 +7,6 @@ Keys of other hosts, by host: what their ``sshbell keys export`` wrote, so that 
 import json
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any
 
 import msgspec
 
-from consumer.enrich.fields import Object, is_same_host, of_owners, text_of
+from consumer.addresses import is_same_host
+from consumer.clock import isoformat, now_us
 from consumer.errors import DataError, StoreError
-from consumer.framing.timestamps import isoformat
+from consumer.fields import Object, text_of
 from consumer.keys.document import Document
-from consumer.people.people import canonical
+from consumer.keys.fields import of_owners
+from consumer.keys.fingerprints import canonical
 from consumer.store.database import open_for_writing, reading, transaction
 
 NAME = "keys.db"
@@ -60,9 +61,7 @@ class KeyIndex:
         clock: the wall clock, in microseconds.
     """
 
-    def __init__(
-        self, state_dir: Path, report: Callable[[str], None], clock: Callable[[], int] = lambda: time.time_ns() // 1000
-    ) -> None:
+    def __init__(self, state_dir: Path, report: Callable[[str], None], clock: Callable[[], int] = now_us) -> None:
         self._path = state_dir / NAME
         self._report = report
         self._reported: set[str] = set()

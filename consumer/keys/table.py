@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from consumer.enrich.fields import Object
+from consumer.fields import Object
 from consumer.keys.client import KeyOwners, Question, account_name, question_of
 
 # Users with a key, or with an authority's certificates; the first. A look-up takes about 15 ms of processor time.

@@ -8,12 +8,14 @@ from re import _compiler, _parser  # type: ignore[attr-defined]
 import msgspec
 import pyparsing as pp
 
+from consumer.clock import isoformat
 from consumer.framing.framer import Framer
-from consumer.framing.timestamps import Timestamps, isoformat
+from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import STDIN, LogFile
 from consumer.logs.parse import records, said
 from consumer.matching.matcher import Found, Matcher
-from consumer.records import SyslogRecord, readable, text_of_bytes
+from consumer.records import SyslogRecord
+from consumer.text import readable, text_of_bytes
 from grammars import dropbear, pam, sshd
 from grammars.rule import Rule
 

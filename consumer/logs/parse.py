@@ -9,7 +9,8 @@ from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
 from consumer.matching.matcher import Found, Matcher
 from consumer.matching.messages import auth_message, origin
-from consumer.records import SyslogRecord, text_of_bytes
+from consumer.records import SyslogRecord
+from consumer.text import text_of_bytes
 
 
 def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[bytes]:

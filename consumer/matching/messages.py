@@ -8,15 +8,14 @@ of which rsyslog turns control characters into ``#ooo``.
 
 import re
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
 
+from consumer.addresses import Address, ip_of
 from consumer.matching.matcher import Found
-from consumer.records import Trusted, readable
+from consumer.records import Trusted
+from consumer.text import readable
 from grammars import sshd
-
-Address = IPv4Address | IPv6Address
 
 _VIS = re.compile(r"\\(?:([0-3][0-7]{2})|([\\abfnrstv0]))")
 _VIS_TEXT = re.compile(r"(?:[^\\]|\\(?:[0-3][0-7]{2}|[\\abfnrstv0]))*\Z")
@@ -188,17 +187,6 @@ def pam_name(text: str) -> str:
     if "#" in text:
         text = _RSYSLOG_ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
     return readable(text)
-
-
-def ip_of(address: str | None) -> Address | None:
-    """Return an address as such: without a zone, IPv4-mapped ones as IPv4. None for a name, ``UNKNOWN`` or nothing."""
-    if not address:
-        return None
-    try:
-        ip = ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
 
 
 # Lines of processes that run as root. The session's own process runs as its user, and what it says is a hint.

@@ -7,11 +7,12 @@ from typing import Literal
 
 import msgspec
 
-from consumer.framing.timestamps import isoformat
+from consumer.clock import isoformat
+from consumer.keys.fingerprints import Key, canonical
 from consumer.matching.messages import method_info, sshd_name
-from consumer.people.people import Key, People, canonical, host_matching, split_account
-from consumer.records import readable
+from consumer.people.people import People, host_matching, split_account
 from consumer.store.queries import KeySeen
+from consumer.text import readable
 
 # A key that nobody has used for so long may be lost, or better taken out.
 UNSEEN_DAYS = 90

@@ -5,30 +5,21 @@ from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import translate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from consumer.config import PEOPLE_PATH
-from consumer.deliver.channels.addresses import header_address
-from consumer.enrich.fields import Object, text_of
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.fields import Object, text_of
 from consumer.keys.authorized_keys import parsed
+from consumer.keys.fingerprints import Key, canonical
+from consumer.mailbox import header_address
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
 
 _Matches = Callable[[str], object]
-
-
-class Key(NamedTuple):
-    """A key, by its fingerprints: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" where one is not known."""
-
-    sha256: str
-    md5: str
-
-    def __str__(self) -> str:
-        return self.sha256 or self.md5
 
 
 class Contacts(msgspec.Struct, frozen=True):
@@ -153,15 +144,6 @@ def split_account(account: str) -> tuple[str, str]:
     """Return user and host of ``alice@web*``; the last @ counts, and without one it is every host."""
     user, _, host = account.rpartition("@")
     return (user, host) if user else (account, "*")
-
-
-def canonical(fingerprint: str) -> str:
-    """Return a fingerprint as ``Key`` has it, however sshd of any version or a person writes it; "" for what is none."""
-    text = fingerprint.strip()
-    if re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", text):
-        return text.rstrip("=")
-    bare = text[4:] if text[:4].upper() == "MD5:" else text
-    return f"MD5:{bare.lower()}" if re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15}", bare) else ""
 
 
 def _single(found: Iterable[Person]) -> list[Person]:

@@ -33,7 +33,7 @@ from consumer.config import is_guarded
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
 from consumer.places.geo_record import Object, fields_of
 from consumer.places.geoip import DamagedDatabaseError, Database, open_database
-from consumer.records import harmless
+from consumer.text import harmless
 
 DBIP = "https://download.db-ip.com"
 MAXMIND = "https://download.maxmind.com"

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from consumer.matching.messages import ip_of
+from consumer.addresses import ip_of
 from consumer.places.geo_record import Object, fields_of
 from consumer.places.mmdb_in_memory import InMemory
 from consumer.places.special_addresses import inner, special_name

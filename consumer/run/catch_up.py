@@ -10,9 +10,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from consumer.clock import isoformat
 from consumer.ecs import json_line
 from consumer.events import Event, Login
-from consumer.framing.timestamps import isoformat
 from consumer.intake.files import BLOCK_SIZE
 from consumer.story.event_ids import derived
 

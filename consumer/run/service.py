@@ -27,10 +27,10 @@ import msgspec
 import structlog
 
 from consumer import __version__
+from consumer.clock import SECOND_US, isoformat, local_zone, now_us
 from consumer.config import KEYS_SOCKET, Config, load, seconds_of
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
-from consumer.framing.timestamps import isoformat, local_zone
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
@@ -46,7 +46,6 @@ from consumer.store.state import State
 log = structlog.get_logger()
 Result = TypeVar("Result")
 
-SECOND_US = 1_000_000
 # How often what is not urgent is done.
 _TICK_S = _SYNC_S = _FLUSH_S = 1.0
 _STATUS_S = 5.0
@@ -71,11 +70,6 @@ _HOLD_S = 600.0
 # Without keys we end where a line comes after so long a pause, and not before this has gone by since we last did.
 _QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
 _LEFT = "left_for_keys_us"
-
-
-def now_us() -> int:
-    """Return the wall clock, in microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
 
 
 def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) -> int:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from consumer.config import KEYS_SOCKET, Config
 from consumer.ecs import Object, of_event
-from consumer.enrich.fields import joined
 from consumer.errors import ConfigError, InputError, complain
 from consumer.events import Event, Login
+from consumer.fields import joined
 from consumer.keys.index import NAME, KeyIndex
 from consumer.people.people import People
 

@@ -8,7 +8,8 @@ import click
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.logs.replay import Summary
 from consumer.matching.messages import METHODS, method_info, sshd_name
-from consumer.records import AMBIGUOUS, harmless, readable
+from consumer.records import AMBIGUOUS
+from consumer.text import harmless, readable
 
 if TYPE_CHECKING:
     from consumer.places.geoip import Places

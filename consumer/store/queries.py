@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from consumer.enrich.fields import is_same_host
+from consumer.addresses import ip_of, is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.matching.messages import ip_of
-from consumer.records import Line, Trusted, text_of_bytes
+from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import reading
+from consumer.text import text_of_bytes
 
 # A session whose end has not been logged by then is over, as the correlator has it: its end was lost.
 OPEN_LIMIT_US = 30 * 86400 * 1_000_000

@@ -9,9 +9,9 @@ from typing import Any
 from consumer.ecs import json_line, of_event
 from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.intake.senders import SENDER_LIMIT, Pair
-from consumer.records import AMBIGUOUS, readable
+from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
+from consumer.text import readable
 
 # Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
 # of. 2,000,000 events are about 400 MB.

@@ -8,7 +8,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from consumer.intake.senders import OURS, Senders
+from consumer.intake.senders import Senders
+from consumer.records import OURS
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import PROJECT_DIR, Rsyslogd, wait_for
 from tests.unit.intake.test_senders import LOGIN

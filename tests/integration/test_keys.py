@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.clock import isoformat
 from consumer.errors import DataError, TryLaterError
-from consumer.framing.timestamps import isoformat
 from consumer.keys import document as key_document
 from consumer.keys import export as key_export
 from consumer.keys.authorized_keys import parsed

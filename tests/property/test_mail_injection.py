@@ -19,8 +19,8 @@ from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
 from consumer.deliver.rendering import Renderer, event_of
 from consumer.ecs import json_line, of_event
-from consumer.enrich.fields import joined
 from consumer.events import Forged, Login, Logout
+from consumer.fields import joined
 from consumer.records import Line
 
 if TYPE_CHECKING:

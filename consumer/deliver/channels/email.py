@@ -21,11 +21,11 @@ import aiosmtplib
 
 from consumer.config import Email as Settings
 from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.channels.addresses import header_address, mailbox
 from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
-from consumer.records import harmless
+from consumer.mailbox import header_address, mailbox
+from consumer.text import harmless
 
 # For one try, over all servers; each has its share of what is left.
 LIMIT_S = 30.0

@@ -14,8 +14,7 @@ from consumer.enrich.jump_hosts import _USERS, SENDER_US, SKEW_US, JumpHosts, _i
 from consumer.errors import StoreError
 from consumer.events import Event, Login, Logout
 from consumer.intake import senders
-from consumer.intake.senders import OURS
-from consumer.records import Line
+from consumer.records import OURS, Line
 from consumer.store import state as state_module
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US

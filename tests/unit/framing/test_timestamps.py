@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consumer.framing.timestamps import LOOK_AHEAD, Timestamps, isoformat, local_zone, zone_of
+from consumer.clock import isoformat, local_zone, zone_of
+from consumer.framing.timestamps import LOOK_AHEAD, Timestamps
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 
 from consumer.events import Login, Probe
 from consumer.intake import senders as module
-from consumer.intake.senders import OURS, Senders
-from consumer.records import Line
+from consumer.intake.senders import Senders
+from consumer.records import OURS, Line
 
 LINE = Line(0, 1, 1, 1, "", None, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
 LOGIN = Login("1" * 32, LINE, "alice", "192.0.2.7", "4711", "publickey", None)

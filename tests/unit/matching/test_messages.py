@@ -6,8 +6,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from consumer.addresses import ip_of
 from consumer.matching.matcher import Engine, Matcher
-from consumer.matching.messages import AuthMessage, auth_message, ip_of, method_info, origin, pam_name, sshd_name
+from consumer.matching.messages import AuthMessage, auth_message, method_info, origin, pam_name, sshd_name
 
 MATCHERS: dict[Engine, Matcher] = {"lowered": Matcher(), "pyparsing": Matcher(engine="pyparsing")}
 KEY = "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE"

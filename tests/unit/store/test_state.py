@@ -13,12 +13,13 @@ import pytest
 from consumer.ecs import json_line, of_event
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Login
-from consumer.records import Line, text_of_bytes
+from consumer.records import Line
 from consumer.store import database
 from consumer.store import state as state_module
 from consumer.store.database import open_for_writing, reading, set_aside_of
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
+from consumer.text import text_of_bytes
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
 
 if TYPE_CHECKING:

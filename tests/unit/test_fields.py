@@ -2,7 +2,8 @@
 
 import pytest
 
-from consumer.enrich.fields import is_same_host, of_owners
+from consumer.addresses import is_same_host
+from consumer.keys.fields import of_owners
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,22 @@
+"""Addresses and names of hosts."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+Address = IPv4Address | IPv6Address
+
+
+def ip_of(address: str | None) -> Address | None:
+    """Return an address as such: without a zone, IPv4-mapped ones as IPv4. None for a name, ``UNKNOWN`` or nothing."""
+    if not address:
+        return None
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+
+
+def is_same_host(one: str, other: str) -> bool:
+    """Tell whether two names may be of one host: they are equal, or one of them is the other's first label."""
+    one, other = one.casefold(), other.casefold()
+    return one == other or one == other.partition(".")[0] or other == one.partition(".")[0]

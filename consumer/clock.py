@@ -1,0 +1,59 @@
+"""The wall clock, zones, and times as they are written."""
+
+import re
+import time
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo
+
+SECOND_US = 1_000_000
+
+
+def now_us() -> int:
+    """Return the wall clock, in microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def zone_of(name: str) -> tzinfo:
+    """
+    Return a time zone by its tz database name, ``UTC``, or an offset such as ``+02:00``.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name in {"UTC", "Z"}:
+        return UTC
+    if re.fullmatch(r"[+-]\d\d:?\d\d", name):
+        return datetime.strptime(name, "%z").tzinfo or UTC
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError(f"no time zone {name!r}") from error
+
+
+def isoformat(moment_us: int) -> str:
+    """RFC 3339 in UTC with microseconds, as every ``@timestamp`` is written."""
+    seconds, micros = divmod(moment_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()}.{micros:06d}Z"
+
+
+def local_zone() -> tzinfo:
+    """Return this machine's zone."""
+    return _Local()
+
+
+class _Local(tzinfo):
+    """The zone of this machine, with its changes over the year; the standard library has no name for it."""
+
+    def utcoffset(self, moment: datetime | None) -> timedelta | None:
+        if moment is None:
+            return None
+        return moment.replace(tzinfo=None).astimezone().utcoffset()
+
+    def fromutc(self, moment: datetime) -> datetime:
+        return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
+
+    def dst(self, _moment: datetime | None) -> timedelta | None:
+        return None
+
+    def tzname(self, moment: datetime | None) -> str | None:
+        return moment.replace(tzinfo=None).astimezone().tzname() if moment else None

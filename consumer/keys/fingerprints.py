@@ -1,0 +1,23 @@
+"""Fingerprints of keys, however sshd of any version or a person writes them."""
+
+import re
+from typing import NamedTuple
+
+
+class Key(NamedTuple):
+    """A key, by its fingerprints: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" where one is not known."""
+
+    sha256: str
+    md5: str
+
+    def __str__(self) -> str:
+        return self.sha256 or self.md5
+
+
+def canonical(fingerprint: str) -> str:
+    """Return a fingerprint as ``Key`` has it, however sshd of any version or a person writes it; "" for what is none."""
+    text = fingerprint.strip()
+    if re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", text):
+        return text.rstrip("=")
+    bare = text[4:] if text[:4].upper() == "MD5:" else text
+    return f"MD5:{bare.lower()}" if re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15}", bare) else ""
