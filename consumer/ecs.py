@@ -12,45 +12,13 @@ import msgspec
 from consumer.addresses import ip_of
 from consumer.clock import isoformat
 from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
-from consumer.matching.matcher import Found
-from consumer.matching.messages import METHODS, AuthMessage, method_info, sshd_name
-from consumer.records import TEXT, Line, SyslogRecord
+from consumer.matching.messages import METHODS, method_info, sshd_name
+from consumer.records import TEXT, Line
 from consumer.text import readable
 
 Object = dict[str, Any]
 
 _encode = msgspec.json.Encoder(order=None).encode
-
-_OUTCOMES = {
-    "accepted": "success",
-    "partial": "unknown",
-    "session_opened": "success",
-    "pam_success": "success",
-    "failed": "failure",
-    "invalid_user": "failure",
-    "user_denied": "failure",
-    "max_attempts": "failure",
-    "pam_failure": "failure",
-}
-_TYPES = {
-    "accepted": "start",
-    "session_opened": "start",
-    "session_started": "start",
-    "connection_opened": "start",
-    "session_closed": "end",
-    "channel_closed": "end",
-    "disconnected": "end",
-    "received_disconnect": "end",
-    "connection_closed": "end",
-    "timeout": "end",
-    "failed": "denied",
-    "invalid_user": "denied",
-    "user_denied": "denied",
-    "max_attempts": "denied",
-    "pam_failure": "denied",
-    "connection_dropped": "denied",
-}
-_SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
 
 
 def json_line(found: Object) -> bytes:
@@ -65,67 +33,6 @@ def json_line(found: Object) -> bytes:
 def _escaped(char: str) -> str:
     """Write a character as JSON does: of those beyond U+FFFF, both surrogates."""
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
-
-
-def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:
-    """What one line says: an object of ``sshbell parse``."""
-    time_us = record.time_us
-    fields = dict(message.fields)
-    unknown = {
-        "event": {
-            "kind": "pipeline_error" if message.action == "unmatched" else "event",
-            "category": ["session" if message.action in _SESSION_ACTIONS else "authentication"],
-            "type": [_TYPES.get(message.action, "info")],
-            "action": message.action,
-            "outcome": _OUTCOMES.get(message.action, "unknown"),
-            "original": readable(record.raw),
-        },
-        "host": {"name": readable(found.host) or None},
-        "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
-        "user": {"name": message.user, "id": fields.pop("user_uid", None)},
-        "source": _source(message.address, message.port),
-        "ssh": {
-            "method": message.method,
-            "submethod": message.submethod,
-            "key": {"type": message.key_type, "fingerprint": message.key_fingerprint},
-            "certificate": {
-                "id": message.certificate_id,
-                "serial": message.certificate_serial,
-                "ca_fingerprint": message.ca_fingerprint,
-            },
-            "session": {"kind": message.session_kind, "id": fields.pop("session_id", None)},
-            "invalid_user": None if message.user_is_valid else True,
-            "preauth": message.preauth or None,
-            "count": message.count if message.count != 1 else None,
-            "ambiguous": message.ambiguous or None,
-            "origin": origin,
-            "child_pid": _number(fields.pop("child_pid", None)),
-            "connection_pid": _number(fields.pop("connection_pid", None)),
-            "disconnect_code": _number(fields.pop("disconnect_code", None)),
-            "reason": fields.pop("reason", None),
-        },
-        "pam": {
-            "module": _module(found),
-            "service": fields.pop("service", None),
-            "type": fields.pop("type", None),
-            "by": {"name": fields.pop("by_user", None), "id": fields.pop("by_uid", None)},
-        },
-        "rule": {"name": message.rule},
-        "log": {"file": {"path": path or None, "line": number}},
-        "error": {"message": _time_fault(record.stamp, time_us)},
-        "labels": fields,
-    }
-    return {"@timestamp": isoformat(time_us)} | _known(unknown) if time_us is not None else _known(unknown)
-
-
-def _time_fault(stamp: str, time_us: int | None) -> str | None:
-    return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
-
-
-def _module(found: Found) -> str | None:
-    if found.rule is None or not found.rule.is_pam:
-        return None
-    return found.text.partition("(")[0] if found.text.startswith("pam_") else "pam_unix"
 
 
 def of_event(event: Event, paths: list[str]) -> Object:
@@ -171,7 +78,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
         "host": {"name": readable(event.host) or None},
         "process": {"name": readable(logged.program) or None, "pid": int(logged.procid) if logged.procid else None},
         "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
-        "source": _source(
+        "source": source_of(
             None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
         ),
         "ssh": {
@@ -191,8 +98,8 @@ def of_event(event: Event, paths: list[str]) -> Object:
         | own.get("ssh", {}),
         "log": {"file": {"path": paths[file] if paths else None, "line": (number or None) if paths else None}},
     }
-    known = _known(unknown)
-    return {"@timestamp": isoformat(event.time_us)} | known if event.time_us else known
+    found = known(unknown)
+    return {"@timestamp": isoformat(event.time_us)} | found if event.time_us else found
 
 
 def of_session(login: Login, closed_us: int | None) -> Object:
@@ -221,20 +128,17 @@ def _moment(time_us: int) -> str | None:
     return isoformat(time_us) if time_us else None
 
 
-def _source(address: str | None, port: int | None) -> Object:
+def source_of(address: str | None, port: int | None) -> Object:
+    """Return the field ``source``."""
     ip = ip_of(address)
     return {"ip": None if ip is None else str(ip), "port": port, "address": address}
 
 
-def _number(text: str | None) -> int | None:
-    return int(text) if text and len(text) < 20 else None
-
-
-def _known(found: Object) -> Object:
+def known(found: Object) -> Object:
     """Leave out what is not known."""
-    known = {}
+    kept = {}
     for name, value in found.items():
-        inner = _known(value) if isinstance(value, dict) else value
+        inner = known(value) if isinstance(value, dict) else value
         if inner is not None and inner != {}:
-            known[name] = inner
-    return known
+            kept[name] = inner
+    return kept

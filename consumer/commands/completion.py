@@ -5,7 +5,8 @@ import click
 
 @click.command(short_help="Print a script that completes commands.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
     """
     Print a script that completes sshbell's commands and options in SHELL.
 
@@ -17,8 +18,6 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from consumer.cli import main
-
     found = get_completion_class(shell)
     if found is not None:
-        click.echo(found(main, {}, "sshbell", "_SSHBELL_COMPLETE").source())
+        click.echo(found(context.find_root().command, {}, "sshbell", "_SSHBELL_COMPLETE").source())

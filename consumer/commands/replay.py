@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from consumer.config import Config
     from consumer.events import Event
+    from consumer.logs.replay import Summary
     from consumer.matching.matcher import Matcher
     from consumer.places.geoip import Places
 
@@ -46,7 +47,7 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     """
     from consumer.logs.replay import Replay
     from consumer.selection import Selection
-    from consumer.show.table import Table, summary_text
+    from consumer.show.table import Table
 
     try:
         selection = Selection.of(since, until, user, host, zone)
@@ -124,3 +125,32 @@ class _progress:  # noqa: N801 - used as a function
     def __exit__(self, *details: object) -> None:
         if self._bar is not None:
             self._bar.__exit__(*details)
+
+
+def summary_text(summary: "Summary") -> str:
+    """What a replay has met, in a few lines."""
+    others = summary.lines - summary.understood - summary.unmatched - summary.unframed
+    lines = [
+        f"{summary.lines:,} {'line' if summary.lines == 1 else 'lines'} read"
+        f", {summary.understood:,} understood, {summary.unmatched:,} unmatched"
+        + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
+        + (f", {others:,} of other programs or empty" if others > 0 else "")
+        + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
+    ]
+    if summary.actions:
+        lines.append("lines:  " + ", ".join(f"{action} {count:,}" for action, count in summary.actions.items()))
+    if summary.events:
+        lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
+    if summary.unverified:
+        lines.append(f"unverified logins: {summary.unverified:,} (the log does not say who wrote their lines)")
+    if summary.unmatched:
+        lines.append("""what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""")
+    if summary.unframed:
+        lines.append("what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'")
+    if summary.unframed * 2 > summary.lines:
+        lines.append(
+            "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
+        )
+    if summary.notes:
+        lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
+    return "\n".join(lines)

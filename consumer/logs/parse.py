@@ -3,14 +3,46 @@
 from collections.abc import Iterator
 from datetime import tzinfo
 
-from consumer.ecs import Object, json_line, of_message
+from consumer.clock import isoformat
+from consumer.ecs import Object, json_line, known, source_of
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
 from consumer.matching.matcher import Found, Matcher
-from consumer.matching.messages import auth_message, origin
+from consumer.matching.messages import AuthMessage, auth_message, origin
 from consumer.records import SyslogRecord
-from consumer.text import text_of_bytes
+from consumer.text import readable, text_of_bytes
+
+_OUTCOMES = {
+    "accepted": "success",
+    "partial": "unknown",
+    "session_opened": "success",
+    "pam_success": "success",
+    "failed": "failure",
+    "invalid_user": "failure",
+    "user_denied": "failure",
+    "max_attempts": "failure",
+    "pam_failure": "failure",
+}
+_TYPES = {
+    "accepted": "start",
+    "session_opened": "start",
+    "session_started": "start",
+    "connection_opened": "start",
+    "session_closed": "end",
+    "channel_closed": "end",
+    "disconnected": "end",
+    "received_disconnect": "end",
+    "connection_closed": "end",
+    "timeout": "end",
+    "failed": "denied",
+    "invalid_user": "denied",
+    "user_denied": "denied",
+    "max_attempts": "denied",
+    "pam_failure": "denied",
+    "connection_dropped": "denied",
+}
+_SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
 
 
 def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[bytes]:
@@ -48,3 +80,68 @@ def said(record: SyslogRecord, found: Found, matcher: Matcher, number: int, path
         family_of=lambda name: matcher.program(name).family,
     )  # fmt: skip
     return of_message(record, found, message, word, number, path)
+
+
+def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:
+    """What one line says: an object of ``sshbell parse``."""
+    time_us = record.time_us
+    fields = dict(message.fields)
+    unknown = {
+        "event": {
+            "kind": "pipeline_error" if message.action == "unmatched" else "event",
+            "category": ["session" if message.action in _SESSION_ACTIONS else "authentication"],
+            "type": [_TYPES.get(message.action, "info")],
+            "action": message.action,
+            "outcome": _OUTCOMES.get(message.action, "unknown"),
+            "original": readable(record.raw),
+        },
+        "host": {"name": readable(found.host) or None},
+        "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
+        "user": {"name": message.user, "id": fields.pop("user_uid", None)},
+        "source": source_of(message.address, message.port),
+        "ssh": {
+            "method": message.method,
+            "submethod": message.submethod,
+            "key": {"type": message.key_type, "fingerprint": message.key_fingerprint},
+            "certificate": {
+                "id": message.certificate_id,
+                "serial": message.certificate_serial,
+                "ca_fingerprint": message.ca_fingerprint,
+            },
+            "session": {"kind": message.session_kind, "id": fields.pop("session_id", None)},
+            "invalid_user": None if message.user_is_valid else True,
+            "preauth": message.preauth or None,
+            "count": message.count if message.count != 1 else None,
+            "ambiguous": message.ambiguous or None,
+            "origin": origin,
+            "child_pid": _number(fields.pop("child_pid", None)),
+            "connection_pid": _number(fields.pop("connection_pid", None)),
+            "disconnect_code": _number(fields.pop("disconnect_code", None)),
+            "reason": fields.pop("reason", None),
+        },
+        "pam": {
+            "module": _module(found),
+            "service": fields.pop("service", None),
+            "type": fields.pop("type", None),
+            "by": {"name": fields.pop("by_user", None), "id": fields.pop("by_uid", None)},
+        },
+        "rule": {"name": message.rule},
+        "log": {"file": {"path": path or None, "line": number}},
+        "error": {"message": _time_fault(record.stamp, time_us)},
+        "labels": fields,
+    }
+    return {"@timestamp": isoformat(time_us)} | known(unknown) if time_us is not None else known(unknown)
+
+
+def _time_fault(stamp: str, time_us: int | None) -> str | None:
+    return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
+
+
+def _module(found: Found) -> str | None:
+    if found.rule is None or not found.rule.is_pam:
+        return None
+    return found.text.partition("(")[0] if found.text.startswith("pam_") else "pam_unix"
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and len(text) < 20 else None

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.logs.replay import Summary
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
 from consumer.text import harmless, readable
@@ -135,32 +134,3 @@ def duration_text(micros: int) -> str:
         return f"{timedelta(seconds=round(seconds))}"
     # Lines that carry whole seconds say no tenths.
     return f"{seconds:.1f} s" if micros % 1_000_000 else f"{seconds:.0f} s"
-
-
-def summary_text(summary: Summary) -> str:
-    """What a replay has met, in a few lines."""
-    others = summary.lines - summary.understood - summary.unmatched - summary.unframed
-    lines = [
-        f"{summary.lines:,} {'line' if summary.lines == 1 else 'lines'} read"
-        f", {summary.understood:,} understood, {summary.unmatched:,} unmatched"
-        + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
-        + (f", {others:,} of other programs or empty" if others > 0 else "")
-        + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
-    ]
-    if summary.actions:
-        lines.append("lines:  " + ", ".join(f"{action} {count:,}" for action, count in summary.actions.items()))
-    if summary.events:
-        lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
-    if summary.unverified:
-        lines.append(f"unverified logins: {summary.unverified:,} (the log does not say who wrote their lines)")
-    if summary.unmatched:
-        lines.append("""what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""")
-    if summary.unframed:
-        lines.append("what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'")
-    if summary.unframed * 2 > summary.lines:
-        lines.append(
-            "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
-        )
-    if summary.notes:
-        lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
-    return "\n".join(lines)

@@ -7,10 +7,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from consumer.commands.replay import summary_text
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.logs.replay import Summary
 from consumer.records import Line, Trusted
-from consumer.show.table import Table, summary_text
+from consumer.show.table import Table
 
 SECOND = 1_000_000
 START = int(datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC).timestamp()) * SECOND
