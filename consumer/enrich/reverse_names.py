@@ -6,7 +6,6 @@ and where it is made of what host names are made of.
 """
 
 import asyncio
-import os
 import re
 import time
 from collections import OrderedDict
@@ -23,6 +22,7 @@ import dns.reversename
 from consumer.addresses import ip_of
 from consumer.fields import Object, text_of
 from consumer.places.special_addresses import special_name
+from consumer.stamp import Stamp
 
 # For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
 LOOKUP_LIMIT_S = 5.0
@@ -65,7 +65,7 @@ class ReverseNames:
 
     def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
         self._given = resolver
-        self._resolver: tuple[dns.asyncresolver.Resolver, tuple[int, int]] | None = None
+        self._resolver: tuple[dns.asyncresolver.Resolver, Stamp | None] | None = None
         self._known: OrderedDict[Address, _Known] = OrderedDict()
         self._asked: dict[Address, asyncio.Task[str | None]] = {}
         self._places = asyncio.Semaphore(AT_ONCE_LIMIT)
@@ -101,10 +101,7 @@ class ReverseNames:
         """Return the resolver; another one where its configuration is another file by now."""
         if self._given is not None:
             return self._given
-        stamp = (0, 0)
-        with suppress(OSError):
-            found = os.stat(_RESOLV_CONF)  # noqa: PTH116 - nothing is opened
-            stamp = found.st_mtime_ns, found.st_ino
+        stamp = Stamp.of(_RESOLV_CONF)
         if self._resolver is None or self._resolver[1] != stamp:
             resolver = dns.asyncresolver.Resolver(_RESOLV_CONF)
             resolver.timeout = _SERVER_S

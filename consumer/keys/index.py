@@ -5,7 +5,6 @@ Keys of other hosts, by host: what their ``sshbell keys export`` wrote, so that 
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -21,6 +20,7 @@ from consumer.fields import Object, text_of
 from consumer.keys.document import Document
 from consumer.keys.fields import of_owners
 from consumer.keys.fingerprints import canonical
+from consumer.stamp import Stamp
 from consumer.store.database import open_for_writing, reading, transaction
 
 NAME = "keys.db"
@@ -66,7 +66,7 @@ class KeyIndex:
         self._report = report
         self._reported: set[str] = set()
         self._clock = clock
-        self._file: tuple[int, int] | None = None
+        self._file: Stamp | None = None
         self._open = ExitStack()
         self._connection: sqlite3.Connection | None = None
 
@@ -142,15 +142,13 @@ class KeyIndex:
             return []
 
     def _current(self) -> sqlite3.Connection | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116 - as in store/outbox.py
-        except OSError:
+        found = Stamp.of(self._path)
+        if found is None:
             self.close()
-            return None
-        if (found.st_dev, found.st_ino) != self._file:
+        elif not found.is_same_file(self._file):
             self.close()
             self._connection = self._open.enter_context(reading(self._path))
-            self._file = (found.st_dev, found.st_ino)
+            self._file = found
         return self._connection
 
 

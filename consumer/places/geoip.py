@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from pathlib import Path
 from socket import AF_INET, inet_pton
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -24,6 +24,7 @@ from consumer.addresses import ip_of
 from consumer.places.geo_record import Object, fields_of
 from consumer.places.mmdb_in_memory import InMemory
 from consumer.places.special_addresses import inner, special_name
+from consumer.stamp import Stamp
 
 if TYPE_CHECKING:
     from maxminddb import Reader
@@ -39,20 +40,6 @@ _MANY = 20
 MEMORY_LIMIT_BYTES = 256 << 20
 # How often it is looked whether files were replaced.
 _CHECK_S = 10.0
-
-
-class Stamp(NamedTuple):
-    """What changes where a file is replaced."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> "Stamp":
-        """Take it of a file."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class Database(msgspec.Struct):
@@ -97,7 +84,7 @@ class Database(msgspec.Struct):
         """
         metadata = self.reader.metadata()
         with Path(self.path).open("rb") as file:
-            if Stamp.of(os.fstat(file.fileno())) == self.stamp:
+            if Stamp.of(file.fileno()) == self.stamp:
                 self.memory = InMemory(
                     file.read, metadata.node_count, metadata.record_size, metadata.ip_version, self.stamp.size
                 )  # fmt: skip
@@ -118,10 +105,10 @@ def open_database(path: str) -> Database:
     # Not to wait for a writer, where it is a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        stamp = Stamp.of(descriptor)
+        if stamp is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DamagedDatabaseError("no regular file")
-        return _opened(path, descriptor, Stamp.of(found))
+        return _opened(path, descriptor, stamp)
     finally:
         os.close(descriptor)
 
@@ -279,12 +266,12 @@ class Places:
         was = {database.path: database for database in self._databases}
         databases: list[Database] = []
         for path in self._paths():
+            stamp = Stamp.of(path)
             try:
-                stamp = Stamp.of(Path(path).stat())
                 known = was.get(path)
                 if known is not None and known.stamp == stamp:
                     databases.append(was.pop(path))
-                elif self._faulty.get(path) != stamp:
+                elif stamp is None or self._faulty.get(path) != stamp:
                     databases.append(open_database(path))
                     self._faulty.pop(path, None)
             except OSError as error:
