@@ -3,36 +3,23 @@
 import grp
 import pwd
 import shutil
-import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from consumer.errors import OutputError
+from consumer.process.command import run_command
+from consumer.rights import Account
 from consumer.system.installed import Owned, write_file
 
 # What Debian, Fedora and Alpine all leave to system users; from the top, as their useradd does.
 _SYSTEM_IDS = range(999, 99, -1)
 _HOME, _COMMENT = "/nonexistent", "sshbell"
+# A directory service may be slow, and these wait for others that edit the same files.
+_LIMIT_S, _OUTPUT_LIMIT_BYTES = 60.0, 1 << 16
 _SHELLS = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false")
 
 
 _Edit = Callable[[list[str]], list[str]]
-
-
-class Account(NamedTuple):
-    """A user's numbers."""
-
-    uid: int
-    gid: int
-
-    def is_kept_from(self, place: Path) -> bool:
-        """Tell whether this user may not read a file, or not pass a directory. Other groups than the user's own do not count."""
-        found = place.stat()
-        wanted = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
-        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid == self.gid else 0
-        return self.uid != 0 and not found.st_mode >> shift & wanted
 
 
 class Accounts:
@@ -172,9 +159,9 @@ def _run_first(*commands: tuple[str, ...]) -> None:
     """Run the first of these that this system has: shadow's or BusyBox's."""
     for command in commands:
         if shutil.which(command[0]):
-            done = subprocess.run(command, capture_output=True, check=False, text=True, stdin=subprocess.DEVNULL)  # noqa: S603
-            if done.returncode != 0:
-                said = (done.stderr or done.stdout).strip().replace("\n", "; ")
-                raise OutputError(f"{command[0]} ended with {done.returncode}: {said}")
+            done = run_command(command, limit_s=_LIMIT_S, output_limit=_OUTPUT_LIMIT_BYTES, with_errors=True)
+            if done.fault:
+                said = (done.errors or done.output).decode("utf-8", "replace").strip().replace("\n", "; ")
+                raise OutputError(": ".join(filter(None, (command[0], done.fault, said))))
             return
     raise OutputError(f"neither of {' and '.join(command[0] for command in commands)} is there; make or remove it by hand")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from consumer.config import DEFAULT_PATH, Config, load, secret_files
 from consumer.errors import ConfigError, InputError, OutputError, RightsError
-from consumer.system.accounts import Account, Accounts
+from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
+from consumer.system.accounts import Accounts
 from consumer.system.installed import (
     MANIFEST,
     Changed,
@@ -22,7 +23,7 @@ from consumer.system.installed import (
     digest,
     write_file,
 )
-from consumer.system.ownership import code_of, this_interpreter, unreachable, untrusted, untrusted_code
+from consumer.system.interpreter import code_of, this_interpreter, untrusted_code
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, Statement, trusted_advice
 from consumer.system.status import LOG
 
@@ -158,10 +159,9 @@ class _Installation:
         place, account = self._at(path), Account(0, 0) if user == "root" else self._accounts.user(user)
         if not place.is_dir() or not any(place.iterdir()):
             return
-        found = Owned.of(place)
-        if account is None or found.uid != account.uid or found.mode & 0o077:
+        if account is None or not is_private(place.lstat(), account.uid):
             raise ConfigError(
-                f"state_dir {path} is not empty, and not {user}'s alone ({found}); name a directory that is for sshbell alone, "
+                f"state_dir {path} is not empty, and not {user}'s alone ({Owned.of(place)}); name a directory for sshbell alone, "
                 f"or, where this one is: chown -R {user}: {path}; chmod -R go= {path}"
             )
 
@@ -172,7 +172,7 @@ class _Installation:
             place = _CONFIG.parent / name
             self._file(place, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
             # run reads it as root, deliver does not: an editor, or a copy, may have made it root's alone.
-            if account.is_kept_from(self._at(place)):
+            if closed_to(account, self._at(place), self._root) == self._at(place):
                 self._own(place, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
             place = self._at(path)

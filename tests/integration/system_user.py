@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.system.ownership import unreachable
+from consumer.rights import unreachable
 from tests.integration.rsyslogd import wait_for
 
 if TYPE_CHECKING:

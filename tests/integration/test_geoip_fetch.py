@@ -26,7 +26,7 @@ from consumer.errors import ConfigError, DataError, InputError, OutputError, Ssh
 from consumer.places import fetch as geoip_fetch
 from consumer.places.fetch import Source, fetched, of_url
 from consumer.places.geoip import Places
-from consumer.system.ownership import unreachable
+from consumer.rights import unreachable
 from tests.databases import ADDRESS, LYON, ORANGE, free_package, made  # noqa: F401
 
 if TYPE_CHECKING:

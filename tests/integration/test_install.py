@@ -15,11 +15,11 @@ import pytest
 
 from consumer.config import Config, load
 from consumer.errors import ConfigError, DataError, InputError, RightsError, SshbellError
+from consumer.rights import untrusted, untrusted_below
 from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
 from consumer.system.installed import MANIFEST
-from consumer.system.ownership import untrusted, untrusted_below
 from tests.integration.rsyslogd import DROP_IN, program
 
 if TYPE_CHECKING:

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from consumer.keys import files as key_owners
-from consumer.keys import sshd_config
 from consumer.keys.authorized_keys import COMMENT_LIMIT, LINES_LIMIT, OPTION_LIMIT, parsed
 from consumer.keys.files import Wanted, keys_of, owners_by_command, owners_of
-from consumer.keys.sshd_config import SshdSettings, sshd_settings
+from consumer.keys.sshd_config import SshdSettings
 
 NAME = "carol"
 HERE = SshdSettings()
@@ -238,7 +237,7 @@ def script(folder: Path, text: str) -> str:
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return a folder in which a command may stand: temporary folders are everybody's, further up."""
-    monkeypatch.setattr(key_owners, "_is_guarded", lambda *_: True)
+    monkeypatch.setattr(key_owners, "is_guarded", lambda *_: True)
     return tmp_path
 
 
@@ -291,52 +290,3 @@ def test_command_runs_only_as_its_user_and_if_only_root_can_write_it(home: Path,
     for user in ("", "no-such-user", "daemon"):
         assert owners_by_command(wanted, account(home), SshdSettings((), "/bin/echo", user)) == []
     assert owners_by_command(wanted, account(home), SshdSettings()) == []
-
-
-def test_sshd_is_asked_again_when_its_configuration_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the file itself, of an included one, and of one that comes to them; and not otherwise."""
-    asked: list[str] = []
-    really = sshd_config._Config._asked
-
-    def counted(self: sshd_config._Config, visit: sshd_config._Visit) -> dict[str, str]:
-        asked.append(visit.user)
-        return really(self, visit)
-
-    monkeypatch.setattr(sshd_config._Config, "_asked", counted)
-    path = tmp_path / "sshd_config"
-
-    def files(user: str = "root") -> tuple[str, ...]:
-        return sshd_settings(user, "", "192.0.2.1", str(path)).authorized_keys_files
-
-    assert files() == SshdSettings().authorized_keys_files
-    path.write_text(f"Include {tmp_path}/*.conf\nAuthorizedKeysFile one\nMatch User dave\nAuthorizedKeysFile dave\n")
-    assert files() == ("one",)
-    (tmp_path / "1.conf").write_text("AuthorizedKeysFile two")
-    assert files() == ("two",)
-    (tmp_path / "1.conf").write_text("AuthorizedKeysFile three")
-    assert files() == ("three",)
-    asked.clear()
-    assert {files(f"user{number}") for number in range(1000)} == {("three",)}
-    assert files("dave") == ("dave",)
-    assert asked == ["dave"]
-    (tmp_path / "1.conf").unlink()
-    assert files("a b,addr=x") == ("one",)
-    assert asked == ["dave", "a b,addr=x"]
-
-
-def test_configuration_is_read_where_sshd_cannot_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is none, it fails, or it hangs."""
-    path = tmp_path / "sshd_config"
-    path.write_text('AuthorizedKeysFile "/etc/keys of/%u"\nMatch Address 192.0.2.0/24\nTrustedUserCAKeys /etc/ssh/ca\n')
-    expected = SshdSettings(("/etc/keys of/%u",), trusted_user_ca_keys="/etc/ssh/ca")
-    monkeypatch.setattr(sshd_config, "_PATH", str(tmp_path))
-    monkeypatch.setattr(sshd_config, "SSHD_LIMIT_S", 0.2)
-    assert sshd_settings("root", "", "192.0.2.1", str(path)) == expected
-    for text in ("exit 1", "exec sleep 60"):
-        (tmp_path / "sshd").write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / "sshd").chmod(0o755)
-        assert sshd_settings("root", "", "192.0.2.1", str(path)) == expected
-    os.mkfifo(tmp_path / "pipe")
-    assert sshd_settings("root", "", "192.0.2.1", str(tmp_path / "pipe")) == SshdSettings()
-    (tmp_path / "loop").write_text(f"Include {tmp_path}/loop\nAuthorizedKeysFile one")
-    assert sshd_settings("root", "", "192.0.2.1", str(tmp_path / "loop")) == SshdSettings(("one",))
