@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.mailbox import mailbox_of
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 PEOPLE_PATH = "/etc/sshbell/people.toml"
@@ -388,21 +389,10 @@ def _channel_faults(channel: Channel) -> Iterator[str]:
     if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
         yield "oauth2.token_url has to begin with https://"
     for address in (*channel.to, *([channel.sender] if channel.sender else [])):
-        if not _is_mailbox(address):
-            yield f"{address!r} is no mail address; write one as ops@example.org, and each in quotes of its own"
-
-
-def _is_mailbox(address: str) -> bool:
-    """Tell whether a text is one mail address, with a name or without; of this machine where it has no domain."""
-    from email.utils import getaddresses  # noqa: PLC0415 - of mail channels alone, and not small
-
-    found = getaddresses([address])
-    mailbox = found[0][1]
-    if len(found) != 1 or any(char in address for char in "\r\n\0"):
-        return False
-    if "@" not in mailbox:
-        return bool(mailbox) and mailbox == address.strip()
-    return mailbox.startswith('"') or not any(map(str.isspace, mailbox))
+        try:
+            mailbox_of(address)
+        except ValueError as error:
+            yield f"{address!r} {error}"
 
 
 def _is_zone(name: str) -> bool:

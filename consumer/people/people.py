@@ -14,7 +14,7 @@ from consumer.errors import ConfigError, ConfigRightsError
 from consumer.fields import Object, text_of
 from consumer.keys.authorized_keys import parsed
 from consumer.keys.fingerprints import Key, canonical
-from consumer.mailbox import header_address
+from consumer.mailbox import mailbox_of
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
@@ -35,14 +35,12 @@ class Person(msgspec.Struct, frozen=True):
     Attributes:
         certificates: ids of certificates, with ``*`` and ``?``.
         accounts: ``alice`` on every host, ``alice@web*`` on some.
-        countries: where their logins usually come from, as ISO 3166-1 has them: ``FR``.
     """
 
     name: str
     keys: tuple[Key, ...] = ()
     certificates: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
-    countries: tuple[str, ...] = ()
     contacts: Contacts = Contacts()
 
 
@@ -158,31 +156,13 @@ def _together(found: list[Person]) -> Person:
     if len(found) > _NAMED:
         names.append(f"{len(found) - _NAMED} others")
     emails = dict.fromkeys(address for person in found for address in person.contacts.email)
-    countries = dict.fromkeys(country for person in found for country in person.countries)
-    return Person(" or ".join(names), countries=tuple(countries), contacts=Contacts(tuple(emails)))
+    return Person(" or ".join(names), contacts=Contacts(tuple(emails)))
 
 
 # ------------------------------------------------------------ the file
 
 # Of a text in this file; RSA keys of 16,384 bits have less.
 _TEXT_LIMIT, _NAME_LIMIT = 4096, 200
-_MAILBOX = re.compile(r'[^\s<>(),;:@"\\\[\]]{1,64}@[^\s<>(),;:@"\\\[\]]{1,255}')
-# ISO 3166-1, and XK, which everybody uses for Kosovo.
-_COUNTRIES = frozenset(
-    re.findall(
-        "[A-Z]{2}",
-        """
-        AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
-        CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD
-        GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH
-        KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW
-        MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC
-        SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY
-        UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
-        """,
-    )
-)
-_SLIPS = {"UK": "GB", "EL": "GR"}
 
 
 def _persons_of(text: bytes, place: str) -> list[Person]:
@@ -212,8 +192,10 @@ def _persons_of(text: bytes, place: str) -> list[Person]:
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    close = get_close_matches(key, known, 1)
-    return f"there is no key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}")
+    # "nane" is closer to "name" than this, "countries" to "accounts" is not.
+    close = get_close_matches(key, known, 1, 0.72)
+    text = f"there is no key {key!r}; "
+    return text + (f"did you mean {close[0]!r}?" if close else f"take it out; the keys here are {', '.join(known)}")
 
 
 def _person(table: Object, fault: Callable[[str], None]) -> Person:
@@ -230,7 +212,6 @@ def _person(table: Object, fault: Callable[[str], None]) -> Person:
         tuple(_keys(_texts(table, "keys", fault), fault)),
         tuple(_texts(table, "certificates", fault)),
         tuple(_accounts(_texts(table, "accounts", fault), fault)),
-        tuple(_countries(_texts(table, "countries", fault), fault)),
         _contacts(table.get("contacts", {}), fault),
     )
 
@@ -270,16 +251,6 @@ def _accounts(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[st
             fault(f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
 
 
-def _countries(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:
-    for text in texts:
-        if text in _COUNTRIES:
-            yield text
-        else:
-            meant = _SLIPS.get(text.upper(), text.upper())
-            hint = f"; did you mean {meant!r}?" if meant in _COUNTRIES else ', such as "FR"'
-            fault(f"countries: {text!r} is no code of ISO 3166-1{hint}")
-
-
 def _contacts(found: Any, fault: Callable[[str], None]) -> Contacts:
     if not isinstance(found, dict):
         fault('contacts has to be a table: contacts = { email = ["..."] }')
@@ -289,18 +260,8 @@ def _contacts(found: Any, fault: Callable[[str], None]) -> Contacts:
             fault(f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
     addresses = list(_texts(found, "email", fault, "contacts."))
     for address in addresses:
-        if not _is_mail_address(address):
-            fault(f"contacts.email: {address!r} is no mail address")
+        try:
+            mailbox_of(address)
+        except ValueError as error:
+            fault(f"contacts.email: {address!r} {error}")
     return Contacts(tuple(addresses))
-
-
-def _is_mail_address(text: str) -> bool:
-    """Tell whether it is one address, with or without a name, of which a mail can be made: others must not wait for a bad one."""
-    head, angle, rest = text.rpartition("<")
-    alone = rest.removesuffix(">") if angle else text
-    if not text.isprintable() or not _MAILBOX.fullmatch(alone) or (angle and not rest.endswith(">")):
-        return False
-    try:
-        return str(header_address(text).addr_spec) != "" and not set(head) & set("<>@,;:()\\")
-    except (ValueError, IndexError):
-        return False

@@ -140,7 +140,7 @@ def test_each_fault_has_a_row(host: Host) -> None:
     """Several faults of one file can be read one by one; what to do is said once."""
     people = host.root / "people.toml"
     host.edit('user = "', f'people = "{people}"\nuser = "')
-    people.write_text('[[person]]\nnane = "Alice"\ncountries = ["UK"]\n[[person]]\nname = "Bob"\ncountries = ["fr"]\n')
+    people.write_text('[[person]]\nnane = "Alice"\naccounts = ["@"]\n[[person]]\nname = "Bob"\nkeys = ["x"]\n')
     rows = [result for result in Checks(str(host.config), connect=False).run() if result.name == "people"]
     assert [row.text.removeprefix(str(people)).split(":")[1] for row in rows] == ["1", "1", "1", "4"]
     assert [bool(row.advice) for row in rows] == [False, False, False, True]

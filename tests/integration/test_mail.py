@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import msgspec
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP
@@ -38,6 +39,7 @@ from tests.integration.mail_server import (
     scripted,
     server_context,
 )
+from tests.mailboxes import TAKEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -154,6 +156,37 @@ def test_message() -> None:
         assert bytes(inbox.envelopes[0].content or b"").isascii()
 
     asyncio.run(body())
+
+
+def test_addresses() -> None:
+    """Whatever is taken for an address is sent to and from, in the envelope as in the header."""
+
+    async def body() -> None:
+        inbox = Inbox()
+        async with listening(lambda: SMTP(inbox, enable_SMTPUTF8=True)) as port, channel(settings(port)) as made:
+            for text in TAKEN:
+                assert await made.send(msgspec.structs.replace(MESSAGE, recipients=(text,))) == Delivered(), text
+            for text in TAKEN:
+                async with channel(settings(port, sender=text, to=[text])) as own:
+                    assert await own.send(MESSAGE) == Delivered(), text
+        for number, (name, address) in enumerate([*TAKEN.values(), *TAKEN.values()]):
+            envelope, mail = inbox.envelopes[number], inbox.mails[number]
+            assert envelope.rcpt_tos == [address]
+            assert envelope.mail_from == (address if number >= len(TAKEN) else "sshbell@example.org")
+            (to,) = mail["To"].addresses
+            if address.isascii():
+                assert (to.display_name, to.addr_spec) == (name, address)
+            else:
+                assert address.encode() in bytes(envelope.content or b"")
+                assert "SMTPUTF8" in envelope.mail_options
+
+    asyncio.run(body())
+
+
+def test_no_address_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default sender is at this host's name; where that can be in no address it is said, and nothing is lost."""
+    monkeypatch.setattr("socket.gethostname", lambda: "my host")
+    assert "an address of the channel is no mail address" in reason(sent(Email(settings(25, sender="")).send(MESSAGE)))
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])

@@ -227,14 +227,6 @@ def test_each_key_says_what_it_takes() -> None:
         assert names == takes.keys() - {"type"}
 
 
-@pytest.mark.parametrize("address", ["ops", "ops@example.org", "Jürgen <jürgen@bücher.example>", '"a b"@example.org'])
-def test_mail_addresses(tmp_path: Path, address: str) -> None:
-    """Names, other alphabets, and users of this machine are addresses."""
-    path = tmp_path / "sshbell.toml"
-    path.write_text(CHANNEL.replace('"ops@example.org"', f"'{address}'"))
-    assert load(str(path)).channel[0].to == [address]
-
-
 def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may not read the configuration is told for whom it is; the code is that of missing rights."""
 

@@ -24,7 +24,7 @@ from consumer.deliver.channels import Delivered, Message, Rejected, Result, Retr
 from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
-from consumer.mailbox import header_address, mailbox
+from consumer.mailbox import mailbox_of
 from consumer.text import harmless
 
 # For one try, over all servers; each has its share of what is left.
@@ -88,8 +88,8 @@ class Email:
         """Send it by the first server that takes it."""
         try:
             mail = self._mail(message)
-        except (ValueError, UnicodeError, IndexError) as error:
-            return RetryLater(_shown(f"from and to of the channel make no mail: {error}"), alone=bool(message.recipients))
+        except ValueError as error:
+            return RetryLater(_shown(f"an address of the channel {error}"), alone=bool(message.recipients))
         return await self._over(lambda smtp: self._transaction(smtp, message, mail))
 
     async def check(self) -> Result:
@@ -238,8 +238,8 @@ class Email:
     async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> Result:
         """Hand over one message; see RFC 5321, section 3.3."""
         has = self._has.get(message.id, set())
-        recipients = [recipient for recipient in map(mailbox, self._to(message)) if recipient not in has]
-        sender = mailbox(self._sender())
+        recipients = [recipient for text in self._to(message) if (recipient := mailbox_of(text).smtp) not in has]
+        sender = mailbox_of(self._sender()).smtp
         encoding, options = "ascii", []
         self._doing = "MAIL"
         if not all(map(str.isascii, (sender, *recipients))):
@@ -432,7 +432,7 @@ def _fixed(name: str, value: str) -> BaseHeader:
 
 @lru_cache(maxsize=64)
 def _addresses(name: str, texts: tuple[str, ...]) -> BaseHeader:
-    header: BaseHeader = _policy("ascii").header_factory(name, [header_address(text) for text in texts])
+    header: BaseHeader = _policy("ascii").header_factory(name, [mailbox_of(text).header for text in texts])
     return header
 
 
