@@ -85,6 +85,11 @@ def run_command(
     return Done(output[:output_limit], errors, fault or _status(process.returncode))
 
 
+def system_path() -> str:
+    """Return our search path with the folders of the system's programs, which ordinary users, and some of sudo's, do not have."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
 def _read(pipes: list[IO[bytes]], texts: list[bytearray], limit: int, end_s: float) -> bool:
     """Read all pipes to their ends; False where the time is over before, or the first one has more than ``limit`` bytes."""
     with selectors.DefaultSelector() as selector:

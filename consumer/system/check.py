@@ -24,7 +24,7 @@ from consumer.keys.client import LIMIT_S, Question
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places
-from consumer.process.command import run_command
+from consumer.process.command import run_command, system_path
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
 from consumer.system.accounts import Accounts
@@ -278,7 +278,7 @@ class Checks:
     # ------------------------------------------------------------ rsyslog's
 
     def _rsyslog_configuration(self) -> Iterator[Result]:
-        if shutil.which("rsyslogd", path=_search_path()) is None:
+        if shutil.which("rsyslogd", path=system_path()) is None:
             yield Result("rsyslog", "fault", "rsyslogd is not there", "install the package rsyslog")
         try:
             self._rsyslog = RsyslogConfig(main=MAIN)
@@ -327,7 +327,7 @@ class Checks:
             if f'"{program}"' not in text:
                 yield Result(name, "warning", f"sshd_programs has {program}, which {DROP_IN} does not let through",
                              f'add "{program}" beside "sshd" in its first "if"')  # fmt: skip
-        rsyslogd = shutil.which("rsyslogd", path=_search_path())
+        rsyslogd = shutil.which("rsyslogd", path=system_path())
         if rsyslogd is None:
             return
         done = run_command(
@@ -448,8 +448,3 @@ def _interpreter_of(text: str) -> Path | None:
             with suppress(ValueError):
                 return Path(shlex.split(line)[1])
     return None
-
-
-def _search_path() -> str:
-    """Daemons are not in the path of ordinary users."""
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))

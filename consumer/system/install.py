@@ -96,6 +96,8 @@ class _Installation:
             if reason := unreachable(path, self._root):
                 raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
         self._check_state_dir(Path(config.state_dir), user)
+        if user != "root" and self._accounts.user(user) is None:
+            self._accounts.check_tree(user)
         try:
             # First: our record is in it.
             self._directory(_CONFIG.parent, None)

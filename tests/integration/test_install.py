@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.config import Config, load
-from consumer.errors import ConfigError, DataError, InputError, RightsError, SshbellError
+from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError
 from consumer.rights import untrusted, untrusted_below
 from consumer.system import install as module
 from consumer.system.accounts import Accounts
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nx:x:999:999::/:/bin/false\nzo\udceb:x:1000:1000::/home/z:/bin/sh\n"  # noqa: S105 - the file
 GROUP = "root:x:0:\nx:x:999:\nstaff:x:50:\n"
-SHADOW = "root:*:19000:0:99999:7:::\n"
+SHADOW, GSHADOW = "root:*:19000:0:99999:7:::\n", "root:*::\n"
 RSYSLOG = 'module(load="imuxsock") # local logging\n$WorkDirectory /var/spool/rsyslog\n$IncludeConfig /etc/rsyslog.d/*.conf\n'
 PUT = [
     "etc/sshbell",
@@ -54,7 +55,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "root"
     for name, text, mode in (
         ("etc/passwd", PASSWD, 0o644), ("etc/group", GROUP, 0o644), ("etc/shadow", SHADOW, 0o640),
-        ("etc/rsyslog.conf", RSYSLOG, 0o644), ("opt/sshbell/bin/python", "", 0o755),
+        ("etc/gshadow", GSHADOW, 0o600), ("etc/rsyslog.conf", RSYSLOG, 0o644), ("opt/sshbell/bin/python", "", 0o755),
         ("opt/sshbell/lib/python3/consumer/__init__.py", "", 0o644),
     ):  # fmt: skip
         path = root / name
@@ -81,10 +82,16 @@ class Said(list[tuple[str, str]]):
         return [what for said, what in self if said == word]
 
 
+# What shadow's programs leave behind.
+BACKUPS = {"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"}
+
+
 def everything(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
     """Return all that is in a tree: owner, mode and content."""
     found = {}
     for path in sorted(root.rglob("*")):
+        if str(path.relative_to(root)) in BACKUPS:
+            continue
         is_file = path.is_file()
         at = path.lstat()
         found[str(path.relative_to(root))] = (
@@ -129,13 +136,67 @@ def test_install(tree: Path) -> None:
         == before["etc/passwd"][3] + f"sshbell:x:{uid}:{gid}:sshbell:/nonexistent:/usr/sbin/nologin\n".encode()
     )
     assert after["etc/group"][3] == before["etc/group"][3] + f"sshbell:x:{gid}:\n".encode()
-    assert after["etc/shadow"] == (*before["etc/shadow"][:3], before["etc/shadow"][3] + b"sshbell:!:::::::\n")
+    assert after["etc/shadow"][:3] == before["etc/shadow"][:3]
+    assert re.fullmatch(re.escape(before["etc/shadow"][3]) + rb"sshbell:!:\d*::::::\n", after["etc/shadow"][3])
+    assert after["etc/gshadow"] == (*before["etc/gshadow"][:3], before["etc/gshadow"][3] + b"sshbell:!::\n")
     assert all(any(str(what).startswith(f"/{path}") for what in said.of("made")) for path in PUT)
     text = "\n".join(steps)
     assert 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")' in text
     assert "restart rsyslog" in text
     # The sample is one that works.
     assert load(str(tree / "etc/sshbell/sshbell.toml")) == Config()
+
+
+def test_a_tree_without_shadow(tree: Path) -> None:
+    """Where passwords stand in passwd, or groups have none, no file for them is made."""
+    for name in ("shadow", "gshadow"):
+        (tree / "etc" / name).unlink()
+    before = everything(tree)
+    install(tree, Said())
+    uid, gid = numbers(tree)
+    last = (tree / "etc/passwd").read_bytes().splitlines()[-1]
+    assert last == f"sshbell:!:{uid}:{gid}:sshbell:/nonexistent:/usr/sbin/nologin".encode()
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_numbers_of_a_tree(tree: Path) -> None:
+    """The tree's own bounds count, not those of this machine; nor does it matter who exists here."""
+    (tree / "etc/login.defs").write_text("SYS_UID_MIN 400\nSYS_UID_MAX 450\nSYS_GID_MIN 400\nSYS_GID_MAX 450\n")
+    accounts = Accounts(tree)
+    # A user of every system, but not of this tree.
+    accounts.add_group("daemon")
+    accounts.add_user("daemon")
+    assert accounts.user("daemon") == (450, 450)
+    accounts.remove_user("daemon")
+    accounts.remove_group("daemon")
+    assert (accounts.user("daemon"), accounts.group("daemon")) == (None, None)
+    with pytest.raises(OutputError, match=r"^userdel: it ended with \d+: userdel: user 'daemon' does not exist"):
+        accounts.remove_user("daemon")
+
+
+def test_what_a_tree_needs(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree without users, and a machine without shadow's programs: nothing is done, and it is said what to do."""
+    before = everything(tree)
+    with monkeypatch.context() as alone:
+        alone.setattr("consumer.system.accounts.system_path", lambda: str(tmp_path))
+        with pytest.raises(OutputError, match=r"BusyBox cannot make a user in a tree: install shadow .*sshbell install again"):
+            install(tree, Said())
+        assert everything(tree) == before
+        # By hand, as it says.
+        for file, line in (("passwd", "sshbell:x:500:500::/nonexistent:/bin/false\n"), ("group", "sshbell:x:500:\n")):
+            with (tree / "etc" / file).open("a") as out:
+                out.write(line)
+        said = Said()
+        install(tree, said)
+        assert said.of("there") == ["user sshbell"]
+        assert everything(tree)["var/lib/sshbell"][:3] == (500, 500, 0o700)
+        uninstall(tree, Said())
+    for name in ("passwd", "group"):
+        (tree / "etc" / name).unlink()
+    with pytest.raises(OutputError, match=rf"{tree}/etc/passwd is not there, .*: install the system into {tree} first"):
+        install(tree, Said())
+    assert not (tree / "etc/sshbell").exists()
 
 
 def test_install_twice_and_uninstall_twice(tree: Path) -> None:
