@@ -15,6 +15,7 @@ from consumer.fields import Object, text_of
 from consumer.keys.authorized_keys import parsed
 from consumer.keys.fingerprints import Key, canonical
 from consumer.mailbox import mailbox_of
+from consumer.toml import Document, KeyPath
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
@@ -165,29 +166,32 @@ def _together(found: list[Person]) -> Person:
 _TEXT_LIMIT, _NAME_LIMIT = 4096, 200
 
 
+# Is told what is wrong with a key of a person, or with one of its elements.
+_Fault = Callable[[KeyPath, str], None]
+
+
 def _persons_of(text: bytes, place: str) -> list[Person]:
-    try:
-        found = msgspec.toml.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: {error}") from error
-    faults = [f"{place}: {_unknown(key, ('person',))}" for key in found if key != "person"]
-    tables = found.get("person", [])
+    document = Document(text, place)
+    for key in document.tables:
+        if key != "person":
+            document.fault((key,), _unknown(key, ("person",)))
+    tables = document.tables.get("person", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        faults.append(f"{place}: person has to be a list of tables: begin each with [[person]]")
+        document.fault(("person",), "person has to be a list of tables: begin each with [[person]]")
         tables = []
-    lines = [number for number, line in enumerate(text.split(b"\n"), 1) if re.match(rb"\s*\[\[\s*person\s*\]\]", line)]
-    persons = []
-    for number, table in enumerate(tables, 1):
-        who = f"person {table['name']!r}" if isinstance(table.get("name"), str) else f"person {number}"
-        # Where tables stand in another form, their lines are not known.
-        where = f"{place}:{lines[number - 1]}" if len(lines) == len(tables) else place
-        wrong: list[str] = []
-        persons.append(_person(table, wrong.append))
-        faults += [f"{where}: {who}: {fault}" for fault in wrong]
-    names = [person.name for person in persons if person.name]
-    faults += [f"{place}: two people are called {name!r}" for name in sorted({name for name in names if names.count(name) > 1})]
-    if faults:
-        raise ConfigError(*faults)
+    persons: list[Person] = []
+    names: set[str] = set()
+    for number, table in enumerate(tables):
+        who = f"person {table['name']!r}" if isinstance(table.get("name"), str) else f"person {number + 1}"
+        wrong: list[tuple[KeyPath, str]] = []
+        person = _person(table, lambda path, text: wrong.append((path, text)))  # noqa: B023 - called in this turn alone
+        for path, fault in wrong:
+            document.fault(("person", number, *path), f"{who}: {fault}")
+        if person.name in names:
+            document.fault(("person", number, "name"), f"two people are called {person.name!r}")
+        names |= {person.name} - {""}
+        persons.append(person)
+    document.end()
     return persons
 
 
@@ -198,70 +202,77 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return text + (f"did you mean {close[0]!r}?" if close else f"take it out; the keys here are {', '.join(known)}")
 
 
-def _person(table: Object, fault: Callable[[str], None]) -> Person:
+def _person(table: Object, fault: _Fault) -> Person:
     """Make a person of what can be used, and say what cannot."""
     for key in table:
         if key not in Person.__struct_fields__:
-            fault(_unknown(key, Person.__struct_fields__))
+            fault((key,), _unknown(key, Person.__struct_fields__))
     name = table.get("name", "")
     if not isinstance(name, str) or not name.isprintable() or name != name.strip() or not 0 < len(name) <= _NAME_LIMIT:
-        fault(f"name has to be a text of one line, of up to {_NAME_LIMIT} characters" if "name" in table else "name is missing")
+        text = f"name has to be a text of one line, of up to {_NAME_LIMIT} characters" if "name" in table else "name is missing"
+        fault(("name",), text)
         name = ""
     return Person(
         name,
-        tuple(_keys(_texts(table, "keys", fault), fault)),
-        tuple(_texts(table, "certificates", fault)),
-        tuple(_accounts(_texts(table, "accounts", fault), fault)),
+        tuple(_keys(_texts(table, ("keys",), fault), fault)),
+        tuple(text for _, text in _texts(table, ("certificates",), fault)),
+        tuple(_accounts(_texts(table, ("accounts",), fault), fault)),
         _contacts(table.get("contacts", {}), fault),
     )
 
 
-def _texts(table: Object, key: str, fault: Callable[[str], None], within: str = "") -> Iterator[str]:
+# A text of a list, and where it stands.
+_Text = tuple[KeyPath, str]
+
+
+def _texts(table: Object, path: KeyPath, fault: _Fault) -> Iterator[_Text]:
+    """Yield the texts of a list, each with its place; ``path`` leads to the list, whose key is its last part."""
+    key, name = str(path[-1]), ".".join(map(str, path))
     values = table.get(key, [])
     if not isinstance(values, list):
-        fault(f'{within}{key} has to be a list: {key} = ["..."]')
+        fault(path, f'{name} has to be a list: {key} = ["..."]')
         return
-    for number, value in enumerate(values, 1):
+    for number, value in enumerate(values):
         if isinstance(value, str) and 0 < len(value) <= _TEXT_LIMIT:
-            yield value
+            yield (*path, number), value
         else:
-            fault(f"{within}{key}: number {number} has to be a text, of up to {_TEXT_LIMIT} characters")
+            fault((*path, number), f"{name}: number {number + 1} has to be a text, of up to {_TEXT_LIMIT} characters")
 
 
-def _keys(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[Key]:
-    for text in texts:
+def _keys(texts: Iterable[_Text], fault: _Fault) -> Iterator[Key]:
+    for path, text in texts:
         if fingerprint := canonical(text):
             yield Key("", fingerprint) if fingerprint.startswith("MD5:") else Key(fingerprint, "")
             continue
         found = list(parsed(text.encode()))
         shown = text if len(text) <= 60 else f"{text[:59]}…"
         if len(found) != 1 or "\n" in text.strip():
-            fault(f"keys: {shown!r} is neither a fingerprint, as ssh-keygen -lf FILE shows it, nor the line of a public key")
+            fault(path, f"keys: {shown!r} is neither a fingerprint, as ssh-keygen -lf FILE shows it, nor a public key's line")
         elif found[0].is_authority:
-            fault(f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
+            fault(path, f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
         else:
             yield Key(found[0].sha256, found[0].md5)
 
 
-def _accounts(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:
-    for text in texts:
+def _accounts(texts: Iterable[_Text], fault: _Fault) -> Iterator[str]:
+    for path, text in texts:
         if all(split_account(text)) and not text.startswith("@") and not any(map(str.isspace, text)):
             yield text
         else:
-            fault(f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
+            fault(path, f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
 
 
-def _contacts(found: Any, fault: Callable[[str], None]) -> Contacts:
+def _contacts(found: Any, fault: _Fault) -> Contacts:
     if not isinstance(found, dict):
-        fault('contacts has to be a table: contacts = { email = ["..."] }')
+        fault(("contacts",), 'contacts has to be a table: contacts = { email = ["..."] }')
         return Contacts()
     for key in found:
         if key not in Contacts.__struct_fields__:
-            fault(f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
-    addresses = list(_texts(found, "email", fault, "contacts."))
-    for address in addresses:
+            fault(("contacts", key), f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
+    texts = list(_texts(found, ("contacts", "email"), fault))
+    for path, address in texts:
         try:
             mailbox_of(address)
         except ValueError as error:
-            fault(f"contacts.email: {address!r} {error}")
-    return Contacts(tuple(addresses))
+            fault(path, f"contacts.email: {address!r} {error}")
+    return Contacts(tuple(address for _, address in texts))

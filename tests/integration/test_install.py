@@ -307,7 +307,7 @@ def test_a_broken_configuration(tree: Path) -> None:
     (tree / "etc/sshbell").mkdir()
     (tree / "etc/sshbell/sshbell.toml").write_text("kepe = 1\n")
     steps = install(tree, Said())
-    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml: there is no key 'kepe'; did you mean 'keep'?"
+    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml:1: there is no key 'kepe'; did you mean 'keep'?"
     assert "whom to tell" not in "".join(steps)
 
 

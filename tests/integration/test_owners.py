@@ -95,7 +95,7 @@ def test_file_is_read_again(place: Place, post: Post) -> None:
         process.send_signal(signal.SIGHUP)
         until(lambda: place.said("people_refused"), "the broken file")
         until(lambda: place.said("configured"), "the configuration beside it")
-        assert "people.toml:2: person 'Alice': there is no key 'key'" in place.said("people_refused")[0]["reason"]
+        assert "people.toml:4: person 'Alice': there is no key 'key'" in place.said("people_refused")[0]["reason"]
         record(state, login_of(3, "bob"))
         wake.send(b"x")
         until(lambda: len(told(post)) == 2, "who was known before")

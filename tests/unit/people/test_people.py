@@ -138,17 +138,17 @@ def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = [
-    ("x = =", "line 1"),
+    ("\nx = =", "people.toml:2: Invalid value (column 5); a text has to stand in quotes"),
     ('persn = "x"', "did you mean 'person'?"),
     ('person = "x"', "begin each with [[person]]"),
     ('[person]\nname = "x"', "begin each with [[person]]"),
     ("[[person]]", "people.toml:1: person 1: name is missing"),
-    ('\n[[person]]\nname = "a"\nkey = []', "people.toml:2: person 'a': there is no key 'key'; did you mean 'keys'?"),
+    ('\n[[person]]\nname = "a"\nkey = []', "people.toml:4: person 'a': there is no key 'key'; did you mean 'keys'?"),
     ('[[person]]\nname = "a\\nb"', "name has to be a text of one line"),
     ('[[person]]\nname = ""', "name has to be a text of one line"),
-    ('[[person]]\nname = "a"\n[[person]]\nname = "a"', "two people are called 'a'"),
+    ('[[person]]\nname = "a"\n[[person]]\nname = "a"', "people.toml:4: two people are called 'a'"),
     ('[[person]]\nname = "a"\nkeys = "x"', 'keys has to be a list: keys = ["..."]'),
-    ('[[person]]\nname = "a"\nkeys = ["x", 3]', "keys: number 2 has to be a text"),
+    ('[[person]]\nname = "a"\nkeys = [\n"x",\n3]', "people.toml:5: person 'a': keys: number 2 has to be a text"),
     ('[[person]]\nname = "a"\nkeys = ["SHA256:x"]', "keys: 'SHA256:x' is neither a fingerprint"),
     ('[[person]]\nname = "a"\nkeys = ["ssh-rsa AAAA"]', "keys: 'ssh-rsa AAAA' is neither a fingerprint"),
     ('[[person]]\nname = "a"\naccounts = ["a b"]', "accounts: 'a b' is neither a user"),
