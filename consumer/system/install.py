@@ -23,7 +23,7 @@ from consumer.system.installed import (
     digest,
     write_file,
 )
-from consumer.system.interpreter import code_of, this_interpreter, untrusted_code
+from consumer.system.interpreter import code_of, how_to_install, this_interpreter, untrusted_code
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, Statement, trusted_advice
 from consumer.system.status import LOG
 
@@ -41,10 +41,6 @@ trap '' HUP INT TERM
 echo OK
 exec {interpreter} -I -m consumer run --confirmed "$@"
 """
-_HOW_TO = (
-    "put sshbell where root alone can write; in a clone of it: python3 -m venv /opt/sshbell; /opt/sshbell/bin/pip install .; "
-    "/opt/sshbell/bin/sshbell install"
-)
 _ROOT = Path("/")
 
 # Is told what was done ("made", "updated", "changed", "kept", "there", "removed", "gone"), and to what.
@@ -94,7 +90,7 @@ class _Installation:
         user = (rsyslog.user if rsyslog else None) or config.user or "root"
         for path in (interpreter, *code) if user != "root" else ():
             if reason := unreachable(path, self._root):
-                raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
+                raise RightsError(f"sshbell runs as {user}, but {reason}; {how_to_install(interpreter)}")
         self._check_state_dir(Path(config.state_dir), user)
         if user != "root" and self._accounts.user(user) is None:
             self._accounts.check_tree(user)
@@ -114,12 +110,12 @@ class _Installation:
         One that does not find us by itself is refused, and one that others could change: rsyslogd runs it as root.
         """
         if reason := untrusted(interpreter, self._root):
-            raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {_HOW_TO}")
+            raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {how_to_install(interpreter)}")
         code = code_of(interpreter)
         if code is None:
-            raise ConfigError(f"{interpreter} -I -m consumer does not find sshbell; {_HOW_TO}")
+            raise ConfigError(f"{interpreter} -I -m consumer does not find sshbell; {how_to_install(interpreter)}")
         if reason := untrusted_code(interpreter, code, self._root):
-            raise RightsError(f"rsyslogd would run this as root, but {reason}; {_HOW_TO}")
+            raise RightsError(f"rsyslogd would run this as root, but {reason}; {how_to_install(interpreter)}")
         return code
 
     def _config(self) -> Config:

@@ -487,7 +487,7 @@ def test_refuses_what_others_can_write(tree: Path, place: str, mode: int, uid: i
         install(tree, said)
     assert f"{tree / place} " in str(refused.value)
     assert "as root" in str(refused.value)
-    assert "python3 -m venv /opt/sshbell" in str(refused.value)
+    assert " -m venv /opt/sshbell" in str(refused.value)
     assert (everything(tree), said) == (before, [])
 
 
@@ -565,6 +565,12 @@ def test_command_refuses(open_python: Path, tree: Path) -> None:
     assert (done.returncode, done.stdout) == (77, ""), done.stderr
     assert done.stderr.count("\n") == 1
     assert "can be written by everybody (mode " in done.stderr
+    # Whatever python3 is in the path, such as one of pyenv's: a Python is named that will do.
+    (advised,) = re.findall(r"in a clone of it: (\S+) -m venv /opt/sshbell", done.stderr)
+    assert subprocess.run([advised, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode == 0
+    assert untrusted(Path(advised)) is None
+    real = open_python.resolve()
+    assert (f"it runs with {real}; use {advised} in its place" in done.stderr) == (real != Path(advised).resolve())
     assert everything(tree) == before
 
 
