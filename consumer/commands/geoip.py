@@ -133,7 +133,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     from consumer.config import Secret, load
     from consumer.deliver.secret import read_secret
-    from consumer.places.fetch import fetched, of_dbip, of_maxmind, of_url
+    from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
     from consumer.process.privileges import become
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
@@ -152,6 +152,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     folder = Path(to) if to is not None else Path(settings.state_dir, "geoip")
     if to is None:
         _make(folder)
+    check_folder(folder)
     errors: list[SshbellError] = []
     for source in sources:
         try:

@@ -5,12 +5,14 @@ What a server sends is hostile until it was looked at: its size and the time are
 the file is in nobody's way before it answers as a database does.
 """
 
+import errno
 import fcntl
 import io
 import os
 import pwd
 import signal
 import ssl
+import stat
 import tarfile
 import time
 import zlib
@@ -142,11 +144,36 @@ def fetched(source: Source, folder: Path, progress: Progress) -> str:
                 packed.unlink(missing_ok=True)
                 unpacked.unlink(missing_ok=True)
     except PermissionError as error:
-        # Root has become somebody else by now, which nobody expects of it.
-        raise OutputError(f"{folder}: {error.strerror}; who has to be able to write there is {_own_name()}") from error
+        raise _closed(folder, error.errno) from error
     except OSError as error:
         raise OutputError(f"{error.filename or folder}: {error.strerror}") from error
     return f"{target}: {said}"
+
+
+def check_folder(folder: Path) -> None:
+    """
+    Make sure that databases can be put into a folder, before anything is fetched.
+
+    Raises:
+        OutputError: they cannot be.
+    """
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise OutputError(f"{folder}: it is no directory; say with --to where to put the databases")
+    except PermissionError as error:
+        raise _closed(folder, error.errno) from error
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: {error.strerror}; make it, so that {_own_name()} can write there: mkdir -p {folder}"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise _closed(folder, errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES)
+
+
+def _closed(folder: Path, number: int | None) -> OutputError:
+    # Root has become somebody else by now, which nobody expects of it.
+    why = os.strerror(number or errno.EACCES)
+    return OutputError(f"{folder}: {why}; who has to be able to write there is {_own_name()}")
 
 
 def _own_name() -> str:

@@ -551,6 +551,48 @@ def test_to_a_folder_that_is_not_read(site: Site, config: Path, tmp_path: Path, 
     assert (tmp_path / "own" / "new.mmdb").read_bytes() == new
 
 
+def test_to_a_folder_that_will_not_do(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+    """What is not there, or is no directory, is said before anything is fetched, and what to do."""
+    url = site.serve("/new.mmdb", new)
+    missing = tmp_path / "missing"
+    done = command("--url", url, "--to", missing, "--config", config, status=IO_ERROR)
+    assert done.stderr.startswith(f"sshbell: {missing}: No such file or directory; make it, so that ")
+    assert done.stderr.endswith(f" can write there: mkdir -p {missing}\n")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        command("--url", url, "--to", place, "--config", config, status=USAGE if place.exists() else IO_ERROR)
+    with pytest.raises(OutputError, match="it is no directory"):
+        geoip_fetch.check_folder(tmp_path / "file")
+    geoip_fetch.check_folder(tmp_path)
+    assert site.asked == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else, and mount")
+def test_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """Neither without the right nor on a disk that is mounted read-only; whose it has to be is said."""
+    child = os.fork()
+    if not child:
+        os.setresuid(65534, 65534, 65534)
+        status = 1
+        try:
+            geoip_fetch.check_folder(tmp_path)
+        except OutputError as error:
+            status = str(error) != f"{tmp_path}: Permission denied; who has to be able to write there is nobody"
+        os._exit(int(status))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    text = 'mount -t tmpfs -o ro none "$1"; exec "$2" -m consumer geoip fetch --to "$1" --config "$3" --url http://127.0.0.1:9/x'
+    config = tmp_path / "sshbell.toml"
+    config.write_text('user = ""\n')
+    (tmp_path / "disk").mkdir()
+    arguments = ["sh", tmp_path / "disk", sys.executable, config]
+    done = subprocess.run(
+        ["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-c", text, *arguments],
+        capture_output=True, text=True, check=False, cwd=PROJECT_DIR,
+    )  # fmt: skip
+    said = f"sshbell: {tmp_path}/disk: Read-only file system; who has to be able to write there is root\n"
+    assert (done.returncode, done.stderr) == (IO_ERROR, said)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_root_gives_itself_up(site: Site, new: bytes) -> None:
     """What root calls is done as the user of the configuration, whose the files are."""
@@ -569,7 +611,9 @@ def test_root_gives_itself_up(site: Site, new: bytes) -> None:
             assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (nobody.pw_uid, 0)
         state.chmod(0o500)
         command("--url", site.serve("/y.mmdb", new), "--config", config)  # the folder is its own
+        site.asked.clear()
         done = command("--url", site.serve("/y.mmdb", new), "--to", name, "--config", config, status=IO_ERROR)
+        assert site.asked == []
         assert done.stderr == f"sshbell: {name}: Permission denied; who has to be able to write there is nobody\n"
 
 
