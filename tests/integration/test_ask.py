@@ -448,6 +448,30 @@ def test_status_ok(live: Site) -> None:
     assert (channel["name"], channel["pending"], channel["dead"], channel["last_error_reason"]) == ("ops", 0, 0, "timeout")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_that_nobody_reads(live: Site, options: list[str]) -> None:
+    """Monitoring takes the exit code: it stays what it is where the reader leaves, or standard output is closed."""
+
+    def statuses() -> list[int]:
+        found = []
+        command = [sys.executable, "-m", "consumer", "status", *options, "--config", str(live.config)]
+        reading, writing = os.pipe()
+        os.close(reading)
+        left = subprocess.run(command, cwd=PROJECT_DIR, stdout=writing, stderr=subprocess.PIPE, check=False)
+        os.close(writing)
+        for shell in ('"$@" >&-', '"$@" >&- <&-', 'set -o pipefail; "$@" | head -n 1'):
+            done = subprocess.run(["/bin/bash", "-c", shell, "bash", *command], cwd=PROJECT_DIR, capture_output=True, check=False)
+            found.append((done.returncode, done.stderr))
+        assert {said for _, said in found} | {left.stderr} == {b""}
+        return [left.returncode, *(status for status, _ in found)]
+
+    with Running(live, "run", "deliver"):
+        assert statuses() == [OK] * 4
+        change(live, "UPDATE channel SET last_error_us = last_success_us + 1")
+        assert statuses() == [WARNING] * 4
+    assert statuses() == [CRITICAL] * 4
+
+
 def test_status_of_processes(live: Site) -> None:
     """Whoever holds the lock is alive; a lock file alone says nothing."""
     with Running(live, "run"):
