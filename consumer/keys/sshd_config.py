@@ -199,7 +199,7 @@ class SshdConfig:
         done = run_command(command, limit_s=SSHD_LIMIT_S, output_limit=_OUTPUT_LIMIT_BYTES)
         said: Values = {}
         if not done.fault:
-            for line in done.output.decode("utf-8", "surrogateescape").splitlines():
+            for line in done.output.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
                 keyword, _, value = line.partition(" ")
                 said.setdefault(keyword, []).append(value)
         return said
