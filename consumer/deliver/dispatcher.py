@@ -18,9 +18,8 @@ import structlog
 
 from consumer.clock import now_us
 from consumer.config import Channel as Settings
-from consumer.config import Config, Email, seconds_of
-from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.channels.email import Email as Mail
+from consumer.config import Config, seconds_of
+from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater, channel_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer, RenderingError, event_of
 from consumer.deliver.routing import Router
@@ -45,13 +44,6 @@ _BATCH = 200
 _AHEAD_LIMIT = 64
 
 _log = structlog.get_logger()
-
-
-def channel_of(settings: Settings) -> Channel:
-    """Make a channel as it is configured."""
-    match settings:
-        case Email():
-            return Mail(settings)
 
 
 def wait_s(failures: int) -> float:

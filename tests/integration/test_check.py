@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.deliver.channels import Delivered, RetryLater
+from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigRightsError
 from consumer.store.database import version_of
 from consumer.system import check as module
@@ -320,7 +321,7 @@ def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(_channel: object) -> Delivered | RetryLater:
         return next(results)
 
-    monkeypatch.setattr(module.Email, "check", check)
+    monkeypatch.setattr(Email, "check", check)
     assert "channels" not in host.results()
     assert host.results(connect=True)["channels"] == Result("channels", "ok", "ops answers")
     found = host.results(connect=True)["channels"]

@@ -226,6 +226,9 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
             told.append(message)
             return Delivered()
 
+        async def check(self) -> Delivered:
+            return Delivered()
+
         def close(self) -> None:
             """Nothing is open."""
 
