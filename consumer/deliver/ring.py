@@ -14,8 +14,8 @@ import structlog
 from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
 from consumer.deliver.channels import LIMIT_S, channel_of
-from consumer.deliver.dispatcher import Worker
 from consumer.deliver.process import LOCK, opened, renderer_of
+from consumer.deliver.worker import Worker
 from consumer.ecs import json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError

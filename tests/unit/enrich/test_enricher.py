@@ -14,8 +14,8 @@ import structlog
 
 from consumer.config import KEYS_SOCKET, Config, Email
 from consumer.deliver.channels import Delivered, Message
-from consumer.deliver.dispatcher import Worker
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.worker import Worker
 from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
 from consumer.people.people import People
