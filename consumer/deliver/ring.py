@@ -96,7 +96,7 @@ def _workers(
 async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:
     message = delivery.due(worker.settings.name, now_us())
     if message is not None and message.event_id == event_id:
-        await worker.attempt(message, worker.tokens(now_us()))
+        await worker.step()
 
 
 def _test(event_id: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Sends what waits for one channel: when, to whom, and what becomes of it."""
+"""Sends what waits for one channel: does what ``decide`` says, makes the messages, and writes down what becomes of them."""
 
 import asyncio
 import random
@@ -13,6 +13,7 @@ import structlog
 from consumer.clock import now_us
 from consumer.config import Channel as Settings
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.decide import Fold, Reason, Send, Wait, Waiting, decide
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer, RenderingError, event_of
 from consumer.deliver.steps import in_steps
@@ -111,43 +112,35 @@ class Worker:
             How many seconds to wait for the next; None until told.
         """
         now_us = self._clock()
-        message = self._delivery.due(self._name, now_us)
-        if message is None:
-            next_us = self._delivery.next_us(self._name)
-            return None if next_us is None else _pause_s(now_us, next_us)
-        # A test that was not tried goes whatever has happened: somebody is waiting for its outcome.
-        if message.seq or message.attempts:
-            standing = self._delivery.standing(self._name)
-            if now_us < standing.retry_us < now_us + 2 * LONGEST_WAIT_S * 1e6:
-                return _pause_s(now_us, standing.retry_us)
-        tokens = self.tokens(now_us)
-        if message.seq and tokens < 1:
-            if not self._is_holding_back:
-                _log.warning("holding_back", channel=self._name, max_per_hour=self.settings.max_per_hour)
-            self._is_holding_back = True
-            return (1 - tokens) * 3600 / self.settings.max_per_hour
-        if message.seq and self._is_holding_back and message.digest is None:
-            folded = await self._folded(message, now_us)
-            if folded is None:
-                return 0
-            message = folded
-        self._is_holding_back = False
-        await self.attempt(message, tokens)
+        decision = decide(
+            now_us, self._delivery.standing(self._name), self._waiting(now_us),
+            max_per_hour=self.settings.max_per_hour, is_holding_back=self._is_holding_back,
+        )  # fmt: skip
+        match decision:
+            case Wait(seconds, reason):
+                if reason is Reason.CAP and not self._is_holding_back:
+                    _log.warning("holding_back", channel=self._name, max_per_hour=self.settings.max_per_hour)
+                    self._is_holding_back = True
+                return seconds
+            case Send(message, tokens):
+                await self._attempt_next(message, tokens)
+            case Fold(first, tokens):
+                if (folded := await self._folded(first, now_us)) is not None:
+                    await self._attempt_next(folded, tokens)
         return 0
 
-    def tokens(self, now_us: int) -> float:
-        """Return how many messages may be sent now; they come evenly, and as many as an hour has are kept."""
-        standing = self._delivery.standing(self._name)
-        most = float(self.settings.max_per_hour)
-        if standing.tokens is None:
-            return most
-        elapsed_us = max(0, now_us - standing.tokens_us)
-        return min(most, standing.tokens + elapsed_us * most / 3600e6)
+    def _waiting(self, now_us: int) -> Waiting:
+        first = self._delivery.due(self._name, now_us)
+        if first is None:
+            return Waiting(next_us=self._delivery.next_us(self._name))
+        return Waiting(first, is_crowded=self._is_holding_back and self._delivery.is_crowded(self._name, now_us))
+
+    async def _attempt_next(self, message: Pending, tokens: float) -> None:
+        self._is_holding_back = False
+        await self.attempt(message, tokens)
 
     async def _folded(self, message: Pending, now_us: int) -> Pending | None:
-        """Make one message of all that wait, where they are several; None where they have all been dropped meanwhile."""
-        if not self._delivery.is_crowded(self._name, now_us):
-            return message
+        """Make one message of all that wait and go to the same people; None where they have all been dropped meanwhile."""
         only = None
         if (recipients := self._mixed()) is not None:
             # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
@@ -161,7 +154,7 @@ class Worker:
         return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
 
     async def attempt(self, pending: Pending, tokens: float) -> Result:
-        """Send one message, and write down what became of it."""
+        """Send one message, and write down what became of it; ``tokens``: what is left for others once it is sent."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
         except RenderingError as error:
@@ -189,7 +182,7 @@ class Worker:
             return await self._digest(pending.digest)
         event = event_of(pending.body)
         if not self._enricher.knows(pending.event_id):
-            self._ask_ahead(min(_AHEAD_LIMIT, int(tokens)))
+            self._ask_ahead(min(_AHEAD_LIMIT, 1 + int(tokens)))
         event = await self._enricher.enrich(event)
         made = self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
         return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
@@ -238,7 +231,7 @@ class Worker:
         told = {"channel": self._name, "event_id": pending.digest or pending.event_id}
         match result:
             case Delivered(note):
-                self._delivery.sent(self._name, pending, now_us, max(0.0, tokens - bool(pending.seq)), note or None)
+                self._delivery.sent(self._name, pending, now_us, tokens, note or None)
                 _log.info("sent", **told, **({"note": note} if note else {}))
             case Rejected(reason):
                 self._delivery.rejected(self._name, pending, now_us, reason)
@@ -251,8 +244,3 @@ class Worker:
                 before_us = now_us - int(self.give_up_s * 1e6)
                 if dead := self._delivery.give_up(self._name, before_us, now_us, reason):
                     _log.error("given_up", channel=self._name, messages=dead, reason=reason)
-
-
-def _pause_s(now_us: int, until_us: int) -> float:
-    """Return how long to wait; never long, since the wall clock may be set."""
-    return min(60.0, max(0.001, (until_us - now_us) / 1e6))
