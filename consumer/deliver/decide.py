@@ -99,7 +99,8 @@ def _wait_for_messages(now_us: int, next_us: int | None) -> Wait:
 def tokens_of(standing: Standing, max_per_hour: int, now_us: int) -> float:
     """Return how many messages a channel may send now, a fraction included: 0 to ``max_per_hour``."""
     most = float(max_per_hour)
-    if standing.tokens is None:
+    # A clock that was wrong wrote a time so far ahead, so its age is unknown; an hour fills the bucket anyway.
+    if standing.tokens is None or standing.tokens_us > now_us + _HOUR_US:
         return most
     elapsed_us = max(0, now_us - standing.tokens_us)
     return min(most, standing.tokens + elapsed_us * most / _HOUR_US)

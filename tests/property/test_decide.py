@@ -56,6 +56,31 @@ def test_each_wait_ends(
         assert 0 <= decision.tokens <= cap
 
 
+def waited_us(now_us: int, standing: Standing, first: Pending, cap: int) -> int:
+    """Return how long a message waits until it goes, where the clock is right from now on; three hours, where it is longer."""
+    begun_us = now_us
+    while now_us - begun_us < 3 * HOUR:
+        match decide(now_us, standing, Waiting(first), max_per_hour=cap, is_holding_back=False):
+            case Wait(seconds, _):
+                assert seconds is not None
+                now_us += ceil(seconds * SECOND)
+            case _:
+                break
+    return now_us - begun_us
+
+
+@given(st.data(), MOMENT, CAP, MESSAGE)
+def test_something_goes_in_the_end(data: st.DataObject, now_us: int, cap: int, first: Pending) -> None:
+    """Whatever clock has written a channel's standing: a message that waits goes within three hours."""
+    assert waited_us(now_us, data.draw(standings(now_us)), first, cap) < 3 * HOUR
+
+
+@given(MOMENT, CAP, st.floats(0, 1, exclude_max=True), st.integers(0, 10**6 * HOUR), st.integers(0, 10**6 * HOUR))
+def test_a_clock_that_was_ahead_silences_no_channel(now_us: int, cap: int, tokens: float, one_us: int, other_us: int) -> None:
+    """A channel that sent its last message, and failed, while the clock was up to a century ahead sends within three hours."""
+    assert waited_us(now_us, Standing(9, now_us + one_us, tokens, now_us + other_us), PENDING, cap) < 3 * HOUR
+
+
 @given(st.data(), MOMENT, CAP, st.booleans(), st.booleans())
 def test_tests_go_first(data: st.DataObject, now_us: int, cap: int, is_crowded: bool, is_held: bool) -> None:  # noqa: FBT001 - drawn
     """The first try of a test waits for nothing, and costs others nothing."""

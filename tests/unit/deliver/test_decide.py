@@ -85,3 +85,9 @@ def test_tokens_come_back_evenly() -> None:
 def test_a_lower_cap_counts_at_once() -> None:
     """Tokens of a time when more were allowed do not outlive the change."""
     assert tokens_of(Standing(tokens=1000, tokens_us=NOW), 5, NOW) == 5
+
+
+def test_tokens_of_a_clock_that_was_wrong() -> None:
+    """A little ahead, as after a correction of the clock, they stay as they are; far ahead, they are an hour's again."""
+    for ahead_us, tokens in ((1, 10), (HOUR, 10), (HOUR + 1, 60), (100_000 * HOUR, 60)):
+        assert tokens_of(Standing(tokens=10, tokens_us=NOW + ahead_us), 60, NOW) == tokens
