@@ -86,7 +86,7 @@ def decide(now_us: int, standing: Standing, waiting: Waiting, *, max_per_hour: i
     if is_test:
         return Send(first, tokens)
     if tokens < 1:
-        return Wait((1 - tokens) * _HOUR_S / max_per_hour, Reason.CAP)
+        return Wait(_until_token_s(now_us, standing, (1 - tokens) / max_per_hour), Reason.CAP)
     if is_holding_back and waiting.is_crowded and first.digest is None:
         return Fold(first, tokens - 1)
     return Send(first, tokens - 1)
@@ -104,6 +104,12 @@ def tokens_of(standing: Standing, max_per_hour: int, now_us: int) -> float:
         return most
     elapsed_us = max(0, now_us - standing.tokens_us)
     return min(most, standing.tokens + elapsed_us * most / _HOUR_US)
+
+
+def _until_token_s(now_us: int, standing: Standing, missing_h: float) -> float:
+    """Return how long to wait for what so many hours bring. A clock that was set back brings nothing before it has caught up."""
+    behind_s = max(0, standing.tokens_us - now_us) / 1e6
+    return max(_SHORTEST_PAUSE_S, missing_h * _HOUR_S + min(_LONGEST_PAUSE_S, behind_s))
 
 
 def _pause_s(now_us: int, until_us: int) -> float:

@@ -66,6 +66,14 @@ def test_the_cap(tokens: float, seconds: float) -> None:
         assert decided(Waiting(message(digest=digest)), standing) == Wait(seconds, Reason.CAP)
 
 
+def test_the_cap_and_a_clock_that_was_set_back() -> None:
+    """No tokens come until the clock is again where it was; the channel does not look again and again meanwhile."""
+    almost = 1 - 1e-16
+    assert decided(Waiting(message()), Standing(tokens=almost, tokens_us=NOW)) == Wait(0.001, Reason.CAP)
+    assert decided(Waiting(message()), Standing(tokens=0.5, tokens_us=NOW + 7 * SECOND)) == Wait(37, Reason.CAP)
+    assert decided(Waiting(message()), Standing(tokens=0.5, tokens_us=NOW + HOUR)) == Wait(90, Reason.CAP)
+
+
 def test_folding() -> None:
     """What had to wait goes as one message, one alone as it is; what was folded, or refused as such, is not folded again."""
     assert decided(Waiting(message(), is_crowded=True), is_holding_back=True) == Fold(message(), 59)
