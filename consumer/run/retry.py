@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from consumer.errors import ConfigError, DamagedStoreError, StoreError
 from consumer.intake.omprog import Lines, Replies
+from consumer.store.state import State
 
 log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -81,3 +84,37 @@ class Patience:
         finally:
             is_over.set()
             asker.join()
+
+
+class Store:
+    """
+    ``state.db``, and the patience to wait for it.
+
+    Args:
+        patience: for a full disk, which makes rsyslog wait.
+        state_dir: where it is.
+        report: is given one line about a damaged file that was set aside.
+
+    Attributes:
+        state: the file.
+        has_snapshot: False once a new file has taken its place in use, until a whole snapshot is kept in it.
+    """
+
+    def __init__(self, patience: Patience, state_dir: Path, report: Callable[[str], None]) -> None:
+        self._patience = patience
+        self.state = patience.until(lambda: State(state_dir, report))
+        self.has_snapshot = True
+
+    def until(self, action: Callable[[], Result]) -> Result:
+        """
+        Do something that needs the disk until it can be done. A damaged file is set aside, and a new one has its place.
+
+        Raises:
+            HungUpError: rsyslog has gone meanwhile.
+        """
+        while True:
+            try:
+                return self._patience.until(action)
+            except DamagedStoreError as error:
+                self.until(partial(self.state.renew, str(error)))
+                self.has_snapshot = False
