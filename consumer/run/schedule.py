@@ -33,8 +33,15 @@ class Schedule:
         self.next_s = min(self._due_s.values())
 
     def at(self, due_s: float, *names: str) -> None:
-        """Let tasks be due at another time than their turn."""
+        """
+        Let tasks be due at another time than their turn.
+
+        Raises:
+            KeyError: there is no such task.
+        """
         for name in names:
+            if name not in self._due_s:
+                raise KeyError(name)
             self._due_s[name] = due_s
         self.next_s = min(self.next_s, due_s)
 

@@ -134,7 +134,7 @@ class Service:
                 partial(restored, self._store, folder, config, self._told, self._report)
             )
             self._use_programs()
-            self._is_caught_up = not config.catch_up
+            self._is_caught_up, self._is_holding = not config.catch_up, False
             self._hold(is_holding=not self._is_caught_up and self._log_file.position is not None)
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
