@@ -1,7 +1,7 @@
 """
 What a channel does next: send a message, fold several into one, or wait, and why.
 
-A pure function of the time, the channel's standing and what waits: no database, no clock. ``worker.py`` asks it and does
+A pure function of the time, the channel's standing and what waits: no database, no clock. ``worker.py`` fetches these, and does
 what it says.
 
 ``max_per_hour`` is a bucket of tokens. A message takes one token; they come back evenly, and the bucket holds as many as an hour
@@ -15,7 +15,7 @@ import msgspec
 from consumer.store.delivery import LONGEST_WAIT_US, Pending, Standing
 
 _HOUR_S, _HOUR_US = 3600.0, 3600e6
-# Nobody waits longer than this for a time of the wall clock: somebody may set the clock meanwhile.
+# No wait for a time of the wall clock is longer: the clock may be set meanwhile.
 _LONGEST_PAUSE_S, _SHORTEST_PAUSE_S = 60.0, 0.001
 
 
@@ -58,7 +58,7 @@ class Fold(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Do nothing for so many seconds, or until something new comes; ``seconds`` is None where only that can change anything."""
+    """Do nothing for so many seconds, or until something new comes. None: only that can change anything."""
 
     seconds: float | None
     reason: Reason
@@ -73,13 +73,13 @@ def decide(now_us: int, standing: Standing, waiting: Waiting, *, max_per_hour: i
         standing: failures and tokens of the channel, as last written down.
         waiting: the messages.
         max_per_hour: of the channel's settings.
-        is_holding_back: messages have had to wait for tokens, and none has been sent since.
+        is_holding_back: messages had to wait for tokens, and none has been sent since.
     """
     first = waiting.first
     if first is None:
         return _wait_for_messages(now_us, waiting.next_us)
     is_test = first.seq == 0
-    # Somebody is waiting for the outcome of a test: its first try takes place whatever has happened.
+    # Somebody is waiting for the result of a test, so its first try never waits.
     if not (is_test and first.attempts == 0) and now_us < standing.retry_us < now_us + LONGEST_WAIT_US:
         return Wait(_pause_s(now_us, standing.retry_us), Reason.CHANNEL)
     tokens = tokens_of(standing, max_per_hour, now_us)

@@ -25,7 +25,7 @@ CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 # rsyslogd's backlog has drained when for so long no line came that it had received before we began: longer than it pauses after
 # a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
 _DRAINED_S = 5.0
-# Stories wait for lines that were lost until then; but no longer than this, where a backlog does not end.
+# Stories wait until then for lines that were lost; no longer than this, since a backlog may never end.
 _ENDLESS_S = 600.0
 _RECEIVED = b'"rcvd":"'
 
@@ -108,13 +108,13 @@ class CatchUp:
 
 class Backlog:
     """
-    What rsyslogd has had for us since before we began: the log file is compared once all of it has come in.
+    Lines that rsyslogd already had when ``run`` began. The log file is compared once all of them have come in.
 
-    Pure: whoever asks brings the time of the monotonic clock.
+    Pure: the caller passes the monotonic clock, in seconds.
 
     Args:
-        begun_us: when we began, by the wall clock.
-        now_s: since when lines have come in.
+        begun_us: when ``run`` began, by the wall clock.
+        now_s: when it began to take lines.
     """
 
     def __init__(self, begun_us: int, now_s: float) -> None:
@@ -123,7 +123,7 @@ class Backlog:
         self._since_s = self._last_old_s = now_s
 
     def note(self, block: bytes, last_us: int, now_s: float) -> None:
-        """Take note of lines that have come in; ``last_us`` is the time of the line before them."""
+        """Note lines that have come in; ``last_us`` is the time of the line before them."""
         if self._is_old(block, last_us):
             self._last_old_s = now_s
 
@@ -136,11 +136,11 @@ class Backlog:
         return block[at : at + len(self._begun)] < self._begun
 
     def has_drained(self, now_s: float) -> bool:
-        """Tell whether all of it has come in."""
+        """Tell whether all of them have come in."""
         return now_s - self._last_old_s >= _DRAINED_S
 
     def is_endless(self, now_s: float) -> bool:
-        """Tell whether stories have waited long enough for lines that were lost."""
+        """Tell whether stories must not wait any longer for lines that were lost."""
         return now_s - self._since_s >= _ENDLESS_S
 
 

@@ -1,5 +1,5 @@
 """
-What an earlier ``run`` knew: its last snapshot, and what the journal has behind it, through the same pipeline.
+The memory of the ``run`` before: its last snapshot, and the journal since then through the same pipeline.
 
 The pipeline is deterministic, and rows of the store are keyed by event id: what had been stored stays single, and what had not is
 stored now.
@@ -41,7 +41,7 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
         state_dir: of the journal.
         config: of now; what steered the pipeline then is in the snapshot and in the journal.
         told: actions that go to the outbox.
-        report: is given one line about each part that cannot be read.
+        report: gets one line about each part that cannot be read.
 
     Raises:
         StoreError: the journal cannot be read now; all of this may be done again.
@@ -64,7 +64,7 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
 
 
 def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
-    """Do again what a record of the journal stands for; return the events of that."""
+    """Repeat what a record of the journal stands for; return the events that it brings."""
     match kind:
         case Kind.LINES:
             for line in payload.splitlines(keepends=True):

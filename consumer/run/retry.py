@@ -93,11 +93,11 @@ class Store:
     Args:
         patience: for a full disk, which makes rsyslog wait.
         state_dir: where it is.
-        report: is given one line about a damaged file that was set aside.
+        report: gets one line about each damaged file that was set aside.
 
     Attributes:
         state: the file.
-        has_snapshot: False once a new file has taken its place in use, until a whole snapshot is kept in it.
+        has_snapshot: False from the moment a new file replaced a damaged one until a whole snapshot is in it.
     """
 
     def __init__(self, patience: Patience, state_dir: Path, report: Callable[[str], None]) -> None:
@@ -107,7 +107,7 @@ class Store:
 
     def until(self, action: Callable[[], Result]) -> Result:
         """
-        Do something that needs the disk until it can be done. A damaged file is set aside, and a new one has its place.
+        Retry something that needs the disk until it succeeds. A new file replaces a damaged one.
 
         Raises:
             HungUpError: rsyslog has gone meanwhile.

@@ -1,4 +1,4 @@
-"""When ``run`` does what it does now and then. Pure: whoever asks brings the time of the monotonic clock, in seconds."""
+"""When the periodic tasks of ``run`` are due. Pure: the caller passes the monotonic clock, in seconds."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,11 +8,11 @@ class Schedule:
     Periodic tasks.
 
     Args:
-        periods_s: seconds by name, in the order in which tasks that are due at the same time are done.
-        now_s: when all of them are due for the first time.
+        periods_s: seconds by name, in the order in which tasks are done that are due together.
+        now_s: when all of them are due first.
 
     Attributes:
-        next_s: no task is due before.
+        next_s: no task is due earlier.
     """
 
     def __init__(self, periods_s: Mapping[str, float], now_s: float) -> None:
@@ -22,9 +22,9 @@ class Schedule:
 
     def due(self, now_s: float) -> Iterator[str]:
         """
-        Yield the tasks that are due, in order; each is due again a period later.
+        Yield the tasks that are due, in order. Each is due again a period later.
 
-        While one is done it may set a time for itself, or for those behind it, which then take their turn.
+        The caller may call ``at`` meanwhile: for a later task of this round, for this one or for an earlier one.
         """
         for name, period_s in self._periods_s.items():
             if now_s >= self._due_s[name]:
@@ -34,7 +34,7 @@ class Schedule:
 
     def at(self, due_s: float, *names: str) -> None:
         """
-        Let tasks be due at another time than their turn.
+        Set when tasks are due, in place of their turn.
 
         Raises:
             KeyError: there is no such task.
@@ -46,5 +46,5 @@ class Schedule:
         self.next_s = min(self.next_s, due_s)
 
     def done(self, now_s: float, name: str) -> None:
-        """Note that a task was done out of turn: it is due a period later."""
+        """A task was done out of turn, so it is due a period later."""
         self.at(now_s + self._periods_s[name], name)

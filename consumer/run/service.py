@@ -217,7 +217,7 @@ class Service:
             self._store.until(partial(self._journal.append, kind, payload))
 
     def _understand(self) -> None:
-        """Handle what was taken, at once: line by line it would cost three times as much."""
+        """Read all that was taken at once: line by line it would cost three times as much."""
         block = b"".join(self._taken)
         self._taken.clear()
         events = self._pipeline.feed(block)
@@ -226,7 +226,7 @@ class Service:
             self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
-        """Let events be stored: at once what is urgent, with others what is not."""
+        """Queue events for the store, and have the urgent ones stored now."""
         self._figures["last_event_us"] = now_us()
         for event in events:
             is_urgent = isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told
@@ -237,11 +237,11 @@ class Service:
             self._flush()
 
     def _tell(self) -> None:
-        """Bring what is urgent into the store, and wake deliver; it waits for nothing else."""
+        """Store urgent events, and wake deliver."""
         self._record(self._urgent)
 
     def _flush(self) -> None:
-        """Bring what happened into the store."""
+        """Store all events that wait for it."""
         self._record(self._urgent)
         self._record(self._unsaved)
 
@@ -255,7 +255,7 @@ class Service:
                 self._deliver.wake()
 
     def _sync(self) -> None:
-        """Let the journal outlive a power cut; where the sync before has not ended, soon."""
+        """Sync the journal, so that it outlives a power cut; a little later where the last sync still runs."""
         self._last_urgent_s = time.monotonic()
         try:
             is_begun = self._journal.begin_sync()
@@ -293,7 +293,7 @@ class Service:
         log.info("configuration read again")
 
     def _use_programs(self) -> None:
-        """Read lines under the names that the configuration has for sshd; those before were read under others."""
+        """Take the configured names of sshd, from the next line on."""
         self._append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
         self._pipeline.configure(self._config.sshd_programs)
 
@@ -317,7 +317,7 @@ class Service:
     # ---------------------------------------------------------------- now and then, and the end
 
     def _tend(self) -> None:
-        """Do what time asks for, in the order in which the journal has it."""
+        """Do the periodic tasks that are due, after the lines that came before them."""
         if self._taken:
             self._understand()
         for name in self._schedule.due(time.monotonic()):
@@ -326,7 +326,7 @@ class Service:
             self._store.until(self._snapshot)
 
     def _tick(self) -> None:
-        """Let time pass for the pipeline, and look after children and log file."""
+        """Let time pass in the pipeline; look after the children, and after the log file once the backlog has drained."""
         self._deliver.tend()
         at_us, now_s = now_us(), time.monotonic()
         # In plain mode nobody may be there who starts us anew.
@@ -397,20 +397,20 @@ class Service:
     # ---------------------------------------------------------------- the log file
 
     def _begin_here(self) -> None:
-        """Compare nothing that the log file has by now; kept at once, or a death would make it later."""
+        """Begin at the end of the log file. That is kept at once: after a death the end would be a later one."""
         self._log_file.begin_here()
         self._is_caught_up = True
         self._figures["compared_us"] = now_us()
         self._store.until(self._snapshot)
 
     def _hold(self, *, is_holding: bool) -> None:
-        """Wait for lines that the log file may have, or do so no more; what is begun as one story is not told as two."""
+        """Let stories wait for lines that the log file may have, or no longer: one story must not become two."""
         self._is_holding = is_holding
         self._append(Kind.HOLDING, b"1" if is_holding else b"0")
         self._pipeline.hold(is_holding=is_holding)
 
     def _mark(self) -> None:
-        """Note how far the log file has been heard of."""
+        """Note the place in the log file up to which all lines have come in."""
         if self._is_caught_up and self._config.catch_up:
             self._log_file.mark(time.monotonic(), is_drained=self._is_drained())
 
@@ -420,7 +420,7 @@ class Service:
         ) and not self._lines.is_ready()
 
     def _take_from_file(self) -> None:
-        """Compare the log file with what came in, and take what never did."""
+        """Take the lines of the log file that never came in."""
         self._figures["compared_us"] = now_us()
         missing = self._pipeline.missing(self._log_file.blocks(), local_zone())
         if not missing:
@@ -442,5 +442,5 @@ class Service:
 
 
 def _told_by(config: Config) -> frozenset[str]:
-    """Return the actions that some route takes."""
+    """Return the actions that the routes take."""
     return frozenset(action for route in config.route for action in route.events)

@@ -11,7 +11,7 @@ class Signals:
     Takes the signals of this process from now on.
 
     Attributes:
-        fd: can be read once a signal has come, such as that of a child that ended.
+        fd: readable once a signal has come, SIGCHLD included.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Signals:
         self._has_hung_up = True
 
     def taken(self) -> bool:
-        """Take what has come; tell whether HUP was among it."""
+        """Empty ``fd``; tell whether HUP has come since the last call."""
         with suppress(BlockingIOError):
             self._ours.recv(4096)
         has_hung_up, self._has_hung_up = self._has_hung_up, False

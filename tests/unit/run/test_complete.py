@@ -37,7 +37,7 @@ def late(text: str) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(CONSUMER)))
 def test_objects_are_complete(path: Path) -> None:
-    """Whoever reads ``__init__`` knows all of an object."""
+    """``__init__`` shows all that an object holds."""
     assert late(path.read_text(encoding="utf-8")) == {}
 
 

@@ -80,7 +80,7 @@ def failing(*errors: Exception) -> Callable[[], str]:
 
 
 def test_what_works_is_done_once(pipes: Pipes) -> None:
-    """Nothing is said, and nobody waits."""
+    """Without a fault there is no dot and no pause."""
     assert pipes.patience.until(failing()) == "done"
     assert (pipes.said(), pipes.naps) == (b"", 0)
 
@@ -92,7 +92,7 @@ def test_dots_while_it_waits(pipes: Pipes) -> None:
     assert pipes.said() == b"." * 9
 
 
-def test_nobody_is_there_any_more(pipes: Pipes) -> None:
+def test_rsyslog_hangs_up(pipes: Pipes) -> None:
     """Once rsyslog has closed the input, waiting is over."""
     pipes.hang_up()
     with pytest.raises(HungUpError):
@@ -102,7 +102,7 @@ def test_nobody_is_there_any_more(pipes: Pipes) -> None:
 
 @pytest.mark.parametrize("error", [DamagedStoreError("malformed"), RightsError("no"), ZeroDivisionError()])
 def test_what_waiting_does_not_mend(pipes: Pipes, error: Exception) -> None:
-    """A damaged file, and what is nobody's disk, are not waited for."""
+    """A damaged file, and errors of anything but disk and configuration, are raised at once."""
     with pytest.raises(type(error)):
         pipes.patience.until(failing(error))
     assert pipes.naps == 0

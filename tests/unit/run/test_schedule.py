@@ -39,7 +39,7 @@ def test_a_late_look_makes_up_for_nothing() -> None:
 
 
 def test_another_time() -> None:
-    """A task can be due sooner or later than its turn; nobody looks too late for it."""
+    """A task can be due sooner or later than its turn, and ``next_s`` follows."""
     schedule = Schedule(PERIODS_S, 0.0)
     done(schedule, 0.0)
     schedule.at(0.25, "sync", "status")
@@ -88,7 +88,7 @@ def test_an_unknown_task() -> None:
     st.dictionaries(st.sampled_from("abcdef"), st.floats(0.001, 1000), min_size=1),
     st.lists(st.one_of(st.floats(0, 2000), st.tuples(st.sampled_from("abcdef"), st.floats(0, 2000))), max_size=50),
 )
-def test_whoever_looks_when_it_says_misses_nothing(periods_s: dict[str, float], steps: list[float | tuple[str, float]]) -> None:
+def test_next_s_comes_before_every_task(periods_s: dict[str, float], steps: list[float | tuple[str, float]]) -> None:
     """Before ``next_s`` nothing is due; each task is due at the last time set for it, and else a period after it was done."""
     schedule, due_s, now_s = Schedule(periods_s, 0.0), dict.fromkeys(periods_s, 0.0), 0.0
     for step in steps:

@@ -32,13 +32,13 @@ def signals() -> Iterator[Signals]:
 
 
 def has_come(signals: Signals) -> bool:
-    """Tell whether somebody who waits for it would wake."""
+    """Tell whether ``fd`` is readable."""
     return bool(select.select([signals.fd], [], [], 0)[0])
 
 
 @pytest.mark.parametrize("number", TAKEN)
 def test_each_signal_wakes(signals: Signals, number: signal.Signals) -> None:
-    """A signal ends nobody, and wakes who waits, once; HUP alone is an order."""
+    """A signal does not end the process, and makes ``fd`` readable once; only HUP is an order."""
     assert not has_come(signals)
     os.kill(os.getpid(), number)
     assert has_come(signals)

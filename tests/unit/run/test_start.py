@@ -64,7 +64,7 @@ def test_one_instance_has_the_lock(tmp_path: Path) -> None:
 
 
 def test_a_lock_file_that_was_replaced(tmp_path: Path) -> None:
-    """Each try opens it anew: what holds a file that is gone holds nobody up."""
+    """Each try opens it anew: a process that holds a deleted file blocks no successor."""
     path = tmp_path / "run.lock"
     with closing(_locked(path)):
         path.unlink()
@@ -74,6 +74,6 @@ def test_a_lock_file_that_was_replaced(tmp_path: Path) -> None:
 
 @needs_root
 def test_whom_we_become() -> None:
-    """The user's number, where root starts us; "" keeps whoever that is."""
+    """The user's number, where root starts us; with "" our own."""
     assert _uid_of(OTHER) == pwd.getpwnam(OTHER).pw_uid
     assert _uid_of("") == os.geteuid()
