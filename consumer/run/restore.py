@@ -21,7 +21,7 @@ from consumer.run.catch_up import Position
 from consumer.run.retry import Store
 
 # Events that are stored together; a login waits for one such commit at most.
-BATCH_LIMIT = 100
+BATCH_EVENTS = 100
 
 
 class Restored(NamedTuple):
@@ -55,7 +55,7 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
     events: list[Event] = []
     for kind, payload in replayed(folder, first, report):
         events += again(pipeline, kind, payload)
-        if len(events) >= BATCH_LIMIT:
+        if len(events) >= BATCH_EVENTS:
             _record(store, events, told)
     _record(store, events, told)
     newest = max((number for number, _path in segments(folder)), default=0)

@@ -34,7 +34,7 @@ from consumer.process.log import configure
 from consumer.process.privileges import account_of
 from consumer.run.catch_up import CAUGHT_UP_LIMIT, Backlog, notice_of
 from consumer.run.children import Deliver
-from consumer.run.restore import BATCH_LIMIT, restored
+from consumer.run.restore import BATCH_EVENTS, restored
 from consumer.run.retry import HungUpError, Patience, Store
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
@@ -233,7 +233,7 @@ class Service:
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
             self._schedule.at(self._last_urgent_s + _URGENT_S, "tell", "sync")
-        if len(self._unsaved) >= BATCH_LIMIT:
+        if len(self._unsaved) >= BATCH_EVENTS:
             self._flush()
 
     def _tell(self) -> None:
