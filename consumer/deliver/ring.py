@@ -13,9 +13,9 @@ import structlog
 
 from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
-from consumer.deliver.channels.email import LIMIT_S
-from consumer.deliver.dispatcher import Worker, channel_of
+from consumer.deliver.channels import LIMIT_S, channel_of
 from consumer.deliver.process import LOCK, opened, renderer_of
+from consumer.deliver.worker import Worker
 from consumer.ecs import json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
@@ -96,7 +96,7 @@ def _workers(
 async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:
     message = delivery.due(worker.settings.name, now_us())
     if message is not None and message.event_id == event_id:
-        await worker.attempt(message, worker.tokens(now_us()))
+        await worker.step()
 
 
 def _test(event_id: str) -> bytes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.deliver.channels import Delivered, RetryLater
+from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigRightsError
 from consumer.keys import sshd_config
 from consumer.rights import Account
@@ -295,7 +296,7 @@ def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     async def check(_channel: object) -> Delivered | RetryLater:
         return next(results)
 
-    monkeypatch.setattr(module.Email, "check", check)
+    monkeypatch.setattr(Email, "check", check)
     assert "channels" not in host.results()
     assert host.results(connect=True)["channels"] == Result("channels", "ok", "ops answers")
     found = host.results(connect=True)["channels"]

@@ -360,6 +360,56 @@ def test_damaged_store_is_set_aside(start: Callable[..., Run], config: Path) -> 
     assert [row[0] for row in events(config)] == ["ssh_login"]
 
 
+# Once a file asks for it, the store is damaged right before something is written to it.
+DAMAGED = """
+import os, sys
+from consumer.store.state import State
+flag, record = sys.argv.pop(1), State.record
+def damaging(state, *arguments, **more):
+    if os.path.exists(flag):
+        os.unlink(flag)
+        state._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(state._path, "r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4096)
+            file.write(b"\\xff" * (size - 4096))
+        state._connection.execute("PRAGMA shrink_memory")
+    return record(state, *arguments, **more)
+State.record = damaging
+from consumer.cli import main
+main()
+"""
+
+
+def test_a_store_that_is_damaged_in_use(start: Callable[..., Run], config: Path, tmp_path: Path) -> None:
+    """It is set aside, the line that met it is not lost, and what was half-known outlives a kill right after that."""
+    run = start()
+    run.send(ours(ACCEPTED))
+    run.end()
+    script, flag = tmp_path / "damaged.py", tmp_path / "flag"
+    script.write_text(DAMAGED)
+    run = start(script=[str(script), str(flag)])
+    flag.touch()
+    for number, text in enumerate((ACCEPTED, OPENED), 1):
+        run.send(ours(text.replace("alice", "bob"), number=number, pid=8))
+    store = config.parent / "state" / "state.db"
+    wait_for(lambda: list(store.parent.glob("state.db.damaged-*")))
+
+    def is_kept() -> bool:
+        with suppress(sqlite3.OperationalError), sqlite3.connect(f"file:{store}?mode=ro", uri=True) as connection:
+            asked = "SELECT count(*) FROM snapshot WHERE part = 'pipeline' UNION ALL SELECT count(*) FROM event"
+            return connection.execute(asked).fetchall() == [(1,), (1,)]
+        return False  # the new one is not ready
+
+    wait_for(is_kept)
+    run.process.kill()
+    run.process.communicate()
+    run = start()
+    run.send(ours(OPENED, number=3))
+    run.end()
+    assert {row[:3] for row in events(config)} == {("ssh_login", "alice", "192.0.2.7"), ("ssh_login", "bob", "192.0.2.7")}
+
+
 def test_children_get_nothing_of_ours(start: Callable[..., Run]) -> None:
     """Our children have neither our input, nor our replies, nor the lock: a killed run leaves nobody with rsyslog's pipe."""
     run = start()

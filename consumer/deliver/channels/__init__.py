@@ -4,6 +4,12 @@ from typing import Protocol
 
 import msgspec
 
+from consumer.config import Channel as Settings
+from consumer.config import Email
+
+# For one try, whatever the other side does.
+LIMIT_S = 30.0
+
 
 class Message(msgspec.Struct, frozen=True):
     """
@@ -59,7 +65,19 @@ class Channel(Protocol):
     """A way to people. It owns its library's exceptions, and no retry loop."""
 
     async def send(self, message: Message) -> Result:
-        """Tell it, within a bounded time."""
+        """Send a message, within ``LIMIT_S``."""
+
+    async def check(self) -> Result:
+        """Connect and log in, within ``LIMIT_S``, and send nothing: Delivered where the other side would take a message."""
 
     def close(self) -> None:
-        """Let go of connections, at once."""
+        """Close connections, at once."""
+
+
+def channel_of(settings: Settings) -> Channel:
+    """Make a channel as it is configured. Only the modules of configured channels are loaded."""
+    match settings:
+        case Email():
+            from consumer.deliver.channels.email import Email as Mail  # noqa: PLC0415 - it imports this module
+
+            return Mail(settings)

@@ -20,15 +20,13 @@ from functools import cache, lru_cache
 import aiosmtplib
 
 from consumer.config import Email as Settings
-from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, Result, RetryLater
 from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
 from consumer.text import harmless
 
-# For one try, over all servers; each has its share of what is left.
-LIMIT_S = 30.0
 # A connection is kept so long for the next message of a burst.
 IDLE_S = 5.0
 _QUIT_S = 2.0
@@ -61,7 +59,7 @@ class Email:
 
     Args:
         settings: of the configuration.
-        limit_s: for one try.
+        limit_s: for one try, over all servers; each has its share of what is left.
         idle_s: how long a connection is kept for the next message.
     """
 

@@ -14,8 +14,8 @@ import structlog
 
 from consumer.config import KEYS_SOCKET, Config, Email
 from consumer.deliver.channels import Delivered, Message
-from consumer.deliver.dispatcher import Worker
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.worker import Worker
 from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
 from consumer.people.people import People
@@ -224,6 +224,9 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
     class Sink:
         async def send(self, message: Message) -> Delivered:
             told.append(message)
+            return Delivered()
+
+        async def check(self) -> Delivered:
             return Delivered()
 
         def close(self) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from consumer.config import Config, Route
 from consumer.config import Email as Settings
-from consumer.deliver import dispatcher
+from consumer.deliver import dispatcher, worker
 from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.dispatcher import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store import database
@@ -75,6 +75,10 @@ class Answers:
         """Answer."""
         self.told.append(message)
         return self.answers.pop(0) if self.answers else Delivered()
+
+    async def check(self) -> Result:
+        """Answer."""
+        return Delivered()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -412,7 +416,7 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     """A message whose outcome cannot be written is not sent again: it is written when that is possible."""
     stage = Stage(delivery, tmp_path)
     stage.put(1)
-    monkeypatch.setattr(dispatcher, "POLL_S", 0.001)
+    monkeypatch.setattr(worker, "AGAIN_S", 0.001)
     real: Callable[..., None] = delivery.sent
     failures = [StoreError("disk full")] * 3
 
