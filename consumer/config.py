@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from consumer.actions import EventAction
 from consumer.errors import ConfigError, ConfigRightsError
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
@@ -111,9 +112,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     channels: Annotated[list[str], Meta(min_length=1)]
-    events: Annotated[
-        tuple[Literal["ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged"], ...], Meta(min_length=1)
-    ] = ("ssh_login", "ssh_forged")
+    events: Annotated[tuple[EventAction, ...], Meta(min_length=1)] = (EventAction.LOGIN, EventAction.FORGED)
     include: Choice = Choice()
     exclude: Choice = Choice()
     to_owner: bool = False

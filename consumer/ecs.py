@@ -13,7 +13,7 @@ from consumer.addresses import ip_of
 from consumer.clock import isoformat
 from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
 from consumer.matching.messages import METHODS, method_info, sshd_name
-from consumer.records import TEXT, Line
+from consumer.records import AMBIGUOUS, PLACE, PROCID, PROGRAM, TEXT
 from consumer.text import readable
 
 Object = dict[str, Any]
@@ -37,19 +37,18 @@ def _escaped(char: str) -> str:
 
 def of_event(event: Event, paths: list[str]) -> Object:
     """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
-    line = Line(*event.line)
-    file, number = divmod(line.place, PLACE_STEP)
+    file, number = divmod(event.line[PLACE], PLACE_STEP)
     own: Object = {}
     login: Login | None = None
     method = None
     match event:
         case Login():
             login, method = event, event.method
-            own["event"] = _event(event, "event", ["authentication", "session"], "start", "success")
+            own["event"] = _event(event)
             own["event"]["start"] = _moment(event.time_us)
         case Logout():
             login, method = event.login, event.login.method
-            own["event"] = _event(event, "event", ["session"], "end", "success") | {
+            own["event"] = _event(event) | {
                 "start": _moment(login.time_us),
                 "end": _moment(event.end_us),
                 "duration": (event.end_us - login.time_us) * 1000 if login.time_us else None,
@@ -57,26 +56,26 @@ def of_event(event: Event, paths: list[str]) -> Object:
             own["ssh"] = {"login_id": login.id or None}
         case Attempt():
             method = event.method
-            own["event"] = _event(event, "event", ["authentication"], "denied", "failure")
+            own["event"] = _event(event)
             own["ssh"] = {
                 "invalid_user": None if event.user_is_valid else True,
                 "count": event.count if event.count != 1 else None,
                 "reason": event.reason,
             }
         case Probe():
-            own["event"] = _event(event, "event", ["authentication"], "info", "unknown")
+            own["event"] = _event(event)
             own["ssh"] = {"reason": sshd_name(event.reason) if event.reason else None}
         case Forged():
-            own["event"] = _event(event, "alert", ["authentication"], "info", "unknown")
+            own["event"] = _event(event)
             own["ssh"] = {"claim": event.claim, "claimed_by_uid": event.uid}
             own["rule"] = {"name": "forged"}
     name, _, submethod = (method or "").partition("/")
     info = method_info(login.info) if login is not None and login.info is not None else {}
     certificate = info.get("certificate_id")
-    logged = Line(*login.line) if login is not None else line
+    logged = login.line if login is not None else event.line
     unknown = own | {
         "host": {"name": readable(event.host) or None},
-        "process": {"name": readable(logged.program) or None, "pid": int(logged.procid) if logged.procid else None},
+        "process": {"name": readable(logged[PROGRAM]) or None, "pid": int(logged[PROCID]) if logged[PROCID] else None},
         "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
         "source": source_of(
             None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
@@ -92,7 +91,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
             },
             "principal": info.get("principal"),
             "session": {"kind": login.session_kind if login is not None else None},
-            "ambiguous": line.ambiguous or None,
+            "ambiguous": event.line[AMBIGUOUS] or None,
             "origin": event.origin,
         }
         | own.get("ssh", {}),
@@ -112,13 +111,14 @@ def of_session(login: Login, closed_us: int | None) -> Object:
     return found
 
 
-def _event(event: Event, kind: str, category: list[str], type_: str, outcome: str) -> Object:
+def _event(event: Event) -> Object:
+    action = event.action
     return {
-        "kind": kind,
-        "category": category,
-        "type": [type_],
-        "action": event.__struct_config__.tag,
-        "outcome": outcome,
+        "kind": action.kind,
+        "category": list(action.category),
+        "type": [action.ecs_type],
+        "action": str(action),
+        "outcome": action.outcome,
         "id": event.id or None,
         "original": readable(event.line[TEXT]) or None,
     }

@@ -17,6 +17,7 @@ from hashlib import blake2b
 
 import msgspec
 
+from consumer.actions import LineAction
 from consumer.clock import SECOND_US
 from consumer.events import Event
 from consumer.framing.framer import Framer
@@ -166,7 +167,7 @@ class Pipeline:
         found: list[bytes] = []
         accepted: set[tuple[str, str, str | None]] = set()
         for block in blocks:
-            names = [row[2] for row in reader.framer.rows(text_of_bytes(block))]
+            names = [program for _stamp, _host, program, *_ in reader.framer.rows(text_of_bytes(block))]
             raw = block.split(b"\n")
             for line in reader.lines(block, 0):
                 name, text = names[line[PLACE]], text_of_bytes(raw[line[PLACE]])
@@ -176,9 +177,9 @@ class Pipeline:
                     continue
                 action, who = self._matcher.rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
                 if not is_missing(line):
-                    if action == "accepted":
+                    if action is LineAction.ACCEPTED:
                         accepted.add(who)
-                elif action != "session_opened" or who not in accepted:
+                elif action is not LineAction.SESSION_OPENED or who not in accepted:
                     found.append(raw[line[PLACE]] + b"\n")
         return found
 

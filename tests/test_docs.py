@@ -70,7 +70,7 @@ def test_actions_of_lines(grammar: str) -> None:
 
 def test_actions_of_events() -> None:
     """Each ``event.action`` that ``replay`` may give is named, as code."""
-    actions = {str(kind.__struct_config__.tag) for kind in (Login, Logout, Attempt, Probe, Forged)}
+    actions = {str(kind.action) for kind in (Login, Logout, Attempt, Probe, Forged)}
     assert missing(actions, before="`", behind="`") == []
 
 

@@ -11,22 +11,21 @@ from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
+from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
 from consumer.addresses import ip_of
 
 _TITLES = {
-    "ssh_login": "has logged in",
-    "ssh_logout": "has logged out",
-    "ssh_attempt": "has tried to log in, and failed",
-    "ssh_probe": "has connected, and not tried to log in",
-    "sshbell_test": "has logged in",
+    EventAction.LOGIN: "has logged in",
+    EventAction.LOGOUT: "has logged out",
+    EventAction.ATTEMPT: "has tried to log in, and failed",
+    EventAction.PROBE: "has connected, and not tried to log in",
+    OwnAction.TEST: "has logged in",
 }
 _OTHER_TITLES = {
-    "ssh_forged": "A process that is not sshd has written a line that claims to be sshd's.",
-    "sshbell_notice": "sshbell has something to say about itself.",
+    EventAction.FORGED: "A process that is not sshd has written a line that claims to be sshd's.",
+    OwnAction.NOTICE: "sshbell has something to say about itself.",
 }
 _ORIGINS = {"verified": "verified: the kernel vouches for the process that logged it", "unverified": "", "forged": "forged"}
-# Who has come in is who has the key, or the password; who has failed may be anybody.
-_PROVED = frozenset({"ssh_login", "ssh_logout"})
 # Texts of others that may stand in a sentence of ours: one word, which cannot seem to be a part of the sentence.
 _WORD = re.compile(r"[\w.@+-]{1,64}\Z")
 # Owners of one key that are named.
@@ -67,7 +66,7 @@ def facts_of(event: Object, zone: tzinfo | None, map_url: str = "") -> Object:
         "event": event,
         "id": of("event", "id"),
         "action": action,
-        "test": action == "sshbell_test",
+        "test": action == OwnAction.TEST,
         "user": of("user", "name"),
         "person": of("user", "full_name"),
         "host": of("host", "name"),
@@ -99,7 +98,7 @@ def facts_of(event: Object, zone: tzinfo | None, map_url: str = "") -> Object:
         "message": of("message"),
         "local": _local(of("@timestamp"), zone),
         "when": _moment(of("@timestamp"), zone),
-        "start": _moment(of("event", "start"), zone) if action == "ssh_logout" else "",
+        "start": _moment(of("event", "start"), zone) if action == EventAction.LOGOUT else "",
         "duration": _duration(found("event", "duration")),
         "login_id": of("ssh", "login_id"),
     }
@@ -124,7 +123,7 @@ def _title(facts: Object) -> str:
     done = _TITLES.get(facts["action"])
     if done is None:
         return _OTHER_TITLES.get(facts["action"], str(facts["action"]))
-    is_proved = facts["action"] in _PROVED
+    is_proved = facts["action"] in SESSION_ACTIONS
     sentence = f"{(is_proved and facts['person']) or 'Somebody'} {done}"
     if is_proved and len(facts["owners"]) == 1 and _WORD.match(facts["owners"][0]):
         sentence += f", with the key {facts['owners'][0]}"
@@ -139,7 +138,7 @@ def _lines(facts: Object) -> Iterator[tuple[str, Any]]:
     """Yield what a message says, in order."""
     yield "message", facts["message"]
     yield "user", facts["user"]
-    yield "person" if facts["action"] in _PROVED else "account of", facts["person"]
+    yield "person" if facts["action"] in SESSION_ACTIONS else "account of", facts["person"]
     yield "host", facts["host"]
     yield "from", f"{facts['address']} port {facts['port']}" if facts["address"] and facts["port"] else facts["address"]
     yield "reverse name", facts["domain"]

@@ -16,6 +16,7 @@ import msgspec
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateNotFound
 from jinja2.sandbox import SandboxedEnvironment
 
+from consumer.actions import EventAction
 from consumer.deliver.channels import Message
 from consumer.deliver.facts import duration_text, facts_of
 from consumer.deliver.steps import in_steps
@@ -100,7 +101,7 @@ class Renderer:
             if who in users or len(users) < _COUNTED_USERS:
                 users[who] += 1
             # Logins first: whoever floods us must not hide one.
-            lines = logins if facts["action"] == "ssh_login" else others
+            lines = logins if facts["action"] == EventAction.LOGIN else others
             if len(lines) < DIGEST_LINES:
                 lines.append(f"{facts.get('local', '')}  {self._subject(facts)}".strip())
         named = users.most_common(_DIGEST_USERS)

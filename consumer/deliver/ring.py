@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from consumer.actions import OwnAction
 from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
 from consumer.deliver.channels.email import LIMIT_S
@@ -104,7 +105,7 @@ def _test(event_id: str) -> bytes:
     return json_line({
         "@timestamp": isoformat(now_us()),
         "event": {
-            "kind": "event", "category": ["authentication", "session"], "type": ["start"], "action": "sshbell_test",
+            "kind": "event", "category": ["authentication", "session"], "type": ["start"], "action": OwnAction.TEST,
             "outcome": "success", "id": event_id,
         },
         "host": {"name": socket.gethostname()},

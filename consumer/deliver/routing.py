@@ -6,13 +6,14 @@ from fnmatch import translate
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from consumer.actions import OwnAction
 from consumer.addresses import ip_of
 from consumer.config import Choice, Route
 
 Network = IPv4Network | IPv6Network
 
 # Messages of our own go to all channels.
-OWN_ACTIONS = frozenset({"sshbell_test", "sshbell_notice"})
+_OWN_ACTIONS = frozenset(OwnAction)
 _MAPPED_BITS = 96
 
 
@@ -32,7 +33,7 @@ class Router:
     def channels_of(self, event: dict[str, Any]) -> list[str]:
         """Return the names of the channels for an ECS object, as ``sshbell replay --format json`` writes it."""
         action = event.get("event", {}).get("action")
-        if action in OWN_ACTIONS:
+        if action in _OWN_ACTIONS:
             return list(self._channels)
         wanted = {name for route in self._taking(event) for name in route.channels}
         return [name for name in self._channels if name in wanted]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from consumer.actions import EventAction
 from consumer.addresses import Address, ip_of
 from consumer.fields import Object, text_of
 from consumer.records import OURS
@@ -105,7 +106,7 @@ def _is_ours(ip: Address) -> bool:
 
 def _login_us(event: Object) -> int | None:
     """Return when somebody came, in microseconds since 1970 UTC: of a logout, when the session began. None: not known."""
-    is_logout = text_of(event, "event", "action") == "ssh_logout"
+    is_logout = text_of(event, "event", "action") == EventAction.LOGOUT
     text = text_of(event, "event", "start") if is_logout else text_of(event, "@timestamp")
     try:
         moment = datetime.fromisoformat(text or "")

@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from consumer.actions import SESSION_ACTIONS
 from consumer.addresses import is_same_host
 from consumer.config import KEYS_SOCKET
 from consumer.fields import Object
@@ -24,7 +25,6 @@ QUESTION_LIMIT, ANSWER_LIMIT = 4096, 1 << 16
 # Lines that allow one key, and characters of a text and options of a line, in an answer; the rest is left out.
 OWNER_LIMIT, TEXT_LIMIT, OPTION_LIMIT = 16, 500, 16
 
-_SESSION_ACTIONS = ("ssh_login", "ssh_logout")
 _Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 
 
@@ -111,7 +111,7 @@ def question_of(event: Object, here: str) -> Question | None:
     try:
         ssh, address = event["ssh"], event["source"].get("ip", "")
         key, certificate = ssh.get("key", {}), ssh.get("certificate", {})
-        if event["event"]["action"] not in _SESSION_ACTIONS or not is_same_host(event["host"]["name"], here):
+        if event["event"]["action"] not in SESSION_ACTIONS or not is_same_host(event["host"]["name"], here):
             return None
         fields = {
             "user": event["user"]["name"], "address": address, "fingerprint": key.get("fingerprint", ""),

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.fields import Object, text_of
@@ -89,7 +90,7 @@ class People:
         Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
         those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
         """
-        if text_of(event, "event", "action") == "ssh_forged":
+        if text_of(event, "event", "action") == EventAction.FORGED:
             return None
         found = (
             self._certificates.of(text_of(event, "ssh", "certificate", "id"))

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from consumer.actions import OwnAction
 from consumer.clock import isoformat
 from consumer.ecs import json_line
 from consumer.events import Event, Login
@@ -104,14 +105,13 @@ def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str
     """Return one message of many events that were found at once: id, action, and the event as JSON."""
     # Logins first: who can write lines that are lost must not hide one.
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
-    event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
+    action = str(OwnAction.NOTICE)
+    event_id = derived(events[0].id, action)
     body = {
         "@timestamp": isoformat(now_us),
         "event": {"kind": "event", "action": action, "id": event_id},
         "message": f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
-        "sshbell": {
-            "found": [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in first]
-        },
+        "sshbell": {"found": [f"{isoformat(event.time_us)} {event.action} {event.user} {event.address}" for event in first]},
         "host": {"name": socket.gethostname()},
     }
     return event_id, action, json_line(body)

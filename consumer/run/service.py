@@ -379,7 +379,7 @@ class Service:
     def _handle(self, events: list[Event]) -> None:
         self._last_event_us = now_us()
         for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told
+            is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
             self._next_s["tell"] = self._next_s["sync"] = self._due_s = self._last_urgent_s + _URGENT_S
@@ -510,7 +510,7 @@ class Service:
             events += self._pipeline.feed(line)
         self._totals["caught_up_total"] += len(missing)
         log.warning("lines that only the log file had", lines=len(missing), events=len(events))
-        told = [event for event in events if event.__struct_config__.tag in self._told]
+        told = [event for event in events if event.action in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
             notice = notice_of(told, self._config.catch_up, now_us())
             self._held_until(lambda: self._state.record(events, self._told, now_us(), notice))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction
 from consumer.store.outbox import Queued
@@ -24,9 +25,6 @@ _BATCH = 200
 _UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
 _LOOSE = f"{_UNFOLDED} AND seq > 0"
 _LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
-# Strangers and local users can make as many as they like of these.
-_EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe", "ssh_forged"})
-
 # No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
@@ -122,7 +120,7 @@ class Delivery:
                     state, reason = "pending", None
                     if last.queued_us < dead_before_us:
                         state, reason = "dead", "it was too old when it was read"
-                    elif last.action in _EXPENDABLE and waiting.get(channel, 0) >= WAITING_LIMIT:
+                    elif last.action in EXPENDABLE_ACTIONS and waiting.get(channel, 0) >= WAITING_LIMIT:
                         state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
                         "INSERT OR IGNORE INTO delivery"

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import ip_of, is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
@@ -112,7 +113,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     table, time, key = kind
     wanted, values = _wanted(kind, asked)
     values["rows"] = min(asked.limit or _KEY_ROWS, _KEY_ROWS)
-    sessions_alone = "AND action IN ('ssh_login', 'ssh_logout')" if of_events else ""
+    sessions_alone = f"AND action IN {_SESSIONS}" if of_events else ""
     # max() is what makes SQLite take all other columns of the newest row. Whole rows are read of those alone that are yielded.
     newest = (
         f"SELECT {key}, user, max({time}) AS newest_us"  # noqa: S608
@@ -134,6 +135,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
 
 # A table, its time, and its key.
 _SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
+_SESSIONS = tuple(map(str, SESSION_ACTIONS))  # is written as SQL writes a list
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
 
@@ -214,15 +216,15 @@ def _event(row: Row) -> Event | None:
     line = _line(row, row["time_us"])
     start = (row["id"], line, row["user"], _logged(row["address"]), _digits(row["port"]))
     match row["action"]:
-        case "ssh_login":
+        case EventAction.LOGIN:
             return _login(row, row["id"], row["time_us"])
-        case "ssh_logout":
+        case EventAction.LOGOUT:
             return Logout(*start, _login(row, row["login_id"] or "", row["opened_us"] or 0), row["time_us"])
-        case "ssh_attempt":
+        case EventAction.ATTEMPT:
             return Attempt(*start, row["method"], count=row["count"], reason=_logged(row["reason"]))
-        case "ssh_probe":
+        case EventAction.PROBE:
             return Probe(*start, _logged(row["reason"]))
-        case "ssh_forged":
+        case EventAction.FORGED:
             return Forged(*start, row["uid"] or 0, row["reason"] or "")
     return None
 
@@ -230,9 +232,8 @@ def _event(row: Row) -> Event | None:
 def _line(row: Row, time_us: int) -> Line:
     trusted: Trusted | None = (0, "") if row["origin"] == "verified" else None
     host = text_of_bytes(row["host"].encode())
-    return Line(
-        0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", None, None, None, None, None, None, None
-    )
+    nothing = (None, None, None, None, None, None, None)  # the store keeps none of what the rule took
+    return (0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", *nothing)
 
 
 def _logged(text: str | None) -> str | None:

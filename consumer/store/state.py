@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.ecs import json_line, of_event
 from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
@@ -22,7 +23,7 @@ SESSION_LIMIT = 1_000_000
 # rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
 # small pieces take longer in all: each touches most pages.
 _FORGET_S, _PIECE = 5.0, 50_000
-_NOISE = "('ssh_attempt', 'ssh_probe', 'ssh_forged')"
+_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
 _INTEGER_MAX = (1 << 63) - 1
 
 # Id, action and JSON of a message of our own.
@@ -118,7 +119,7 @@ class State:
         with transaction(self._connection):
             rows: list[tuple[object, ...]] = []
             for event in events:
-                action = str(event.__struct_config__.tag)
+                action = str(event.action)
                 row = _row(event, action)
                 if action in told or isinstance(event, Login | Logout):
                     is_new = self._connection.execute(_INSERT_EVENT, row).rowcount

@@ -21,7 +21,7 @@ from consumer.deliver.rendering import Renderer, event_of
 from consumer.ecs import json_line, of_event
 from consumer.events import Forged, Login, Logout
 from consumer.fields import joined
-from consumer.records import Line
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -47,7 +47,7 @@ def latin(text: str) -> str:
 def events(text: str) -> list[Any]:
     """Return events that hold a text wherever a log can put one."""
     raw = latin(text)
-    line = Line(0, 1, 1, 1, raw, None, False, raw, raw, "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of(text=raw, program=raw, host=raw)
     name = text.encode("utf-8", "replace").decode()
     info = f"ED25519-CERT SHA256:abc ID {raw} (serial 7) CA RSA SHA256:d"
     login = Login("1" * 32, line, name, raw, "4711", raw, info, None, raw)

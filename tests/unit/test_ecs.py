@@ -6,7 +6,7 @@ import pytest
 
 from consumer.ecs import json_line, of_event
 from consumer.events import Login, Logout
-from consumer.records import Line
+from tests.lines import line_of
 
 HARMFUL = [
     "\x1b",
@@ -38,7 +38,7 @@ def test_json_holds_nothing_that_a_terminal_obeys(char: str) -> None:
 
 def test_logout_names_its_login() -> None:
     """A logout carries the id of its login, so that messages about a session can be put together."""
-    line = Line(0, 1, 1, 1, "", None, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of()
     login = Login("a1", line, "alice", "192.0.2.7", "4711")
     logout = Logout("b2", line, "alice", "192.0.2.7", "4711", login, 2)
     assert of_event(logout, [])["ssh"]["login_id"] == "a1"

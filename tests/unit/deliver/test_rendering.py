@@ -13,12 +13,13 @@ from consumer.deliver.facts import duration_text
 from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, event_of, plain_id
 from consumer.ecs import json_line, of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.records import Line, Trusted
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from consumer.deliver.channels import Message
+    from consumer.records import Line, Trusted
 
 SECOND = 1_000_000
 START = int(datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC).timestamp()) * SECOND
@@ -28,7 +29,7 @@ ID, LOGIN_ID = "0" * 31 + "2", "0" * 31 + "1"
 
 def line(time_us: int | None = START, trusted: Trusted | None = (0, "")) -> Line:
     """Return a line that decided."""
-    return Line(0, time_us, 1, 1, "", trusted, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    return line_of(time_us, trusted=trusted)
 
 
 def login(user: str | None = "alice", **more: Any) -> Login:

@@ -14,11 +14,12 @@ from consumer.enrich.jump_hosts import _USERS, SENDER_US, SKEW_US, JumpHosts, _i
 from consumer.errors import StoreError
 from consumer.events import Event, Login, Logout
 from consumer.intake import senders
-from consumer.records import OURS, Line
+from consumer.records import OURS
 from consumer.store import state as state_module
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
 from consumer.store.state import State
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,7 @@ BASTION = "10.0.0.5"
 
 def login(host: str, user: str | None, at_us: int, address: str = "198.51.100.7") -> Login:
     """Return a login with an id of its own."""
-    line = Line(0, at_us, 1, 1, "", None, False, "sshd", host, "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of(at_us, host=host)
     return Login(f"{host}-{user}-{at_us}", line, user, address, "4711", "publickey", None)
 
 

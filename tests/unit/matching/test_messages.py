@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer.actions import LineAction
 from consumer.addresses import ip_of
-from consumer.matching.matcher import Engine, Matcher
+from consumer.matching.matcher import Matcher
 from consumer.matching.messages import AuthMessage, auth_message, method_info, origin, pam_name, sshd_name
+
+if TYPE_CHECKING:
+    from consumer.matching.rules import Engine
 
 MATCHERS: dict[Engine, Matcher] = {"lowered": Matcher(), "pyparsing": Matcher(engine="pyparsing")}
 KEY = "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE"
@@ -243,4 +248,4 @@ ORIGINS = [
 def test_origin(trusted: tuple[int, str] | None, action: str, preauth: bool, word: str) -> None:  # noqa: FBT001 - a table's column
     """The kernel's word about the sender makes a line verified, unverified or forged."""
     family_of = {"sshd": "sshd", "sshd-session": "sshd"}.get
-    assert origin(trusted, action, preauth=preauth, family="sshd", family_of=lambda name: family_of(name, "")) == word
+    assert origin(trusted, LineAction(action), preauth=preauth, family="sshd", family_of=lambda name: family_of(name, "")) == word
