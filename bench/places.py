@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from make_log import write_log
@@ -33,11 +34,14 @@ from netaddr import IPSet
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
 from consumer.actions import EventAction
-from consumer.ecs import Object, of_event
 from consumer.events import Event
+from consumer.events_as_ecs import of_event
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 from consumer.places.geoip import Places
+
+if TYPE_CHECKING:
+    from consumer.ecs import EcsEvent
 
 FORMS = ("table", "json")
 
@@ -60,7 +64,7 @@ def make_databases(folder: Path) -> list[Path]:
     return paths
 
 
-def city(number: int) -> Object:
+def city(number: int) -> dict[str, Any]:
     """Return a record of MaxMind's shape."""
     country = number % 200
     return {
@@ -83,7 +87,7 @@ def events_of(log: Path) -> list[Event]:
 
 def looked_up(events: list[Event], databases: list[Path]) -> dict[str, float]:
     """Return the microseconds that each kind of event costs, the databases being opened and nothing being remembered."""
-    by_kind: defaultdict[str, list[Object]] = defaultdict(list)
+    by_kind: defaultdict[str, list[EcsEvent]] = defaultdict(list)
     for event in events:
         by_kind[str(event.action)].append(of_event(event, []))
     places = Places(map(str, databases), print, many=True)

@@ -1,7 +1,7 @@
 """
 What happened: one event for each login, end of a session, try and probe, however many lines told of it.
 
-Events are frozen, and hold nothing that the lines did not say. ``ecs.py`` gives them their outer form.
+Events are frozen, and hold nothing that the lines did not say. ``events_as_ecs.py`` gives them their outer form.
 """
 
 from typing import ClassVar

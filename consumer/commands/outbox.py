@@ -8,6 +8,7 @@ from consumer.commands.options import CONFIG
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
+    from consumer.ecs import EcsEvent
     from consumer.store.delivery import Delivery, Entry
 
 _STATES = ("pending", "dead", "sent", "dropped")
@@ -105,21 +106,19 @@ def _object(entry: "Entry") -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _event(body: bytes) -> dict[str, Any]:
-    import json
+def _event(body: bytes) -> "EcsEvent":
+    """Return the event of a message; nothing is known of what is none."""
+    from consumer.ecs import NOTHING, NoEventError, event_of
 
     try:
-        found = json.loads(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return event_of(body)
+    except NoEventError:
+        return NOTHING
 
 
 def _what(body: bytes) -> str:
     event = _event(body)
-    action = event.get("event", {}).get("action", "?")
-    user, host = event.get("user", {}).get("name"), event.get("host", {}).get("name")
-    return f"{action} {user or '-'}@{host or '-'}"[:60]
+    return f"{event.event.action or '?'} {event.user.name or '-'}@{event.host.name or '-'}"[:60]
 
 
 def _next(entry: "Entry") -> str:

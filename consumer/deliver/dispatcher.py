@@ -22,9 +22,10 @@ from consumer.config import Config, Email, seconds_of
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
 from consumer.deliver.channels.email import Email as Mail
 from consumer.deliver.recipients import Recipients
-from consumer.deliver.rendering import Renderer, RenderingError, event_of
+from consumer.deliver.rendering import Renderer
 from consumer.deliver.routing import Router
 from consumer.deliver.steps import in_steps
+from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
@@ -187,7 +188,7 @@ class Worker:
         """Send one message, and write down what became of it."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
-        except RenderingError as error:
+        except NoEventError as error:
             result = Rejected(str(error))
         except StoreError:
             raise  # nothing is wrong with this message
@@ -236,7 +237,7 @@ class Worker:
     def _ask_ahead(self, limit: int) -> None:
         """Ask about all that is sent next: what hangs delays many messages as long as one."""
         for body in self._delivery.next_bodies(self._name, limit):
-            with suppress(RenderingError):  # said when its turn comes
+            with suppress(NoEventError):  # said when its turn comes
                 self._enricher.begin(event_of(body))
 
     def _mixed(self) -> Recipients | None:
@@ -253,7 +254,7 @@ class Worker:
             return ()
         try:
             return recipients.of(self._name, event_of(body))
-        except (RenderingError, AttributeError, TypeError):
+        except NoEventError:
             return ()  # no event; whoever renders it says so
 
     def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
@@ -385,7 +386,7 @@ class Dispatcher:
     def _channels_of(self, message: Queued) -> Iterable[str]:
         try:
             return self._router.channels_of(event_of(message.body))
-        except (RenderingError, AttributeError, TypeError) as error:
+        except NoEventError as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
             return ()
 

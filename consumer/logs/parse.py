@@ -5,7 +5,25 @@ from datetime import tzinfo
 
 from consumer.actions import LineAction
 from consumer.clock import isoformat
-from consumer.ecs import Object, json_line, known, source_of
+from consumer.ecs import (
+    CertificateFields,
+    EcsEvent,
+    ErrorFields,
+    EventFields,
+    FileFields,
+    HostFields,
+    KeyFields,
+    LogFields,
+    PamFields,
+    ProcessFields,
+    RuleFields,
+    SessionFields,
+    SshFields,
+    UserFields,
+    json_line,
+    known,
+)
+from consumer.events_as_ecs import source_of
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
@@ -42,11 +60,11 @@ def records(
     for raw, row in zip(lines, framer.rows(block), strict=False):
         stamp, host, program, procid, msg, trusted = row
         time_us = timestamps.microseconds(stamp) if stamp else None
-        sender = trusted if isinstance(trusted, tuple) else None
-        yield SyslogRecord(time_us, stamp, host, program, procid, msg, sender, raw), matcher.find(row)
+        known_sender = trusted if isinstance(trusted, tuple) else None
+        yield SyslogRecord(time_us, stamp, host, program, procid, msg, known_sender, raw), matcher.find(row)
 
 
-def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> Object:
+def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> EcsEvent:
     """What a line says, in its outer form."""
     message = auth_message(reading)
     word = origin(
@@ -56,55 +74,57 @@ def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, 
     return of_message(record, reading, message, word, number, path)
 
 
-def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, origin: str, number: int, path: str) -> Object:
+def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, origin: str, number: int, path: str) -> EcsEvent:
     """What one line says: an object of ``sshbell parse``."""
-    time_us = record.time_us
+    time_us, action = record.time_us, message.action
     fields = dict(message.fields)
-    unknown = {
-        "event": {
-            "kind": "pipeline_error" if message.action is LineAction.UNMATCHED else "event",
-            "category": ["session" if message.action.is_session else "authentication"],
-            "type": [message.action.ecs_type],
-            "action": str(message.action),
-            "outcome": message.action.outcome,
-            "original": readable(record.raw),
-        },
-        "host": {"name": readable(reading.host) or None},
-        "process": {"name": readable(reading.program.name), "pid": int(reading.procid) if reading.procid else None},
-        "user": {"name": message.user, "id": fields.pop("user_uid", None)},
-        "source": source_of(message.address, message.port),
-        "ssh": {
-            "method": message.method,
-            "submethod": message.submethod,
-            "key": {"type": message.key_type, "fingerprint": message.key_fingerprint},
-            "certificate": {
-                "id": message.certificate_id,
-                "serial": message.certificate_serial,
-                "ca_fingerprint": message.ca_fingerprint,
-            },
-            "session": {"kind": message.session_kind, "id": fields.pop("session_id", None)},
-            "invalid_user": None if message.user_is_valid else True,
-            "preauth": message.preauth or None,
-            "count": message.count if message.count != 1 else None,
-            "ambiguous": message.ambiguous or None,
-            "origin": origin,
-            "child_pid": _number(fields.pop("child_pid", None)),
-            "connection_pid": _number(fields.pop("connection_pid", None)),
-            "disconnect_code": _number(fields.pop("disconnect_code", None)),
-            "reason": fields.pop("reason", None),
-        },
-        "pam": {
-            "module": _module(reading),
-            "service": fields.pop("service", None),
-            "type": fields.pop("type", None),
-            "by": {"name": fields.pop("by_user", None), "id": fields.pop("by_uid", None)},
-        },
-        "rule": {"name": message.rule},
-        "log": {"file": {"path": path or None, "line": number}},
-        "error": {"message": _time_fault(record.stamp, time_us)},
-        "labels": fields,
-    }
-    return {"@timestamp": isoformat(time_us)} | known(unknown) if time_us is not None else known(unknown)
+    return EcsEvent(
+        timestamp=None if time_us is None else isoformat(time_us),
+        event=EventFields(
+            kind="pipeline_error" if action is LineAction.UNMATCHED else "event",
+            category=("session" if action.is_session else "authentication",),
+            type=(action.ecs_type,),
+            action=str(action),
+            outcome=action.outcome,
+            original=readable(record.raw),
+        ),
+        host=known(HostFields(name=readable(reading.host) or None)),
+        process=ProcessFields(name=readable(reading.program.name), pid=int(reading.procid) if reading.procid else None),
+        user=known(UserFields(name=message.user, id=fields.pop("user_uid", None))),
+        source=source_of(message.address, message.port),
+        ssh=SshFields(
+            method=message.method,
+            submethod=message.submethod,
+            key=known(KeyFields(type=message.key_type, fingerprint=message.key_fingerprint)),
+            certificate=known(
+                CertificateFields(
+                    id=message.certificate_id, serial=message.certificate_serial, ca_fingerprint=message.ca_fingerprint
+                )
+            ),
+            session=known(SessionFields(kind=message.session_kind, id=fields.pop("session_id", None))),
+            invalid_user=not message.user_is_valid,
+            preauth=message.preauth,
+            count=message.count if message.count != 1 else None,
+            ambiguous=message.ambiguous,
+            origin=origin,
+            child_pid=_number(fields.pop("child_pid", None)),
+            connection_pid=_number(fields.pop("connection_pid", None)),
+            disconnect_code=_number(fields.pop("disconnect_code", None)),
+            reason=fields.pop("reason", None),
+        ),
+        pam=known(
+            PamFields(
+                module=_module(reading),
+                service=fields.pop("service", None),
+                type=fields.pop("type", None),
+                by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
+            )
+        ),
+        rule=known(RuleFields(name=message.rule)),
+        log=LogFields(file=FileFields(path=path or None, line=number)),
+        error=known(ErrorFields(message=_time_fault(record.stamp, time_us))),
+        labels=fields or None,
+    )
 
 
 def _time_fault(stamp: str, time_us: int | None) -> str | None:

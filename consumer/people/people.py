@@ -11,8 +11,8 @@ import msgspec
 
 from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
+from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
-from consumer.fields import Object, text_of
 from consumer.keys.authorized_keys import parsed
 from consumer.keys.fingerprints import Key, canonical
 from consumer.mailbox import header_address
@@ -83,19 +83,24 @@ class People:
             raise ConfigError(f"{path}: {error.strerror}") from error
         return cls(_persons_of(text, str(path)))
 
-    def person_of(self, event: Object) -> Person | None:
+    def of(self, event: EcsEvent) -> EcsEvent:
+        """Return the name of the person whom an event is about, to be joined to it."""
+        person = self.person_of(event)
+        return NOTHING if person is None else EcsEvent(user=UserFields(full_name=person.name))
+
+    def person_of(self, event: EcsEvent) -> Person | None:
         """
         Return who an event is about, by its certificate's id, else by its key, else by its account.
 
         Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
         those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
         """
-        if text_of(event, "event", "action") == EventAction.FORGED:
+        if event.event.action == EventAction.FORGED:
             return None
         found = (
-            self._certificates.of(text_of(event, "ssh", "certificate", "id"))
-            or self.owners_of(text_of(event, "ssh", "key", "fingerprint"))
-            or self.holders_of(text_of(event, "user", "name"), text_of(event, "host", "name"))
+            self._certificates.of(event.ssh.certificate.id or None)
+            or self.owners_of(event.ssh.key.fingerprint)
+            or self.holders_of(event.user.name or None, event.host.name)
         )
         return _together(found) if found else None
 
@@ -217,7 +222,7 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return f"there is no key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}")
 
 
-def _person(table: Object, fault: Callable[[str], None]) -> Person:
+def _person(table: dict[str, Any], fault: Callable[[str], None]) -> Person:
     """Make a person of what can be used, and say what cannot."""
     for key in table:
         if key not in Person.__struct_fields__:
@@ -236,7 +241,7 @@ def _person(table: Object, fault: Callable[[str], None]) -> Person:
     )
 
 
-def _texts(table: Object, key: str, fault: Callable[[str], None], within: str = "") -> Iterator[str]:
+def _texts(table: dict[str, Any], key: str, fault: Callable[[str], None], within: str = "") -> Iterator[str]:
     values = table.get(key, [])
     if not isinstance(values, list):
         fault(f'{within}{key} has to be a list: {key} = ["..."]')

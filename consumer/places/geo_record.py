@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 from math import isfinite
-from typing import Any
 
-Object = dict[str, Any]
+from consumer.ecs import AsFields, GeoFields, LocationFields, OrganizationFields, SourceFields, known
 
 _TEXT_LIMIT = 200
 _UNKNOWN = frozenset({"", "-", "--", "?", "N/A", "n/a", "None", "null", "unknown", "Unknown"})
@@ -29,7 +28,7 @@ class _Found:
     __slots__ = ("anonymous", "geo", "lat", "lon", "number", "organization")
 
     def __init__(self) -> None:
-        self.geo: Object = {}
+        self.geo: dict[str, str] = {}  # by the names of GeoFields
         self.lat: float | None = None
         self.lon: float | None = None
         self.number = 0
@@ -37,22 +36,21 @@ class _Found:
         self.anonymous: dict[str, None] = {}
 
 
-def fields_of(record: object) -> Object:
-    """Return ``geo``, ``as`` and ``anonymous`` as far as a record has them; ``{}`` where it has nothing known. Never raises."""
+def fields_of(record: object) -> SourceFields:
+    """Return ``geo``, ``as`` and ``anonymous`` as far as a record has them. Never raises."""
     found = _Found()
     _read_all(found, record)
-    if found.lat is not None and found.lon is not None:
-        found.geo["location"] = {"lat": found.lat, "lon": found.lon}
-    fields: Object = {}
-    if found.geo:
-        fields["geo"] = found.geo
-    if found.number:
-        fields["as"] = {"number": found.number}
-        if found.organization:
-            fields["as"]["organization"] = {"name": found.organization}
-    if found.anonymous:
-        fields["anonymous"] = _anonymous(found.anonymous)
-    return fields
+    has_place = found.lat is not None and found.lon is not None
+    location = LocationFields(lat=found.lat, lon=found.lon) if has_place else LocationFields()
+    organization = OrganizationFields(name=found.organization or None)
+    return known(
+        SourceFields(
+            geo=known(GeoFields(**found.geo, location=known(location))),
+            # A name without its number says nothing: some databases call other things so.
+            as_=known(AsFields(number=found.number, organization=known(organization)) if found.number else AsFields()),
+            anonymous=_anonymous(found.anonymous),
+        )
+    )
 
 
 def _read_all(found: _Found, record: object) -> None:
@@ -62,9 +60,9 @@ def _read_all(found: _Found, record: object) -> None:
                 read(found, value)
 
 
-def _anonymous(said: dict[str, None]) -> list[str]:
+def _anonymous(said: dict[str, None]) -> tuple[str, ...]:
     # "anonymous" says nothing where it is said how; a data centre's address alone hides nobody.
-    return [name for name in said if name != "anonymous" or said.keys() <= {"anonymous", "hosting"}]
+    return tuple(name for name in said if name != "anonymous" or said.keys() <= {"anonymous", "hosting"})
 
 
 # ---------------------------------------------------------------- keys

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from consumer.actions import OwnAction
 from consumer.clock import isoformat
-from consumer.ecs import json_line
+from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
 from consumer.events import Event, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.story.event_ids import derived
@@ -107,13 +107,15 @@ def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
     action = str(OwnAction.NOTICE)
     event_id = derived(events[0].id, action)
-    body = {
-        "@timestamp": isoformat(now_us),
-        "event": {"kind": "event", "action": action, "id": event_id},
-        "message": f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
-        "sshbell": {"found": [f"{isoformat(event.time_us)} {event.action} {event.user} {event.address}" for event in first]},
-        "host": {"name": socket.gethostname()},
-    }
+    body = EcsEvent(
+        timestamp=isoformat(now_us),
+        event=EventFields(kind="event", action=action, id=event_id),
+        message=f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
+        sshbell=NoticeFields(
+            found=tuple(f"{isoformat(event.time_us)} {event.action} {event.user} {event.address}" for event in first)
+        ),
+        host=HostFields(name=socket.gethostname()),
+    )
     return event_id, action, json_line(body)
 
 

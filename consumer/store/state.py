@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from consumer.actions import EXPENDABLE_ACTIONS
-from consumer.ecs import json_line, of_event
+from consumer.ecs import json_line
 from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
 from consumer.text import readable

@@ -17,10 +17,24 @@ from hypothesis import strategies as st
 from consumer.config import Email as Settings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
-from consumer.deliver.rendering import Renderer, event_of
-from consumer.ecs import json_line, of_event
+from consumer.deliver.rendering import Renderer
+from consumer.ecs import (
+    NOTHING,
+    AsFields,
+    EcsEvent,
+    GeoFields,
+    KeyFields,
+    SourceFields,
+    SshFields,
+    UserFields,
+    event_of,
+    joined,
+    json_line,
+)
+from consumer.enrich.enricher import Enricher, Part
 from consumer.events import Forged, Login, Logout
-from consumer.fields import joined
+from consumer.events_as_ecs import of_event
+from tests.ecs_events import ecs
 from tests.lines import line_of
 
 if TYPE_CHECKING:
@@ -143,6 +157,7 @@ def test_events(text: str) -> None:
     """A message about any event holds its texts as texts."""
     for event in events(text):
         body = json_line(of_event(event, []))
+        assert event_of(body) == of_event(event, [])
         message = RENDERER.message(event.id, event_of(body), queued_us=0, now_us=1)
         rows = message.text.split("\n")
         assert len(rows) <= 30, "a text has made lines of its own"
@@ -159,15 +174,15 @@ def test_digests(found: list[str]) -> None:
     check(parsed(message), references=False)
 
 
-def enriched(text: str, number: float) -> dict[str, Any]:
+def enriched(text: str, number: float) -> EcsEvent:
     """Return what enrichment adds to an event, with a text of others wherever one can stand."""
-    return {
+    fields = {
         "user": {"full_name": text},
         "source": {
-            "ip": "9.9.9.9", "domain": text, "anonymous": [text, text], "as": {"number": text, "organization": {"name": text}},
+            "ip": "9.9.9.9", "domain": text, "anonymous": [text, text], "as": {"number": 64500, "organization": {"name": text}},
             "geo": {
                 "name": text, "city_name": text, "region_name": text, "country_name": text, "country_iso_code": text,
-                "continent_code": text, "timezone": text, "location": {"lat": number, "lon": text if number > 90 else number},
+                "continent_code": text, "timezone": text, "location": {"lat": number, "lon": number},
             },
         },
         "ssh": {
@@ -175,6 +190,7 @@ def enriched(text: str, number: float) -> dict[str, Any]:
             "via": {"host": {"name": text}, "user": {"name": text}},
         },
     }  # fmt: skip
+    return ecs(fields)
 
 
 @settings(deadline=None)
@@ -197,14 +213,22 @@ def test_enriched_events(text: str, number: float) -> None:
 @settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))
 def test_odd_enrichment(odd: Any) -> None:
-    """Whatever a part answers, in place of a text, a list or an object, the message is made."""
-    whole = {
-        "event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice", "full_name": odd},
-        "source": {"ip": "9.9.9.9", "geo": {"city_name": odd, "location": {"lat": odd, "lon": odd}}, "as": odd, "anonymous": odd},
-        "ssh": {"key": {"owner": odd, "options": odd}, "via": odd},
-    }  # fmt: skip
-    check(parsed(RENDERER.message("1", whole, queued_us=0, now_us=1)), references=False)
-    check(parsed(RENDERER.message("1", whole | {"source": {"geo": odd}, "ssh": odd}, queued_us=0, now_us=1)), references=False)
+    """Whatever a part answers, in place of a text, a list or a group of fields, the message is made."""
+    answers = [
+        odd, EcsEvent(user=odd), EcsEvent(user=UserFields(full_name=odd)), EcsEvent(source=SourceFields(anonymous=odd)),
+        EcsEvent(source=SourceFields(geo=GeoFields(location=odd), as_=AsFields(number=odd))), EcsEvent(ssh=odd),
+        EcsEvent(ssh=SshFields(key=KeyFields(owner=odd, options=odd), via=odd)),
+    ]  # fmt: skip
+    event = ecs({"event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice"}, "source": {"ip": "9.9.9.9"}})
+
+    async def told() -> EcsEvent:
+        async def of(answer: Any) -> EcsEvent:
+            return answer  # type: ignore[no-any-return]
+
+        parts = [Part(str(number), 60.0, lambda _event, answer=answer: of(answer)) for number, answer in enumerate(answers)]
+        return await Enricher(parts).enrich(event)
+
+    check(parsed(RENDERER.message("1", asyncio.run(told()), queued_us=0, now_us=1)), references=False)
 
 
 @settings(deadline=None)
@@ -213,7 +237,7 @@ def test_odd_enrichment(odd: Any) -> None:
 def test_ids(text: str) -> None:
     """Whatever an id is, it is one id in its header."""
     name = text.encode("utf-8", "replace").decode()
-    mail = parsed(RENDERER.message(name, {}, queued_us=0, now_us=1))
+    mail = parsed(RENDERER.message(name, NOTHING, queued_us=0, now_us=1))
     assert mail["Message-ID"].count("@") == 1
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 

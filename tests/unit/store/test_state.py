@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from consumer.ecs import json_line, of_event
+from consumer.ecs import json_line
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Login
+from consumer.events_as_ecs import of_event
 from consumer.records import HOST
 from consumer.store import database
 from consumer.store import state as state_module
