@@ -58,7 +58,7 @@ class OAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_secret: Secret | None = None
 
 
-class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
+class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
     """
     A channel that sends mail.
 
@@ -92,7 +92,7 @@ class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 # The other channels join here.
-Channel = Email
+ChannelSettings = EmailSettings
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,7 +147,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: dict[str, list[str]] = {}
     map_url: str = ""
     people: str = PEOPLE_PATH
-    channel: list[Channel] = []
+    channel: list[ChannelSettings] = []
     route: list[Route] = []
     geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
 
@@ -220,7 +220,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
-    Email: {
+    EmailSettings: {
         "type": '"email"',
         "name": "up to 63 letters, digits, dots, underscores and hyphens, in quotes",
         "to": 'a list of addresses: ["ops@example.org"]',
@@ -258,11 +258,11 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
 }  # fmt: skip
 # Which table stands under a key; "" is the file itself.
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "": Config, "channel": Email, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "": Config, "channel": EmailSettings, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", Email: "under [[channel]]", Route: "under [[route]]",
+    Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
     Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
 _HINTS = {
@@ -368,7 +368,7 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url holds a character that no URL has; write it as %XX"
 
 
-def _channel_faults(channel: Channel) -> Iterator[str]:
+def _channel_faults(channel: ChannelSettings) -> Iterator[str]:
     if channel.password is not None and channel.oauth2 is not None:
         yield "password and oauth2 exclude each other"
     if (channel.password is not None or channel.oauth2 is not None) != bool(channel.username):
@@ -431,7 +431,7 @@ def secret_files(config: Config) -> list[Path]:
     return [Path(secret.file) for channel in config.channel for _, secret in secrets(channel) if secret.file]
 
 
-def secrets(channel: Channel) -> Iterator[tuple[str, Secret]]:
+def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets of a channel, with the names of their keys."""
     if channel.password is not None:
         yield "password", channel.password

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import tzinfo
 
+    from consumer.addresses import Network
     from consumer.ecs import EcsEvent
     from consumer.events import Event
     from consumer.show.table import Table
-    from consumer.store.queries import Network, Session
+    from consumer.store.queries import Session
 
 # Of CSV: where the value stands in the JSON object.
 _COLUMNS = (

@@ -9,7 +9,7 @@ from consumer.errors import UsageError
 
 if TYPE_CHECKING:
     from consumer.ecs import EcsEvent
-    from consumer.store.delivery import Delivery, Entry
+    from consumer.store.delivery import Delivery, DeliveryRow
 
 _STATES = ("pending", "dead", "sent", "dropped")
 _LIMIT = 1000
@@ -90,7 +90,7 @@ def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_
     return harmless(row.rstrip())
 
 
-def _object(entry: "Entry") -> dict[str, Any]:
+def _object(entry: "DeliveryRow") -> dict[str, Any]:
     from consumer.clock import isoformat
 
     known = {
@@ -121,7 +121,7 @@ def _what(body: bytes) -> str:
     return f"{event.event.action or '?'} {event.user.name or '-'}@{event.host.name or '-'}"[:60]
 
 
-def _next(entry: "Entry") -> str:
+def _next(entry: "DeliveryRow") -> str:
 
     from consumer.clock import now_us
 

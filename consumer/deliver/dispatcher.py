@@ -17,10 +17,9 @@ import msgspec
 import structlog
 
 from consumer.clock import now_us
-from consumer.config import Channel as Settings
-from consumer.config import Config, Email, seconds_of
-from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.channels.email import Email as Mail
+from consumer.config import ChannelSettings, Config, EmailSettings, seconds_of
+from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels.email import Email
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.routing import Router
@@ -48,11 +47,11 @@ _AHEAD_LIMIT = 64
 _log = structlog.get_logger()
 
 
-def channel_of(settings: Settings) -> Channel:
+def channel_of(settings: ChannelSettings) -> Channel:
     """Make a channel as it is configured."""
     match settings:
-        case Email():
-            return Mail(settings)
+        case EmailSettings():
+            return Email(settings)
 
 
 def wait_s(failures: int) -> float:
@@ -75,7 +74,7 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
+        self, settings: ChannelSettings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
         give_up_s: float, recipients: Recipients | None = None, clock: Callable[[], int] = now_us,
     ) -> None:  # fmt: skip
         self.settings = settings
@@ -184,7 +183,7 @@ class Worker:
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
         return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
 
-    async def attempt(self, pending: Pending, tokens: float) -> Result:
+    async def attempt(self, pending: Pending, tokens: float) -> SendResult:
         """Send one message, and write down what became of it."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
@@ -257,7 +256,7 @@ class Worker:
         except NoEventError:
             return ()  # no event; whoever renders it says so
 
-    def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
+    def _write_down(self, pending: Pending, result: SendResult, tokens: float) -> None:
         now_us = self._clock()
         told = {"channel": self._name, "event_id": pending.digest or pending.event_id}
         match result:
@@ -339,7 +338,7 @@ class Dispatcher:
             if name not in self._workers:
                 self._start(settings)
 
-    def _start(self, settings: Settings) -> None:
+    def _start(self, settings: ChannelSettings) -> None:
         give_up_s = seconds_of(self._config.give_up)
         worker = Worker(
             settings, channel_of(settings), self._delivery, self._renderer, self._enricher, give_up_s=give_up_s,

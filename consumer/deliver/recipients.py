@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from consumer.config import Channel
+from consumer.config import ChannelSettings
 from consumer.deliver.routing import Router
 from consumer.ecs import EcsEvent
 from consumer.people.people import People
@@ -20,7 +20,7 @@ class Recipients:
         channels: as they are configured, with their own recipients.
     """
 
-    def __init__(self, router: Router, people: People, channels: Iterable[Channel]) -> None:
+    def __init__(self, router: Router, people: People, channels: Iterable[ChannelSettings]) -> None:
         self._router = router
         self._people = people
         self._channels = {settings.name: settings for settings in channels}

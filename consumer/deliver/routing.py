@@ -3,14 +3,12 @@
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import translate
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv6Network, ip_network
 
 from consumer.actions import OwnAction
-from consumer.addresses import ip_of
+from consumer.addresses import Network, ip_of
 from consumer.config import Choice, Route
 from consumer.ecs import EcsEvent
-
-Network = IPv4Network | IPv6Network
 
 # Messages of our own go to all channels.
 _OWN_ACTIONS = frozenset(OwnAction)

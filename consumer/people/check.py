@@ -9,7 +9,7 @@ import msgspec
 
 from consumer.clock import isoformat
 from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields
-from consumer.keys.fingerprints import Key, canonical
+from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.matching.messages import method_info, sshd_name
 from consumer.people.people import People, host_matching, split_account
 from consumer.store.queries import KeySeen
@@ -46,7 +46,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 class Allowed(msgspec.Struct, frozen=True):
     """A line of ``authorized_keys``: fingerprints, the account and host for which it is good, and its comment."""
 
-    key: Key
+    key: Fingerprints
     user: str
     host: str
     comment: str

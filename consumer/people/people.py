@@ -14,7 +14,7 @@ from consumer.config import PEOPLE_PATH
 from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.keys.authorized_keys import parsed
-from consumer.keys.fingerprints import Key, canonical
+from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.mailbox import header_address
 
 # Of several people to whom a login may belong; the rest is counted.
@@ -40,7 +40,7 @@ class Person(msgspec.Struct, frozen=True):
     """
 
     name: str
-    keys: tuple[Key, ...] = ()
+    keys: tuple[Fingerprints, ...] = ()
     certificates: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
@@ -253,10 +253,10 @@ def _texts(table: dict[str, Any], key: str, fault: Callable[[str], None], within
             fault(f"{within}{key}: number {number} has to be a text, of up to {_TEXT_LIMIT} characters")
 
 
-def _keys(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[Key]:
+def _keys(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[Fingerprints]:
     for text in texts:
         if fingerprint := canonical(text):
-            yield Key("", fingerprint) if fingerprint.startswith("MD5:") else Key(fingerprint, "")
+            yield Fingerprints("", fingerprint) if fingerprint.startswith("MD5:") else Fingerprints(fingerprint, "")
             continue
         found = list(parsed(text.encode()))
         shown = text if len(text) <= 60 else f"{text[:59]}…"
@@ -265,7 +265,7 @@ def _keys(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[Key]:
         elif found[0].is_authority:
             fault(f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
         else:
-            yield Key(found[0].sha256, found[0].md5)
+            yield Fingerprints(found[0].sha256, found[0].md5)
 
 
 def _accounts(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:

@@ -22,7 +22,7 @@ _AS_LAST = 2**32 - 1
 _TRUE = frozenset({"true", "True", "1"})
 
 
-class _Found:
+class _Record:
     """What was found so far; of what a record says twice, the first counts."""
 
     __slots__ = ("anonymous", "geo", "lat", "lon", "number", "organization")
@@ -38,7 +38,7 @@ class _Found:
 
 def fields_of(record: object) -> SourceFields:
     """Return ``geo``, ``as`` and ``anonymous`` as far as a record has them. Never raises."""
-    found = _Found()
+    found = _Record()
     _read_all(found, record)
     has_place = found.lat is not None and found.lon is not None
     location = LocationFields(lat=found.lat, lon=found.lon) if has_place else LocationFields()
@@ -53,7 +53,7 @@ def fields_of(record: object) -> SourceFields:
     )
 
 
-def _read_all(found: _Found, record: object) -> None:
+def _read_all(found: _Record, record: object) -> None:
     if isinstance(record, dict):
         for key, value in record.items():
             if (read := _READERS.get(key)) is not None:
@@ -68,12 +68,12 @@ def _anonymous(said: dict[str, None]) -> tuple[str, ...]:
 # ---------------------------------------------------------------- keys
 
 
-def _geo_text(field: str, found: _Found, value: object) -> None:
+def _geo_text(field: str, found: _Record, value: object) -> None:
     if text := _name(value):
         found.geo.setdefault(field, text)
 
 
-def _country(found: _Found, value: object) -> None:
+def _country(found: _Record, value: object) -> None:
     """``{"iso_code": "FR", "names": {...}}``, ``"FR"`` or ``"France"``."""
     if isinstance(value, dict):
         _country(found, value.get("iso_code"))
@@ -83,26 +83,26 @@ def _country(found: _Found, value: object) -> None:
     _geo_text("country_name", found, value)
 
 
-def _continent(found: _Found, value: object) -> None:
+def _continent(found: _Record, value: object) -> None:
     code = _code(value.get("code") if isinstance(value, dict) else value)
     if code in _CONTINENTS:
         found.geo.setdefault("continent_code", code)
 
 
-def _subdivisions(found: _Found, value: object) -> None:
+def _subdivisions(found: _Record, value: object) -> None:
     if isinstance(value, list) and value:
         _geo_text("region_name", found, value[0])  # the largest
 
 
-def _latitude(found: _Found, value: object) -> None:
+def _latitude(found: _Record, value: object) -> None:
     found.lat = _degrees(value, 90)
 
 
-def _longitude(found: _Found, value: object) -> None:
+def _longitude(found: _Record, value: object) -> None:
     found.lon = _degrees(value, 180)
 
 
-def _as(found: _Found, value: object) -> None:
+def _as(found: _Record, value: object) -> None:
     """``3215``, ``"AS3215"``, or an object that has it under ``asn`` and what it is called under ``name``."""
     if isinstance(value, dict):
         _as(found, value.get("asn"))
@@ -114,16 +114,16 @@ def _as(found: _Found, value: object) -> None:
         found.number = found.number or number
 
 
-def _organization(found: _Found, value: object) -> None:
+def _organization(found: _Record, value: object) -> None:
     found.organization = found.organization or _text(value)
 
 
-def _flag(name: str, found: _Found, value: object) -> None:
+def _flag(name: str, found: _Record, value: object) -> None:
     if value is True or value == 1 or (isinstance(value, str) and value in _TRUE):
         found.anonymous[name] = None
 
 
-_READERS: dict[str, Callable[[_Found, object], None]] = {
+_READERS: dict[str, Callable[[_Record, object], None]] = {
     "city": partial(_geo_text, "city_name"),
     "city_name": partial(_geo_text, "city_name"),
     "subdivisions": _subdivisions,

@@ -42,7 +42,7 @@ MEMORY_LIMIT_BYTES = 256 << 20
 _CHECK_S = 10.0
 
 
-class Stamp(NamedTuple):
+class FileStamp(NamedTuple):
     """What changes where a file is replaced."""
 
     device: int
@@ -51,7 +51,7 @@ class Stamp(NamedTuple):
     modified_ns: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> "Stamp":
+    def of(cls, found: os.stat_result) -> "FileStamp":
         """Take it of a file."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
@@ -69,7 +69,7 @@ class Database(msgspec.Struct):
     """
 
     path: str
-    stamp: Stamp
+    stamp: FileStamp
     reader: "Reader"
     type: str
     built: datetime | None
@@ -98,7 +98,7 @@ class Database(msgspec.Struct):
         """
         metadata = self.reader.metadata()
         with Path(self.path).open("rb") as file:
-            if Stamp.of(os.fstat(file.fileno())) == self.stamp:
+            if FileStamp.of(os.fstat(file.fileno())) == self.stamp:
                 self.memory = InMemory(
                     file.read, metadata.node_count, metadata.record_size, metadata.ip_version, self.stamp.size
                 )  # fmt: skip
@@ -122,12 +122,12 @@ def open_database(path: str) -> Database:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise DamagedDatabaseError("no regular file")
-        return _opened(path, descriptor, Stamp.of(found))
+        return _opened(path, descriptor, FileStamp.of(found))
     finally:
         os.close(descriptor)
 
 
-def _opened(path: str, descriptor: int, stamp: Stamp) -> Database:
+def _opened(path: str, descriptor: int, stamp: FileStamp) -> Database:
     # Here, because it takes longer than all of --version.
     import maxminddb  # noqa: PLC0415
 
@@ -170,7 +170,7 @@ class Places:
         self._many = many
         self._asked = 0
         # Those that are reported, until they are well again; with their stamps, where there is no use in trying again.
-        self._faulty: dict[str, Stamp | None] = {}
+        self._faulty: dict[str, FileStamp | None] = {}
         self._databases: list[Database] = []
         self._cache: dict[str, SourceFields] = {}
         self._texts: dict[str | None, str] = {}
@@ -277,7 +277,7 @@ class Places:
         databases: list[Database] = []
         for path in self._paths():
             try:
-                stamp = Stamp.of(Path(path).stat())
+                stamp = FileStamp.of(Path(path).stat())
                 known = was.get(path)
                 if known is not None and known.stamp == stamp:
                     databases.append(was.pop(path))
@@ -305,7 +305,7 @@ class Places:
             self._fault(path, None, f"not asked, nor what comes behind it: {DATABASES_LIMIT} databases are the most")
         return list(islice(paths, DATABASES_LIMIT))
 
-    def _fault(self, path: str, stamp: Stamp | None, text: str) -> None:
+    def _fault(self, path: str, stamp: FileStamp | None, text: str) -> None:
         is_news = path not in self._faulty
         self._faulty[path] = stamp
         if is_news:

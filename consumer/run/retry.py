@@ -16,7 +16,7 @@ from consumer.errors import ConfigError, DamagedStoreError, StoreError
 from consumer.intake.omprog import Lines, Replies
 
 log = structlog.get_logger()
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 # Between two tries, and between two dots meanwhile.
 _RETRY_S, _DOT_S = 0.2, 2.0
@@ -40,7 +40,7 @@ class Patience:
         self._replies = replies
         self._last_dot_s = time.monotonic()
 
-    def until(self, action: Callable[[], Result]) -> Result:
+    def until(self, action: Callable[[], T]) -> T:
         """
         Do something until it can be done.
 

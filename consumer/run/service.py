@@ -39,12 +39,12 @@ from consumer.process.lock import Lock
 from consumer.process.log import configure
 from consumer.process.privileges import account_of, become
 from consumer.run.catch_up import CAUGHT_UP_LIMIT, CatchUp, notice_of
-from consumer.run.children import Deliver, Keys
+from consumer.run.children import DeliverChild, KeysChild
 from consumer.run.retry import HungUpError, Patience
 from consumer.store.state import State
 
 log = structlog.get_logger()
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 # How often what is not urgent is done.
 _TICK_S = _SYNC_S = _FLUSH_S = 1.0
@@ -156,7 +156,7 @@ class Service:
         self._file = CatchUp(self._config.catch_up)
         self._is_caught_up = not self._config.catch_up
         os.umask(0o077)
-        self._keys = Keys(self._uid())
+        self._keys = KeysChild(self._uid())
         become(self._config.user)
         self._lock()
         self._keys.listen(self._dir / KEYS_SOCKET)
@@ -165,7 +165,7 @@ class Service:
             self._held_until(self._restore)
             self._held_until(lambda: self._state.set_notes({"version": __version__}))
             self._left_us = int(self._held_until(lambda: self._state.note(_LEFT)) or 0)
-        self._deliver = Deliver(self._config_path)
+        self._deliver = DeliverChild(self._config_path)
         self._told = self._told_actions()
         self._next_s = dict.fromkeys(("tick", "tell", "sync", "flush", "mark", "status", "forget"), 0.0)
         self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
@@ -240,7 +240,7 @@ class Service:
 
         self._own_lock = self._held_until(taken)
 
-    def _held_until(self, action: Callable[[], Result]) -> Result:
+    def _held_until(self, action: Callable[[], T]) -> T:
         """Do something that needs the disk, whatever may be wrong with that for now; a damaged store is set aside."""
         while True:
             try:

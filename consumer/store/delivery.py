@@ -51,7 +51,7 @@ class Standing(NamedTuple):
     tokens_us: int = 0
 
 
-class Entry(NamedTuple):
+class DeliveryRow(NamedTuple):
     """A message as ``sshbell outbox`` shows it. ``next_us`` is None where it will not be tried again."""
 
     event_id: str
@@ -305,7 +305,7 @@ class Delivery:
         rows = self._rows("SELECT channel, state, attempts, reason FROM delivery WHERE event_id = ?", (event_id,))
         return {channel: (state, attempts, reason) for channel, state, attempts, reason in rows}
 
-    def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[Entry]:
+    def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[DeliveryRow]:
         """Return messages for people, the newest first; of one event id's beginning, or one channel, where they are given."""
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
@@ -316,7 +316,7 @@ class Delivery:
             " ORDER BY queued_us DESC, seq DESC LIMIT ?",
             (json.dumps(list(states)), len(event_id), event_id, channel, limit),
         )  # fmt: skip
-        return [Entry(*row) for row in rows]
+        return [DeliveryRow(*row) for row in rows]
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
         """Try waiting messages and dead letters at once; return how many. None: of all events, of all channels."""

@@ -28,7 +28,7 @@ _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
 _INTEGER_MAX = (1 << 63) - 1
 
 # Id, action and JSON of a message of our own.
-Message = tuple[str, str, bytes]
+OwnMessage = tuple[str, str, bytes]
 
 
 class State:
@@ -100,7 +100,7 @@ class State:
         events: Iterable[Event],
         told: frozenset[str],
         now_us: int,
-        instead: Message | None = None,
+        instead: OwnMessage | None = None,
         senders: Iterable[Pair] = (),
     ) -> int:
         """

@@ -19,7 +19,7 @@ import msgspec
 
 from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Delivered, Rejected, RetryLater
-from consumer.deliver.channels import Result as Answer
+from consumer.deliver.channels import SendResult as Answer
 from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.keys.client import LIMIT_S, Question

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from consumer.config import Email as Settings
+from consumer.config import EmailSettings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
 from consumer.deliver.rendering import Renderer
@@ -49,7 +49,7 @@ EVIL = [
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(EVIL) | st.text(max_size=20), max_size=6).map("".join)
 HEADERS = ["Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
-CHANNEL = Email(Settings(name="ops", to=["ops@example.org"], sender="bell@example.org", security="none"))
+CHANNEL = Email(EmailSettings(name="ops", to=["ops@example.org"], sender="bell@example.org", security="none"))
 RENDERER = Renderer(Path("/nonexistent"), pytest.fail)
 
 

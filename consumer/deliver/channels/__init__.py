@@ -52,13 +52,13 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
-Result = Delivered | RetryLater | Rejected
+SendResult = Delivered | RetryLater | Rejected
 
 
 class Channel(Protocol):
     """A way to people. It owns its library's exceptions, and no retry loop."""
 
-    async def send(self, message: Message) -> Result:
+    async def send(self, message: Message) -> SendResult:
         """Tell it, within a bounded time."""
 
     def close(self) -> None:

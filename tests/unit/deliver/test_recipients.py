@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import Choice, Email, Route
+from consumer.config import Choice, EmailSettings, Route
 from consumer.deliver.channels import Delivered, Rejected
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["delivery"]
 
 OWN = ["ops@example.org"]
-CHANNELS = [Email("ops", OWN), Email("other", ["other@example.org"])]
+CHANNELS = [EmailSettings("ops", OWN), EmailSettings("other", ["other@example.org"])]
 
 
 def people_of(**emails: str) -> People:

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import structlog
 
-from consumer.config import KEYS_SOCKET, Config, Email
+from consumer.config import KEYS_SOCKET, Config, EmailSettings
 from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.dispatcher import Worker
 from consumer.deliver.rendering import Renderer
@@ -239,7 +239,7 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
             """Nothing is open."""
 
     async def send(delivery: Delivery) -> float:
-        settings = Email(name="ops", to=["ops@example.org"])
+        settings = EmailSettings(name="ops", to=["ops@example.org"])
         renderer = Renderer(tmp_path / "none", pytest.fail)
         worker = Worker(
             settings,
