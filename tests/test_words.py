@@ -1,8 +1,9 @@
-"""A class name means one thing: who reads it in one module knows it in all others."""
+"""Words mean one thing: a class name is given once, and the glossary in CONTRIBUTING.md names what exists."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,3 +48,14 @@ def test_a_slip_is_found() -> None:
     private = 'T = TypeVar("T")\nLIMIT = 5\n_Text = str\nclass _Config: pass\n'
     modules = [("a.py", private + "class Entry: pass\n"), ("b.py", private + "Entry = tuple[str, int]\n"), ("c.py", private)]
     assert defined_twice(modules) == {"Entry": ["a.py", "b.py"]}
+
+
+def test_the_glossary_names_what_exists() -> None:
+    """Each word is defined where the glossary says, and a class is in that module."""
+    text = (PROJECT_DIR / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`?)([\w `-]+?)`? \| .* \| `([\w/.]+)` \|$", text, re.MULTILINE)
+    assert len(rows) > 20
+    for is_class, word, place in rows:
+        path = PROJECT_DIR / "consumer" / place
+        assert path.exists(), place
+        assert not is_class or word in class_names(path.read_text("utf-8")), word
