@@ -145,7 +145,7 @@ def test_mails(tmp_path: Path) -> None:
 
 def test_what_is_looked_at_can_fail(tmp_path: Path) -> None:
     """Each fault is one that is found."""
-    text = Renderer(tmp_path / "none", pytest.fail).message("0" * 32, long_event("ssh_login"), queued_us=0, now_us=1).html
+    text = Renderer(tmp_path / "none", pytest.fail).message("0" * 32, ecs(long_event("ssh_login")), queued_us=0, now_us=1).html
     looks = seen(
         tmp_path,
         {

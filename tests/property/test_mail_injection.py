@@ -221,12 +221,14 @@ def test_odd_enrichment(odd: Any) -> None:
     ]  # fmt: skip
     event = ecs({"event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice"}, "source": {"ip": "9.9.9.9"}})
 
-    async def told() -> EcsEvent:
-        async def of(answer: Any) -> EcsEvent:
+    def part(answer: Any) -> Part:
+        async def of(_event: EcsEvent) -> EcsEvent:
             return answer  # type: ignore[no-any-return]
 
-        parts = [Part(str(number), 60.0, lambda _event, answer=answer: of(answer)) for number, answer in enumerate(answers)]
-        return await Enricher(parts).enrich(event)
+        return Part("odd", 60.0, of)
+
+    async def told() -> EcsEvent:
+        return await Enricher(map(part, answers)).enrich(event)
 
     check(parsed(RENDERER.message("1", asyncio.run(told()), queued_us=0, now_us=1)), references=False)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from consumer.actions import EventAction
 from consumer.config import Choice, Route
 from consumer.deliver.routing import Router
 from consumer.ecs import NOTHING, EcsEvent
@@ -40,7 +41,7 @@ def test_actions() -> None:
 
 def test_each_channel_once() -> None:
     """An event that several routes take goes to each of their channels once, in the configuration's order."""
-    routes = [Route(channels=["b", "a"]), Route(channels=["a"], events=("ssh_login", "ssh_logout"))]
+    routes = [Route(channels=["b", "a"]), Route(channels=["a"], events=(EventAction.LOGIN, EventAction.LOGOUT))]
     router = Router(["a", "b", "c"], routes)
     assert router.channels_of(event()) == ["a", "b"]
     assert router.channels_of(event("ssh_logout")) == ["a"]

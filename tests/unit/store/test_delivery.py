@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.actions import EventAction
 from consumer.config import Config, EmailSettings, Route
 from consumer.deliver import dispatcher
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
@@ -510,7 +511,7 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "WAITING_LIMIT", 0)
     monkeypatch.setattr(module, "DONE_LIMIT", 5)
     monkeypatch.setattr(dispatcher, "_KEEP_EVERY", 10)
-    route = Route(channels=["ops"], events=("ssh_forged",))
+    route = Route(channels=["ops"], events=(EventAction.FORGED,))
     config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[route])
 
     async def routed() -> None:
