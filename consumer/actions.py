@@ -1,7 +1,7 @@
 """
 What a line can say, and what can have happened: one row for each ``event.action``, with all that depends on it alone.
 
-The grammars write an action as text; the matcher refuses to start with one that has no row here.
+Grammars name an action by its text. The matcher does not start with a rule whose action has no row here.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ class _LineRow(NamedTuple):
     ecs_type: str = "info"
     outcome: str = "unknown"
     is_session: bool = False
-    is_told: bool = False
+    is_correlated: bool = False
     is_of_root: bool = False
 
 
@@ -23,10 +23,10 @@ class LineAction(StrEnum):
 
     Attributes:
         ecs_type: ``event.type``.
-        outcome: ``event.outcome``. PAM's word about a failed try is a hint where sshd itself is heard.
+        outcome: ``event.outcome``. A failure that PAM reports is a hint: it counts only where sshd itself logs nothing.
         is_session: the line is about a session, not about authentication: ``event.category``.
-        is_told: the correlator makes its stories of such lines; the others are only counted.
-        is_of_root: a process of root writes such lines. A session's own process runs as its user, and what it says is a hint.
+        is_correlated: the correlator builds events from such lines. Other lines are only counted.
+        is_of_root: only processes of root write such lines. A session's own process runs as its user; its lines are hints.
     """
 
     def __new__(cls, text: str, *_row: object) -> Self:
@@ -36,33 +36,33 @@ class LineAction(StrEnum):
         return member
 
     def __init__(self, *row: Any) -> None:
-        _, self.ecs_type, self.outcome, self.is_session, self.is_told, self.is_of_root = _LineRow(*row)
+        _, self.ecs_type, self.outcome, self.is_session, self.is_correlated, self.is_of_root = _LineRow(*row)
 
-    ACCEPTED = _LineRow("accepted", "start", "success", is_told=True, is_of_root=True)
-    PARTIAL = _LineRow("partial", is_told=True, is_of_root=True)
+    ACCEPTED = _LineRow("accepted", "start", "success", is_correlated=True, is_of_root=True)
+    PARTIAL = _LineRow("partial", is_correlated=True, is_of_root=True)
     POSTPONED = _LineRow("postponed", is_of_root=True)
-    FAILED = _LineRow("failed", "denied", "failure", is_told=True, is_of_root=True)
-    INVALID_USER = _LineRow("invalid_user", "denied", "failure", is_told=True, is_of_root=True)
-    USER_DENIED = _LineRow("user_denied", "denied", "failure", is_told=True, is_of_root=True)
-    MAX_ATTEMPTS = _LineRow("max_attempts", "denied", "failure", is_told=True, is_of_root=True)
+    FAILED = _LineRow("failed", "denied", "failure", is_correlated=True, is_of_root=True)
+    INVALID_USER = _LineRow("invalid_user", "denied", "failure", is_correlated=True, is_of_root=True)
+    USER_DENIED = _LineRow("user_denied", "denied", "failure", is_correlated=True, is_of_root=True)
+    MAX_ATTEMPTS = _LineRow("max_attempts", "denied", "failure", is_correlated=True, is_of_root=True)
     KEY_FOUND = _LineRow("key_found", is_of_root=True)
-    PAM_FAILURE = _LineRow("pam_failure", "denied", "failure", is_told=True, is_of_root=True)
+    PAM_FAILURE = _LineRow("pam_failure", "denied", "failure", is_correlated=True, is_of_root=True)
     PAM_SUCCESS = _LineRow("pam_success", outcome="success", is_of_root=True)
-    SESSION_OPENED = _LineRow("session_opened", "start", "success", is_session=True, is_told=True, is_of_root=True)
-    SESSION_CLOSED = _LineRow("session_closed", "end", is_session=True, is_told=True, is_of_root=True)
-    SESSION_STARTED = _LineRow("session_started", "start", is_session=True, is_told=True)
+    SESSION_OPENED = _LineRow("session_opened", "start", "success", is_session=True, is_correlated=True, is_of_root=True)
+    SESSION_CLOSED = _LineRow("session_closed", "end", is_session=True, is_correlated=True, is_of_root=True)
+    SESSION_STARTED = _LineRow("session_started", "start", is_session=True, is_correlated=True)
     CHANNEL_CLOSED = _LineRow("channel_closed", "end", is_session=True)
-    CHILD_STARTED = _LineRow("child_started", is_session=True, is_told=True, is_of_root=True)
+    CHILD_STARTED = _LineRow("child_started", is_session=True, is_correlated=True, is_of_root=True)
     CHILD_CRASHED = _LineRow("child_crashed", is_of_root=True)
-    CONNECTION_OPENED = _LineRow("connection_opened", "start", is_told=True, is_of_root=True)
-    RECEIVED_DISCONNECT = _LineRow("received_disconnect", "end", is_told=True)
-    DISCONNECTED = _LineRow("disconnected", "end", is_told=True)
-    CONNECTION_CLOSED = _LineRow("connection_closed", "end", is_told=True)
-    TIMEOUT = _LineRow("timeout", "end", is_told=True)
-    NEGOTIATION_FAILED = _LineRow("negotiation_failed", is_told=True, is_of_root=True)
-    BAD_CLIENT = _LineRow("bad_client", is_told=True, is_of_root=True)
-    PROTOCOL_ERROR = _LineRow("protocol_error", is_told=True, is_of_root=True)
-    CONNECTION_DROPPED = _LineRow("connection_dropped", "denied", is_told=True, is_of_root=True)
+    CONNECTION_OPENED = _LineRow("connection_opened", "start", is_correlated=True, is_of_root=True)
+    RECEIVED_DISCONNECT = _LineRow("received_disconnect", "end", is_correlated=True)
+    DISCONNECTED = _LineRow("disconnected", "end", is_correlated=True)
+    CONNECTION_CLOSED = _LineRow("connection_closed", "end", is_correlated=True)
+    TIMEOUT = _LineRow("timeout", "end", is_correlated=True)
+    NEGOTIATION_FAILED = _LineRow("negotiation_failed", is_correlated=True, is_of_root=True)
+    BAD_CLIENT = _LineRow("bad_client", is_correlated=True, is_of_root=True)
+    PROTOCOL_ERROR = _LineRow("protocol_error", is_correlated=True, is_of_root=True)
+    CONNECTION_DROPPED = _LineRow("connection_dropped", "denied", is_correlated=True, is_of_root=True)
     THROTTLING = _LineRow("throttling", is_of_root=True)
     PENALTY = _LineRow("penalty", is_of_root=True)
     DNS_WARNING = _LineRow("dns_warning")

@@ -203,6 +203,7 @@ def parse(text: bytes, place: str) -> Config:
 _TEXTS = 'a list of texts: ["..."]'
 _PLACE = 'where it is: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
 _SPAN = 'a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"'
+_EVENTS = [f'"{action}"' for action in EventAction]
 # What each key of a table has to be, as it is said where it is not.
 TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Config: {
@@ -245,7 +246,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Secret: {"file": "a path, in quotes", "env": "a name, in quotes", "command": 'a list of texts: ["pass", "show", "mail"]'},
     Route: {
         "channels": 'a list of names of channels: ["ops"]',
-        "events": 'a list of "ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe" and "ssh_forged"',
+        "events": f"a list of {', '.join(_EVENTS[:-1])} and {_EVENTS[-1]}",
         "include": 'a table with user, address and method, such as { user = ["alice"] }',
         "exclude": 'a table with user, address and method, such as { user = ["backup-*"] }',
         "to_owner": "true or false, without quotes",

@@ -1,10 +1,11 @@
 """
-The outer form of everything: Elastic Common Schema, nested JSON objects, one a line. What each field holds: docs/messages.md.
+The outer form of everything: the Elastic Common Schema, as nested JSON objects, one a line. docs/messages.md says what each field
+holds.
 
-An event that was decoded, enriched or made of what the correlator says is one ``EcsEvent``. A field that is not known is None,
-``()`` or False; of a group of which nothing is known, so are all its fields. None of these is written: there are no nulls.
+One struct, ``EcsEvent``, goes from the store through enrichment to the message, and out of the commands. A value that is not
+known is None, ``()`` or False, and is never written: our JSON has no nulls and no empty objects.
 
-Everything here is frozen, so that what many events have in common (a place) is one object.
+All structs are frozen, so that events can share a part, such as a place.
 """
 
 import json
@@ -14,7 +15,7 @@ import msgspec
 
 
 class Fields(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """A group of fields. Unknown ones are skipped on reading: another version may have written them."""
+    """A group of fields. Decoding skips names that it does not have: another version may have written them."""
 
 
 class EventFields(Fields, frozen=True):
@@ -233,7 +234,7 @@ F = TypeVar("F", bound=Fields)
 
 
 class NoEventError(Exception):
-    """What stands in the outbox is no event."""
+    """A row of the outbox holds no event."""
 
 
 _encode = msgspec.json.Encoder(order=None).encode
@@ -268,7 +269,7 @@ def event_of(body: bytes) -> EcsEvent:
 
 
 def joined(fields: F, more: F) -> F:
-    """Return fields with what others know besides; what is there already stays."""
+    """Return the fields of both; where both know one, the first counts."""
     added: dict[str, Any] = {}
     for name, nothing in zip(fields.__struct_fields__, fields.__struct_defaults__, strict=True):
         theirs = getattr(more, name)
@@ -282,7 +283,7 @@ def joined(fields: F, more: F) -> F:
     return msgspec.structs.replace(fields, **added) if added else fields
 
 
-# The empty groups: only they themselves are not written.
+# One empty group of each kind. msgspec leaves out a default by identity: only these very objects are not written.
 _EMPTY = {
     type(nothing): nothing
     for group in (EcsEvent, SourceFields, GeoFields, AsFields, SshFields, ViaFields, PamFields, LogFields)
@@ -292,6 +293,6 @@ _EMPTY = {
 
 
 def known(fields: F) -> F:
-    """Return a group of fields as one is built in that is not written where nothing of it is known."""
+    """Return a group as it is put into an event: where nothing of it is known, the one that is not written."""
     nothing: Any = _EMPTY[type(fields)]
     return nothing if fields == nothing else fields

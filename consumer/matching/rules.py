@@ -72,7 +72,7 @@ class CompiledRule:
         self.index = index
         self.is_pam = is_pam
         self.is_hint = is_pam and self.action.outcome == "failure"
-        self.use = ONLY_COUNTS if not self.action.is_told else HINTS if self.is_hint else TELLS_OF_PAM if is_pam else TELLS
+        self.use = ONLY_COUNTS if not self.action.is_correlated else HINTS if self.is_hint else TELLS_OF_PAM if is_pam else TELLS
         self.leading = leading_pieces(rule.expression)
         self._expression = rule.expression
         self._engine = engine

@@ -88,8 +88,10 @@ class Correlator:
         self._rules = rules
         self._is_pam = [rule.is_pam for rule in rules]
         self._is_hint = [rule.is_hint for rule in rules]
-        # The matcher gives no line of a rule that is not told.
-        self._handlers = [self._pam_hint if rule.is_hint or not rule.action.is_told else by_action[rule.action] for rule in rules]
+        # The matcher hands on no line of a rule whose action is not correlated.
+        self._handlers = [
+            self._pam_hint if rule.is_hint or not rule.action.is_correlated else by_action[rule.action] for rule in rules
+        ]
 
     def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - on the way of every line, so it calls nothing that it can do itself
         """Take lines in the order of the log."""

@@ -28,21 +28,21 @@ def test_an_action_without_a_row() -> None:
         CompiledRule(rule("new", "seen_elsewhere", pp.Regex(END)), 0, "sshd", is_pam=False, engine="lowered")
 
 
-def test_the_correlator_hears_of_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An action that is told has a handler, or the correlator does not start."""
+def test_the_correlator_handles_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each correlated action has a handler, or the correlator does not start."""
     Correlator(MATCHER.rules, str, print)
     notice = next(rule for rule in MATCHER.rules if rule.action is LineAction.NOTICE and not rule.is_pam)
-    monkeypatch.setattr(LineAction.NOTICE, "is_told", True)
+    monkeypatch.setattr(LineAction.NOTICE, "is_correlated", True)
     with pytest.raises(KeyError, match="notice"):
         Correlator([notice], str, print)
 
 
 def test_uses() -> None:
-    """PAM's word about a failed try is a hint; what is not told is only counted; sshd's own word is never a hint."""
+    """PAM's word about a failed try is a hint; what is not correlated is only counted; sshd's own word is never a hint."""
     hints = {rule.action for rule in MATCHER.rules if rule.use is HINTS}
     assert hints == {LineAction.PAM_FAILURE, LineAction.INVALID_USER, LineAction.USER_DENIED}
     assert all(rule.is_pam for rule in MATCHER.rules if rule.use is HINTS)
-    assert {rule.action.is_told for rule in MATCHER.rules if rule.use is ONLY_COUNTS} == {False}
+    assert {rule.action.is_correlated for rule in MATCHER.rules if rule.use is ONLY_COUNTS} == {False}
 
 
 def test_each_event_has_a_row() -> None:
