@@ -266,8 +266,10 @@ class Matcher:
         if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(stamp), found.text if keep_text else ""
-        return (found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
-                found.host, found.procid, *found.core())  # type: ignore[return-value] # fmt: skip
+        return (
+            found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
+            found.host, found.procid, *found.core(),
+        )  # fmt: skip
 
     def _match(self, family: str, text: str) -> tuple[CompiledRule | None, RuleMatch | None]:
         if len(text) > PAM_LIMIT:

@@ -19,6 +19,7 @@ Engine = Literal["lowered", "pyparsing"]
 
 # What the correlator is given of a match, whatever the rule: in this order, None where the rule has no such field.
 CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
+Core = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str | None]
 _SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
     # A rule has at most one of these.
@@ -193,11 +194,11 @@ class Reading(NamedTuple):
         is_relayed = self.rule.action in _RELAYED and "\\" in self.text
         return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= WHOLE_BELOW)
 
-    def core(self) -> list[str | None]:
+    def core(self) -> Core:
         """Return what the correlator needs of the match."""
         if self.rule is None or self.match is None:
-            return [None] * len(CORE)
-        core = list(self.match.group(*self.rule.core))
+            return None, None, None, None, None, None, None
+        user, invalid, address, port, method, extra, preauth = self.match.group(*self.rule.core)
         if self.is_ambiguous:
-            core[CORE.index("address")] = core[CORE.index("port")] = None
-        return core
+            address = port = None
+        return user, invalid, address, port, method, extra, preauth

@@ -206,7 +206,7 @@ def test_lines_say_what_find_says(engine: Engine) -> None:
                 result.text,
                 result.trusted,
             )
-            assert (line[HOST], line[PROCID], line[USER:]) == (result.host, result.procid, tuple(result.core()))
+            assert (line[HOST], line[PROCID], line[USER:]) == (result.host, result.procid, result.core())
 
 
 def test_lines_count_what_is_not_read() -> None:
