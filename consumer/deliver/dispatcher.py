@@ -12,13 +12,13 @@ from itertools import chain
 import structlog
 
 from consumer.clock import now_us
-from consumer.config import Channel as Settings
-from consumer.config import Config, seconds_of
+from consumer.config import ChannelSettings, Config, seconds_of
 from consumer.deliver.channels import channel_of
 from consumer.deliver.recipients import Recipients
-from consumer.deliver.rendering import Renderer, RenderingError, event_of
+from consumer.deliver.rendering import Renderer
 from consumer.deliver.routing import Router
 from consumer.deliver.worker import Worker
+from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
@@ -91,7 +91,7 @@ class Dispatcher:
             if name not in self._workers:
                 self._start(settings)
 
-    def _start(self, settings: Settings) -> None:
+    def _start(self, settings: ChannelSettings) -> None:
         give_up_s = seconds_of(self._config.give_up)
         worker = Worker(
             settings, channel_of(settings), self._delivery, self._renderer, self._enricher, give_up_s=give_up_s,
@@ -138,7 +138,7 @@ class Dispatcher:
     def _channels_of(self, message: Queued) -> Iterable[str]:
         try:
             return self._router.channels_of(event_of(message.body))
-        except (RenderingError, AttributeError, TypeError) as error:
+        except NoEventError as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
             return ()
 

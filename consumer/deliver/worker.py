@@ -11,12 +11,13 @@ import msgspec
 import structlog
 
 from consumer.clock import now_us
-from consumer.config import Channel as Settings
-from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Result, RetryLater
+from consumer.config import ChannelSettings
+from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import Fold, Reason, Send, Wait, Waiting, decide
 from consumer.deliver.recipients import Recipients
-from consumer.deliver.rendering import Renderer, RenderingError, event_of
+from consumer.deliver.rendering import Renderer
 from consumer.deliver.steps import in_steps
+from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store.delivery import Delivery, Pending
@@ -52,7 +53,7 @@ class Worker:
     """
 
     def __init__(
-        self, settings: Settings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
+        self, settings: ChannelSettings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
         give_up_s: float, recipients: Recipients | None = None, clock: Callable[[], int] = now_us,
     ) -> None:  # fmt: skip
         self.settings = settings
@@ -153,11 +154,11 @@ class Worker:
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
         return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
 
-    async def attempt(self, pending: Pending, tokens: float) -> Result:
+    async def attempt(self, pending: Pending, tokens: float) -> SendResult:
         """Send one message, and write down what became of it; ``tokens``: what is left for others once it is sent."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
-        except RenderingError as error:
+        except NoEventError as error:
             result = Rejected(str(error))
         except StoreError:
             raise  # nothing is wrong with this message
@@ -206,7 +207,7 @@ class Worker:
     def _ask_ahead(self, limit: int) -> None:
         """Ask about all that is sent next: what hangs delays many messages as long as one."""
         for body in self._delivery.next_bodies(self._name, limit):
-            with suppress(RenderingError):  # said when its turn comes
+            with suppress(NoEventError):  # said when its turn comes
                 self._enricher.begin(event_of(body))
 
     def _mixed(self) -> Recipients | None:
@@ -223,10 +224,10 @@ class Worker:
             return ()
         try:
             return recipients.of(self._name, event_of(body))
-        except (RenderingError, AttributeError, TypeError):
+        except NoEventError:
             return ()  # no event; whoever renders it says so
 
-    def _write_down(self, pending: Pending, result: Result, tokens: float) -> None:
+    def _write_down(self, pending: Pending, result: SendResult, tokens: float) -> None:
         now_us = self._clock()
         told = {"channel": self._name, "event_id": pending.digest or pending.event_id}
         match result:

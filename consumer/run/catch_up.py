@@ -10,8 +10,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from consumer.actions import OwnAction
 from consumer.clock import isoformat
-from consumer.ecs import json_line
+from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
 from consumer.events import Event, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.story.event_ids import derived
@@ -148,16 +149,17 @@ def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str
     """Return one message of many events that were found at once: id, action, and the event as JSON."""
     # Logins first: who can write lines that are lost must not hide one.
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
-    event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
-    body = {
-        "@timestamp": isoformat(now_us),
-        "event": {"kind": "event", "action": action, "id": event_id},
-        "message": f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
-        "sshbell": {
-            "found": [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in first]
-        },
-        "host": {"name": socket.gethostname()},
-    }
+    action = str(OwnAction.NOTICE)
+    event_id = derived(events[0].id, action)
+    body = EcsEvent(
+        timestamp=isoformat(now_us),
+        event=EventFields(kind="event", action=action, id=event_id),
+        message=f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
+        sshbell=NoticeFields(
+            found=tuple(f"{isoformat(event.time_us)} {event.action} {event.user} {event.address}" for event in first)
+        ),
+        host=HostFields(name=socket.gethostname()),
+    )
     return event_id, action, json_line(body)
 
 

@@ -19,7 +19,7 @@ from consumer.intake.omprog import Lines, Replies
 from consumer.store.state import State
 
 log = structlog.get_logger()
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 # Between two tries, and between two dots meanwhile.
 _RETRY_S, _DOT_S = 0.2, 2.0
@@ -43,7 +43,7 @@ class Patience:
         self._replies = replies
         self._last_dot_s = time.monotonic()
 
-    def until(self, action: Callable[[], Result]) -> Result:
+    def until(self, action: Callable[[], T]) -> T:
         """
         Do something until it can be done.
 
@@ -105,7 +105,7 @@ class Store:
         self.state = patience.until(lambda: State(state_dir, report))
         self.has_snapshot = True
 
-    def until(self, action: Callable[[], Result]) -> Result:
+    def until(self, action: Callable[[], T]) -> T:
         """
         Retry something that needs the disk until it succeeds. A new file replaces a damaged one.
 

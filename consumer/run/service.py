@@ -33,7 +33,7 @@ from consumer.intake.senders import Senders
 from consumer.process.log import configure
 from consumer.process.privileges import account_of
 from consumer.run.catch_up import CAUGHT_UP_LIMIT, Backlog, notice_of
-from consumer.run.children import Deliver
+from consumer.run.children import DeliverChild
 from consumer.run.restore import BATCH_EVENTS, restored
 from consumer.run.retry import HungUpError, Patience, Store
 from consumer.run.schedule import Schedule
@@ -139,7 +139,7 @@ class Service:
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
         self._is_leaving = False
-        self._deliver = Deliver(config_path)
+        self._deliver = DeliverChild(config_path)
 
         now_s = time.monotonic()
         self._backlog = Backlog(begun_us, now_s)
@@ -229,7 +229,7 @@ class Service:
         """Queue events for the store, and have the urgent ones stored now."""
         self._figures["last_event_us"] = now_us()
         for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told
+            is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
             self._schedule.at(self._last_urgent_s + _URGENT_S, "tell", "sync")

@@ -11,7 +11,7 @@ from consumer.errors import StoreError
 from consumer.process.lock import Lock
 from consumer.process.privileges import account_of, become
 from consumer.run.catch_up import CatchUp
-from consumer.run.children import Keys
+from consumer.run.children import KeysChild
 from consumer.run.retry import Patience
 from consumer.run.signals import Signals
 
@@ -21,7 +21,7 @@ class Started(NamedTuple):
 
     signals: Signals
     log_file: CatchUp
-    keys: Keys
+    keys: KeysChild
     lock: Lock
 
 
@@ -39,7 +39,7 @@ def started(config: Config, patience: Patience) -> Started:
     # Only root may read the log file, and only root can start keys.
     log_file = CatchUp(config.catch_up)
     os.umask(0o077)
-    keys = Keys(_uid_of(config.user))
+    keys = KeysChild(_uid_of(config.user))
     become(config.user)
     # From here on files belong to the user.
     lock = patience.until(partial(_locked, folder / "run.lock"))

@@ -17,7 +17,7 @@ import msgspec
 
 from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets
 from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
-from consumer.deliver.channels import Result as Answer
+from consumer.deliver.channels import SendResult as Answer
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.keys.client import LIMIT_S, Question
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig

@@ -25,9 +25,9 @@ from consumer.deliver import ring
 from consumer.deliver.channels.email import LIMIT_S, Email
 from consumer.errors import TryLaterError
 from consumer.events import Event, Login, Logout
-from consumer.records import Line
 from consumer.store.state import State
 from tests.integration.mail_server import Inbox, listening
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -173,7 +173,7 @@ def event_id(number: int) -> str:
 
 def login(number: int) -> Login:
     """Return a login of its own."""
-    line = Line(0, time.time_ns() // 1000, 1, 1, "", (0, ""), False, "sshd", "web1", "1", *[None] * 7)  # type: ignore[arg-type]  # noqa: FBT003
+    line = line_of(time.time_ns() // 1000, trusted=(0, ""))
     return Login(event_id(number), line, "alice", "192.0.2.7", "4711", "publickey", None)
 
 

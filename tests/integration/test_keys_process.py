@@ -21,6 +21,7 @@ import pytest
 from consumer.config import KEYS_SOCKET
 from consumer.keys.client import LIMIT_S, KeyOwners
 from consumer.keys.process import CHILD_LIMIT, USER_LIMIT
+from tests.ecs_events import ecs, fields_of
 from tests.integration import system_user
 from tests.integration.hung_home import hung
 from tests.integration.rsyslogd import Rsyslogd, wait_for
@@ -31,18 +32,21 @@ if TYPE_CHECKING:
     import pwd
     from collections.abc import Iterator
 
+    from consumer.ecs import EcsEvent
+
 # What a busy machine may need besides.
 PATIENCE_S = 5.0
 # Longer than what run takes for one, and for a look at its children.
 _PAUSE_S = 2.5
 
 
-def login(user: str, fingerprint: str) -> dict[str, Any]:
+def login(user: str, fingerprint: str) -> EcsEvent:
     """Return the event of a login to this host."""
-    return {
+    fields = {
         "event": {"action": "ssh_login"}, "host": {"name": socket.gethostname()}, "user": {"name": user},
         "source": {"ip": "127.0.0.1"}, "ssh": {"key": {"type": "ED25519", "fingerprint": fingerprint}},
     }  # fmt: skip
+    return ecs(fields)
 
 
 class Live:
@@ -87,13 +91,14 @@ class Live:
         return account, fingerprint
 
     def asked(self, user: str, fingerprint: str) -> tuple[dict[str, Any], float]:
-        """Ask as ``deliver`` does; return the answer, and how long it took."""
+        """Ask as ``deliver`` does; return what comes of it under ``ssh``, and how long it took."""
         began_s = time.monotonic()
-        return asyncio.run(self.owners.of(login(user, fingerprint))), time.monotonic() - began_s
+        return fields_of(asyncio.run(self.owners.of(login(user, fingerprint))).ssh), time.monotonic() - began_s
 
     async def asked_at_once(self, logins: list[tuple[pwd.struct_passwd, str]]) -> list[dict[str, Any]]:
         """Ask about many at the same time."""
-        return await asyncio.gather(*[self.owners.of(login(account.pw_name, fingerprint)) for account, fingerprint in logins])
+        found = await asyncio.gather(*[self.owners.of(login(account.pw_name, fingerprint)) for account, fingerprint in logins])
+        return [fields_of(one.ssh) for one in found]
 
 
 @pytest.fixture

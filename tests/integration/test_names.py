@@ -26,6 +26,7 @@ from consumer.keys.authorized_keys import COMMENT_LIMIT
 from consumer.keys.process import TABLE_CHILD_LIMIT
 from consumer.keys.table import TABLE_LIMIT_S
 from consumer.people.people import People
+from tests.ecs_events import ecs, fields_of
 from tests.integration.hung_home import hung
 from tests.integration.rsyslogd import wait_for
 from tests.integration.test_keys_process import PATIENCE_S, Live, is_alive, keys_of
@@ -89,8 +90,8 @@ class Host(Live):
         for part, name in (("key", "owner"), ("key", "options"), ("certificate", "ca_owner")):
             bare["ssh"].get(part, {}).pop(name, None)
         assert bare["ssh"] != found["ssh"]
-        said: dict[str, Any] = asyncio.run(Enricher(parts_of(load(str(self.config)), People())).enrich(bare))["ssh"]
-        return said
+        said = asyncio.run(Enricher(parts_of(load(str(self.config)), People())).enrich(ecs(bare)))
+        return fields_of(said.ssh)
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from consumer.config import Channel as Settings
-from consumer.config import Email
+from consumer.config import ChannelSettings, EmailSettings
 
 # For one try, whatever the other side does.
 LIMIT_S = 30.0
@@ -58,26 +57,26 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
-Result = Delivered | RetryLater | Rejected
+SendResult = Delivered | RetryLater | Rejected
 
 
 class Channel(Protocol):
     """A way to people. It owns its library's exceptions, and no retry loop."""
 
-    async def send(self, message: Message) -> Result:
+    async def send(self, message: Message) -> SendResult:
         """Send a message, within ``LIMIT_S``."""
 
-    async def check(self) -> Result:
+    async def check(self) -> SendResult:
         """Connect and log in, within ``LIMIT_S``, and send nothing: Delivered where the other side would take a message."""
 
     def close(self) -> None:
         """Close connections, at once."""
 
 
-def channel_of(settings: Settings) -> Channel:
+def channel_of(settings: ChannelSettings) -> Channel:
     """Make a channel as it is configured. Only the modules of configured channels are loaded."""
     match settings:
-        case Email():
-            from consumer.deliver.channels.email import Email as Mail  # noqa: PLC0415 - it imports this module
+        case EmailSettings():
+            from consumer.deliver.channels.email import Email  # noqa: PLC0415 - it imports this module
 
-            return Mail(settings)
+            return Email(settings)
