@@ -205,7 +205,7 @@ def _session(row: _Columns) -> Session:
 def _login(row: _Columns, login_id: str, time_us: int) -> Login:
     return Login(
         login_id, _line(row, time_us), row["user"], _logged(row["address"]), _digits(row["port"]), row["method"],
-        _logged(row["info"]), row["uid"],
+        _logged(row["info"]), row["uid"], factors=tuple(row["factors"].split(",")) if row["factors"] else (),
     )  # fmt: skip
 
 
