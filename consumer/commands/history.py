@@ -47,10 +47,12 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     """
     Show who was in, from where, for how long; with --events all that happened. The oldest comes first.
 
-    What is shown is what the store keeps: see the key "keep" of the configuration.
+    With --since and --until: who was in at some time between the two, also if they came earlier. How long the store keeps
+    sessions, the key "keep" of the configuration says.
 
     \b
-        sudo sshbell history --since 7d
+        sudo sshbell history --since yesterday
+        sudo sshbell history --since "2026-11-22 22:00" --until "2026-11-23 06:00"
         sudo sshbell history --user root --address 203.0.113.0/24 --limit 20
         sudo sshbell history --events --since 2026-11-22 --csv > november.csv
     """
@@ -68,14 +70,17 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.store.queries import Asked, events, keys_used, sessions
 
     try:
-        asked = Asked(Selection.of(since, until, user, host, zone), _network(address), limit)
+        now_us = clock.now_us()
+        selection = Selection.of(since, until, user, host, zone, now_us)
+        asked = Asked(selection, _network(address), limit)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if fault := selection.fault_of_future(zone, now_us):
+        raise UsageError(fault)
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
     names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
-    now_us = clock.now_us()
     table = Table(zone, color=in_color(), width=width(), noise=True, names=names, places=places)
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)

@@ -50,9 +50,9 @@ CONFIG = click.option(
 SINCE = click.option(
     "--since",
     metavar="TIME",
-    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
+    help='Only from TIME on: yesterday, monday, 07:46, "2 hours ago", 7d, 2026-11-22 or "2026-11-22 10:00".',
 )
-UNTIL = click.option("--until", metavar="TIME", help="Only what happened before TIME.")
+UNTIL = click.option("--until", metavar="TIME", help="Only before TIME, in the same forms.")
 USER = click.option("--user", help="Only this user.")
 HOST = click.option("--host", help="Only this host.")
 

@@ -45,12 +45,13 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
     """
+    from consumer.clock import now_us
     from consumer.logs.replay import Replay
     from consumer.selection import Selection
     from consumer.show.table import Table
 
     try:
-        selection = Selection.of(since, until, user, host, zone)
+        selection = Selection.of(since, until, user, host, zone, now_us())
     except ValueError as error:
         raise UsageError(str(error)) from error
     paths: list[str] = []
@@ -87,7 +88,9 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     if paths:
         click.echo(summary_text(summary), err=form == "json")
     if paths and not selection.is_all and not summary.events:
-        click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
+        # A log may come from a host whose clock is ahead, so this is no error.
+        future = selection.fault_of_future(zone, now_us())
+        click.echo(f"sshbell: {future or 'nothing that happened fits --since, --until, --user and --host'}", err=True)
     end_with(replayed.errors)
 
 

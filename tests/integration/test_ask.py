@@ -249,11 +249,47 @@ def test_history_selects(site: Site, arguments: list[str], ports: list[int]) -> 
 
 
 def test_bounds_are_exact(site: Site) -> None:
-    """--since is included and --until is not."""
+    """Of events --since is included and --until is not; a session counts up to its end, and not at its beginning."""
     everything(site)
-    moment = shown(AT_US - DAY_US)
-    assert [found["source"]["port"] for found in site.objects("history", "--since", moment)] == [2, 5]
+    moment, next_moment = shown(AT_US - DAY_US), shown(AT_US - DAY_US + 1_000_000)
+    for since, actions in ((moment, ["ssh_login", "ssh_logout"]), (next_moment, ["ssh_logout"])):
+        found = site.objects("history", "--events", "--since", since, "--user", "alice", "--host", "db1")
+        assert [one["event"]["action"] for one in found] == actions
     assert [found["source"]["port"] for found in site.objects("history", "--until", moment)] == [1]
+    assert [found["source"]["port"] for found in site.objects("history", "--until", next_moment)] == [1, 2]
+
+
+def test_sessions_that_overlap_a_span(site: Site) -> None:
+    """``history --since --until`` shows who was in at that time, whenever they came; one without an end is over after 30 days."""
+    began_us = AT_US - 40 * DAY_US
+    site.fill(
+        *session_lines(1, "long", at_us=began_us, lasts_s=20 * 86400),
+        *session_lines(2, "short", at_us=began_us + DAY_US, lasts_s=60),
+        *session_lines(3, "endless", at_us=began_us + 2 * DAY_US, lasts_s=None),
+        *session_lines(4, "elsewhere", at_us=began_us + 3 * DAY_US, lasts_s=10 * 86400, host="db1"),
+        *session_lines(5, "now", at_us=AT_US, lasts_s=None),
+    )
+
+    def users(since_us: int, until_us: int, *more: str) -> list[str]:
+        span = ["--since", shown(since_us), "--until", shown(until_us)]
+        return [found["user"]["name"] for found in site.objects("history", *span, *more)]
+
+    everybody = ["long", "short", "endless", "elsewhere"]
+    assert users(began_us - DAY_US, AT_US) == everybody
+    # Nobody of these came in that minute.
+    minute = (began_us + 4 * DAY_US, began_us + 4 * DAY_US + 60_000_000)
+    assert users(*minute) == ["long", "endless", "elsewhere"]
+    assert users(*minute, "--limit", "2") == ["endless", "elsewhere"]
+    assert users(*minute, "--limit", "1", "--host", "web1") == ["endless"]
+    assert users(*minute, "--user", "long") == ["long"]
+    assert users(*minute, "--address", "198.51.100.0/24") == []
+    # The second of its end is the last one of a session.
+    end_us = began_us + 20 * DAY_US
+    assert users(end_us, end_us + 1_000_000) == ["long", "endless"]
+    assert users(end_us + 1_000_000, end_us + 2_000_000) == ["endless"]
+    assert users(began_us + 32 * DAY_US + 1_000_000, began_us + 33 * DAY_US) == []
+    assert users(began_us + 31 * DAY_US, AT_US + 1_000_000) == ["endless", "now"]
+    assert [found["user"]["name"] for found in site.objects("who")] == ["now"]
 
 
 @pytest.mark.parametrize("limit", [None, 1, 1999, 2000, 2001, 4100, 4500])
@@ -267,7 +303,7 @@ def test_many(site: Site, limit: int | None) -> None:
     # Without the correlator, which is not asked here.
     with closing(State(site.state_dir, pytest.fail)) as state:
         state._connection.executemany(
-            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL)",
+            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL, NULL)",
             [(f"{number % 7}{number:031x}", number, 1 + AT_US + number // 1500) for number in range(4500)],
         )
     found = [(one["@timestamp"], one["event"]["id"]) for one in site.objects("history", "--limit", str(limit))]
@@ -320,7 +356,9 @@ def test_wrong_command_lines(site: Site) -> None:
     """What cannot be meant is said, with what can."""
     everything(site)
     for arguments, text in (
-        (["--since", "yesterday"], "is no time"),
+        (["--since", "whenever"], "is no time"),
+        (["--since", "01/02/2026"], "can be read in two ways"),
+        (["--since", "tomorrow"], "is in the future; it is"),
         (["--since", "1d", "--until", "2d"], "not before"),
         (["--address", "203.0.113.0/244"], "is no address or network"),
         (["--address", "example.org"], "is no address or network"),

@@ -140,7 +140,8 @@ def test_help_has_an_example(command: str, option: str) -> None:
         (["replay", "--format", "xml", "x"], "xml"),
         (["replay", "--jobs", "0", "x"], "--jobs"),
         (["replay", "--jobs", "many", "x"], "--jobs"),
-        (["replay", "--since", "yesterday", "x"], "2026-11-22"),
+        (["replay", "--since", "whenever", "x"], "2026-11-22"),
+        (["replay", "--since", "01/02/2026", "x"], "can be read in two ways"),
         (["replay", "--until", "9d9", "x"], "--until"),
         (["replay", "--since", "999999w", "x"], "--since"),
         (["parse", "--tz", "Europe/Atlantis", "x"], "Europe/Paris"),
@@ -532,6 +533,7 @@ def test_selection_counts_what_it_takes(log: Path) -> None:
     assert "unverified logins: 1 " in done.stdout.decode()
     assert b"nothing that happened" not in done.stderr
     assert "nothing that happened" in ended(run("replay", "--user", "nobody", log), OK)
+    assert "is in the future" in ended(run("replay", "--since", "tomorrow", log), OK)
 
 
 def test_no_summary_of_nothing(tmp_path: Path) -> None:
