@@ -1,7 +1,7 @@
 """``sshbell history``."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from consumer.show.table import Table
     from consumer.store.queries import Session
 
-# Of CSV: where the value stands in the JSON object.
-_COLUMNS = (
-    "timestamp", "event.action", "event.outcome", "event.start", "event.end", "event.duration", "user.name", "source.address",
-    "source.port", "source.geo.name", "source.geo.city_name", "source.geo.country_iso_code", "source.as.number",
-    "source.as.organization.name", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint",
-    "ssh.certificate.id", "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id", "user.full_name",
-    "ssh.key.owner", "ssh.key.options", "ssh.certificate.ca_owner",
-)  # fmt: skip
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
 
 @click.command(short_help="Show who was in, and what else happened.")
 @SINCE
@@ -40,10 +29,11 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @click.option("--events", "all_events", is_flag=True, help="Tries, probes and forged lines as well, each event by itself.")
 @click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) a line.")
 @click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a text that it would take for a formula begins with '.")
+@click.option("--all-columns", is_flag=True, help="With --csv: all that is known, behind the columns that are always there.")
 @ZONE
 @CONFIG
 def history(since: str | None, until: str | None, user: str | None, host: str | None, address: str | None, limit: int | None,
-            *, all_events: bool, form: str | None, zone: "tzinfo", config: str | None) -> None:  # fmt: skip
+            *, all_events: bool, form: str | None, all_columns: bool, zone: "tzinfo", config: str | None) -> None:  # fmt: skip
     """
     Show who was in, from where, for how long; with --events all that happened. The oldest comes first.
 
@@ -66,9 +56,12 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.places.geoip import Places
     from consumer.selection import Selection
     from consumer.show.owner_names import Names
+    from consumer.show.spreadsheet import Spreadsheet
     from consumer.show.table import Table
     from consumer.store.queries import Asked, events, keys_used, sessions
 
+    if all_columns and form != "csv":
+        raise UsageError("--all-columns is about --csv; --json has all fields")
     try:
         now_us = clock.now_us()
         selection = Selection.of(since, until, user, host, zone, now_us)
@@ -85,15 +78,16 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
     write = sys.stdout.buffer.write
+    spreadsheet = Spreadsheet(zone, all_columns=all_columns)
     if form == "csv":
-        write(_csv(_COLUMNS))
+        write(spreadsheet.head())
     shown = 0
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
         match form:
             case "json":
                 write(json_line(places.add(names.added(_as_ecs(found)))))
             case "csv":
-                write(_csv(_cells(places.add(names.added(_as_ecs(found))))))
+                write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
             case _:
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
@@ -133,31 +127,3 @@ def _network(text: str | None) -> "Network | None":
         return ip_network(ip_of(text) or text, strict=False)
     except ValueError:
         raise ValueError(f"--address: {text!r} is no address or network; give 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
-
-
-def _cells(found: "EcsEvent") -> list[str]:
-    """Return the values of all columns; "" for what is not known."""
-    from msgspec import to_builtins
-
-    fields = to_builtins(found)
-    cells = []
-    for column in _COLUMNS:
-        value: Any = fields
-        for name in ("@timestamp" if column == "timestamp" else column).split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        value = "; ".join(map(str, value)) if isinstance(value, tuple) else value
-        cells.append("" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
-    return cells
-
-
-def _csv(cells: "Iterable[str]") -> bytes:
-    """Return a row of CSV that neither a spreadsheet nor a terminal obeys."""
-    import csv
-    import io
-
-    from consumer.text import harmless
-
-    out = io.StringIO()
-    safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
-    csv.writer(out, lineterminator="\n").writerow([harmless(cell) for cell in safe])
-    return out.getvalue().encode()

@@ -322,8 +322,12 @@ def test_csv(site: Site) -> None:
         "'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\\x09x", "'\\x0dx", '"quoted, twice"'
     ]  # fmt: skip
     assert rows[0]["ssh.key.fingerprint"] == KEY.partition(" ")[2]
-    assert rows[0]["source.port"] == "1"
     assert None not in rows[0]
+    assert len(rows[0]) == 15
+    (row, *_) = csv.DictReader(io.StringIO(site.ask("history", "--csv", "--all-columns", "--tz", "+02:00").stdout, newline=""))
+    assert list(row)[:15] == list(rows[0])
+    assert (row["source.port"], row["timestamp"]) == ("1", shown(AT_US + 1_000_000 + 2 * 3600 * 1_000_000))
+    assert "--csv" in site.ask("history", "--json", "--all-columns", status=USAGE).stderr
     events = list(csv.DictReader(io.StringIO(site.ask("history", "--csv", "--events").stdout, newline="")))
     assert [row["event.action"] for row in events] == ["ssh_login"] * len(FORMULAS)
 

@@ -190,7 +190,7 @@ def test_who_and_history(site: Site) -> None:
         assert "  Lyon, FR, AS3215  " in site.ask(*arguments).stdout
         source = json.loads(site.ask(*arguments, "--json").stdout.splitlines()[0])["source"]
         assert (source["geo"], source["as"]) == (LYON_GEO, AS)
-    (row,) = csv.DictReader(site.ask("history", "--csv").stdout.splitlines())
+    (row,) = csv.DictReader(site.ask("history", "--csv", "--all-columns").stdout.splitlines())
     assert {name: value for name, value in row.items() if name.startswith(("source.geo.", "source.as."))} == {
         "source.geo.name": "", "source.geo.city_name": "Lyon", "source.geo.country_iso_code": "FR", "source.as.number": "3215",
         "source.as.organization.name": "Orange S.A.",

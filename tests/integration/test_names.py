@@ -115,7 +115,7 @@ def test_owner_is_named(host: Host) -> None:
     assert host.ask("history", "--events").endswith(f"{named}\n")
     assert host.ask("who", prefix=as_user(host.bell)).endswith(f"{named}\n")
     assert host.ask("who", prefix=as_user(account), status=STORE) == ""
-    (row,) = csv.DictReader(io.StringIO(host.ask("history", "--csv")))
+    (row,) = csv.DictReader(io.StringIO(host.ask("history", "--csv", "--all-columns")))
     options = 'from="127.0.0.1,192.0.2.0/24"'
     assert (row["ssh.key.owner"], row["ssh.key.options"], row["ssh.certificate.ca_owner"]) == ("alice@laptop", options, "")
     key = {"type": "ED25519", "fingerprint": fingerprint, "owner": ["alice@laptop"], "options": [options]}
