@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG, HOST, SINCE, UNTIL, USER, ZONE, in_color, number, width
+from consumer.commands.options import CONFIG, HOST, SINCE, UNTIL, USER, WIDE, ZONE, in_color, number, width
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ if TYPE_CHECKING:
 @click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) a line.")
 @click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a text that it would take for a formula begins with '.")
 @click.option("--all-columns", is_flag=True, help="With --csv: all that is known, behind the columns that are always there.")
+@WIDE
 @ZONE
 @CONFIG
 def history(since: str | None, until: str | None, user: str | None, host: str | None, address: str | None, limit: int | None,
-            *, all_events: bool, form: str | None, all_columns: bool, zone: "tzinfo", config: str | None) -> None:  # fmt: skip
+            zone: "tzinfo", config: str | None, *, all_events: bool, form: str | None, all_columns: bool,
+            wide: bool) -> None:  # fmt: skip
     """
     Show who was in, from where, for how long; with --events all that happened. The oldest comes first.
 
@@ -55,9 +57,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.errors import InputError, complain
     from consumer.places.geoip import Places
     from consumer.selection import Selection
-    from consumer.show.owner_names import Names
+    from consumer.show.owner_names import Names, asked_owners
     from consumer.show.spreadsheet import Spreadsheet
-    from consumer.show.table import Table
+    from consumer.show.table import EVENTS, SESSIONS, Table
     from consumer.store.queries import Asked, events, keys_used, sessions
 
     if all_columns and form != "csv":
@@ -72,9 +74,10 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         raise UsageError(fault)
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
-    names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events))
+    names = Names(loaded, asked_owners(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events)))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
-    table = Table(zone, color=in_color(), width=width(), noise=True, names=names, places=places)
+    columns = EVENTS if all_events else SESSIONS
+    table = Table(columns, zone, color=in_color(), width=width(is_wide=wide), noise=True, names=names, places=places)
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
     write = sys.stdout.buffer.write
@@ -110,7 +113,7 @@ def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
         return table.row(found)
     opened_us = found.login.time_us
     if found.closed_us is None:
-        lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "no end logged"
+        lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "end lost"
     else:
         lasted = duration_text(found.closed_us - opened_us) if opened_us else "unknown"
     return table.session(found.login, lasted)

@@ -53,6 +53,7 @@ SINCE = click.option(
     help='Only from TIME on: yesterday, monday, 07:46, "2 hours ago", 7d, 2026-11-22 or "2026-11-22 10:00".',
 )
 UNTIL = click.option("--until", metavar="TIME", help="Only before TIME, in the same forms.")
+WIDE = click.option("--wide", is_flag=True, help="Cut nothing: whole fingerprints, and addresses with ports.")
 USER = click.option("--user", help="Only this user.")
 HOST = click.option("--host", help="Only this host.")
 
@@ -101,8 +102,8 @@ def in_color() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def width() -> int | None:
-    """Return the terminal's width; None where standard output is none."""
+def width(*, is_wide: bool = False) -> int | None:
+    """Return the terminal's width; None where standard output is none, or nothing is to be cut."""
     from shutil import get_terminal_size
 
-    return get_terminal_size().columns if sys.stdout.isatty() else None
+    return get_terminal_size().columns if sys.stdout.isatty() and not is_wide else None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, in_color, number, reading, width
+from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, WIDE, in_color, number, reading, width
 from consumer.errors import UsageError, end_with
 
 if TYPE_CHECKING:
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 @UNTIL
 @USER
 @HOST
+@WIDE
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @reading
 @click.pass_obj
 def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
-           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
+           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *,
+           wide: bool) -> None:  # fmt: skip
     """
     Tell what happened: who logged in, from where, with which key, for how long.
 
@@ -48,7 +50,6 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     from consumer.clock import now_us
     from consumer.logs.replay import Replay
     from consumer.selection import Selection
-    from consumer.show.table import Table
 
     try:
         selection = Selection.of(since, until, user, host, zone, now_us())
@@ -67,11 +68,14 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
             out.write(json_line(places.add(of_event(event, paths))))
 
     elif form == "table":
-        table = Table(zone, color=in_color(), width=width(), places=_places(settings))
+        from consumer.show.table import EVENTS, Table
+
+        table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), places=_places(settings))
+        write = sys.stdout.write
 
         def tell(event: "Event") -> None:
             if row := table.row(event):
-                click.echo(row)
+                write(f"{row}\n")
 
     else:
 

@@ -94,7 +94,7 @@ def test_who(site: Site) -> None:
     who_is_in(site)
     done = site.ask("who")
     assert done.stdout.splitlines() == [
-        "since                user              from                         host            how",
+        "since                user              from                         host            who and how",
         f"{shown(AT_US)}  alice             192.0.2.7 port 3             web1            publickey {KEY}",
         f"{shown(AT_US + 5_000_000)}  dave              192.0.2.7 port 4             db1             password",
         "left out: 1 from before the last 30 days, whose end was never logged",
@@ -177,9 +177,9 @@ def test_history(site: Site) -> None:
     """Logins with their ends, the oldest first."""
     everything(site)
     assert site.ask("history").stdout.splitlines() == [
-        f"{start:<36}  {user:<16}  {where:<27}  {host:<14}  {how}"
+        f"{start:<30}  {user:<16}  {where:<27}  {host:<14}  {how}"
         for start, user, where, host, how in (
-            ("since                lasted", "user", "from", "host", "how"),
+            ("since                lasted", "user", "from", "host", "who and how"),
             (f"{shown(AT_US - 2 * DAY_US)}  0:01:01", "bob", "203.0.113.7 port 1", "web1", f"publickey {KEY}"),
             (f"{shown(AT_US - DAY_US)}  0:10:00", "alice", "2001:db8::7 port 2", "db1", f"publickey {KEY}"),
             (f"{shown(AT_US + 3_000_000)}  still in", "alice", "192.0.2.7 port 5", "web1", f"publickey {KEY}"),

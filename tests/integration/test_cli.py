@@ -438,7 +438,7 @@ def test_table(log: Path) -> None:
     done = run("replay", log, env={"COLUMNS": "200"})
     ended(done, OK)
     rows = done.stdout.decode().splitlines()
-    assert rows[0].split() == ["time", "what", "user", "from", "host", "how"]
+    assert rows[0].split() == ["time", "what", "user", "from", "host", "who", "and", "how"]
     assert [re.sub(" +", " ", row).rstrip() for row in rows[1:3]] == [
         "2026-11-22 10:00:02 login alice 192.0.2.7 port 4711 web1 password",
         "2026-11-22 10:10:02 logout alice 192.0.2.7 port 4711 web1 after 0:10:00",
