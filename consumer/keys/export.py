@@ -35,8 +35,8 @@ _END_S = 1.0
 # What stands before each file on its way, and alone behind each account: a kind, and how many bytes follow.
 _FRAME = struct.Struct("!BI")
 _OVER, _OWN, _TRUSTED = range(3)
-# Who owns nothing. There need be no such name.
-_NOBODY = pwd.struct_passwd(("nobody", "", 65534, 65534, "", "/", ""))
+# The ids of nobody, who owns nothing.
+_NOBODY = 65534
 
 
 def want_root() -> None:
@@ -173,7 +173,8 @@ def _files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[Ke
 def _read_files(names: list[str], fetched: int, to: int) -> None:
     """Write the keys of the accounts' files, as nobody, for good."""
     try:
-        become_account(_NOBODY)
+        # Made here: Python 3.11 writes a SystemError at its end where a module still holds one.
+        become_account(pwd.struct_passwd(("nobody", "", _NOBODY, _NOBODY, "", "/", "")))
     except OSError:
         keep_only(())  # root that may become nobody, in a container
     encode = msgspec.json.Encoder().encode
