@@ -7,7 +7,7 @@ import math
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.framing import json_lines
@@ -16,6 +16,7 @@ from consumer.framing.timestamps import Timestamps
 from consumer.logs.parse import records, said
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
+from tests.budget import examples
 from tests.property.strategies import FRAMINGS, NAMES, escaped_by_rsyslog
 from tests.unit.framing.test_framing import FRAMED, ODD
 from tests.unit.framing.test_timestamps import NOW
@@ -68,7 +69,7 @@ def rows(framer: Framer, text: bytes) -> list[Row]:
     return framer.rows(text.decode("latin-1")) if text else []
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@examples(400)
 @given(LINES)
 @example(b'{"tag":"sshd","msg":"\\ud800"}\n')
 @example(b'{"tag":"sshd","uid":"\xb2"}\n')
@@ -82,7 +83,7 @@ def test_any_bytes_give_one_row_a_line(text: bytes) -> None:
         assert "\n" not in row[2] or b"\\n" in text
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@examples(300)
 @given(LINES)
 @example(b"2026-11-22T10:00:07.892585+00:00 h sshd[1]: x\n2026-11-22T10:00:07.89\xb2585+00:00 h sshd[1]: x\n")
 @example(b'{"tag":"sshd:","prog":"sshd","procid":"\xb2","msg":" %s"}\n' % FAILED.encode())
@@ -103,7 +104,7 @@ def test_any_bytes_can_be_parsed(text: bytes) -> None:
     assert sum(reader.counts) <= text.count(b"\n")
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@examples(400)
 @given(LINES, st.data())
 @example(
     b"2026-11-22T10:00:07Z a sshd[1]: x\nNov 22 10:00:07 a sshd[1]: x\nNov 22 10:00:07 a auth.info sshd[1]: x\n", None,
@@ -125,7 +126,7 @@ def test_rows_do_not_depend_on_blocks(text: bytes, data: st.DataObject | None) -
     assert found == whole
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     st.sampled_from(sorted(set(FRAMINGS) - {"repeated", "relayed"})),
     NAMES.map(escaped_by_rsyslog),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.config import Email as Settings
@@ -136,7 +136,6 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     assert all(link is not None and link.startswith("https://map.example.org/?lat=") for link in found.links)
 
 
-@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_events(text: str) -> None:
@@ -149,7 +148,6 @@ def test_events(text: str) -> None:
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5))
 @example(EVIL)
 def test_digests(found: list[str]) -> None:
@@ -177,7 +175,6 @@ def enriched(text: str, number: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@settings(deadline=None)
 @given(texts, st.floats() | st.floats(-180, 180))
 @example("".join(EVIL), 45.0)
 @example("x" * 60, 0.0)
@@ -194,7 +191,6 @@ def test_enriched_events(text: str, number: float) -> None:
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))
 def test_odd_enrichment(odd: Any) -> None:
     """Whatever a part answers, in place of a text, a list or an object, the message is made."""
@@ -207,7 +203,6 @@ def test_odd_enrichment(odd: Any) -> None:
     check(parsed(RENDERER.message("1", whole | {"source": {"geo": odd}, "ssh": odd}, queued_us=0, now_us=1)), references=False)
 
 
-@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_ids(text: str) -> None:
@@ -218,7 +213,6 @@ def test_ids(text: str) -> None:
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 
 
-@settings(deadline=None)
 @given(texts, texts)
 def test_headers_of_any_message(subject: str, late: str) -> None:
     """Even a message that was not made by our renderer cannot bring a header of its own: it is refused."""
@@ -231,7 +225,6 @@ def test_headers_of_any_message(subject: str, late: str) -> None:
     assert [str(address) for address in mail["To"].addresses] == ["ops@example.org"]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["\r\n", "=", " ", "\t", "\x85", ".", "é" * 400, "x" * 998]) | texts, texts)
 @example("", "")
 @example("\r\r\n\n \t\n", "a = b\n" * 50)

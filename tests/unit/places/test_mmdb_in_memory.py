@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import maxminddb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.places import mmdb_in_memory
 from consumer.places.geo_record import fields_of
 from consumer.places.geoip import Database, open_database
 from consumer.places.mmdb_in_memory import InMemory, _tree
-from tests.databases import LYON, ORANGE, free_database, free_package, made_of  # noqa: F401
+from tests.databases import LYON, ORANGE, made_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_high_bits_of_28() -> None:
     assert list(_tree(raw, 1, 28)) == [0xA123456, 0xB789ABC]
 
 
-def test_a_real_database(free_database: Path) -> None:  # noqa: F811
+def test_a_real_database(free_database: Path) -> None:
     """All over the world."""
     assert same(open_database(str(free_database))) > 200
 
@@ -148,7 +148,6 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-@settings(deadline=None)
 def test_any_value(value: object) -> None:
     """What was encoded is decoded, and maxminddb agrees."""
     data = encoded(value)
@@ -186,7 +185,6 @@ def test_pointers(at: int) -> None:
 
 
 @given(st.binary(min_size=1, max_size=60))
-@settings(deadline=None)
 def test_any_data(data: bytes) -> None:
     """Bytes that mean nothing end in a value or an exception, and soon: no pointer leads round for ever."""
     with suppress(ValueError, IndexError, TypeError, RecursionError, struct.error):
