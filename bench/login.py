@@ -27,8 +27,9 @@ from latency import CONFIG
 from measure import spread
 
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point
 from tests.integration.sshd import key, sshd
+from tests.waiting import wait_for
 
 # Both write the log file, as they do everywhere; without sshbell, no line gets as far as the drop-in.
 WITHOUT = """

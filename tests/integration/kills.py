@@ -36,7 +36,8 @@ if __name__ == "__main__":
 
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -23,7 +23,8 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.integration.dying import TAKEN, perhaps
 from tests.integration.mail_server import Inbox
-from tests.integration.rsyslogd import PROJECT_DIR, wait_for
+from tests.integration.rsyslogd import PROJECT_DIR
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from email.message import EmailMessage

@@ -22,7 +22,9 @@ from consumer.store.database import version_of
 from consumer.system import check as module
 from consumer.system.accounts import Accounts
 from consumer.system.check import Checks, Result
-from tests.integration.rsyslogd import DROP_IN, program, wait_for
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from consumer.config import Config
@@ -99,7 +101,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Return a system that is as it should be."""
-    program("rsyslogd", "rsyslog")
+    needs.program("rsyslogd", "rsyslog")
     return Host(tmp_path, monkeypatch)
 
 
@@ -364,7 +366,7 @@ def test_sshd(host: Host, monkeypatch: pytest.MonkeyPatch, text: str, state: str
 
     The real sshd says so, or its files do where it cannot be asked.
     """
-    program("sshd", "openssh-server")
+    needs.program("sshd", "openssh-server")
     if not can_be_asked:
         monkeypatch.setattr(sshd_config, "_PATH", str(host.root))
     (host.root / "10-a.conf").write_text("Match User alice\n  LogLevel QUIET\n")

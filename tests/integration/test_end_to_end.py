@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
+from tests import needs
 from tests.integration.post_office import Mail, PostOffice
-from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point
 from tests.integration.sshd import key, sshd
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +47,7 @@ def child(folder: Path) -> Path:
 
 def test_login_becomes_mail(tmp_path: Path) -> None:
     """Somebody logs in with a key: a mail names user, host, address, port, method and key; another tells of the end."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can run an sshd that logs in"
-        pytest.skip("only root can run an sshd that logs in")
+    needs.root("run an sshd that logs in")
     fingerprint = key(tmp_path / "user_key")
     with PostOffice(tmp_path) as post:
         (tmp_path / "sshbell.toml").write_text(SSHBELL.format(folder=tmp_path, port=post.port))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from consumer.intake.senders import Senders
 from consumer.records import OURS
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import PROJECT_DIR, Rsyslogd, wait_for
+from tests.integration.rsyslogd import PROJECT_DIR, Rsyslogd
 from tests.unit.intake.test_senders import LOGIN
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,8 @@ from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
 from consumer.system.installed import MANIFEST
-from tests.integration.rsyslogd import DROP_IN, program
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,7 @@ PUT = [
 @pytest.fixture(autouse=True)
 def _as_root() -> None:
     """What others than root may do is tested below; all else needs root."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("these tests have to be run by root")
-        pytest.skip("these tests have to be run by root")
+    needs.root("install")
 
 
 @pytest.fixture
@@ -433,7 +431,7 @@ def test_another_file_loads_omprog(tree: Path, name: str) -> None:
     if name == "10-first.conf":
         main = tree / "test.conf"
         main.write_text(f'global(workDirectory="{tree}")\nmodule(load="imuxsock")\ninclude(file="{tree}/etc/rsyslog.d/*.conf")\n')
-        rsyslogd = program("rsyslogd", "rsyslog")
+        rsyslogd = needs.program("rsyslogd", "rsyslog")
         assert subprocess.run([rsyslogd, "-N1", "-f", main], capture_output=True, check=False).returncode == 0
 
 
@@ -449,7 +447,7 @@ def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/opt/sshbell" not in rules
     # The parser makes a profile of them, and does not load it: many kernels have no AppArmor.
     profile = f"#include <tunables/global>\nprofile rsyslogd /usr/sbin/rsyslogd {{\n#include <abstractions/base>\n{rules}}}\n"
-    parser = program("apparmor_parser", "apparmor")
+    parser = needs.program("apparmor_parser", "apparmor")
     done = subprocess.run(
         [parser, "--skip-kernel-load", "--skip-cache"], input=profile.encode(), capture_output=True, check=False
     )

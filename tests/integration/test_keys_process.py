@@ -21,11 +21,13 @@ import pytest
 from consumer.config import KEYS_SOCKET
 from consumer.keys.client import LIMIT_S, KeyOwners
 from consumer.keys.process import CHILD_LIMIT, USER_LIMIT
+from tests import needs
 from tests.integration import system_user
 from tests.integration.hung_home import hung
-from tests.integration.rsyslogd import Rsyslogd, wait_for
+from tests.integration.rsyslogd import Rsyslogd
 from tests.integration.test_end_to_end import child, key
 from tests.integration.test_run import ACCEPTED, CLOSED, OPENED, Run, events, ours
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     import pwd
@@ -320,7 +322,7 @@ def test_command_of_sshd_is_asked_as_its_user(live: Live) -> None:
     namespace = ["unshare", "--mount", "sh", "-c", mounts, str(live.folder)]
     done = subprocess.run([*namespace, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
-        system_user.missing(f"no mounts of our own: {done.stderr.strip()}")
+        pytest.skip(f"no mounts of our own: {done.stderr.strip()}")
     run = live.start(prefix=namespace)
     answer, _ = live.asked(account.pw_name, fingerprint)
     assert answer == {"key": {"owner": [f"{asker.pw_name} {asker.pw_name} was asked for {account.pw_name}"]}}
@@ -434,8 +436,7 @@ def test_once_it_is_gone(live: Live) -> None:
 
 def test_rsyslogd_starts_all_anew(tmp_path: Path) -> None:
     """The real one hands the line that was not taken to a new ``run`` with a new ``keys``; no line is lost, none counts twice."""
-    if os.geteuid() != 0:
-        system_user.missing("only root's rsyslogd may use our socket")
+    needs.root("let its rsyslogd use our socket")
     config = tmp_path / "sshbell.toml"
     config.write_text(f'state_dir = "{tmp_path}/state"\nuser = ""\ncatch_up = ""\n')
     sent = 0

@@ -27,9 +27,9 @@ from consumer.keys.process import TABLE_CHILD_LIMIT
 from consumer.keys.table import TABLE_LIMIT_S
 from consumer.people.people import People
 from tests.integration.hung_home import hung
-from tests.integration.rsyslogd import wait_for
 from tests.integration.test_keys_process import PATIENCE_S, Live, is_alive, keys_of
 from tests.integration.test_run import events
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     import pwd

@@ -18,9 +18,10 @@ from consumer.config import KEYS_SOCKET
 from consumer.keys.client import LIMIT_S
 from tests.integration.hung_home import hung
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import PROJECT_DIR, wait_for
+from tests.integration.rsyslogd import PROJECT_DIR
 from tests.integration.test_keys_process import PATIENCE_S, Live, is_alive, keys_of, status
 from tests.integration.test_run import Run, ours
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,10 @@ import pytest
 
 from consumer.framing.framer import Framer
 from consumer.matching.matcher import Matcher
-from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, entry_point, program, wait_for
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, entry_point
 from tests.unit.sample_lines import SAMPLES_DIR, all_samples
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +45,8 @@ def tags_of_logs() -> set[str]:
 
 def accepted(main: Path) -> None:
     """Check that ``rsyslogd -N1`` accepts a configuration without a word."""
-    done = subprocess.run(
-        [program("rsyslogd", "rsyslog"), "-N1", "-f", main], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
+    command = [needs.program("rsyslogd", "rsyslog"), "-N1", "-f", main]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     said = [line for line in done.stderr.splitlines() if "config validation run" not in line]
     assert (done.returncode, said) == (0, [])
 
@@ -182,7 +183,7 @@ while line := os.read(0, 65536):
 
 def test_rotated_log(tmp_path: Path) -> None:
     """The real logrotate empties sshbell's log under rsyslogd, which writes on at its beginning."""
-    logrotate = program("logrotate", "logrotate")
+    logrotate = needs.program("logrotate", "logrotate")
     child = tmp_path / "talker"
     child.write_text(TALKER.format(python=sys.executable))
     child.chmod(0o755)
