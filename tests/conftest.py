@@ -11,12 +11,15 @@ import pytest
 
 from tests.budget import register_profiles
 from tests.databases import free_database, free_package
+from tests.integration.site import Site
 from tests.needs import pytest_make_collect_report, pytest_runtest_makereport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from _pytest.terminal import TerminalReporter
+
+    from tests.integration.mail_server import Post
 
 __all__ = ["free_database", "free_package", "pytest_make_collect_report", "pytest_runtest_makereport"]
 
@@ -86,3 +89,16 @@ def nobody(open_folder: Path) -> Iterator[Path]:
     finally:
         os.seteuid(0)
         os.setegid(0)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """Return a temporary sshbell, of which nothing runs yet; what a test starts ends with the test."""
+    with Site(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def post(site: Site) -> Post:
+    """Return the site's mail server."""
+    return site.post
