@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
@@ -24,24 +25,29 @@ import tomli_w
 
 from consumer.store.state import State
 from tests.integration.mail_server import Post
+from tests.store_events import events_of
 from tests.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from consumer.events import Event
 
 PROJECT_DIR = Path(__file__).parents[2]
 
 
 def configuration(state_dir: Path, **keys: Any) -> str:
     """
-    Return the text of a configuration that asks nobody outside.
+    Return the text of a configuration.
 
     Args:
         state_dir: where sshbell keeps its state.
         keys: as the file has them; ``channel`` is a list of what ``mail_channel`` returns. Without a ``route`` all logins and
             logouts go to all channels.
     """
-    known: dict[str, Any] = {"state_dir": str(state_dir), "user": "", "catch_up": "", "reverse_dns": False, "geoip": []}
+    known: dict[str, Any] = {"state_dir": str(state_dir), "user": "", "catch_up": ""}
+    # Of the world outside a test wants to know nothing.
+    known |= {"reverse_dns": False, "geoip": [f"{state_dir}/geoip/*.mmdb"]}
     if names := [channel["name"] for channel in keys.get("channel", ())]:
         known["route"] = [{"events": ["ssh_login", "ssh_logout"], "channels": names}]
     return tomli_w.dumps(known | keys)
@@ -107,7 +113,7 @@ class Site:
         folder: all of it.
         config: the configuration, which ``configure`` writes.
         state_dir: ``sshbell install`` would make it; ``run`` does, too.
-        people: where ``people.toml`` would be; a configuration has to name it.
+        people, log: where ``people.toml`` and a log file would be; a configuration has to name them.
         python, env: what runs sshbell, and where.
     """
 
@@ -116,6 +122,7 @@ class Site:
         self.config = folder / "sshbell.toml"
         self.state_dir = folder / "state"
         self.people = folder / "people.toml"
+        self.log = folder / "auth.log"
         self.python = [sys.executable]
         self.env = os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)}
         self.stack = ExitStack()
@@ -147,6 +154,13 @@ class Site:
     def state(self) -> closing[State]:
         """Open the store as ``run`` does, which must not run then."""
         return closing(State(self.state_dir, pytest.fail))
+
+    def fill(self, *lines: bytes) -> list[Event]:
+        """Record what happened according to whole lines; return it."""
+        events = events_of(*lines)
+        with self.state() as state:
+            state.record(events, frozenset({"ssh_login"}), time.time_ns() // 1000)
+        return events
 
     def query(self, statement: str, database: str = "state") -> list[tuple[Any, ...]]:
         """Ask one of the databases."""

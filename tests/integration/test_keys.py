@@ -32,18 +32,21 @@ from consumer.keys.files import KeyFile
 from consumer.keys.index import STALE_DAYS, KeyIndex
 from consumer.store.state import State
 from tests import needs
-from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
-from tests.store_events import session_lines
+from tests.integration.site import configuration
+from tests.store_events import DAY_US, session_lines
 
 if TYPE_CHECKING:
     import pwd
     from collections.abc import Callable, Iterator
 
     from consumer.keys.authorized_keys import AuthorizedKey
+    from tests.integration.site import Site
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "consumer"]
 DATA, NO_INPUT, USAGE, NO_RIGHTS, CONFIG = 65, 66, 64, 77, 78
+NOW_US = time.time_ns() // 1000
+AT_US = NOW_US - 2 * 3600 * 1_000_000
 UIDS = {"alice": 61001, "bob": 61002, "eve": 61003}
 
 
@@ -119,9 +122,10 @@ def host(open_folder: Path) -> Host:
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Site:
+def relay(site: Site) -> Site:
     """Return a relay: it has not imported anything."""
-    return Site(tmp_path, f'people = "{tmp_path}/people.toml"\n')
+    site.configure(people=str(site.people))
+    return site
 
 
 def index_of(relay: Site) -> KeyIndex:
@@ -523,7 +527,7 @@ def test_people_check_without_faults(host: Host) -> None:
         host.allow(name)
     host.allow("alice", ALICE)
     config = host.folder / "sshbell.toml"
-    config.write_text(f'people = "{host.folder}/people.toml"\nstate_dir = "{host.folder}/state"\n')
+    config.write_text(configuration(host.folder / "state", people=f"{host.folder}/people.toml"))
     (host.folder / "people.toml").write_text(f'[[person]]\nname = "Alice"\nkeys = ["{ALICE}"]\naccounts = ["alice"]\n')
     done = host.run("people", "check", "--config", str(config))
     assert (done.returncode, done.stdout) == (0, b""), done.stderr
