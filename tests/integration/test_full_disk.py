@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -17,8 +16,8 @@ from consumer.store import database
 from consumer.store.database import reading, schema_of, set_aside_of
 from consumer.store.state import State
 from tests import needs
-from tests.integration.test_run import Run, ours
-from tests.integration.test_run import events as recorded
+from tests.integration.lines import ours
+from tests.integration.site import Site
 from tests.store_events import START_US, events_of, session_lines
 
 if TYPE_CHECKING:
@@ -96,49 +95,34 @@ def test_full(small: Path) -> None:
 
 def test_run_on_a_full_disk(small: Path) -> None:
     """``run`` holds the line that it cannot keep, sends dots, and goes on where it was once there is room; nothing is lost."""
-    config = small / "sshbell.toml"
-    config.write_text(f'state_dir = "{small}/state"\nuser = ""\ncatch_up = ""\n')
-    run = Run(config)
-    try:
-        assert run.process.stdin is not None
-        assert run.process.stdout is not None
-        assert run.reply() == b"OK\n"
+    with Site(small) as site:
+        run = site.start_run()
         ballast = fill(small)
-        reply = b""
         for number in range(1, 10_000):
             text = f"Failed password for root from 192.0.2.9 port {number} ssh2"
-            run.process.stdin.write(ours(text, number=number, pid=number))
-            run.process.stdin.flush()
-            reply = os.read(run.process.stdout.fileno(), 1)
-            if reply == b".":
+            run.write(ours(text, number=number, pid=number))
+            if run.is_waiting():
                 break
-            assert reply + run.reply() == b"OK\n"
-        assert reply == b"."
+            assert run.reply() == b"K\n"
+        else:
+            pytest.fail("it never waits")
         ballast.unlink()
         assert run.reply() == b"OK\n"
         code, said = run.end()
-    finally:
-        run.process.kill()
-    assert code == 0
-    assert b"waiting" in said
-    assert len({row[3] for row in recorded(config)}) == len(recorded(config)) == number
+        assert code == 0
+        assert b"waiting" in said
+        assert len({row[3] for row in site.events()}) == len(site.events()) == number
 
 
 def test_run_begins_on_a_full_disk(small: Path) -> None:
     """Not even its lock can be written: it waits with dots, since to end before the first OK would crash rsyslogd."""
-    config = small / "sshbell.toml"
-    config.write_text(f'state_dir = "{small}/state"\nuser = ""\ncatch_up = ""\n')
-    (small / "state").mkdir()
-    ballast = fill(small)
-    run = Run(config)
-    try:
-        assert run.process.stdout is not None
-        assert os.read(run.process.stdout.fileno(), 1) == b"."
+    with Site(small) as site:
+        ballast = fill(small)
+        run = site.start_run(is_ready=False)
+        assert run.is_waiting()
         ballast.unlink()
         assert run.reply() == b"OK\n"
         code, said = run.end()
-    finally:
-        run.process.kill()
     assert code == 0
     assert b"run.lock: No space left on device" in said
 
