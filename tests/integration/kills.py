@@ -37,6 +37,7 @@ if __name__ == "__main__":
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import Rsyslogd, entry_point
+from tests.integration.site import configuration, mail_channel
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -60,25 +61,6 @@ ARMED_S = 8.0
 # Lines of the end, so that nothing is pending: later than all terms.
 LATER_S = 700
 
-CONFIG = """
-state_dir = "{folder}/state"
-user = ""
-catch_up = "{folder}/all.log"
-
-[[channel]]
-name = "ops"
-type = "email"
-server = "127.0.0.1"
-port = {port}
-security = "none"
-from = "sshbell@example.org"
-to = ["ops@example.org"]
-max_per_hour = 100000
-
-[[route]]
-events = ["ssh_login", "ssh_logout"]
-channels = ["ops"]
-"""
 TOLD = ("ssh_login", "ssh_logout")
 INPUT = """
 module(load="imtcp")
@@ -165,12 +147,11 @@ class Site:
         (self.folder / "post").mkdir()
         self.post = self._parts.enter_context(PostOffice(self.folder / "post", self.armed))
         config = self.folder / "sshbell.toml"
-        config.write_text(CONFIG.format(folder=self.folder, port=self.post.port))
-        child = self.folder / "sshbell"
+        log = str(self.folder / "all.log")
+        config.write_text(configuration(self.folder / "state", catch_up=log, channel=[mail_channel(self.post.port)]))
         dying = Path(__file__).with_name("dying.py")
         command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
-        child.write_text(entry_point(command))
-        child.chmod(0o755)
+        child = entry_point(self.folder, command)
         self.rsyslogd = self._parts.enter_context(Rsyslogd(self.folder, more=INPUT.format(folder=self.folder), child=child))
         self._connect()
         return self

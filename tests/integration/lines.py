@@ -19,12 +19,14 @@ def ours(text: str, at: int = 0, number: int = 0, pid: int = 7, **fields: Any) -
         at: the second in which it was written.
         number: the microsecond of that second in which rsyslogd got it: by this lines of the same text differ.
         pid: sshd's.
-        fields: more of them, or others; None takes one out.
+        fields: others, by their names in the template; None takes one out.
     """
     stamp = f"2026-11-22T10:00:{at:02}"
-    known = {
-        "v": "1", "ts": f"{stamp}.123456+00:00", "rcvd": f"{stamp}.{number:06}+00:00", "host": "web1", "tag": f"sshd[{pid}]:",
-        "prog": "sshd", "procid": str(pid), "msg": f" {text}", "uid": 0, "exe": "/usr/sbin/sshd",
+    # In the template's order, which some of us rely on.
+    known: dict[str, Any] = {
+        "v": "1", "ts": f"{stamp}.123456+00:00", "rcvd": f"{stamp}.{number:06}+00:00", "host": "web1", "from_ip": None,
+        "input": None, "tag": f"sshd[{pid}]:", "prog": "sshd", "procid": str(pid), "msg": f" {text}", "uid": 0,
+        "exe": "/usr/sbin/sshd",
     }  # fmt: skip
     line = {name: value for name, value in (known | fields).items() if value is not None}
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode("latin-1") + b"\n"
+    return json.dumps(line, ensure_ascii=False, separators=(", ", ":")).encode("latin-1") + b"\n"

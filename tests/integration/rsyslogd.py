@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from consumer.system.install import _ENTRY_POINT as ENTRY_POINT
 from tests import needs
 from tests.waiting import DEADLINE_S, wait_for
+
+if TYPE_CHECKING:
+    from tests.integration.site import Site
 
 PROJECT_DIR = Path(__file__).parents[2]
 SHIPPED = PROJECT_DIR / "rsyslog.d"
@@ -39,12 +42,20 @@ action(type="omfile" file="{folder}/all.log" template="RSYSLOG_FileFormat")
 """
 
 
-def entry_point(command: list[str]) -> str:
-    """Return the text of the script that rsyslogd starts, as it is installed, with another command."""
+def entry_point(folder: Path, command: list[str]) -> Path:
+    """Write the script that rsyslogd starts, as it is installed, with another command."""
     installed = ENTRY_POINT.format(drop_in="", interpreter="PYTHON")
     assert "PYTHON -I -m consumer run" in installed
     where = f"export TZ=UTC PYTHONPATH={shlex.quote(str(PROJECT_DIR))}\n"
-    return installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}")
+    script = folder / "sshbell"
+    script.write_text(installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}"))
+    script.chmod(0o755)
+    return script
+
+
+def child(site: Site) -> Path:
+    """Write the script that starts a site's ``run``."""
+    return entry_point(site.folder, [*site.python, "-m", "consumer", "run", "--config", str(site.config)])
 
 
 class Rsyslogd:
