@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from tests.integration.host import Host
     from tests.integration.mail_server import Post
 
 __all__ = ["free_database", "free_package", "pytest_make_collect_report", "pytest_runtest_makereport"]
@@ -102,3 +103,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def post(site: Site) -> Post:
     """Return the site's mail server."""
     return site.post
+
+
+@pytest.fixture
+def host(open_folder: Path) -> Iterator[Host]:
+    """Return a host on which root starts ``run``; it has users of its own, who are gone with it."""
+    from tests.integration.host import Host  # noqa: PLC0415 - few need it
+
+    with Host(open_folder) as made:
+        yield made

@@ -213,12 +213,14 @@ class Site:
         return [line for line in lines if line["event"] == event]
 
     def ask(
-        self, *arguments: str | Path, status: int = 0, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+        self, *arguments: str | Path, status: int = 0, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None,
+        stdin: str = "",
+    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
         """Run another command to its end, and check how it ended: not by a fault, and with which status."""
         done = subprocess.run(
             [*prefix, *self.python, "-m", "consumer", *map(str, arguments), "--config", str(self.config)],
-            cwd=PROJECT_DIR, env={**self.env, **(env or {})}, text=True, check=False, capture_output=True, timeout=DEADLINE_S,
+            cwd=PROJECT_DIR, env={**self.env, **(env or {})}, input=stdin, text=True, check=False, capture_output=True,
+            timeout=DEADLINE_S,
         )  # fmt: skip
         assert "Traceback" not in done.stderr
         assert "a fault of sshbell" not in done.stderr
