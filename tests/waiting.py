@@ -14,6 +14,16 @@ DEADLINE_S = 60.0
 INTERVAL_S = 0.005
 
 
+def came_true(condition: Callable[[], object], within_s: float) -> bool:
+    """Wait until a condition holds, at most so long; tell whether it does."""
+    end_s = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(INTERVAL_S)
+    return True
+
+
 def wait_for(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
     """
     Wait until a condition holds.
@@ -26,10 +36,7 @@ def wait_for(condition: Callable[[], object], what: str, deadline_s: float = DEA
     Raises:
         AssertionError: it did not hold in time.
     """
-    end_s = time.monotonic() + deadline_s
-    while not condition():
-        assert time.monotonic() < end_s, f"waited {deadline_s:g} s in vain: {what}"
-        time.sleep(INTERVAL_S)
+    assert came_true(condition, deadline_s), f"waited {deadline_s:g} s in vain: {what}"
 
 
 async def wait_for_async(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:

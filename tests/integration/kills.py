@@ -38,7 +38,7 @@ from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import Rsyslogd, entry_point
 from tests.integration.site import configuration, mail_channel
-from tests.waiting import wait_for
+from tests.waiting import came_true, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -241,7 +241,7 @@ class Feeder(threading.Thread):
         for number, line in enumerate(self._lines, 1):
             self._site.send(line)
             if number % 20 == 0:
-                time.sleep(20 / RATE)
+                time.sleep(20 / RATE)  # that is the pace
 
 
 def kill_from_outside(site: Site, who: str) -> bool:
@@ -260,12 +260,10 @@ def kill_from_outside(site: Site, who: str) -> bool:
 def kill_at_a_place(site: Site, who: str, place: str) -> bool:
     """Wait until somebody comes to an armed place and dies; tell whether that came to pass."""
     file = site.armed / f"{who} {place}"
-    end_s = time.monotonic() + ARMED_S
-    while file.exists() and time.monotonic() < end_s:
-        time.sleep(0.005)
-    with suppress(FileNotFoundError):
-        file.unlink()
-        return False
+    if not came_true(lambda: not file.exists(), ARMED_S):
+        with suppress(FileNotFoundError):
+            file.unlink()
+            return False
     wait_for(lambda: any(death[1:] == (who, place) for death in site.deaths()), f"{who} dies {place}")
     return True
 
@@ -320,7 +318,7 @@ def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: ra
     try:
         if place != OUTSIDE and kill_at_a_place(site, who, place):
             return True
-        time.sleep(dice.uniform(0, 0.2))
+        time.sleep(dice.uniform(0, 0.2))  # at any moment
         while not kill_from_outside(site, who):
             wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
         return place == OUTSIDE

@@ -40,6 +40,7 @@ from tests.integration.mail_server import (
     server_context,
 )
 from tests.mailboxes import TAKEN
+from tests.waiting import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -449,9 +450,7 @@ def test_idle_connection_is_closed() -> None:
         async with scripted([GREETING, EHLO, OK, OK, GO_ON, OK, "221 bye"]) as (port, said):  # noqa: SIM117 - of the port
             async with channel(settings(port), idle_s=0.01) as mail:
                 assert await mail.send(MESSAGE) == Delivered()
-                async with asyncio.timeout(20):
-                    while said[-1] != b"QUIT\r\n":  # noqa: ASYNC110 - the server's side is a plain list
-                        await asyncio.sleep(0.005)
+                await wait_for_async(lambda: said[-1] == b"QUIT\r\n", "the channel takes its leave")
 
     asyncio.run(body())
 

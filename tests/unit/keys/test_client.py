@@ -123,12 +123,12 @@ def test_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys_client, "LIMIT_S", 0.3)
 
     async def hang(_writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         for byte in GOOD * 10:
             writer.write(bytes([byte]).replace(b"\n", b" "))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # slowness is what is tested: far more of it than the limit
 
     for number, slow in enumerate((hang, drip)):
         (folder := tmp_path / str(number)).mkdir()

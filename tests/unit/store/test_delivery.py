@@ -24,6 +24,7 @@ from consumer.store.database import set_aside_of
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox, Queued
 from consumer.store.state import State
+from tests.waiting import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -592,10 +593,12 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
         delivery.route((queued(seq), ["gone"]) for seq in range(1, 1000))
         delivery._run("PRAGMA wal_checkpoint(TRUNCATE)")
         damage(delivery)
-        async with asyncio.timeout(60):
-            while not channel.told:
-                made.poll()
-                await asyncio.sleep(0.01)
+
+        def is_told() -> bool:
+            made.poll()
+            return bool(channel.told)
+
+        await wait_for_async(is_told, "the message is sent")
         await made.stop()
 
     with closing(State(tmp_path, pytest.fail)) as state, closing(Delivery(tmp_path, said.append)) as delivery:
