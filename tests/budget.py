@@ -24,4 +24,5 @@ def register_profiles() -> None:
 
 def examples(number: int) -> settings:
     """Return the settings of a test that needs more, or fewer, than Hypothesis's usual 100 examples."""
+    assert settings.default is not None
     return settings(max_examples=max(LEAST, number * settings.default.max_examples // 100))

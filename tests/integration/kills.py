@@ -216,7 +216,7 @@ class Site:
     def is_quiet(self) -> bool:
         """Tell whether ``run`` is there and has been given no line for a while."""
         status = dict(self.query("state.db", "SELECT name, value FROM status"))
-        return status.get("pid", 0) == self.pid("run") and time.time() - status["last_line_us"] / 1e6 > QUIET_S
+        return bool(status) and status["pid"] == self.pid("run") and time.time() - status["last_line_us"] / 1e6 > QUIET_S
 
     def deaths(self) -> list[tuple[int, str, str]]:
         """Return who died, when (nanoseconds), and where."""
@@ -442,7 +442,7 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
     two_ids = [key for key, ids in outcome.mails.items() if len(ids) > 1]
     times = Counter((is_logout, min(2, len(taken))) for (_, is_logout), ids in outcome.mails.items() for taken in ids.values())
     killed = Counter((who, place) for _, who, place in outcome.deaths)
-    table = [("kills", len(outcome.deaths))]
+    table: list[tuple[str, object]] = [("kills", len(outcome.deaths))]
     table += [(f"  {who} {place}", count) for (who, place), count in sorted(killed.items())]
     table += sorted(outcome.done.items())
     table += [
@@ -466,7 +466,7 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
     broken += [f"no login's mail: {subject}" for subject in outcome.others]
     broken += differences(undisturbed.events, outcome.events, "event")
     broken += differences(undisturbed.sessions, outcome.sessions, "session")
-    return [f"{name:<60} {value:>16}" for name, value in table], broken
+    return [f"{name:<60} {value!s:>16}" for name, value in table], broken
 
 
 def main() -> int:
@@ -485,7 +485,8 @@ def main() -> int:
             place = folder / str(kills)
             place.mkdir()
             outcomes.append(performed(place, lines, kills, dice))
-        table, broken = report(*outcomes, options.logins)
+        undisturbed, disturbed = outcomes
+        table, broken = report(undisturbed, disturbed, options.logins)
     finally:
         if options.keep:
             sys.stdout.write(f"{folder}\n")

@@ -8,7 +8,7 @@ import threading
 from contextlib import asynccontextmanager, suppress
 from email import message_from_bytes
 from email.policy import SMTPUTF8
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -58,7 +58,13 @@ class Inbox:
     @property
     def mails(self) -> list[EmailMessage]:
         """The messages, as a program that shows mail reads them."""
-        return [message_from_bytes(bytes(envelope.content or b""), policy=SMTPUTF8) for envelope in self.envelopes]
+        return [message_from_bytes(content_of(envelope), policy=SMTPUTF8) for envelope in self.envelopes]
+
+
+def content_of(envelope: Envelope) -> bytes:
+    """Return a message's bytes; aiosmtpd may decode them, which it is not told to."""
+    assert isinstance(envelope.content, bytes)
+    return envelope.content
 
 
 def authenticator(_server: Any, _session: Any, _envelope: Any, mechanism: str, data: Any) -> AuthResult:
@@ -102,7 +108,7 @@ class Post:
             await self._stop.wait()
         for connection in connections:
             if connection.transport is not None:
-                connection.transport.abort()
+                cast("asyncio.Transport", connection.transport).abort()
             if (task := connection._handler_coroutine) is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

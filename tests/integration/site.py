@@ -162,7 +162,7 @@ class Site:
             state.record(events, frozenset({"ssh_login"}), time.time_ns() // 1000)
         return events
 
-    def query(self, statement: str, database: str = "state") -> list[tuple[Any, ...]]:
+    def query(self, statement: str, database: str = "state") -> list[Any]:
         """Ask one of the databases."""
         with closing(sqlite3.connect(f"file:{self.state_dir}/{database}.db?mode=ro", uri=True)) as connection:
             return connection.execute(statement).fetchall()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.deliver.channels import Delivered, RetryLater
+from consumer.deliver.channels.email import Email
 from consumer.errors import ConfigRightsError
 from consumer.keys import sshd_config
 from consumer.rights import Account
@@ -27,6 +28,8 @@ from tests.integration.rsyslogd import DROP_IN
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from consumer.config import Config
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -212,14 +215,14 @@ def test_no_such_user(host: Host) -> None:
 
 def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said who is root, and what is missing where rsyslogd is not."""
-    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: Account(os.geteuid(), os.getegid()))
+    monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(os.geteuid(), os.getegid()))
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")', "$PrivDropToUser syslog")
     found = host.results()["privileges"]
     assert (found.state, "only where syslog can read authorized_keys" in found.text) == ("warning", True)
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")')
-    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: Account(999, 999))
+    monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(999, 999))
     assert host.results()["privileges"].state == "ok"
-    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: Account(0, 0))
+    monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(0, 0))
     found = host.results()["privileges"]
     assert (found.state, found.advice) == ("warning", 'set user = "sshbell", and call sudo sshbell install')
 
@@ -292,12 +295,12 @@ def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) 
 
 def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --connect each channel is tried, and the reason of a failure is shown."""
-    results = iter([Delivered(), RetryLater("mail.example.org:587 refuses the connection")])
+    results: Iterator[Delivered | RetryLater] = iter([Delivered(), RetryLater("mail.example.org:587 refuses the connection")])
 
     async def check(_channel: object) -> Delivered | RetryLater:
         return next(results)
 
-    monkeypatch.setattr(module.Email, "check", check)
+    monkeypatch.setattr(Email, "check", check)
     assert "channels" not in host.results()
     assert host.results(connect=True)["channels"] == Result("channels", "ok", "ops answers")
     found = host.results(connect=True)["channels"]

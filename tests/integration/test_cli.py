@@ -64,11 +64,12 @@ def run(
     timeout: float = 60, **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
     """Run the command to its end."""
-    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-    return subprocess.run(
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
         [*command, *map(str, arguments)], cwd=PROJECT_DIR, check=False, timeout=timeout, env={**os.environ, "TZ": "UTC", **(env or {})},
         **({"capture_output": True} | given | more),
     )  # fmt: skip
+    return done
 
 
 def ended(done: subprocess.CompletedProcess[bytes], status: int) -> str:

@@ -37,7 +37,7 @@ def event_id(number: int) -> str:
 
 def login(number: int) -> Login:
     """Return a login of its own."""
-    line = Line(0, time.time_ns() // 1000, 1, 1, "", (0, ""), False, "sshd", "web1", "1", *[None] * 7)  # type: ignore[arg-type]  # noqa: FBT003
+    line = Line(0, time.time_ns() // 1000, 1, 1, "", (0, ""), False, "sshd", "web1", "1", *[None] * 7)  # noqa: FBT003
     return Login(event_id(number), line, "alice", "192.0.2.7", "4711", "publickey", None)
 
 

@@ -587,7 +587,7 @@ def test_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     config = tmp_path / "sshbell.toml"
     config.write_text('user = ""\n')
     (tmp_path / "disk").mkdir()
-    arguments = ["sh", tmp_path / "disk", sys.executable, config]
+    arguments = ["sh", str(tmp_path / "disk"), sys.executable, str(config)]
     done = subprocess.run(
         ["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-c", text, *arguments],
         capture_output=True, text=True, check=False, cwd=PROJECT_DIR,

@@ -20,7 +20,7 @@ from consumer.rights import untrusted, untrusted_below
 from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
-from consumer.system.installed import MANIFEST
+from consumer.system.installed import MANIFEST, Owned, write_file
 from tests import needs
 from tests.integration.rsyslogd import DROP_IN
 
@@ -326,17 +326,16 @@ def test_a_new_version_brings_its_files(tree: Path, monkeypatch: pytest.MonkeyPa
 def test_an_interrupted_installation(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever step it was killed at, uninstalling leaves no trace of it; so does going on and uninstalling then."""
     before = everything(tree)
-    write = module.write_file
     for goes_on in (False, True):
         for dies_at in range(5):
             written = 0
 
-            def dying(path: Path, *rest: object) -> None:
+            def dying(path: Path, data: bytes, owned: Owned) -> None:
                 nonlocal written
                 if written == dies_at:  # noqa: B023 - called in this turn alone
                     raise KeyboardInterrupt
                 written += 1
-                write(path, *rest)  # type: ignore[arg-type]
+                write_file(path, data, owned)
 
             with monkeypatch.context() as killed:
                 killed.setattr(module, "write_file", dying)
@@ -574,7 +573,7 @@ def test_command_refuses(open_python: Path, tree: Path) -> None:
 
 def test_others_than_root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else is told to call it as root."""
-    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for command in (install, uninstall):
         with pytest.raises(RightsError, match="only root"):
             command(tree, Said())

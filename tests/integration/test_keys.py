@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -36,7 +37,6 @@ from tests.integration.site import configuration
 from tests.store_events import DAY_US, session_lines
 
 if TYPE_CHECKING:
-    import pwd
     from collections.abc import Callable, Iterator
 
     from consumer.keys.authorized_keys import AuthorizedKey
@@ -454,7 +454,7 @@ def hang_for(monkeypatch: pytest.MonkeyPatch, names: Callable[[str], bool]) -> l
 
     monkeypatch.setattr(key_export, "files_of", files_of)
     monkeypatch.setattr(key_export, "HOME_LIMIT_S", 0.3)
-    return [account.pw_name for account in key_export.pwd.getpwall()]
+    return [account.pw_name for account in pwd.getpwall()]
 
 
 def test_homes_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:

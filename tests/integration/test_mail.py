@@ -35,6 +35,7 @@ from tests.integration.mail_server import (
     Inbox,
     authenticator,
     ca_file,
+    content_of,
     listening,
     scripted,
     server_context,
@@ -64,7 +65,7 @@ def settings(port: int, **more: Any) -> Settings:
         "to": ["ops@example.org"],
         "sender": "sshbell@example.org",
     }
-    return Settings(**({"name": "ops", "port": port} | known | more))
+    return Settings(name="ops", port=port, **(known | more))
 
 
 def sent(found: Awaitable[Result]) -> Result:
@@ -154,7 +155,7 @@ def test_message() -> None:
         assert html is not None
         assert plain.get_content().replace("\r\n", "\n") == "grüße\n.\n"
         assert "grüße" in html.get_content()
-        assert bytes(inbox.envelopes[0].content or b"").isascii()
+        assert content_of(inbox.envelopes[0]).isascii()
 
     asyncio.run(body())
 
@@ -178,7 +179,7 @@ def test_addresses() -> None:
             if address.isascii():
                 assert (to.display_name, to.addr_spec) == (name, address)
             else:
-                assert address.encode() in bytes(envelope.content or b"")
+                assert address.encode() in content_of(envelope)
                 assert "SMTPUTF8" in envelope.mail_options
 
     asyncio.run(body())

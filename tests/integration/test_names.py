@@ -179,8 +179,8 @@ def test_hostile_comments(host: Asked) -> None:
         r"\x1b[2J\u202eevil", "x, verified", cut, "'=1+1"
     ]  # fmt: skip
     assert "\x1b" not in host.shown("who", "--json")
-    owners = [found["ssh"]["key"]["owner"] for found in host.objects("who")]
-    assert owners[:3] == [[comments[0]], [comments[1]], [cut]]
+    named = [found["ssh"]["key"]["owner"] for found in host.objects("who")]
+    assert named[:3] == [[comments[0]], [comments[1]], [cut]]
 
 
 def test_hung_homes_leave_room_for_messages(host: Asked) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tests.integration.mail_server import content_of
 from tests.integration.test_deliver import login, record
 from tests.waiting import wait_for
 
@@ -71,7 +72,7 @@ def test_owners_are_told(site: Site, post: Post) -> None:
     assert [str(mail["To"]) for mail in post.inbox.mails][:3] == [
         "Alice <alice@example.org>, alice@home.example", "bob@example.org", "ops@example.org",
     ]  # fmt: skip
-    assert all("ops@example.org" not in bytes(envelope.content or b"").decode() for envelope in post.inbox.envelopes[:2])
+    assert all("ops@example.org" not in content_of(envelope).decode() for envelope in post.inbox.envelopes[:2])
 
 
 def test_file_is_read_again(site: Site, post: Post) -> None:

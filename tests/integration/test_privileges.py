@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_secrets_are_read_in_deliver_alone(host: Host) -> None:
     script.chmod(0o755)
     asked.touch()
     asked.chmod(0o666)
-    secret = {"username": "ops", "password": {"command": [str(script)]}, "allow_plaintext": True}
+    secret: dict[str, Any] = {"username": "ops", "password": {"command": [str(script)]}, "allow_plaintext": True}
     host.configure(user=host.bell.pw_name, channel=host.channels(**secret))
     run = host.start()
     deliver = deliver_of(run.pid)

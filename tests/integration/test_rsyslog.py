@@ -47,7 +47,7 @@ def tags_of_logs() -> set[str]:
 
 def accepted(main: Path) -> None:
     """Check that ``rsyslogd -N1`` accepts a configuration without a word."""
-    command = [needs.program("rsyslogd", "rsyslog"), "-N1", "-f", main]
+    command = [needs.program("rsyslogd", "rsyslog"), "-N1", "-f", str(main)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     said = [line for line in done.stderr.splitlines() if "config validation run" not in line]
     assert (done.returncode, said) == (0, [])

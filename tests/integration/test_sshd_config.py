@@ -62,7 +62,7 @@ def readings(path: Path, text: str) -> tuple[SshdConfig, SshdConfig]:
 
 def is_taken(path: Path) -> bool:
     """Tell whether sshd would start with it."""
-    command = [needs.program("sshd", "openssh-server"), "-T", "-f", path]
+    command = [needs.program("sshd", "openssh-server"), "-T", "-f", str(path)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

@@ -177,7 +177,9 @@ def test_our_template_is_read_alike_both_ways(values: dict[str, object], gone: s
     raw = line.encode("utf-8", "surrogatepass").decode("latin-1")
     typed = json_lines._usual(raw)
     if typed is not None:
-        assert typed == json_lines._template(json_lines._object(raw))
+        decoded = json_lines._object(raw)
+        assert isinstance(decoded, dict)
+        assert typed == json_lines._template(decoded)
         assert not {"MESSAGE", "syslogtag", "__REALTIME_TIMESTAMP"} & found.keys()
 
 

@@ -248,7 +248,7 @@ def test_boundary_in_a_text(place: str) -> None:
     """Who has read a mail cannot end a part of the next one: what parts them never stands in them."""
     boundary = parsed(Message("a" * 32, "subject", "text", "<p>text</p>")).get_boundary()
     contents = {"text": "text", "html": "<p>text</p>"} | {place: f"before\n--{boundary}--\nafter\n"}
-    mail = parsed(Message("a" * 32, "subject", **contents))
+    mail = parsed(Message("a" * 32, "subject", contents["text"], contents["html"]))
     assert mail.get_boundary() != boundary
     text, html_text = (part.get_content().replace("\r\n", "\n").rstrip("\n") for part in mail.iter_parts())
     assert {"text": text, "html": html_text} == {name: content.rstrip("\n") for name, content in contents.items()}

@@ -33,10 +33,10 @@ def outcome(folder: Path, text: str, ci: str) -> str:
     """Run pytest over some tests, with the rules of this project about skips; return its last line."""
     (folder / "test_it.py").write_text(text)
     # Without the options and plug-ins of this run.
-    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", folder, "-p", "tests.needs", folder]
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "tests.needs", str(folder)]
     env = os.environ | {"CI": ci, "PYTHONPATH": str(PROJECT_DIR), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
-    return done.stdout.splitlines()[-1].partition(" in ")[0]
+    return done.stdout.rstrip().rpartition("\n")[2].partition(" in ")[0]
 
 
 @pytest.mark.parametrize(("ci", "expected"), [("", "2 skipped, 1 xfailed"), ("true", "1 failed, 1 xfailed, 1 error")])

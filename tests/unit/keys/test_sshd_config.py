@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer.keys import sshd_config
 from consumer.keys.sshd_config import SshdConfig, SshdSettings, Values, Visit, arguments, sshd_settings
 from tests import needs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_sshd_is_asked_again_when_its_configuration_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +91,12 @@ def test_values_out_of_files(no_sshd: Path) -> None:
 def test_quotes_in_match_depend_on_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sshd may read a Match otherwise than we do, nobody gets an answer that was another's."""
     asked: list[str] = []
-    monkeypatch.setattr(SshdConfig, "_asked", lambda _self, visit: asked.append(visit.user) or {})
+
+    def answered(_config: SshdConfig, visit: Visit) -> Values:
+        asked.append(visit.user)
+        return {}
+
+    monkeypatch.setattr(SshdConfig, "_asked", answered)
     path = tmp_path / "sshd_config"
     for text, count in (("User nobody", 1), ("User 'alice'", 2), ("User a\\ b", 2)):
         path.write_text(f"Match {text}\nAuthorizedKeysFile none\n")

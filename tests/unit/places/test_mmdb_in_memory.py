@@ -19,7 +19,7 @@ from consumer.places.mmdb_in_memory import InMemory, _tree
 from tests.databases import LYON, ORANGE, made_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 RECORDS = {
@@ -166,7 +166,7 @@ def test_sizes(size: int) -> None:
 @pytest.mark.parametrize("at", [0, 2_047, 2_048, 526_335, 526_336, 2_000_000])
 def test_pointers(at: int) -> None:
     """Of all widths, each to a text."""
-    writers = [
+    writers: list[tuple[int, int, Callable[[int], bytes]]] = [
         (0, 2_048, lambda to: bytes([1 << 5 | to >> 8, to & 255])),
         (2_048, 526_336, lambda to: bytes([1 << 5 | 1 << 3 | to - 2_048 >> 16]) + (to - 2_048 & 0xFFFF).to_bytes(2, "big")),
         (

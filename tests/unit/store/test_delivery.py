@@ -428,14 +428,14 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     assert states(delivery) == {"id1": "sent"}
 
 
-def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path) -> None:
+def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of a channel's code costs no message; what is no event is a dead letter."""
     stage = Stage(delivery, tmp_path)
 
     async def fail(_message: Message) -> Result:
         raise ZeroDivisionError
 
-    stage.channel.send = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.channel, "send", fail)
     stage.put(1)
     delivery.route([(Queued(2, "id2", "ssh_login", NOW, b"broken"), ["ops"])])
     assert stage.work() is not None
