@@ -56,11 +56,12 @@ class LeftOut:
         """Take a worker's count; all workers count the same tests."""
         self._count = getattr(node, "workeroutput", {}).get("left_out", self._count)
 
-    def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
-        """Say what was left out, and how to run it."""
-        if self._config.getoption("markexpr") == "not integration":
+    def pytest_unconfigure(self) -> None:
+        """Say what was left out, and how to run it: the last line."""
+        reporter: TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None and self._config.getoption("markexpr") == "not integration":
             left_out = f"{self._count} tests that start real processes, and most of what Hypothesis would try"
-            terminalreporter.write_line(f"left out: {left_out}; make test-all runs all of it")
+            reporter.write_line(f"left out: {left_out}; make test-all runs all of it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
