@@ -60,12 +60,13 @@ def authority() -> trustme.CA:
 def settings(port: int, **more: Any) -> Settings:
     """Return a channel to a server on loopback."""
     known: dict[str, Any] = {
+        "name": "ops",
         "security": "none",
         "server": "127.0.0.1",
         "to": ["ops@example.org"],
         "sender": "sshbell@example.org",
     }
-    return Settings(name="ops", port=port, **(known | more))
+    return Settings(port=port, **(known | more))
 
 
 def sent(found: Awaitable[Result]) -> Result:
