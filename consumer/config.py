@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import Meta
 
+from consumer.actions import EventAction
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.mailbox import mailbox_of
-from consumer.toml import Document, KeyPath
+from consumer.toml import KeyPath, TomlDocument
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 PEOPLE_PATH = "/etc/sshbell/people.toml"
@@ -59,7 +60,7 @@ class OAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_secret: Secret | None = None
 
 
-class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
+class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
     """
     A channel that sends mail.
 
@@ -93,7 +94,7 @@ class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 # The other channels join here.
-Channel = Email
+ChannelSettings = EmailSettings
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -113,9 +114,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     channels: Annotated[list[str], Meta(min_length=1)]
-    events: Annotated[
-        tuple[Literal["ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged"], ...], Meta(min_length=1)
-    ] = ("ssh_login", "ssh_forged")
+    events: Annotated[tuple[EventAction, ...], Meta(min_length=1)] = (EventAction.LOGIN, EventAction.FORGED)
     include: Choice = Choice()
     exclude: Choice = Choice()
     to_owner: bool = False
@@ -150,7 +149,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: dict[str, list[str]] = {}
     map_url: str = ""
     people: str = PEOPLE_PATH
-    channel: list[Channel] = []
+    channel: list[ChannelSettings] = []
     route: list[Route] = []
     geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
 
@@ -191,7 +190,7 @@ def parse(text: bytes, place: str) -> Config:
     Raises:
         ConfigError: it says something that is not known or cannot be meant. All faults are named, each with its line.
     """
-    document = Document(text, place)
+    document = TomlDocument(text, place)
     config = _Reader(document).config()
     document.end()
     return config
@@ -200,6 +199,7 @@ def parse(text: bytes, place: str) -> Config:
 _TEXTS = 'a list of texts: ["..."]'
 _PLACE = 'where it is: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
 _SPAN = 'a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"'
+_EVENTS = [f'"{action}"' for action in EventAction]
 # What each key of a table has to be, as it is said where it is not.
 TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Config: {
@@ -217,7 +217,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
-    Email: {
+    EmailSettings: {
         "type": '"email"',
         "name": "up to 63 letters, digits, dots, underscores and hyphens, in quotes",
         "to": 'a list of addresses: ["ops@example.org"]',
@@ -242,7 +242,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Secret: {"file": "a path, in quotes", "env": "a name, in quotes", "command": 'a list of texts: ["pass", "show", "mail"]'},
     Route: {
         "channels": 'a list of names of channels: ["ops"]',
-        "events": 'a list of "ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe" and "ssh_forged"',
+        "events": f"a list of {', '.join(_EVENTS[:-1])} and {_EVENTS[-1]}",
         "include": 'a table with user, address and method, such as { user = ["alice"] }',
         "exclude": 'a table with user, address and method, such as { user = ["backup-*"] }',
         "to_owner": "true or false, without quotes",
@@ -255,13 +255,13 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
 }  # fmt: skip
 # Which table stands under a key.
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "channel": Email, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "channel": EmailSettings, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", Email: "under [[channel]]", Route: "under [[route]]",
+    Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
     Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
 # What is wrong, and with which value.
@@ -271,7 +271,7 @@ _Fault = tuple[KeyPath, str]
 class _Reader:
     """Makes a configuration of a file, and notes what is wrong with it: key by key, and then what cannot be meant together."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: TomlDocument) -> None:
         self._document = document
 
     def config(self) -> Config:
@@ -355,7 +355,7 @@ def _unknown(key: str, own: type[msgspec.Struct]) -> str:
 
 
 def _faults(
-    config: Config, channels: list[Channel | None], routes: list[Route | None], names: list[str] | None
+    config: Config, channels: list[ChannelSettings | None], routes: list[Route | None], names: list[str] | None
 ) -> Iterator[_Fault]:
     """
     Yield what cannot be meant although each key is right by itself.
@@ -410,7 +410,7 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url holds a character that no URL has; write it as %XX"
 
 
-def _login_faults(channel: Channel) -> Iterator[_Fault]:
+def _login_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     is_secret = channel.password is not None or channel.oauth2 is not None
     if channel.password is not None and channel.oauth2 is not None:
         yield ("password",), "password and oauth2 exclude each other"
@@ -426,7 +426,7 @@ def _login_faults(channel: Channel) -> Iterator[_Fault]:
             yield tuple(name.split(".")), f"{name} needs exactly one of file, env and command"
 
 
-def _server_faults(channel: Channel) -> Iterator[_Fault]:
+def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     if not channel.servers or not all(channel.servers):
         yield ("server",), "server is empty"
     if channel.security == "none" and not channel.allow_plaintext and not all(map(_is_loopback, channel.servers)):
@@ -438,7 +438,7 @@ def _server_faults(channel: Channel) -> Iterator[_Fault]:
         yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https://"
 
 
-def _address_faults(channel: Channel) -> Iterator[_Fault]:
+def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     senders: list[tuple[KeyPath, str]] = [(("from",), channel.sender)] if channel.sender else []
     for path, address in (*((("to", number), address) for number, address in enumerate(channel.to)), *senders):
         try:
@@ -494,7 +494,7 @@ def secret_files(config: Config) -> list[Path]:
     return [Path(secret.file) for channel in config.channel for _, secret in secrets(channel) if secret.file]
 
 
-def secrets(channel: Channel) -> Iterator[tuple[str, Secret]]:
+def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets of a channel, with the names of their keys."""
     if channel.password is not None:
         yield "password", channel.password

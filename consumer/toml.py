@@ -35,7 +35,7 @@ _HINTS = {
 }
 
 
-class Document:
+class TomlDocument:
     """
     A file, and what is wrong with it.
 

@@ -10,7 +10,7 @@ import re
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 import dns.asyncresolver
@@ -19,8 +19,8 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
-from consumer.addresses import ip_of
-from consumer.fields import Object, text_of
+from consumer.addresses import Address, ip_of
+from consumer.ecs import NOTHING, EcsEvent, SourceFields
 from consumer.places.special_addresses import special_name
 from consumer.stamp import Stamp
 
@@ -45,8 +45,6 @@ _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}\Z")
 # Of addresses that are no public ones, those to which a site's own name server may give names.
 _OWN = frozenset({"private network", "carrier-grade NAT", "unique local", "site-local"})
 
-Address = IPv4Address | IPv6Address
-
 
 class _Known(NamedTuple):
     """What was found, and until when that counts, on the monotonic clock."""
@@ -70,18 +68,18 @@ class ReverseNames:
         self._asked: dict[Address, asyncio.Task[str | None]] = {}
         self._places = asyncio.Semaphore(AT_ONCE_LIMIT)
 
-    async def of(self, event: Object) -> Object:
+    async def of(self, event: EcsEvent) -> EcsEvent:
         """
         Return ``source.domain`` for an event, where there is such a name.
 
         Raises:
             dns.exception.DNSException: ``/etc/resolv.conf`` names no name server.
         """
-        ip = ip_of(text_of(event, "source", "ip"))
+        ip = ip_of(event.source.ip)
         if ip is None or not is_asked_for(ip):
-            return {}
+            return NOTHING
         name = await self._name_of(ip)
-        return {} if name is None else {"source": {"domain": name}}
+        return NOTHING if name is None else EcsEvent(source=SourceFields(domain=name))
 
     async def _name_of(self, ip: Address) -> str | None:
         known = self._known.get(ip)

@@ -23,6 +23,8 @@ _IPV6_IN_TEXT = re.compile(r"([0-9A-Fa-f:.]+) ")
 # A crash, or a file that was cut while it was written to, leaves a hole.
 _HOLE = re.compile(r"^\0+", re.MULTILINE)
 
+# The group of a framing's pattern that takes the program's name: without one the line has another form.
+_PROGRAM = 3
 _EMPTY: Row = ("", "", "", "", "", "")
 
 
@@ -61,9 +63,9 @@ class Framer:
             return [self._row(line) for line in block.split("\n")[:-1]]
         rows: list[Row] = pattern.findall(block)
         rows.pop()  # the empty match behind the last line feed
-        for number, row in enumerate(rows):
-            if not row[2] and row[4]:
-                rows[number] = self._detect(row[4])
+        for number, (_stamp, _host, program, _procid, text, _nothing) in enumerate(rows):
+            if not program and text:
+                rows[number] = self._detect(text)
                 if self._last != framing:
                     # From here on another framing is the last that fitted.
                     return rows[: number + 1] + [self._row(line) for line in block.split("\n")[number + 1 : -1]]
@@ -81,7 +83,7 @@ class Framer:
         else:
             pattern = FRAMINGS.get(self._last)
             found = pattern.match(line) if pattern is not None else None
-            row = _row_of(found) if found is not None and found[3] else None
+            row = _row_of(found) if found is not None and found[_PROGRAM] else None
         return self._detect(line) if row is None and line else row or _EMPTY
 
     def _detect(self, line: str) -> Row:
@@ -91,11 +93,11 @@ class Framer:
             return row
         for name, pattern in FRAMINGS.items():
             found = pattern.match(line)
-            if found is not None and found[3]:
+            if found is not None and found[_PROGRAM]:
                 self._last, self._seen = name, True
                 return _row_of(found)
         found = BARE.match(line)
-        if found is not None and self._is_program(found[3]):
+        if found is not None and self._is_program(found[_PROGRAM]):
             return _row_of(found)
         return "", "", "", "", line.removeprefix("\xef\xbb\xbf"), ""
 

@@ -12,7 +12,7 @@ import msgspec
 
 from consumer.records import Row, Trusted
 
-Object = dict[str, Any]
+Json = dict[str, Any]
 
 
 class _Template(msgspec.Struct, gc=False):
@@ -89,7 +89,7 @@ def _object(line: str) -> object:
         return json.loads(raw.decode("utf-8", "surrogateescape"), strict=False)
 
 
-def _template(found: Object) -> Row:
+def _template(found: Json) -> Row:
     """Our template (rsyslog.d/), or any with the keys timestamp, host, tag, program, procid, message."""
     uid = _number(found.get("uid", found.get("j_uid")))
     exe = found.get("exe", found.get("j_exe"))
@@ -104,7 +104,7 @@ def _template(found: Object) -> Row:
     )
 
 
-def _jsonmesg(found: Object) -> Row:
+def _jsonmesg(found: Json) -> Row:
     trusted: Trusted | None = None
     properties = found.get("$!")
     if isinstance(properties, dict) and found.get("inputname") == "imuxsock":
@@ -124,7 +124,7 @@ def _jsonmesg(found: Object) -> Row:
     )
 
 
-def _journal(found: Object) -> Row:
+def _journal(found: Json) -> Row:
     micros = _number(found.get("__REALTIME_TIMESTAMP"))
     uid = _number(found.get("_UID"))
     name = _text(found.get("SYSLOG_IDENTIFIER") or found.get("_COMM"))

@@ -15,8 +15,8 @@ import msgspec
 
 from consumer.addresses import is_same_host
 from consumer.clock import isoformat, now_us
+from consumer.ecs import EcsEvent
 from consumer.errors import DataError, StoreError
-from consumer.fields import Object, text_of
 from consumer.keys.document import Document
 from consumer.keys.fields import of_owners
 from consumer.keys.fingerprints import canonical
@@ -88,11 +88,10 @@ class KeyIndex:
         """Return the lines of a host that accept an authority's certificates for ``user``. Never raises."""
         return [key for key in self._found(host, fingerprint) if key.is_authority and key.account in {"", user}]
 
-    def of(self, event: Object) -> Object:
-        """Return what to merge under ``ssh`` of an event: whose key it was, and whose authority; {} where that is not known."""
-        host, user = text_of(event, "host", "name"), text_of(event, "user", "name")
-        fingerprint = text_of(event, "ssh", "key", "fingerprint")
-        authority = text_of(event, "ssh", "certificate", "ca_fingerprint")
+    def of(self, event: EcsEvent) -> EcsEvent:
+        """Return what to join to an event: whose key it was, and whose authority."""
+        host, user = event.host.name, event.user.name or None
+        fingerprint, authority = event.ssh.key.fingerprint, event.ssh.certificate.ca_fingerprint
         keys: list[IndexedKey] = []
         # With a certificate it is its authority's line that let somebody in, whatever lines have its key.
         if host and authority:

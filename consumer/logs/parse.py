@@ -3,46 +3,35 @@
 from collections.abc import Iterator
 from datetime import tzinfo
 
+from consumer.actions import LineAction
 from consumer.clock import isoformat
-from consumer.ecs import Object, json_line, known, source_of
+from consumer.ecs import (
+    CertificateFields,
+    EcsEvent,
+    ErrorFields,
+    EventFields,
+    FileFields,
+    HostFields,
+    KeyFields,
+    LogFields,
+    PamFields,
+    ProcessFields,
+    RuleFields,
+    SessionFields,
+    SshFields,
+    UserFields,
+    json_line,
+    known,
+)
+from consumer.events_as_ecs import source_of
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.matching.matcher import Found, Matcher
+from consumer.matching.matcher import Matcher
 from consumer.matching.messages import AuthMessage, auth_message, origin
+from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
-
-_OUTCOMES = {
-    "accepted": "success",
-    "partial": "unknown",
-    "session_opened": "success",
-    "pam_success": "success",
-    "failed": "failure",
-    "invalid_user": "failure",
-    "user_denied": "failure",
-    "max_attempts": "failure",
-    "pam_failure": "failure",
-}
-_TYPES = {
-    "accepted": "start",
-    "session_opened": "start",
-    "session_started": "start",
-    "connection_opened": "start",
-    "session_closed": "end",
-    "channel_closed": "end",
-    "disconnected": "end",
-    "received_disconnect": "end",
-    "connection_closed": "end",
-    "timeout": "end",
-    "failed": "denied",
-    "invalid_user": "denied",
-    "user_denied": "denied",
-    "max_attempts": "denied",
-    "pam_failure": "denied",
-    "connection_dropped": "denied",
-}
-_SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
 
 
 def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[bytes]:
@@ -57,90 +46,95 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> I
     timestamps = Timestamps(file.modified, zone, file.first_year() if year is None else year)
     number = 0
     for block in file.blocks():
-        for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
+        for record, reading in records(text_of_bytes(block), framer, matcher, timestamps):
             number += 1
-            if found is not None:
-                yield json_line(said(record, found, matcher, number, path))
+            if reading is not None:
+                yield json_line(said(record, reading, matcher, number, path))
 
 
-def records(block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps) -> Iterator[tuple[SyslogRecord, Found | None]]:
+def records(
+    block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps
+) -> Iterator[tuple[SyslogRecord, Reading | None]]:
     """Read a block of whole lines, each with everything that is known of it."""
     lines = block.replace("\r\n", "\n").split("\n")
-    for raw, (stamp, host, program, procid, msg, trusted) in zip(lines, framer.rows(block), strict=False):
-        found = matcher.find((stamp, host, program, procid, msg, trusted))
+    for raw, row in zip(lines, framer.rows(block), strict=False):
+        stamp, host, program, procid, msg, trusted = row
         time_us = timestamps.microseconds(stamp) if stamp else None
-        yield SyslogRecord(time_us, stamp, host, program, procid, msg, trusted or None, raw), found  # type: ignore[arg-type]
+        known_sender = trusted if isinstance(trusted, tuple) else None
+        yield SyslogRecord(time_us, stamp, host, program, procid, msg, known_sender, raw), matcher.find(row)
 
 
-def said(record: SyslogRecord, found: Found, matcher: Matcher, number: int, path: str) -> Object:
+def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> EcsEvent:
     """What a line says, in its outer form."""
-    message = auth_message(found)
+    message = auth_message(reading)
     word = origin(
-        found.trusted, message.action, preauth=message.preauth, family=found.program.family,
+        reading.trusted, message.action, preauth=message.preauth, family=reading.program.family,
         family_of=lambda name: matcher.program(name).family,
     )  # fmt: skip
-    return of_message(record, found, message, word, number, path)
+    return of_message(record, reading, message, word, number, path)
 
 
-def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:
+def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, origin: str, number: int, path: str) -> EcsEvent:
     """What one line says: an object of ``sshbell parse``."""
-    time_us = record.time_us
+    time_us, action = record.time_us, message.action
     fields = dict(message.fields)
-    unknown = {
-        "event": {
-            "kind": "pipeline_error" if message.action == "unmatched" else "event",
-            "category": ["session" if message.action in _SESSION_ACTIONS else "authentication"],
-            "type": [_TYPES.get(message.action, "info")],
-            "action": message.action,
-            "outcome": _OUTCOMES.get(message.action, "unknown"),
-            "original": readable(record.raw),
-        },
-        "host": {"name": readable(found.host) or None},
-        "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
-        "user": {"name": message.user, "id": fields.pop("user_uid", None)},
-        "source": source_of(message.address, message.port),
-        "ssh": {
-            "method": message.method,
-            "submethod": message.submethod,
-            "key": {"type": message.key_type, "fingerprint": message.key_fingerprint},
-            "certificate": {
-                "id": message.certificate_id,
-                "serial": message.certificate_serial,
-                "ca_fingerprint": message.ca_fingerprint,
-            },
-            "session": {"kind": message.session_kind, "id": fields.pop("session_id", None)},
-            "invalid_user": None if message.user_is_valid else True,
-            "preauth": message.preauth or None,
-            "count": message.count if message.count != 1 else None,
-            "ambiguous": message.ambiguous or None,
-            "origin": origin,
-            "child_pid": _number(fields.pop("child_pid", None)),
-            "connection_pid": _number(fields.pop("connection_pid", None)),
-            "disconnect_code": _number(fields.pop("disconnect_code", None)),
-            "reason": fields.pop("reason", None),
-        },
-        "pam": {
-            "module": _module(found),
-            "service": fields.pop("service", None),
-            "type": fields.pop("type", None),
-            "by": {"name": fields.pop("by_user", None), "id": fields.pop("by_uid", None)},
-        },
-        "rule": {"name": message.rule},
-        "log": {"file": {"path": path or None, "line": number}},
-        "error": {"message": _time_fault(record.stamp, time_us)},
-        "labels": fields,
-    }
-    return {"@timestamp": isoformat(time_us)} | known(unknown) if time_us is not None else known(unknown)
+    return EcsEvent(
+        timestamp=None if time_us is None else isoformat(time_us),
+        event=EventFields(
+            kind="pipeline_error" if action is LineAction.UNMATCHED else "event",
+            category=("session" if action.is_session else "authentication",),
+            type=(action.ecs_type,),
+            action=str(action),
+            outcome=action.outcome,
+            original=readable(record.raw),
+        ),
+        host=known(HostFields(name=readable(reading.host) or None)),
+        process=ProcessFields(name=readable(reading.program.name), pid=int(reading.procid) if reading.procid else None),
+        user=known(UserFields(name=message.user, id=fields.pop("user_uid", None))),
+        source=source_of(message.address, message.port),
+        ssh=SshFields(
+            method=message.method,
+            submethod=message.submethod,
+            key=known(KeyFields(type=message.key_type, fingerprint=message.key_fingerprint)),
+            certificate=known(
+                CertificateFields(
+                    id=message.certificate_id, serial=message.certificate_serial, ca_fingerprint=message.ca_fingerprint
+                )
+            ),
+            session=known(SessionFields(kind=message.session_kind, id=fields.pop("session_id", None))),
+            invalid_user=not message.user_is_valid,
+            preauth=message.preauth,
+            count=message.count if message.count != 1 else None,
+            ambiguous=message.ambiguous,
+            origin=origin,
+            child_pid=_number(fields.pop("child_pid", None)),
+            connection_pid=_number(fields.pop("connection_pid", None)),
+            disconnect_code=_number(fields.pop("disconnect_code", None)),
+            reason=fields.pop("reason", None),
+        ),
+        pam=known(
+            PamFields(
+                module=_module(reading),
+                service=fields.pop("service", None),
+                type=fields.pop("type", None),
+                by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
+            )
+        ),
+        rule=known(RuleFields(name=message.rule)),
+        log=LogFields(file=FileFields(path=path or None, line=number)),
+        error=known(ErrorFields(message=_time_fault(record.stamp, time_us))),
+        labels=fields or None,
+    )
 
 
 def _time_fault(stamp: str, time_us: int | None) -> str | None:
     return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
 
 
-def _module(found: Found) -> str | None:
-    if found.rule is None or not found.rule.is_pam:
+def _module(reading: Reading) -> str | None:
+    if reading.rule is None or not reading.rule.is_pam:
         return None
-    return found.text.partition("(")[0] if found.text.startswith("pam_") else "pam_unix"
+    return reading.text.partition("(")[0] if reading.text.startswith("pam_") else "pam_unix"
 
 
 def _number(text: str | None) -> int | None:

@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 
+from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
+from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
-from consumer.fields import Object, text_of
 from consumer.keys.authorized_keys import parsed
-from consumer.keys.fingerprints import Key, canonical
+from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.mailbox import mailbox_of
-from consumer.toml import Document, KeyPath
+from consumer.toml import KeyPath, TomlDocument
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
@@ -39,7 +40,7 @@ class Person(msgspec.Struct, frozen=True):
     """
 
     name: str
-    keys: tuple[Key, ...] = ()
+    keys: tuple[Fingerprints, ...] = ()
     certificates: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
     contacts: Contacts = Contacts()
@@ -81,19 +82,24 @@ class People:
             raise ConfigError(f"{path}: {error.strerror}") from error
         return cls(_persons_of(text, str(path)))
 
-    def person_of(self, event: Object) -> Person | None:
+    def of(self, event: EcsEvent) -> EcsEvent:
+        """Return the name of the person whom an event is about, to be joined to it."""
+        person = self.person_of(event)
+        return NOTHING if person is None else EcsEvent(user=UserFields(full_name=person.name))
+
+    def person_of(self, event: EcsEvent) -> Person | None:
         """
         Return who an event is about, by its certificate's id, else by its key, else by its account.
 
         Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
         those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
         """
-        if text_of(event, "event", "action") == "ssh_forged":
+        if event.event.action == EventAction.FORGED:
             return None
         found = (
-            self._certificates.of(text_of(event, "ssh", "certificate", "id"))
-            or self.owners_of(text_of(event, "ssh", "key", "fingerprint"))
-            or self.holders_of(text_of(event, "user", "name"), text_of(event, "host", "name"))
+            self._certificates.of(event.ssh.certificate.id or None)
+            or self.owners_of(event.ssh.key.fingerprint)
+            or self.holders_of(event.user.name or None, event.host.name)
         )
         return _together(found) if found else None
 
@@ -171,7 +177,7 @@ _Fault = Callable[[KeyPath, str], None]
 
 
 def _persons_of(text: bytes, place: str) -> list[Person]:
-    document = Document(text, place)
+    document = TomlDocument(text, place)
     for key in document.tables:
         if key != "person":
             document.fault((key,), _unknown(key, ("person",)))
@@ -202,7 +208,7 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     return text + (f"did you mean {close[0]!r}?" if close else f"take it out; the keys here are {', '.join(known)}")
 
 
-def _person(table: Object, fault: _Fault) -> Person:
+def _person(table: dict[str, Any], fault: _Fault) -> Person:
     """Make a person of what can be used, and say what cannot."""
     for key in table:
         if key not in Person.__struct_fields__:
@@ -225,7 +231,7 @@ def _person(table: Object, fault: _Fault) -> Person:
 _Text = tuple[KeyPath, str]
 
 
-def _texts(table: Object, path: KeyPath, fault: _Fault) -> Iterator[_Text]:
+def _texts(table: dict[str, Any], path: KeyPath, fault: _Fault) -> Iterator[_Text]:
     """Yield the texts of a list, each with its place; ``path`` leads to the list, whose key is its last part."""
     key, name = str(path[-1]), ".".join(map(str, path))
     values = table.get(key, [])
@@ -239,10 +245,10 @@ def _texts(table: Object, path: KeyPath, fault: _Fault) -> Iterator[_Text]:
             fault((*path, number), f"{name}: number {number + 1} has to be a text, of up to {_TEXT_LIMIT} characters")
 
 
-def _keys(texts: Iterable[_Text], fault: _Fault) -> Iterator[Key]:
+def _keys(texts: Iterable[_Text], fault: _Fault) -> Iterator[Fingerprints]:
     for path, text in texts:
         if fingerprint := canonical(text):
-            yield Key("", fingerprint) if fingerprint.startswith("MD5:") else Key(fingerprint, "")
+            yield Fingerprints("", fingerprint) if fingerprint.startswith("MD5:") else Fingerprints(fingerprint, "")
             continue
         found = list(parsed(text.encode()))
         shown = text if len(text) <= 60 else f"{text[:59]}…"
@@ -251,7 +257,7 @@ def _keys(texts: Iterable[_Text], fault: _Fault) -> Iterator[Key]:
         elif found[0].is_authority:
             fault(path, f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
         else:
-            yield Key(found[0].sha256, found[0].md5)
+            yield Fingerprints(found[0].sha256, found[0].md5)
 
 
 def _accounts(texts: Iterable[_Text], fault: _Fault) -> Iterator[str]:

@@ -32,8 +32,9 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from consumer import __version__
 from consumer.config import is_guarded
+from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
-from consumer.places.geo_record import Object, fields_of
+from consumer.places.geo_record import fields_of
 from consumer.places.geoip import DamagedDatabaseError, Database, open_database
 from consumer.text import harmless
 
@@ -397,7 +398,7 @@ def _verified(path: Path, shown: str) -> str:
         raise DataError(f"{shown}: {error}") from error
     with database.reader:
         try:
-            known = sum(map(bool, _samples(database)))
+            known = sum(found != NO_SOURCE for found in _samples(database))
         except Exception as error:
             raise DataError(f"{shown}: a damaged database ({type(error).__name__})") from error
     if not known:
@@ -406,7 +407,7 @@ def _verified(path: Path, shown: str) -> str:
     return harmless(f"{database.type}, {made}, {database.stamp.size:,} bytes")
 
 
-def _samples(database: Database) -> Iterator[Object]:
+def _samples(database: Database) -> Iterator[SourceFields]:
     for first in range(1, 224):
         yield database.fields(first << 24 | 0x010101, 32)
     for first in (0x2001, 0x2400, 0x2600, 0x2800, 0x2A00, 0x2C0F):

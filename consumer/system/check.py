@@ -16,9 +16,8 @@ from typing import Literal
 import msgspec
 
 from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets
-from consumer.deliver.channels import Delivered, Rejected, RetryLater
-from consumer.deliver.channels import Result as Answer
-from consumer.deliver.channels.email import Email
+from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
+from consumer.deliver.channels import SendResult as Answer
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.keys.client import LIMIT_S, Question
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
@@ -252,7 +251,7 @@ class Checks:
         if self._config is None or not self._connect:
             return
         for channel in self._config.channel:
-            match asyncio.run(_answer_of(Email(channel))):
+            match asyncio.run(_answer_of(channel_of(channel))):
                 case Delivered():
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):
@@ -371,7 +370,7 @@ class Checks:
             yield Result("sshd", "ok", f"LogLevel {level}, SyslogFacility {facility}{more}")
 
 
-async def _answer_of(channel: Email) -> Answer:
+async def _answer_of(channel: Channel) -> Answer:
     """Return what a channel's server says, and hang up."""
     try:
         return await channel.check()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.config import KEYS_SOCKET
 from consumer.keys.client import KeyOwners
+from tests.ecs_events import ecs, fields_of
 from tests.integration import system_user
 from tests.integration.site import Run, Site
 from tests.integration.sshd import key
@@ -19,6 +20,8 @@ from tests.waiting import wait_for
 if TYPE_CHECKING:
     import pwd
     from collections.abc import Sequence
+
+    from consumer.ecs import EcsEvent
 
 # What a busy machine may need beyond a limit.
 PATIENCE_S = 5.0
@@ -63,21 +66,23 @@ class Host(Site):
         return " ".join((self.folder / f"{Path(account.pw_dir).name}.key.pub").read_text().split()[:2])
 
     def asked(self, user: str, fingerprint: str) -> tuple[dict[str, Any], float]:
-        """Ask as ``deliver`` does; return the answer, and how long it took."""
+        """Ask as ``deliver`` does; return what comes of it under ``ssh``, and how long it took."""
         began_s = time.monotonic()
-        return asyncio.run(self.owners.of(login(user, fingerprint))), time.monotonic() - began_s
+        return fields_of(asyncio.run(self.owners.of(login(user, fingerprint))).ssh), time.monotonic() - began_s
 
     async def asked_at_once(self, logins: list[tuple[pwd.struct_passwd, str]]) -> list[dict[str, Any]]:
         """Ask about many at the same time."""
-        return await asyncio.gather(*[self.owners.of(login(account.pw_name, fingerprint)) for account, fingerprint in logins])
+        found = await asyncio.gather(*[self.owners.of(login(account.pw_name, fingerprint)) for account, fingerprint in logins])
+        return [fields_of(one.ssh) for one in found]
 
 
-def login(user: str, fingerprint: str) -> dict[str, Any]:
+def login(user: str, fingerprint: str) -> EcsEvent:
     """Return the event of a login to this host."""
-    return {
+    fields = {
         "event": {"action": "ssh_login"}, "host": {"name": socket.gethostname()}, "user": {"name": user},
         "source": {"ip": "127.0.0.1"}, "ssh": {"key": {"type": "ED25519", "fingerprint": fingerprint}},
     }  # fmt: skip
+    return ecs(fields)
 
 
 def allow(account: pwd.struct_passwd, text: str) -> None:

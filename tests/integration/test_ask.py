@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer import __version__
-from consumer.ecs import of_event
 from consumer.events import Login
+from consumer.events_as_ecs import of_event
 from consumer.store.database import open_for_writing
+from tests.ecs_events import fields_of
 from tests.integration.site import PROJECT_DIR, Site, mail_channel
 from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
 
@@ -69,7 +70,7 @@ def test_who_json(site: Site) -> None:
     login = next(event for event in who_is_in(site) if event.user == "alice")
     assert isinstance(login, Login)
     (alice, dave) = site.objects("who")
-    expected = of_event(login, [])
+    expected = fields_of(of_event(login, []))
     for name in ("process", "log"):
         expected.pop(name, None)
     del expected["event"]["original"]
@@ -164,7 +165,7 @@ def test_history_of_events_as_json(site: Site) -> None:
     """Each object is what ``replay`` writes, without what the store does not keep."""
     expected = []
     for event in sorted(everything(site), key=lambda event: event.time_us):
-        found = of_event(event, [])
+        found = fields_of(of_event(event, []))
         for name in ("process", "log"):
             found.pop(name, None)
         found["event"].pop("original", None)
@@ -180,7 +181,7 @@ def test_history_json(site: Site) -> None:
     first = site.objects("history")[0]
     assert first["event"]["id"] == login.id
     assert first["event"]["duration"] == 61_000_000_000
-    assert first["event"]["end"] == of_event(logout, [])["event"]["end"]
+    assert first["event"]["end"] == of_event(logout, []).event.end
     assert "end" not in site.objects("history")[-1]["event"]
 
 

@@ -15,11 +15,12 @@ import structlog
 
 from consumer.config import load
 from consumer.deliver import ring
-from consumer.deliver.channels.email import LIMIT_S, Email
+from consumer.deliver.channels import LIMIT_S
+from consumer.deliver.channels.email import Email
 from consumer.errors import TryLaterError
 from consumer.events import Event, Login, Logout
-from consumer.records import Line
 from tests import needs
+from tests.lines import line_of
 from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def event_id(number: int) -> str:
 
 def login(number: int) -> Login:
     """Return a login of its own."""
-    line = Line(0, time.time_ns() // 1000, 1, 1, "", (0, ""), False, "sshd", "web1", "1", *[None] * 7)  # noqa: FBT003
+    line = line_of(time.time_ns() // 1000, trusted=(0, ""))
     return Login(event_id(number), line, "alice", "192.0.2.7", "4711", "publickey", None)
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer.ecs import GeoFields, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, SshbellError, TryLaterError, UsageError
 from consumer.places import fetch as geoip_fetch
 from consumer.places.fetch import Source, fetched, of_url
@@ -653,7 +654,7 @@ def test_a_real_archive(site: Site, folder: Path, free_package: Path) -> None:
     said = fetch(site.serve("/x.tgz", free_package.read_bytes()), folder)
     assert " bytes" in said
     places = Places([str(folder / "x.mmdb")], pytest.fail)
-    assert places.of("193.252.1.1") == {"geo": {"country_iso_code": "FR"}}
+    assert places.of("193.252.1.1") == SourceFields(geo=GeoFields(country_iso_code="FR"))
     places.close()
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.clock import isoformat
+from consumer.ecs import NOTHING
 from consumer.errors import DataError, TryLaterError
 from consumer.keys import document as key_document
 from consumer.keys import export as key_export
@@ -33,6 +34,7 @@ from consumer.keys.files import KeyFile
 from consumer.keys.index import STALE_DAYS, KeyIndex
 from consumer.store.state import State
 from tests import needs
+from tests.ecs_events import ecs, fields_of
 from tests.integration.site import configuration
 from tests.store_events import DAY_US, session_lines
 
@@ -399,7 +401,7 @@ def test_an_index_that_is_replaced(relay: Site, tmp_path: Path) -> None:
     for path in relay.state_dir.glob("keys.db*"):
         path.unlink()
     (relay.state_dir / "keys.db").write_bytes(b"x" * 5000)
-    assert index.of({"host": {"name": "web1"}, "ssh": {"key": {"fingerprint": row(3)["sha256"]}}}) == {}
+    assert index.of(ecs({"host": {"name": "web1"}, "ssh": {"key": {"fingerprint": row(3)["sha256"]}}})) == NOTHING
     assert list(index.all_keys()) == []
     assert len(said) == 1
     assert "keys.db" in said[0]
@@ -434,7 +436,8 @@ def test_authorities(relay: Site, tmp_path: Path) -> None:
 
     def found(number: int, user: str) -> dict[str, Any]:
         ssh = {"certificate": {"id": "x", "ca_fingerprint": row(number)["sha256"]}, "key": {"fingerprint": row(3)["sha256"]}}
-        return index.of({"host": {"name": "web1"}, "user": {"name": user}, "ssh": ssh})
+        said = index.of(ecs({"host": {"name": "web1"}, "user": {"name": user}, "ssh": ssh}))
+        return fields_of(said.ssh)
 
     # Its key may stand in a line of its own, which did not let it in.
     assert found(1, "alice") == {"key": {"options": ['from="192.0.2.0/24"']}, "certificate": {"ca_owner": "their CA"}}

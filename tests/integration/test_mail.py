@@ -19,9 +19,8 @@ import pytest
 import trustme
 from aiosmtpd.smtp import SMTP
 
-from consumer.config import Email as Settings
-from consumer.config import OAuth2, Secret
-from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.config import EmailSettings, OAuth2, Secret
+from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.channels.email import Email, _bytes_of
 from tests.integration.mail_server import (
     CLOSE,
@@ -57,7 +56,7 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def settings(port: int, **more: Any) -> Settings:
+def settings(port: int, **more: Any) -> EmailSettings:
     """Return a channel to a server on loopback."""
     known: dict[str, Any] = {
         "name": "ops",
@@ -66,20 +65,20 @@ def settings(port: int, **more: Any) -> Settings:
         "to": ["ops@example.org"],
         "sender": "sshbell@example.org",
     }
-    return Settings(port=port, **(known | more))
+    return EmailSettings(port=port, **(known | more))
 
 
-def sent(found: Awaitable[Result]) -> Result:
+def sent(found: Awaitable[SendResult]) -> SendResult:
     """Run to the result."""
 
-    async def wait() -> Result:
+    async def wait() -> SendResult:
         return await found
 
     return asyncio.run(wait())
 
 
 @asynccontextmanager
-async def channel(found: Settings, *, limit_s: float = 20.0, idle_s: float = 5.0) -> AsyncIterator[Email]:
+async def channel(found: EmailSettings, *, limit_s: float = 20.0, idle_s: float = 5.0) -> AsyncIterator[Email]:
     """Yield a channel, and close it."""
     made = Email(found, limit_s=limit_s, idle_s=idle_s)
     try:
@@ -89,13 +88,13 @@ async def channel(found: Settings, *, limit_s: float = 20.0, idle_s: float = 5.0
         await asyncio.sleep(0)
 
 
-async def send(found: Settings, message: Message = MESSAGE, *, limit_s: float = 20.0) -> Result:
+async def send(found: EmailSettings, message: Message = MESSAGE, *, limit_s: float = 20.0) -> SendResult:
     """Send one message."""
     async with channel(found, limit_s=limit_s) as made:
         return await made.send(message)
 
 
-def reason(result: Result) -> str:
+def reason(result: SendResult) -> str:
     """Return why it has to be tried again."""
     assert isinstance(result, RetryLater)
     assert result.reason.isprintable()
@@ -125,7 +124,7 @@ def test_folding(length: int, letter: str) -> None:
 def test_a_server_that_does_not_stop(begun: list[str], rest: str) -> None:
     """An answer without an end, in any state, is a fault of the server at once; nobody keeps it until the time is over."""
 
-    async def body() -> Result:
+    async def body() -> SendResult:
         # Four times what a whole answer may have.
         async with scripted([*begun, (rest * (1 << 17))[: 1 << 17], HANG]) as (port, _):
             return await send(settings(port))

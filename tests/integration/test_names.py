@@ -25,6 +25,7 @@ from consumer.keys.authorized_keys import COMMENT_LIMIT
 from consumer.keys.process import TABLE_CHILD_LIMIT
 from consumer.keys.table import TABLE_LIMIT_S
 from consumer.people.people import People
+from tests.ecs_events import ecs, fields_of
 from tests.integration.host import PATIENCE_S, Host, as_user, children_of, is_alive, keys_of
 from tests.integration.hung_home import hung
 from tests.integration.lines import ours
@@ -76,8 +77,8 @@ class Asked(Host):
         for part, name in (("key", "owner"), ("key", "options"), ("certificate", "ca_owner")):
             bare["ssh"].get(part, {}).pop(name, None)
         assert bare["ssh"] != found["ssh"]
-        said: dict[str, Any] = asyncio.run(Enricher(parts_of(load(str(self.config)), People())).enrich(bare))["ssh"]
-        return said
+        said = asyncio.run(Enricher(parts_of(load(str(self.config)), People())).enrich(ecs(bare)))
+        return fields_of(said.ssh)
 
 
 @pytest.fixture

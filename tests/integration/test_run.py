@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
@@ -254,6 +255,54 @@ def test_damaged_store_is_set_aside(site: Site) -> None:
     assert b"damaged" in said
     assert list(store.parent.glob("state.db.damaged-*"))
     assert [row[0] for row in site.events()] == ["ssh_login"]
+
+
+# Once a file asks for it, the store is damaged right before something is written to it.
+DAMAGED = """
+import os, sys
+from consumer.store.state import State
+flag, record = sys.argv.pop(1), State.record
+def damaging(state, *arguments, **more):
+    if os.path.exists(flag):
+        os.unlink(flag)
+        state._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with open(state._path, "r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4096)
+            file.write(b"\\xff" * (size - 4096))
+        state._connection.execute("PRAGMA shrink_memory")
+    return record(state, *arguments, **more)
+State.record = damaging
+from consumer.cli import main
+main()
+"""
+
+
+def test_a_store_that_is_damaged_in_use(site: Site) -> None:
+    """It is set aside, the line that met it is not lost, and what was half-known outlives a kill right after that."""
+    run = site.start_run()
+    run.send(ours(ACCEPTED))
+    run.end()
+    script, flag = site.folder / "damaged.py", site.folder / "flag"
+    script.write_text(DAMAGED)
+    run = site.start_run(script=[str(script), str(flag)])
+    flag.touch()
+    for number, text in enumerate((ACCEPTED, OPENED), 1):
+        run.send(ours(text.replace("alice", "bob"), number=number, pid=8))
+    wait_for(lambda: list(site.state_dir.glob("state.db.damaged-*")), "the damage is found")
+
+    def is_kept() -> bool:
+        asked = "SELECT count(*) FROM snapshot WHERE part = 'pipeline' UNION ALL SELECT count(*) FROM event"
+        with suppress(sqlite3.OperationalError):  # the new one is not ready
+            return site.query(asked) == [(1,), (1,)]
+        return False
+
+    wait_for(is_kept, "the new store has what was known")
+    run.kill()
+    run = site.start_run()
+    run.send(ours(OPENED, number=3))
+    run.end()
+    assert {row[:3] for row in site.events()} == {("ssh_login", "alice", "192.0.2.7"), ("ssh_login", "bob", "192.0.2.7")}
 
 
 def test_children_get_nothing_of_ours(site: Site) -> None:

@@ -16,8 +16,9 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.ecs import json_line, of_event
+from consumer.ecs import json_line
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import of_event
 from consumer.framing.timestamps import Timestamps
 from consumer.intake import files
 from consumer.logs.replay import Replay

@@ -22,11 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.framing.framer import Framer
-from consumer.matching.matcher import Found, Matcher
+from consumer.matching.matcher import Matcher
 from tests.budget import examples
 from tests.unit.sample_lines import all_samples
 
 if TYPE_CHECKING:
+    from consumer.matching.rules import Reading
     from consumer.records import Row
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -61,7 +62,7 @@ def fields(matcher: Matcher, row: Row) -> object:
     return (*facts(found), {name: value for name, value in found.rule.groupdict(found.match).items() if value is not None})
 
 
-def facts(found: Found) -> tuple[object, ...]:
+def facts(found: Reading) -> tuple[object, ...]:
     """Return what a match is, besides its fields."""
     rule = found.rule
     assert rule is not None

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from consumer.ecs import FileFields, event_of, json_line
 from consumer.framing import json_lines
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.logs.parse import records, said
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
+from consumer.records import PLACE
 from tests.budget import examples
 from tests.property.strategies import FRAMINGS, NAMES, escaped_by_rsyslog
 from tests.unit.framing.test_framing import FRAMED, ODD
@@ -97,9 +99,11 @@ def test_any_bytes_can_be_parsed(text: bytes) -> None:
     timestamps = Timestamps(NOW, UTC)
     for number, (record, found) in enumerate(records(block, Framer(MATCHER.is_program), MATCHER, timestamps), 1):
         if found is not None:
-            assert said(record, found, MATCHER, number, "x")["log"] == {"file": {"path": "x", "line": number}}
+            event = said(record, found, MATCHER, number, "x")
+            assert event.log.file == FileFields(path="x", line=number)
+            assert event_of(json_line(event)) == event
     reader = LineReader(MATCHER, Timestamps(NOW, UTC), keep_text=True)
-    places = [line[2] for line in reader.lines(text, 1)]
+    places = [line[PLACE] for line in reader.lines(text, 1)]
     assert places == sorted(set(places))
     assert sum(reader.counts) <= text.count(b"\n")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from consumer.toml import Document, KeyPath, _Lines
+from consumer.toml import KeyPath, TomlDocument, _Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def test_each_value_has_its_line(lines: list[str], end: str) -> None:
         reject()
     found = _Lines(text).found
     assert set(values(tables)) == found.keys()
-    Document(text.encode(), "x").end()
+    TomlDocument(text.encode(), "x").end()
     rows = text.split("\n")
     for path, line in found.items():
         if isinstance(path[-1], str):

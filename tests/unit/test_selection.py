@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from consumer.events import Probe
-from consumer.records import Line
 from consumer.selection import Selection
+from tests.lines import line_of
 
 SECOND = 1_000_000
 PARIS = ZoneInfo("Europe/Paris")
@@ -22,7 +22,7 @@ def at(*date: int, zone: tzinfo = UTC) -> int:
 
 def event(time_us: int = 0, user: str | None = "alice", host: str = "web1") -> Probe:
     """Return an event at a time."""
-    line = Line(0, time_us, 1, 1, "", None, False, "sshd", host, "1", user, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of(time_us, host=host, user=user)
     return Probe("", line, user, None, None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consumer.errors import ConfigError
-from consumer.toml import Document, KeyPath, _Lines
+from consumer.toml import KeyPath, TomlDocument, _Lines
 
 TEXT = '''\
 # a = 1
@@ -53,13 +53,13 @@ LINES: dict[KeyPath, int] = {
 def test_lines(end: str) -> None:
     """Of texts over several lines the first counts; what looks like a key in a text or a remark is none."""
     text = TEXT.replace("\n", end)
-    Document(text.encode(), "x")  # it is right
+    TomlDocument(text.encode(), "x")  # it is right
     assert _Lines(text).found == LINES
 
 
 def test_faults() -> None:
     """They come in the order of the file; one about a key that is not there has the line of its table."""
-    document = Document(TEXT.encode(), "x.toml")
+    document = TomlDocument(TEXT.encode(), "x.toml")
     document.end()
     document.fault(("u", 1, "w", "missing"), "third")
     document.fault(("a",), "second")
@@ -83,5 +83,5 @@ def test_faults() -> None:
 def test_what_is_no_toml(text: bytes, says: str) -> None:
     """The line is said, and a hint."""
     with pytest.raises(ConfigError) as raised:
-        Document(text, "x.toml")
+        TomlDocument(text, "x.toml")
     assert str(raised.value).startswith(says)

@@ -9,9 +9,10 @@ import pytest
 from consumer.events import Login, Probe
 from consumer.intake import senders as module
 from consumer.intake.senders import Senders
-from consumer.records import OURS, Line
+from consumer.records import OURS
+from tests.lines import line_of
 
-LINE = Line(0, 1, 1, 1, "", None, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
+LINE = line_of()
 LOGIN = Login("1" * 32, LINE, "alice", "192.0.2.7", "4711", "publickey", None)
 PROBE = Probe("2" * 32, LINE, None, "192.0.2.7", "22", "x")
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import Config, Route
-from consumer.config import Email as Settings
-from consumer.deliver import dispatcher
-from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.dispatcher import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
+from consumer.actions import EventAction
+from consumer.config import Config, EmailSettings, Route
+from consumer.deliver import dispatcher, worker
+from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store import database
@@ -68,14 +68,18 @@ class Clock:
 class Answers:
     """A channel that answers what a test wants, and keeps what it was told."""
 
-    def __init__(self, *answers: Result) -> None:
+    def __init__(self, *answers: SendResult) -> None:
         self.answers = list(answers)
         self.told: list[Message] = []
 
-    async def send(self, message: Message) -> Result:
+    async def send(self, message: Message) -> SendResult:
         """Answer."""
         self.told.append(message)
         return self.answers.pop(0) if self.answers else Delivered()
+
+    async def check(self) -> SendResult:
+        """Answer."""
+        return Delivered()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -84,11 +88,11 @@ class Answers:
 class Stage:
     """A worker with a clock and a channel of the test's."""
 
-    def __init__(self, delivery: Delivery, folder: Path, *answers: Result, max_per_hour: int = 1000) -> None:
+    def __init__(self, delivery: Delivery, folder: Path, *answers: SendResult, max_per_hour: int = 1000) -> None:
         self.clock = Clock()
         self.channel = Answers(*answers)
         self.delivery = delivery
-        settings = Settings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
+        settings = EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
         self.worker = Worker(
             settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), Enricher(), give_up_s=3 * 86400,
             clock=self.clock,
@@ -413,7 +417,7 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     """A message whose outcome cannot be written is not sent again: it is written when that is possible."""
     stage = Stage(delivery, tmp_path)
     stage.put(1)
-    monkeypatch.setattr(dispatcher, "POLL_S", 0.001)
+    monkeypatch.setattr(worker, "AGAIN_S", 0.001)
     real: Callable[..., None] = delivery.sent
     failures = [StoreError("disk full")] * 3
 
@@ -432,7 +436,7 @@ def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monke
     """A fault of a channel's code costs no message; what is no event is a dead letter."""
     stage = Stage(delivery, tmp_path)
 
-    async def fail(_message: Message) -> Result:
+    async def fail(_message: Message) -> SendResult:
         raise ZeroDivisionError
 
     monkeypatch.setattr(stage.channel, "send", fail)
@@ -512,8 +516,8 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "WAITING_LIMIT", 0)
     monkeypatch.setattr(module, "DONE_LIMIT", 5)
     monkeypatch.setattr(dispatcher, "_KEEP_EVERY", 10)
-    route = Route(channels=["ops"], events=("ssh_forged",))
-    config = Config(channel=[Settings(name="ops", to=["ops@example.org"])], route=[route])
+    route = Route(channels=["ops"], events=(EventAction.FORGED,))
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[route])
 
     async def routed() -> None:
         now_us = time.time_ns() // 1000
@@ -586,7 +590,7 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
     said: list[str] = []
     channel = Answers()
     monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
-    config = Config(channel=[Settings(name="ops", to=["ops@example.org"], max_per_hour=5000)], route=[])
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=5000)], route=[])
 
     async def polled(delivery: Delivery, outbox: Outbox) -> None:
         made = dispatcher.Dispatcher(config, delivery, outbox, Renderer(tmp_path / "none", pytest.fail))

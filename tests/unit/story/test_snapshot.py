@@ -47,7 +47,7 @@ def told(log: Path, *, every: int | None) -> list[str]:
             live = pipeline()
             live.restore(dict(parts))
     events += live.tick(NOW_US + 10**12)
-    return sorted(f"{event.__struct_config__.tag} {event.id} {event.user} {event.address} {event.time_us}" for event in events)
+    return sorted(f"{event.action} {event.id} {event.user} {event.address} {event.time_us}" for event in events)
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda path: f"{path.parent.name}/{path.name}")
