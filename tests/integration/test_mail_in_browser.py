@@ -13,8 +13,8 @@ import pytest
 
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import json_line
+from tests import needs
 from tests.ecs_events import ecs
-from tests.integration.rsyslogd import program
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ def seen(folder: Path, mails: dict[str, str]) -> list[dict[str, Any]]:
     )
     page = folder / "page.html"
     page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><pre id="found"></pre><script>{LOOK}</script>{frames}')
-    browser = program("chromium", "chromium")
+    browser = needs.program("chromium", "chromium")
     done = subprocess.run(
         [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=False, timeout=DEADLINE_S, stdin=subprocess.DEVNULL,

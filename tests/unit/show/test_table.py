@@ -200,7 +200,7 @@ def test_whole_seconds() -> None:
 
 def hard_rows() -> list[Event]:
     """Return logins and others with all that makes columns hard to keep."""
-    found = [
+    return [
         login(),
         login("a" * 300, found=line(host="h" * 300)),
         login("山田太郎" * 9, found=line(host="サーバー" * 9)),
@@ -216,7 +216,6 @@ def hard_rows() -> list[Event]:
         Attempt("", line(), "yamada", "203.0.113.113", "65535", "password", reason="r" * 300, count=99),
         Probe("", line(None), None, None, None, "p" * 300),
     ]
-    return [event for event in found if event]
 
 
 def rows_of(columns: Sequence[Column], width: int, names: Names | None, places: Places | None) -> list[str]:
