@@ -93,7 +93,7 @@ def _configuration(path: str | None) -> "Config":
     except ConfigRightsError as error:
         if path is not None:
             raise
-        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs and geoip"))
+        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs, geoip and people"))
         return Config()
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from consumer.logs.replay import Summary
     from consumer.matching.matcher import Matcher
     from consumer.places.geoip import Places
+    from consumer.show.owner_names import Names
 
 
 @click.command(short_help="Tell who logged in and from where and for how long.")
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
 @UNTIL
 @USER
 @HOST
+@click.option("--no-owners", is_flag=True, help="Do not name people and key owners; faster.")
 @WIDE
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @reading
 @click.pass_obj
 def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
-           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *,
+           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *, no_owners: bool,
            wide: bool) -> None:  # fmt: skip
     """
     Tell what happened: who logged in, from where, with which key, for how long.
@@ -61,16 +63,18 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         from consumer.ecs import json_line
         from consumer.events_as_ecs import of_event
 
-        places = _places(settings)
+        places, names = _places(settings), None if no_owners else _names(settings)
         out = sys.stdout.buffer
 
         def tell(event: "Event") -> None:
-            out.write(json_line(places.add(of_event(event, paths))))
+            found = of_event(event, paths)
+            out.write(json_line(places.add(found if names is None else names.added(found))))
 
     elif form == "table":
         from consumer.show.table import EVENTS, Table
 
-        table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), places=_places(settings))
+        names = None if no_owners else _names(settings)
+        table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=_places(settings))
         write = sys.stdout.write
 
         def tell(event: "Event") -> None:
@@ -103,6 +107,14 @@ def _places(settings: "Config") -> "Places":
     from consumer.places.geoip import Places
 
     return Places(settings.geoip, lambda fault: complain(InputError(fault)), many=True)
+
+
+def _names(settings: "Config") -> "Names":
+    from consumer.errors import InputError, complain
+    from consumer.keys.local_owners import LocalOwners
+    from consumer.show.owner_names import Names
+
+    return Names(settings, LocalOwners(lambda fault: complain(InputError(fault))))
 
 
 class _progress:  # noqa: N801 - used as a function

@@ -623,6 +623,6 @@ def test_configuration_of_others(site: Site) -> None:
     found = ask("replay", site.log)
     assert found.returncode == OK
     assert "alice" in found.stdout
-    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs and geoip\n"
+    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs, geoip and people\n"
     # Who names it wants it.
     assert ask("replay", "--config", site.config, site.log).returncode == RIGHTS

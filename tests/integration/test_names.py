@@ -1,4 +1,8 @@
-"""``who`` and ``history`` name the owners of keys as messages do: they ask the real ``keys``, and wait for nothing that hangs."""
+"""
+``who``, ``history`` and ``replay`` name the owners of keys as messages do.
+
+``who`` and ``history`` ask the real ``keys``, and wait for nothing that hangs. ``replay`` reads the files of the users itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import copy
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -22,6 +27,7 @@ import pytest
 from consumer.config import KEYS_SOCKET, load
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.keys.authorized_keys import COMMENT_LIMIT
+from consumer.keys.export import HOME_LIMIT_S
 from consumer.keys.process import TABLE_CHILD_LIMIT
 from consumer.keys.table import TABLE_LIMIT_S
 from consumer.people.people import People
@@ -58,7 +64,10 @@ class Asked(Host):
             f"Accepted publickey for {account.pw_name} from 127.0.0.1 port {self._logins} ssh2: {kind} {info}",
             f"pam_unix(sshd:session): session opened for user {account.pw_name}(uid={account.pw_uid}) by (uid=0)",
         ):
-            assert self.run.send(ours(text, pid=self._logins, ts=now, rcvd=now, host=HERE)) == b"OK\n"
+            line = ours(text, pid=self._logins, ts=now, rcvd=now, host=HERE)
+            with self.log.open("ab") as log:
+                log.write(line)
+            assert self.run.send(line) == b"OK\n"
         wait_for(lambda: len(self.events()) == self._logins, "the login is known")
 
     def shown(self, *arguments: str, prefix: Sequence[str] = ()) -> str:
@@ -67,10 +76,14 @@ class Asked(Host):
         assert done.stderr == ""
         return done.stdout
 
-    def how(self, command: str) -> list[str]:
-        """Return what the rows of a table have in the last column: who, and how."""
-        head, *rows = self.shown(command).splitlines()
+    def how(self, *arguments: str) -> list[str]:
+        """Return the last column of a table: who, and how."""
+        head, *rows = self.shown(*arguments).splitlines()
         return [row[head.index("who and how") :] for row in rows]
+
+    def replayed(self, *arguments: str) -> list[str]:
+        """Return the last column of a replay of the logins so far, without the summary."""
+        return self.how("replay", str(self.log), *arguments)[: self._logins]
 
     def enriched(self, found: dict[str, Any]) -> dict[str, Any]:
         """Return an object with what a message would say of its key."""
@@ -121,6 +134,53 @@ def test_authority_is_named(host: Asked) -> None:
     rows = host.how("who")
     assert [row.startswith("signed by 'the CA, for all of us', publickey ED25519-CERT ") for row in rows] == [True, True]
     assert all(row.endswith(" certificate 'alice', verified") for row in rows)
+
+
+def test_replay_names_as_who_does(host: Asked) -> None:
+    """``replay`` shows the same people, owners and authorities, also where ``keys`` does not run; --no-owners leaves them out."""
+    host.people.write_text('[[person]]\nname = "Alice Liddell"\naccounts = ["*"]\n', encoding="utf-8")
+    host.configure(user=host.bell.pw_name, people=str(host.people))
+    for comment in ("alice@laptop", "a, b", ""):
+        host.login(*host.user(comment))
+    account, fingerprint = host.user("the CA")
+    file = Path(account.pw_dir) / ".ssh/authorized_keys"
+    file.write_text(file.read_text().replace("from=", "cert-authority,from="))
+    host.login(account, f"SHA256:{'0' * 43} ID alice (serial 7) CA ED25519 {fingerprint}", "ED25519-CERT")
+    named = host.how("who")
+    assert "Alice Liddell, key of alice@laptop, publickey" in named[0]
+    assert "signed by the CA" in named[3]
+    objects = [(found["user"], found["ssh"]) for found in host.objects("who")]
+    host.run.end()
+    assert host.how("who") != named
+    assert host.replayed() == named
+    said = host.ask("replay", str(host.log), "--format", "json").stdout.splitlines()
+    assert [(found["user"], found["ssh"]) for found in map(json.loads, said)] == objects
+    assert [row.partition(",")[0].partition(" ")[0] for row in host.replayed("--no-owners")] == ["publickey"] * 4
+
+
+def test_replay_is_not_held_up(host: Asked) -> None:
+    """A home that hangs costs one wait, whatever logins follow; it is reported, and the keys of others are not named any more."""
+    hung_user, hung_print = host.user("hung")
+    host.login(hung_user, hung_print)
+    host.login(*host.user("after"))
+    with hung(Path(hung_user.pw_dir)):
+        began_s = time.monotonic()
+        done = host.ask("replay", str(host.log))
+        took_s = time.monotonic() - began_s
+    assert f"{hung_user.pw_name}: its keys could not be read, or not within 5 s" in done.stderr
+    assert "key of" not in done.stdout
+    assert HOME_LIMIT_S <= took_s < HOME_LIMIT_S + PATIENCE_S
+
+
+def test_replay_without_rights(host: Asked) -> None:
+    """Somebody who is not root gets the rows without the owners of keys."""
+    account, fingerprint = host.user("alice@laptop")
+    host.login(account, fingerprint)
+    host.log.chmod(0o644)
+    command = [*as_user(account), *host.python, "-m", "consumer", "replay", str(host.log)]
+    done = subprocess.run(command, cwd=PROJECT_DIR, env=host.env, text=True, capture_output=True, check=True)
+    assert f"publickey ED25519 {fingerprint}, verified" in done.stdout
+    assert "key of" not in done.stdout
 
 
 def test_order_is_that_of_messages(host: Asked) -> None:
