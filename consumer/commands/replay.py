@@ -156,6 +156,7 @@ def summary_text(summary: "Summary") -> str:
         + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
         + (f", {others:,} of other programs or empty" if others > 0 else "")
         + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
+        + (f", {summary.untimed:,} without a usable time" if summary.untimed else "")
     ]
     if summary.actions:
         lines.append("lines:  " + ", ".join(f"{action} {count:,}" for action, count in summary.actions.items()))
@@ -171,6 +172,8 @@ def summary_text(summary: "Summary") -> str:
         lines.append(
             "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
         )
+    if others * 2 > summary.lines:
+        lines.append("most lines are of other programs; if your sshd logs under another name, add that to sshd_programs")
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
     return "\n".join(lines)

@@ -627,6 +627,19 @@ def test_locale_without_utf8(command: list[str]) -> None:
     ended(done, OK)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_usable_time(tmp_path: Path, jobs: int) -> None:
+    """Lines with a time that does not exist are counted, by one process and by several, and their logins are told."""
+    log = tmp_path / "auth.log"
+    log.write_bytes(MANY + LOG.replace(b"2026-11-22T", b"2026-02-29T"))
+    done = run("replay", "--format", "none", "--jobs", str(jobs), log)
+    ended(done, OK)
+    text = done.stdout.decode()
+    assert ", 4 without a usable time\n" in text
+    assert "ssh_login 7,976" in text
+    assert "without a usable time" not in run("replay", "-", stdin=LOG).stdout.decode()
+
+
 # ---------------------------------------------------------------- explain
 
 

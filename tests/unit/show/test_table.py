@@ -389,11 +389,11 @@ def test_color() -> None:
 def test_summary() -> None:
     """The summary says what was read, understood and told, and what the bounds have cost."""
     summary = Summary(
-        lines=12345, understood=12000, unmatched=300, unframed=45, cut=2, actions={"accepted": 1000}, events={"ssh_login": 1000},
-        notes={"hosts_dropped_total": 3},
+        lines=12345, understood=12000, unmatched=300, unframed=45, cut=2, untimed=7, actions={"accepted": 1000},
+        events={"ssh_login": 1000}, notes={"hosts_dropped_total": 3},
     )  # fmt: skip
     assert summary_text(summary).split("\n") == [
-        "12,345 lines read, 12,000 understood, 300 unmatched, 45 in no known framing, 2 cut at 64 KiB",
+        "12,345 lines read, 12,000 understood, 300 unmatched, 45 in no known framing, 2 cut at 64 KiB, 7 without a usable time",
         "lines:  accepted 1,000",
         "events: ssh_login 1,000",
         """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""",
@@ -410,3 +410,10 @@ def test_summary_says_what_to_do() -> None:
     assert said[1].startswith("unverified logins: 3 ")
     assert "none fits" in said[2]
     assert "journalctl -o json" in said[3]
+
+
+def test_summary_of_another_programs_log() -> None:
+    """Where most lines are of other programs, sshd may have another name; half of them are no reason to think so."""
+    advice = "most lines are of other programs; if your sshd logs under another name, add that to sshd_programs"
+    assert summary_text(Summary(lines=100, understood=49)).split("\n")[1:] == [advice]
+    assert advice not in summary_text(Summary(lines=100, understood=50))
