@@ -47,6 +47,18 @@ CONFIG = click.option(
 )
 
 
+def complete_channel(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the channels of the configuration for the shell; none where it cannot be read."""
+    from consumer.config import load
+    from consumer.errors import SshbellError
+
+    try:
+        channels = load(context.params.get("config")).channel
+    except SshbellError:
+        return []
+    return [channel.name for channel in channels if channel.name.startswith(incomplete)]
+
+
 SINCE = click.option(
     "--since",
     metavar="TIME",

@@ -8,6 +8,8 @@ rich's own tables do. Widths count cells: a Chinese character takes two, a combi
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import click
+
 # Combining marks for one letter, on average. A terminal draws a name with more of them over the rows around it.
 _MARKS_LIMIT = 3
 # Asks for a coloured picture in place of the character before it.
@@ -32,7 +34,7 @@ class Column(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """The width of each column, and the blanks between two of them. The last column gets the rest of the row."""
+    """The width of each column, and the blanks between two of them. ``last``: of the last column; 0 where nothing is cut."""
 
     columns: tuple[Column, ...]
     cells: tuple[int, ...]
@@ -81,6 +83,18 @@ def _taken(columns: Sequence[Column], gap: str) -> int:
 def unbounded(columns: Sequence[Column]) -> Widths:
     """Return the widths for a file or a pipe, where nothing is cut."""
     return Widths(tuple(columns), tuple(column.full for column in columns), "  ", 0)
+
+
+def row_of(widths: Widths, texts: Sequence[str], last: str) -> str:
+    """Return a row: the texts in their columns, cut where a terminal wants it, and the last one as it is."""
+    is_cut = widths.last > 0
+    parts = [filled(cut(text, cells) if is_cut else text, cells) for text, cells in zip(texts, widths.cells, strict=True)]
+    return widths.gap.join([*parts, last]).rstrip()
+
+
+def painted(text: str, color: str = "", *, bold: bool = False, on: bool) -> str:
+    """Return a text in a colour, or bold; as it is where it wants neither, or where colours are not ``on``."""
+    return click.style(text, fg=color or None, bold=bold or None) if on and (color or bold) else text
 
 
 def cells_of(text: str) -> int:

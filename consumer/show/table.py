@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-import click
-
 from consumer.addresses import ip_of
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
-from consumer.show.columns import LAST, Column, cells_of, cut, filled, unbounded, widths_of
+from consumer.show.columns import LAST, Column, cells_of, cut, filled, painted, unbounded, widths_of
 from consumer.text import harmless, readable
 
 if TYPE_CHECKING:
@@ -132,9 +130,7 @@ class Table:
             lines = [gap.join([*parts, last]).rstrip()]
         else:
             lines = self._fitted_lines(texts, last, self._width)
-        if self._color and (color or is_bold):
-            lines = [click.style(line, fg=color or None, bold=is_bold or None) for line in lines]
-        return "\n".join(lines)
+        return "\n".join([painted(line, color, bold=is_bold, on=self._color) for line in lines])
 
     def _fitted_lines(self, texts: dict[str, str], last: str, width: int) -> list[str]:
         lines: list[str] = []

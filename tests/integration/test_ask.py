@@ -16,6 +16,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.cells import cell_len
 
 from consumer import __version__
 from consumer.events import Login
@@ -23,6 +24,7 @@ from consumer.events_as_ecs import of_event
 from consumer.store.database import open_for_writing
 from tests.ecs_events import fields_of
 from tests.integration.site import PROJECT_DIR, Site, mail_channel
+from tests.integration.terminal import on_a_terminal
 from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
 
 if TYPE_CHECKING:
@@ -465,6 +467,46 @@ def test_status_that_nobody_reads(live: Site, options: list[str]) -> None:
         change(live, "UPDATE channel SET last_error_us = last_success_us + 1")
         assert statuses() == [WARNING] * 4
     assert statuses() == [CRITICAL] * 4
+
+
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_tables_at_a_terminal(site: Site, columns: int) -> None:
+    """They are as wide as the terminal allows, with short fingerprints; --wide shows all of them, and NO_COLOR has no colour."""
+    everything(site)
+    fingerprint = KEY.partition(" ")[2]
+    for command in (["who"], ["history"], ["history", "--events"]):
+        said = on_a_terminal(*command, "--config", site.config, columns=columns, NO_COLOR="1")
+        assert "\x1b" not in said
+        assert all(cell_len(row) <= columns for row in said.splitlines())
+        assert fingerprint not in said
+        assert fingerprint[:13] in said
+        wide = on_a_terminal(*command, "--wide", "--config", site.config, columns=columns)
+        assert "\x1b[1m" in wide
+        assert fingerprint in wide
+
+
+def test_status_and_outbox_in_color(live: Site) -> None:
+    """Green where all is well, red where not, at a terminal alone; NO_COLOR is respected."""
+
+    def first(command: str, **env: str) -> str:
+        return on_a_terminal(command, "--config", live.config, columns=80, **env).splitlines()[0]
+
+    with Running(live, "run", "deliver"):
+        assert first("status").startswith("\x1b[32m\x1b[1msshbell OK: ")
+        assert first("status", NO_COLOR="1").startswith("sshbell OK: ")
+        assert first("status", TERM="dumb").startswith("sshbell OK: ")
+    assert first("status").startswith("\x1b[31m\x1b[1msshbell CRITICAL: ")
+    change(
+        live,
+        "INSERT INTO delivery VALUES ('3fa29c01ab12', 'ops', 1, 'dead', 5, ?, 0, ?, '550 no such mailbox', NULL, '{}')",
+        NOW_US,
+        NOW_US,
+    )
+    said = on_a_terminal("outbox", "--config", live.config).splitlines()
+    assert [row.partition("m")[0] for row in said] == ["\x1b[1", "\x1b[31", "\x1b[31"]
+    assert "\x1b" not in on_a_terminal("outbox", "--config", live.config, NO_COLOR="1")
+    for command in ("status", "outbox"):
+        assert "\x1b" not in live.ask(command, status=CRITICAL if command == "status" else OK).stdout
 
 
 def test_status_of_processes(live: Site) -> None:

@@ -8,7 +8,6 @@ import bz2
 import gzip
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -23,6 +22,8 @@ import pytest
 from consumer import __version__
 from consumer.cli import COMMANDS
 from tests import needs
+from tests.integration.site import configuration, mail_channel
+from tests.integration.terminal import on_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -217,6 +218,26 @@ def test_completion_answers() -> None:
     """What the script asks for is answered: the commands that begin so."""
     asked = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": "sshbell re", "COMP_CWORD": "1"}
     assert run(command=INSTALLED, env=asked).stdout.decode().splitlines() == ["plain,replay"]
+
+
+@pytest.mark.parametrize("command", ["ring", "outbox"])
+def test_completion_of_channels(tmp_path: Path, command: str) -> None:
+    """``--channel`` is completed from the configuration; where that cannot be read or is wrong, by nothing and in silence."""
+
+    def completed(config: Path, begun: str) -> list[str]:
+        words = f"sshbell {command} --config {config} --channel {begun}"
+        env = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "5"}
+        done = run(command=INSTALLED, env=env)
+        assert done.stderr == b""
+        return done.stdout.decode().split()
+
+    config = tmp_path / "sshbell.toml"
+    config.write_text(configuration(tmp_path, channel=[mail_channel(25, name) for name in ("ops", "oncall", "boss")]))
+    assert completed(config, "") == ["plain,ops", "plain,oncall", "plain,boss"]
+    assert completed(config, "o") == ["plain,ops", "plain,oncall"]
+    assert completed(tmp_path / "none", "o") == []
+    config.write_text("nonsense")
+    assert completed(config, "o") == []
 
 
 # ---------------------------------------------------------------- input
@@ -539,31 +560,11 @@ def test_no_summary_of_nothing(tmp_path: Path) -> None:
     assert run("replay", tmp_path / "missing.log").stdout == b""
 
 
-def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> bytes:
-    """Return what the command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], cwd=PROJECT_DIR, stdout=theirs, stderr=theirs, stdin=theirs,
-        env={**os.environ, "TZ": "UTC", "TERM": "xterm", **env},
-    )  # fmt: skip
-    os.close(theirs)
-    output = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            output += chunk
-    except OSError:
-        pass  # EIO: the other side is closed
-    os.close(ours)
-    process.wait(60)
-    return output
-
-
 def test_color(log: Path) -> None:
     """Color is for terminals, and for those who want it: not with NO_COLOR, not on a dumb one, not in a pipe."""
-    clean = dict.fromkeys(("NO_COLOR",), "")
-    assert b"\x1b[32m" in on_a_terminal("replay", log, env=clean)
-    assert b"\x1b" not in on_a_terminal("replay", log, env={"NO_COLOR": "1"})
-    assert b"\x1b" not in on_a_terminal("replay", log, env={**clean, "TERM": "dumb"})
+    assert "\x1b[32m" in on_a_terminal("replay", log)
+    assert "\x1b" not in on_a_terminal("replay", log, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("replay", log, TERM="dumb")
     assert b"\x1b" not in run("replay", log).stdout
 
 
