@@ -96,7 +96,7 @@ def moment_us(text: str, zone: tzinfo, now_us: int) -> int:
         moment = _moment(text.strip(), now)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * SECOND_US)
     except (ValueError, OverflowError) as error:
-        fault = error if isinstance(error, _UnclearError) else f"is no time that sshbell knows; {_EXAMPLES}"
+        fault = error if isinstance(error, _UnclearError) else f"is not a time that sshbell understands; {_EXAMPLES}"
         raise ValueError(f"{text!r} {fault}") from None
 
 

@@ -56,7 +56,9 @@ class LocalOwners:
     def _of_user(self, user: str) -> list[ExportedKey]:
         found = self._keys.get(user)
         if found is None:
-            found = self._keys[user] = self._read(user) if self._left > 0 else []
+            if self._left <= 0:
+                return []
+            found = self._keys[user] = self._read(user)
             self._left -= 1 + len(found)
         return found
 

@@ -67,13 +67,13 @@ class Names:
             complain(error)
             self._people = People()
         self._own = own
-        self.knows_any = bool(self._people.persons) or bool(own) or _is_there(state_dir / NAME)
+        self._knows_any = bool(self._people.persons) or bool(own) or _is_there(state_dir / NAME)
         self._known: dict[Hashable, EcsEvent] = {}
         self._parts: dict[Hashable, tuple[str, ...]] = {}
 
     def added(self, found: EcsEvent) -> EcsEvent:
         """Return an event with ``user.full_name`` and what is known of its key, where anything is."""
-        if not self.knows_any:
+        if not self._knows_any:
             return found
         ssh = found.ssh
         what = (
@@ -93,7 +93,7 @@ class Names:
 
     def parts(self, event: Event) -> tuple[str, ...]:
         """Return the names for a row of a table: the person, the owners of the key, and the authority that signed it."""
-        if not self.knows_any:
+        if not self._knows_any:
             return ()
         login = event.login if isinstance(event, Logout) else event
         what = (event.action, event.host, event.user, login.info if isinstance(login, Login) else None)

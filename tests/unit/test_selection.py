@@ -115,7 +115,7 @@ def test_common_times_are_read_at_once() -> None:
 @pytest.mark.parametrize("option", ["since", "until"])
 def test_times_that_cannot_be_meant(option: str, text: str) -> None:
     """Anything else is a ValueError that names the option and shows what can be given."""
-    with pytest.raises(ValueError, match=f"--{option}: .* is no time that sshbell knows; write .*2026-11-22"):
+    with pytest.raises(ValueError, match=f"--{option}: .* is not a time that sshbell understands; write .*2026-11-22"):
         selection(since=text) if option == "since" else selection(until=text)
 
 
