@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import html.parser
+import random
 from email import message_from_bytes
-from email.message import MIMEPart
 from email.policy import SMTP
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from consumer.config import EmailSettings
 from consumer.deliver.channels import Message
-from consumer.deliver.channels.email import Email, _policy
+from consumer.deliver.channels.email import Email, _bytes_of
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import (
     NOTHING,
@@ -74,7 +74,7 @@ def events(text: str) -> list[Any]:
 
 def parsed(message: Message) -> EmailMessage:
     """Return a message as it arrives."""
-    raw = CHANNEL._mail(message).as_bytes(policy=_policy("ascii"))
+    raw = _bytes_of(CHANNEL._mail(message), "ascii")
     assert raw.isascii()
     assert all(len(part) <= 998 for part in raw.split(b"\r\n"))
     assert b"\n" not in raw.replace(b"\r\n", b"")
@@ -262,26 +262,21 @@ def test_headers_of_any_message(subject: str, late: str) -> None:
 @example("", "")
 @example("\r\r\n\n \t\n", "a = b\n" * 50)
 def test_contents(first: str, second: str) -> None:
-    """What is written arrives as the standard library's own ``set_content`` would have sent it."""
+    """What is written arrives, each line of it."""
     # No text of the renderer holds a zero.
     first, second = (text.replace("\0", "").encode("utf-8", "replace").decode() for text in (first, second))
     mail = parsed(Message("a" * 32, "subject", first + second, second + first))
     for subtype, text in (("plain", first + second), ("html", second + first)):
         part = mail.get_body((subtype,))
         assert part is not None
-        model = MIMEPart(policy=SMTP)
-        model.set_content(text, subtype=subtype)
-        arrived, wanted = (each.get_content().replace("\r\n", "\n") for each in (part, model))
-        assert arrived == wanted
+        assert part.get_content().replace("\r\n", "\n") == b"\n".join([*(text.encode().splitlines() or [b""]), b""]).decode()
         assert (part.get_content_type(), part.get_content_charset()) == (f"text/{subtype}", "utf-8")
 
 
-@pytest.mark.parametrize("place", ["text", "html"])
-def test_boundary_in_a_text(place: str) -> None:
-    """Who has read a mail cannot end a part of the next one: what parts them never stands in them."""
-    boundary = parsed(Message("a" * 32, "subject", "text", "<p>text</p>")).get_boundary()
-    contents = {"text": "text", "html": "<p>text</p>"} | {place: f"before\n--{boundary}--\nafter\n"}
-    mail = parsed(Message("a" * 32, "subject", **contents))
-    assert mail.get_boundary() != boundary
-    text, html_text = (part.get_content().replace("\r\n", "\n").rstrip("\n") for part in mail.iter_parts())
-    assert {"text": text, "html": html_text} == {name: content.rstrip("\n") for name, content in contents.items()}
+def test_boundaries() -> None:
+    """Who has read many mails cannot end a part of the next one: what parts them is of this mail alone, and cannot be guessed."""
+    found = set()
+    for _ in range(3):
+        random.seed(7)
+        found.add(parsed(Message("a" * 32, "subject", "text", "<p>text</p>")).get_boundary())
+    assert len(found) == 3
