@@ -75,7 +75,7 @@ def shown(folder: Path, more: str, *lines: bytes) -> list[dict[str, str]]:
             finally:
                 run.stdin.close()
         texts = [mail.message.get_body(("plain",)).get_content().replace("\r", "") for mail in post.mails()]  # type: ignore[union-attr]
-    return [dict(re.findall(r"^([a-z ]+): +(.*)$", text, re.MULTILINE)) for text in texts]
+    return [dict(re.findall(r"^([A-Z][a-z ]+): +(.*)$", text, re.MULTILINE)) for text in texts]
 
 
 def test_relay(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_relay(tmp_path: Path) -> None:
         login("bastion1", "10.0.0.5", "alice", "198.51.100.7", 1),
         login("db3", "10.0.0.6", "root", "10.0.0.5", 5),
     )
-    assert "through" not in first
-    assert (second["user"], second["host"], second["through"]) == ("root", "db3", "alice@bastion1")
-    assert second["time"] == "2026-11-22 11:00:05 CET (10:00:05 UTC)"
+    assert "Through" not in first
+    assert (second["User"], second["Host"], second["Through"]) == ("root", "db3", "alice@bastion1")
+    assert second["Time"] == "2026-11-22 11:00:05 CET (10:00:05 UTC)"
 
 
 def test_one_relay_for_many(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_one_relay_for_many(tmp_path: Path) -> None:
     ]
     for name, more, through in (("without", "", None), ("with", 'hosts = { web1 = ["10.0.0.9"] }', "bob@web1")):
         (tmp_path / name).mkdir()
-        assert shown(tmp_path / name, more, *lines)[-1].get("through") == through
+        assert shown(tmp_path / name, more, *lines)[-1].get("Through") == through
 
 
 def test_what_rsyslog_says(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_file_is_read_again(place: Place, post: Post) -> None:
         record(state, login_of(1, "alice"), login_of(2, "bob"))
         wake.send(b"x")
         # Who has to wait is no reason to let others wait.
-        until(lambda: [name for name, _ in told(post)] == ["bob@web1"], "the other one's")
+        until(lambda: [name for name, _ in told(post)] == ["Bob"], "the other one's")
         (place.folder / "people.toml").write_text(PEOPLE.replace("keys", "key"))
         process.send_signal(signal.SIGHUP)
         until(lambda: place.said("people_refused"), "the broken file")
@@ -105,7 +105,7 @@ def test_file_is_read_again(place: Place, post: Post) -> None:
         post.inbox.refused = {}
         assert place.run("outbox", "retry", "--all").returncode == 0
         until(lambda: len(told(post)) == 3, "what had to wait")
-    assert told(post) == [("bob@web1", BOB), ("bob@web1", BOB), ("alice@web1", ALICE)]
+    assert told(post) == [("Bob", BOB), ("Bob", BOB), ("Alice", ALICE)]
 
 
 def test_without_a_good_file(place: Place, post: Post) -> None:
@@ -115,7 +115,7 @@ def test_without_a_good_file(place: Place, post: Post) -> None:
     with wake, closing(State(place.state_dir, pytest.fail)) as state:
         record(state, login_of(1, "alice"))
         wake.send(b"x")
-        until(lambda: told(post) == [("alice@web1", OWN)], "the login")
+        until(lambda: told(post) == [("alice", OWN)], "the login")
     assert "did you mean 'person'?" in place.said("people_refused")[0]["reason"]
 
 
