@@ -159,7 +159,7 @@ def _read_key(options: bytes, text: bytes) -> _Parts | None:
     type_ = _ALIASES.get(words[1], words[1])
     if blob is None or not _is_key(type_, blob):
         return None
-    return _Parts(options, type_, blob, text[words.end() :].strip())
+    return _Parts(options, type_, blob, text[words.end() :].strip(b" \t\r"))
 
 
 def _decoded(text: bytes) -> bytes | None:

@@ -432,7 +432,7 @@ class Service:
             events += self._pipeline.feed(line)
         self._figures["caught_up_total"] += len(missing)
         log.warning("lines that only the log file had", lines=len(missing), events=len(events))
-        told = [event for event in events if event.__struct_config__.tag in self._told]
+        told = [event for event in events if event.action in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
             notice = notice_of(told, self._config.catch_up, now_us())
             self._store.until(lambda: self._store.state.record(events, self._told, now_us(), notice))

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from consumer.deliver.facts import facts_of
-from tests.integration.rsyslogd import wait_for
 from tests.integration.sshd import key, sshd
 from tests.integration.system_user import folder, is_at_work, user
+from tests.waiting import wait_for
 
 LOGIN = {"event": {"action": "ssh_login"}, "user": {"name": "deploy"}, "ssh": {"method": "publickey"}}
 ROOT = LOGIN | {"user": {"name": "root"}}

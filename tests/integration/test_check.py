@@ -23,9 +23,13 @@ from consumer.store.database import version_of
 from consumer.system import check as module
 from consumer.system.accounts import Accounts
 from consumer.system.check import Checks, Result
-from tests.integration.rsyslogd import DROP_IN, program, wait_for
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from consumer.config import Config
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -100,7 +104,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """Return a system that is as it should be."""
-    program("rsyslogd", "rsyslog")
+    needs.program("rsyslogd", "rsyslog")
     return Host(tmp_path, monkeypatch)
 
 
@@ -211,14 +215,14 @@ def test_no_such_user(host: Host) -> None:
 
 def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said who is root, and what is missing where rsyslogd is not."""
-    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: Account(os.geteuid(), os.getegid()))
+    monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(os.geteuid(), os.getegid()))
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")', "$PrivDropToUser syslog")
     found = host.results()["privileges"]
     assert (found.state, "only where syslog can read authorized_keys" in found.text) == ("warning", True)
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")')
-    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: Account(999, 999))
+    monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(999, 999))
     assert host.results()["privileges"].state == "ok"
-    monkeypatch.setattr(module.Accounts, "user", lambda _accounts, _name: Account(0, 0))
+    monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(0, 0))
     found = host.results()["privileges"]
     assert (found.state, found.advice) == ("warning", 'set user = "sshbell", and call sudo sshbell install')
 
@@ -291,7 +295,7 @@ def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) 
 
 def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --connect each channel is tried, and the reason of a failure is shown."""
-    results = iter([Delivered(), RetryLater("mail.example.org:587 refuses the connection")])
+    results: Iterator[Delivered | RetryLater] = iter([Delivered(), RetryLater("mail.example.org:587 refuses the connection")])
 
     async def check(_channel: object) -> Delivered | RetryLater:
         return next(results)
@@ -365,7 +369,7 @@ def test_sshd(host: Host, monkeypatch: pytest.MonkeyPatch, text: str, state: str
 
     The real sshd says so, or its files do where it cannot be asked.
     """
-    program("sshd", "openssh-server")
+    needs.program("sshd", "openssh-server")
     if not can_be_asked:
         monkeypatch.setattr(sshd_config, "_PATH", str(host.root))
     (host.root / "10-a.conf").write_text("Match User alice\n  LogLevel QUIET\n")

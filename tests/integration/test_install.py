@@ -20,8 +20,9 @@ from consumer.rights import untrusted, untrusted_below
 from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
-from consumer.system.installed import MANIFEST
-from tests.integration.rsyslogd import DROP_IN, program
+from consumer.system.installed import MANIFEST, Owned, write_file
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,7 @@ PUT = [
 @pytest.fixture(autouse=True)
 def _as_root() -> None:
     """What others than root may do is tested below; all else needs root."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("these tests have to be run by root")
-        pytest.skip("these tests have to be run by root")
+    needs.root("install")
 
 
 @pytest.fixture
@@ -328,17 +326,16 @@ def test_a_new_version_brings_its_files(tree: Path, monkeypatch: pytest.MonkeyPa
 def test_an_interrupted_installation(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever step it was killed at, uninstalling leaves no trace of it; so does going on and uninstalling then."""
     before = everything(tree)
-    write = module.write_file
     for goes_on in (False, True):
         for dies_at in range(5):
             written = 0
 
-            def dying(path: Path, *rest: object) -> None:
+            def dying(path: Path, data: bytes, owned: Owned) -> None:
                 nonlocal written
                 if written == dies_at:  # noqa: B023 - called in this turn alone
                     raise KeyboardInterrupt
                 written += 1
-                write(path, *rest)  # type: ignore[arg-type]
+                write_file(path, data, owned)
 
             with monkeypatch.context() as killed:
                 killed.setattr(module, "write_file", dying)
@@ -433,7 +430,7 @@ def test_another_file_loads_omprog(tree: Path, name: str) -> None:
     if name == "10-first.conf":
         main = tree / "test.conf"
         main.write_text(f'global(workDirectory="{tree}")\nmodule(load="imuxsock")\ninclude(file="{tree}/etc/rsyslog.d/*.conf")\n')
-        rsyslogd = program("rsyslogd", "rsyslog")
+        rsyslogd = needs.program("rsyslogd", "rsyslog")
         assert subprocess.run([rsyslogd, "-N1", "-f", main], capture_output=True, check=False).returncode == 0
 
 
@@ -449,7 +446,7 @@ def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/opt/sshbell" not in rules
     # The parser makes a profile of them, and does not load it: many kernels have no AppArmor.
     profile = f"#include <tunables/global>\nprofile rsyslogd /usr/sbin/rsyslogd {{\n#include <abstractions/base>\n{rules}}}\n"
-    parser = program("apparmor_parser", "apparmor")
+    parser = needs.program("apparmor_parser", "apparmor")
     done = subprocess.run(
         [parser, "--skip-kernel-load", "--skip-cache"], input=profile.encode(), capture_output=True, check=False
     )
@@ -576,7 +573,7 @@ def test_command_refuses(open_python: Path, tree: Path) -> None:
 
 def test_others_than_root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else is told to call it as root."""
-    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for command in (install, uninstall):
         with pytest.raises(RightsError, match="only root"):
             command(tree, Said())

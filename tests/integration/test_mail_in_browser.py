@@ -16,8 +16,8 @@ import pytest
 
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import json_line
+from tests import needs
 from tests.ecs_events import ecs
-from tests.integration.rsyslogd import program
 
 DEADLINE_S = 120
 FLAGS = [
@@ -74,7 +74,7 @@ def seen(folder: Path, mails: dict[str, str]) -> list[dict[str, Any]]:
     )
     page = folder / "page.html"
     page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><pre id="found"></pre><script>{LOOK}</script>{frames}')
-    browser = program("chromium", "chromium")
+    browser = needs.program("chromium", "chromium")
     done = subprocess.run(
         [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=False, timeout=DEADLINE_S, stdin=subprocess.DEVNULL,
@@ -163,7 +163,7 @@ def test_what_is_looked_at_can_fail(tmp_path: Path) -> None:
 
 def test_the_picture_in_the_docs(tmp_path: Path) -> None:
     """The program that draws docs/mail.png draws a picture of that width, and as high as the mail needs."""
-    program("chromium", "chromium")
+    needs.program("chromium", "chromium")
     project, drawn = Path(__file__).parents[2], tmp_path / "mail.png"
     subprocess.run([sys.executable, project / "bench/mail_pictures.py", drawn], cwd=tmp_path, check=True, timeout=2 * DEADLINE_S)
     (width, height), (shown, _) = (struct.unpack(">II", path.read_bytes()[16:24]) for path in (drawn, project / "docs/mail.png"))

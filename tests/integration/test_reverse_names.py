@@ -100,7 +100,7 @@ def test_names_that_lie() -> None:
 
 def test_many_names() -> None:
     """Of an address with a hundred names some are tried, not all."""
-    names = [(f"n{number}".encode(), b"org") for number in range(20)]
+    names: list[tuple[bytes, ...]] = [(f"n{number}".encode(), b"org") for number in range(20)]
     answer, server = found(lambda server: server.pointers.update({V4: names}))
     assert answer == {}
     assert len(server.asked) == 1 + 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.keys.sshd_config import SshdConfig, Visit
-from tests.integration.rsyslogd import program
+from tests import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,12 +47,9 @@ MATCHES = [
 @pytest.fixture(autouse=True)
 def _sshd() -> str:
     """Return the real one, which root alone can ask."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("only root can ask sshd")
-        pytest.skip("only root can ask sshd")
+    needs.root("ask sshd")
     os.makedirs("/run/sshd", exist_ok=True)  # noqa: PTH103
-    return program("sshd", "openssh-server")
+    return needs.program("sshd", "openssh-server")
 
 
 def readings(path: Path, text: str) -> tuple[SshdConfig, SshdConfig]:
@@ -65,7 +62,7 @@ def readings(path: Path, text: str) -> tuple[SshdConfig, SshdConfig]:
 
 def is_taken(path: Path) -> bool:
     """Tell whether sshd would start with it."""
-    command = [program("sshd", "openssh-server"), "-T", "-f", path]
+    command = [needs.program("sshd", "openssh-server"), "-T", "-f", str(path)]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 

@@ -141,7 +141,8 @@ def test_a_clock_that_is_set_lets_no_flood_through(now_us: int, cap: int, moves:
 def test_a_burst_makes_few_messages(count: int, cap: int) -> None:
     """Of any number at once ``max_per_hour`` go as they are and all others as one message, as soon as there is one token."""
     now_us = begun_us = 1_790_000_000 * SECOND
-    standing, is_holding_back, told = Standing(), False, []
+    standing, is_holding_back = Standing(), False
+    told: list[int] = []
     while sum(told) < count:
         left = count - sum(told)
         waiting = Waiting(PENDING, is_crowded=left > 1)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.actions import EventAction
@@ -229,7 +229,6 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     assert all(link is not None and link.startswith("https://map.example.org/?lat=") for link in found.links)
 
 
-@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_events(text: str) -> None:
@@ -242,7 +241,6 @@ def test_events(text: str) -> None:
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5))
 @example(EVIL)
 def test_digests(found: list[str]) -> None:
@@ -279,7 +277,6 @@ def enriched(text: str, number: float) -> EcsEvent:
     return ecs(fields)
 
 
-@settings(deadline=None)
 @given(texts, st.floats() | st.floats(-180, 180))
 @example("".join(EVIL), 45.0)
 @example("x" * 60, 0.0)
@@ -296,7 +293,6 @@ def test_enriched_events(text: str, number: float) -> None:
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@settings(deadline=None)
 @given(texts, st.sets(st.sampled_from(["key", "via"])))
 @example("".join(EVIL), {"key"})
 @example("carol@laptop", {"key"})
@@ -318,7 +314,6 @@ def test_what_users_write(text: str, parts: set[str]) -> None:
         check_sentences(RENDERER.message(event.id, found, queued_us=0, now_us=1))
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))
 def test_odd_enrichment(odd: Any) -> None:
     """Whatever a part answers, in place of a text, a list or a group of fields, the message is made."""
@@ -341,7 +336,6 @@ def test_odd_enrichment(odd: Any) -> None:
     check(parsed(RENDERER.message("1", asyncio.run(told()), queued_us=0, now_us=1)), references=False)
 
 
-@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_ids(text: str) -> None:
@@ -352,7 +346,6 @@ def test_ids(text: str) -> None:
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 
 
-@settings(deadline=None)
 @given(texts, texts)
 def test_headers_of_any_message(subject: str, late: str) -> None:
     """Even a message that was not made by our renderer cannot bring a header of its own: it is refused."""
@@ -365,7 +358,6 @@ def test_headers_of_any_message(subject: str, late: str) -> None:
     assert [str(address) for address in mail["To"].addresses] == ["ops@example.org"]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["\r\n", "=", " ", "\t", "\x85", ".", "é" * 400, "x" * 998]) | texts, texts)
 @example("", "")
 @example("\r\r\n\n \t\n", "a = b\n" * 50)

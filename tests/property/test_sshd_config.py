@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.keys.sshd_config import SshdConfig, Visit
-from tests.integration.rsyslogd import program
+from tests import needs
+from tests.budget import examples
 
-program("sshd", "openssh-server")
+needs.program("sshd", "openssh-server")
 
 VISITS = [
     Visit("root", "192.0.2.7", "192.0.2.7"),
@@ -62,7 +63,7 @@ def blocks(draw: st.DrawFn) -> str:
 
 
 @given(blocks(), blocks().filter(lambda text: "StrictModes" not in text), st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60)
 def test_it_is_read_as_sshd_reads_it(main: str, included: str, is_first: bool) -> None:  # noqa: FBT001
     """Both ways, for every visit, the settings are the same."""
     with tempfile.TemporaryDirectory() as folder:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from consumer.actions import EventAction, LineAction, OwnAction
-from consumer.deliver.facts import Facts, facts_of
-from consumer.deliver.sentences import named
+from consumer.deliver.facts import facts_of
+from consumer.deliver.sentences import Facts, named
+
+if TYPE_CHECKING:
+    from types import EllipsisType
 
 LYON = {"ip": "9.9.9.9", "address": "9.9.9.9", "geo": {"city_name": "Lyon", "country_name": "France"}}
 PROSE = "root from Lyon, France. Nothing is wrong"
@@ -81,7 +84,7 @@ def facts(
         ({"action": "", "host": None}, "sshbell reports an event that this version does not know.", ...),
     ],
 )  # fmt: skip
-def test_sentences(known: dict[str, Any], title: str, subject: str) -> None:
+def test_sentences(known: dict[str, Any], title: str, subject: str | EllipsisType) -> None:
     """The first line and the subject say who, on which host and from where; the subject is the shorter one."""
     found = facts(**known)
     assert found["title"] == title

@@ -121,7 +121,7 @@ def test_what_hangs_is_not_waited_for() -> None:
         end_s = time.monotonic() + 3 * LIMIT_S
         while time.monotonic() < end_s:
             try:
-                await asyncio.sleep(3 * LIMIT_S)
+                await asyncio.sleep(3 * LIMIT_S)  # to hang is what is tested
             except asyncio.CancelledError:
                 continue
         return NOTHING

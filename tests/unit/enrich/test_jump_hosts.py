@@ -14,8 +14,7 @@ from consumer.enrich.jump_hosts import _USERS, SENDER_US, SKEW_US, JumpHosts, _i
 from consumer.errors import StoreError
 from consumer.events import Event, Login, Logout
 from consumer.events_as_ecs import of_event
-from consumer.intake import senders
-from consumer.records import OURS
+from consumer.records import OURS, SENDER_LIMIT
 from consumer.store import state as state_module
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
@@ -174,7 +173,7 @@ def test_no_store(tmp_path: Path) -> None:
 def test_senders_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest pairs go, by age and by number; one that is seen again is one row."""
     monkeypatch.setattr(state_module, "SENDER_LIMIT", 3)
-    assert senders.SENDER_LIMIT == 10_000
+    assert SENDER_LIMIT == 10_000
     for number in range(6):
         store.has(senders={(f"h{number}", "10.0.0.6")}, seen_us=NOW + number)
     store.has(senders={("h5", "10.0.0.6")}, seen_us=NOW + 9)

@@ -68,7 +68,7 @@ def test_texts_of_others(line: bytes) -> None:
 def test_one_look_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody logs in there is one look a second; what is stored is noted again after an hour."""
     now_s = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr("consumer.intake.senders.time.monotonic", lambda: now_s[0])
     found = Senders()
 
     def after(seconds: float, line: bytes, *events: Login | Probe) -> set[tuple[str, str]]:

@@ -15,6 +15,7 @@ from consumer.keys import files as key_owners
 from consumer.keys.authorized_keys import COMMENT_LIMIT, LINES_LIMIT, OPTION_LIMIT, parsed
 from consumer.keys.files import Wanted, keys_of, owners_by_command, owners_of
 from consumer.keys.sshd_config import SshdSettings
+from tests import needs
 
 NAME = "carol"
 HERE = SshdSettings()
@@ -170,9 +171,7 @@ def test_a_file_that_others_can_write_is_as_strict_modes_say(home: Path) -> None
 
 def test_a_file_that_may_not_be_read_costs_the_name_only(home: Path) -> None:
     """Read as a user who may not."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can become somebody else"
-        pytest.skip("only root can become somebody else")
+    needs.root("become somebody else")
     (home / ".ssh/authorized_keys").chmod(0o600)
     child = os.fork()
     if not child:
@@ -181,14 +180,10 @@ def test_a_file_that_may_not_be_read_costs_the_name_only(home: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_user_reads_the_own_file_after_root_has_become_that_user(tmp_path: Path) -> None:
+def test_a_user_reads_the_own_file_after_root_has_become_that_user(open_folder: Path) -> None:
     """The way through /proc/self/fd is open then, too, although /proc/self is root's."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can become somebody else"
-        pytest.skip("only root can become somebody else")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    home = tmp_path / NAME
+    needs.root("become somebody else")
+    home = open_folder / NAME
     home.mkdir()
     (home / "keys").write_text(line(1, "carol@laptop"))
     for path in (home, home / "keys"):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer.keys import sshd_config
 from consumer.keys.sshd_config import SshdConfig, SshdSettings, Values, Visit, arguments, sshd_settings
+from tests import needs
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_sshd_is_asked_again_when_its_configuration_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +91,12 @@ def test_values_out_of_files(no_sshd: Path) -> None:
 def test_quotes_in_match_depend_on_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where sshd may read a Match otherwise than we do, nobody gets an answer that was another's."""
     asked: list[str] = []
-    monkeypatch.setattr(SshdConfig, "_asked", lambda _self, visit: asked.append(visit.user) or {})
+
+    def answered(_config: SshdConfig, visit: Visit) -> Values:
+        asked.append(visit.user)
+        return {}
+
+    monkeypatch.setattr(SshdConfig, "_asked", answered)
     path = tmp_path / "sshd_config"
     for text, count in (("User nobody", 1), ("User 'alice'", 2), ("User a\\ b", 2)):
         path.write_text(f"Match {text}\nAuthorizedKeysFile none\n")
@@ -98,27 +106,23 @@ def test_quotes_in_match_depend_on_the_version(tmp_path: Path, monkeypatch: pyte
         assert len(asked) == count
 
 
-def test_a_file_that_may_not_be_read() -> None:
+def test_a_file_that_may_not_be_read(open_folder: Path) -> None:
     """It is no empty file: whoever asks for the settings hears of it, and a name of a key is only missing."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can become somebody else"
-        pytest.skip("only root can become somebody else")
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        path = Path(folder, "sshd_config")
-        path.write_text("LogLevel QUIET\n")
-        path.chmod(0o600)
-        child = os.fork()
-        if not child:
-            os.setresuid(65534, 65534, 65534)
-            config, status = SshdConfig(str(path)), 1
-            try:
-                config.values()
-            except PermissionError as error:
-                is_named = (error.filename, error.strerror) == (str(path), "Permission denied")
-                status = 0 if is_named and config.settings(Visit("x", "x", "x")) == SshdSettings() else 2
-            os._exit(status)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    needs.root("become somebody else")
+    path = open_folder / "sshd_config"
+    path.write_text("LogLevel QUIET\n")
+    path.chmod(0o600)
+    child = os.fork()
+    if not child:
+        os.setresuid(65534, 65534, 65534)
+        config, status = SshdConfig(str(path)), 1
+        try:
+            config.values()
+        except PermissionError as error:
+            is_named = (error.filename, error.strerror) == (str(path), "Permission denied")
+            status = 0 if is_named and config.settings(Visit("x", "x", "x")) == SshdSettings() else 2
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def keys(folder: Path) -> Iterator[Heard]:
         asked.at_once[user] += 1
         asked.most[user] = max(asked.most[user], asked.at_once[user])
         asked.total = max(asked.total, asked.at_once.total())
-        await asyncio.sleep(0.002)  # so that whoever would ask more at once has asked
+        await asyncio.sleep(0.002)  # who would ask more at once does so now; nothing shows that nobody does
         asked.at_once[user] -= 1
         owner = {"comment": question["fingerprint"], "options": [], "is_authority": "ca_fingerprint" in question}
         writer.write(json.dumps({"owners": [owner]}).encode() + b"\n")

@@ -14,7 +14,7 @@ import pytest
 from consumer.ecs import NO_SOURCE
 from consumer.places import geoip
 from consumer.places.geoip import CACHE_LIMIT, DATABASES_LIMIT, Places, place_text
-from tests.databases import ADDRESS, ADDRESS_6, LYON, LYON_GEO, ORANGE, free_database, free_package, made, made_of  # noqa: F401
+from tests.databases import ADDRESS, ADDRESS_6, LYON, LYON_GEO, ORANGE, made, made_of
 from tests.ecs_events import ecs, fields_of
 
 if TYPE_CHECKING:
@@ -402,7 +402,7 @@ def test_descriptors_are_given_back(tmp_path: Path, clock: Clock, *, many: bool)
 
 
 @pytest.fixture
-def known_places(free_database: Path, *, many: bool) -> Iterator[dict[str, Places]]:  # noqa: F811
+def known_places(free_database: Path, *, many: bool) -> Iterator[dict[str, Places]]:
     """Return places out of the real database, and out of its part of IPv4."""
     ipv4 = free_database.with_name(free_database.name.replace(".mmdb", "-ipv4.mmdb"))
     with Opened(free_database, many=many) as both, Opened(ipv4, many=many) as ipv4_alone:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.process.command import Done, run_command
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,10 +102,7 @@ def test_what_it_has_started_ends_with_it(tmp_path: Path, rest: str, fault: str)
     assert done.fault.startswith(fault)
     assert bool(done.fault) == bool(fault)
     pid = int(note.read_text())
-    end_s = time.monotonic() + 60
-    while lives(pid) and time.monotonic() < end_s:
-        time.sleep(0.01)
-    assert not lives(pid)
+    wait_for(lambda: not lives(pid), "what it has started is gone")
 
 
 def test_where_sigchld_is_ignored() -> None:

@@ -113,9 +113,9 @@ def test_a_damaged_store_is_replaced(pipes: Pipes, tmp_path: Path) -> None:
     said: list[str] = []
     store = Store(pipes.patience, tmp_path, said.append)
     with closing(store.state):
-        assert store.has_snapshot
+        before = store.has_snapshot
         assert store.until(failing(StoreError("full"), DamagedStoreError("malformed"), StoreError("full"))) == "done"
-        assert not store.has_snapshot
+        assert (before, store.has_snapshot) == (True, False)
         assert store.state.snapshot() == {}
     assert pipes.naps == 2
     assert len(said) == len(set_aside_of(tmp_path / "state.db")) == 1

@@ -24,6 +24,7 @@ from consumer.store.database import set_aside_of
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox, Queued
 from consumer.store.state import State
+from tests.waiting import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -431,14 +432,14 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     assert states(delivery) == {"id1": "sent"}
 
 
-def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path) -> None:
+def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of a channel's code costs no message; what is no event is a dead letter."""
     stage = Stage(delivery, tmp_path)
 
     async def fail(_message: Message) -> SendResult:
         raise ZeroDivisionError
 
-    stage.channel.send = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.channel, "send", fail)
     stage.put(1)
     delivery.route([(Queued(2, "id2", "ssh_login", NOW, b"broken"), ["ops"])])
     assert stage.work() is not None
@@ -596,10 +597,12 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
         delivery.route((queued(seq), ["gone"]) for seq in range(1, 1000))
         delivery._run("PRAGMA wal_checkpoint(TRUNCATE)")
         damage(delivery)
-        async with asyncio.timeout(60):
-            while not channel.told:
-                made.poll()
-                await asyncio.sleep(0.01)
+
+        def is_told() -> bool:
+            made.poll()
+            return bool(channel.told)
+
+        await wait_for_async(is_told, "the message is sent")
         await made.stop()
 
     with closing(State(tmp_path, pytest.fail)) as state, closing(Delivery(tmp_path, said.append)) as delivery:

@@ -313,7 +313,7 @@ def test_session_line_is_lost() -> None:
 
 def test_session_without_accepted_is_told_with_an_unknown_address() -> None:
     """A session that opens without Accepted is told after the grace: it is a login, from nobody knows where."""
-    unknown = {"ip": None, "port": None}
+    unknown: dict[str, Any] = {"ip": None, "port": None}
     log = Log()
     assert log.feed(line(0, 10, opened())) == []
     assert log.feed(line(GRACE + 1, 99, failed("bob", port=1)))[:1] == [login(at=0, method=None, uid=1001, **unknown)]
@@ -1100,7 +1100,7 @@ def test_forged_session_lines_never_act() -> None:
     """A forged session line opens, confirms and ends nothing."""
     log = Log()
     log.feed(trusted(0, 10, accepted(), uid=0))
-    bad = {"uid": MALLORY, "exe": "/usr/bin/logger"}
+    bad: dict[str, Any] = {"uid": MALLORY, "exe": "/usr/bin/logger"}
     assert log.feed(trusted(1, 10, opened(), **bad)) == [
         forged("alice", at=1, claim="session_opened", uid=MALLORY, ip=None, port=None)
     ]
