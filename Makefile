@@ -2,7 +2,7 @@
 # make test      the fast tests; one or two minutes
 # make test-all  all tests, and how much of the code they cover (root); about ten minutes
 # make check     format, lint, types
-# make bench     the figures that README.md quotes (root; needs Debian's packages sshguard, rsyslog and openssh-server)
+# make bench     the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
 # make kills     2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv

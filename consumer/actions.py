@@ -77,6 +77,8 @@ class LineAction(StrEnum):
 
 class _EventRow(NamedTuple):
     text: str
+    noun: str
+    nouns: str
     category: tuple[str, ...]
     ecs_type: str
     outcome: str
@@ -89,6 +91,7 @@ class EventAction(StrEnum):
     What happened: ``event.action`` of ``sshbell replay``.
 
     Attributes:
+        noun, nouns: what people call one such event, and several.
         category, ecs_type, outcome, kind: of ECS, under ``event``.
         is_session: somebody was in. Strangers and local users can make as many of the others as they like: in a flood, the others
             are dropped first.
@@ -101,13 +104,15 @@ class EventAction(StrEnum):
         return member
 
     def __init__(self, *row: Any) -> None:
-        _, self.category, self.ecs_type, self.outcome, self.kind, self.is_session = _EventRow(*row)
+        _, self.noun, self.nouns, self.category, self.ecs_type, self.outcome, self.kind, self.is_session = _EventRow(*row)
 
-    LOGIN = _EventRow("ssh_login", ("authentication", "session"), "start", "success", is_session=True)
-    LOGOUT = _EventRow("ssh_logout", ("session",), "end", "success", is_session=True)
-    ATTEMPT = _EventRow("ssh_attempt", ("authentication",), "denied", "failure")
-    PROBE = _EventRow("ssh_probe", ("authentication",), "info", "unknown")
-    FORGED = _EventRow("ssh_forged", ("authentication",), "info", "unknown", kind="alert")
+    LOGIN = _EventRow("ssh_login", "login", "logins", ("authentication", "session"), "start", "success", is_session=True)
+    LOGOUT = _EventRow("ssh_logout", "logout", "logouts", ("session",), "end", "success", is_session=True)
+    ATTEMPT = _EventRow("ssh_attempt", "failed login", "failed logins", ("authentication",), "denied", "failure")
+    PROBE = _EventRow(
+        "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
+    )
+    FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
 
 
 class OwnAction(StrEnum):
