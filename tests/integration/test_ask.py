@@ -325,7 +325,7 @@ def test_wrong_command_lines(site: Site) -> None:
     """What cannot be meant is said, with what can."""
     everything(site)
     for arguments, text in (
-        (["--since", "whenever"], "is no time"),
+        (["--since", "whenever"], "is not a time"),
         (["--since", "01/02/2026"], "can be read in two ways"),
         (["--since", "tomorrow"], "is in the future; it is"),
         (["--since", "1d", "--until", "2d"], "not before"),
