@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+
+from tests.waiting import DEADLINE_S
 
 PROJECT_DIR = Path(__file__).parents[2]
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -23,7 +26,9 @@ def texts(path: Path) -> list[str | None]:
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with pictures of now."""
     folder = tmp_path_factory.mktemp("pictures")
-    subprocess.run([sys.executable, "bench/terminal_pictures.py", str(folder)], cwd=PROJECT_DIR, check=True, timeout=60)
+    command = [sys.executable, "bench/terminal_pictures.py", str(folder)]
+    env = os.environ | {"PYTHONPATH": str(PROJECT_DIR)}
+    subprocess.run(command, cwd=PROJECT_DIR, env=env, check=True, timeout=DEADLINE_S)
     return folder
 
 
