@@ -132,9 +132,9 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
         sudo sshbell geoip fetch --url https://mirror.example.org/country.mmdb.gz
     """
     from consumer.config import Secret, load
-    from consumer.deliver.secret import read_secret
     from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
     from consumer.process.privileges import become
+    from consumer.secret import read_secret
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
         raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
