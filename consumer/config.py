@@ -24,8 +24,8 @@ PEOPLE_PATH = "/etc/sshbell/people.toml"
 KEYS_SOCKET = "keys.sock"
 
 # A time that a key holds: "90d", "36h", "10m", "30s".
-Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]\Z")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -323,12 +323,20 @@ class _Reader:
             if isinstance(value, dict):
                 return self._struct(_TABLES[key], value, path, f"{where}{key}: ")
         else:
-            try:
-                return msgspec.convert(value, field.type)
-            except msgspec.ValidationError as error:
-                self._refuse(str(error), path, f"{where}{key} has to be {takes}")
-                return None
+            return self._converted(field, value, path, f"{where}{key}", takes)
         self._document.fault(path, f"{where}{key} has to be {takes}")
+        return None
+
+    def _converted(self, field: Any, value: Any, path: KeyPath, what: str, takes: str) -> Any:
+        try:
+            converted = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            self._refuse(str(error), path, f"{what} has to be {takes}")
+            return None
+        # Afterwards: now the value is known not to be nested deeply.
+        if (nul := _nul_in(converted, path)) is None:
+            return converted
+        self._document.fault(nul, f"{what} has a NUL character (\\u0000), which no path can hold")
         return None
 
     def _refuse(self, complaint: str, path: KeyPath, text: str) -> None:
@@ -337,6 +345,13 @@ class _Reader:
             path = (*path, int(element[1]))
         value = re.match(r"Invalid enum value ('.*?')(?: - at `|$)", complaint, re.DOTALL)
         self._document.fault(path, text + (f", not {value[1]}" if value else ""))
+
+
+def _nul_in(value: Any, path: KeyPath) -> KeyPath | None:
+    """Return which of a key's paths has a NUL: Python raises ValueError for that one."""
+    if isinstance(value, list):
+        return next((found for number, one in enumerate(value) if (found := _nul_in(one, (*path, number))) is not None), None)
+    return path if isinstance(value, str) and value.startswith("/") and "\0" in value else None
 
 
 def _name_of(table: dict[str, Any]) -> str:
@@ -387,6 +402,9 @@ def _enrichment_faults(config: Config) -> Iterator[_Fault]:
                 ip_address(address)
             except ValueError:
                 yield ("hosts", host, number), f"hosts: {address!r} of {host!r} is no address"
+    for number, path in enumerate(config.geoip):
+        if path.endswith("/"):
+            yield ("geoip", number), f'geoip: {path!r} is a directory; for the databases in it: "{path.rstrip("/")}/*.mmdb"'
     for text in _map_faults(config.map_url) if config.map_url else ():
         yield ("map_url",), text
 

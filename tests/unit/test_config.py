@@ -342,6 +342,29 @@ def test_faults_of_enrichment(text: str, says: str) -> None:
     assert says in str(raised.value)
 
 
+def faults(text: str) -> list[str]:
+    """Return the faults of a configuration, each of them one line."""
+    with pytest.raises(ConfigError) as raised:
+        config.parse(text.encode(), "x.toml")
+    assert not any("\n" in fault or "\0" in fault for fault in raised.value.args)
+    return list(raised.value.args)
+
+
+def test_nul() -> None:
+    """No path can hold a NUL, which is a fault of its line."""
+    assert faults('# x\ngeoip = ["/a",\n  "/b\\u0000c"]\npeople = "/p\\u0000"') == [
+        "x.toml:3: geoip has a NUL character (\\u0000), which no path can hold",
+        "x.toml:4: people has a NUL character (\\u0000), which no path can hold",
+    ]
+
+
+def test_a_directory_in_geoip() -> None:
+    """``geoip`` names files. A path that ends with "/" is a fault of its line."""
+    assert faults('geoip = [\n  "/a/x.mmdb",\n  "/var/lib/GeoIP/",\n]') == [
+        "x.toml:3: geoip: '/var/lib/GeoIP/' is a directory; for the databases in it: \"/var/lib/GeoIP/*.mmdb\""
+    ]
+
+
 def test_enrichment() -> None:
     """What is right is taken."""
     found = config.parse(
