@@ -365,6 +365,40 @@ def test_a_directory_in_geoip() -> None:
     ]
 
 
+KEY = 'geoip_key = { file = "/etc/sshbell/maxmind.key" }'
+
+
+def test_web() -> None:
+    """The web service needs an account and its key."""
+    found = config.parse(f'geoip = "web"\ngeoip_account = 5\n{KEY}\ngeoip_host = "geolite.info"'.encode(), "x.toml")
+    assert (found.geoip, found.geoip_account, found.geoip_host) == ("web", 5, "geolite.info")
+    assert [(name, secret.file) for name, secret in config.secrets_of(found)] == [("geoip_key", "/etc/sshbell/maxmind.key")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('geoip = "web"', ['x.toml:1: geoip = "web" needs geoip_account', 'x.toml:1: geoip = "web" needs geoip_key']),
+        (f'geoip = "web"\n{KEY}', ['x.toml:1: geoip = "web" needs geoip_account']),
+        ('geoip = "web"\ngeoip_account = 5', ['x.toml:1: geoip = "web" needs geoip_key']),
+        ("geoip_account = -5", ["x.toml:1: geoip_account"]),
+        ('geoip_account = "5"', ["x.toml:1: geoip_account has to be a number, without quotes"]),
+        ('geoip_key = "s3cret"', ["x.toml:1: geoip_key has to be"]),
+        ("geoip_key = {}", ["x.toml:1: geoip_key needs exactly one of file, env and command"]),
+        ('geoip_key = { file = "/a", env = "B" }', ["x.toml:1: geoip_key needs exactly one of file, env and command"]),
+        ('geoip = "online"', ["x.toml:1: geoip has to be"]),
+        *((f'geoip_host = "{host}"', ["x.toml:1: geoip_host"]) for host in (
+            "", "https://geolite.info", "a/b", "user@a", "a?b", "a#b", "a b", "a\\n", "-", "a:", "a:123456", "x" * 254
+        )),
+    ],
+)  # fmt: skip
+def test_faults_of_web(text: str, says: list[str]) -> None:
+    """What misses, and a host that is none: account and key must not go anywhere else."""
+    for fault, begin in zip(faults(text), says, strict=True):
+        assert fault.startswith(begin)
+        assert "s3cret" not in fault
+
+
 def test_enrichment() -> None:
     """What is right is taken."""
     found = config.parse(
