@@ -45,9 +45,9 @@ NOW_US = int(datetime(2026, 11, 23, 9, 40, tzinfo=UTC).timestamp()) * 1_000_000
 # Runs instead of the installed script.
 SCRIPT = f"""
 import sys
-import consumer.clock, consumer.places.geoip
+import consumer.clock, consumer.places.special_addresses
 consumer.clock.now_us = lambda: {NOW_US}
-consumer.places.geoip.special_name = lambda number, bits: ""
+consumer.places.special_addresses.special_name = lambda number, bits: ""
 from consumer.cli import main
 sys.argv[0] = "sshbell"
 main()
