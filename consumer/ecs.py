@@ -138,10 +138,15 @@ class ViaFields(Fields, frozen=True):
 
 
 class SshFields(Fields, frozen=True):
-    """``ssh``: what ECS has no field for. The last three are of ``sshbell parse`` alone."""
+    """
+    ``ssh``: what ECS has no field for. The last three are of ``sshbell parse`` alone.
+
+    ``method`` is the one that let somebody in; ``factors`` has all methods in order, where the log shows several.
+    """
 
     method: str | None = None
     submethod: str | None = None
+    factors: tuple[str, ...] = ()
     key: KeyFields = KeyFields()
     certificate: CertificateFields = CertificateFields()
     principal: str | None = None

@@ -53,7 +53,14 @@ class AuthEvent(msgspec.Struct, frozen=True):
 
 
 class Login(AuthEvent, frozen=True):
-    """Somebody is in. ``info`` stood behind "ssh2: ": the key or certificate."""
+    """
+    Somebody is in.
+
+    Attributes:
+        method: the last one, as sshd writes it: ``keyboard-interactive/pam``.
+        info: what stood behind "ssh2: ": the key or certificate.
+        factors: all methods in their order, where the log shows several; ``method`` is the last of them.
+    """
 
     action = EventAction.LOGIN
 
@@ -61,6 +68,7 @@ class Login(AuthEvent, frozen=True):
     info: str | None = None
     uid: int | None = None
     session_kind: str | None = None
+    factors: tuple[str, ...] = ()
 
 
 class Logout(AuthEvent, frozen=True):

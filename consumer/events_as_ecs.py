@@ -96,6 +96,7 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
     return SshFields(
         method=METHODS.get(name, name) or None,
         submethod=submethod or None,
+        factors=() if login is None else factor_names(login.factors),
         key=known(KeyFields(type=info.get("key_type"), fingerprint=info.get("key_fingerprint"))),
         certificate=_certificate_fields(info),
         principal=info.get("principal"),
@@ -109,6 +110,11 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         claimed_by_uid=claimed_by_uid,
         login_id=login_id,
     )
+
+
+def factor_names(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a login's methods, without submethods."""
+    return tuple(METHODS.get(name, name) for name in (method.partition("/")[0] for method in methods))
 
 
 def _certificate_fields(info: dict[str, str]) -> CertificateFields:

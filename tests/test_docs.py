@@ -63,6 +63,13 @@ def test_configuration_examples(tmp_path: Path) -> None:
     assert [each.name for each in person] == ["Alice Example"]
 
 
+def test_one_name_of_the_password_file() -> None:
+    """README, docs and the sample call the file with the mail password the same."""
+    sample = (PROJECT_DIR / "consumer/sshbell.toml").read_text(encoding="utf-8")
+    for text in (documents(), sample):
+        assert set(re.findall(r"/etc/sshbell/[\w.-]*passw[\w.-]*", text)) == {"/etc/sshbell/mail.password"}
+
+
 def command_named(name: str) -> click.Command:
     """Return a command."""
     command = main.get_command(click.Context(main), name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, in_color, number, reading, width
+from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, WIDE, in_color, number, reading, width
 from consumer.errors import UsageError, end_with
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from consumer.logs.replay import Summary
     from consumer.matching.matcher import Matcher
     from consumer.places.geoip import Places
+    from consumer.show.owner_names import Names
 
 
 @click.command(short_help="Tell who logged in and from where and for how long.")
@@ -30,11 +31,14 @@ if TYPE_CHECKING:
 @UNTIL
 @USER
 @HOST
+@click.option("--no-owners", is_flag=True, help="Do not name people and key owners; faster.")
+@WIDE
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @reading
 @click.pass_obj
 def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
-           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
+           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *, no_owners: bool,
+           wide: bool) -> None:  # fmt: skip
     """
     Tell what happened: who logged in, from where, with which key, for how long.
 
@@ -45,12 +49,12 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
     """
+    from consumer.clock import now_us
     from consumer.logs.replay import Replay
     from consumer.selection import Selection
-    from consumer.show.table import Table
 
     try:
-        selection = Selection.of(since, until, user, host, zone)
+        selection = Selection.of(since, until, user, host, zone, now_us())
     except ValueError as error:
         raise UsageError(str(error)) from error
     paths: list[str] = []
@@ -59,18 +63,23 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         from consumer.ecs import json_line
         from consumer.events_as_ecs import of_event
 
-        places = _places(settings)
+        places, names = _places(settings), None if no_owners else _names(settings)
         out = sys.stdout.buffer
 
         def tell(event: "Event") -> None:
-            out.write(json_line(places.add(of_event(event, paths))))
+            found = of_event(event, paths)
+            out.write(json_line(places.add(found if names is None else names.added(found))))
 
     elif form == "table":
-        table = Table(zone, color=in_color(), width=width(), places=_places(settings))
+        from consumer.show.table import EVENTS, Table
+
+        names = None if no_owners else _names(settings)
+        table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=_places(settings))
+        write = sys.stdout.write
 
         def tell(event: "Event") -> None:
             if row := table.row(event):
-                click.echo(row)
+                write(f"{row}\n")
 
     else:
 
@@ -87,7 +96,9 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     if paths:
         click.echo(summary_text(summary), err=form == "json")
     if paths and not selection.is_all and not summary.events:
-        click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
+        # A log may come from a host whose clock is ahead, so this is no error.
+        future = selection.fault_of_future(zone, now_us())
+        click.echo(f"sshbell: {future or 'nothing that happened fits --since, --until, --user and --host'}", err=True)
     end_with(replayed.errors)
 
 
@@ -96,6 +107,14 @@ def _places(settings: "Config") -> "Places":
     from consumer.places.geoip import Places
 
     return Places(settings.geoip, lambda fault: complain(InputError(fault)), many=True)
+
+
+def _names(settings: "Config") -> "Names":
+    from consumer.errors import InputError, complain
+    from consumer.keys.local_owners import LocalOwners
+    from consumer.show.owner_names import Names
+
+    return Names(settings, LocalOwners(lambda fault: complain(InputError(fault))))
 
 
 class _progress:  # noqa: N801 - used as a function
@@ -137,6 +156,7 @@ def summary_text(summary: "Summary") -> str:
         + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
         + (f", {others:,} of other programs or empty" if others > 0 else "")
         + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
+        + (f", {summary.untimed:,} without a usable time" if summary.untimed else "")
     ]
     if summary.actions:
         lines.append("lines:  " + ", ".join(f"{action} {count:,}" for action, count in summary.actions.items()))
@@ -152,6 +172,8 @@ def summary_text(summary: "Summary") -> str:
         lines.append(
             "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
         )
+    if others * 2 > summary.lines:
+        lines.append("most lines are of other programs; if your sshd logs under another name, add that to sshd_programs")
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
     return "\n".join(lines)

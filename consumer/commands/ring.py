@@ -2,12 +2,13 @@
 
 import click
 
-from consumer.commands.options import CONFIG
+from consumer.commands.options import CONFIG, complete_channel
 from consumer.errors import ConfigError, UsageError
 
 
 @click.command(short_help="Send a test to the channels, and say whether it arrived.")
-@click.option("--channel", "names", multiple=True, metavar="NAME", help="Only this channel; may be given several times.")
+@click.option("--channel", "names", multiple=True, metavar="NAME", shell_complete=complete_channel,
+              help="Only this channel; may be given several times.")  # fmt: skip
 @CONFIG
 def ring(names: tuple[str, ...], config: str | None) -> None:
     """

@@ -12,11 +12,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from consumer.actions import SESSION_ACTIONS
-from consumer.addresses import is_same_host
 from consumer.config import KEYS_SOCKET
 from consumer.ecs import NOTHING, EcsEvent
-from consumer.keys.fields import of_owners
+from consumer.keys.fields import Question, of_owners, question_of
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
 LIMIT_S = 3.0
@@ -26,21 +24,6 @@ QUESTION_LIMIT, ANSWER_LIMIT = 4096, 1 << 16
 OWNER_LIMIT, TEXT_LIMIT, OPTION_LIMIT = 16, 500, 16
 
 _Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
-
-
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """
-    Whose is this, for this user? As ``consumer.keys.files.Wanted``; ``address`` is whence, for ``Match``.
-
-    One ``for_table`` gets only some of the places in which look-ups may hang.
-    """
-
-    user: str
-    fingerprint: str = ""
-    ca_fingerprint: str = ""
-    key_type: str = ""
-    address: str = ""
-    for_table: bool = False
 
 
 class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,24 +81,3 @@ class KeyOwners:
             return _decode(await reader.readuntil(b"\n"))
         finally:
             writer.close()
-
-
-def question_of(event: EcsEvent, here: str) -> Question | None:
-    """
-    Return what there is to ask about an event; None where it is no login to this host with a key.
-
-    Args:
-        event: of the outbox.
-        here: this host's name.
-    """
-    user, host, key, certificate = event.user.name, event.host.name, event.ssh.key, event.ssh.certificate
-    if user is None or host is None or not (key.fingerprint or certificate.ca_fingerprint):
-        return None
-    if event.event.action not in SESSION_ACTIONS or not is_same_host(host, here):
-        return None
-    return Question(user, key.fingerprint or "", certificate.ca_fingerprint or "", key.type or "", address=event.source.ip or "")
-
-
-def account_name(user: str) -> str:
-    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
-    return user.casefold()

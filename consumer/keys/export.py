@@ -48,17 +48,19 @@ def want_root() -> None:
         raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
 
 
-def exported_keys(report: Callable[[str], None]) -> Iterator[ExportedKey]:
+def exported_keys(report: Callable[[str], None], accounts: list[pwd.struct_passwd] | None = None) -> Iterator[ExportedKey]:
     """
-    Yield the keys of all accounts, and the authorities whose certificates are good for all of them.
+    Yield the keys of accounts, and the authorities whose certificates are good for all of them.
 
     Args:
         report: is told in one line which account's keys could not be read within the limit, or are more than are written.
+        accounts: whose keys; None: those of all accounts of this host.
 
     Raises:
         TryLaterError: too many homes hang; what was yielded is not all.
     """
-    accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
+    if accounts is None:
+        accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
     done = hung = 0
     common: set[str] = set()
     while done < len(accounts):

@@ -15,7 +15,7 @@ from consumer.intake.files import LogFile
 from consumer.logs.process_pool import Workers
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
-from consumer.records import Line
+from consumer.records import TIME, Line
 from consumer.story.correlate import Correlator
 
 
@@ -27,6 +27,7 @@ class Summary(msgspec.Struct):
     unmatched: int = 0
     unframed: int = 0
     cut: int = 0
+    untimed: int = 0  # lines of connections that have no time, or one that does not exist
     unverified: int = 0  # logins of which nothing says who wrote their lines
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
@@ -145,7 +146,7 @@ class Replay:
     def _in_process(self, file: LogFile) -> None:
         reader = LineReader(self._matcher, self._timestamps(file), keep_text=self._keep_text)
         for first, block in self._numbered(file):
-            self._correlator.feed(reader.lines(block, first))
+            self._feed(reader.lines(block, first))
         self._add(reader.counts)
 
     def _in_processes(self, file: LogFile) -> None:
@@ -153,7 +154,7 @@ class Replay:
         blocks = self._numbered(file)
         # The first block tells the framing, which all workers then know.
         for first, block in blocks:
-            self._correlator.feed(reader.lines(block, first))
+            self._feed(reader.lines(block, first))
             break
         else:
             return
@@ -170,7 +171,7 @@ class Replay:
         workers = Workers(self._jobs - 1, work)
         try:
             for lines, counts in workers.map(chain([second], blocks)):
-                self._correlator.feed(lines)
+                self._feed(lines)
                 self._add(counts)
         finally:
             workers.close()
@@ -187,6 +188,10 @@ class Replay:
                 self._progress(file.position())
         except SshbellError as error:
             self.errors.append(error)  # what was read before is told
+
+    def _feed(self, lines: list[Line]) -> None:
+        self._summary.untimed += [line[TIME] for line in lines].count(None)
+        self._correlator.feed(lines)
 
     def _add(self, counts: list[int]) -> None:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]

@@ -55,6 +55,7 @@ class Connection:
     child_over: Line | None = None  # the session's process said that it ends, before it was known whether PAM opens a session
     uid: int | None = None
     partial_info: str | None = None
+    partial_methods: tuple[str, ...] = ()  # of the factors before the last one
     child_pid: str | None = None
     session_kind: str | None = None
     login: Login | None = None

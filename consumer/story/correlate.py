@@ -44,6 +44,8 @@ from consumer.records import (
 from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
 
+# Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
+_FACTORS_LIMIT = 8
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
@@ -323,8 +325,13 @@ class Correlator:
         """One of several factors is done; the key of a two-factor login stands here alone."""
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user = line[USER]
-        if line[EXTRA] is not None:
-            connection.partial_info = line[EXTRA]
+        method, info, before = line[METHOD], line[EXTRA], connection.partial_methods
+        # Two keys are two factors; the same line twice is one.
+        is_again = before[-1:] == (method,) and info in {None, connection.partial_info}
+        if method is not None and not is_again and len(before) < _FACTORS_LIMIT:
+            connection.partial_methods = (*before, method)
+        if info is not None:
+            connection.partial_info = info
 
     def _accepted(self, host: Host, line: Line) -> None:
         user = line[USER]
@@ -560,6 +567,7 @@ class Correlator:
             accepted[METHOD] if accepted else None,
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
+            (*connection.partial_methods, accepted[METHOD] or "") if accepted and connection.partial_methods else (),
         )  # fmt: skip
         connection.is_told = True
         if host.waiting and host.waiting[0][1] is connection:

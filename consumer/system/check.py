@@ -19,7 +19,8 @@ from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load
 from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
 from consumer.deliver.channels import SendResult as Answer
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
-from consumer.keys.client import LIMIT_S, Question
+from consumer.keys.client import LIMIT_S
+from consumer.keys.fields import Question
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places

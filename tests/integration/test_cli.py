@@ -8,7 +8,6 @@ import bz2
 import gzip
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -23,6 +22,8 @@ import pytest
 from consumer import __version__
 from consumer.cli import COMMANDS
 from tests import needs
+from tests.integration.site import configuration, mail_channel
+from tests.integration.terminal import on_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +142,8 @@ def test_help_has_an_example(command: str, option: str) -> None:
         (["replay", "--format", "xml", "x"], "xml"),
         (["replay", "--jobs", "0", "x"], "--jobs"),
         (["replay", "--jobs", "many", "x"], "--jobs"),
-        (["replay", "--since", "yesterday", "x"], "2026-11-22"),
+        (["replay", "--since", "whenever", "x"], "2026-11-22"),
+        (["replay", "--since", "01/02/2026", "x"], "can be read in two ways"),
         (["replay", "--until", "9d9", "x"], "--until"),
         (["replay", "--since", "999999w", "x"], "--since"),
         (["parse", "--tz", "Europe/Atlantis", "x"], "Europe/Paris"),
@@ -216,6 +218,26 @@ def test_completion_answers() -> None:
     """What the script asks for is answered: the commands that begin so."""
     asked = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": "sshbell re", "COMP_CWORD": "1"}
     assert run(command=INSTALLED, env=asked).stdout.decode().splitlines() == ["plain,replay"]
+
+
+@pytest.mark.parametrize("command", ["ring", "outbox"])
+def test_completion_of_channels(tmp_path: Path, command: str) -> None:
+    """``--channel`` is completed from the configuration; where that cannot be read or is wrong, by nothing and in silence."""
+
+    def completed(config: Path, begun: str) -> list[str]:
+        words = f"sshbell {command} --config {config} --channel {begun}"
+        env = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "5"}
+        done = run(command=INSTALLED, env=env)
+        assert done.stderr == b""
+        return done.stdout.decode().split()
+
+    config = tmp_path / "sshbell.toml"
+    config.write_text(configuration(tmp_path, channel=[mail_channel(25, name) for name in ("ops", "oncall", "boss")]))
+    assert completed(config, "") == ["plain,ops", "plain,oncall", "plain,boss"]
+    assert completed(config, "o") == ["plain,ops", "plain,oncall"]
+    assert completed(tmp_path / "none", "o") == []
+    config.write_text("nonsense")
+    assert completed(config, "o") == []
 
 
 # ---------------------------------------------------------------- input
@@ -435,7 +457,7 @@ def test_table(log: Path) -> None:
     done = run("replay", log, env={"COLUMNS": "200"})
     ended(done, OK)
     rows = done.stdout.decode().splitlines()
-    assert rows[0].split() == ["time", "what", "user", "from", "host", "how"]
+    assert rows[0].split() == ["time", "what", "user", "from", "host", "who", "and", "how"]
     assert [re.sub(" +", " ", row).rstrip() for row in rows[1:3]] == [
         "2026-11-22 10:00:02 login alice 192.0.2.7 port 4711 web1 password",
         "2026-11-22 10:10:02 logout alice 192.0.2.7 port 4711 web1 after 0:10:00",
@@ -530,6 +552,7 @@ def test_selection_counts_what_it_takes(log: Path) -> None:
     assert "unverified logins: 1 " in done.stdout.decode()
     assert b"nothing that happened" not in done.stderr
     assert "nothing that happened" in ended(run("replay", "--user", "nobody", log), OK)
+    assert "is in the future" in ended(run("replay", "--since", "tomorrow", log), OK)
 
 
 def test_no_summary_of_nothing(tmp_path: Path) -> None:
@@ -537,31 +560,11 @@ def test_no_summary_of_nothing(tmp_path: Path) -> None:
     assert run("replay", tmp_path / "missing.log").stdout == b""
 
 
-def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> bytes:
-    """Return what the command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], cwd=PROJECT_DIR, stdout=theirs, stderr=theirs, stdin=theirs,
-        env={**os.environ, "TZ": "UTC", "TERM": "xterm", **env},
-    )  # fmt: skip
-    os.close(theirs)
-    output = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            output += chunk
-    except OSError:
-        pass  # EIO: the other side is closed
-    os.close(ours)
-    process.wait(60)
-    return output
-
-
 def test_color(log: Path) -> None:
     """Color is for terminals, and for those who want it: not with NO_COLOR, not on a dumb one, not in a pipe."""
-    clean = dict.fromkeys(("NO_COLOR",), "")
-    assert b"\x1b[32m" in on_a_terminal("replay", log, env=clean)
-    assert b"\x1b" not in on_a_terminal("replay", log, env={"NO_COLOR": "1"})
-    assert b"\x1b" not in on_a_terminal("replay", log, env={**clean, "TERM": "dumb"})
+    assert "\x1b[32m" in on_a_terminal("replay", log)
+    assert "\x1b" not in on_a_terminal("replay", log, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("replay", log, TERM="dumb")
     assert b"\x1b" not in run("replay", log).stdout
 
 
@@ -623,6 +626,19 @@ def test_locale_without_utf8(command: list[str]) -> None:
     log = LOG.replace(b"alice", name.encode())
     done = run(*command, "-", stdin=log, env={"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"})
     ended(done, OK)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_usable_time(tmp_path: Path, jobs: int) -> None:
+    """Lines with a time that does not exist are counted, by one process and by several, and their logins are told."""
+    log = tmp_path / "auth.log"
+    log.write_bytes(MANY + LOG.replace(b"2026-11-22T", b"2026-02-29T"))
+    done = run("replay", "--format", "none", "--jobs", str(jobs), log)
+    ended(done, OK)
+    text = done.stdout.decode()
+    assert ", 4 without a usable time\n" in text
+    assert "ssh_login 7,976" in text
+    assert "without a usable time" not in run("replay", "-", stdin=LOG).stdout.decode()
 
 
 # ---------------------------------------------------------------- explain

@@ -604,6 +604,36 @@ def test_two_factors_at_verbose() -> None:
     ) == [login(at=1, method="keyboard-interactive/pam", info=KEY, uid=1001)]  # fmt: skip
 
 
+OTHER_KEY = KEY.replace("lj7", "aaa")
+
+
+@pytest.mark.parametrize(
+    ("partials", "factors"),
+    [
+        ([], ()),
+        ([("publickey", f": {KEY}")], ("publickey", "password")),
+        ([("publickey", f": {KEY}"), ("keyboard-interactive/pam", "")], ("publickey", "keyboard-interactive/pam", "password")),
+        ([("publickey", f": {KEY}"), ("publickey", f": {OTHER_KEY}")], ("publickey", "publickey", "password")),
+        ([("publickey", f": {KEY}")] * 2, ("publickey", "password")),
+        ([("password", ""), ("keyboard-interactive", "")] * 50, ("password", "keyboard-interactive") * 4 + ("password",)),
+    ],
+)
+def test_factors(partials: list[tuple[str, str]], factors: tuple[str, ...]) -> None:
+    """Each Partial line is a factor, the Accepted line the last one; a repeated line is one, and their number is bounded."""
+    log = Log()
+    log.feed(*(line(0, 10, f"Partial {method} for alice from {IP} port {PORT} ssh2{info}") for method, info in partials))
+    log.feed(line(1, 10, accepted()), line(1, 10, opened()))
+    assert [event.factors for event in log.events if isinstance(event, Login)] == [factors]
+
+
+def test_factor_without_a_login() -> None:
+    """A session whose "Accepted" line is lost has no last factor, so none is told."""
+    log = Log()
+    log.feed(line(0, 10, f"Partial publickey for alice from {IP} port {PORT} ssh2: {KEY}"), line(1, 10, opened()))
+    log.settle()
+    assert [event.factors for event in log.events if isinstance(event, Login)] == [()]
+
+
 def test_two_factors_at_info() -> None:
     """At INFO the key of a two-factor login cannot be known, and none is told."""
     assert events_of(line(1, 10, accepted(method="keyboard-interactive/pam")), line(1, 10, opened())) == [
