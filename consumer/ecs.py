@@ -52,7 +52,7 @@ def of_event(event: Event, paths: list[str]) -> Object:
             own["event"] = _event(event, "event", ["session"], "end", "success") | {
                 "start": _moment(login.time_us),
                 "end": _moment(event.end_us),
-                "duration": (event.end_us - login.time_us) * 1000 if login.time_us else None,
+                "duration": (event.end_us - login.time_us) * 1000 if login.time_us and event.end_us else None,
             }
             own["ssh"] = {"login_id": login.id or None}
         case Attempt():

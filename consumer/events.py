@@ -31,7 +31,7 @@ class AuthEvent(msgspec.Struct, frozen=True, tag_field="action"):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC; 0 where no line had a time."""
+        """Microseconds since 1970 UTC; 0 where the line had no time."""
         return self.line[TIME] or 0
 
     @property
@@ -56,14 +56,14 @@ class Login(AuthEvent, frozen=True, tag="ssh_login"):
 
 
 class Logout(AuthEvent, frozen=True, tag="ssh_logout"):
-    """A session that was told is over. ``line`` decided it; ``end_us`` is never before the login's time."""
+    """A session that was told is over. ``line`` decided it. ``end_us`` is never before the login's time; 0: it is not known."""
 
     login: Login
     end_us: int
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC."""
+        """Microseconds since 1970 UTC; 0 where the line had no time."""
         return self.end_us
 
 

@@ -134,7 +134,7 @@ class Pipeline:
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
-            rest = iter(lines)
+            rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
             while True:
                 try:
                     self._correlator.feed(rest)
@@ -143,6 +143,10 @@ class Pipeline:
                 else:
                     break
         return self._taken()
+
+    def _received(self, line: Line) -> Line:
+        """Give a line without a time that can be read the time of its receipt."""
+        return (line[RULE], self._tick_us, *line[PLACE:])  # type: ignore[return-value]
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """

@@ -359,7 +359,7 @@ class Connections:
         connection = host.connections.get(procid)
         if connection is None:
             return self.new(host, line, procid, address, port)
-        time_us = line[TIME] or 0
+        time_us = line[TIME] or host.clock_us
         if port is None:
             if connection.ended_us and time_us >= connection.ended_us:
                 return self.new(host, line, procid, address, port)

@@ -117,7 +117,8 @@ class Correlator:
                     self._forged(line)
                     continue  # it does not even move the clock
             if time_us is None:
-                line = (rule, host.clock_us, *line[2:])  # type: ignore[assignment]
+                # What it decides has no time: no other line's would be true of it.
+                self.held.counters["lines_without_time_total"] += 1
             else:
                 ahead = time_us - host.clock_us
                 if ahead > LEAP_US or ahead < -LEAP_US:
@@ -519,7 +520,7 @@ class Correlator:
     def _finish(self, host: Host, connection: Connection, line: Line) -> None:
         """Let a connection go that no login came of, once lines that are late have had their time."""
         if connection.accepted is None and connection.opened is None:
-            connection.ended_us = line[TIME] or 0
+            connection.ended_us = line[TIME] or host.clock_us
             self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
     def _tell_rest(self, host: Host, connection: Connection) -> None:
@@ -568,7 +569,9 @@ class Correlator:
             self._tell_logout(host, connection, connection.child_over)
             return
         closed = connection.closed
-        if closed is not None and (closed[TIME] or 0) >= connection.login.time_us and _same_user(closed[USER], line[USER]):
+        if closed is None or not _same_user(closed[USER], line[USER]):
+            return
+        if closed[TIME] is None or closed[TIME] >= connection.login.time_us:
             self._tell_logout(host, connection, closed)
 
     def _end_session(self, host: Host, connection: Connection, line: Line) -> None:
@@ -584,9 +587,10 @@ class Correlator:
         if login is None:
             return
         connection.is_over = True
-        connection.ended_us = line[TIME] or 0
+        connection.ended_us = line[TIME] or host.clock_us
+        end_us = max(line[TIME], login.time_us) if line[TIME] is not None else 0
         logout_id = derived(login.id, "ssh_logout") if login.id else ""
-        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
+        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
 
