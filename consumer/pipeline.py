@@ -42,7 +42,7 @@ class LineReader:
     """Frames and matches the blocks of one source."""
 
     def __init__(self, matcher: Matcher, timestamps: Timestamps, *, keep_text: bool) -> None:
-        self.framer = Framer(matcher.is_program)
+        self.framer = Framer(matcher.is_program, matcher.daemon_of)
         self._matcher = matcher
         self._timestamps = timestamps
         self._keep_text = keep_text

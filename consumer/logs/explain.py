@@ -27,7 +27,7 @@ _WHOLE_LINE = (
 def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[str]:
     """Yield one explanation a line; ``-`` reads lines from standard input."""
     blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
-    framer = Framer(matcher.is_program)
+    framer = Framer(matcher.is_program, matcher.daemon_of)
     timestamps = Timestamps(datetime.now(UTC), zone, year)
     number = 0
     for block in blocks:

@@ -53,7 +53,7 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> I
         InputError, DataError: the file cannot be read, or not to its end; what could be read was yielded.
     """
     file = LogFile(path)
-    framer = Framer(matcher.is_program)
+    framer = Framer(matcher.is_program, matcher.daemon_of)
     timestamps = Timestamps(file.modified, zone, file.first_year() if year is None else year)
     number = 0
     for block in file.blocks():
@@ -68,8 +68,9 @@ def records(block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps
     lines = block.replace("\r\n", "\n").split("\n")
     for raw, (stamp, host, program, procid, msg, trusted) in zip(lines, framer.rows(block), strict=False):
         found = matcher.find((stamp, host, program, procid, msg, trusted))
-        time_us = timestamps.microseconds(stamp) if stamp else None
-        yield SyslogRecord(time_us, stamp, host, program, procid, msg, trusted or None, raw), found  # type: ignore[arg-type]
+        time = found.stamp if found is not None else stamp
+        time_us = timestamps.microseconds(time) if time else None
+        yield SyslogRecord(time_us, time, host, program, procid, msg, trusted or None, raw), found  # type: ignore[arg-type]
 
 
 def said(record: SyslogRecord, found: Found, matcher: Matcher, number: int, path: str) -> Object:

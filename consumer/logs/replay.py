@@ -17,6 +17,7 @@ from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import Line
 from consumer.story.correlate import Correlator
+from consumer.text import text_of_bytes
 
 
 class Summary(msgspec.Struct):
@@ -154,22 +155,31 @@ class Replay:
         # The first block tells the framing, which all workers then know.
         for first, block in blocks:
             self._correlator.feed(reader.lines(block, first))
+            last = _last_line(block)
             break
         else:
             return
         self._add(reader.counts)
 
-        def work(request: tuple[int, bytes]) -> tuple[list[Line], list[int]]:
-            first, block = request
+        def work(request: tuple[int, bytes, bytes]) -> tuple[list[Line], list[int]]:
+            first, block, before = request
             reader.counts = [0] * len(reader.counts)
+            reader.framer.begin_behind(text_of_bytes(before))
             return reader.lines(block, first), reader.counts
 
         second = next(blocks, None)
         if second is None:
             return
+
+        def requests() -> Iterator[tuple[int, bytes, bytes]]:
+            before = last
+            for first, block in chain([second], blocks):
+                yield first, block, before
+                before = _last_line(block) or before
+
         workers = Workers(self._jobs - 1, work)
         try:
-            for lines, counts in workers.map(chain([second], blocks)):
+            for lines, counts in workers.map(requests()):
                 self._correlator.feed(lines)
                 self._add(counts)
         finally:
@@ -190,3 +200,15 @@ class Replay:
 
     def _add(self, counts: list[int]) -> None:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
+
+
+def _last_line(block: bytes) -> bytes:
+    """Return the last line of a block that can be repeated; b"" where syslogd tells of nothing but repetitions."""
+    end = len(block) - 1
+    while end > 0:
+        begin = block.rfind(b"\n", 0, end) + 1
+        line = block[begin:end]
+        if b"ast message " not in line:
+            return line
+        end = begin - 1
+    return b""

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
-from consumer.framing.framer import mended
+from consumer.framing.headers import mended
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.lowering import leading_pieces, lower
 from consumer.records import Line, Row, Trusted
@@ -68,7 +68,13 @@ _NOISE = re.compile(r" *(?:\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] |kernel: ?\[ *[0-9]+\
 _REPEATED = re.compile(r"message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
 _OLD_PAM = re.compile(r"\((pam_[a-z0-9_]+)\) ")
 _PID_IN_TEXT = re.compile(r"\[([0-9]{1,10})\]: ")
+# dropbear -E writes PID and time itself, also where its standard error goes to a journal that adds its own.
+_OWN_HEADER = re.compile(r"\[([0-9]{1,10})\] [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d ")
 _TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
+# journalctl -o with-unit has the unit in the tag's place. What runs in a session's scope is the user's, but for sshd itself.
+_UNIT = re.compile(r"(sshd?|dropbear)(?:@.*)?\.(?:service|socket)\Z")
+_SCOPE = re.compile(r"session-[^.]*\.scope\Z")
+_PAM_OF_SSHD = re.compile(r"pam_[a-z0-9_]+\(sshd?[:)]")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
 _ANNOTATED = " @[_PID="
@@ -78,8 +84,10 @@ _ANNOTATIONS_LIMIT = 32
 _ANNOTATED_LIMIT = 8192
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
 
-# Names that rsyslog makes of a header it does not know: a facility, a part of an IPv6 address, a host with odd characters.
-_MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-]")
+# A whole word at the begin of a message.
+_WORD = re.compile(r"[^ :]+(?=[ :])")
+# The files of a container's runtime (CRI) name the stream, and tell whether the line is whole.
+_STREAMS = frozenset({"stdout", "stderr"})
 
 # The candidates of a line are remembered by its first characters; PAM's common prefix says nothing, so more are needed there.
 _KEY_LENGTH = 12
@@ -218,6 +226,7 @@ class Found(NamedTuple):
     match: Match | None
     trusted: Trusted | None = None
     is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
+    stamp: str = ""  # the time, where the header parts were put back as well
     is_torn: bool = False  # what looks like an annotation stands in it, which may be a peer's or a forger's
 
     @property
@@ -272,6 +281,10 @@ class Matcher:
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
         self._names = dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY) | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
         self._by_first: dict[tuple[str, str], list[Compiled]] = {}
+        # What the tag of each of our programs holds, and the words with which their messages begin.
+        self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
+        leading = [way[0] for rule in compiled[:after_dropbear] for way in rule.leading if way and isinstance(way[0], str)]
+        self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
@@ -284,12 +297,22 @@ class Matcher:
                 self._programs.clear()
             tagged = _TAG_WITH_MODULE.match(name)
             base = (tagged[1] if tagged else name).rpartition("/")[2]
-            found = self._programs[name] = Program(base, self._names.get(base, ""), tagged[2] if tagged else None)
+            unit = _UNIT.match(base)
+            family = self._names.get(base, "") if unit is None else dropbear.FAMILY if unit[1] == "dropbear" else sshd.FAMILY
+            found = self._programs[name] = Program(base, family, tagged[2] if tagged else None)
         return found
 
     def is_program(self, name: str) -> bool:
         """Tell whether lines under the tag ``name`` are sshd's or dropbear's."""
         return self.program(name).family != ""
+
+    def daemon_of(self, text: str) -> str:
+        """Name the daemon whose message ``text`` is, where nothing but the message tells; "" where it is none's."""
+        for family in (sshd.FAMILY, dropbear.FAMILY):
+            rule, _ = self._match(family, text)
+            if rule is not None and not rule.is_pam:
+                return family
+        return ""
 
     def candidates(self, family: str, text: str) -> list[Compiled]:
         """Return the rules that can read a text that begins like ``text``, in the order of the grammar."""
@@ -317,17 +340,36 @@ class Matcher:
         The order of what is undone here: the annotation of imuxsock, noise before the message, a repetition, old PAM forms.
         """
         program = self.program(row[2])
-        if not program.family and program.module is None and not _PAM_LINE.match(row[4]):
-            row = mended(row, self.is_program)
-            program = self.program(row[2])
-            if not program.family:
-                return None
-        _stamp, host, _name, procid, text, trusted = row
+        if not program.family and program.module is None:
+            if _SCOPE.match(row[2]) and (_PAM_OF_SSHD.match(row[4]) or self.daemon_of(row[4]) == sshd.FAMILY):
+                program = program._replace(family=sshd.FAMILY)
+            elif not _PAM_LINE.match(row[4]):
+                row = mended(row, self.is_program)
+                row = self._without_header(row) or row
+                program = self.program(row[2])
+                if not program.family:
+                    return None
+        stamp, host, _name, procid, text, trusted = row
         if not trusted and text[-1:] == "]" and _ANNOTATED in text:
             # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
-            return self._find_annotated(program, host, procid, text)
+            return self._find_annotated(program, host, procid, text)._replace(stamp=stamp)
         known = trusted if isinstance(trusted, tuple) else None
-        return self._read(program, host, procid, text)._replace(trusted=known)
+        return self._read(program, host, procid, text)._replace(trusted=known, stamp=stamp)
+
+    def _without_header(self, row: Row) -> Row | None:
+        """Read a message behind a time alone, whose first words stand in the fields of host and program."""
+        stamp, host, program, procid, text, trusted = row
+        if not stamp or not program or procid or not self._begins_message(program, host):
+            return None
+        for between in (" ", ": "):
+            message = text if host in _STREAMS else f"{host} {program}{between}{text}".removeprefix(" ")
+            daemon = self.daemon_of(message)
+            if daemon:
+                return stamp, "", daemon, "", message, trusted
+        return None
+
+    def _begins_message(self, program: str, host: str) -> bool:
+        return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
 
     def _read(self, program: Program, host: str, procid: str, text: str) -> Found:
         """Read a text without an annotation."""
@@ -340,6 +382,10 @@ class Matcher:
                 count, text = int(repeated[1]), repeated[2]
             procid, plain = _plain(procid, text, program)
             rule, match = self._match(program.family, plain)
+            if rule is None and len(plain) < _BLANKS_LIMIT:
+                # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
+                plain = plain.rstrip(" .")
+                rule, match = self._match(program.family, plain)
             if rule is not None:
                 text = plain
         return Found(program, host, procid, text, count, rule, match)
@@ -436,8 +482,8 @@ class Matcher:
 
     def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
         """Read one row for the correlator; None where that has no use for it."""
-        stamp, host, name, _procid, text, _trusted = row
-        if text[:4] != "pam_" and not self.is_program(name) and not _worth_a_look(name, host, text):
+        _stamp, host, name, _procid, text, _trusted = row
+        if text[:4] != "pam_" and not self.is_program(name) and not self._is_worth_a_look(name, host, text):
             # Most lines of a mixed log end here: what another program has to say.
             counts[-1] += not name and text != ""
             return None
@@ -451,9 +497,19 @@ class Matcher:
         counts[found.rule.index] += 1
         if found.rule.use is _ONLY_COUNTS or not found.program.family:
             return None
-        time_us, kept = timestamps.microseconds(stamp), found.text if keep_text else ""
+        time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
         return (found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
                 found.host, found.procid, *found.core())  # type: ignore[return-value] # fmt: skip
+
+    def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
+        """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header stands elsewhere."""
+        return (
+            any(own in text for own in self._in_tags)
+            or text[:4] in {"PAM ", "(pam"}
+            or name[-1:] == ")"
+            or name[-6:] == ".scope"
+            or self._begins_message(name, host)
+        )
 
     def _match(self, family: str, text: str) -> tuple[Compiled | None, Match | None]:
         if len(text) > PAM_LIMIT:
@@ -472,11 +528,8 @@ def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:
     text = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
     if old := _OLD_PAM.match(text):
         text = f"{old[1]}({program.name}): {text[old.end() :]}"
+    if program.family == dropbear.FAMILY and (own := _OWN_HEADER.match(text)):
+        return own[1], text[own.end() :]
     if not procid and (in_text := _PID_IN_TEXT.match(text)):
         return in_text[1], text[in_text.end() :]
     return procid, text
-
-
-def _worth_a_look(name: str, host: str, text: str) -> bool:
-    """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header was moved about."""
-    return name[-1:] == ")" or text[:4] in {"PAM ", "(pam"} or host[:1] in {"<", "1", "2"} or _MOVED.match(name) is not None

@@ -89,10 +89,12 @@ def auth_message(found: Found) -> AuthMessage:
     cut = found.is_ambiguous
     count = found.repeats * int(fields.pop("more", "1"))
     is_raw = rule.is_pam or found.program.family != sshd.FAMILY
+    # sshd writes its PID. Where there is none, as in a container's output, the release cannot be told by the program's name.
+    program = found.program.name if found.procid else ""
     return AuthMessage(
         action=rule.action,
         rule=rule.name,
-        user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth, program=found.program.name),
+        user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth, program=program),
         user_is_valid=not is_invalid,
         address=None if cut or address is None else readable(address),
         ip=None if cut else ip_of(address),
@@ -113,7 +115,7 @@ def auth_message(found: Found) -> AuthMessage:
         # rsyslog writes a control character as it writes these four characters.
         or (is_raw and name is not None and found.is_annotated and found.text.endswith(name))
         or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
-        or (preauth and not is_raw and _relayed_name(name or "", found.program.name)[1]),
+        or (preauth and not is_raw and _relayed_name(name or "", program)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},
     )
 

@@ -499,7 +499,7 @@ class Correlator:
             return user
         if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
             return pam_name(user)
-        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM])
+        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM] if line[PROCID] else "")
 
     def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
         connection.attempts += count

@@ -278,6 +278,17 @@ def test_processes_write_the_same(tmp_path: Path) -> None:
     assert len(one.stdout.splitlines()) == 3 * (9000 - 1025)
 
 
+def test_repetitions_do_not_depend_on_processes(tmp_path: Path) -> None:
+    """What syslogd has folded counts for the line before it, also where another process has read that."""
+    path = tmp_path / "auth.log"
+    failed = "Nov 22 10:00:07 host1 sshd[42]: Failed password for root from 192.0.2.1 port 5 ssh2\n"
+    again = "Nov 22 10:00:09 host1 last message repeated 2 times\n"
+    path.write_text((failed + again + again) * 9000, encoding="ascii")
+    one, three = (run("replay", "--format", "json", "--jobs", jobs, path) for jobs in ("1", "3"))
+    assert one.stdout == three.stdout
+    assert sum(event["ssh"].get("count", 1) for event in map(json.loads, three.stdout.splitlines())) == 5 * 9000
+
+
 @pytest.mark.parametrize("command", ["parse", "replay"])
 def test_missing_file_and_directory(tmp_path: Path, command: str) -> None:
     """A file that is not there, and a directory, end with EX_NOINPUT and are named."""

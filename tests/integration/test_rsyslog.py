@@ -32,10 +32,10 @@ OWN_TROUBLE = [
 
 def tags_of_logs() -> set[str]:
     """Return every tag that samples and captures hold, without the PID."""
-    rows = [row for sample in all_samples() for row in Framer(lambda _: True).rows(sample.whole_line + "\n")]
+    rows = [row for sample in all_samples() for row in Framer(lambda _: True, lambda _: "").rows(sample.whole_line + "\n")]
     for path in sorted((SAMPLES_DIR / "captures").rglob("*.gz")):
         if ".truth." not in path.name:
-            framer = Framer(lambda _: True)
+            framer = Framer(lambda _: True, lambda _: "")
             rows += framer.rows(gzip.decompress(path.read_bytes()).decode("latin-1"))
     # rsyslog makes other names of what is no tag: parts of an address, of a time, of a host.
     return {row[2] for row in rows if re.fullmatch(r"/?[A-Za-z][A-Za-z0-9._/()-]*", row[2])}

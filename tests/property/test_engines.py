@@ -48,7 +48,7 @@ def capture_id(path: Path) -> str:
 @cache
 def rows_of(path: Path) -> list[Row]:
     """Return the rows of a capture, those that say the same but for numbers only once."""
-    rows = Framer(LOWERED.is_program).rows(gzip.decompress(path.read_bytes()).decode("latin-1"))
+    rows = Framer(LOWERED.is_program, LOWERED.daemon_of).rows(gzip.decompress(path.read_bytes()).decode("latin-1"))
     return list({(row[2], row[4]): row for row in rows}.values())
 
 
@@ -93,7 +93,7 @@ def test_there_are_captures() -> None:
 def test_samples() -> None:
     """Both engines read each sample by the same rule, with the same fields."""
     for sample in SAMPLES:
-        (row,) = Framer(LOWERED.is_program).rows(sample.whole_line + "\n")
+        (row,) = Framer(LOWERED.is_program, LOWERED.daemon_of).rows(sample.whole_line + "\n")
         assert fields(LOWERED, row) == fields(PYPARSING, row), sample
 
 

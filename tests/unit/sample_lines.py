@@ -77,7 +77,7 @@ def all_samples() -> list[Sample]:
 
 def find(matcher: Matcher, sample: Sample) -> Found | None:
     """Frame and match a sample as any line of a file."""
-    (row,) = Framer(matcher.is_program).rows(sample.whole_line + "\n")
+    (row,) = Framer(matcher.is_program, matcher.daemon_of).rows(sample.whole_line + "\n")
     return matcher.find(row)
 
 

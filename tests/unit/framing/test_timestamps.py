@@ -234,7 +234,7 @@ def test_months_in_other_languages(locale: str) -> None:
 
 @pytest.mark.parametrize("locale", MONTHS)
 def test_months_of_a_single_line(locale: str) -> None:
-    """One line alone names its moment, in whatever language; only Croatian needs a second line to be told from Polish and Czech."""
+    """One line alone names its moment, in any language; only Croatian needs a second line to be told from Polish and Czech."""
     for number, month in enumerate(MONTHS[locale].split(), 1):
         expected = us(2025 if number > 11 else 2026, number, 5, 10, 0, 7)
         for form in (month, month.upper(), month.removesuffix(".")):
@@ -243,7 +243,7 @@ def test_months_of_a_single_line(locale: str) -> None:
 
 
 def test_a_month_of_two_meanings() -> None:
-    """``lis`` is October in Croatian, November in Polish: the file's other names tell, and without them the latest past moment."""
+    """``lis`` is October in Croatian, November in Polish: the file's other names tell, or else the latest past moment counts."""
     october, november = us(2026, 10, 20, 10), us(2026, 11, 20, 10)
     for before, expected in (("ruj", october), ("gru", november)):
         timestamps = Timestamps(NOW, UTC)

@@ -187,7 +187,7 @@ def test_lines_say_what_find_says(engine: Engine) -> None:
     """The way of the hot path and the way of ``parse`` give the same: rule, count, core fields, PID, text, and origin."""
     matcher = MATCHERS[engine]
     samples = [sample for sample in all_samples() if sample.rule not in {NOT_OURS, UNMATCHED}]
-    framer = Framer(matcher.is_program)
+    framer = Framer(matcher.is_program, matcher.daemon_of)
     for sample in samples:
         # Alone, so that no line before it can be a witness that PAM's view is not needed.
         rows = framer.rows(sample.whole_line + "\n")
