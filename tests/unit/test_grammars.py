@@ -42,6 +42,7 @@ EXEMPT = {
     "exit": "the text behind the address is dropbear's own",
     "wrong_host_for_key": "the text behind the address is the key owner's: see test_injection",
     "wrong_host_for_key_old": "the same",
+    "user_not_allowed": "the user is an account, and the text behind the address is sshd's own",
 }
 
 
