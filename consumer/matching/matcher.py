@@ -17,7 +17,7 @@ from consumer.framing.headers import mended
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.lowering import leading_pieces, lower
 from consumer.records import Line, Row, Trusted
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
 Engine = Literal["lowered", "pyparsing"]
@@ -51,8 +51,8 @@ TELLING = frozenset(
 )
 _SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
-    # A rule has at most one of these.
-    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "key_fingerprint", "more", "reason"),
+    # The first of these that a rule has.
+    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint"),
 }
 
 # log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
@@ -264,26 +264,38 @@ class Matcher:
     """
 
     def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
-        own = [(rule, sshd.FAMILY, False) for rule in sshd.RULES]
-        dropbears = [(rule, dropbear.FAMILY, False) for rule in dropbear.RULES]
-        pams = [(rule, "", True) for rule in pam.RULES]
-        compiled = [
-            Compiled(rule, index, family, is_pam=is_pam, engine=engine)
-            for index, (rule, family, is_pam) in enumerate(own + dropbears + pams)
-        ]
-        self.rules = compiled
-        after_own, after_dropbear = len(own), len(own) + len(dropbears)
+        self.rules: list[Compiled] = []
+
+        def compiled(rules: list[Rule], family: str, *, is_pam: bool = False) -> list[Compiled]:
+            first = len(self.rules)
+            self.rules += [Compiled(rule, index, family, is_pam=is_pam, engine=engine) for index, rule in enumerate(rules, first)]
+            return self.rules[first:]
+
+        own, dropbears = compiled(sshd.RULES, sshd.FAMILY), compiled(dropbear.RULES, dropbear.FAMILY)
+        sftps, pams = compiled(sftp.RULES, sftp.FAMILY), compiled(pam.RULES, "", is_pam=True)
         self._by_family = {
-            sshd.FAMILY: compiled[:after_own] + compiled[after_dropbear:],
-            dropbear.FAMILY: compiled[after_own:],
-            "": compiled[after_dropbear:],
+            sshd.FAMILY: own + sftps + pams,  # what a process in a chroot says comes through sshd's monitor
+            dropbear.FAMILY: dropbears + pams,
+            sftp.FAMILY: sftps,
+            "": pams,
+        }
+        other_pam = compiled(pam.OTHER, "", is_pam=True)
+        self._others = {
+            sshd.FAMILY: other_pam + compiled(sshd.OTHER, sshd.FAMILY),
+            dropbear.FAMILY: other_pam + compiled(dropbear.OTHER, dropbear.FAMILY),
+            sftp.FAMILY: compiled(sftp.OTHER, sftp.FAMILY),
+            "": other_pam,
         }
         self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
-        self._names = dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY) | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
+        self._names = {
+            **dict.fromkeys(sftp.PROGRAMS, sftp.FAMILY),
+            **dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY),
+            **dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY),
+        }
         self._by_first: dict[tuple[str, str], list[Compiled]] = {}
         # What the tag of each of our programs holds, and the words with which their messages begin.
         self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
-        leading = [way[0] for rule in compiled[:after_dropbear] for way in rule.leading if way and isinstance(way[0], str)]
+        leading = [way[0] for rule in own + dropbears for way in rule.leading if way and isinstance(way[0], str)]
         self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
@@ -352,9 +364,21 @@ class Matcher:
         stamp, host, _name, procid, text, trusted = row
         if not trusted and text[-1:] == "]" and _ANNOTATED in text:
             # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
-            return self._find_annotated(program, host, procid, text)._replace(stamp=stamp)
-        known = trusted if isinstance(trusted, tuple) else None
-        return self._read(program, host, procid, text)._replace(trusted=known, stamp=stamp)
+            found = self._find_annotated(program, host, procid, text)._replace(stamp=stamp)
+        else:
+            known = trusted if isinstance(trusted, tuple) else None
+            found = self._read(program, host, procid, text)._replace(trusted=known, stamp=stamp)
+        return found if found.rule is not None else self._as_other(found)
+
+    def _as_other(self, found: Found) -> Found:
+        """Read a line that no rule reads as a side line, unless it looks like authentication."""
+        text = found.text
+        for rule in self._others[found.program.family]:
+            if len(text) <= (PAM_LIMIT if rule.is_pam else SSHD_LIMIT):
+                match = rule.ready().match(text)
+                if match is not None:
+                    return found._replace(rule=rule, match=match)
+        return found
 
     def _without_header(self, row: Row) -> Row | None:
         """Read a message behind a time alone, whose first words stand in the fields of host and program."""
@@ -380,14 +404,13 @@ class Matcher:
         if rule is None:
             if repeated := _REPEATED.match(text):
                 count, text = int(repeated[1]), repeated[2]
-            procid, plain = _plain(procid, text, program)
-            rule, match = self._match(program.family, plain)
-            if rule is None and len(plain) < _BLANKS_LIMIT:
+            procid, text = _plain(procid, text, program)
+            rule, match = self._match(program.family, text)
+            if rule is None and len(text) < _BLANKS_LIMIT:
                 # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
-                plain = plain.rstrip(" .")
-                rule, match = self._match(program.family, plain)
-            if rule is not None:
-                text = plain
+                trimmed = text.rstrip(" .")
+                rule, match = self._match(program.family, trimmed)
+                text = text if rule is None else trimmed
         return Found(program, host, procid, text, count, rule, match)
 
     def _find_annotated(self, program: Program, host: str, procid: str, text: str) -> Found:

@@ -24,7 +24,7 @@ _VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r",
 # rsyslog, parser.escapeControlCharactersOnReceive: only control characters are written so.
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
 
-METHODS = {"Password": "password", "Pubkey": "publickey"}
+METHODS = {"Password": "password", "Pubkey": "publickey", "pubkey": "publickey"}
 
 
 class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -120,30 +120,32 @@ def auth_message(found: Found) -> AuthMessage:
     )
 
 
+# What stands between two texts of which one is free, and how often it stands there in a line that can be read in one way alone.
+_BETWEEN = {
+    "session_opened": (") by ", 1),
+    "session_opened_old": (" by ", 1),
+    "session_opened_bare": (" by ", 0),
+    "authorized_principal": (", krb5 principal ", 1),
+    "requirement_not_met": (' by user "', 1),
+    "accepted_certificate": (" signed by ", 1),
+    **dict.fromkeys(("subsystem", "subsystem_failed", "subsystem_old", "subsystem_failed_old"), (" by user ", 1)),
+}
+
+
 def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
     """Tell whether a text can be read in two ways, where its format alone does not settle it."""
     match rule:
         case "starting_session":
             # The command and the user's name are both free.
             return text.count("' for ") + text.count("' on ") > 1
-        case "session_opened":
-            return text.count(") by ") > 1
-        case "session_opened_old":
-            return text.count(" by ") > 1
-        case "auth_failure_odd" | "ldap_failure":
+        case "auth_failure_odd" | "ldap_failure" | "disconnecting_from_max_attempts":
+            # OpenSSH 6.7 ends that line in the address; up to 6.6 it ends in the name, which may look the same.
             return True
         case "auth_failure" | "sss_failure" | "sss_success":
             # sshd gives PAM no ruser. Other services may, and then the names of fields can be part of one.
             return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
-        case "authorized_principal":
-            return text.count(", krb5 principal ") > 1
-        case "requirement_not_met":
-            return text.count(' by user "') > 1
-        case "subsystem" | "subsystem_failed" | "subsystem_old" | "subsystem_failed_old":
-            return text.count(" by user ") > 1
-        case "accepted_certificate":
-            return text.count('" (serial ') > 1
-    return False
+    between, most = _BETWEEN.get(rule, ("", len(text) + 1))
+    return text.count(between) > most
 
 
 def method_info(text: str) -> dict[str, str]:

@@ -83,7 +83,8 @@ WHOLE: dict[str, AuthMessage] = {
     "pam_unix(sshd:session): session closed for user caf\xc3\xa9 \xe9": AuthMessage(
         action="session_closed", rule="session_closed", user="café \\xe9", fields={"service": "sshd", "type": "session"},
     ),
-    "what nobody wrote": AuthMessage(action="unmatched"),
+    "a new kind of login succeeded": AuthMessage(action="unmatched"),
+    "what nobody wrote": AuthMessage(action="notice", rule="other", fields={"reason": "what nobody wrote"}),
 }  # fmt: skip
 
 
