@@ -222,9 +222,13 @@ class Correlator:
         connection.seen = line
 
     def _max_attempts(self, host: Host, line: Line) -> None:
-        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        known = host.connections.get(line[PROCID])
+        if self._rules[line[RULE]].name == "disconnecting_from_max_attempts" and known is not None and known.address is not None:
+            connection = known  # up to 6.6 what looks like an address is a part of the user's name
+        else:
+            connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
-            connection.user = line[USER]
+            connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
         connection.reason = connection.reason or "too many authentication failures"
         if connection.denied is None and not connection.attempts:
             connection.denied = "too many authentication failures"
