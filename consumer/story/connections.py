@@ -45,6 +45,7 @@ class Connection:
     user: str | None = None
     user_is_valid = True
     attempts = 0
+    pam_attempts = 0  # what PAM counts; sshd counts the same ones, where it is heard
     denied: str | None = None
     reason: str | None = None
     pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it

@@ -15,6 +15,7 @@ a lost line).
 Lines may come out of order by seconds, PIDs are reused, any line may be missing.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -43,6 +44,8 @@ from consumer.records import (
 from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
 
+# The separators that winbind can be given.
+_DOMAIN = re.compile(r".+[\\+/]")
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
@@ -258,7 +261,7 @@ class Correlator:
             connection.pam_failures = line
             connection.address = connection.address or line[ADDRESS] or None
         more = line[EXTRA]
-        connection.attempts += (
+        connection.pam_attempts += (
             int(more) if more and more.isdecimal() and len(more) < 10 else line[REPEATS] if line[ADDRESS] is not None else 0
         )
 
@@ -538,12 +541,11 @@ class Correlator:
         """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
         connection.is_told = True
         self._tell_pam_failure(connection)
-        if connection.pam_failures is not None:
-            if not host.has_sshd and connection.attempts:
-                count, connection.attempts = connection.attempts, 0
-                self._tell_attempt(connection, connection.pam_failures, "", count=count)
+        if connection.pam_failures is not None and not host.has_sshd:
+            if connection.pam_attempts:
+                self._tell_attempt(connection, connection.pam_failures, "", count=connection.pam_attempts)
             return
-        if connection.attempts or connection.login is not None:
+        if connection.attempts or connection.login is not None or not self._is_of_sshd(connection):
             return
         if connection.denied is not None or not connection.user_is_valid:
             self._tell_attempt(connection, connection.seen, "", count=1, reason=connection.denied)
@@ -551,6 +553,12 @@ class Correlator:
         line = connection.seen
         user = self._name(line, connection.user)
         self._tell(Probe(self._id("ssh_probe", line), line, user, connection.address, connection.port, connection.reason))
+
+    def _is_of_sshd(self, connection: Connection) -> bool:
+        """Tell whether sshd itself has said of a connection what is to be told."""
+        rule = self._rules[connection.seen[RULE]]
+        # What PAM alone said belongs to a connection of another PID. A fault without an address may be that of a session.
+        return not rule.is_pam and not (rule.action == "protocol_error" and connection.address is None)
 
     def _tell_login(self, host: Host, connection: Connection) -> None:
         line = connection.accepted or connection.opened
@@ -608,13 +616,22 @@ def _user_of(connection: Connection) -> str | None:
 
 
 def _same_user(ours: str | None, theirs: str | None) -> bool:
-    """Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone."""
+    """
+    Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone.
+
+    A directory's module may set another spelling of the name (pam_winbind, pam_sss): with its domain, in small letters.
+    """
     if ours == theirs:
         return True
     if ours is None or theirs is None:
         return False
-    names = {sshd_name(ours), pam_name(ours)}
-    return not names.isdisjoint({sshd_name(theirs), pam_name(theirs)})
+    names = {_account(sshd_name(ours)), _account(pam_name(ours))}
+    return not names.isdisjoint({_account(sshd_name(theirs)), _account(pam_name(theirs))})
+
+
+def _account(name: str) -> str:
+    r"""Return a name without its domain: of ``DOMAIN\alice``, ``DOMAIN+alice``, ``DOMAIN/alice`` and ``alice@domain``."""
+    return _DOMAIN.sub("", name.partition("@")[0] or name).casefold()
 
 
 def _same_sshd_user(connection: Connection, line: Line) -> bool:
