@@ -48,6 +48,6 @@ _LIKE_AUTH = (
 )
 
 
-def other(name: str, *parts: pp.ParserElement) -> Rule:
+def other(name: str, *parts: pp.ParserElement, end: str = END) -> Rule:
     """Return the rule for what no rule of a grammar reads and that does not look like authentication."""
-    return rule(name, "notice", *parts, pp.Regex(rf"(?!{_LIKE_AUTH})(?P<reason>.*){END}"))
+    return rule(name, "notice", *parts, pp.Regex(rf"(?!{_LIKE_AUTH})(?P<reason>.*?){end}"))

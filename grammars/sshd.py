@@ -765,7 +765,7 @@ RULES: list[Rule] = [
 ]
 
 # What no rule reads.
-OTHER = [other("other", LEVEL)]
+OTHER = [other("other", LEVEL, end=PREAUTH)]
 
 # The text behind "ssh2: " of a verdict. auth.c, format_method_key(): "%s %s%s%s", and "%s ID %s (serial %llu) CA %s %s".
 METHOD_INFO: list[Rule] = [

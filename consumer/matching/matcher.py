@@ -354,7 +354,7 @@ class Matcher:
         program = self.program(row[2])
         if not program.family and program.module is None:
             if _SCOPE.match(row[2]) and (_PAM_OF_SSHD.match(row[4]) or self.daemon_of(row[4]) == sshd.FAMILY):
-                program = program._replace(family=sshd.FAMILY)
+                program = self.program(sshd.PROGRAMS[0])
             elif not _PAM_LINE.match(row[4]):
                 row = mended(row, self.is_program)
                 row = self._without_header(row) or row
