@@ -96,14 +96,19 @@ class Pipeline:
 
     def configure(self, programs: Iterable[str]) -> None:
         """Take other names of sshd, from the next line on."""
-        counts = self._reader.counts
+        counts, examples = self._reader.counts, self._matcher.examples
         self._configure(programs)
-        self._reader.counts = counts
+        self._reader.counts, self._matcher.examples = counts, examples
 
     @property
     def counts(self) -> list[int]:
         """How many lines each rule has read; then those that none reads, and those in no known framing."""
         return self._reader.counts
+
+    @property
+    def examples(self) -> dict[str, str]:
+        """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
+        return {name: readable(text) for name, text in self._matcher.examples.items()}
 
     def is_redelivered(self, line: bytes) -> bool:
         """

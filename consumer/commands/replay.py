@@ -129,6 +129,8 @@ class _progress:  # noqa: N801 - used as a function
 
 def summary_text(summary: "Summary") -> str:
     """What a replay has met, in a few lines."""
+    from consumer.framing.framer import HINT
+
     others = summary.lines - summary.understood - summary.unmatched - summary.unframed
     lines = [
         f"{summary.lines:,} {'line' if summary.lines == 1 else 'lines'} read"
@@ -148,8 +150,12 @@ def summary_text(summary: "Summary") -> str:
     if summary.unframed:
         lines.append("what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'")
     if summary.unframed * 2 > summary.lines:
+        lines.append(f"most lines are in no framing that sshbell knows; {HINT}")
+    elif summary.lines and not summary.understood and not summary.unmatched:
+        lines.append(f"no line of sshd, dropbear or PAM was found; if the log has some, its framing is not read; {HINT}")
+    if summary.timeless:
         lines.append(
-            "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
+            f"times that cannot be read: {summary.timeless:,} (what these lines tell has none); from the journal, take LC_ALL=C"
         )
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))

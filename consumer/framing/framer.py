@@ -28,6 +28,9 @@ _REPETITION = re.compile(
     r"|'(?P<begin>.*)' repeated (?P<suppressed>\d{1,9}) times, suppressed by .*) *\Z"
 )
 
+# What to do with a log that is not read.
+HINT = "from the journal take LC_ALL=C journalctl -o json or short-iso-precise; sshbell explain shows how a line is read"
+
 _EMPTY: Row = ("", "", "", "", "", "")
 
 

@@ -41,9 +41,10 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
 def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher, number: int) -> str:
     if found is None and not record.program:
         # A message without a header is what people paste.
-        found = matcher.find((record.stamp, record.host, sshd.PROGRAMS[0], record.procid, record.msg, ""))
-        framing = "none; read as the message of an sshd line"
-        if found is None or found.rule is None:
+        daemon = matcher.daemon_of(record.msg)
+        found = matcher.find((record.stamp, record.host, daemon, record.procid, record.msg, "")) if daemon else None
+        framing = f"none; read as the message of a line of {daemon}"
+        if found is None:
             text = _indented("line", readable(record.msg))
             return f"framing   none fits, and no rule reads it as a message of sshd\n{text}\n{_indented('try', _WHOLE_LINE)}"
     time = isoformat(record.time_us) if record.time_us is not None else f"none ({readable(record.stamp)!r})"

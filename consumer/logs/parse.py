@@ -1,14 +1,14 @@
 """``sshbell parse``: what each line says."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import tzinfo
 
 from consumer.clock import isoformat
 from consumer.ecs import Object, json_line, known, source_of
-from consumer.framing.framer import Framer
+from consumer.framing.framer import HINT, Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.matching.matcher import Found, Matcher
+from consumer.matching.matcher import Found, Matcher, is_unframed
 from consumer.matching.messages import AuthMessage, auth_message, origin
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
@@ -45,9 +45,16 @@ _TYPES = {
 _SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
 
 
-def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[bytes]:
+def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, report: Callable[[str], None]) -> Iterator[bytes]:
     """
     Yield one line of JSON for each line of sshd, PAM or dropbear.
+
+    Args:
+        path: of the file; ``-`` is standard input.
+        matcher: of the engine that is asked for.
+        zone: of time stamps that name none.
+        year: of the first line, where lines have none; None: the file's own time tells.
+        report: is told in one line, at the end, where lines were in no framing that is known.
 
     Raises:
         InputError, DataError: the file cannot be read, or not to its end; what could be read was yielded.
@@ -55,12 +62,20 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> I
     file = LogFile(path)
     framer = Framer(matcher.is_program, matcher.daemon_of)
     timestamps = Timestamps(file.modified, zone, file.first_year() if year is None else year)
-    number = 0
+    number = unframed = 0
+    is_ours = False
     for block in file.blocks():
         for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
             number += 1
             if found is not None:
+                is_ours = True
                 yield json_line(said(record, found, matcher, number, path))
+            elif is_unframed((record.stamp, record.host, record.program, record.procid, record.msg, "")):
+                unframed += 1
+    if unframed:
+        report(f"{path}: {unframed:,} of {number:,} lines are in no framing that sshbell knows; {HINT}")
+    elif number and not is_ours:
+        report(f"{path}: no line of sshd, dropbear or PAM was found; if it has some, its framing is not read; {HINT}")
 
 
 def records(block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps) -> Iterator[tuple[SyslogRecord, Found | None]]:

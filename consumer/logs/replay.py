@@ -28,6 +28,7 @@ class Summary(msgspec.Struct):
     unmatched: int = 0
     unframed: int = 0
     cut: int = 0
+    timeless: int = 0  # lines whose time could not be read: what they decide has none
     unverified: int = 0  # logins of which nothing says who wrote their lines
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
@@ -105,6 +106,7 @@ class Replay:
         summary.unmatched, summary.unframed = self._counts[-2:]
         summary.events = {str(kind.__struct_config__.tag): count for kind, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
+        summary.timeless = summary.notes.pop("lines_without_time_total", 0)
         return summary
 
     def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:

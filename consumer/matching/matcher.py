@@ -86,6 +86,10 @@ _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,
 
 # A whole word at the begin of a message.
 _WORD = re.compile(r"[^ :]+(?=[ :])")
+# A line of ours within another program's message: a forgery, or a header that no framing knows.
+_OURS_WITHIN = re.compile(r"(?:\A|[^A-Za-z0-9_.-])(?:sshd(?:-session|-auth)?|dropbear)\[[0-9]{1,10}\]: ")
+# What is kept of a line as an example.
+_SHOWN = 200
 # The files of a container's runtime (CRI) name the stream, and tell whether the line is whole.
 _STREAMS = frozenset({"stdout", "stderr"})
 
@@ -293,6 +297,8 @@ class Matcher:
             **dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY),
         }
         self._by_first: dict[tuple[str, str], list[Compiled]] = {}
+        # The last line that nobody understood, and the last in no known framing.
+        self.examples: dict[str, str] = {}
         # What the tag of each of our programs holds, and the words with which their messages begin.
         self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
         leading = [way[0] for rule in own + dropbears for way in rule.leading if way and isinstance(way[0], str)]
@@ -508,14 +514,19 @@ class Matcher:
         _stamp, host, name, _procid, text, _trusted = row
         if text[:4] != "pam_" and not self.is_program(name) and not self._is_worth_a_look(name, host, text):
             # Most lines of a mixed log end here: what another program has to say.
-            counts[-1] += not name and text != ""
+            if not name and text != "":
+                counts[-1] += 1
+                self.examples["unframed"] = text[:_SHOWN]
             return None
         found = self.find(row)
         if found is None:
-            counts[-1] += not name and text != ""
+            if is_unframed(row):
+                counts[-1] += 1
+                self.examples["unframed"] = text[:_SHOWN]
             return None
         if found.rule is None:
             counts[-2] += 1
+            self.examples["unmatched"] = text[:_SHOWN]
             return None
         counts[found.rule.index] += 1
         if found.rule.use is _ONLY_COUNTS or not found.program.family:
@@ -544,6 +555,11 @@ class Matcher:
             if match is not None:
                 return rule, match
         return None, None
+
+
+def is_unframed(row: Row) -> bool:
+    """Tell whether a line that is none of ours is in no framing that we know: it may be one of ours yet."""
+    return row[4] != "" and (not row[2] or _OURS_WITHIN.search(row[4]) is not None)
 
 
 def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:

@@ -521,7 +521,7 @@ class Service:
     # ---------------------------------------------------------------- now and then, and the end
 
     def _keep_status(self) -> None:
-        self._state.set_notes({"refused": self._refused})
+        self._state.set_notes({"refused": self._refused} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._state.set_status(

@@ -173,6 +173,11 @@ def test_summary_says_what_to_do() -> None:
     assert said[1].startswith("unverified logins: 3 ")
     assert "none fits" in said[2]
     assert "journalctl -o json" in said[3]
+    said = summary_text(Summary(lines=100)).split("\n")
+    assert said[1].startswith("no line of sshd, dropbear or PAM was found; ")
+    assert said[1].count("journalctl") == 1
+    said = summary_text(Summary(lines=100, understood=100, timeless=7)).split("\n")
+    assert said[1].startswith("times that cannot be read: 7 ")
 
 
 def test_whole_seconds() -> None:
