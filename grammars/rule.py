@@ -20,8 +20,11 @@ def rule(name: str, action: str, *parts: pp.ParserElement) -> Rule:
     Spaces are data in a log line, so nothing is skipped and tabs stay tabs. Every rule's last part is
     a ``pp.Regex`` that ends in ``\\Z``.
     """
+    for part in parts:
+        if part.skipWhitespace:  # a part that rules share has been done before
+            part.leave_whitespace()
     expression = pp.And(list(parts)) if len(parts) > 1 else parts[0].copy()
-    return Rule(name, action, expression.leave_whitespace().parse_with_tabs().set_name(name))
+    return Rule(name, action, expression.leave_whitespace(recursive=False).parse_with_tabs().set_name(name))
 
 
 # OpenSSH's log.c, do_log(): the prefix of a line at SYSLOG_LEVEL_ERROR or _FATAL. Levels changed between versions.
@@ -31,7 +34,7 @@ ADDRESS = "(?P<address>[^ ]+)"
 PORT = "(?P<port>[0-9]{1,5})"
 # " [preauth]" ends a line that sshd's monitor relays for the process before authentication. Red Hat's relays what a process in a
 # chroot says, too, and calls it " [postauth]".
-PREAUTH = r"(?:(?P<preauth> \[preauth\])| \[postauth\])?\Z"
+PREAUTH = r"(?:(?= \[p)(?:(?P<preauth> \[preauth\])| \[postauth\]))?\Z"
 END = r"\Z"
 
 # A line of one of our daemons that no rule reads is a side line, unless it looks as if it told of somebody who comes in, or tries

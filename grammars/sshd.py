@@ -48,11 +48,13 @@ _METHOD = pp.Regex("[^ ]+")("method")
 _NOBODY = pp.MatchFirst([pp.Literal("invalid user "), pp.Literal("illegal user ")])
 _INVALID = pp.Opt(_NOBODY("invalid"))
 _INVALID_USER = "(?:(?:invalid|illegal) user (?P<invalid>))?"
+# Solaris' auth.c does not say which.
+_NO_NAME = "<invalid username>"
 _FROM = f" from {ADDRESS}(?: port {PORT})?(?: ssh[12])?"
 
 
-def _verdict(name: str, result: str, invalid: list[pp.ParserElement], info: str) -> Rule:
-    tail = f"(?P<user>[^:]*) from {ADDRESS}(?: port {PORT})?(?: ssh[12](?:: (?P<method_info>{info}))?)?{PREAUTH}"
+def _verdict(name: str, result: str, invalid: list[pp.ParserElement], info: str, user: str = "[^:]*") -> Rule:
+    tail = f"(?P<user>{user}) from {ADDRESS}(?: port {PORT})?(?: ssh[12](?:: (?P<method_info>{info}))?)?{PREAUTH}"
     start = [pp.Literal(result), _METHOD, pp.Literal(" for ")]
     return _sshd(name, name, *start, *invalid, pp.Regex(tail))
 
@@ -95,18 +97,17 @@ def _disconnecting(action: str, suffix: str, reason: str) -> list[Rule]:
 _WRITERS = ["packet_write_wait", "packet_write_poll", "ssh_packet_write_wait", "ssh_packet_write_poll"]
 
 RULES: list[Rule] = [
-    # Solaris' auth.c does not say which user that does not exist.
+    # auth.c, auth_log(): "%s %s%s%s for %s%.100s from %.200s port %d ssh2%s%s", 6.2+; 6.0/6.1 without submethod.
+    # The Failed line of versions before 3.9 has no " ssh2", some systems' none of the port.
+    _verdict("failed", "Failed ", [_INVALID], ".*?", f"(?!{_NO_NAME} )[^:]*"),
     _sshd(
         "failed_invalid_username",
         "failed",
         pp.Literal("Failed "),
         _METHOD,
-        pp.Literal(" for <invalid username>"),
+        pp.Literal(f" for {_NO_NAME}"),
         pp.Regex(f"(?P<invalid>){_FROM}{PREAUTH}"),
     ),
-    # auth.c, auth_log(): "%s %s%s%s for %s%.100s from %.200s port %d ssh2%s%s", 6.2+; 6.0/6.1 without submethod.
-    # The Failed line of versions before 3.9 has no " ssh2", some systems' none of the port.
-    _verdict("failed", "Failed ", [_INVALID], ".*?"),
     _verdict("accepted", "Accepted ", [], ".*"),
     _verdict("partial", "Partial ", [_INVALID], ".*?"),
     _verdict("postponed", "Postponed ", [_INVALID], ".*?"),
@@ -119,7 +120,7 @@ RULES: list[Rule] = [
         "received_disconnect",
         "Received disconnect from ",
         # Some clients send no words, and collectors cut the blank that is left.
-        rf"{ADDRESS} port {PORT}:(?P<disconnect_code>[0-9]+):(?: (?P<reason>.*?))??{PREAUTH}",
+        rf"{ADDRESS} port {PORT}:(?P<disconnect_code>[0-9]+):(?:(?=\Z| \[p[a-z]+\]\Z)| (?P<reason>.*?)){PREAUTH}",
     ),
     # packet.c, ssh_packet_read_poll2(), up to 7.1: "Received disconnect from %s: %u: %.400s". The colon after an IPv6
     # address is the first that a blank follows. Protocol 1 has no code.
@@ -748,19 +749,15 @@ RULES: list[Rule] = [
     _text("userauth_pubkey", "notice", "userauth_pubkey: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("oom_score", "notice", "Set /proc/self/oom_score_adj ", rf"(?P<reason>.*?){PREAUTH}"),
     # packet.c, sshpkt_vfatal(): what went wrong, behind the name of any function.
-    *(
-        _sshd(
-            f"packet_fatal{suffix}",
-            "protocol_error",
-            pp.Regex("[A-Za-z0-9_]+")("function"),
-            pp.Literal(": Connection from "),
-            pp.Regex(rf"{user}{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"),
-        )
-        for suffix, user in (
-            ("_invalid_user", "invalid user (?P<invalid>)(?P<user>[^:]*) "),
-            ("_user", "(?:authenticating )?user (?P<user>[^:]*) "),
-            ("", ""),
-        )
+    _sshd(
+        "packet_fatal",
+        "protocol_error",
+        pp.Regex("[A-Za-z0-9_]+")("function"),
+        pp.Literal(": Connection from "),
+        pp.Regex(
+            r"(?:(?:authenticating |invalid (?P<invalid>))?user (?P<user>[^:]*) )?"
+            rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"
+        ),
     ),
 ]
 

@@ -61,7 +61,7 @@ class Framer:
             how often the one before was repeated, its row is "message repeated 2 times: [ TEXT]" of that one's program, as
             rsyslog writes it.
         """
-        if "\r\n" in block:
+        if "\r" in block:  # a search for one character is much faster than one for two
             block = block.replace("\r\n", "\n")
         if "\0" in block:
             block = _HOLE.sub("", block)

@@ -30,21 +30,18 @@ _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d[: ]\d\d:\d\d[^ ]*"
 # What may stand before a header that is not the first: a relay or a stream, a bar, or Wazuh's agent and file.
 _RELAY = rf"(?:[^ ()|]+ |\([^ ]+\) [^ ]+->[^ ]+ )?(?:[|>-]+ )?(?:{_LEVEL} )?"
 # The words between the time and our tag.
-_HEADERS = [
-    re.compile(pattern + r"\Z")
-    for pattern in (
-        rf"(?:{_LEVEL} )?{_HOST}(?: {_LEVEL})?",
-        _LEVEL,
-        r"(?P<host>[^ ()|\[]+ ?\[[^ \]]+\])",
-        # AIX.
-        r"[^ ]+ Message forwarded from (?P<host>[^ :]+):?",
-        # A year behind the time.
-        rf"(?:19|20)\d\d {_HOST}",
-        # A host with a character that rsyslog takes for none of a host's: it becomes the tag, and the relay is named.
-        r"(?:[^ ]+ )?(?P<host>[^ ]*[^A-Za-z0-9._/() -][^ ]*)",
-        rf"{_RELAY}(?P<stamp>{_BSD}|{_ISO})(?: {_HOST})?",
-    )
-]
+_HEADERS = (
+    rf"(?:{_LEVEL} )?{_HOST}(?: {_LEVEL})?",
+    _LEVEL,
+    r"(?P<host>[^ ()|\[]+ ?\[[^ \]]+\])",
+    # AIX.
+    r"[^ ]+ Message forwarded from (?P<host>[^ :]+):?",
+    # A year behind the time.
+    rf"(?:19|20)\d\d {_HOST}",
+    # A host with a character that rsyslog takes for none of a host's: it becomes the tag, and the relay is named.
+    r"(?:[^ ]+ )?(?P<host>[^ ]*[^A-Za-z0-9._/() -][^ ]*)",
+    rf"{_RELAY}(?P<stamp>{_BSD}|{_ISO})(?: {_HOST})?",
+)
 _TAG = re.compile(r"(?:\A|(?<= ))([^ :\[]+)(?:\[([0-9]{1,10})\])?: ?")
 # The longest header that is looked through for a tag.
 _LIMIT = 400
@@ -72,7 +69,7 @@ def mended(row: Row, is_program: Callable[[str], bool]) -> Row:
         return row
     words = " ".join(f"{host} {program} {text[: tag.start()]}".split())
     for pattern in _HEADERS:
-        found = pattern.match(words)
+        found = re.fullmatch(pattern, words)
         if found is not None:
             fields = found.groupdict()
             inner = _ISO_TORN.sub(r"\1:", fields.get("stamp") or "")

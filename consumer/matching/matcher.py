@@ -8,6 +8,7 @@ which gives everything that a line says.
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -127,9 +128,13 @@ class Compiled:
         self.is_pam = is_pam
         self.is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
         self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if self.is_hint else _TELLS_OF_PAM if is_pam else _TELLS
-        self.leading = leading_pieces(rule.expression)
         self._expression = rule.expression
         self._engine = engine
+
+    @cached_property
+    def leading(self) -> list[list[str | re.Pattern[str]]]:
+        """What a text must begin with; found when a line of the family is read for the first time."""
+        return leading_pieces(self._expression)
 
     def ready(self) -> "Compiled":
         """Lower the rule, when it is needed for the first time: a log meets a third of all rules."""
@@ -299,10 +304,8 @@ class Matcher:
         self._by_first: dict[tuple[str, str], list[Compiled]] = {}
         # The last line that nobody understood, and the last in no known framing.
         self.examples: dict[str, str] = {}
-        # What the tag of each of our programs holds, and the words with which their messages begin.
+        # What the tag of each of our programs holds.
         self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
-        leading = [way[0] for rule in own + dropbears for way in rule.leading if way and isinstance(way[0], str)]
-        self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
@@ -377,10 +380,10 @@ class Matcher:
         return found if found.rule is not None else self._as_other(found)
 
     def _as_other(self, found: Found) -> Found:
-        """Read a line that no rule reads as a side line, unless it looks like authentication."""
+        """Read a line that no rule reads as a side line, unless it looks like authentication, or may have lost what would."""
         text = found.text
         for rule in self._others[found.program.family]:
-            if len(text) <= (PAM_LIMIT if rule.is_pam else SSHD_LIMIT):
+            if len(text) < (PAM_LIMIT if rule.is_pam else SSHD_LIMIT):
                 match = rule.ready().match(text)
                 if match is not None:
                     return found._replace(rule=rule, match=match)
@@ -397,6 +400,13 @@ class Matcher:
             if daemon:
                 return stamp, "", daemon, "", message, trusted
         return None
+
+    @cached_property
+    def _first_words(self) -> frozenset[str]:
+        """The whole words with which messages of sshd and dropbear begin."""
+        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
+        leading = [way[0] for rule in rules for way in rule.leading if way and isinstance(way[0], str)]
+        return frozenset(word[0] for text in leading if (word := _WORD.match(text)))
 
     def _begins_message(self, program: str, host: str) -> bool:
         return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})

@@ -177,6 +177,14 @@ def test_longer_than_the_daemon_writes(engine: Engine) -> None:
     assert found(opened[:PAM_LIMIT], engine=engine).rule is not None
 
 
+@each_engine
+def test_a_cut_line_is_no_side_line(engine: Engine) -> None:
+    """A line of sshd's greatest length may have lost the words that tell of a login, so it stays one that is not understood."""
+    text = "User root from " + "x" * SSHD_LIMIT
+    assert found(text[: SSHD_LIMIT - 1], engine=engine).rule is not None
+    assert found(text[:SSHD_LIMIT], engine=engine).rule is None
+
+
 def lines(matcher: Matcher, rows: list[Row], *, keep_text: bool = True) -> tuple[list[Line], list[int]]:
     """Read rows as the correlator gets them."""
     counts = [0] * (len(matcher.rules) + 2)
