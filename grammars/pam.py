@@ -291,7 +291,7 @@ OTHER = [
     other(
         "other_module",
         pp.Literal("pam_"),
-        pp.Regex("[a-z0-9_]+")("module"),
+        pp.Regex("[a-z0-9_]+"),
         pp.Literal("("),
         pp.Regex("[^():]*")("service"),
         pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),

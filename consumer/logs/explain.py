@@ -16,7 +16,7 @@ from consumer.logs.parse import records, said
 from consumer.matching.matcher import Found, Matcher
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
 _WHOLE_LINE = (
@@ -83,9 +83,12 @@ def _indented(name: str, text: str) -> str:
 
 def _nearest(found: Found) -> list[str]:
     """Show how far the best rule got, with a marker under the place."""
-    grammar = {sshd.FAMILY: sshd.RULES + pam.RULES, dropbear.FAMILY: dropbear.RULES + pam.RULES}.get(
-        found.program.family, pam.RULES
-    )
+    grammars = {
+        sshd.FAMILY: sshd.RULES + sftp.RULES + pam.RULES,
+        dropbear.FAMILY: dropbear.RULES + pam.RULES,
+        sftp.FAMILY: sftp.RULES,
+    }
+    grammar = grammars.get(found.program.family, pam.RULES)
     reached, best = max(((_reach(rule, found.text), rule) for rule in grammar), key=lambda pair: pair[0])
     lines = ["result    unmatched: no rule reads this message"]
     if reached <= 0:

@@ -1,5 +1,6 @@
 """``sshbell parse``: what each line says."""
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
 
@@ -43,6 +44,14 @@ _TYPES = {
     "connection_dropped": "denied",
 }
 _SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
+_MODULE = re.compile("pam_[a-z0-9_]+")
+# Which module writes the messages that name none, by rule.
+_WITHOUT_MODULE = {
+    "more_failures": "pam_unix",
+    "ignoring_max_retries": "pam_unix",
+    "duo_success": "pam_duo",
+    "duo_failure": "pam_duo",
+}
 
 
 def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, report: Callable[[str], None]) -> Iterator[bytes]:
@@ -156,7 +165,8 @@ def _time_fault(stamp: str, time_us: int | None) -> str | None:
 def _module(found: Found) -> str | None:
     if found.rule is None or not found.rule.is_pam:
         return None
-    return found.text.partition("(")[0] if found.text.startswith("pam_") else "pam_unix"
+    named = _MODULE.match(found.text)
+    return named[0] if named else _WITHOUT_MODULE.get(found.rule.name)
 
 
 def _number(text: str | None) -> int | None:

@@ -383,7 +383,7 @@ class Matcher:
         """Read a line that no rule reads as a side line, unless it looks like authentication, or may have lost what would."""
         text = found.text
         for rule in self._others[found.program.family]:
-            if len(text) < (PAM_LIMIT if rule.is_pam else SSHD_LIMIT):
+            if len(text) < (SSHD_LIMIT if rule.family in {sshd.FAMILY, dropbear.FAMILY} else PAM_LIMIT):
                 match = rule.ready().match(text)
                 if match is not None:
                     return found._replace(rule=rule, match=match)

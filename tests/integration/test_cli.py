@@ -247,6 +247,20 @@ def test_parse_says_what_each_line_says(log: Path) -> None:
     ]
 
 
+def test_parse_names_the_module_of_pam() -> None:
+    """``pam.module`` is the module that a line names, or the only one that writes such a line."""
+    modules = {
+        "pam_unix(sshd:session): session closed for user alice": "pam_unix",
+        "pam_krb5[42]: authentication fails for 'alice' (alice@EXAMPLE.ORG): Cannot read password": "pam_krb5",
+        "pam_made_up(sshd:auth): a side line": "pam_made_up",
+        "PAM 2 more authentication failures; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.7 ": "pam_unix",
+        "Successful Duo login for 'alice' from 192.0.2.7": "pam_duo",
+    }
+    lines = "".join(f"2026-11-22T09:00:00+00:00 web1 sshd[42]: {text}\n" for text in modules)
+    said = events(run("parse", stdin=lines.encode()).stdout)
+    assert [one["pam"]["module"] for one in said] == list(modules.values())
+
+
 @pytest.mark.parametrize("command", ["parse", "replay"])
 @pytest.mark.parametrize("packer", [gzip.compress, bz2.compress])
 def test_truncated_archive(tmp_path: Path, command: str, packer: Any) -> None:

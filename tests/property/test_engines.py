@@ -145,9 +145,9 @@ import json, sys
 sys.path[:0] = sys.argv[1:3]
 import pyparsing as pp
 from consumer.matching.lowering import lower
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sftp, sshd
 
-rules = [rule for module in (sshd, pam, dropbear) for rule in module.RULES] + sshd.METHOD_INFO
+rules = [rule for module in (sshd, sftp, pam, dropbear) for rule in module.RULES + module.OTHER] + sshd.METHOD_INFO
 lowered = [(rule, lower(rule.expression)) for rule in rules]
 compared = matched = 0
 different = []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from consumer.matching.matcher import Found, Matcher
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"
-GRAMMARS = ("sshd", "pam", "dropbear")
+GRAMMARS = ("sshd", "sftp", "pam", "dropbear")
 UNMATCHED = "unmatched"
 NOT_OURS = "another program's"
 
