@@ -17,8 +17,10 @@ from grammars.rule import END, Rule, other, rule
 # auth failure fields, modules/pam_unix/support.c and libpam: two blanks before user=, a single one elsewhere. The ssh
 # service always has an empty ruser; elsewhere it may hold anything.
 _WHO = r"logname=(?P<logname>[^ ]*) uid=(?P<uid>-?[0-9]+) euid=-?[0-9]+ tty=(?P<tty>[^ ]*)"
-_FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user=(?P<user>.*)| {{0,2}}){END}"
-_FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user=(?P<user>.*)| {{0,2}}){END}"
+# A name that ends the line; blanks behind it are a collector's.
+_LAST = r"(?P<user>(?:.*[^ ])?) *"
+_FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
+_FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
 
 
 def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
@@ -54,12 +56,24 @@ RULES: list[Rule] = [
         "session_opened",
         "pam_unix",
         "session opened for user ",
-        rf"(?P<user>.*?)(?:\(uid=(?P<user_uid>[0-9]+)\))?(?: by (?P<by_user>[^ ]*))?{END}",
+        rf"(?P<user>.*?)(?:\(uid=(?P<user_uid>[0-9]+)\))?(?: by (?P<by_user>[^ ]*))? *{END}",
     ),
-    _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", rf"(?P<user>.*){END}"),
+    _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", f"{_LAST}{END}"),
     # modules/pam_unix/support.c, _unix_verify_password(): the first failure of a connection.
     _pam("auth_failure", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS),
     _pam("auth_failure_odd", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS_ODD),
+    # Many others copy it: pam_winbind, pam_ldap, pam_unix2.
+    rule(
+        "module_failure",
+        "pam_failure",
+        pp.Literal("pam_"),
+        pp.Regex("[a-z0-9_]+"),
+        pp.Literal("("),
+        pp.Regex("[^():]*")("service"),
+        pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
+        pp.Literal("): authentication failure; "),
+        pp.Regex(_FIELDS),
+    ),
     # The same file: the name is shown with the option "audit" only.
     _pam("user_unknown", "invalid_user", "pam_unix", "check pass; user ", rf"(?P<invalid>)(?:\((?P<user>.*)\) )?unknown{END}"),
     _pam(
@@ -116,7 +130,6 @@ RULES: list[Rule] = [
         rf"(?P<user>.*) account temporarily locked{END}",
     ),
     _pam("faillock_unknown", "invalid_user", "pam_faillock", "User unknown", rf"(?P<invalid>)(?:: (?P<user>.*))?{END}"),
-    _pam("faillock_other", "notice", "pam_faillock", "", rf"(?P<reason>.*){END}"),
     # modules/pam_tally/pam_tally.c and modules/pam_tally2/pam_tally2.c: gone since Linux-PAM 1.5, alive in old logs.
     _pam(
         "tally_denied",
@@ -126,10 +139,8 @@ RULES: list[Rule] = [
         rf"(?P<user>.*) \([0-9]+\) (?P<reason>tally [0-9]+, deny [0-9]+|has time limit .*){END}",
     ),
     _pam("tally_unknown", "invalid_user", "pam_tally|pam_tally2", "pam_get_uid; ", rf"(?P<invalid>)no such user.*{END}"),
-    _pam("tally", "notice", "pam_tally|pam_tally2", "", rf"(?P<reason>.*){END}"),
     # sssd, src/sss_client/pam_sss.c.
     _pam("sss_success", "pam_success", "pam_sss", "authentication success; ", _FIELDS),
-    _pam("sss_failure", "pam_failure", "pam_sss", "authentication failure; ", _FIELDS),
     _pam(
         "sss_received", "pam_failure", "pam_sss", "received for user ", rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}"
     ),
@@ -151,7 +162,6 @@ RULES: list[Rule] = [
     ),
     _pam("userdb_unknown", "invalid_user", "pam_userdb", "user ", rf"[`'](?P<invalid>)(?P<user>.*)' does not exist{END}"),
     _pam("winbind_failed", "pam_failure", "pam_winbind", "request ", rf"(?P<reason>wbcLogonUser failed: .*){END}"),
-    _pam("winbind_other", "notice", "pam_winbind", "", rf"(?P<reason>.*){END}"),
     # nss-pam-ldapd, pam/pam.c; older pam_ldap: 'error trying to bind as user "DN" (REASON)'.
     _pam(
         "ldap_failure",
@@ -161,16 +171,8 @@ RULES: list[Rule] = [
         rf"(?P<reason>[Aa]uthentication failure); (?:.*[ ;])?user=(?P<user>.*){END}",
     ),
     _pam("ldap_bind", "pam_failure", "pam_ldap", "error trying to bind as user ", rf'"(?P<user>.*)" \((?P<reason>.*)\){END}'),
-    _pam("ldap_other", "notice", "pam_ldap", "", rf"(?P<reason>.*){END}"),
     # pam-krb5, Russ Allbery's: auth.c.
     _pam("krb5_success", "pam_success", "pam_krb5", "user ", rf"(?P<user>.*) authenticated as (?P<principal>.*){END}"),
-    _pam(
-        "krb5_failure",
-        "pam_failure",
-        "pam_krb5",
-        "authentication failure; ",
-        rf"logname=(?P<logname>[^ ]*) uid=(?P<uid>[0-9]+) euid=[0-9]+ tty=(?P<tty>[^ ]*) ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*){END}",
-    ),
     # Red Hat's pam_krb5, src/auth.c: its own PID in the place of service and type.
     *(
         rule(
@@ -213,7 +215,6 @@ RULES: list[Rule] = [
         "Invalid verification code for ",
         rf"(?P<user>.*){END}",
     ),
-    _pam("google_authenticator_other", "notice", "pam_google_authenticator|pam_google_auth", "", rf"(?P<reason>.*){END}"),
     # modules/pam_access/pam_access.c: an opening grave accent, a closing apostrophe.
     _pam(
         "access_denied", "user_denied", "pam_access", "access denied for user `", rf"(?P<user>.*)' from `(?P<address>[^ ]*)'{END}"

@@ -32,9 +32,11 @@ LEVEL = pp.Opt(pp.MatchFirst([pp.Literal("error: "), pp.Literal("fatal: ")])("le
 # An address as the daemon wrote it: also a host name, or UNKNOWN. It never holds a blank.
 ADDRESS = "(?P<address>[^ ]+)"
 PORT = "(?P<port>[0-9]{1,5})"
+# Up to 7.1 there is no port. A full stop behind the address is a collector's: without it the line is read again.
+AT = rf"{ADDRESS}(?: port {PORT}|(?<!\.))"
 # " [preauth]" ends a line that sshd's monitor relays for the process before authentication. Red Hat's relays what a process in a
 # chroot says, too, and calls it " [postauth]".
-PREAUTH = r"(?:(?= \[p)(?:(?P<preauth> \[preauth\])| \[postauth\]))?\Z"
+PREAUTH = r"(?:(?= \[p)(?:(?P<preauth> \[preauth\])| \[postauth\])[ .]*)?\Z"
 END = r"\Z"
 
 # A line of one of our daemons that no rule reads is a side line, unless it looks as if it told of somebody who comes in, or tries
@@ -47,10 +49,10 @@ _VERDICT = (
 )
 _LIKE_AUTH = (
     rf"(?i:(?=.*\b(?:{_WHO})\b).*\b(?:{_VERDICT})\b|(?:{_VERDICT}|postponed|partial) [^ ]+ for |"
-    r".*\b(?:session [a-z]*(?:opened|closed|started|ended)|logged (?:in|out|on|off)|signed in|authenticated|access (?:granted|denied))\b)"
+    r".*\b(?:session [a-z]*(?:opened|closed|started|ended)|logged (?:in|out|on|off)|signed in|authenticated|authentication error|access (?:granted|denied))\b)"
 )
 
 
 def other(name: str, *parts: pp.ParserElement, end: str = END) -> Rule:
-    """Return the rule for what no rule of a grammar reads and that does not look like authentication."""
-    return rule(name, "notice", *parts, pp.Regex(rf"(?!{_LIKE_AUTH})(?P<reason>.*?){end}"))
+    """Return the rule for what no rule of a grammar reads and that does not look like authentication; it says something."""
+    return rule(name, "notice", *parts, pp.Regex(rf"(?!{_LIKE_AUTH})(?P<reason>.+?){end}"))

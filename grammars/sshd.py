@@ -15,7 +15,7 @@ the tail is anchored with ``\Z``: the last ``from ADDRESS port PORT`` is the dae
 
 import pyparsing as pp
 
-from grammars.rule import ADDRESS, END, LEVEL, PORT, PREAUTH, Rule, other, rule
+from grammars.rule import ADDRESS, AT, END, LEVEL, PORT, PREAUTH, Rule, other, rule
 
 # Program names whose lines this grammar reads; one family, because one connection logs under several.
 FAMILY = "sshd"
@@ -49,12 +49,15 @@ _NOBODY = pp.MatchFirst([pp.Literal("invalid user "), pp.Literal("illegal user "
 _INVALID = pp.Opt(_NOBODY("invalid"))
 _INVALID_USER = "(?:(?:invalid|illegal) user (?P<invalid>))?"
 # Solaris' auth.c does not say which.
-_NO_NAME = "<invalid username>"
-_FROM = f" from {ADDRESS}(?: port {PORT})?(?: ssh[12])?"
+_NO_NAME = "<(?:invalid|illegal) username>"
+# What the 500-byte limit of a line has cut in a user's name, or behind it. A short one with a blank or a full stop at its end is
+# whole: those are a collector's.
+_CUT = rf"(?P<user_cut>.*(?:[^ .]|(?<=.{{200}}))){END}"
+_FROM = f" from {AT}(?: ssh[12])?"
 
 
 def _verdict(name: str, result: str, invalid: list[pp.ParserElement], info: str, user: str = "[^:]*") -> Rule:
-    tail = f"(?P<user>{user}) from {ADDRESS}(?: port {PORT})?(?: ssh[12](?:: (?P<method_info>{info}))?)?{PREAUTH}"
+    tail = f"(?P<user>{user}) from {AT}(?: ssh[12](?:: (?P<method_info>{info}))?)?{PREAUTH}"
     start = [pp.Literal(result), _METHOD, pp.Literal(" for ")]
     return _sshd(name, name, *start, *invalid, pp.Regex(tail))
 
@@ -72,9 +75,9 @@ def _closed(name: str, action: str, start: str, tail: str = PREAUTH) -> list[Rul
         _text(f"{name}_authenticating_user", action, f"{start}authenticating user ", f"(?P<user>.*) {at}"),
         _text(f"{name}_user", action, f"{start}user ", f"(?P<user>.*) {at}"),
         # The 500-byte limit of a line can cut the address off; what is left is the user's name, or a part of it.
-        _sshd(f"{name}_invalid_user_cut", action, *nobody, pp.Regex(f"(?P<invalid>)(?P<user_cut>.*){END}")),
-        _text(f"{name}_authenticating_user_cut", action, f"{start}authenticating user ", f"(?P<user_cut>.*){END}"),
-        _text(name, action, start, f"{ADDRESS}(?: port {PORT})?{tail}"),
+        _sshd(f"{name}_invalid_user_cut", action, *nobody, pp.Regex(f"(?P<invalid>){_CUT}")),
+        _text(f"{name}_authenticating_user_cut", action, f"{start}authenticating user ", _CUT),
+        _text(name, action, start, f"{AT}{tail}"),
     ]
 
 
@@ -85,12 +88,8 @@ def _disconnecting(action: str, suffix: str, reason: str) -> list[Rule]:
     rules = [_text(f"disconnecting_{kind.replace(' ', '_')}{suffix}", action, start + kind, user + tail) for kind, user in kinds]
     if reason == ".*?":
         # The 500-byte limit has cut the address off.
-        rules.append(
-            _text("disconnecting_invalid_user_cut", action, start + "invalid user ", f"(?P<invalid>)(?P<user_cut>.*){END}")
-        )
-        rules.append(
-            _text("disconnecting_authenticating_user_cut", action, start + "authenticating user ", f"(?P<user_cut>.*){END}")
-        )
+        rules.append(_text("disconnecting_invalid_user_cut", action, start + "invalid user ", f"(?P<invalid>){_CUT}"))
+        rules.append(_text("disconnecting_authenticating_user_cut", action, start + "authenticating user ", _CUT))
     return [*rules, _text(f"disconnecting_old_{suffix}", action, "Disconnecting: ", f"(?P<reason>{reason}){PREAUTH}")]
 
 
@@ -105,15 +104,15 @@ RULES: list[Rule] = [
         "failed",
         pp.Literal("Failed "),
         _METHOD,
-        pp.Literal(f" for {_NO_NAME}"),
-        pp.Regex(f"(?P<invalid>){_FROM}{PREAUTH}"),
+        pp.Literal(" for "),
+        pp.Regex(f"{_NO_NAME}(?P<invalid>){_FROM}{PREAUTH}"),
     ),
     _verdict("accepted", "Accepted ", [], ".*"),
     _verdict("partial", "Partial ", [_INVALID], ".*?"),
     _verdict("postponed", "Postponed ", [_INVALID], ".*?"),
     # auth.c, getpwnamallow(): "Invalid user %.100s from %.100s port %d", without the port up to 7.2.
-    _text("invalid_user", "invalid_user", "Invalid user ", f"(?P<invalid>)(?P<user>.*) from {ADDRESS}(?: port {PORT})?{PREAUTH}"),
-    _text("illegal_user", "invalid_user", "Illegal user ", f"(?P<invalid>)(?P<user>.*) from {ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("invalid_user", "invalid_user", "Invalid user ", f"(?P<invalid>)(?P<user>.*) from {AT}{PREAUTH}"),
+    _text("illegal_user", "invalid_user", "Illegal user ", f"(?P<invalid>)(?P<user>.*) from {AT}{PREAUTH}"),
     # packet.c / sshd.c / serverloop.c: the ends of a connection.
     _text(
         "received_disconnect",
@@ -134,7 +133,7 @@ RULES: list[Rule] = [
         "received_disconnect_1",
         "received_disconnect",
         "Received disconnect from ",
-        rf"{ADDRESS}(?: port {PORT})?: (?P<reason>.*?){PREAUTH}",
+        rf"{AT}: (?P<reason>.*?){PREAUTH}",
     ),
     *_closed("connection_closed", "connection_closed", "Connection closed by "),
     *_closed("connection_reset", "connection_closed", "Connection reset by "),
@@ -144,7 +143,7 @@ RULES: list[Rule] = [
         "connection_opened",
         "connection_opened",
         "Connection from ",
-        rf'{ADDRESS}(?: port {PORT})?(?: on (?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})(?: rdomain "(?P<rdomain>.*)")?)?{PREAUTH}',
+        rf'{AT}(?: on (?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})(?: rdomain "(?P<rdomain>.*)")?)?{PREAUTH}',
     ),
     *_closed("connection_timed_out", "timeout", "Connection from ", r" timed out" + PREAUTH),
     # auth.c, auth_maxtries_exceeded(), 6.7 alone. Up to 6.6 a user's name may look like it: see messages.py.
@@ -229,7 +228,7 @@ RULES: list[Rule] = [
         "Transferred: sent ",
         rf"(?P<bytes_sent>[0-9]+), received (?P<bytes_received>[0-9]+) bytes{PREAUTH}",
     ),
-    _text("closing_connection", "notice", "Closing connection to ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("closing_connection", "notice", "Closing connection to ", rf"{AT}{PREAUTH}"),
     # packet.c / clientloop: "Read error from remote host %.100s port %d: %.100s"; 7.1 and older without the port.
     _text("read_error", "disconnected", "Read error from remote host ", rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"),
     _text("read_error_old", "disconnected", "Read error from remote host ", rf"{ADDRESS}: (?P<reason>.*?){PREAUTH}"),
@@ -252,7 +251,7 @@ RULES: list[Rule] = [
         "user_not_allowed",
         "user_denied",
         "User ",
-        rf"(?P<user>.*) from (?P<address>[^ ]+) not allowed because (?P<reason>.*?)\.?{PREAUTH}",
+        rf"(?P<user>.*) from {AT} not allowed because (?P<reason>.*?)\.?{PREAUTH}",
     ),
     _text(
         "user_not_allowed_locally",
@@ -261,7 +260,7 @@ RULES: list[Rule] = [
         rf"(?P<user>.*) not allowed because (?P<reason>.*?)\.?{PREAUTH}",
     ),
     # auth.c, auth_root_allowed(): 7.2 and older without the port.
-    _text("root_login_refused", "user_denied", "ROOT LOGIN REFUSED FROM ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("root_login_refused", "user_denied", "ROOT LOGIN REFUSED FROM ", rf"{AT}{PREAUTH}"),
     _text("root_forced_command", "notice", "Root login accepted for forced command.", PREAUTH),
     # auth.c, auth_maxtries_exceeded(): 6.8+.
     _text(
@@ -274,7 +273,7 @@ RULES: list[Rule] = [
         "max_attempts_cut",
         "max_attempts",
         "maximum authentication attempts exceeded for ",
-        rf"{_INVALID_USER}(?P<user_cut>.*){END}",
+        f"{_INVALID_USER}{_CUT}",
     ),
     # auth-pam.c, sshpam_auth_passwd() and input of the keyboard-interactive device: "PAM: %s for %s%.100s from %.100s".
     # One PAM text holds " for " itself; "via" is Apple's.
@@ -282,7 +281,7 @@ RULES: list[Rule] = [
         "pam_error",
         "pam_failure",
         "PAM: ",
-        rf"(?P<reason>Have exhausted maximum number of retries for service|.*?) for {_INVALID_USER}(?P<user>.*) from {ADDRESS}(?: via (?P<local_address>[^ ]+))? ?{PREAUTH}",
+        rf"(?P<reason>Have exhausted maximum number of retries for service|.*?) for {_INVALID_USER}(?P<user>.*) from {AT}(?: via (?P<local_address>[^ ]+))? ?{PREAUTH}",
     ),
     # auth-pam.c / monitor.c: the account stack said no, after a right password or key.
     _text("pam_account_denied", "user_denied", "Access denied for user ", rf"(?P<user>.*) by PAM account configuration{PREAUTH}"),
@@ -444,9 +443,9 @@ RULES: list[Rule] = [
         "grace_timeout_listener",
         "timeout",
         "Timeout before authentication for connection from ",
-        rf"{ADDRESS} to (?P<local_address>[^ ,]+), pid = (?P<connection_pid>[0-9]+){PREAUTH}",
+        rf"{AT} to (?P<local_address>[^ ,]+)(?: port [0-9]+)?, pid = (?P<connection_pid>[0-9]+){PREAUTH}",
     ),
-    _text("grace_timeout", "timeout", "Timeout before authentication for ", rf"{ADDRESS}(?: port {PORT})?\.?{PREAUTH}"),
+    _text("grace_timeout", "timeout", "Timeout before authentication for ", rf"{AT}\.?{PREAUTH}"),
     # sshd.c, child_reap(), 9.8+.
     _text(
         "session_crash",
@@ -468,14 +467,12 @@ RULES: list[Rule] = [
         "banner_exchange", "bad_client", "banner exchange: Connection from ", rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"
     ),
     # sshd.c, sshd_exchange_identification(), up to 7.9; kex.c since.
-    _text(
-        "no_identification", "bad_client", "Did not receive identification string from ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"
-    ),
+    _text("no_identification", "bad_client", "Did not receive identification string from ", rf"{AT}{PREAUTH}"),
     _text(
         "bad_version",
         "bad_client",
         "Bad protocol version identification '",
-        rf"(?P<reason>.*)' from {ADDRESS}(?: port {PORT})?{PREAUTH}",
+        rf"(?P<reason>.*)' from {AT}{PREAUTH}",
     ),
     _text("bad_remote_version", "bad_client", "Bad remote protocol version identification: '", rf"(?P<reason>.*)'{PREAUTH}"),
     _text("versions_differ", "bad_client", "Protocol major versions differ: ", rf"(?P<reason>.*?){PREAUTH}"),
@@ -483,19 +480,17 @@ RULES: list[Rule] = [
         "versions_differ_old",
         "bad_client",
         "Protocol major versions differ for ",
-        rf"{ADDRESS}(?: port {PORT})?: (?P<reason>.*?){PREAUTH}",
+        rf"{AT}: (?P<reason>.*?){PREAUTH}",
     ),
     # sshd.c, sshd_exchange_identification(): clients that say they are scanners.
-    _text(
-        "probed", "bad_client", "probed from ", rf"{ADDRESS}(?: port {PORT})? with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}"
-    ),
+    _text("probed", "bad_client", "probed from ", rf"{AT} with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}"),
     _text(
         "scanned",
         "bad_client",
         "scanned from ",
-        rf"{ADDRESS}(?: port {PORT})? with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}",
+        rf"{AT} with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}",
     ),
-    _text("ident_not_written", "bad_client", "Could not write ident string to ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("ident_not_written", "bad_client", "Could not write ident string to ", rf"{AT}{PREAUTH}"),
     _text("banner_timeout", "timeout", "Connection timed out during banner exchange", PREAUTH),
     # packet.c, sshpkt_vfatal(): 6.7 to 6.9 without the port; kex.c.
     _text(
@@ -514,7 +509,7 @@ RULES: list[Rule] = [
     _text("corrupted_mac", "protocol_error", "Corrupted MAC on input", rf"\.?{PREAUTH}"),
     _text("corrupted_check", "protocol_error", "Corrupted check bytes on input", rf"\.?{PREAUTH}"),
     _text("padding_error", "protocol_error", "padding error: ", rf"(?P<reason>.*?){PREAUTH}"),
-    _text("discarding", "protocol_error", "Finished discarding for ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("discarding", "protocol_error", "Finished discarding for ", rf"{AT}{PREAUTH}"),
     _function(
         "dispatch_fatal_invalid_user",
         "protocol_error",
@@ -594,21 +589,21 @@ RULES: list[Rule] = [
         "packet_not_written",
         "connection_closed",
         _WRITERS,
-        rf"Connection (?:from|to) {ADDRESS}(?: port {PORT})?: (?P<reason>.*?){PREAUTH}",
+        rf"Connection (?:from|to) {AT}: (?P<reason>.*?){PREAUTH}",
     ),
     # packet.c, packet_read_seqnr() and packet_write_wait(), up to 6.6.
     _text(
         "packet_timed_out",
         "timeout",
         "Connection to ",
-        rf"{ADDRESS}(?: port {PORT})? timed out while waiting to (?P<reason>read|write){PREAUTH}",
+        rf"{AT} timed out while waiting to (?P<reason>read|write){PREAUTH}",
     ),
     # sshd.c and canohost.c: source routing.
     _text(
         "ip_options",
         "protocol_error",
         "Connection from ",
-        rf"{ADDRESS}(?: port {PORT})? with IP opt(?:ion)?s: ?(?P<reason>.*?){PREAUTH}",
+        rf"{AT} with IP opt(?:ion)?s: ?(?P<reason>.*?){PREAUTH}",
     ),
     _text("read_from_socket_failed", "connection_closed", "Read from socket failed: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("write_failed", "connection_closed", "Write failed: ", rf"(?P<reason>.*?){PREAUTH}"),
@@ -623,7 +618,7 @@ RULES: list[Rule] = [
         "address_maps_elsewhere",
         "dns_warning",
         "Address ",
-        rf"{ADDRESS} maps to (?P<domain>.*), but this does not map back to the address(?: - POSSIBLE BREAK-?IN ATTEMPT!?|\.)?{PREAUTH}",
+        rf"{AT} maps to (?P<domain>.*), but this does not map back to the address(?: - POSSIBLE BREAK-?IN ATTEMPT!?|\.)?{PREAUTH}",
     ),
     # canohost.c, get_remote_hostname(), up to 4.x.
     _text(

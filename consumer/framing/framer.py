@@ -179,6 +179,8 @@ def _row_of(match: re.Match[str]) -> Row:
 
 def _repeated(row: Row, before: Row) -> int:
     """Return how often the line before was repeated, as ``row`` says; 0 where it says something else."""
+    if before[4].startswith("message repeated "):
+        return 0  # rsyslog has folded that line itself, and does not write this one
     found = _REPETITION.match(" ".join(part for part in (row[1], row[2], row[4]) if part))
     if found is None or not before[2] or (row[1] and before[1] and row[1] != before[1] and found["host"] == row[1]):
         return 0

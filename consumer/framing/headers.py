@@ -38,6 +38,8 @@ _HEADERS = (
     r"[^ ]+ Message forwarded from (?P<host>[^ :]+):?",
     # A year behind the time.
     rf"(?:19|20)\d\d {_HOST}",
+    # A zone behind the time. Others than these mean different offsets in different countries.
+    rf"(?P<zone>UTC|GMT) {_HOST}",
     # A host with a character that rsyslog takes for none of a host's: it becomes the tag, and the relay is named.
     r"(?:[^ ]+ )?(?P<host>[^ ]*[^A-Za-z0-9._/() -][^ ]*)",
     rf"{_RELAY}(?P<stamp>{_BSD}|{_ISO})(?: {_HOST})?",
@@ -73,8 +75,9 @@ def mended(row: Row, is_program: Callable[[str], bool]) -> Row:
         if found is not None:
             fields = found.groupdict()
             inner = _ISO_TORN.sub(r"\1:", fields.get("stamp") or "")
+            zone = fields.get("zone")
             return (
-                inner_stamp(stamp, inner) if inner else stamp,
+                f"{stamp} {zone}" if zone else inner_stamp(stamp, inner),
                 (fields.get("host") or "").replace(" [", "["),
                 tag[1],
                 tag[2] or "",

@@ -26,7 +26,7 @@ _ISO = re.compile(
 )
 _BSD = re.compile(
     r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:(\d{4}) )?"
-    r"((?:\d{1,2})?[^\d: ][^:]*?) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?: (\d{4}))?\Z"
+    r"((?:\d{1,2})?[^\d: ][^:]*?) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?: (UTC|GMT))?(?: (\d{4}))?\Z"
 )
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 # A line may be this much later than the file it stands in: clocks differ, and zones may have been guessed wrong.
@@ -103,7 +103,7 @@ class Timestamps:
             year, month, day, hour, minute, second, fraction, zone, _name = match.groups()
             return _epoch(int(year), int(month), int(day), int(hour), int(minute), int(second), fraction, self._offset(zone))
         if match := _BSD.match(stamp):
-            year_first, name, day, year_before, hour, minute, second, fraction, year_behind = match.groups()
+            year_first, name, day, year_before, hour, minute, second, fraction, zone, year_behind = match.groups()
             rest = int(day), int(hour), int(minute), int(second)
             number = _MONTHS.get(name) or self._month_of(name, *rest)
             if number is None:
@@ -111,7 +111,7 @@ class Timestamps:
             given = year_first or year_before or year_behind
             date = number, *rest
             year = int(given) if given else self._year_of(*date)
-            return None if year is None else _epoch(year, *date, fraction, self._zone)
+            return None if year is None else _epoch(year, *date, fraction, self._offset(zone))
         if match := _EPOCH.match(stamp):
             return int(match[1]) * 1_000_000 + _fraction(match[2])
         return None

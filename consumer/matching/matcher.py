@@ -424,7 +424,7 @@ class Matcher:
             rule, match = self._match(program.family, text)
             if rule is None and len(text) < _BLANKS_LIMIT:
                 # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
-                trimmed = text.rstrip(" .")
+                trimmed = text.rstrip(" .\t")
                 rule, match = self._match(program.family, trimmed)
                 text = text if rule is None else trimmed
         return Found(program, host, procid, text, count, rule, match)

@@ -141,7 +141,7 @@ def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
         case "auth_failure_odd" | "ldap_failure" | "disconnecting_from_max_attempts":
             # OpenSSH 6.7 ends that line in the address; up to 6.6 it ends in the name, which may look the same.
             return True
-        case "auth_failure" | "sss_failure" | "sss_success":
+        case "auth_failure" | "module_failure" | "sss_success":
             # sshd gives PAM no ruser. Other services may, and then the names of fields can be part of one.
             return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
     between, most = _BETWEEN.get(rule, ("", len(text) + 1))
