@@ -77,7 +77,7 @@ RULES: list[Rule] = [
         f"(?P<invalid>)(?: '(?P<user>.*)')?(?: from {_AT})?",
     ),
     _text("wrong_user", "user_denied", "Login attempt with wrong user ", f"(?P<user>.*) from {_AT}"),
-    _text("wrong_user_old", "user_denied", "Login attempt with wrong user ", "(?P<user>.*)"),
+    _text("wrong_user_old", "user_denied", "Login attempt with wrong user ", "(?P<user>.*[^ .])"),
     _text("many_names", "bad_client", "Client trying multiple usernames", f"(?: from {_AT})?"),
     _text("null_byte", "bad_client", "Attempted username with a null byte", f"(?: from {_AT})?"),
     _text("max_tries", "max_attempts", "Max auth tries reached - user '", f"(?P<user>.*)' from {_AT}"),

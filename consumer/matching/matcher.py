@@ -66,7 +66,7 @@ PAM_LIMIT = 2000
 
 # Text that stands between the tag and the message on some systems: Solaris' msgid(3C), a kernel time stamp, a second blank.
 _NOISE = re.compile(r" *(?:\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] |kernel: ?\[ *[0-9]+\.[0-9]+\]:? )?")
-_REPEATED = re.compile(r"message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
+_REPEATED = re.compile(r" *message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
 _OLD_PAM = re.compile(r"\((pam_[a-z0-9_]+)\) ")
 _PID_IN_TEXT = re.compile(r"\[([0-9]{1,10})\]: ")
 # dropbear -E writes PID and time itself, also where its standard error goes to a journal that adds its own.
