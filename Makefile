@@ -1,20 +1,32 @@
-# make demo    who logged in, out of a captured log
-# make test    the tests
-# make check   format, lint, types
-# make bench   the figures that README.md quotes (root; needs Debian's packages sshguard, rsyslog and openssh-server)
-# make kills   2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
+# make demo      who logged in, out of a captured log
+# make test      the fast tests; one or two minutes
+# make test-all  all tests, and how much of the code they cover (root); about ten minutes
+# make check     format, lint, types
+# make bench     the figures that README.md quotes (root; needs Debian's packages sshguard, rsyslog and openssh-server)
+# make kills     2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
 
-.PHONY: demo test check bench kills clean
+# Of the code that the tests themselves call; the processes that they start are not measured.
+COVERED = --cov --cov-append --cov-report= --cov-fail-under=0
+
+.PHONY: demo test test-all check bench kills clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	$(VENV)/bin/sshbell replay --tz UTC $(DEMO)
 
 test: $(VENV)/tested
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -m "not integration" --hypothesis-profile=fast --numprocesses=auto $(PYTEST)
+
+# Real processes one after the other: some need root, and some are held to a limit of time.
+test-all: $(VENV)/tested
+	$(VENV)/bin/coverage erase
+	$(MAKE) test PYTEST="$(COVERED)"
+	$(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile=thorough --numprocesses=auto
+	$(VENV)/bin/python -m pytest -m integration $(COVERED)
+	$(VENV)/bin/coverage report
 
 check: $(VENV)/tested
 	$(VENV)/bin/ruff format --check .
@@ -54,4 +66,4 @@ $(VENV)/tested: $(VENV)/bin/python pyproject.toml
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

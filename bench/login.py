@@ -27,8 +27,9 @@ from latency import CONFIG
 from measure import spread
 
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point
 from tests.integration.sshd import key, sshd
+from tests.waiting import wait_for
 
 # Both write the log file, as they do everywhere; without sshbell, no line gets as far as the drop-in.
 WITHOUT = """
@@ -41,9 +42,7 @@ def measure_round(folder: Path, ssh: list[str], post: PostOffice, logins: int, *
     """Return how many milliseconds each login took, from the start of ssh to its end."""
     folder.mkdir()
     (folder / "sshbell.toml").write_text(CONFIG.format(folder=folder, port=post.port))
-    child = folder / "child"
-    child.write_text(entry_point([sys.executable, "-m", "consumer", "run", "--config", str(folder / "sshbell.toml")]))
-    child.chmod(0o755)
+    child = entry_point(folder, [sys.executable, "-m", "consumer", "run", "--config", str(folder / "sshbell.toml")])
     # sshd's /dev/log leads to here, and from here to the rsyslogd of the round.
     (folder.parent / "log").unlink(missing_ok=True)
     (folder.parent / "log").symlink_to(folder / "log")

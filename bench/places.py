@@ -23,6 +23,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from make_log import write_log
@@ -32,11 +33,15 @@ from netaddr import IPSet
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
-from consumer.ecs import Object, of_event
+from consumer.actions import EventAction
 from consumer.events import Event
+from consumer.events_as_ecs import of_event
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 from consumer.places.geoip import Places
+
+if TYPE_CHECKING:
+    from consumer.ecs import EcsEvent
 
 FORMS = ("table", "json")
 
@@ -59,7 +64,7 @@ def make_databases(folder: Path) -> list[Path]:
     return paths
 
 
-def city(number: int) -> Object:
+def city(number: int) -> dict[str, Any]:
     """Return a record of MaxMind's shape."""
     country = number % 200
     return {
@@ -82,9 +87,9 @@ def events_of(log: Path) -> list[Event]:
 
 def looked_up(events: list[Event], databases: list[Path]) -> dict[str, float]:
     """Return the microseconds that each kind of event costs, the databases being opened and nothing being remembered."""
-    by_kind: defaultdict[str, list[Object]] = defaultdict(list)
+    by_kind: defaultdict[str, list[EcsEvent]] = defaultdict(list)
     for event in events:
-        by_kind[str(event.__struct_config__.tag)].append(of_event(event, []))
+        by_kind[str(event.action)].append(of_event(event, []))
     places = Places(map(str, databases), print, many=True)
     micros = {}
     for action in ("ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe"):
@@ -146,7 +151,7 @@ def main() -> None:
             with_clients(log, options.clients)
         databases = options.database or make_databases(folder)
         events = events_of(log)
-        logins = [event for event in events if event.__struct_config__.tag == "ssh_login"]
+        logins = [event for event in events if event.action is EventAction.LOGIN]
         froms = {event.address for event in logins}
         print(f"{options.lines:,} lines, {len(events):,} events; {len(logins):,} logins from {len(froms):,} addresses")
         print("databases:", *(f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in databases))

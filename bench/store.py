@@ -32,8 +32,8 @@ NOTHING: frozenset[str] = frozenset()
 
 def line(number: int) -> Line:
     """Return a deciding line; 1,000 a second."""
-    return Line(
-        0, START_US + number * 1000, number, 1, "Failed password for root from 203.0.113.7 port 4711 ssh2", None, False, "sshd",  # noqa: FBT003
+    return (
+        0, START_US + number * 1000, number, 1, "Failed password for root from 203.0.113.7 port 4711 ssh2", None, False, "sshd",
         "web1.example.org", str(number), "root", None, "203.0.113.7", "4711", "password", None, None,
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ def with_executemany(events: Sequence[Event], size: int) -> Callable[[Path], Cal
     """Write rows that are made already."""
 
     def write(folder: Path) -> Callable[[], None]:
-        parts = [[_row(event, event.__struct_config__.tag) for event in part] for part in batches(events, size)]
+        parts = [[_row(event, event.action) for event in part] for part in batches(events, size)]
         connection = open_for_writing(folder / "state.db", print)
 
         def work() -> None:

@@ -27,8 +27,12 @@ class _Commands(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run a command, and end with a sysexits code: no traceback for anything that a user can cause."""
         if sys.stdout is None:
-            complain(OutputError("standard output is closed"))
-            sys.exit(EX_IOERR)
+            if sys.argv[1:2] != ["status"]:
+                complain(OutputError("standard output is closed"))
+                sys.exit(EX_IOERR)
+            # Its exit code is the answer. Nothing that it opens may get the number of standard output.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - of a descriptor
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
         try:

@@ -6,14 +6,17 @@ from datetime import timedelta
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 
+from consumer.actions import EventAction
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.mailbox import mailbox_of
+from consumer.toml import KeyPath, TomlDocument
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 PEOPLE_PATH = "/etc/sshbell/people.toml"
@@ -57,7 +60,7 @@ class OAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     client_secret: Secret | None = None
 
 
-class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
+class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
     """
     A channel that sends mail.
 
@@ -91,7 +94,7 @@ class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 # The other channels join here.
-Channel = Email
+ChannelSettings = EmailSettings
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,9 +114,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     channels: Annotated[list[str], Meta(min_length=1)]
-    events: Annotated[
-        tuple[Literal["ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged"], ...], Meta(min_length=1)
-    ] = ("ssh_login", "ssh_forged")
+    events: Annotated[tuple[EventAction, ...], Meta(min_length=1)] = (EventAction.LOGIN, EventAction.FORGED)
     include: Choice = Choice()
     exclude: Choice = Choice()
     to_owner: bool = False
@@ -148,7 +149,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: dict[str, list[str]] = {}
     map_url: str = ""
     people: str = PEOPLE_PATH
-    channel: list[Channel] = []
+    channel: list[ChannelSettings] = []
     route: list[Route] = []
     geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
 
@@ -187,23 +188,18 @@ def parse(text: bytes, place: str) -> Config:
     Read the text of a configuration; ``place`` is named in errors.
 
     Raises:
-        ConfigError: it says something that is not known or cannot be meant.
+        ConfigError: it says something that is not known or cannot be meant. All faults are named, each with its line.
     """
-    try:
-        config = msgspec.toml.decode(text, type=Config)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{place}: byte {error.start + 1} is not UTF-8") from error
-    except msgspec.DecodeError as error:
-        raise ConfigError(f"{place}: {_in_words(str(error))}") from error
-    faults = list(_faults(config))
-    if faults:
-        raise ConfigError(*(f"{place}: {fault}" for fault in faults))
+    document = TomlDocument(text, place)
+    config = _Reader(document).config()
+    document.end()
     return config
 
 
 _TEXTS = 'a list of texts: ["..."]'
 _PLACE = 'where it is: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
 _SPAN = 'a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"'
+_EVENTS = [f'"{action}"' for action in EventAction]
 # What each key of a table has to be, as it is said where it is not.
 TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Config: {
@@ -221,7 +217,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
-    Email: {
+    EmailSettings: {
         "type": '"email"',
         "name": "up to 63 letters, digits, dots, underscores and hyphens, in quotes",
         "to": 'a list of addresses: ["ops@example.org"]',
@@ -246,7 +242,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Secret: {"file": "a path, in quotes", "env": "a name, in quotes", "command": 'a list of texts: ["pass", "show", "mail"]'},
     Route: {
         "channels": 'a list of names of channels: ["ops"]',
-        "events": 'a list of "ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe" and "ssh_forged"',
+        "events": f"a list of {', '.join(_EVENTS[:-1])} and {_EVENTS[-1]}",
         "include": 'a table with user, address and method, such as { user = ["alice"] }',
         "exclude": 'a table with user, address and method, such as { user = ["backup-*"] }',
         "to_owner": "true or false, without quotes",
@@ -257,52 +253,100 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "method": 'a list of methods: ["publickey"]',
     },
 }  # fmt: skip
-# Which table stands under a key; "" is the file itself.
+# Which table stands under a key.
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "": Config, "channel": Email, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "channel": EmailSettings, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
+# Keys that have a list of tables.
+_LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", Email: "under [[channel]]", Route: "under [[route]]",
+    Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
     Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
-_HINTS = {
-    "Invalid value": "a text has to stand in quotes",
-    "Expected newline or end of document after a statement": "a text, such as a time, has to stand in quotes",
-    "Illegal character '\\n'": "the quote at its end is missing",
-    "Cannot overwrite a value": "the key is there already",
-}
+# What is wrong, and with which value.
+_Fault = tuple[KeyPath, str]
 
 
-def _in_words(complaint: str) -> str:
-    """Say what msgspec or the TOML reader complains of in the words of the file: table, key, what it has to be."""
-    text, is_placed, path = complaint.partition(" - at `$")
-    steps = re.findall(r"(\w+)(?:\[(\d+)\])?", path)
-    if found := re.fullmatch(r"Object contains unknown field `(.*)`", text, re.DOTALL):
-        return _unknown(found[1], steps)
-    if found := re.fullmatch(r"Object missing required field `(\w+)`", text):
-        return f"{_where(steps)}{found[1]} is missing; it is {TAKES[_table(steps)][found[1]]}"
-    if is_placed:
-        key = steps.pop()[0]
-        value = text.removeprefix("Invalid enum value ").removeprefix("Invalid value ")
-        return f"{_where(steps)}{key} has to be {TAKES[_table(steps)][key]}" + (f", not {value}" if value != text else "")
-    hint = next((hint for start, hint in _HINTS.items() if text.startswith(start)), "")
-    return text + (f"; {hint}" if hint else "")
+class _Reader:
+    """Makes a configuration of a file, and notes what is wrong with it: key by key, and then what cannot be meant together."""
+
+    def __init__(self, document: TomlDocument) -> None:
+        self._document = document
+
+    def config(self) -> Config:
+        """Return what is right of it."""
+        tables = self._document.tables
+        values = self._values(Config, tables, (), "")
+        # A table that has a fault of its own is judged no further; its name counts all the same.
+        is_refused = "channel" in tables and "channel" not in values
+        names = None if is_refused else [_name_of(table) for table in tables.get("channel", [])]
+        channels, routes = values.pop("channel", []), values.pop("route", [])
+        config = Config(**values, channel=list(filter(None, channels)), route=list(filter(None, routes)))
+        for path, text in _faults(config, channels, routes, names):
+            self._document.fault(path, text)
+        return config
+
+    def _struct(self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath, where: str) -> Any:
+        """Return a table; None where something is wrong with it."""
+        before = self._document.count
+        values = self._values(kind, table, path, where)
+        needed = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
+        for key in (*needed, *filter(None, [kind.__struct_config__.tag_field])):
+            if key not in table:
+                self._document.fault(path, f"{where}{key} is missing; it is {TAKES[kind][key]}")
+        return kind(**values) if self._document.count == before else None
+
+    def _values(self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath, where: str) -> dict[str, Any]:
+        """Return what is right in a table, by the names of its fields."""
+        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        struct = kind.__struct_config__
+        values = {}
+        for key, value in table.items():
+            at = (*path, key)
+            if key == struct.tag_field:
+                if value != struct.tag:
+                    self._document.fault(at, f"{where}{key} has to be {TAKES[kind][key]}, not {value!r}")
+            elif key not in fields:
+                self._document.fault(at, f"{where}{_unknown(key, kind)}")
+            elif (found := self._value(fields[key], value, at, where, TAKES[kind][key])) is not None:
+                values[fields[key].name] = found
+        return values
+
+    def _value(self, field: Any, value: Any, path: KeyPath, where: str, takes: str) -> Any:
+        """Return a value as its field has it; None where it cannot be that."""
+        key = field.encode_name
+        if key in _LISTS:
+            if isinstance(value, list) and all(isinstance(one, dict) for one in value):
+                return [self._struct(_TABLES[key], one, (*path, n), f"{key} {n + 1}: ") for n, one in enumerate(value)]
+        elif key in _TABLES:
+            if isinstance(value, dict):
+                return self._struct(_TABLES[key], value, path, f"{where}{key}: ")
+        else:
+            try:
+                return msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                self._refuse(str(error), path, f"{where}{key} has to be {takes}")
+                return None
+        self._document.fault(path, f"{where}{key} has to be {takes}")
+        return None
+
+    def _refuse(self, complaint: str, path: KeyPath, text: str) -> None:
+        """Say what a value has to be, and, of a list of words, which it is not."""
+        if element := re.search(r" - at `\$\[(\d+)\]", complaint):
+            path = (*path, int(element[1]))
+        value = re.match(r"Invalid enum value ('.*?')(?: - at `|$)", complaint, re.DOTALL)
+        self._document.fault(path, text + (f", not {value[1]}" if value else ""))
 
 
-def _table(steps: list[tuple[str, str]]) -> type[msgspec.Struct]:
-    return _TABLES[steps[-1][0] if steps else ""]
+def _name_of(table: dict[str, Any]) -> str:
+    name = table.get("name")
+    return name if isinstance(name, str) else ""
 
 
-def _where(steps: list[tuple[str, str]]) -> str:
-    """Return the table of an error, for people: ``channel 1: oauth2: ``."""
-    return "".join(f"{name} {int(index) + 1}: " if index else f"{name}: " for name, index in steps)
-
-
-def _unknown(key: str, steps: list[tuple[str, str]]) -> str:
+def _unknown(key: str, own: type[msgspec.Struct]) -> str:
     """Say that there is no such key, and which one may be meant: of this table, or of another one."""
-    own = _table(steps)
-    text = f"{_where(steps)}there is no key {key!r}"
+    text = f"there is no key {key!r}"
     # "user" is closer to "username" than this, "server" to "user" is not.
     if close := get_close_matches(key.lower(), TAKES[own], 1, 0.65):
         return f"{text}; did you mean {close[0]!r}?"
@@ -310,44 +354,41 @@ def _unknown(key: str, steps: list[tuple[str, str]]) -> str:
     return f"{text} here; it belongs {' or '.join(homes)}" if homes else text
 
 
-def _faults(config: Config) -> Iterator[str]:
-    """Yield what cannot be meant although each key is right by itself."""
-    names = [channel.name for channel in config.channel]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield f"two channels are called {name!r}"
+def _faults(
+    config: Config, channels: list[ChannelSettings | None], routes: list[Route | None], names: list[str] | None
+) -> Iterator[_Fault]:
+    """
+    Yield what cannot be meant although each key is right by itself.
+
+    A channel or a route is None where it has a fault already. ``names`` are those of all channels, "" where one has none; None
+    where they are not known, since ``channel`` is no list of tables.
+    """
     if not Path(config.state_dir).is_absolute():
-        yield f"state_dir {config.state_dir!r} is not an absolute path"
+        yield ("state_dir",), f"state_dir {config.state_dir!r} is not an absolute path"
     yield from _enrichment_faults(config)
-    for channel in config.channel:
-        yield from (f"channel {channel.name!r}: {fault}" for fault in _channel_faults(channel))
-        if channel.timezone and not _is_zone(channel.timezone):
-            yield (
-                f"channel {channel.name!r}: timezone {channel.timezone!r} is not known here; one is 'Europe/Berlin', "
-                "and the package tzdata has them"
-            )
-    for number, route in enumerate(config.route, 1):
-        for name in route.channels:
-            if name not in names:
-                close = get_close_matches(name, names, 1)
-                yield f"route {number}: there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-        for network in (*route.include.address, *route.exclude.address):
-            try:
-                ip_network(network)
-            except ValueError as error:
-                yield f"route {number}: {error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+    for number, name in enumerate(names or []):
+        if name and name in (names or [])[:number]:
+            yield ("channel", number, "name"), f"two channels are called {name!r}"
+    for number, channel in enumerate(channels):
+        if channel is not None:
+            for path, text in (*_login_faults(channel), *_server_faults(channel), *_address_faults(channel)):
+                yield ("channel", number, *path), f"channel {channel.name!r}: {text}"
+    for number, route in enumerate(routes):
+        if route is not None:
+            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in _route_faults(route, names))
 
 
-def _enrichment_faults(config: Config) -> Iterator[str]:
+def _enrichment_faults(config: Config) -> Iterator[_Fault]:
     if not Path(config.people).is_absolute():
-        yield f"people {config.people!r} is not an absolute path"
+        yield ("people",), f"people {config.people!r} is not an absolute path"
     for host, addresses in config.hosts.items():
-        for address in addresses:
+        for number, address in enumerate(addresses):
             try:
                 ip_address(address)
             except ValueError:
-                yield f"hosts: {address!r} of {host!r} is no address"
-    if config.map_url:
-        yield from _map_faults(config.map_url)
+                yield ("hosts", host, number), f"hosts: {address!r} of {host!r} is no address"
+    for text in _map_faults(config.map_url) if config.map_url else ():
+        yield ("map_url",), text
 
 
 def _map_faults(map_url: str) -> Iterator[str]:
@@ -369,40 +410,61 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url holds a character that no URL has; write it as %XX"
 
 
-def _channel_faults(channel: Channel) -> Iterator[str]:
+def _login_faults(channel: ChannelSettings) -> Iterator[_Fault]:
+    is_secret = channel.password is not None or channel.oauth2 is not None
     if channel.password is not None and channel.oauth2 is not None:
-        yield "password and oauth2 exclude each other"
-    if (channel.password is not None or channel.oauth2 is not None) != bool(channel.username):
+        yield ("password",), "password and oauth2 exclude each other"
+    if channel.username and not is_secret:
+        yield ("username",), "username needs password or oauth2"
+    if is_secret and not channel.username:
         yield (
-            "username needs password or oauth2"
-            if channel.username
-            else "username is missing: who logs in with that password or token"
+            ("oauth2" if channel.password is None else "password",),
+            "username is missing: who logs in with that password or token",
         )
     for name, secret in secrets(channel):
         if sum(map(bool, (secret.file, secret.env, secret.command))) != 1:
-            yield f"{name} needs exactly one of file, env and command"
+            yield tuple(name.split(".")), f"{name} needs exactly one of file, env and command"
+
+
+def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     if not channel.servers or not all(channel.servers):
-        yield "server is empty"
+        yield ("server",), "server is empty"
     if channel.security == "none" and not channel.allow_plaintext and not all(map(_is_loopback, channel.servers)):
-        yield 'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true'
+        yield (
+            ("security",),
+            'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true',
+        )
     if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
-        yield "oauth2.token_url has to begin with https://"
-    for address in (*channel.to, *([channel.sender] if channel.sender else [])):
-        if not _is_mailbox(address):
-            yield f"{address!r} is no mail address; write one as ops@example.org, and each in quotes of its own"
+        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https://"
 
 
-def _is_mailbox(address: str) -> bool:
-    """Tell whether a text is one mail address, with a name or without; of this machine where it has no domain."""
-    from email.utils import getaddresses  # noqa: PLC0415 - of mail channels alone, and not small
+def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
+    senders: list[tuple[KeyPath, str]] = [(("from",), channel.sender)] if channel.sender else []
+    for path, address in (*((("to", number), address) for number, address in enumerate(channel.to)), *senders):
+        try:
+            mailbox_of(address)
+        except ValueError as error:
+            yield path, f"{address!r} {error}"
+    if channel.timezone and not _is_zone(channel.timezone):
+        yield (
+            ("timezone",),
+            f"timezone {channel.timezone!r} is not known here; one is 'Europe/Berlin', and the package tzdata has them",
+        )
 
-    found = getaddresses([address])
-    mailbox = found[0][1]
-    if len(found) != 1 or any(char in address for char in "\r\n\0"):
-        return False
-    if "@" not in mailbox:
-        return bool(mailbox) and mailbox == address.strip()
-    return mailbox.startswith('"') or not any(map(str.isspace, mailbox))
+
+def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
+    for number, name in enumerate(route.channels):
+        if names is not None and name not in names:
+            close = get_close_matches(name, names, 1)
+            text = f"there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+            yield ("channels", number), text
+    for key, choice in (("include", route.include), ("exclude", route.exclude)):
+        for number, network in enumerate(choice.address):
+            try:
+                ip_network(network)
+            except ValueError as error:
+                text = f"{error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+                yield (key, "address", number), text
 
 
 def _is_zone(name: str) -> bool:
@@ -432,7 +494,7 @@ def secret_files(config: Config) -> list[Path]:
     return [Path(secret.file) for channel in config.channel for _, secret in secrets(channel) if secret.file]
 
 
-def secrets(channel: Channel) -> Iterator[tuple[str, Secret]]:
+def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets of a channel, with the names of their keys."""
     if channel.password is not None:
         yield "password", channel.password

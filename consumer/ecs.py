@@ -1,27 +1,247 @@
 """
-The outer form of everything: Elastic Common Schema, nested JSON objects, one a line.
+The outer form of everything: the Elastic Common Schema, as nested JSON objects, one a line. docs/messages.md says what each field
+holds.
 
-Only what is known is written; there are no nulls.
+One struct, ``EcsEvent``, goes from the store through enrichment to the message, and out of the commands. A value that is not
+known is None, ``()`` or False, and is never written: our JSON has no nulls and no empty objects.
+
+All structs are frozen, so that events can share a part, such as a place.
 """
 
 import json
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from consumer.addresses import ip_of
-from consumer.clock import isoformat
-from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
-from consumer.matching.messages import METHODS, method_info, sshd_name
-from consumer.records import TEXT, Line
-from consumer.text import readable
 
-Object = dict[str, Any]
+class Fields(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
+    """A group of fields. Decoding skips names that it does not have: another version may have written them."""
+
+
+class EventFields(Fields, frozen=True):
+    """``event``: what happened, or what a line says. ``start``, ``end``: RFC 3339; ``duration``: nanoseconds."""
+
+    kind: str | None = None
+    category: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+    action: str | None = None
+    outcome: str | None = None
+    id: str | None = None
+    start: str | None = None
+    end: str | None = None
+    duration: int | None = None
+    original: str | None = None
+
+
+class HostFields(Fields, frozen=True):
+    """``host``: who logged it."""
+
+    name: str | None = None
+
+
+class ProcessFields(Fields, frozen=True):
+    """``process``: which process logged it."""
+
+    name: str | None = None
+    pid: int | None = None
+
+
+class UserFields(Fields, frozen=True):
+    """``user``: the account; ``full_name`` is the person's, of ``people.toml``."""
+
+    name: str | None = None
+    id: str | None = None
+    full_name: str | None = None
+
+
+NO_HOST, NO_USER = HostFields(), UserFields()
+
+
+class LocationFields(Fields, frozen=True):
+    """``geo.location``, in degrees."""
+
+    lat: float | None = None
+    lon: float | None = None
+
+
+class GeoFields(Fields, frozen=True):
+    """``source.geo``; ``name`` says what an address is that is no public one."""
+
+    name: str | None = None
+    city_name: str | None = None
+    region_name: str | None = None
+    country_name: str | None = None
+    country_iso_code: str | None = None
+    continent_code: str | None = None
+    timezone: str | None = None
+    location: LocationFields = LocationFields()
+
+
+class OrganizationFields(Fields, frozen=True):
+    """``source.as.organization``."""
+
+    name: str | None = None
+
+
+class AsFields(Fields, frozen=True):
+    """``source.as``: the network."""
+
+    number: int | None = None
+    organization: OrganizationFields = OrganizationFields()
+
+
+class SourceFields(Fields, frozen=True):
+    """``source``: ``address`` as logged, ``ip`` where it is one; ``anonymous`` lists what hides who is behind it."""
+
+    ip: str | None = None
+    port: int | None = None
+    address: str | None = None
+    domain: str | None = None
+    geo: GeoFields = GeoFields()
+    as_: AsFields = msgspec.field(name="as", default=AsFields())
+    anonymous: tuple[str, ...] = ()
+
+
+NO_SOURCE = SourceFields()
+
+
+class KeyFields(Fields, frozen=True):
+    """``ssh.key``: ``owner`` and ``options`` are those of the lines that allow it."""
+
+    type: str | None = None
+    fingerprint: str | None = None
+    owner: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+class CertificateFields(Fields, frozen=True):
+    """``ssh.certificate``."""
+
+    id: str | None = None
+    serial: int | None = None
+    ca_fingerprint: str | None = None
+    ca_owner: str | None = None
+
+
+class SessionFields(Fields, frozen=True):
+    """``ssh.session``."""
+
+    kind: str | None = None
+    id: str | None = None
+
+
+class ViaFields(Fields, frozen=True):
+    """``ssh.via``: the host through which somebody came, and who was on it."""
+
+    host: HostFields = NO_HOST
+    user: UserFields = NO_USER
+
+
+class SshFields(Fields, frozen=True):
+    """``ssh``: what ECS has no field for. The last three are of ``sshbell parse`` alone."""
+
+    method: str | None = None
+    submethod: str | None = None
+    key: KeyFields = KeyFields()
+    certificate: CertificateFields = CertificateFields()
+    principal: str | None = None
+    session: SessionFields = SessionFields()
+    invalid_user: bool = False
+    preauth: bool = False
+    count: int | None = None
+    ambiguous: bool = False
+    origin: str | None = None
+    reason: str | None = None
+    claim: str | None = None
+    claimed_by_uid: int | None = None
+    login_id: str | None = None
+    via: ViaFields = ViaFields()
+    child_pid: int | None = None
+    connection_pid: int | None = None
+    disconnect_code: int | None = None
+
+
+class PamFields(Fields, frozen=True):
+    """``pam``: ``by`` is who asked for it."""
+
+    module: str | None = None
+    service: str | None = None
+    type: str | None = None
+    by: UserFields = NO_USER
+
+
+class RuleFields(Fields, frozen=True):
+    """``rule``: of a grammar, or the detector's."""
+
+    name: str | None = None
+
+
+class FileFields(Fields, frozen=True):
+    """``log.file``: where a replayed line stood."""
+
+    path: str | None = None
+    line: int | None = None
+
+
+class LogFields(Fields, frozen=True):
+    """``log``."""
+
+    file: FileFields = FileFields()
+
+
+class ErrorFields(Fields, frozen=True):
+    """``error``: what is wrong with a line."""
+
+    message: str | None = None
+
+
+class NoticeFields(Fields, frozen=True):
+    """``sshbell``: the events that one notice of ours stands for."""
+
+    found: tuple[str, ...] = ()
+
+
+class EcsEvent(Fields, frozen=True):
+    """
+    One event, or what one line says.
+
+    Attributes:
+        timestamp: RFC 3339, UTC; of a row of the outbox, any text.
+        message: what sshbell says of itself.
+        labels: what else a rule of the grammar names.
+    """
+
+    timestamp: str | None = msgspec.field(name="@timestamp", default=None)
+    event: EventFields = EventFields()
+    message: str | None = None
+    host: HostFields = NO_HOST
+    process: ProcessFields = ProcessFields()
+    user: UserFields = NO_USER
+    source: SourceFields = NO_SOURCE
+    ssh: SshFields = SshFields()
+    pam: PamFields = PamFields()
+    rule: RuleFields = RuleFields()
+    log: LogFields = LogFields()
+    error: ErrorFields = ErrorFields()
+    labels: dict[str, str] | None = None
+    sshbell: NoticeFields = NoticeFields()
+
+
+# What a source of further fields answers where it knows nothing.
+NOTHING = EcsEvent()
+
+F = TypeVar("F", bound=Fields)
+
+
+class NoEventError(Exception):
+    """A row of the outbox holds no event."""
+
 
 _encode = msgspec.json.Encoder(order=None).encode
+_decode = msgspec.json.Decoder(EcsEvent).decode
 
 
-def json_line(found: Object) -> bytes:
+def json_line(found: object) -> bytes:
     """One line of JSON, with its line feed; what a terminal obeys is written as an escape."""
     line: bytes = _encode(found)
     text = line.decode()
@@ -35,110 +255,44 @@ def _escaped(char: str) -> str:
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
-def of_event(event: Event, paths: list[str]) -> Object:
-    """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
-    line = Line(*event.line)
-    file, number = divmod(line.place, PLACE_STEP)
-    own: Object = {}
-    login: Login | None = None
-    method = None
-    match event:
-        case Login():
-            login, method = event, event.method
-            own["event"] = _event(event, "event", ["authentication", "session"], "start", "success")
-            own["event"]["start"] = _moment(event.time_us)
-        case Logout():
-            login, method = event.login, event.login.method
-            own["event"] = _event(event, "event", ["session"], "end", "success") | {
-                "start": _moment(login.time_us),
-                "end": _moment(event.end_us),
-                "duration": (event.end_us - login.time_us) * 1000 if login.time_us and event.end_us else None,
-            }
-            own["ssh"] = {"login_id": login.id or None}
-        case Attempt():
-            method = event.method
-            own["event"] = _event(event, "event", ["authentication"], "denied", "failure")
-            own["ssh"] = {
-                "invalid_user": None if event.user_is_valid else True,
-                "count": event.count if event.count != 1 else None,
-                "reason": event.reason,
-            }
-        case Probe():
-            own["event"] = _event(event, "event", ["authentication"], "info", "unknown")
-            own["ssh"] = {"reason": sshd_name(event.reason) if event.reason else None}
-        case Forged():
-            own["event"] = _event(event, "alert", ["authentication"], "info", "unknown")
-            own["ssh"] = {"claim": event.claim, "claimed_by_uid": event.uid}
-            own["rule"] = {"name": "forged"}
-    name, _, submethod = (method or "").partition("/")
-    info = method_info(login.info) if login is not None and login.info is not None else {}
-    certificate = info.get("certificate_id")
-    logged = Line(*login.line) if login is not None else line
-    unknown = own | {
-        "host": {"name": readable(event.host) or None},
-        "process": {"name": readable(logged.program) or None, "pid": int(logged.procid) if logged.procid else None},
-        "user": {"name": event.user, "id": str(login.uid) if login is not None and login.uid is not None else None},
-        "source": source_of(
-            None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
-        ),
-        "ssh": {
-            "method": METHODS.get(name, name) or None,
-            "submethod": submethod or None,
-            "key": {"type": info.get("key_type"), "fingerprint": info.get("key_fingerprint")},
-            "certificate": {
-                "id": None if certificate is None else sshd_name(certificate),
-                "serial": int(info["certificate_serial"]) if certificate is not None else None,
-                "ca_fingerprint": info.get("ca_fingerprint"),
-            },
-            "principal": info.get("principal"),
-            "session": {"kind": login.session_kind if login is not None else None},
-            "ambiguous": line.ambiguous or None,
-            "origin": event.origin,
-        }
-        | own.get("ssh", {}),
-        "log": {"file": {"path": paths[file] if paths else None, "line": (number or None) if paths else None}},
-    }
-    found = known(unknown)
-    return {"@timestamp": isoformat(event.time_us)} | found if event.time_us else found
+def event_of(body: bytes) -> EcsEvent:
+    """
+    Return the event of a row of the outbox, as ``sshbell replay`` writes it; nothing of it is made harmless.
+
+    Raises:
+        NoEventError: ``body`` is no event.
+    """
+    try:
+        return _decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise NoEventError(f"not the JSON of an event: {error}") from error
 
 
-def of_session(login: Login, closed_us: int | None) -> Object:
-    """A login and its end, where it has one: an object of ``sshbell who`` and ``sshbell history``."""
-    found = of_event(login, [])
-    if closed_us is not None:
-        found["event"]["end"] = _moment(closed_us)
-        if login.time_us:
-            found["event"]["duration"] = (closed_us - login.time_us) * 1000
-    return found
+def joined(fields: F, more: F) -> F:
+    """Return the fields of both; where both know one, the first counts."""
+    added: dict[str, Any] = {}
+    for name, nothing in zip(fields.__struct_fields__, fields.__struct_defaults__, strict=True):
+        theirs = getattr(more, name)
+        if theirs is nothing or theirs == nothing:
+            continue
+        ours = getattr(fields, name)
+        if ours is nothing or ours == nothing:
+            added[name] = theirs
+        elif isinstance(ours, Fields):
+            added[name] = joined(ours, theirs)
+    return msgspec.structs.replace(fields, **added) if added else fields
 
 
-def _event(event: Event, kind: str, category: list[str], type_: str, outcome: str) -> Object:
-    return {
-        "kind": kind,
-        "category": category,
-        "type": [type_],
-        "action": event.__struct_config__.tag,
-        "outcome": outcome,
-        "id": event.id or None,
-        "original": readable(event.line[TEXT]) or None,
-    }
+# One empty group of each kind. msgspec leaves out a default by identity: only these very objects are not written.
+_EMPTY = {
+    type(nothing): nothing
+    for group in (EcsEvent, SourceFields, GeoFields, AsFields, SshFields, ViaFields, PamFields, LogFields)
+    for nothing in group.__struct_defaults__
+    if isinstance(nothing, Fields)
+}
 
 
-def _moment(time_us: int) -> str | None:
-    return isoformat(time_us) if time_us else None
-
-
-def source_of(address: str | None, port: int | None) -> Object:
-    """Return the field ``source``."""
-    ip = ip_of(address)
-    return {"ip": None if ip is None else str(ip), "port": port, "address": address}
-
-
-def known(found: Object) -> Object:
-    """Leave out what is not known."""
-    kept = {}
-    for name, value in found.items():
-        inner = known(value) if isinstance(value, dict) else value
-        if inner is not None and inner != {}:
-            kept[name] = inner
-    return kept
+def known(fields: F) -> F:
+    """Return a group as it is put into an event: where nothing of it is known, the one that is not written."""
+    nothing: Any = _EMPTY[type(fields)]
+    return nothing if fields == nothing else fields

@@ -1,27 +1,33 @@
 """
 What happened: one event for each login, end of a session, try and probe, however many lines told of it.
 
-Events are frozen, and hold nothing that the lines did not say. ``ecs.py`` gives them their outer form.
+Events are frozen, and hold nothing that the lines did not say. ``events_as_ecs.py`` gives them their outer form.
 """
+
+from typing import ClassVar
 
 import msgspec
 
+from consumer.actions import EventAction
 from consumer.records import HOST, TIME, TRUSTED, Line
 
 # Files are numbered in the order in which they are read; a place is the file's number times this, plus the line's.
 PLACE_STEP = 1 << 40
 
 
-class AuthEvent(msgspec.Struct, frozen=True, tag_field="action"):
+class AuthEvent(msgspec.Struct, frozen=True):
     """
     What all events have.
 
     Attributes:
+        action: what happened.
         id: stable; "" where nobody asked for texts.
         line: the deciding one.
         user: as the client sent it; None where no line named one.
         address, port: of the client, as logged; None where no line named them.
     """
+
+    action: ClassVar[EventAction]
 
     id: str
     line: Line
@@ -46,8 +52,10 @@ class AuthEvent(msgspec.Struct, frozen=True, tag_field="action"):
         return "verified" if trusted is not None and trusted[0] == 0 else "unverified"
 
 
-class Login(AuthEvent, frozen=True, tag="ssh_login"):
+class Login(AuthEvent, frozen=True):
     """Somebody is in. ``info`` stood behind "ssh2: ": the key or certificate."""
+
+    action = EventAction.LOGIN
 
     method: str | None = None
     info: str | None = None
@@ -55,8 +63,10 @@ class Login(AuthEvent, frozen=True, tag="ssh_login"):
     session_kind: str | None = None
 
 
-class Logout(AuthEvent, frozen=True, tag="ssh_logout"):
+class Logout(AuthEvent, frozen=True):
     """A session that was told is over. ``line`` decided it. ``end_us`` is never before the login's time; 0: it is not known."""
+
+    action = EventAction.LOGOUT
 
     login: Login
     end_us: int
@@ -67,8 +77,10 @@ class Logout(AuthEvent, frozen=True, tag="ssh_logout"):
         return self.end_us
 
 
-class Attempt(AuthEvent, frozen=True, tag="ssh_attempt"):
+class Attempt(AuthEvent, frozen=True):
     """One failed try at authenticating, or ``count`` equal ones. ``method`` is None where no Failed line told of it."""
+
+    action = EventAction.ATTEMPT
 
     method: str | None = None
     user_is_valid: bool = True
@@ -76,14 +88,18 @@ class Attempt(AuthEvent, frozen=True, tag="ssh_attempt"):
     reason: str | None = None
 
 
-class Probe(AuthEvent, frozen=True, tag="ssh_probe"):
+class Probe(AuthEvent, frozen=True):
     """A connection that never tried: a scanner, a bad banner, a time-out, a refused one."""
+
+    action = EventAction.PROBE
 
     reason: str | None = None
 
 
-class Forged(AuthEvent, frozen=True, tag="ssh_forged"):
+class Forged(AuthEvent, frozen=True):
     """A line that says it is sshd's, from a process that the kernel says is not. ``claim`` is the action it claims."""
+
+    action = EventAction.FORGED
 
     uid: int
     claim: str

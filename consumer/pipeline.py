@@ -1,19 +1,23 @@
 """
-The way of a line, as one composition: block ─▶ rows ─▶ lines ─▶ events.
+The way of a line, as one composition. The boxes are folders of ``consumer``; below each stands what it gives to the next.
 
-    framing      bytes of whole lines      to rows
-    matching     rows                      to lines: what the correlator needs of those that say something
-    correlate    lines                     to events
+    rsyslogd ─▶ intake ─▶ framing ─▶ matching ─▶ story ─▶ (detect) ─▶ store ─▶ deliver ─▶ people
+    or a file   bytes     Row        Line        Event    later       outbox   Message
 
-``LineReader`` is the part without memory of other lines; it can run in several processes. ``Correlator`` is one. ``Pipeline`` is
-all of it for lines as they come in, with what a restart would forget.
+    intake      reads whole lines, and keeps each in the journal before it is confirmed
+    framing     finds time, host, program, PID and message, whatever format the line has
+    matching    finds the rule of ``grammars`` that reads the message, and what it says
+    story       joins the lines of one connection: a login, a logout, a try, a probe, a forged line
+    store       keeps what happened in ``state.db``; what is to be told stands there in the outbox, as an ``EcsEvent``
+    deliver     routes it, lets ``enrich`` add what is known besides, renders it and sends it by a channel
+
+``LineReader`` is framing and matching, which remember nothing of other lines but the one before, and can run in several
+processes. ``Pipeline`` is framing to story for lines as they come in, with what a restart would forget; ``run/service.py`` has it
+between intake and store.
 """
 
-import re
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
-from hashlib import blake2b
 
 import msgspec
 
@@ -21,8 +25,9 @@ from consumer.clock import SECOND_US
 from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
+from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import HOST, PLACE, PROCID, RULE, TIME, USER, Line
+from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import Snapshots
@@ -30,12 +35,8 @@ from consumer.text import harmless, readable, text_of_bytes
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
 _TICK_LIMIT_US = 5_000_000
-# Raw lines that are remembered to know those that rsyslog sends again: the last, or those since a checkpoint.
-_RECENT_LIMIT = 8192
 # Bytes of a line that are shown when a fault is reported.
 _SHOWN = 200
-# As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
-_PASSED = re.compile(r"[^/]+\Z|/.*/[^/]+\Z")
 
 
 class LineReader:
@@ -57,7 +58,10 @@ class LineReader:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        rows = self.framer.rows(text_of_bytes(block))
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), first)
+
+    def lines_of(self, rows: list[Row], first: int) -> list[Line]:
+        """Read the rows of a block. The framer takes each block once: it remembers the line before."""
         return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
 
 
@@ -78,13 +82,12 @@ class Pipeline:
         self._timestamps = Timestamps(_moment(now_us), zone)
         self._tick_us = now_us
         self._events: list[Event] = []
-        self._recent: OrderedDict[bytes, None] = OrderedDict()
+        self._redelivery = Redelivery()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._events.append)
         self.known = KnownLines(self._family_of)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
-        self.redelivered_total = 0
         self.last_us = 0  # the time of the last line
 
     def _family_of(self, program: str) -> str:
@@ -111,21 +114,13 @@ class Pipeline:
         return {name: readable(text) for name, text in self._matcher.examples.items()}
 
     def is_redelivered(self, line: bytes) -> bool:
-        """
-        Tell whether rsyslog has sent this very line before, and remember it.
+        """Tell whether rsyslog has sent this very line before, and remember it."""
+        return self._redelivery.has_seen(line)
 
-        Only our template can tell: it has the time of receipt in microseconds. Equal lines of other senders are genuine repeats.
-        """
-        if line[:1] != b"{" or b'"rcvd"' not in line:
-            return False
-        digest = blake2b(line, digest_size=8).digest()
-        if digest in self._recent:
-            self.redelivered_total += 1
-            return True
-        self._recent[digest] = None
-        if len(self._recent) > _RECENT_LIMIT:
-            self._recent.popitem(last=False)
-        return False
+    @property
+    def redelivered_total(self) -> int:
+        """How many lines rsyslog has sent again."""
+        return self._redelivery.total
 
     def feed(self, block: bytes) -> list[Event]:
         """Take whole lines, each with its line feed; return what they decide."""
@@ -151,7 +146,7 @@ class Pipeline:
 
     def _received(self, line: Line) -> Line:
         """Give a line without a time that can be read the time of its receipt."""
-        return (line[RULE], self._tick_us, *line[PLACE:])  # type: ignore[return-value]
+        return (line[RULE], self._tick_us, *line[PLACE:])
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """
@@ -163,32 +158,13 @@ class Pipeline:
         self._report(f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; the others count")
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
-        """
-        Return the lines of a log file that say something and never came in.
-
-        Only lines under a name that our drop-in lets through count: what it keeps back never comes in, and anybody can write it.
-        The session line of a login whose "Accepted" has come in says nothing new, and may be so late that it would be a login of
-        its own.
-        """
+        """Return the lines of a log file that say something and never came in: see ``Comparison``."""
         reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
-        is_missing = self.known.comparison()
+        comparison = self.known.comparison(self._matcher.rules)
         found: list[bytes] = []
-        accepted: set[tuple[str, str, str | None]] = set()
         for block in blocks:
-            names = [row[2] for row in reader.framer.rows(text_of_bytes(block))]
-            raw = block.split(b"\n")
-            for line in reader.lines(block, 0):
-                name, text = names[line[PLACE]], text_of_bytes(raw[line[PLACE]])
-                # The name stands right behind the host: framing would also take a facility between them.
-                begin = text.find(f" {line[HOST]} ") + len(line[HOST]) + 2
-                if not _PASSED.match(name) or not text.startswith(name, begin):
-                    continue
-                action, who = self._matcher.rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
-                if not is_missing(line):
-                    if action == "accepted":
-                        accepted.add(who)
-                elif action != "session_opened" or who not in accepted:
-                    found.append(raw[line[PLACE]] + b"\n")
+            rows = reader.framer.rows(text_of_bytes(block))
+            found += comparison.missing(block, rows, reader.lines_of(rows, 0))
         return found
 
     def hold(self, *, is_holding: bool) -> None:
@@ -213,8 +189,8 @@ class Pipeline:
     def changed(self) -> dict[str, bytes | None]:
         """Return the parts of the memory that are not as they were when this was last asked."""
         parts = self._snapshots.changed()
-        own = [list(self._recent), self._tick_us, self.redelivered_total, self._reader.counts, *self.known.state()]
-        own.append(self._correlator.held.is_holding)
+        seen, again_total = self._redelivery.state()
+        own = [seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), self._correlator.held.is_holding]
         parts["pipeline"] = msgspec.msgpack.encode(own)
         return parts
 
@@ -226,11 +202,9 @@ class Pipeline:
         """Take over what an earlier process remembered."""
         own = parts.pop("pipeline", None)
         if own is not None:
-            (
-                recent, self._tick_us, self.redelivered_total, counts, digests, seconds, is_partial, *later
-            ) = msgspec.msgpack.decode(own)  # fmt: skip
+            seen, self._tick_us, again_total, counts, digests, seconds, is_partial, *later = msgspec.msgpack.decode(own)
             self.hold(is_holding=later == [True])
-            self._recent.update(dict.fromkeys(recent))
+            self._redelivery.restore(seen, again_total)
             if len(counts) == len(self._reader.counts):
                 self._reader.counts = counts
             self.known.restore(digests, seconds, is_partial=is_partial)

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import fields
 
 from consumer.cli import COMMANDS, main
-from consumer.config import Choice, Config, Email, OAuth2, Route, Secret
+from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.framing.text import FRAMINGS
 from grammars import dropbear, pam, sshd
@@ -70,7 +70,7 @@ def test_actions_of_lines(grammar: str) -> None:
 
 def test_actions_of_events() -> None:
     """Each ``event.action`` that ``replay`` may give is named, as code."""
-    actions = {str(kind.__struct_config__.tag) for kind in (Login, Logout, Attempt, Probe, Forged)}
+    actions = {str(kind.action) for kind in (Login, Logout, Attempt, Probe, Forged)}
     assert missing(actions, before="`", behind="`") == []
 
 
@@ -81,7 +81,7 @@ def test_framings() -> None:
 
 def test_configuration_keys() -> None:
     """Each key of the configuration file is named, as code."""
-    keys = {field.encode_name for kind in (Config, Email, Route, Choice, OAuth2, Secret) for field in fields(kind)}
+    keys = {field.encode_name for kind in (Config, EmailSettings, Route, Choice, OAuth2, Secret) for field in fields(kind)}
     assert missing({f"`{key}" for key in keys - {"channel", "route", *Secret.__struct_fields__}}, before="") == []
     shown = {"`[[channel]]`", "`[[route]]`"} | {f"{{ {key} = " for key in Secret.__struct_fields__}
     assert missing(shown, before="", behind="") == []

@@ -20,6 +20,8 @@ SLIPS = [
     ("consumer/text.py", "from consumer import records"),
     ("consumer/store/queries.py", "from consumer.deliver import routing"),
     ("consumer/unlisted.py", "x = 1"),
+    ("consumer/deliver/decide.py", "import time"),
+    ("consumer/system/check.py", "from consumer.deliver.channels.email import Email"),
     ("grammars/pam.py", "from consumer import text"),
 ]
 

@@ -88,7 +88,7 @@ def test_installed_module_reads_a_line(installed: Path) -> None:
 
 def test_installed_command_is_the_same(installed: Path) -> None:
     """The script that pip makes does what the module does."""
-    script = [sys.executable, installed / "bin" / "sshbell"]
+    script = [sys.executable, str(installed / "bin" / "sshbell")]
     assert run(installed, *script, "--version") == f"sshbell {__version__}\n".encode()
     for command in (["parse"], ["replay", "--format", "json", "-"], ["replay", "-"], ["completion", "bash"]):
         assert run(installed, *script, *command) == run(installed, sys.executable, "-m", "consumer", *command) != b""

@@ -12,7 +12,7 @@ from consumer.errors import InputError, SshbellError, UsageError, complain, end_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from consumer.ecs import Object
+    from consumer.ecs import SourceFields
     from consumer.places.fetch import Source
     from consumer.places.geoip import Places
 
@@ -58,7 +58,7 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
     """Show where addresses are."""
     from consumer.addresses import ip_of
     from consumer.config import load
-    from consumer.ecs import json_line
+    from consumer.ecs import EcsEvent, SourceFields, json_line
     from consumer.places.geoip import Places
 
     for address in addresses:
@@ -67,7 +67,8 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
     places = Places(load(config).geoip, lambda fault: complain(InputError(fault)), many=len(addresses) > 1000)
     if as_json:
         for address in addresses:
-            sys.stdout.buffer.write(json_line({"source": {"ip": str(ip_of(address)), "address": address, **places.of(address)}}))
+            event = EcsEvent(source=SourceFields(ip=str(ip_of(address)), address=address))
+            sys.stdout.buffer.write(json_line(places.add(event)))
     else:
         for row in _table([("address", "place", "network", "what"), *((one, *_cells(places.of(one))) for one in addresses)]):
             click.echo(row)
@@ -86,13 +87,12 @@ def _say_databases(places: "Places") -> None:
         click.echo(harmless(f"from {database.path} ({database.type}{made})"), err=True)
 
 
-def _cells(found: "Object") -> tuple[str, str, str]:
-    geo, network = found.get("geo", {}), found.get("as", {})
-    country = " ".join(filter(None, (geo.get("country_iso_code"), geo.get("country_name"))))
-    where = ", ".join(filter(None, (geo.get("city_name"), geo.get("region_name"), country)))
-    organization = network.get("organization", {}).get("name", "")
-    number = f"AS{network['number']} {organization}".rstrip() if network else ""
-    return where, number, ", ".join(filter(None, (geo.get("name"), *found.get("anonymous", []))))
+def _cells(found: "SourceFields") -> tuple[str, str, str]:
+    geo, network = found.geo, found.as_
+    country = " ".join(filter(None, (geo.country_iso_code, geo.country_name)))
+    where = ", ".join(filter(None, (geo.city_name, geo.region_name, country)))
+    number = "" if network.number is None else f"AS{network.number} {network.organization.name or ''}".rstrip()
+    return where, number, ", ".join(filter(None, (geo.name, *found.anonymous)))
 
 
 def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
@@ -133,7 +133,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     from consumer.config import Secret, load
     from consumer.deliver.secret import read_secret
-    from consumer.places.fetch import fetched, of_dbip, of_maxmind, of_url
+    from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
     from consumer.process.privileges import become
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
@@ -152,6 +152,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     folder = Path(to) if to is not None else Path(settings.state_dir, "geoip")
     if to is None:
         _make(folder)
+    check_folder(folder)
     errors: list[SshbellError] = []
     for source in sources:
         try:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import tzinfo
 
-    from consumer.ecs import Object
+    from consumer.addresses import Network
+    from consumer.ecs import EcsEvent
     from consumer.events import Event
     from consumer.show.table import Table
-    from consumer.store.queries import Network, Session
+    from consumer.store.queries import Session
 
 # Of CSV: where the value stands in the JSON object.
 _COLUMNS = (
@@ -85,9 +86,9 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
         match form:
             case "json":
-                write(json_line(places.add(names.added(_object(found)))))
+                write(json_line(places.add(names.added(_as_ecs(found)))))
             case "csv":
-                write(_csv(_cells(places.add(names.added(_object(found))))))
+                write(_csv(_cells(places.add(names.added(_as_ecs(found))))))
             case _:
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
@@ -95,8 +96,8 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         click.echo("sshbell: the store has nothing of what is asked for", err=True)
 
 
-def _object(found: "Session | Event") -> "Object":
-    from consumer.ecs import of_event, of_session
+def _as_ecs(found: "Session | Event") -> "EcsEvent":
+    from consumer.events_as_ecs import of_event, of_session
     from consumer.store.queries import Session
 
     return of_session(found.login, found.closed_us) if isinstance(found, Session) else of_event(found, [])
@@ -129,14 +130,17 @@ def _network(text: str | None) -> "Network | None":
         raise ValueError(f"--address: {text!r} is no address or network; give 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
 
 
-def _cells(found: "Object") -> list[str]:
+def _cells(found: "EcsEvent") -> list[str]:
     """Return the values of all columns; "" for what is not known."""
+    from msgspec import to_builtins
+
+    fields = to_builtins(found)
     cells = []
     for column in _COLUMNS:
-        value: Any = found
+        value: Any = fields
         for name in ("@timestamp" if column == "timestamp" else column).split("."):
             value = value.get(name) if isinstance(value, dict) else None
-        value = "; ".join(map(str, value)) if isinstance(value, list) else value
+        value = "; ".join(map(str, value)) if isinstance(value, tuple) else value
         cells.append("" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
     return cells
 

@@ -8,7 +8,8 @@ from consumer.commands.options import CONFIG
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
-    from consumer.store.delivery import Delivery, Entry
+    from consumer.ecs import EcsEvent
+    from consumer.store.delivery import Delivery, DeliveryRow
 
 _STATES = ("pending", "dead", "sent", "dropped")
 _LIMIT = 1000
@@ -89,7 +90,7 @@ def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_
     return harmless(row.rstrip())
 
 
-def _object(entry: "Entry") -> dict[str, Any]:
+def _object(entry: "DeliveryRow") -> dict[str, Any]:
     from consumer.clock import isoformat
 
     known = {
@@ -105,24 +106,22 @@ def _object(entry: "Entry") -> dict[str, Any]:
     return {name: value for name, value in known.items() if value is not None}
 
 
-def _event(body: bytes) -> dict[str, Any]:
-    import json
+def _event(body: bytes) -> "EcsEvent":
+    """Return the event of a message; nothing is known of what is none."""
+    from consumer.ecs import NOTHING, NoEventError, event_of
 
     try:
-        found = json.loads(body)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return event_of(body)
+    except NoEventError:
+        return NOTHING
 
 
 def _what(body: bytes) -> str:
     event = _event(body)
-    action = event.get("event", {}).get("action", "?")
-    user, host = event.get("user", {}).get("name"), event.get("host", {}).get("name")
-    return f"{action} {user or '-'}@{host or '-'}"[:60]
+    return f"{event.event.action or '?'} {event.user.name or '-'}@{event.host.name or '-'}"[:60]
 
 
-def _next(entry: "Entry") -> str:
+def _next(entry: "DeliveryRow") -> str:
 
     from consumer.clock import now_us
 

@@ -101,13 +101,13 @@ def _allowed(index: "KeyIndex", note: "Callable[[str], None]") -> "list[Allowed]
     import socket
 
     from consumer.keys.export import exported_keys
-    from consumer.keys.fingerprints import Key
+    from consumer.keys.fingerprints import Fingerprints
     from consumer.people.check import Allowed
 
-    allowed = [Allowed(Key(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
+    allowed = [Allowed(Fingerprints(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
     if os.geteuid() != 0:
         note("the keys of this host's accounts are left out; call it as root to see them: sudo sshbell people check")
         return allowed
     here = socket.gethostname().partition(".")[0]
     own = (key for key in exported_keys(note) if not key.authority)
-    return [*allowed, *(Allowed(Key(key.sha256, key.md5), key.account, here, key.comment) for key in own)]
+    return [*allowed, *(Allowed(Fingerprints(key.sha256, key.md5), key.account, here, key.comment) for key in own)]

@@ -56,7 +56,8 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     paths: list[str] = []
     tell: Callable[[Event], None]
     if form == "json":
-        from consumer.ecs import json_line, of_event
+        from consumer.ecs import json_line
+        from consumer.events_as_ecs import of_event
 
         places = _places(settings)
         out = sys.stdout.buffer

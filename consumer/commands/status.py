@@ -1,5 +1,6 @@
 """``sshbell status``."""
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     Show whether sshbell runs, what it has read, and whether its messages go out.
 
     The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (configuration
-    or state directory may not be read). The first line says why.
+    or state directory may not be read), also where nobody reads all of the text. The first line says why.
 
     \b
     critical    run or deliver does not run, the store cannot be read, a wrong configuration,
@@ -57,15 +58,21 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
             # What runs has the configuration from before; of the new one, where the state is has to do.
             health = examine(Config(state_dir=state_dir_of(config)), now_us)
             health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
-    if as_json:
-        sys.stdout.buffer.write(json_line(_object(health)))
-    else:
-        said = "; ".join(problem.text for problem in sorted(health.problems, key=lambda problem: -problem.level))
-        click.echo(harmless(f"sshbell {health.level.name}: {said or 'it runs, and nothing waits too long'}"))
-        for name, text in _rows(health, zone, now_us):
-            click.echo(harmless(f"{name:<12}{text}"))
-    sys.stdout.flush()
+    said = "; ".join(problem.text for problem in sorted(health.problems, key=lambda problem: -problem.level))
+    rows = [f"sshbell {health.level.name}: {said or 'it runs, and nothing waits too long'}"]
+    rows += [f"{name:<12}{text}" for name, text in _rows(health, zone, now_us)]
+    _write(json_line(_object(health)) if as_json else "".join(f"{harmless(row)}\n" for row in rows))
     click.get_current_context().exit(health.level)
+
+
+def _write(text: str | bytes) -> None:
+    """Write all of it; where the reader leaves, such as head -n 1, the exit code still counts."""
+    try:
+        click.echo(text, nl=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, and is no error at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, str]]:

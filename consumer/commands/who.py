@@ -33,8 +33,9 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
 
     from consumer import clock
     from consumer.config import load
-    from consumer.ecs import json_line, of_session
+    from consumer.ecs import json_line
     from consumer.errors import InputError, complain
+    from consumer.events_as_ecs import of_session
     from consumer.places.geoip import Places
     from consumer.show.owner_names import Names
     from consumer.show.table import Table

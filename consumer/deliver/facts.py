@@ -7,105 +7,94 @@ An event comes here harmless: no text of it holds what a terminal would obey.
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
-from math import isfinite
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
+from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
 from consumer.addresses import ip_of
+from consumer.ecs import AsFields, EcsEvent, GeoFields, SourceFields
 
 _TITLES = {
-    "ssh_login": "has logged in",
-    "ssh_logout": "has logged out",
-    "ssh_attempt": "has tried to log in, and failed",
-    "ssh_probe": "has connected, and not tried to log in",
-    "sshbell_test": "has logged in",
+    EventAction.LOGIN: "has logged in",
+    EventAction.LOGOUT: "has logged out",
+    EventAction.ATTEMPT: "has tried to log in, and failed",
+    EventAction.PROBE: "has connected, and not tried to log in",
+    OwnAction.TEST: "has logged in",
 }
 _OTHER_TITLES = {
-    "ssh_forged": "A process that is not sshd has written a line that claims to be sshd's.",
-    "sshbell_notice": "sshbell has something to say about itself.",
+    EventAction.FORGED: "A process that is not sshd has written a line that claims to be sshd's.",
+    OwnAction.NOTICE: "sshbell has something to say about itself.",
 }
 _ORIGINS = {"verified": "verified: the kernel vouches for the process that logged it", "unverified": "", "forged": "forged"}
-# Who has come in is who has the key, or the password; who has failed may be anybody.
-_PROVED = frozenset({"ssh_login", "ssh_logout"})
 # Texts of others that may stand in a sentence of ours: one word, which cannot seem to be a part of the sentence.
 _WORD = re.compile(r"[\w.@+-]{1,64}\Z")
 # Owners of one key that are named.
 _OWNERS_LIMIT = 5
 
-Object = dict[str, Any]
+# What a template knows, by name.
+Facts = dict[str, Any]
 
 
-def facts_of(event: Object, zone: tzinfo | None, map_url: str = "") -> Object:
+def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> Facts:
     """
     Return what templates know of an event, and the whole event beside it.
 
     Args:
-        event: whatever the outbox held, made harmless.
+        fields: the event as nested mappings, made harmless; templates see them as ``event``.
         zone: the reader's; None for this host's.
         map_url: as configured; "" for no link.
     """
-
-    def found(*path: str) -> Any:
-        value: Any = event
-        for name in path:
-            value = value.get(name) if isinstance(value, dict) else None
-        return value
-
-    def of(*path: str) -> str:
-        value = found(*path)
-        return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
-
-    def all_of(*path: str) -> list[str]:
-        value = found(*path)
-        return [each for each in value if isinstance(each, str) and each] if isinstance(value, list) else []
-
-    action = of("event", "action")
-    method, submethod = of("ssh", "method"), of("ssh", "submethod")
+    event = msgspec.convert(fields, EcsEvent)
+    happened, source, ssh = event.event, event.source, event.ssh
+    key, certificate, via = ssh.key, ssh.certificate, ssh.via
+    action = happened.action or ""
     # Some databases have codes alone.
-    country = of("source", "geo", "country_name") or of("source", "geo", "country_iso_code")
-    facts: Object = {
-        "event": event,
-        "id": of("event", "id"),
+    country = source.geo.country_name or source.geo.country_iso_code
+    facts: Facts = {
+        "event": fields,
+        "id": happened.id or "",
         "action": action,
-        "test": action == "sshbell_test",
-        "user": of("user", "name"),
-        "person": of("user", "full_name"),
-        "host": of("host", "name"),
-        "address": of("source", "address") or of("source", "ip"),
-        "port": of("source", "port"),
-        "domain": of("source", "domain"),
-        "place": _place(found("source", "geo")),
-        "town": ", ".join(filter(None, (of("source", "geo", "city_name"), country))),
-        "network": _network(of("source", "as", "number"), of("source", "as", "organization", "name")),
-        "anonymous": ", ".join(all_of("source", "anonymous")),
-        "via": "@".join(filter(None, (of("ssh", "via", "user", "name"), of("ssh", "via", "host", "name")))),
-        "via_host": of("ssh", "via", "host", "name"),
-        "map": _map_link(map_url, of("source", "ip"), found("source", "geo", "location")) if map_url else "",
-        "method": f"{method}/{submethod}" if submethod else method,
-        "key": " ".join(filter(None, (of("ssh", "key", "type"), of("ssh", "key", "fingerprint")))),
-        "owners": all_of("ssh", "key", "owner"),
-        "options": ",".join(all_of("ssh", "key", "options")),
-        "certificate": of("ssh", "certificate", "id"),
-        "serial": of("ssh", "certificate", "serial"),
-        "authority": of("ssh", "certificate", "ca_owner"),
-        "principal": of("ssh", "principal"),
-        "session": of("ssh", "session", "kind"),
-        "origin": of("ssh", "origin"),
-        "count": of("ssh", "count"),
-        "reason": of("ssh", "reason"),
-        "ambiguous": found("ssh", "ambiguous") is True,
-        "claim": of("ssh", "claim"),
-        "claimed_by_uid": of("ssh", "claimed_by_uid"),
-        "message": of("message"),
-        "local": _local(of("@timestamp"), zone),
-        "when": _moment(of("@timestamp"), zone),
-        "start": _moment(of("event", "start"), zone) if action == "ssh_logout" else "",
-        "duration": _duration(found("event", "duration")),
-        "login_id": of("ssh", "login_id"),
+        "test": action == OwnAction.TEST,
+        "user": event.user.name or "",
+        "person": event.user.full_name or "",
+        "host": event.host.name or "",
+        "address": source.address or source.ip or "",
+        "port": _text(source.port),
+        "domain": source.domain or "",
+        "place": _place(source.geo),
+        "town": ", ".join(filter(None, (source.geo.city_name, country))),
+        "network": _network(source.as_),
+        "anonymous": ", ".join(filter(None, source.anonymous)),
+        "via": "@".join(filter(None, (via.user.name, via.host.name))),
+        "via_host": via.host.name or "",
+        "map": _map_link(map_url, source) if map_url else "",
+        "method": f"{ssh.method or ''}/{ssh.submethod}" if ssh.submethod else ssh.method or "",
+        "key": " ".join(filter(None, (key.type, key.fingerprint))),
+        "owners": [owner for owner in key.owner if owner],
+        "options": ",".join(filter(None, key.options)),
+        "certificate": certificate.id or "",
+        "serial": _text(certificate.serial),
+        "authority": certificate.ca_owner or "",
+        "principal": ssh.principal or "",
+        "session": ssh.session.kind or "",
+        "origin": ssh.origin or "",
+        "count": _text(ssh.count),
+        "reason": ssh.reason or "",
+        "ambiguous": ssh.ambiguous,
+        "claim": ssh.claim or "",
+        "claimed_by_uid": _text(ssh.claimed_by_uid),
+        "message": event.message or "",
+        "local": _local(event.timestamp or "", zone),
+        "when": _moment(event.timestamp or "", zone),
+        "start": _moment(happened.start or "", zone) if action == EventAction.LOGOUT else "",
+        "duration": "" if happened.duration is None else duration_text(happened.duration / 1e9),
+        "login_id": ssh.login_id or "",
     }
     facts["title"] = _title(facts)
     facts["lines"] = [{"name": name, "value": value} for name, value in _lines(facts) if value]
-    facts["lines"] += [{"name": "found", "value": each} for each in all_of("sshbell", "found")]
+    facts["lines"] += [{"name": "found", "value": each} for each in event.sshbell.found if each]
     return facts
 
 
@@ -119,12 +108,12 @@ def duration_text(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _title(facts: Object) -> str:
+def _title(facts: Facts) -> str:
     """Return the first sentence, of which a telephone shows the beginning beside the subject: who, with whose key, from where."""
     done = _TITLES.get(facts["action"])
     if done is None:
         return _OTHER_TITLES.get(facts["action"], str(facts["action"]))
-    is_proved = facts["action"] in _PROVED
+    is_proved = facts["action"] in SESSION_ACTIONS
     sentence = f"{(is_proved and facts['person']) or 'Somebody'} {done}"
     if is_proved and len(facts["owners"]) == 1 and _WORD.match(facts["owners"][0]):
         sentence += f", with the key {facts['owners'][0]}"
@@ -135,11 +124,11 @@ def _title(facts: Object) -> str:
     return f"{sentence}."
 
 
-def _lines(facts: Object) -> Iterator[tuple[str, Any]]:
+def _lines(facts: Facts) -> Iterator[tuple[str, Any]]:
     """Yield what a message says, in order."""
     yield "message", facts["message"]
     yield "user", facts["user"]
-    yield "person" if facts["action"] in _PROVED else "account of", facts["person"]
+    yield "person" if facts["action"] in SESSION_ACTIONS else "account of", facts["person"]
     yield "host", facts["host"]
     yield "from", f"{facts['address']} port {facts['port']}" if facts["address"] and facts["port"] else facts["address"]
     yield "reverse name", facts["domain"]
@@ -175,27 +164,28 @@ def _owners(owners: list[str]) -> Iterator[tuple[str, str]]:
         yield "key of", f"and {len(owners) - _OWNERS_LIMIT} others"
 
 
-def _place(geo: object) -> str:
+def _text(number: int | None) -> str:
+    return "" if number is None else str(number)
+
+
+def _place(geo: GeoFields) -> str:
     """Return a place as people write it, the smallest part first: ``Lyon, Auvergne-Rhône-Alpes, France``."""
-    if not isinstance(geo, dict):
-        return ""
-    parts = [geo.get("name"), geo.get("city_name"), geo.get("region_name")]
-    parts.append(geo.get("country_name") or geo.get("country_iso_code") or geo.get("continent_code"))
-    known = [part for part in parts if isinstance(part, str) and part]
-    return ", ".join(dict.fromkeys(known))
+    country = geo.country_name or geo.country_iso_code or geo.continent_code
+    return ", ".join(dict.fromkeys(filter(None, (geo.name, geo.city_name, geo.region_name, country))))
 
 
-def _network(number: str, name: str) -> str:
-    return " ".join(filter(None, (f"AS{number}" if number else "", name)))
+def _network(network: AsFields) -> str:
+    number = None if network.number is None else f"AS{network.number}"
+    return " ".join(filter(None, (number, network.organization.name)))
 
 
-def _map_link(map_url: str, address: str, location: object) -> str:
+def _map_link(map_url: str, source: SourceFields) -> str:
     """Return where a map shows an address; "" where it cannot, or where the address is nobody's on the Internet."""
-    ip = ip_of(address)
+    ip = ip_of(source.ip)
     if ip is None or not ip.is_global:
         return ""
-    place = location if isinstance(location, dict) else {}
-    known = {"{ip}": str(ip), "{latitude}": _degrees(place.get("lat"), 90), "{longitude}": _degrees(place.get("lon"), 180)}
+    place = source.geo.location
+    known = {"{ip}": str(ip), "{latitude}": _degrees(place.lat, 90), "{longitude}": _degrees(place.lon, 180)}
     if any(name in map_url and not value for name, value in known.items()):
         return ""
     for name, value in known.items():
@@ -203,10 +193,8 @@ def _map_link(map_url: str, address: str, location: object) -> str:
     return map_url
 
 
-def _degrees(value: object, limit: int) -> str:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value) or abs(value) > limit:
-        return ""
-    return f"{value:.4f}"
+def _degrees(value: float | None, limit: int) -> str:
+    return f"{value:.4f}" if value is not None and abs(value) <= limit else ""
 
 
 def _zoned(text: str, zone: tzinfo | None) -> datetime | None:
@@ -229,7 +217,3 @@ def _moment(text: str, zone: tzinfo | None) -> str:
         return _local(text, zone)
     there = moment.astimezone(UTC)
     return f"{_local(text, zone)} ({there:{'%H:%M:%S' if there.date() == moment.date() else '%Y-%m-%d %H:%M:%S'}} UTC)"
-
-
-def _duration(nanoseconds: object) -> str:
-    return duration_text(nanoseconds / 1e9) if isinstance(nanoseconds, int | float) else ""

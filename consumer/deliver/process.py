@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 
 from consumer.config import DEFAULT_PATH, Config, load
-from consumer.deliver.dispatcher import POLL_S, Dispatcher
+from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError
 from consumer.people.people import People
@@ -20,6 +20,8 @@ from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
+# The net under the byte that `run` writes.
+_POLL_S = 1.0
 # In the state directory: only who has it sends.
 LOCK = "deliver.lock"
 _log = structlog.get_logger()
@@ -68,7 +70,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
                     config = _reconfigured(config, config_path, dispatcher)
                 dispatcher.poll()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(POLL_S):
+                    async with asyncio.timeout(_POLL_S):
                         await ended.wait()
             if wake is not None:
                 loop.remove_reader(wake)

@@ -1,10 +1,10 @@
 """To whom a message of a channel goes: to those of the channel, or to the people it is about."""
 
 from collections.abc import Iterable
-from typing import Any
 
-from consumer.config import Channel
+from consumer.config import ChannelSettings
 from consumer.deliver.routing import Router
+from consumer.ecs import EcsEvent
 from consumer.people.people import People
 
 
@@ -20,7 +20,7 @@ class Recipients:
         channels: as they are configured, with their own recipients.
     """
 
-    def __init__(self, router: Router, people: People, channels: Iterable[Channel]) -> None:
+    def __init__(self, router: Router, people: People, channels: Iterable[ChannelSettings]) -> None:
         self._router = router
         self._people = people
         self._channels = {settings.name: settings for settings in channels}
@@ -29,8 +29,8 @@ class Recipients:
         """Tell whether messages of a channel may go to different people."""
         return self._router.leads_to_owners(channel)
 
-    def of(self, channel: str, event: dict[str, Any]) -> tuple[str, ...]:
-        """Return the recipients of an event, as an ECS object, on a channel; () for the channel's own."""
+    def of(self, channel: str, event: EcsEvent) -> tuple[str, ...]:
+        """Return the recipients of an event on a channel; () for the channel's own."""
         if not self.are_mixed(channel):
             return ()
         to_own, to_owner = self._router.sides(channel, event)

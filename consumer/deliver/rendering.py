@@ -16,9 +16,11 @@ import msgspec
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateNotFound
 from jinja2.sandbox import SandboxedEnvironment
 
+from consumer.actions import EventAction
 from consumer.deliver.channels import Message
-from consumer.deliver.facts import duration_text, facts_of
+from consumer.deliver.facts import Facts, duration_text, facts_of
 from consumer.deliver.steps import in_steps
+from consumer.ecs import EcsEvent, NoEventError, event_of
 from consumer.text import harmless
 
 TEMPLATES = ("subject.txt.j2", "message.txt.j2", "message.html.j2", "digest.txt.j2", "digest.html.j2")
@@ -34,13 +36,6 @@ _TEXT_LIMIT, _SUBJECT_LIMIT = 500, 200
 _BODY_LIMIT = 1 << 20
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
-
-Object = dict[str, Any]
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class RenderingError(Exception):
-    """What stands in the outbox is no event."""
 
 
 class Renderer:
@@ -65,9 +60,9 @@ class Renderer:
         for name in TEMPLATES:  # compiled now, not when somebody is in
             self._built_in.get_template(name)
 
-    def message(self, event_id: str, event: Object, *, queued_us: int, now_us: int, zone: tzinfo | None = None) -> Message:
+    def message(self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None) -> Message:
         """Make the message of one event; ``zone`` is the reader's, None for this host's."""
-        facts = facts_of(_harmless(event), zone, self.map_url) | {"late": _late(queued_us, now_us)}
+        facts = facts_of(_harmless(msgspec.to_builtins(event)), zone, self.map_url) | {"late": _late(queued_us, now_us)}
         facts["subject"] = self._subject(facts)
         return Message(
             id=plain_id(event_id),
@@ -92,15 +87,15 @@ class Renderer:
             count += 1
             first_us = min(first_us, queued_us)
             try:
-                facts = facts_of(_harmless(event_of(body)), zone)
-            except RenderingError:
+                facts = facts_of(_harmless(msgspec.to_builtins(event_of(body))), zone)
+            except NoEventError:
                 facts = {"action": "unreadable"}
             actions[facts["action"]] += 1
             who = f"{facts.get('user') or 'unknown user'}@{facts.get('host') or 'unknown host'}"
             if who in users or len(users) < _COUNTED_USERS:
                 users[who] += 1
             # Logins first: whoever floods us must not hide one.
-            lines = logins if facts["action"] == "ssh_login" else others
+            lines = logins if facts["action"] == EventAction.LOGIN else others
             if len(lines) < DIGEST_LINES:
                 lines.append(f"{facts.get('local', '')}  {self._subject(facts)}".strip())
         named = users.most_common(_DIGEST_USERS)
@@ -122,11 +117,11 @@ class Renderer:
             late=facts["late"],
         )
 
-    def _subject(self, facts: Object) -> str:
+    def _subject(self, facts: Facts) -> str:
         """One line, whatever the template made of it."""
         return _cut(harmless(" ".join(self._rendered("subject.txt.j2", facts).split())), _SUBJECT_LIMIT)
 
-    def _rendered(self, name: str, facts: Object) -> str:
+    def _rendered(self, name: str, facts: Facts) -> str:
         try:
             return self._own.get_template(name).render(facts)[:_BODY_LIMIT]
         except TemplateNotFound as error:
@@ -161,26 +156,13 @@ def _environment(folder: Path) -> SandboxedEnvironment:
     )
 
 
-def event_of(body: bytes) -> Object:
-    """
-    Return the event of a row of the outbox, as ``sshbell replay`` writes it; nothing of it is made harmless yet.
-
-    Raises:
-        RenderingError: ``body`` is no event.
-    """
-    try:
-        return _decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise RenderingError(f"not the JSON of an event: {error}") from error
-
-
 def _harmless(value: Any) -> Any:
     match value:
         case str():
             return _cut(harmless(value), _TEXT_LIMIT)
         case dict():
             return {_cut(harmless(key), _TEXT_LIMIT): _harmless(inner) for key, inner in value.items()}
-        case list():
+        case list() | tuple():
             return [_harmless(inner) for inner in value]
     return value
 
@@ -189,7 +171,7 @@ def _late(queued_us: int, now_us: int) -> str:
     return duration_text((now_us - queued_us) / 1e6) if now_us - queued_us > LATE_US else ""
 
 
-def _entries(counted: Iterable[tuple[str, int]]) -> list[Object]:
+def _entries(counted: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
     return [{"name": name, "count": number} for name, number in counted]
 
 

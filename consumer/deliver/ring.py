@@ -11,12 +11,13 @@ from pathlib import Path
 
 import structlog
 
+from consumer.actions import EventAction, OwnAction
 from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
-from consumer.deliver.channels.email import LIMIT_S
-from consumer.deliver.dispatcher import Worker, channel_of
+from consumer.deliver.channels import LIMIT_S, channel_of
 from consumer.deliver.process import LOCK, opened, renderer_of
-from consumer.ecs import json_line
+from consumer.deliver.worker import Worker
+from consumer.ecs import EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields, json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
 from consumer.process.lock import Lock
@@ -96,19 +97,24 @@ def _workers(
 async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:
     message = delivery.due(worker.settings.name, now_us())
     if message is not None and message.event_id == event_id:
-        await worker.attempt(message, worker.tokens(now_us()))
+        await worker.step()
 
 
 def _test(event_id: str) -> bytes:
     """Return the event: addresses and names are those that are kept for examples."""
-    return json_line({
-        "@timestamp": isoformat(now_us()),
-        "event": {
-            "kind": "event", "category": ["authentication", "session"], "type": ["start"], "action": "sshbell_test",
-            "outcome": "success", "id": event_id,
-        },
-        "host": {"name": socket.gethostname()},
-        "user": {"name": "alice"},
-        "source": {"ip": "203.0.113.7", "port": 4711, "address": "203.0.113.7"},
-        "ssh": {"method": "publickey", "key": {"type": "ED25519", "fingerprint": "SHA256:" + "x" * 43}, "origin": "verified"},
-    })  # fmt: skip
+    like = EventAction.LOGIN
+    return json_line(
+        EcsEvent(
+            timestamp=isoformat(now_us()),
+            event=EventFields(
+                kind=like.kind, category=like.category, type=(like.ecs_type,), action=str(OwnAction.TEST), outcome=like.outcome,
+                id=event_id,
+            ),
+            host=HostFields(name=socket.gethostname()),
+            user=UserFields(name="alice"),
+            source=SourceFields(ip="203.0.113.7", port=4711, address="203.0.113.7"),
+            ssh=SshFields(
+                method="publickey", key=KeyFields(type="ED25519", fingerprint="SHA256:" + "x" * 43), origin="verified"
+            ),
+        )
+    )  # fmt: skip

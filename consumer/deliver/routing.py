@@ -3,16 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator
 from fnmatch import translate
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any
+from ipaddress import IPv6Network, ip_network
 
-from consumer.addresses import ip_of
+from consumer.actions import OwnAction
+from consumer.addresses import Network, ip_of
 from consumer.config import Choice, Route
-
-Network = IPv4Network | IPv6Network
+from consumer.ecs import EcsEvent
 
 # Messages of our own go to all channels.
-OWN_ACTIONS = frozenset({"sshbell_test", "sshbell_notice"})
+_OWN_ACTIONS = frozenset(OwnAction)
 _MAPPED_BITS = 96
 
 
@@ -29,10 +28,10 @@ class Router:
         self._channels = list(channels)
         self._routes = [(route, _Chooser(route.include), _Chooser(route.exclude)) for route in routes]
 
-    def channels_of(self, event: dict[str, Any]) -> list[str]:
-        """Return the names of the channels for an ECS object, as ``sshbell replay --format json`` writes it."""
-        action = event.get("event", {}).get("action")
-        if action in OWN_ACTIONS:
+    def channels_of(self, event: EcsEvent) -> list[str]:
+        """Return the names of the channels to which an event goes."""
+        action = event.event.action
+        if action in _OWN_ACTIONS:
             return list(self._channels)
         wanted = {name for route in self._taking(event) for name in route.channels}
         return [name for name in self._channels if name in wanted]
@@ -41,13 +40,13 @@ class Router:
         """Tell whether a route leads over a channel to the owners of what it tells."""
         return any(route.to_owner and channel in route.channels for route, _, _ in self._routes)
 
-    def sides(self, channel: str, event: dict[str, Any]) -> tuple[bool, bool]:
+    def sides(self, channel: str, event: EcsEvent) -> tuple[bool, bool]:
         """Tell whether an event goes to a channel's own recipients, and whether to its owner; two routes may want both."""
         found = {route.to_owner for route in self._taking(event) if channel in route.channels}
         return False in found, True in found
 
-    def _taking(self, event: dict[str, Any]) -> Iterator[Route]:
-        action = event.get("event", {}).get("action")
+    def _taking(self, event: EcsEvent) -> Iterator[Route]:
+        action = event.event.action
         for route, include, exclude in self._routes:
             if action in route.events and include.takes(event) and (exclude.is_empty or not exclude.takes(event)):
                 yield route
@@ -62,24 +61,23 @@ class _Chooser:
         self._methods = frozenset(choice.method)
         self.is_empty = not (choice.user or choice.address or choice.method)
 
-    def takes(self, event: dict[str, Any]) -> bool:
+    def takes(self, event: EcsEvent) -> bool:
         return (
             (not self._users or self._takes_user(event))
             and (not self._networks or self._takes_address(event))
             and (not self._methods or self._takes_method(event))
         )
 
-    def _takes_user(self, event: dict[str, Any]) -> bool:
-        name = event.get("user", {}).get("name")
+    def _takes_user(self, event: EcsEvent) -> bool:
+        name = event.user.name
         return name is not None and any(pattern.match(name) for pattern in self._users)
 
-    def _takes_address(self, event: dict[str, Any]) -> bool:
-        ip = ip_of(event.get("source", {}).get("ip"))
+    def _takes_address(self, event: EcsEvent) -> bool:
+        ip = ip_of(event.source.ip)
         return ip is not None and any(ip in network for network in self._networks)
 
-    def _takes_method(self, event: dict[str, Any]) -> bool:
-        ssh = event.get("ssh", {})
-        method, submethod = ssh.get("method"), ssh.get("submethod")
+    def _takes_method(self, event: EcsEvent) -> bool:
+        method, submethod = event.ssh.method, event.ssh.submethod
         return method in self._methods or (submethod is not None and f"{method}/{submethod}" in self._methods)
 
 

@@ -1,19 +1,16 @@
 """Secrets: read when they are needed, from a file, the environment or a command; never shown, whatever goes wrong."""
 
 import os
-import selectors
-import signal
 import stat
-import subprocess
-import time
 
 from consumer.config import Secret
 from consumer.errors import SecretError
+from consumer.process.command import run_command
+from consumer.rights import is_open_to_everybody
 from consumer.text import harmless
 
 COMMAND_LIMIT_S = 10
 _SIZE_LIMIT = 64 * 1024
-_OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 
 def read_secret(secret: Secret) -> str:
@@ -50,63 +47,18 @@ def _of_file(path: str) -> bytes:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise SecretError(f"{shown}: no regular file")
-            if found.st_mode & _OTHERS:
+            if is_open_to_everybody(found):
                 raise SecretError(f"{shown}: everybody on this machine can read or write it; run: chmod o-rw {shown}")
             raw = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
         raise SecretError(f"{shown}: {error.strerror}") from None
-    return _bounded(raw, shown)
-
-
-def _of_command(command: list[str]) -> bytes:
-    shown = f"command {harmless(command[0])}"
-    fault = ""
-    raw = b""
-    try:
-        # A session of its own, so that what it has started ends with it.
-        with subprocess.Popen(  # noqa: S603 - the administrator's own
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-        ) as process:
-            try:
-                raw = _printed(process)
-            except subprocess.TimeoutExpired:
-                fault = f"no answer within {COMMAND_LIMIT_S} s"
-            if fault or len(raw) > _SIZE_LIMIT:
-                os.killpg(process.pid, signal.SIGKILL)
-        if not fault and process.returncode and len(raw) <= _SIZE_LIMIT:
-            fault = f"it ended with {process.returncode}"
-    except OSError as error:
-        fault = error.strerror or "cannot be run"
-    except ValueError:
-        fault = "cannot be run"
-    if fault:
-        raise SecretError(f"{shown}: {fault}")
-    return _bounded(raw, shown)
-
-
-def _printed(process: subprocess.Popen[bytes]) -> bytes:
-    """
-    Return what a command prints; a little more than the bound of what prints without end.
-
-    Raises:
-        subprocess.TimeoutExpired: it goes on for too long.
-    """
-    assert process.stdout is not None
-    end_s = time.monotonic() + COMMAND_LIMIT_S
-    raw = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        while len(raw) <= _SIZE_LIMIT:
-            if not selector.select(max(0.0, end_s - time.monotonic())):
-                raise subprocess.TimeoutExpired(process.args, COMMAND_LIMIT_S)
-            if not (some := os.read(process.stdout.fileno(), _SIZE_LIMIT)):
-                process.wait(max(0.0, end_s - time.monotonic()))
-                break
-            raw += some
-    return raw
-
-
-def _bounded(raw: bytes, shown: str) -> bytes:
     if len(raw) > _SIZE_LIMIT:
         raise SecretError(f"{shown}: longer than {_SIZE_LIMIT // 1024} KiB")
     return raw
+
+
+def _of_command(command: list[str]) -> bytes:
+    done = run_command(command, limit_s=COMMAND_LIMIT_S, output_limit=_SIZE_LIMIT)
+    if done.fault:
+        raise SecretError(f"command {harmless(command[0])}: {done.fault}")
+    return done.output

@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import structlog
 
 from consumer.config import Config
+from consumer.ecs import NOTHING, EcsEvent, joined
 from consumer.enrich.jump_hosts import JumpHosts
 from consumer.enrich.reverse_names import ReverseNames
-from consumer.fields import Object, joined, text_of
 from consumer.keys import client as keys_client
 from consumer.keys.client import KeyOwners
 from consumer.keys.index import KeyIndex
@@ -53,12 +54,12 @@ class Part(NamedTuple):
     Attributes:
         name: for the log.
         limit_s: a notice waits no longer for it.
-        of: returns the fields to add for an event, nested as ECS has them; ``{}`` where nothing is known. It may raise anything.
+        of: returns the fields to add for an event; ``NOTHING`` where nothing is known. It may raise anything.
     """
 
     name: str
     limit_s: float
-    of: Callable[[Object], Awaitable[Object]]
+    of: Callable[[EcsEvent], Awaitable[EcsEvent]]
 
 
 def parts_of(config: Config, people: People) -> list[Part]:
@@ -67,11 +68,11 @@ def parts_of(config: Config, people: People) -> list[Part]:
     places = Places(config.geoip, lambda what: _log.error("geoip", reason=what))
     index = KeyIndex(state_dir, lambda what: _log.error("key_index", reason=what))
     parts = [
-        Part("people", _AT_ONCE_S, _at_once(lambda event: _name_of(people, event))),
-        Part("key owners", KEYS_LIMIT_S, _under("ssh", KeyOwners(state_dir).of)),
-        Part("places", _AT_ONCE_S, _under("source", _at_once(lambda event: places.of(text_of(event, "source", "ip"))))),
+        Part("people", _AT_ONCE_S, _at_once(people.of)),
+        Part("key owners", KEYS_LIMIT_S, KeyOwners(state_dir).of),
+        Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip)))),
         # Where the host is another one's, it alone knows.
-        Part("key index", _AT_ONCE_S, _under("ssh", _at_once(index.of))),
+        Part("key index", _AT_ONCE_S, _at_once(index.of)),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
     ]
     if config.reverse_dns:
@@ -79,28 +80,13 @@ def parts_of(config: Config, people: People) -> list[Part]:
     return parts
 
 
-def _at_once(of: Callable[[Object], Object]) -> Callable[[Object], Awaitable[Object]]:
+def _at_once(of: Callable[[EcsEvent], EcsEvent]) -> Callable[[EcsEvent], Awaitable[EcsEvent]]:
     """Return a function that is quick as a part's."""
 
-    async def answered(event: Object) -> Object:
+    async def answered(event: EcsEvent) -> EcsEvent:
         return of(event)
 
     return answered
-
-
-def _name_of(people: People, event: Object) -> Object:
-    person = people.person_of(event)
-    return {} if person is None else {"user": {"full_name": person.name}}
-
-
-def _under(name: str, of: Callable[[Object], Awaitable[Object]]) -> Callable[[Object], Awaitable[Object]]:
-    """Return a part's function whose fields stand under a name."""
-
-    async def nested(event: Object) -> Object:
-        found = await of(event)
-        return {name: found} if found else {}
-
-    return nested
 
 
 class Enricher:
@@ -114,9 +100,9 @@ class Enricher:
     def __init__(self, parts: Iterable[Part] = ()) -> None:
         self._parts = list(parts)
         # By event id: since when, and what is, or will be, known.
-        self._known: OrderedDict[str, tuple[float, asyncio.Task[Object]]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[float, asyncio.Task[EcsEvent]]] = OrderedDict()
         # Parts that were not waited for any longer, until they end.
-        self._late: set[asyncio.Task[Object]] = set()
+        self._late: set[asyncio.Task[EcsEvent]] = set()
         self._reported: set[tuple[str, str]] = set()
         self._unanswered: dict[str, int] = {}
 
@@ -132,9 +118,9 @@ class Enricher:
         found = self._known.get(event_id)
         return found is not None and time.monotonic() - found[0] < FRESH_S
 
-    def begin(self, event: Object) -> asyncio.Task[Object]:
+    def begin(self, event: EcsEvent) -> asyncio.Task[EcsEvent]:
         """Ask about an event unless that was done of late; a later ``enrich`` waits for the rest alone."""
-        event_id = text_of(event, "event", "id") or ""
+        event_id = event.event.id or ""
         if self.knows(event_id):
             return self._known[event_id][1]
         task = asyncio.create_task(self._asked(event))
@@ -145,20 +131,20 @@ class Enricher:
                 self._known.popitem(last=False)
         return task
 
-    async def enrich(self, event: Object) -> Object:
+    async def enrich(self, event: EcsEvent) -> EcsEvent:
         """Return the event with what is known about it, in place of the one that is given; never later than the longest limit."""
         if not self._parts:
             return event
         # Several channels may wait for one task: the end of one of them must not be that of the task.
         return await asyncio.shield(self.begin(event))
 
-    async def _asked(self, event: Object) -> Object:
+    async def _asked(self, event: EcsEvent) -> EcsEvent:
         answers = await asyncio.gather(*(self._answer(part, event) for part in self._parts))
         for answer in answers:
             event = joined(event, answer)
         return event
 
-    async def _answer(self, part: Part, event: Object) -> Object:
+    async def _answer(self, part: Part, event: EcsEvent) -> EcsEvent:
         task = asyncio.create_task(_called(part, event))
         # Not wait_for, which would wait for one that does not let itself be cancelled.
         await asyncio.wait({task}, timeout=part.limit_s)
@@ -167,15 +153,15 @@ class Enricher:
             task.add_done_callback(self._late.discard)
             task.cancel()
             self._left_unanswered(part)
-            return {}
+            return NOTHING
         if task.cancelled():
-            return {}
+            return NOTHING
         if (fault := task.exception()) is not None:
             if isinstance(fault, TimeoutError):
                 self._left_unanswered(part)
             else:
                 self._failed(part, fault)
-            return {}
+            return NOTHING
         self._unanswered.pop(part.name, None)
         return task.result()
 
@@ -194,9 +180,10 @@ class Enricher:
             _log.error("enrichment_failed", part=part.name, reason=reason, place=place)
 
 
-async def _called(part: Part, event: Object) -> Object:
+async def _called(part: Part, event: EcsEvent) -> EcsEvent:
     """Call a part in a task of its own, so that whatever it raises, or returns, is its own fault."""
     found = await part.of(event)
-    if not isinstance(found, dict):
+    if not isinstance(found, EcsEvent):
         raise TypeError(f"it returned {type(found).__name__} in place of fields")
-    return found
+    # Structs take any value; one of another type would stop the message where it is rendered.
+    return msgspec.convert(msgspec.to_builtins(found), EcsEvent)

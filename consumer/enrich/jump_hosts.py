@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
 from pathlib import Path
 
+from consumer.actions import EventAction
 from consumer.addresses import Address, ip_of
-from consumer.fields import Object, text_of
+from consumer.ecs import NOTHING, EcsEvent, HostFields, SshFields, UserFields, ViaFields, known
 from consumer.records import OURS
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
@@ -54,7 +55,7 @@ class JumpHosts:
                 if (ip := ip_of(address)) is not None:
                     self._hosts.setdefault(ip, set()).add(host)
 
-    async def of(self, event: Object) -> Object:
+    async def of(self, event: EcsEvent) -> EcsEvent:
         """
         Return ``ssh.via.host.name`` and, where one user alone was on that host, ``ssh.via.user.name``.
 
@@ -64,25 +65,23 @@ class JumpHosts:
         # A disk may hang, and the other channels must not.
         return await asyncio.to_thread(self._of, event)
 
-    def _of(self, event: Object) -> Object:
-        ip, at_us = ip_of(text_of(event, "source", "ip")), _login_us(event)
+    def _of(self, event: EcsEvent) -> EcsEvent:
+        ip, at_us = ip_of(event.source.ip), _login_us(event)
         # What comes from a loopback address may have come through any tunnel.
         if ip is None or at_us is None or ip.is_loopback or ip.is_link_local:
-            return {}
-        own = text_of(event, "ssh", "login_id") or text_of(event, "event", "id")
+            return NOTHING
+        own = event.ssh.login_id or event.event.id or None
         with reading(self._path) as connection:
             hosts = self._hosts.get(ip) or _senders(connection, OURS if _is_ours(ip) else str(ip), at_us - SENDER_US)
             if len(hosts) != 1:
-                return {}
+                return NOTHING
             (host,) = hosts
             values = {"host": host, "at": at_us, "since": at_us - OPEN_LIMIT_US, "until": at_us + SKEW_US, "own": own}
             users = [user for (user,) in connection.execute(_USERS, values)]
         if not users:
-            return {}
-        via: Object = {"host": {"name": host}}
-        if len(users) == 1 and users[0] is not None:
-            via["user"] = {"name": users[0]}
-        return {"ssh": {"via": via}}
+            return NOTHING
+        user = known(UserFields(name=users[0] if len(users) == 1 else None))
+        return EcsEvent(ssh=SshFields(via=ViaFields(host=HostFields(name=host), user=user)))
 
 
 def _senders(connection: sqlite3.Connection, address: str, since_us: int) -> set[str]:
@@ -103,10 +102,9 @@ def _is_ours(ip: Address) -> bool:
         return False
 
 
-def _login_us(event: Object) -> int | None:
+def _login_us(event: EcsEvent) -> int | None:
     """Return when somebody came, in microseconds since 1970 UTC: of a logout, when the session began. None: not known."""
-    is_logout = text_of(event, "event", "action") == "ssh_logout"
-    text = text_of(event, "event", "start") if is_logout else text_of(event, "@timestamp")
+    text = event.event.start if event.event.action == EventAction.LOGOUT else event.timestamp
     try:
         moment = datetime.fromisoformat(text or "")
         return (moment - _EPOCH) // timedelta(microseconds=1)

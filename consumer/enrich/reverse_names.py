@@ -6,12 +6,11 @@ and where it is made of what host names are made of.
 """
 
 import asyncio
-import os
 import re
 import time
 from collections import OrderedDict
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 from typing import NamedTuple
 
 import dns.asyncresolver
@@ -20,9 +19,10 @@ import dns.rdatatype
 import dns.resolver
 import dns.reversename
 
-from consumer.addresses import ip_of
-from consumer.fields import Object, text_of
+from consumer.addresses import Address, ip_of
+from consumer.ecs import NOTHING, EcsEvent, SourceFields
 from consumer.places.special_addresses import special_name
+from consumer.stamp import Stamp
 
 # For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
 LOOKUP_LIMIT_S = 5.0
@@ -45,8 +45,6 @@ _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}\Z")
 # Of addresses that are no public ones, those to which a site's own name server may give names.
 _OWN = frozenset({"private network", "carrier-grade NAT", "unique local", "site-local"})
 
-Address = IPv4Address | IPv6Address
-
 
 class _Known(NamedTuple):
     """What was found, and until when that counts, on the monotonic clock."""
@@ -65,23 +63,23 @@ class ReverseNames:
 
     def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
         self._given = resolver
-        self._resolver: tuple[dns.asyncresolver.Resolver, tuple[int, int]] | None = None
+        self._resolver: tuple[dns.asyncresolver.Resolver, Stamp | None] | None = None
         self._known: OrderedDict[Address, _Known] = OrderedDict()
         self._asked: dict[Address, asyncio.Task[str | None]] = {}
         self._places = asyncio.Semaphore(AT_ONCE_LIMIT)
 
-    async def of(self, event: Object) -> Object:
+    async def of(self, event: EcsEvent) -> EcsEvent:
         """
         Return ``source.domain`` for an event, where there is such a name.
 
         Raises:
             dns.exception.DNSException: ``/etc/resolv.conf`` names no name server.
         """
-        ip = ip_of(text_of(event, "source", "ip"))
+        ip = ip_of(event.source.ip)
         if ip is None or not is_asked_for(ip):
-            return {}
+            return NOTHING
         name = await self._name_of(ip)
-        return {} if name is None else {"source": {"domain": name}}
+        return NOTHING if name is None else EcsEvent(source=SourceFields(domain=name))
 
     async def _name_of(self, ip: Address) -> str | None:
         known = self._known.get(ip)
@@ -101,10 +99,7 @@ class ReverseNames:
         """Return the resolver; another one where its configuration is another file by now."""
         if self._given is not None:
             return self._given
-        stamp = (0, 0)
-        with suppress(OSError):
-            found = os.stat(_RESOLV_CONF)  # noqa: PTH116 - nothing is opened
-            stamp = found.st_mtime_ns, found.st_ino
+        stamp = Stamp.of(_RESOLV_CONF)
         if self._resolver is None or self._resolver[1] != stamp:
             resolver = dns.asyncresolver.Resolver(_RESOLV_CONF)
             resolver.timeout = _SERVER_S

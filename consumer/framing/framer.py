@@ -31,6 +31,8 @@ _REPETITION = re.compile(
 # What to do with a log that is not read.
 HINT = "from the journal take LC_ALL=C journalctl -o json or short-iso-precise; sshbell explain shows how a line is read"
 
+# The group of a framing's pattern that takes the program's name: without one the line has another form.
+_PROGRAM = 3
 _EMPTY: Row = ("", "", "", "", "", "")
 
 
@@ -90,9 +92,9 @@ class Framer:
             return [self._row(line) for line in block.split("\n")[:-1]]
         rows: list[Row] = pattern.findall(block)
         rows.pop()  # the empty match behind the last line feed
-        for number, row in enumerate(rows):
-            if not row[2] and row[4]:
-                rows[number] = self._detect(row[4])
+        for number, (_stamp, _host, program, _procid, text, _nothing) in enumerate(rows):
+            if not program and text:
+                rows[number] = self._detect(text)
                 if self._last != framing:
                     # From here on another framing is the last that fitted.
                     return rows[: number + 1] + [self._row(line) for line in block.split("\n")[number + 1 : -1]]
@@ -103,8 +105,9 @@ class Framer:
         for number, row in enumerate(rows):
             times = _repeated(row, self._before)
             if times:
+                stamp, *_ = row
                 _stamp, host, program, procid, text, trusted = self._before
-                rows[number] = row[0], host, program, procid, f"message repeated {times} times: [ {text}]", trusted
+                rows[number] = stamp, host, program, procid, f"message repeated {times} times: [ {text}]", trusted
             else:
                 self._before = row
 
@@ -115,7 +118,7 @@ class Framer:
         else:
             pattern = FRAMINGS.get(self._last)
             found = pattern.match(line) if pattern is not None else None
-            row = _row_of(found) if found is not None and found[3] else None
+            row = _row_of(found) if found is not None and found[_PROGRAM] else None
         return self._detect(line) if row is None and line else row or _EMPTY
 
     def _detect(self, line: str) -> Row:
@@ -125,7 +128,7 @@ class Framer:
             return row
         for name, pattern in FRAMINGS.items():
             found = pattern.match(line)
-            if found is not None and found[3] and not (self._last == "" and self._without_header(line)):
+            if found is not None and found[_PROGRAM] and not (self._last == "" and self._without_header(line)):
                 self._last = name
                 return _row_of(found)
         return self._unframed(line.removeprefix("\xef\xbb\xbf"))
@@ -133,7 +136,7 @@ class Framer:
     def _unframed(self, line: str) -> Row:
         """Read a line that is of no framing."""
         found = BARE.match(line)
-        if found is not None and self._is_program(found[3]):
+        if found is not None and self._is_program(found[_PROGRAM]):
             return _row_of(found)
         # Where lines have headers, one without is a part of somebody's message, and may be anybody's text.
         row = self._without_header(line) if self._last == "" else None
@@ -155,21 +158,24 @@ class Framer:
         """Read the line within an envelope; None where it is none of ours."""
         for pattern in (*FRAMINGS.values(), BARE):
             found = pattern.match(line)
-            if found is not None and self._is_program(found[3] or ""):
+            if found is not None and self._is_program(found[_PROGRAM] or ""):
                 return _row_of(found)
         return self._without_header(line) if may_lack_header else None
 
     def _of_json(self, line: str) -> Row | None:
         """Read a line that is a JSON object; its message may be a whole line of syslog, or a daemon's without a header."""
         row = row_of_json(line)
-        if row is None or row[2]:
+        if row is None:
+            return None
+        stamp, host, program, _procid, text, _trusted = row
+        if program:
             return row
-        stamp, host, _program, _procid, text, _trusted = row
         text = text.removesuffix("\n").removesuffix("\r")
         inner = self._enveloped(text, may_lack_header=True)
         if inner is None:
             return stamp, host, "", "", text, ""
-        return inner_stamp(stamp, inner[0]), inner[1] or host, inner[2], inner[3], inner[4], ""
+        own_stamp, own_host, program, procid, msg, _trusted = inner
+        return inner_stamp(stamp, own_stamp), own_host or host, program, procid, msg, ""
 
 
 def _row_of(match: re.Match[str]) -> Row:
@@ -179,11 +185,15 @@ def _row_of(match: re.Match[str]) -> Row:
 
 def _repeated(row: Row, before: Row) -> int:
     """Return how often the line before was repeated, as ``row`` says; 0 where it says something else."""
-    if before[4].startswith("message repeated "):
+    _stamp, host, program, _procid, text, _trusted = row
+    _stamp, host_before, program_before, _procid, text_before, _trusted = before
+    if text_before.startswith("message repeated "):
         return 0  # rsyslog has folded that line itself, and does not write this one
-    found = _REPETITION.match(" ".join(part for part in (row[1], row[2], row[4]) if part))
-    if found is None or not before[2] or (row[1] and before[1] and row[1] != before[1] and found["host"] == row[1]):
+    found = _REPETITION.match(" ".join(part for part in (host, program, text) if part))
+    if found is None or not program_before:
         return 0
-    if found["begin"] is not None and not before[4].startswith(found["begin"]):
+    if host and host_before and host != host_before and found["host"] == host:
+        return 0
+    if found["begin"] is not None and not text_before.startswith(found["begin"]):
         return 0
     return int(found["times"] or found["suppressed"])

@@ -17,7 +17,7 @@ import msgspec
 from consumer.framing.headers import has_year
 from consumer.records import Row, Trusted
 
-Object = dict[str, Any]
+Json = dict[str, Any]
 
 
 class _Template(msgspec.Struct, gc=False):
@@ -55,7 +55,7 @@ def row_of_json(line: str) -> Row | None:
     return _by_name(found) if isinstance(found, dict) else None
 
 
-def _by_name(found: Object) -> Row | None:
+def _by_name(found: Json) -> Row | None:
     """Read an object by the names of its fields; None where it holds no message."""
     if ("MESSAGE" in found and "PROGRAM" not in found) or "__REALTIME_TIMESTAMP" in found:
         return _journal(found)
@@ -99,7 +99,7 @@ def _object(line: str) -> object:
         return json.loads(raw.decode("utf-8", "surrogateescape"), strict=False)
 
 
-def _template(found: Object) -> Row:
+def _template(found: Json) -> Row:
     """Our template (rsyslog.d/), or any with the keys timestamp, host, tag, program, procid, message."""
     uid = _number(found.get("uid", found.get("j_uid")))
     exe = found.get("exe", found.get("j_exe"))
@@ -114,7 +114,7 @@ def _template(found: Object) -> Row:
     )
 
 
-def _jsonmesg(found: Object) -> Row:
+def _jsonmesg(found: Json) -> Row:
     trusted: Trusted | None = None
     properties = found.get("$!")
     if isinstance(properties, dict) and found.get("inputname") == "imuxsock":
@@ -134,7 +134,7 @@ def _jsonmesg(found: Object) -> Row:
     )
 
 
-def _journal(found: Object) -> Row:
+def _journal(found: Json) -> Row:
     # fluent-bit leaves the journal's own time out, and has another.
     micros = _number(found.get("__REALTIME_TIMESTAMP", found.get("_SOURCE_REALTIME_TIMESTAMP")))
     uid = _number(found.get("_UID"))
@@ -161,7 +161,7 @@ _PIDS = ("syslog_pid", "procid", "pid", "process_id", "processid", "process")
 _MESSAGES = ("msg", "message", "short_message", "log", "line", "text")
 
 
-def _of_another(found: Object) -> Row | None:
+def _of_another(found: Json) -> Row | None:
     """Read an object that holds a line of syslog, or its parts, under somebody else's names."""
     message = _first(found, _MESSAGES)
     if message is None:
@@ -169,12 +169,12 @@ def _of_another(found: Object) -> Row | None:
     return _row(_time_of(found), _first(found, _HOSTS), "", _first(found, _PIDS), message, None, _first(found, _PROGRAMS))
 
 
-def _first(found: Object, names: Iterable[str]) -> object:
+def _first(found: Json, names: Iterable[str]) -> object:
     """Return the value of the first of some names that is there; None where none is."""
     return next(_values(found, names), None)
 
 
-def _values(found: Object, names: Iterable[str]) -> Iterator[object]:
+def _values(found: Json, names: Iterable[str]) -> Iterator[object]:
     """Yield the values that stand under some names, the surest first."""
     known: dict[str, list[object]] = {}
     for name, value in found.items():
@@ -188,7 +188,7 @@ def _values(found: Object, names: Iterable[str]) -> Iterator[object]:
         yield from known.get(name, ())
 
 
-def _time_of(found: Object) -> str:
+def _time_of(found: Json) -> str:
     """Return the time: the first that has a year."""
     stamps = [_stamp(value) for value in _values(found, _TIMES)]
     return next((stamp for stamp in stamps if has_year(stamp)), stamps[0] if stamps else "")

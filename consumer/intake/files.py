@@ -42,6 +42,23 @@ _MONTH_STAMP = re.compile(rb"^(?:<\d{1,3}>)?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep
 _MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _HALF_A_YEAR = 6
 _BOM = b"\xef\xbb\xbf"
+# The first bytes that tell what a file is.
+_HEAD_SIZE = 6
+
+
+class _Raw(io.FileIO):
+    """A file whose first read has the bytes that tell what it is: a pipe may hand them over one by one."""
+
+    _has_begun = False
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        """Read into ``buffer``."""
+        count = super().readinto(buffer)
+        if not self._has_begun:
+            self._has_begun = True
+            while count and count < _HEAD_SIZE and (more := super().readinto(memoryview(buffer)[count:])):
+                count += more
+        return count
 
 
 class _Zstandard:
@@ -55,6 +72,7 @@ class _Zstandard:
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._is_within = False
         self._rest = b""  # what stands behind the end of a frame
+        self._unpacked, self._at = b"", 0  # what was more than somebody wanted, and how much of it they have
 
     def __enter__(self) -> Self:
         return self
@@ -63,7 +81,10 @@ class _Zstandard:
         pass
 
     def read(self, size: int) -> bytes:
-        """Return about ``size`` bytes; b"" at the end."""
+        """Return at most ``size`` bytes; b"" at the end."""
+        if self._at < len(self._unpacked):
+            self._at += size
+            return self._unpacked[self._at - size : self._at]
         parts, length = [], 0
         while length < size and (packed := self._rest or self._raw.read(self._STEP)):
             part = self._frame.decompress(packed)
@@ -74,7 +95,8 @@ class _Zstandard:
             length += len(part)
         if not length and self._is_within:
             raise EOFError("it ends within a frame")
-        return b"".join(parts)
+        self._unpacked, self._at = b"".join(parts), size
+        return self._unpacked[:size]
 
 
 class LogFile:
@@ -157,9 +179,9 @@ class LogFile:
     def _opened(self) -> Iterator[Any]:
         """Open the file, unpacked where it is an archive."""
         # Descriptor 0 itself: sys.stdin is missing where it is closed.
-        with io.BufferedReader(io.FileIO(0 if self.path == STDIN else self.path, closefd=self.path != STDIN)) as raw:
+        with io.BufferedReader(_Raw(0 if self.path == STDIN else self.path, closefd=self.path != STDIN)) as raw:
             self._raw = raw
-            head = raw.peek(6)[:6]
+            head = raw.peek(_HEAD_SIZE)[:_HEAD_SIZE]
             for magic, unpack in _MAGIC:
                 if head.startswith(magic):
                     with unpack(raw) as archive:

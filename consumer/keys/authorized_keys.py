@@ -94,7 +94,7 @@ class AuthorizedKey(NamedTuple):
     line: int
 
 
-class _Line(NamedTuple):
+class _Parts(NamedTuple):
     options: bytes
     type: bytes
     blob: bytes
@@ -140,7 +140,7 @@ def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
     )
 
 
-def _read(line: bytes) -> _Line | None:
+def _read(line: bytes) -> _Parts | None:
     """Split a line, whatever its options are."""
     line = line.partition(b"\0")[0].lstrip(b" \t")
     if not line or line[0] == ord("#"):
@@ -151,7 +151,7 @@ def _read(line: bytes) -> _Line | None:
     return found
 
 
-def _read_key(options: bytes, text: bytes) -> _Line | None:
+def _read_key(options: bytes, text: bytes) -> _Parts | None:
     words = _KEY.match(text)
     if words is None:
         return None
@@ -159,7 +159,7 @@ def _read_key(options: bytes, text: bytes) -> _Line | None:
     type_ = _ALIASES.get(words[1], words[1])
     if blob is None or not _is_key(type_, blob):
         return None
-    return _Line(options, type_, blob, text[words.end() :].strip())
+    return _Parts(options, type_, blob, text[words.end() :].strip(b" \t\r"))
 
 
 def _decoded(text: bytes) -> bytes | None:

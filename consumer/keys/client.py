@@ -12,9 +12,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from consumer.actions import SESSION_ACTIONS
 from consumer.addresses import is_same_host
 from consumer.config import KEYS_SOCKET
-from consumer.fields import Object
+from consumer.ecs import NOTHING, EcsEvent
 from consumer.keys.fields import of_owners
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" is heard.
@@ -24,7 +25,6 @@ QUESTION_LIMIT, ANSWER_LIMIT = 4096, 1 << 16
 # Lines that allow one key, and characters of a text and options of a line, in an answer; the rest is left out.
 OWNER_LIMIT, TEXT_LIMIT, OPTION_LIMIT = 16, 500, 16
 
-_SESSION_ACTIONS = ("ssh_login", "ssh_logout")
 _Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
 
 
@@ -74,21 +74,21 @@ class KeyOwners:
         self._path = state_dir / KEYS_SOCKET
         self._for_table = for_table
 
-    async def of(self, event: Object) -> Object:
+    async def of(self, event: EcsEvent) -> EcsEvent:
         """
-        Return what is known of the key of a login: it is to be merged into ``event["ssh"]``.
+        Return what is known of the key of a login, to be joined to its event.
 
-        ``key.owner``: comments of the lines that allow it. ``key.options``: what those lines restrict. ``certificate.ca_owner``:
-        the comments of its authority. What is not known is left out. Never raises, and returns within ``LIMIT_S``.
+        ``ssh.key.owner``: comments of the lines that allow it. ``ssh.key.options``: what those lines restrict.
+        ``ssh.certificate.ca_owner``: the comments of its authority. Never raises, and returns within ``LIMIT_S``.
         """
         question = question_of(event, socket.gethostname())
         if question is None:
-            return {}
+            return NOTHING
         try:
             async with asyncio.timeout(LIMIT_S):
                 answer = await self._asked(msgspec.structs.replace(question, for_table=self._for_table))
         except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, msgspec.MsgspecError):
-            return {}  # it is not there, hangs, or says what is no answer
+            return NOTHING  # it is not there, hangs, or says what is no answer
         return of_owners((owner.comment, owner.options, owner.is_authority) for owner in answer.owners)
 
     async def _asked(self, question: Question) -> Answer:
@@ -100,27 +100,20 @@ class KeyOwners:
             writer.close()
 
 
-def question_of(event: Object, here: str) -> Question | None:
+def question_of(event: EcsEvent, here: str) -> Question | None:
     """
-    Return what there is to ask about an event; None where it is no login to this host with a key, or no event at all.
+    Return what there is to ask about an event; None where it is no login to this host with a key.
 
     Args:
         event: of the outbox.
         here: this host's name.
     """
-    try:
-        ssh, address = event["ssh"], event["source"].get("ip", "")
-        key, certificate = ssh.get("key", {}), ssh.get("certificate", {})
-        if event["event"]["action"] not in _SESSION_ACTIONS or not is_same_host(event["host"]["name"], here):
-            return None
-        fields = {
-            "user": event["user"]["name"], "address": address, "fingerprint": key.get("fingerprint", ""),
-            "ca_fingerprint": certificate.get("ca_fingerprint", ""), "key_type": key.get("type", ""),
-        }  # fmt: skip
-        found = msgspec.convert(fields, Question)
-    except (KeyError, TypeError, AttributeError, msgspec.ValidationError):
+    user, host, key, certificate = event.user.name, event.host.name, event.ssh.key, event.ssh.certificate
+    if user is None or host is None or not (key.fingerprint or certificate.ca_fingerprint):
         return None
-    return found if found.fingerprint or found.ca_fingerprint else None
+    if event.event.action not in SESSION_ACTIONS or not is_same_host(host, here):
+        return None
+    return Question(user, key.fingerprint or "", certificate.ca_fingerprint or "", key.type or "", address=event.source.ip or "")
 
 
 def account_name(user: str) -> str:

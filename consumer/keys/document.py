@@ -43,7 +43,7 @@ class Head(msgspec.Struct, frozen=True):
     time: Annotated[str, Meta(max_length=40)]
 
 
-class Key(msgspec.Struct, frozen=True, omit_defaults=True):
+class ExportedKey(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     One line that allows a key: see ``AuthorizedKey``.
 
@@ -88,12 +88,12 @@ def arrived(stream: BinaryIO, place: str) -> Iterator[BinaryIO]:
 
 
 _head = msgspec.json.Decoder(Head).decode
-_row = msgspec.json.Decoder(Key).decode
+_row = msgspec.json.Decoder(ExportedKey).decode
 _tail = msgspec.json.Decoder(Tail).decode
 _END = b'{"keys":'
 
 
-def written(head: Head, keys: Iterable[Key]) -> Iterator[bytes]:
+def written(head: Head, keys: Iterable[ExportedKey]) -> Iterator[bytes]:
     """Yield the lines of a document."""
     encode = msgspec.json.Encoder().encode
     yield encode(head) + b"\n"
@@ -131,7 +131,7 @@ class Document:
         if self.head.version != VERSION:
             raise self._wrong(f"its format is of version {self.head.version}, and this sshbell reads {VERSION}")
 
-    def keys(self) -> Iterator[tuple[int, Key]]:
+    def keys(self) -> Iterator[tuple[int, ExportedKey]]:
         """
         Yield the number of each line, and what it says.
 

@@ -20,7 +20,7 @@ from typing import Self
 import msgspec
 
 from consumer.errors import RightsError, TryLaterError
-from consumer.keys.document import KEY_LINE_LIMIT, Key
+from consumer.keys.document import KEY_LINE_LIMIT, ExportedKey
 from consumer.keys.files import KeyFile, files_of, lines_of
 from consumer.keys.sshd_config import SshdSettings, sshd_settings
 from consumer.process.privileges import become_account, keep_descriptors, keep_only
@@ -35,8 +35,6 @@ _END_S = 1.0
 # What stands before each file on its way, and alone behind each account: a kind, and how many bytes follow.
 _FRAME = struct.Struct("!BI")
 _OVER, _OWN, _TRUSTED = range(3)
-# Who owns nothing. There need be no such name.
-_NOBODY = pwd.struct_passwd(("nobody", "", 65534, 65534, "", "/", ""))
 
 
 def want_root() -> None:
@@ -50,7 +48,7 @@ def want_root() -> None:
         raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
 
 
-def exported_keys(report: Callable[[str], None]) -> Iterator[Key]:
+def exported_keys(report: Callable[[str], None]) -> Iterator[ExportedKey]:
     """
     Yield the keys of all accounts, and the authorities whose certificates are good for all of them.
 
@@ -109,11 +107,11 @@ class _Reader:
             while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < end_s:
                 time.sleep(0.01)
 
-    def accounts(self) -> Iterator[list[Key]]:
+    def accounts(self) -> Iterator[list[ExportedKey]]:
         """Yield the keys of one account after the other, until all are read or one takes too long."""
-        decode = msgspec.json.Decoder(Key).decode
+        decode = msgspec.json.Decoder(ExportedKey).decode
         rest = b""
-        found: list[Key] = []
+        found: list[ExportedKey] = []
         while select.select([self._from], [], [], HOME_LIMIT_S)[0]:
             chunk = os.read(self._from, _CHUNK)
             *lines, rest = (rest + chunk).split(b"\n")
@@ -173,7 +171,8 @@ def _files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[Ke
 def _read_files(names: list[str], fetched: int, to: int) -> None:
     """Write the keys of the accounts' files, as nobody, for good."""
     try:
-        become_account(_NOBODY)
+        # Who owns nothing. There need be no such name. Made here: Python 3.11.7 complains at its end of one in a module.
+        become_account(pwd.struct_passwd(("nobody", "", 65534, 65534, "", "/", "")))
     except OSError:
         keep_only(())  # root that may become nobody, in a container
     encode = msgspec.json.Encoder().encode
@@ -189,6 +188,6 @@ def _read_files(names: list[str], fetched: int, to: int) -> None:
                 file = KeyFile("", files.read(size), is_trusted=kind == _TRUSTED)
                 whose = "" if file.is_trusted else name
                 for key in islice(lines_of(file), left):
-                    row = Key(whose, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority)
+                    row = ExportedKey(whose, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority)
                     out.write(encode(row) + b"\n")
                     left -= 1

@@ -1,13 +1,13 @@
-"""What an event says of who has its key."""
+"""What an event gets to say of who has its key."""
 
 from collections.abc import Iterable
 
-from consumer.fields import Object
+from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields, known
 
 
-def of_owners(lines: Iterable[tuple[str, list[str], bool]]) -> Object:
+def of_owners(lines: Iterable[tuple[str, list[str], bool]]) -> EcsEvent:
     """
-    Return what stands under ``ssh``: whose key it was, or whose authority signed its certificate, and what restricts it.
+    Return whose key it was, or whose authority signed its certificate, and what restricts it.
 
     Args:
         lines: those that allow the key, or its authority's certificates: comment, options, and whether it is an authority's.
@@ -19,11 +19,11 @@ def of_owners(lines: Iterable[tuple[str, list[str], bool]]) -> Object:
         if comment:
             (authorities if is_authority else owners)[comment] = None
         restrictions |= dict.fromkeys(filter(None, options))
-    found: Object = {}
-    if owners:
-        found["key"] = {"owner": list(owners)}
-    if restrictions:
-        found.setdefault("key", {})["options"] = list(restrictions)
-    if authorities:
-        found["certificate"] = {"ca_owner": ", ".join(authorities)}
-    return found
+    return EcsEvent(
+        ssh=known(
+            SshFields(
+                key=known(KeyFields(owner=tuple(owners), options=tuple(restrictions))),
+                certificate=known(CertificateFields(ca_owner=", ".join(authorities) or None)),
+            )
+        )
+    )

@@ -9,10 +9,7 @@ user's, and hostile: whatever is wrong with it costs the name only.
 import os
 import pwd
 import re
-import selectors
-import signal
 import stat
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +19,8 @@ from typing import NamedTuple
 
 from consumer.keys.authorized_keys import AuthorizedKey, parsed
 from consumer.keys.sshd_config import SshdSettings, arguments
+from consumer.process.command import run_command
+from consumer.rights import is_guarded
 
 # Bytes of all files of one user together; 16 MiB are 150,000 short keys.
 SIZE_LIMIT = 16 * 1024 * 1024
@@ -31,7 +30,6 @@ COMMAND_LIMIT_S = 2.0
 OUTPUT_LIMIT = 1024 * 1024
 
 _BLOCK = 64 * 1024
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _COMMAND_PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 # What sshd calls a key in its log, and the protocol. ECDSA is three.
 _TYPES = {
@@ -123,9 +121,7 @@ def owners_by_command(
     """
     command = _command(wanted, account, settings)
     text = (
-        _output(command, end_s)
-        if command and _is_command_user(settings) and _is_guarded(os.path.realpath(command[0]), 0, "/")
-        else b""
+        _output(command, end_s) if command and _is_command_user(settings) and is_guarded(os.path.realpath(command[0]), 0) else b""
     )
     return _fitting(wanted, parsed(text))
 
@@ -194,30 +190,16 @@ def _is_allowed(place: int, path: str, account: pwd.struct_passwd, *, strict: bo
     is_meant_in_home = any(_is_within(os.path.normpath(path), root) for root in (account.pw_dir, home))
     if is_meant_in_home and not is_in_home:
         return False
-    return not strict or _is_guarded(real, account.pw_uid, home if is_in_home else "/")
+    return not strict or is_guarded(real, account.pw_uid, home if is_in_home else "/")
 
 
 def _is_within(path: str, folder: str) -> bool:
     return path.startswith(folder.rstrip("/") + "/")
 
 
-def _is_guarded(path: str, uid: int, top: str) -> bool:
-    """Tell whether a path and all above it, up to ``top``, belong to root or a user, and nobody else can write them."""
-    try:
-        while True:
-            found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
-            if found.st_uid not in (0, uid) or found.st_mode & _OTHERS:
-                return False
-            if path in (top, "/"):
-                return True
-            path = os.path.dirname(path)  # noqa: PTH120
-    except (OSError, ValueError):
-        return False
-
-
 def _command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
     """Return the command with its tokens expanded; nothing where there is none, or it wants what is not known."""
-    words = arguments(settings.authorized_keys_command) or []
+    words = arguments(settings.authorized_keys_command, comments=False) or []
     tokens = {"%": "%", "h": account.pw_dir, "u": account.pw_name, "U": str(account.pw_uid)}
     if wanted.fingerprint.startswith("SHA256:"):
         tokens["f"] = wanted.fingerprint
@@ -239,42 +221,11 @@ def _is_command_user(settings: SshdSettings) -> bool:
 
 
 def _output(command: list[str], end_s: float) -> bytes:
-    """Return what a command prints; nothing where it fails, prints more than ``OUTPUT_LIMIT``, or takes too long."""
+    """Return what a command prints; nothing where it fails, as sshd takes nothing then, prints too much, or takes too long."""
+    limit_s = min(COMMAND_LIMIT_S, end_s - time.monotonic())
+    if limit_s <= 0:
+        return b""
     user = pwd.getpwuid(os.geteuid())
     environment = {"PATH": _COMMAND_PATH, "USER": user.pw_name, "LOGNAME": user.pw_name, "HOME": user.pw_dir}
-    deadline = min(time.monotonic() + COMMAND_LIMIT_S, end_s)
-    if deadline <= time.monotonic():
-        return b""
-    text = None
-    with (
-        suppress(OSError, ValueError),
-        # A session of its own, so that what it has started ends with it.
-        subprocess.Popen(  # noqa: S603 - the administrator's own, and no shell
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            start_new_session=True, cwd="/", env=environment,
-        ) as process,
-    ):  # fmt: skip
-        assert process.stdout is not None
-        text = _read_until(process.stdout.fileno(), deadline)
-        with suppress(subprocess.TimeoutExpired):
-            if text is not None:
-                process.wait(max(0.0, deadline - time.monotonic()))
-        if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        # sshd takes nothing of one that failed.
-        if process.wait():
-            text = None
-    return text or b""
-
-
-def _read_until(descriptor: int, deadline: float) -> bytes | None:
-    """Read up to the end; None where it does not come in time, or only behind ``OUTPUT_LIMIT``."""
-    text = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while len(text) <= OUTPUT_LIMIT and selector.select(max(0.0, deadline - time.monotonic())):
-            block = os.read(descriptor, _BLOCK)
-            if not block:
-                return text
-            text += block
-    return None
+    done = run_command(command, limit_s=limit_s, output_limit=OUTPUT_LIMIT, env=environment)
+    return b"" if done.fault else done.output

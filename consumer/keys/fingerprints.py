@@ -4,8 +4,8 @@ import re
 from typing import NamedTuple
 
 
-class Key(NamedTuple):
-    """A key, by its fingerprints: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" where one is not known."""
+class Fingerprints(NamedTuple):
+    """A key: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" where one is not known."""
 
     sha256: str
     md5: str
@@ -15,7 +15,7 @@ class Key(NamedTuple):
 
 
 def canonical(fingerprint: str) -> str:
-    """Return a fingerprint as ``Key`` has it, however sshd of any version or a person writes it; "" for what is none."""
+    """Return a fingerprint as ``Fingerprints`` has it, however sshd of any version or a person writes it; "" for what is none."""
     text = fingerprint.strip()
     if re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", text):
         return text.rstrip("=")

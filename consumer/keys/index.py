@@ -5,7 +5,6 @@ Keys of other hosts, by host: what their ``sshbell keys export`` wrote, so that 
 """
 
 import json
-import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -16,11 +15,12 @@ import msgspec
 
 from consumer.addresses import is_same_host
 from consumer.clock import isoformat, now_us
+from consumer.ecs import EcsEvent
 from consumer.errors import DataError, StoreError
-from consumer.fields import Object, text_of
 from consumer.keys.document import Document
 from consumer.keys.fields import of_owners
 from consumer.keys.fingerprints import canonical
+from consumer.stamp import Stamp
 from consumer.store.database import open_for_writing, reading, transaction
 
 NAME = "keys.db"
@@ -66,7 +66,7 @@ class KeyIndex:
         self._report = report
         self._reported: set[str] = set()
         self._clock = clock
-        self._file: tuple[int, int] | None = None
+        self._file: Stamp | None = None
         self._open = ExitStack()
         self._connection: sqlite3.Connection | None = None
 
@@ -88,11 +88,10 @@ class KeyIndex:
         """Return the lines of a host that accept an authority's certificates for ``user``. Never raises."""
         return [key for key in self._found(host, fingerprint) if key.is_authority and key.account in {"", user}]
 
-    def of(self, event: Object) -> Object:
-        """Return what to merge under ``ssh`` of an event: whose key it was, and whose authority; {} where that is not known."""
-        host, user = text_of(event, "host", "name"), text_of(event, "user", "name")
-        fingerprint = text_of(event, "ssh", "key", "fingerprint")
-        authority = text_of(event, "ssh", "certificate", "ca_fingerprint")
+    def of(self, event: EcsEvent) -> EcsEvent:
+        """Return what to join to an event: whose key it was, and whose authority."""
+        host, user = event.host.name, event.user.name or None
+        fingerprint, authority = event.ssh.key.fingerprint, event.ssh.certificate.ca_fingerprint
         keys: list[IndexedKey] = []
         # With a certificate it is its authority's line that let somebody in, whatever lines have its key.
         if host and authority:
@@ -142,15 +141,13 @@ class KeyIndex:
             return []
 
     def _current(self) -> sqlite3.Connection | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116 - as in store/outbox.py
-        except OSError:
+        found = Stamp.of(self._path)
+        if found is None:
             self.close()
-            return None
-        if (found.st_dev, found.st_ino) != self._file:
+        elif not found.is_same_file(self._file):
             self.close()
             self._connection = self._open.enter_context(reading(self._path))
-            self._file = (found.st_dev, found.st_ino)
+            self._file = found
         return self._connection
 
 

@@ -70,7 +70,7 @@ _log = structlog.get_logger()
 _encode = msgspec.json.Encoder().encode
 
 
-class Found(msgspec.Struct, frozen=True):
+class LookedUp(msgspec.Struct, frozen=True):
     """What a child has found; ``command_user`` where sshd would ask a command, too, and as whom; ``fault`` is one of ours."""
 
     owners: list[Owner]
@@ -86,10 +86,10 @@ class Child(msgspec.Struct):
 
 
 # What a child does: become somebody, and look.
-LookUp = Callable[[Question], Found]
+LookUp = Callable[[Question], LookedUp]
 
 
-class Keys:
+class KeysServer:
     """
     Answers.
 
@@ -177,10 +177,10 @@ class Keys:
             _log.warning("unknown", user=question.user, reason=type(error).__name__)
             return []
 
-    async def _looked_up(self, question: Question, look_up: LookUp) -> Found:
+    async def _looked_up(self, question: Question, look_up: LookUp) -> LookedUp:
         """Let a child look; nothing is found where there is no place for one, or it has its time and does not end."""
         if not await self._place(question):
-            return Found([])
+            return LookedUp([])
         reading, writing = os.pipe()
         try:
             pid = os.fork()
@@ -201,8 +201,8 @@ class Keys:
                 _log.warning("a look-up hangs", user=question.user, children=len(self._children))
             raise
         except asyncio.IncompleteReadError:
-            said = _encode(Found([], fault="it has died"))
-        found = msgspec.json.decode(said, type=Found)
+            said = _encode(LookedUp([], fault="it has died"))
+        found = msgspec.json.decode(said, type=LookedUp)
         if found.fault:
             _log.error("a look-up has failed", user=question.user, reason=found.fault)
         return found
@@ -266,7 +266,7 @@ def _look(writing: int, look_up: LookUp, question: Question) -> NoReturn:
         try:
             found = look_up(question)
         except Exception as error:  # noqa: BLE001 - the parent says so
-            found = Found([], fault=f"{type(error).__name__}: {error}")
+            found = LookedUp([], fault=f"{type(error).__name__}: {error}")
         said = _encode(found) + b"\n"
         while said:
             said = said[os.write(writing, said) :]
@@ -274,26 +274,26 @@ def _look(writing: int, look_up: LookUp, question: Question) -> NoReturn:
         os._exit(0)
 
 
-def by_files(question: Question) -> Found:
+def by_files(question: Question) -> LookedUp:
     """Read what is in the user's files, as the user."""
     try:
         account = pwd.getpwnam(question.user)
     except (KeyError, ValueError):
-        return Found([])
+        return LookedUp([])
     settings = sshd_settings(account.pw_name, question.address, question.address)
     if not _has_become(account):
-        return Found([])
+        return LookedUp([])
     owners = owners_of(_wanted(question), account, settings)
-    return Found(_told(owners), settings.authorized_keys_command_user if settings.authorized_keys_command else "")
+    return LookedUp(_told(owners), settings.authorized_keys_command_user if settings.authorized_keys_command else "")
 
 
-def by_command(question: Question, end_s: float) -> Found:
+def by_command(question: Question, end_s: float) -> LookedUp:
     """Ask ``AuthorizedKeysCommand``, as its user; it has until ``end_s`` of the monotonic clock."""
     account = pwd.getpwnam(question.user)
     settings = sshd_settings(account.pw_name, question.address, question.address)
     if not _has_become(pwd.getpwnam(settings.authorized_keys_command_user)):
-        return Found([])
-    return Found(_told(owners_by_command(_wanted(question), account, settings, end_s)))
+        return LookedUp([])
+    return LookedUp(_told(owners_by_command(_wanted(question), account, settings, end_s)))
 
 
 def _has_become(account: pwd.struct_passwd) -> bool:
@@ -351,7 +351,7 @@ def main(life_fd: int, uid: int) -> None:
             return  # run has ended before it had the lock
         listener = socket.socket(fileno=descriptors[0])
         life.settimeout(0)
-        asyncio.run(Keys({0, uid}).serve(life, listener))
+        asyncio.run(KeysServer({0, uid}).serve(life, listener))
 
 
 if __name__ == "__main__":

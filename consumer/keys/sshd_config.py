@@ -1,25 +1,31 @@
 """
-Where sshd looks for keys: asked of sshd itself, or read from its configuration where it cannot be run.
+sshd's configuration: asked of sshd itself, or read from its files where sshd cannot be asked.
 
-``sshd -T -C user=...,host=...,addr=...`` takes about 10 ms, and mostly 10,000 users have the same answer. So the configuration is
-read here, too: that tells which ``Match`` blocks would change a setting below, and sshd is asked once for each set of them that
-holds. All of it is forgotten when a file of the configuration, or sshd itself, changes.
+Only root can run ``sshd -T``, since it reads the host keys; and Debian's needs ``/run/sshd``. So the files are read here, too:
+``Include``, ``Match``, and sshd's own rules for quotes and comments.
 
-Source: OpenSSH ``servconf.c``, ``match.c`` and ``misc.c`` (``argv_split``), 8.7 to 10.2.
+``sshd -T -C user=...,host=...,addr=...`` takes about 10 ms, and mostly 10,000 users have the same answer. The files show which
+``Match`` blocks would change a setting that concerns keys, and sshd is asked once for each set of them that holds. All of it is
+forgotten when a file of the configuration, or sshd itself, changes.
+
+Source: OpenSSH ``servconf.c``, ``match.c`` and ``misc.c`` (``argv_split``, ``strdelim``), 8.7 to 10.5. Up to 9.8, and here, only
+double quotes are quotes in a ``Match``; since 9.9 single quotes and backslashes count there, too.
 """
 
+import errno
 import grp
 import os
 import pwd
 import re
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from glob import glob
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
+
+from consumer.process.command import run_command
+from consumer.stamp import Stamp
 
 DEFAULT_CONFIG = "/etc/ssh/sshd_config"
 
@@ -30,18 +36,22 @@ FILES_LIMIT = 256
 DEPTH_LIMIT = 16
 # Answers that are kept.
 ANSWERS_LIMIT = 1024
+# Of sshd -T, which prints about 6 KiB; each name of AllowUsers is a line.
+_OUTPUT_LIMIT_BYTES = 4 * FILE_LIMIT
 
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 _FOLDER = "/etc/ssh"
 _FILES, _COMMAND, _COMMAND_USER, _AUTHORITIES, _STRICT = _KEYWORDS = (
     "authorizedkeysfile", "authorizedkeyscommand", "authorizedkeyscommanduser", "trustedusercakeys", "strictmodes",
 )  # fmt: skip
-_LINE = re.compile(r'[ \t]*"?([A-Za-z0-9]+)"?(?:[ \t]*=[ \t]*|[ \t]+)(.*)', re.DOTALL)
+# Of these sshd keeps the rest of the line as it stands, quotes and comments included.
+_WHOLE_LINE = {_COMMAND, "authorizedprincipalscommand", "forcecommand", "versionaddendum"}
 # What may stand in the argument of -C, where commas and blanks divide.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@%\\$-]+")
 # The log does not have them, and without them a Match for them would end sshd -T.
 _OUR_ADDRESS, _OUR_PORT = "127.0.0.1", "22"
-_CONTROL = {ord(char): None for char in "\r\f\v"}
+_BLANKS = " \t\r\n"
+_DELIMITER = re.compile(r'[ \t\r\n"=]')
 
 
 class SshdSettings(NamedTuple):
@@ -63,24 +73,25 @@ class SshdSettings(NamedTuple):
     strict_modes: bool = True
 
 
-class _Directive(NamedTuple):
-    """A line of ours, and the criteria of the ``Match`` blocks around it; all have to hold."""
-
-    keyword: str
-    value: str
-    criteria: tuple[tuple[str, str], ...]
-
-
-class _Visit(NamedTuple):
-    """Who comes from where."""
+class Visit(NamedTuple):
+    """Who comes from where; ``host`` is what sshd calls the peer: its address unless ``UseDNS`` is set."""
 
     user: str
     host: str
     address: str
 
 
-# Of a file that was read: time of change, size, inode.
-_Stamp = tuple[int, int, int] | None
+# Setting by name, in small letters: each of its values, in sshd's order.
+Values = dict[str, list[str]]
+
+
+class _Directive(NamedTuple):
+    """A line, and the criteria of the ``Match`` blocks around it; all have to hold. ``value`` is as ``sshd -T`` writes it."""
+
+    keyword: str
+    value: str
+    words: list[str]
+    criteria: tuple[tuple[str, str], ...]
 
 
 def sshd_settings(user: str, host: str, address: str, config: str = DEFAULT_CONFIG) -> SshdSettings:
@@ -95,141 +106,192 @@ def sshd_settings(user: str, host: str, address: str, config: str = DEFAULT_CONF
     """
     known = _configs.get(config)
     if known is None or not known.is_current():
-        known = _configs[config] = _Config(config)
+        known = _configs[config] = SshdConfig(config)
     # What sshd itself calls a peer that it does not know.
     address = address or "UNKNOWN"
-    return known.settings(_Visit(user, host or address, address))
+    return known.settings(Visit(user, host or address, address))
 
 
-class _Config:
+class SshdConfig:
     """A configuration as it stands now."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str = DEFAULT_CONFIG) -> None:
         self._path = path
         self._program = shutil.which("sshd", path=_PATH) or ""
-        self._stamps: dict[str, _Stamp] = {self._program: _stamp(self._program)}
+        self._stamps: dict[str, Stamp | None] = {self._program: Stamp.of(self._program)}
         self._included: dict[str, list[str]] = {}
+        self._closed = ""  # a file that may not be read
+        self._is_quoted = False  # the versions of sshd read a Match in different ways
         self._directives = list(self._read(path, (), 0))
-        self._answers: dict[tuple[int, ...], SshdSettings] = {}
+        self._ours = [directive for directive in self._directives if directive.keyword in _KEYWORDS]
+        self._answers: dict[tuple[object, ...], SshdSettings] = {}
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is an sshd, or a configuration of one."""
+        return bool(self._program) or self._stamps[self._path] is not None
 
     def is_current(self) -> bool:
         """Tell whether no file has changed since."""
-        return all(_stamp(path) == stamp for path, stamp in self._stamps.items()) and all(
+        return all(Stamp.of(path) == stamp for path, stamp in self._stamps.items()) and all(
             _matching(pattern) == paths for pattern, paths in self._included.items()
         )
 
-    def settings(self, visit: _Visit) -> SshdSettings:
-        held = tuple(number for number, directive in enumerate(self._directives) if _holds(directive.criteria, visit))
+    def values(self, visit: Visit | None = None) -> Values:
+        """
+        Return the settings by name.
+
+        What ``sshd -T`` says has all of them, with their defaults, as it writes them (``loglevel``: ``INFO``); what the files say
+        has those that stand there, as they stand there.
+
+        Args:
+            visit: for whom; None for what no ``Match`` changes.
+
+        Raises:
+            PermissionError: sshd cannot be asked, and a file may not be read.
+        """
+        if said := self._asked(visit):
+            return said
+        if self._closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._closed)
+        found: Values = {}
+        for directive in _in_order(self._directives, visit):
+            found.setdefault(directive.keyword, []).append(directive.value)
+        return found
+
+    def settings(self, visit: Visit) -> SshdSettings:
+        """Return what concerns keys; never raises."""
+        held: tuple[object, ...] = tuple(number for number, one in enumerate(self._ours) if _holds(one.criteria, visit))
+        if self._is_quoted:
+            held += visit
         answer = self._answers.get(held)
         if answer is None:
             if len(self._answers) >= ANSWERS_LIMIT:
                 self._answers.clear()
-            written, files = _written([self._directives[number] for number in held])
-            answer = self._answers[held] = _settings(written | self._asked(visit), files)
+            answer = self._answers[held] = self._settings(self._asked(visit), visit)
         return answer
 
-    def _asked(self, visit: _Visit) -> dict[str, str]:
+    def _settings(self, said: Values, visit: Visit) -> SshdSettings:
+        """Return what concerns keys: as sshd has said, else as the files do."""
+        written = {directive.keyword: directive for directive in reversed(_in_order(self._ours, visit))}
+        values = {keyword: directive.value for keyword, directive in written.items()}
+        values |= {keyword: said[keyword][0] for keyword in _KEYWORDS if keyword in said}
+        files = values.get(_FILES, "").split()
+        # sshd -T runs words with blanks together.
+        if _FILES in written and written[_FILES].value == values[_FILES]:
+            files = written[_FILES].words
+        return SshdSettings(
+            tuple(file for file in files if file.lower() != "none") if files else SshdSettings().authorized_keys_files,
+            _unless_none(values.get(_COMMAND, "")),
+            _unless_none(values.get(_COMMAND_USER, "")),
+            _unless_none(values.get(_AUTHORITIES, "")),
+            values.get(_STRICT, "yes").lower() not in ("no", "false"),
+        )
+
+    def _asked(self, visit: Visit | None) -> Values:
         """Return what sshd says; nothing where it cannot be asked."""
-        if not self._program or not all(map(_PLAIN.fullmatch, visit)):
+        if not self._program or (visit is not None and not all(map(_PLAIN.fullmatch, visit))):
             return {}
-        who = f"user={visit.user},host={visit.host},addr={visit.address},laddr={_OUR_ADDRESS},lport={_OUR_PORT}"
-        try:
-            done = subprocess.run(  # noqa: S603 - no shell, and each part of it is plain
-                [self._program, "-T", "-f", self._path, "-C", who],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=SSHD_LIMIT_S, check=True,
-            )  # fmt: skip
-        except (OSError, ValueError, subprocess.SubprocessError):
-            return {}
-        lines = (line.partition(" ") for line in done.stdout.decode("utf-8", "surrogateescape").splitlines())
-        return {keyword: value for keyword, _, value in lines if keyword in _KEYWORDS}
+        command = [self._program, "-T", "-f", self._path]
+        if visit is not None:
+            who = f"user={visit.user},host={visit.host},addr={visit.address},laddr={_OUR_ADDRESS},lport={_OUR_PORT}"
+            command += ["-C", who]
+        done = run_command(command, limit_s=SSHD_LIMIT_S, output_limit=_OUTPUT_LIMIT_BYTES)
+        said: Values = {}
+        if not done.fault:
+            for line in done.output.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n"):
+                keyword, _, value = line.partition(" ")
+                said.setdefault(keyword, []).append(value)
+        return said
 
     def _read(self, path: str, outer: tuple[tuple[str, str], ...], depth: int) -> Iterator[_Directive]:
-        """Yield our lines of a file and of those it includes. A ``Match`` holds to the end of its file."""
+        """Yield the lines of a file and of those it includes. A ``Match`` holds to the end of its file."""
         if depth > DEPTH_LIMIT or len(self._stamps) > FILES_LIMIT:
             return
-        self._stamps[path] = _stamp(path)
+        self._stamps[path] = Stamp.of(path)
         criteria = outer
-        for line in _text(path).split("\n"):
-            found = _LINE.match(line.translate(_CONTROL).rstrip())
-            if found is None:
+        for line in self._text(path).split("\n"):
+            keyword, rest = _divided(line)
+            words = arguments(rest)
+            if not keyword or words is None:
                 continue
-            keyword, value = found[1].lower(), found[2]
-            if keyword in _KEYWORDS:
-                yield _Directive(keyword, value, criteria)
-            elif keyword == "match":
-                criteria = outer + _criteria(arguments(value) or [])
+            if keyword == "match":
+                criteria = outer + tuple(_criteria(rest))
+                self._is_quoted |= "'" in rest or "\\" in rest
             elif keyword == "include":
-                for pattern in arguments(value) or []:
+                for pattern in words:
                     place = os.path.join(_FOLDER, pattern)  # noqa: PTH118 - an absolute one stays as it is
                     self._included[place] = _matching(place)
                     for included in self._included[place]:
                         yield from self._read(included, criteria, depth + 1)
+            else:
+                yield _Directive(keyword, rest if keyword in _WHOLE_LINE else " ".join(words), words, criteria)
+
+    def _text(self, path: str) -> str:
+        """Return a file's text, one character a byte where it is not UTF-8; "" where there is none."""
+        try:
+            # Not to wait for a writer, where it is a pipe.
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return file.read(FILE_LIMIT).decode("utf-8", "surrogateescape")
+        except PermissionError:
+            self._closed = path
+        except (OSError, ValueError):
+            pass
+        return ""
 
 
-_configs: dict[str, _Config] = {}
-
-
-def _stamp(path: str) -> _Stamp:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+_configs: dict[str, SshdConfig] = {}
 
 
 def _matching(pattern: str) -> list[str]:
     return sorted(glob(pattern))[:FILES_LIMIT]  # noqa: PTH207 - as glob(3)
 
 
-def _text(path: str) -> str:
-    """Return a file's text, one character a byte where it is not UTF-8; "" where there is none."""
-    # Not to wait for a writer, where it is a pipe.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    with suppress(OSError, ValueError), open(os.open(path, flags), "rb") as file:  # noqa: PTH123 - of a descriptor
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file.read(FILE_LIMIT).decode("utf-8", "surrogateescape")
-    return ""
-
-
-def _written(directives: list[_Directive]) -> tuple[dict[str, str], list[str]]:
-    """
-    Return what counts of each keyword, as ``sshd -T`` writes it, and the words of ``AuthorizedKeysFile``, which it runs together.
-
-    The first within a ``Match`` counts, else the first outside.
-    """
-    found: dict[str, str] = {}
-    for directive in sorted(directives, key=lambda directive: not directive.criteria):
-        found.setdefault(directive.keyword, directive.value)
-    files = arguments(found.get(_FILES, "")) or []
-    for keyword, value in found.items():
-        if keyword != _COMMAND:
-            found[keyword] = " ".join(files if keyword == _FILES else (arguments(value) or [""])[:1])
-    return found, files
-
-
-def _settings(values: dict[str, str], files: list[str]) -> SshdSettings:
-    said = values.get(_FILES, "")
-    if said != " ".join(files):
-        files = said.split()
-    return SshdSettings(
-        tuple(file for file in files if file.lower() != "none") if files else SshdSettings().authorized_keys_files,
-        _unless_none(values.get(_COMMAND, "")),
-        _unless_none(values.get(_COMMAND_USER, "")),
-        _unless_none(values.get(_AUTHORITIES, "")),
-        values.get(_STRICT, "yes").lower() not in ("no", "false"),
-    )
+def _in_order(directives: list[_Directive], visit: Visit | None) -> list[_Directive]:
+    """Return those that hold. Of one keyword the first within a ``Match`` counts, else the first outside."""
+    return sorted((one for one in directives if _holds(one.criteria, visit)), key=lambda one: not one.criteria)
 
 
 def _unless_none(value: str) -> str:
     return "" if value.strip().lower() == "none" else value.strip()
 
 
-def arguments(text: str) -> list[str] | None:
+def _delimited(text: str) -> tuple[str | None, str | None]:
+    """
+    Return the first word of a text and what is behind it, as sshd does (``strdelim``); None for what is not there.
+
+    A double quote may begin within the word, and ends it; one ``=`` may stand behind it.
+    """
+    found = _DELIMITER.search(text)
+    if found is None:
+        return text, None
+    word, rest = text[: found.start()], text[found.end() :]
+    if found[0] == '"':
+        quoted, quote, rest = rest.partition('"')
+        return (word + quoted, rest.lstrip(_BLANKS)) if quote else (None, None)
+    rest = rest.lstrip(_BLANKS)
+    if found[0] != "=" and rest.startswith("="):
+        rest = rest[1:].lstrip(_BLANKS)
+    return word, rest
+
+
+def _divided(line: str) -> tuple[str, str]:
+    """Return the keyword of a line, in small letters, and the rest; "" for both where there is none."""
+    # To C a line ends with a NUL.
+    word, rest = _delimited(line.partition("\0")[0].rstrip(_BLANKS + "\f"))
+    if word == "" and rest is not None:
+        word, rest = _delimited(rest)
+    return (word.lower(), rest) if word and rest and not word.startswith("#") else ("", "")
+
+
+def arguments(text: str, *, comments: bool = True) -> list[str] | None:
     r"""
     Split a line as sshd does (``argv_split``); None where a quote is open.
 
     Both quotes hold blanks; a backslash hides a quote or a backslash, and outside of quotes a blank. ``#`` before a word
-    ends it all.
+    ends it all, where there may be comments.
     """
     found: list[str] = []
     at = 0
@@ -237,7 +299,7 @@ def arguments(text: str) -> list[str] | None:
         if text[at] in " \t":
             at += 1
             continue
-        if text[at] == "#":
+        if comments and text[at] == "#":
             break
         word, quote = "", ""
         while at < len(text) and (quote or text[at] not in " \t"):
@@ -258,22 +320,26 @@ def arguments(text: str) -> list[str] | None:
     return found
 
 
-def _criteria(words: list[str]) -> tuple[tuple[str, str], ...]:
-    """Return what a ``Match`` asks for, name and patterns, with a blank or ``=`` between them."""
-    found = []
-    rest = iter(words)
-    for word in rest:
-        name, equals, patterns = word.partition("=")
-        bare = name.lower() in ("all", "invalid-user")
-        found.append((name.lower(), patterns if equals or bare else next(rest, "")))
-    return tuple(found)
+def _criteria(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what a ``Match`` asks for, name and patterns."""
+    rest: str | None = text
+    while rest is not None:
+        name, rest = _delimited(rest)
+        if not name or name.startswith("#"):
+            break
+        patterns: str | None = ""
+        if name.lower() not in ("all", "invalid-user") and rest is not None:
+            patterns, rest = _delimited(rest)
+        yield name.lower(), patterns or ""
 
 
-def _holds(criteria: tuple[tuple[str, str], ...], visit: _Visit) -> bool:
+def _holds(criteria: tuple[tuple[str, str], ...], visit: Visit | None) -> bool:
     return all(_is_met(name, patterns, visit) for name, patterns in criteria)
 
 
-def _is_met(name: str, patterns: str, visit: _Visit) -> bool:
+def _is_met(name: str, patterns: str, visit: Visit | None) -> bool:
+    if visit is None:
+        return name == "all"
     match name:
         case "user":
             met = _is_listed(patterns, [visit.user])

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from consumer.fields import Object
+from consumer.ecs import NOTHING, EcsEvent
 from consumer.keys.client import KeyOwners, Question, account_name, question_of
 
 # Users with a key, or with an authority's certificates; the first. A look-up takes about 15 ms of processor time.
@@ -32,10 +32,10 @@ class TableOwners:
             more are taken than are asked about.
     """
 
-    def __init__(self, state_dir: Path, logins: Iterable[Object]) -> None:
+    def __init__(self, state_dir: Path, logins: Iterable[EcsEvent]) -> None:
         self._here = socket.gethostname()
-        self._known: dict[Question, Object] = {}
-        wanted: dict[Question, Object] = {}
+        self._known: dict[Question, EcsEvent] = {}
+        wanted: dict[Question, EcsEvent] = {}
         for login in logins:
             if (question := self._question(login)) is not None:
                 wanted.setdefault(question, login)
@@ -44,15 +44,15 @@ class TableOwners:
         if wanted:
             asyncio.run(self._ask(KeyOwners(state_dir, for_table=True), wanted))
 
-    def of(self, event: Object) -> Object:
+    def of(self, event: EcsEvent) -> EcsEvent:
         """Return what ``KeyOwners.of`` does, without asking."""
         question = self._question(event)
-        return {} if question is None else self._known.get(question, {})
+        return NOTHING if question is None else self._known.get(question, NOTHING)
 
     def __bool__(self) -> bool:
-        return any(self._known.values())
+        return any(found != NOTHING for found in self._known.values())
 
-    def _question(self, event: Object) -> Question | None:
+    def _question(self, event: EcsEvent) -> Question | None:
         """Return what there is to know of an event, without what the newest stands for: address, and a certificate's own key."""
         question = question_of(event, self._here)
         if question is None:
@@ -61,11 +61,11 @@ class TableOwners:
         fingerprint = "" if question.ca_fingerprint else question.fingerprint
         return Question(question.user, fingerprint, question.ca_fingerprint)
 
-    async def _ask(self, owners: KeyOwners, wanted: dict[Question, Object]) -> None:
+    async def _ask(self, owners: KeyOwners, wanted: dict[Question, EcsEvent]) -> None:
         places = asyncio.Semaphore(AT_ONCE_LIMIT)
         users: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-        async def ask(question: Question, login: Object) -> None:
+        async def ask(question: Question, login: EcsEvent) -> None:
             # In this order, so that who waits for a user's other key holds no place.
             async with users[account_name(question.user)], places:
                 self._known[question] = await owners.of(login)

@@ -13,7 +13,8 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import STDIN, LogFile
 from consumer.logs.parse import records, said
-from consumer.matching.matcher import Found, Matcher
+from consumer.matching.matcher import Matcher
+from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
 from grammars import dropbear, pam, sftp, sshd
@@ -31,20 +32,20 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
     timestamps = Timestamps(datetime.now(UTC), zone, year)
     number = 0
     for block in blocks:
-        for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
+        for record, reading in records(text_of_bytes(block), framer, matcher, timestamps):
             number += 1
-            yield _explained(record, found, framer.name if record.stamp else "no time", matcher, number)
+            yield _explained(record, reading, framer.name if record.stamp else "no time", matcher, number)
     if not number:
         yield "there is no line on standard input"
 
 
-def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher: Matcher, number: int) -> str:
-    if found is None and not record.program:
+def _explained(record: SyslogRecord, reading: Reading | None, framing: str, matcher: Matcher, number: int) -> str:
+    if reading is None and not record.program:
         # A message without a header is what people paste.
         daemon = matcher.daemon_of(record.msg)
-        found = matcher.find((record.stamp, record.host, daemon, record.procid, record.msg, "")) if daemon else None
+        reading = matcher.find((record.stamp, record.host, daemon, record.procid, record.msg, "")) if daemon else None
         framing = f"none; read as the message of a line of {daemon}"
-        if found is None:
+        if reading is None:
             text = _indented("line", readable(record.msg))
             return f"framing   none fits, and no rule reads it as a message of sshd\n{text}\n{_indented('try', _WHOLE_LINE)}"
     time = isoformat(record.time_us) if record.time_us is not None else f"none ({readable(record.stamp)!r})"
@@ -57,23 +58,23 @@ def _explained(record: SyslogRecord, found: Found | None, framing: str, matcher:
     ]
     if record.trusted:
         lines.append(f"trusted   uid {record.trusted[0]}   exe {record.trusted[1] or '-'}")
-    if found is None:
+    if reading is None:
         return "\n".join([*lines, "result    another program's line: nothing is made of it"])
-    if found.repeats != 1:
-        lines.append(f"repeated  {found.repeats} times")
-    if found.text != record.msg:
-        lines.append(_indented("matched", readable(found.text)))
-    return "\n".join([*lines, *(_nearest(found) if found.rule is None else _became(record, found, matcher, number))])
+    if reading.repeats != 1:
+        lines.append(f"repeated  {reading.repeats} times")
+    if reading.text != record.msg:
+        lines.append(_indented("matched", readable(reading.text)))
+    return "\n".join([*lines, *(_nearest(reading) if reading.rule is None else _became(record, reading, matcher, number))])
 
 
-def _became(record: SyslogRecord, found: Found, matcher: Matcher, number: int) -> list[str]:
+def _became(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int) -> list[str]:
     """Show which part each field is, and what the line says."""
     lines = []
-    if found.rule is not None and found.match is not None:
-        fields = found.rule.groupdict(found.match).items()
-        lines.append(f"rule      {found.rule.name}   action {found.rule.action}")
+    if reading.rule is not None and reading.match is not None:
+        fields = reading.rule.groupdict(reading.match).items()
+        lines.append(f"rule      {reading.rule.name}   action {reading.rule.action}")
         lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields if value is not None]
-    pretty = msgspec.json.format(msgspec.json.encode(said(record, found, matcher, number, "")), indent=2).decode()
+    pretty = msgspec.json.format(msgspec.json.encode(said(record, reading, matcher, number, "")), indent=2).decode()
     return [*lines, "became", pretty]
 
 
@@ -81,19 +82,19 @@ def _indented(name: str, text: str) -> str:
     return f"{name:<10}{text}"
 
 
-def _nearest(found: Found) -> list[str]:
+def _nearest(reading: Reading) -> list[str]:
     """Show how far the best rule got, with a marker under the place."""
     grammars = {
         sshd.FAMILY: sshd.RULES + sftp.RULES + pam.RULES,
         dropbear.FAMILY: dropbear.RULES + pam.RULES,
         sftp.FAMILY: sftp.RULES,
     }
-    grammar = grammars.get(found.program.family, pam.RULES)
-    reached, best = max(((_reach(rule, found.text), rule) for rule in grammar), key=lambda pair: pair[0])
+    grammar = grammars.get(reading.program.family, pam.RULES)
+    reached, best = max(((_reach(rule, reading.text), rule) for rule in grammar), key=lambda pair: pair[0])
     lines = ["result    unmatched: no rule reads this message"]
     if reached <= 0:
         return [*lines, "          no rule begins like it"]
-    before, after = readable(found.text[:reached]), readable(found.text[reached:])
+    before, after = readable(reading.text[:reached]), readable(reading.text[reached:])
     return [*lines, f"nearest   {best.name}, up to the mark", f"          {before}{after}", f"          {' ' * len(before)}^"]
 
 

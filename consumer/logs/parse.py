@@ -4,46 +4,36 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import tzinfo
 
+from consumer.actions import LineAction
 from consumer.clock import isoformat
-from consumer.ecs import Object, json_line, known, source_of
+from consumer.ecs import (
+    CertificateFields,
+    EcsEvent,
+    ErrorFields,
+    EventFields,
+    FileFields,
+    HostFields,
+    KeyFields,
+    LogFields,
+    PamFields,
+    ProcessFields,
+    RuleFields,
+    SessionFields,
+    SshFields,
+    UserFields,
+    json_line,
+    known,
+)
+from consumer.events_as_ecs import source_of
 from consumer.framing.framer import HINT, Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.matching.matcher import Found, Matcher, is_unframed
+from consumer.matching.matcher import Matcher, is_unframed
 from consumer.matching.messages import AuthMessage, auth_message, origin
+from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
 
-_OUTCOMES = {
-    "accepted": "success",
-    "partial": "unknown",
-    "session_opened": "success",
-    "pam_success": "success",
-    "failed": "failure",
-    "invalid_user": "failure",
-    "user_denied": "failure",
-    "max_attempts": "failure",
-    "pam_failure": "failure",
-}
-_TYPES = {
-    "accepted": "start",
-    "session_opened": "start",
-    "session_started": "start",
-    "connection_opened": "start",
-    "session_closed": "end",
-    "channel_closed": "end",
-    "disconnected": "end",
-    "received_disconnect": "end",
-    "connection_closed": "end",
-    "timeout": "end",
-    "failed": "denied",
-    "invalid_user": "denied",
-    "user_denied": "denied",
-    "max_attempts": "denied",
-    "pam_failure": "denied",
-    "connection_dropped": "denied",
-}
-_SESSION_ACTIONS = frozenset({"session_opened", "session_closed", "session_started", "channel_closed", "child_started"})
 _MODULE = re.compile("pam_[a-z0-9_]+")
 # Which module writes the messages that name none, by rule.
 _WITHOUT_MODULE = {
@@ -63,7 +53,7 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, repo
         matcher: of the engine that is asked for.
         zone: of time stamps that name none.
         year: of the first line, where lines have none; None: the file's own time tells.
-        report: is told in one line, at the end, where lines were in no framing that is known.
+        report: takes a sentence at the end, if some lines are in no framing that sshbell knows.
 
     Raises:
         InputError, DataError: the file cannot be read, or not to its end; what could be read was yielded.
@@ -74,11 +64,11 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, repo
     number = unframed = 0
     is_ours = False
     for block in file.blocks():
-        for record, found in records(text_of_bytes(block), framer, matcher, timestamps):
+        for record, reading in records(text_of_bytes(block), framer, matcher, timestamps):
             number += 1
-            if found is not None:
+            if reading is not None:
                 is_ours = True
-                yield json_line(said(record, found, matcher, number, path))
+                yield json_line(said(record, reading, matcher, number, path))
             elif is_unframed((record.stamp, record.host, record.program, record.procid, record.msg, "")):
                 unframed += 1
     if unframed:
@@ -87,86 +77,92 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, repo
         report(f"{path}: no line of sshd, dropbear or PAM was found; if it has some, its framing is not read; {HINT}")
 
 
-def records(block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps) -> Iterator[tuple[SyslogRecord, Found | None]]:
+def records(
+    block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps
+) -> Iterator[tuple[SyslogRecord, Reading | None]]:
     """Read a block of whole lines, each with everything that is known of it."""
     lines = block.replace("\r\n", "\n").split("\n")
-    for raw, (stamp, host, program, procid, msg, trusted) in zip(lines, framer.rows(block), strict=False):
-        found = matcher.find((stamp, host, program, procid, msg, trusted))
-        time = found.stamp if found is not None else stamp
-        time_us = timestamps.microseconds(time) if time else None
-        yield SyslogRecord(time_us, time, host, program, procid, msg, trusted or None, raw), found  # type: ignore[arg-type]
+    for raw, row in zip(lines, framer.rows(block), strict=False):
+        stamp, host, program, procid, msg, trusted = row
+        reading = matcher.find(row)
+        stamp = stamp if reading is None else reading.stamp
+        time_us = timestamps.microseconds(stamp) if stamp else None
+        known_sender = trusted if isinstance(trusted, tuple) else None
+        yield SyslogRecord(time_us, stamp, host, program, procid, msg, known_sender, raw), reading
 
 
-def said(record: SyslogRecord, found: Found, matcher: Matcher, number: int, path: str) -> Object:
+def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> EcsEvent:
     """What a line says, in its outer form."""
-    message = auth_message(found)
+    message = auth_message(reading)
     word = origin(
-        found.trusted, message.action, preauth=message.preauth, family=found.program.family,
+        reading.trusted, message.action, preauth=message.preauth, family=reading.program.family,
         family_of=lambda name: matcher.program(name).family,
     )  # fmt: skip
-    return of_message(record, found, message, word, number, path)
+    return of_message(record, reading, message, word, number, path)
 
 
-def of_message(record: SyslogRecord, found: Found, message: AuthMessage, origin: str, number: int, path: str) -> Object:
+def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, origin: str, number: int, path: str) -> EcsEvent:
     """What one line says: an object of ``sshbell parse``."""
-    time_us = record.time_us
+    time_us, action = record.time_us, message.action
     fields = dict(message.fields)
-    unknown = {
-        "event": {
-            "kind": "pipeline_error" if message.action == "unmatched" else "event",
-            "category": ["session" if message.action in _SESSION_ACTIONS else "authentication"],
-            "type": [_TYPES.get(message.action, "info")],
-            "action": message.action,
-            "outcome": _OUTCOMES.get(message.action, "unknown"),
-            "original": readable(record.raw),
-        },
-        "host": {"name": readable(found.host) or None},
-        "process": {"name": readable(found.program.name), "pid": int(found.procid) if found.procid else None},
-        "user": {"name": message.user, "id": fields.pop("user_uid", None)},
-        "source": source_of(message.address, message.port),
-        "ssh": {
-            "method": message.method,
-            "submethod": message.submethod,
-            "key": {"type": message.key_type, "fingerprint": message.key_fingerprint},
-            "certificate": {
-                "id": message.certificate_id,
-                "serial": message.certificate_serial,
-                "ca_fingerprint": message.ca_fingerprint,
-            },
-            "session": {"kind": message.session_kind, "id": fields.pop("session_id", None)},
-            "invalid_user": None if message.user_is_valid else True,
-            "preauth": message.preauth or None,
-            "count": message.count if message.count != 1 else None,
-            "ambiguous": message.ambiguous or None,
-            "origin": origin,
-            "child_pid": _number(fields.pop("child_pid", None)),
-            "connection_pid": _number(fields.pop("connection_pid", None)),
-            "disconnect_code": _number(fields.pop("disconnect_code", None)),
-            "reason": fields.pop("reason", None),
-        },
-        "pam": {
-            "module": _module(found),
-            "service": fields.pop("service", None),
-            "type": fields.pop("type", None),
-            "by": {"name": fields.pop("by_user", None), "id": fields.pop("by_uid", None)},
-        },
-        "rule": {"name": message.rule},
-        "log": {"file": {"path": path or None, "line": number}},
-        "error": {"message": _time_fault(record.stamp, time_us)},
-        "labels": fields,
-    }
-    return {"@timestamp": isoformat(time_us)} | known(unknown) if time_us is not None else known(unknown)
+    return EcsEvent(
+        timestamp=None if time_us is None else isoformat(time_us),
+        event=EventFields(
+            kind="pipeline_error" if action is LineAction.UNMATCHED else "event",
+            category=("session" if action.is_session else "authentication",),
+            type=(action.ecs_type,),
+            action=str(action),
+            outcome=action.outcome,
+            original=readable(record.raw),
+        ),
+        host=known(HostFields(name=readable(reading.host) or None)),
+        process=ProcessFields(name=readable(reading.program.name), pid=int(reading.procid) if reading.procid else None),
+        user=known(UserFields(name=message.user, id=fields.pop("user_uid", None))),
+        source=source_of(message.address, message.port),
+        ssh=SshFields(
+            method=message.method,
+            submethod=message.submethod,
+            key=known(KeyFields(type=message.key_type, fingerprint=message.key_fingerprint)),
+            certificate=known(
+                CertificateFields(
+                    id=message.certificate_id, serial=message.certificate_serial, ca_fingerprint=message.ca_fingerprint
+                )
+            ),
+            session=known(SessionFields(kind=message.session_kind, id=fields.pop("session_id", None))),
+            invalid_user=not message.user_is_valid,
+            preauth=message.preauth,
+            count=message.count if message.count != 1 else None,
+            ambiguous=message.ambiguous,
+            origin=origin,
+            child_pid=_number(fields.pop("child_pid", None)),
+            connection_pid=_number(fields.pop("connection_pid", None)),
+            disconnect_code=_number(fields.pop("disconnect_code", None)),
+            reason=fields.pop("reason", None),
+        ),
+        pam=known(
+            PamFields(
+                module=_module(reading),
+                service=fields.pop("service", None),
+                type=fields.pop("type", None),
+                by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
+            )
+        ),
+        rule=known(RuleFields(name=message.rule)),
+        log=LogFields(file=FileFields(path=path or None, line=number)),
+        error=known(ErrorFields(message=_time_fault(record.stamp, time_us))),
+        labels=fields or None,
+    )
 
 
 def _time_fault(stamp: str, time_us: int | None) -> str | None:
     return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
 
 
-def _module(found: Found) -> str | None:
-    if found.rule is None or not found.rule.is_pam:
+def _module(reading: Reading) -> str | None:
+    if reading.rule is None or not reading.rule.is_pam:
         return None
-    named = _MODULE.match(found.text)
-    return named[0] if named else _WITHOUT_MODULE.get(found.rule.name)
+    named = _MODULE.match(reading.text)
+    return named[0] if named else _WITHOUT_MODULE.get(reading.rule.name)
 
 
 def _number(text: str | None) -> int | None:

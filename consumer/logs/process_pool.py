@@ -36,14 +36,14 @@ class Workers:
 
     def __init__(self, count: int, work: Callable[[Any], Any]) -> None:
         self._work = work
-        self._workers: list[_Worker] = []
+        self._workers: list[_WorkerProcess] = []
         for _ in range(count):
-            self._workers.append(_Worker(work, self._workers))
+            self._workers.append(_WorkerProcess(work, self._workers))
 
     def map(self, requests: Iterator[Any]) -> Iterator[Any]:
         """Yield what ``work`` makes of each request, in order."""
         # Where each answer is: with a worker, or here already.
-        awaited: deque[tuple[_Worker | None, Any]] = deque()
+        awaited: deque[tuple[_WorkerProcess | None, Any]] = deque()
         for request in requests:
             free = min(self._workers, key=lambda worker: worker.in_hand)
             if free.in_hand < _IN_HAND:
@@ -62,18 +62,18 @@ class Workers:
             worker.close()
 
 
-def _answer(worker: "_Worker | None", done: Any) -> Any:
+def _answer(worker: "_WorkerProcess | None", done: Any) -> Any:
     return done if worker is None else marshal.loads(worker.answer())  # noqa: S302 - from our own child
 
 
-class _Worker:
+class _WorkerProcess:
     """
     One process, and a pipe to it and one from it.
 
     Neither side ever waits for the other to read: while a request is being sent, answers are taken in.
     """
 
-    def __init__(self, work: Callable[[Any], Any], others: "list[_Worker]") -> None:
+    def __init__(self, work: Callable[[Any], Any], others: "list[_WorkerProcess]") -> None:
         self.in_hand = 0
         their_in, self._out = _pipe()
         self._in, their_out = _pipe()

@@ -99,12 +99,12 @@ class Replay:
         self._correlator.settle()
         by_action: Counter[str] = Counter()
         for rule, count in zip(self._matcher.rules, self._counts, strict=False):
-            by_action[rule.action] += count
+            by_action[str(rule.action)] += count
         summary = self._summary
         summary.actions = {action: count for action, count in by_action.most_common() if count}
         summary.understood = sum(by_action.values())
         summary.unmatched, summary.unframed = self._counts[-2:]
-        summary.events = {str(kind.__struct_config__.tag): count for kind, count in self._events.items() if count}
+        summary.events = {str(kind.action): count for kind, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
         summary.timeless = summary.notes.pop("lines_without_time_total", 0)
         return summary
@@ -128,7 +128,7 @@ class Replay:
         except SshbellError:
             return 0  # said when it is its turn
         rows = LineReader(self._matcher, timestamps, keep_text=False).framer.rows(block.decode("latin-1"))
-        times = (timestamps.microseconds(row[0]) for row in rows if row[0])
+        times = (timestamps.microseconds(stamp) for stamp, *_ in rows if stamp)
         return next((time for time in times if time is not None), 0)
 
     def _timestamps(self, file: LogFile) -> Timestamps:

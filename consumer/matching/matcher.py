@@ -10,57 +10,26 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol
-
-import pyparsing as pp
+from typing import Any
 
 from consumer.framing.headers import mended
 from consumer.framing.timestamps import Timestamps
-from consumer.matching.lowering import leading_pieces, lower
-from consumer.records import Line, Row, Trusted
+from consumer.matching.rules import (
+    HINTS,
+    ONLY_COUNTS,
+    SSHD_LIMIT,
+    TELLS,
+    WHOLE_BELOW,
+    CompiledRule,
+    Engine,
+    Program,
+    Reading,
+    RuleMatch,
+)
+from consumer.records import Line, Row
 from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
-Engine = Literal["lowered", "pyparsing"]
-
-# What the correlator is given of a match, whatever the rule: in this order, None where the rule has no such field.
-CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
-# The actions of which the correlator makes its stories.
-TELLING = frozenset(
-    [
-        "accepted",
-        "partial",
-        "failed",
-        "invalid_user",
-        "user_denied",
-        "max_attempts",
-        "session_opened",
-        "session_closed",
-        "session_started",
-        "connection_opened",
-        "received_disconnect",
-        "disconnected",
-        "connection_closed",
-        "negotiation_failed",
-        "bad_client",
-        "protocol_error",
-        "timeout",
-        "connection_dropped",
-        "pam_failure",
-        "child_started",
-    ]
-)
-_SYNONYMS = {
-    "user": ("user", "user_old", "user_cut", "ruser"),
-    # The first of these that a rule has.
-    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint"),
-}
-
-# log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
-SSHD_LIMIT = 500
-# A name has 200 bytes at most in the lines of a connection's end: a shorter line has not been cut, whatever followed it.
-_BLANKS_LIMIT = 300
-_RELAYED = frozenset({"connection_closed", "disconnected", "max_attempts", "timeout", "protocol_error"})
 # pam_syslog() does not cut; names of some hundred bytes are the longest it is given.
 PAM_LIMIT = 2000
 
@@ -99,168 +68,9 @@ _KEY_LENGTH = 12
 _PAM_KEY_LENGTH = 34
 _CACHE_LIMIT = 4096
 
-
-# What becomes of a line that a rule has read.
-_TELLS, _TELLS_OF_PAM, _HINTS, _ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
 # A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, the use; and the program's name, one text
 # for all lines that are held.
 Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str, str]
-
-
-class Match(Protocol):
-    """The part of ``re.Match`` that is used of both engines' results."""
-
-    def group(self, *groups: int) -> Any:
-        """Return the texts of some groups."""
-
-    def __getitem__(self, group: int, /) -> Any:
-        """Return the text of one group."""
-
-
-class Compiled:
-    """One rule, ready to be matched by either engine."""
-
-    def __init__(self, rule: Rule, index: int, family: str, *, is_pam: bool, engine: Engine) -> None:
-        self.name = rule.name
-        self.family = family
-        self.action = rule.action
-        self.index = index
-        self.is_pam = is_pam
-        self.is_hint = is_pam and rule.action in {"pam_failure", "invalid_user", "user_denied"}
-        self.use = _ONLY_COUNTS if rule.action not in TELLING else _HINTS if self.is_hint else _TELLS_OF_PAM if is_pam else _TELLS
-        self._expression = rule.expression
-        self._engine = engine
-
-    @cached_property
-    def leading(self) -> list[list[str | re.Pattern[str]]]:
-        """What a text must begin with; found when a line of the family is read for the first time."""
-        return leading_pieces(self._expression)
-
-    def ready(self) -> "Compiled":
-        """Lower the rule, when it is needed for the first time: a log meets a third of all rules."""
-        if not hasattr(self, "match"):
-            if self._engine == "lowered":
-                lowered = lower(self._expression)
-                self.match: Callable[..., Any] = lowered.pattern.match
-                self.fields = lowered.groups
-                self.core = self._core_groups(lowered.groups, lowered.absent)
-            else:
-                self.match = _PyparsingMatch.of(self._expression)
-                self.fields = {}
-                self.core = tuple(range(len(CORE)))
-        return self
-
-    @staticmethod
-    def _core_groups(groups: dict[str, tuple[int, ...]], absent: int) -> tuple[int, ...]:
-        numbers = []
-        for name in CORE:
-            found = [groups[field] for field in _SYNONYMS.get(name, (name,)) if field in groups]
-            numbers.append(found[0][0] if found else absent)
-        return tuple(numbers)
-
-    def groupdict(self, match: Match) -> dict[str, str | None]:
-        """Return the fields of ``match`` by their names in the grammar; alternatives that share a name are coalesced."""
-        if isinstance(match, _PyparsingMatch):
-            return match.fields
-        return {
-            name: next((match[number] for number in numbers if match[number] is not None), None)
-            for name, numbers in self.fields.items()
-        }
-
-    def can_start(self, key: str) -> bool:
-        """Tell whether a text that begins with ``key`` can match."""
-        return any(_starts(way, key) for way in self.leading)
-
-
-def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
-    position = 0
-    for piece in way:
-        if isinstance(piece, str):
-            if len(key) - position <= len(piece):
-                return piece.startswith(key[position:])
-            if not key.startswith(piece, position):
-                return False
-            position += len(piece)
-        else:
-            run = piece.match(key, position)
-            if run is None:
-                return position == len(key)
-            position = run.end()
-    return True
-
-
-class _PyparsingMatch:
-    """A result of pyparsing that gives CORE as ``re.Match`` would, by numbers from 0."""
-
-    def __init__(self, fields: dict[str, str | None]) -> None:
-        self.fields = fields
-        self._core = tuple(
-            next((fields[field] for field in _SYNONYMS.get(name, (name,)) if field in fields), None) for name in CORE
-        )
-
-    @classmethod
-    def of(cls, expression: pp.ParserElement) -> Callable[[str], Match | None]:
-        def match(text: str) -> Match | None:
-            try:
-                return cls(expression.parse_string(text, parse_all=True).as_dict())
-            except pp.ParseException:
-                return None
-
-        return match
-
-    def group(self, *groups: int) -> tuple[str | None, ...]:
-        return tuple(self._core[group] for group in groups)
-
-    def __getitem__(self, group: int, /) -> str | None:
-        return self._core[group]
-
-
-class Program(NamedTuple):
-    """What a tag says about who wrote the line."""
-
-    name: str  # "sshd-session"
-    family: str  # "sshd": all programs that log one connection; "" for a program of which only PAM's lines are read
-    module: str | None = None  # "pam_unix" where the tag is "sshd(pam_unix)"
-
-
-class Found(NamedTuple):
-    """One line that was read: who wrote it, which text was matched, and by which rule."""
-
-    program: Program
-    host: str
-    procid: str
-    text: str
-    repeats: int  # "message repeated 3 times" stands for three
-    rule: Compiled | None  # None: a line of sshd, dropbear or PAM that no rule reads
-    match: Match | None
-    trusted: Trusted | None = None
-    is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
-    stamp: str = ""  # the time, where the header parts were put back as well
-    is_torn: bool = False  # what looks like an annotation stands in it, which may be a peer's or a forger's
-
-    @property
-    def is_ambiguous(self) -> bool:
-        """
-        The line may have another end, and what looks like an address may be a part of one, or of the user's name.
-
-        It has sshd's greatest length; or it ends a connection, and is so long, with a name of many escapes, that blanks may
-        have been cut off behind it, which journald does.
-        """
-        if self.is_torn:
-            return True
-        if self.rule is None or self.rule.is_pam:
-            return False
-        is_relayed = self.rule.action in _RELAYED and "\\" in self.text
-        return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= _BLANKS_LIMIT)
-
-    def core(self) -> list[str | None]:
-        """Return what the correlator needs of the match."""
-        if self.rule is None or self.match is None:
-            return [None] * len(CORE)
-        core = list(self.match.group(*self.rule.core))
-        if self.is_ambiguous:
-            core[CORE.index("address")] = core[CORE.index("port")] = None
-        return core
 
 
 class Matcher:
@@ -273,35 +83,30 @@ class Matcher:
     """
 
     def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
-        self.rules: list[Compiled] = []
-
-        def compiled(rules: list[Rule], family: str, *, is_pam: bool = False) -> list[Compiled]:
-            first = len(self.rules)
-            self.rules += [Compiled(rule, index, family, is_pam=is_pam, engine=engine) for index, rule in enumerate(rules, first)]
-            return self.rules[first:]
-
-        own, dropbears = compiled(sshd.RULES, sshd.FAMILY), compiled(dropbear.RULES, dropbear.FAMILY)
-        sftps, pams = compiled(sftp.RULES, sftp.FAMILY), compiled(pam.RULES, "", is_pam=True)
+        self._engine = engine
+        self.rules: list[CompiledRule] = []
+        own, dropbears = self._compiled(sshd.RULES, sshd.FAMILY), self._compiled(dropbear.RULES, dropbear.FAMILY)
+        sftps, pams = self._compiled(sftp.RULES, sftp.FAMILY), self._compiled(pam.RULES, "", is_pam=True)
         self._by_family = {
             sshd.FAMILY: own + sftps + pams,  # what a process in a chroot says comes through sshd's monitor
             dropbear.FAMILY: dropbears + pams,
             sftp.FAMILY: sftps,
             "": pams,
         }
-        other_pam = compiled(pam.OTHER, "", is_pam=True)
+        other_pam = self._compiled(pam.OTHER, "", is_pam=True)
         self._others = {
-            sshd.FAMILY: other_pam + compiled(sshd.OTHER, sshd.FAMILY),
-            dropbear.FAMILY: other_pam + compiled(dropbear.OTHER, dropbear.FAMILY),
-            sftp.FAMILY: compiled(sftp.OTHER, sftp.FAMILY),
+            sshd.FAMILY: other_pam + self._compiled(sshd.OTHER, sshd.FAMILY),
+            dropbear.FAMILY: other_pam + self._compiled(dropbear.OTHER, dropbear.FAMILY),
+            sftp.FAMILY: self._compiled(sftp.OTHER, sftp.FAMILY),
             "": other_pam,
         }
-        self._candidates: dict[str, dict[str, list[Compiled]]] = {family: {} for family in self._by_family}
+        self._candidates: dict[str, dict[str, list[CompiledRule]]] = {family: {} for family in self._by_family}
         self._names = {
             **dict.fromkeys(sftp.PROGRAMS, sftp.FAMILY),
             **dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY),
             **dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY),
         }
-        self._by_first: dict[tuple[str, str], list[Compiled]] = {}
+        self._by_first: dict[tuple[str, str], list[CompiledRule]] = {}
         # The last line that nobody understood, and the last in no known framing.
         self.examples: dict[str, str] = {}
         # What the tag of each of our programs holds.
@@ -309,6 +114,14 @@ class Matcher:
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
+
+    def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
+        """Add the rules of a grammar to ``rules``; return them, ready to be matched."""
+        first = len(self.rules)
+        self.rules += [
+            CompiledRule(rule, index, family, is_pam=is_pam, engine=self._engine) for index, rule in enumerate(rules, first)
+        ]
+        return self.rules[first:]
 
     def program(self, name: str) -> Program:
         """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
@@ -335,7 +148,7 @@ class Matcher:
                 return family
         return ""
 
-    def candidates(self, family: str, text: str) -> list[Compiled]:
+    def candidates(self, family: str, text: str) -> list[CompiledRule]:
         """Return the rules that can read a text that begins like ``text``, in the order of the grammar."""
         key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
         cache = self._candidates[family]
@@ -346,7 +159,7 @@ class Matcher:
             found = cache[key] = [rule.ready() for rule in self._beginning(family, key[:1]) if rule.can_start(key)]
         return found
 
-    def _beginning(self, family: str, first: str) -> list[Compiled]:
+    def _beginning(self, family: str, first: str) -> list[CompiledRule]:
         """Return the rules of a family that can read a text with this first character."""
         found = self._by_first.get((family, first))
         if found is None:
@@ -354,40 +167,49 @@ class Matcher:
             found = self._by_first[family, first] = rules  # at most 256 characters, and none
         return found
 
-    def find(self, row: Row) -> Found | None:
+    def find(self, row: Row) -> Reading | None:
         """
         Read one line. None: it is another program's.
 
         The order of what is undone here: the annotation of imuxsock, noise before the message, a repetition, old PAM forms.
         """
-        program = self.program(row[2])
-        if not program.family and program.module is None:
-            if _SCOPE.match(row[2]) and (_PAM_OF_SSHD.match(row[4]) or self.daemon_of(row[4]) == sshd.FAMILY):
-                program = self.program(sshd.PROGRAMS[0])
-            elif not _PAM_LINE.match(row[4]):
-                row = mended(row, self.is_program)
-                row = self._without_header(row) or row
-                program = self.program(row[2])
-                if not program.family:
-                    return None
-        stamp, host, _name, procid, text, trusted = row
+        known = self._sender(row)
+        if known is None:
+            return None
+        program, (stamp, host, _name, procid, text, trusted) = known
         if not trusted and text[-1:] == "]" and _ANNOTATED in text:
             # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
-            found = self._find_annotated(program, host, procid, text)._replace(stamp=stamp)
+            reading = self._find_annotated(program, host, procid, text)._replace(stamp=stamp)
         else:
-            known = trusted if isinstance(trusted, tuple) else None
-            found = self._read(program, host, procid, text)._replace(trusted=known, stamp=stamp)
-        return found if found.rule is not None else self._as_other(found)
+            word = trusted if isinstance(trusted, tuple) else None
+            reading = self._read(program, host, procid, text)._replace(trusted=word, stamp=stamp)
+        return reading if reading.rule is not None else self._as_other(reading)
 
-    def _as_other(self, found: Found) -> Found:
+    def _sender(self, row: Row) -> tuple[Program, Row] | None:
+        """Return who wrote a line, and the row with its header put right. None: it is another program's."""
+        _stamp, _host, name, _procid, text, _trusted = row
+        program = self.program(name)
+        if program.family or program.module is not None:
+            return program, row
+        if _SCOPE.match(name) and (_PAM_OF_SSHD.match(text) or self.daemon_of(text) == sshd.FAMILY):
+            return self.program(sshd.PROGRAMS[0]), row
+        if _PAM_LINE.match(text):
+            return program, row
+        row = mended(row, self.is_program)
+        row = self._without_header(row) or row
+        _stamp, _host, name, _procid, _text, _trusted = row
+        program = self.program(name)
+        return (program, row) if program.family else None
+
+    def _as_other(self, reading: Reading) -> Reading:
         """Read a line that no rule reads as a side line, unless it looks like authentication, or may have lost what would."""
-        text = found.text
-        for rule in self._others[found.program.family]:
+        text = reading.text
+        for rule in self._others[reading.program.family]:
             if len(text) < (SSHD_LIMIT if rule.family in {sshd.FAMILY, dropbear.FAMILY} else PAM_LIMIT):
                 match = rule.ready().match(text)
                 if match is not None:
-                    return found._replace(rule=rule, match=match)
-        return found
+                    return reading._replace(rule=rule, match=match)
+        return reading
 
     def _without_header(self, row: Row) -> Row | None:
         """Read a message behind a time alone, whose first words stand in the fields of host and program."""
@@ -411,7 +233,7 @@ class Matcher:
     def _begins_message(self, program: str, host: str) -> bool:
         return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
 
-    def _read(self, program: Program, host: str, procid: str, text: str) -> Found:
+    def _read(self, program: Program, host: str, procid: str, text: str) -> Reading:
         """Read a text without an annotation."""
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
@@ -422,14 +244,14 @@ class Matcher:
                 count, text = int(repeated[1]), repeated[2]
             procid, text = _plain(procid, text, program)
             rule, match = self._match(program.family, text)
-            if rule is None and len(text) < _BLANKS_LIMIT:
+            if rule is None and len(text) < WHOLE_BELOW:
                 # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
                 trimmed = text.rstrip(" .\t")
                 rule, match = self._match(program.family, trimmed)
                 text = text if rule is None else trimmed
-        return Found(program, host, procid, text, count, rule, match)
+        return Reading(program, host, procid, text, count, rule, match)
 
-    def _find_annotated(self, program: Program, host: str, procid: str, text: str) -> Found:
+    def _find_annotated(self, program: Program, host: str, procid: str, text: str) -> Reading:
         """
         Read a text with what looks like imuxsock's annotation at its end.
 
@@ -481,18 +303,18 @@ class Matcher:
             stamp, host, name, procid, text, trusted = row
             candidates = plain_get(name)
             # A rule that ends in free text would take imuxsock's annotation, which ends in "]", for a part of it.
-            if candidates is not None and len(text) < _BLANKS_LIMIT and not (text[-1:] == "]" and _ANNOTATED in text):
+            if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and _ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use, program in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)
                     if match is not None:
                         counts[index] += 1
-                        if use is _TELLS:
+                        if use is TELLS:
                             if host == witness:
                                 host = witness  # one text for all lines that are held
                             elif not trusted:
                                 witness = host
-                        elif use is _ONLY_COUNTS or (use is _HINTS and host == witness):
+                        elif use is ONLY_COUNTS or (use is HINTS and host == witness):
                             break  # PAM's view of a try counts only where sshd itself has not been heard
                         text = text if keep_text else ""
                         own = (index, microseconds(stamp), place, 1, text, trusted or None, False, program, host, procid)
@@ -539,11 +361,13 @@ class Matcher:
             self.examples["unmatched"] = text[:_SHOWN]
             return None
         counts[found.rule.index] += 1
-        if found.rule.use is _ONLY_COUNTS or not found.program.family:
+        if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
-        return (found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
-                found.host, found.procid, *found.core())  # type: ignore[return-value] # fmt: skip
+        return (
+            found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
+            found.host, found.procid, *found.core(),
+        )  # fmt: skip
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header stands elsewhere."""
@@ -555,7 +379,7 @@ class Matcher:
             or self._begins_message(name, host)
         )
 
-    def _match(self, family: str, text: str) -> tuple[Compiled | None, Match | None]:
+    def _match(self, family: str, text: str) -> tuple[CompiledRule | None, RuleMatch | None]:
         if len(text) > PAM_LIMIT:
             return None, None
         for rule in self.candidates(family, text):
@@ -569,7 +393,8 @@ class Matcher:
 
 def is_unframed(row: Row) -> bool:
     """Tell whether a line that is none of ours is in no framing that we know: it may be one of ours yet."""
-    return row[4] != "" and (not row[2] or _OURS_WITHIN.search(row[4]) is not None)
+    _stamp, _host, program, _procid, text, _trusted = row
+    return text != "" and (not program or _OURS_WITHIN.search(text) is not None)
 
 
 def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from consumer.actions import LineAction
 from consumer.addresses import Address, ip_of
-from consumer.matching.matcher import Found
+from consumer.matching.rules import Reading
 from consumer.records import Trusted
 from consumer.text import readable
 from grammars import sshd
@@ -44,7 +45,7 @@ class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         fields: everything else the rule names, as it was written.
     """
 
-    action: str
+    action: LineAction
     rule: str | None = None
     user: str | None = None
     user_is_valid: bool = True
@@ -65,18 +66,18 @@ class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     fields: dict[str, str] = {}
 
 
-def auth_message(found: Found) -> AuthMessage:
+def auth_message(reading: Reading) -> AuthMessage:
     """Convert what a rule has read. Never raises: any text a grammar lets through has a meaning here."""
-    rule, match = found.rule, found.match
+    rule, match = reading.rule, reading.match
     if rule is None or match is None:
-        return AuthMessage(action="unmatched", count=found.repeats)
+        return AuthMessage(action=LineAction.UNMATCHED, count=reading.repeats)
     fields = {name: value for name, value in rule.groupdict(match).items() if value is not None}
     used = dict(fields)
     preauth = fields.pop("preauth", None) is not None
     if "method_info" in fields:
         fields |= method_info(fields.pop("method_info"))
     name = next((fields.pop(field) for field in ("user", "user_old", "user_cut") if field in fields), None)
-    if name is None and rule.action == "pam_failure":
+    if name is None and rule.action is LineAction.PAM_FAILURE:
         name = fields.get("ruser") or None
     if name is None and rule.name == "root_login_refused":
         name = "root"
@@ -86,11 +87,11 @@ def auth_message(found: Found) -> AuthMessage:
     method, _, submethod = (fields.pop("method", None) or "").partition("/")
     serial = fields.pop("certificate_serial", None)
     key_id = fields.pop("certificate_id", None)
-    cut = found.is_ambiguous
-    count = found.repeats * int(fields.pop("more", "1"))
-    is_raw = rule.is_pam or found.program.family != sshd.FAMILY
+    cut = reading.is_ambiguous
+    count = reading.repeats * int(fields.pop("more", "1"))
+    is_raw = rule.is_pam or reading.program.family != sshd.FAMILY
     # sshd writes its PID. Where there is none, as in a container's output, the release cannot be told by the program's name.
-    program = found.program.name if found.procid else ""
+    program = reading.program.name if reading.procid else ""
     return AuthMessage(
         action=rule.action,
         rule=rule.name,
@@ -111,9 +112,9 @@ def auth_message(found: Found) -> AuthMessage:
         count=count,
         ambiguous=cut
         or rule.name.endswith("_cut")
-        or is_ambiguous(rule.name, used, found.text)
+        or is_ambiguous(rule.name, used, reading.text)
         # rsyslog writes a control character as it writes these four characters.
-        or (is_raw and name is not None and found.is_annotated and found.text.endswith(name))
+        or (is_raw and name is not None and reading.is_annotated and reading.text.endswith(name))
         or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
         or (preauth and not is_raw and _relayed_name(name or "", program)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},
@@ -193,45 +194,12 @@ def pam_name(text: str) -> str:
     return readable(text)
 
 
-# Lines of processes that run as root. The session's own process runs as its user, and what it says is a hint.
-_OF_ROOT = frozenset(
-    [
-        "accepted",
-        "partial",
-        "postponed",
-        "failed",
-        "invalid_user",
-        "user_denied",
-        "max_attempts",
-        "session_opened",
-        "session_closed",
-        "connection_opened",
-        "child_started",
-        "key_found",
-        "pam_failure",
-        "pam_success",
-        "negotiation_failed",
-        "bad_client",
-        "protocol_error",
-        "connection_dropped",
-        "throttling",
-        "penalty",
-        "child_crashed",
-        "server_listening",
-        "server_stopped",
-        "server_restarted",
-        "unmatched",
-    ]
-)
-
-
-def origin(trusted: Trusted | None, action: str, *, preauth: bool, family: str, family_of: Callable[[str], str]) -> str:
+def origin(trusted: Trusted | None, action: LineAction, *, preauth: bool, family: str, family_of: Callable[[str], str]) -> str:
     """
     Say what the kernel's word about a line's sender comes to.
 
     ``verified``: a process of root, and, where its path is known, one of sshd's programs. ``forged``: another one's line that
-    only
-    such a process can have written. ``unverified``: nothing is known, or the line is one that a user's session may write.
+    only such a process can have written. ``unverified``: nothing is known, or the line is one that a user's session may write.
     """
     if trusted is None:
         return "unverified"
@@ -241,5 +209,5 @@ def origin(trusted: Trusted | None, action: str, *, preauth: bool, family: str, 
     if uid == 0 and (is_ours or not family):
         return "verified"
     # A client can end its good-bye in " [preauth]", which its own session's process then logs.
-    is_of_root = action in _OF_ROOT or (preauth and action != "received_disconnect")
+    is_of_root = action.is_of_root or (preauth and action is not LineAction.RECEIVED_DISCONNECT)
     return "forged" if family and (is_of_root or uid == 0) else "unverified"

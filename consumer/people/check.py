@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from consumer.clock import isoformat
-from consumer.keys.fingerprints import Key, canonical
+from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields
+from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.matching.messages import method_info, sshd_name
 from consumer.people.people import People, host_matching, split_account
 from consumer.store.queries import KeySeen
@@ -45,7 +46,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 class Allowed(msgspec.Struct, frozen=True):
     """A line of ``authorized_keys``: fingerprints, the account and host for which it is good, and its comment."""
 
-    key: Key
+    key: Fingerprints
     user: str
     host: str
     comment: str
@@ -92,8 +93,8 @@ def findings(
         certificate = sshd_name(info["certificate_id"]) if "certificate_id" in info else None
         if fingerprint:
             last_us[fingerprint] = max(last_us.get(fingerprint, 0), one.last_us)
-        event = {"ssh": {"certificate": {"id": certificate}, "key": {"fingerprint": fingerprint}}}
-        if (certificate or fingerprint) and people.person_of(event) is None:
+        shown = SshFields(key=KeyFields(fingerprint=fingerprint), certificate=CertificateFields(id=certificate))
+        if (certificate or fingerprint) and people.person_of(EcsEvent(ssh=shown)) is None:
             use = _note(uses, f"certificate {certificate!r}" if certificate else fingerprint, one.user or "", one.host)
             use.last_us = max(use.last_us, one.last_us)
     yield from _nobodys(uses)

@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 
+from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
+from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
-from consumer.fields import Object, text_of
 from consumer.keys.authorized_keys import parsed
-from consumer.keys.fingerprints import Key, canonical
-from consumer.mailbox import header_address
+from consumer.keys.fingerprints import Fingerprints, canonical
+from consumer.mailbox import mailbox_of
+from consumer.toml import KeyPath, TomlDocument
 
 # Of several people to whom a login may belong; the rest is counted.
 _NAMED = 4
@@ -35,14 +37,12 @@ class Person(msgspec.Struct, frozen=True):
     Attributes:
         certificates: ids of certificates, with ``*`` and ``?``.
         accounts: ``alice`` on every host, ``alice@web*`` on some.
-        countries: where their logins usually come from, as ISO 3166-1 has them: ``FR``.
     """
 
     name: str
-    keys: tuple[Key, ...] = ()
+    keys: tuple[Fingerprints, ...] = ()
     certificates: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
-    countries: tuple[str, ...] = ()
     contacts: Contacts = Contacts()
 
 
@@ -82,19 +82,24 @@ class People:
             raise ConfigError(f"{path}: {error.strerror}") from error
         return cls(_persons_of(text, str(path)))
 
-    def person_of(self, event: Object) -> Person | None:
+    def of(self, event: EcsEvent) -> EcsEvent:
+        """Return the name of the person whom an event is about, to be joined to it."""
+        person = self.person_of(event)
+        return NOTHING if person is None else EcsEvent(user=UserFields(full_name=person.name))
+
+    def person_of(self, event: EcsEvent) -> Person | None:
         """
         Return who an event is about, by its certificate's id, else by its key, else by its account.
 
         Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
         those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
         """
-        if text_of(event, "event", "action") == "ssh_forged":
+        if event.event.action == EventAction.FORGED:
             return None
         found = (
-            self._certificates.of(text_of(event, "ssh", "certificate", "id"))
-            or self.owners_of(text_of(event, "ssh", "key", "fingerprint"))
-            or self.holders_of(text_of(event, "user", "name"), text_of(event, "host", "name"))
+            self._certificates.of(event.ssh.certificate.id or None)
+            or self.owners_of(event.ssh.key.fingerprint)
+            or self.holders_of(event.user.name or None, event.host.name)
         )
         return _together(found) if found else None
 
@@ -158,149 +163,122 @@ def _together(found: list[Person]) -> Person:
     if len(found) > _NAMED:
         names.append(f"{len(found) - _NAMED} others")
     emails = dict.fromkeys(address for person in found for address in person.contacts.email)
-    countries = dict.fromkeys(country for person in found for country in person.countries)
-    return Person(" or ".join(names), countries=tuple(countries), contacts=Contacts(tuple(emails)))
+    return Person(" or ".join(names), contacts=Contacts(tuple(emails)))
 
 
 # ------------------------------------------------------------ the file
 
 # Of a text in this file; RSA keys of 16,384 bits have less.
 _TEXT_LIMIT, _NAME_LIMIT = 4096, 200
-_MAILBOX = re.compile(r'[^\s<>(),;:@"\\\[\]]{1,64}@[^\s<>(),;:@"\\\[\]]{1,255}')
-# ISO 3166-1, and XK, which everybody uses for Kosovo.
-_COUNTRIES = frozenset(
-    re.findall(
-        "[A-Z]{2}",
-        """
-        AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC
-        CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD
-        GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH
-        KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW
-        MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC
-        SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY
-        UZ VA VC VE VG VI VN VU WF WS XK YE YT ZA ZM ZW
-        """,
-    )
-)
-_SLIPS = {"UK": "GB", "EL": "GR"}
+
+
+# Is told what is wrong with a key of a person, or with one of its elements.
+_Fault = Callable[[KeyPath, str], None]
 
 
 def _persons_of(text: bytes, place: str) -> list[Person]:
-    try:
-        found = msgspec.toml.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: {error}") from error
-    faults = [f"{place}: {_unknown(key, ('person',))}" for key in found if key != "person"]
-    tables = found.get("person", [])
+    document = TomlDocument(text, place)
+    for key in document.tables:
+        if key != "person":
+            document.fault((key,), _unknown(key, ("person",)))
+    tables = document.tables.get("person", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        faults.append(f"{place}: person has to be a list of tables: begin each with [[person]]")
+        document.fault(("person",), "person has to be a list of tables: begin each with [[person]]")
         tables = []
-    lines = [number for number, line in enumerate(text.split(b"\n"), 1) if re.match(rb"\s*\[\[\s*person\s*\]\]", line)]
-    persons = []
-    for number, table in enumerate(tables, 1):
-        who = f"person {table['name']!r}" if isinstance(table.get("name"), str) else f"person {number}"
-        # Where tables stand in another form, their lines are not known.
-        where = f"{place}:{lines[number - 1]}" if len(lines) == len(tables) else place
-        wrong: list[str] = []
-        persons.append(_person(table, wrong.append))
-        faults += [f"{where}: {who}: {fault}" for fault in wrong]
-    names = [person.name for person in persons if person.name]
-    faults += [f"{place}: two people are called {name!r}" for name in sorted({name for name in names if names.count(name) > 1})]
-    if faults:
-        raise ConfigError(*faults)
+    persons: list[Person] = []
+    names: set[str] = set()
+    for number, table in enumerate(tables):
+        who = f"person {table['name']!r}" if isinstance(table.get("name"), str) else f"person {number + 1}"
+        wrong: list[tuple[KeyPath, str]] = []
+        person = _person(table, lambda path, text: wrong.append((path, text)))  # noqa: B023 - called in this turn alone
+        for path, fault in wrong:
+            document.fault(("person", number, *path), f"{who}: {fault}")
+        if person.name in names:
+            document.fault(("person", number, "name"), f"two people are called {person.name!r}")
+        names |= {person.name} - {""}
+        persons.append(person)
+    document.end()
     return persons
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:
-    close = get_close_matches(key, known, 1)
-    return f"there is no key {key!r}" + (f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}")
+    # "nane" is closer to "name" than this, "countries" to "accounts" is not.
+    close = get_close_matches(key, known, 1, 0.72)
+    text = f"there is no key {key!r}; "
+    return text + (f"did you mean {close[0]!r}?" if close else f"take it out; the keys here are {', '.join(known)}")
 
 
-def _person(table: Object, fault: Callable[[str], None]) -> Person:
+def _person(table: dict[str, Any], fault: _Fault) -> Person:
     """Make a person of what can be used, and say what cannot."""
     for key in table:
         if key not in Person.__struct_fields__:
-            fault(_unknown(key, Person.__struct_fields__))
+            fault((key,), _unknown(key, Person.__struct_fields__))
     name = table.get("name", "")
     if not isinstance(name, str) or not name.isprintable() or name != name.strip() or not 0 < len(name) <= _NAME_LIMIT:
-        fault(f"name has to be a text of one line, of up to {_NAME_LIMIT} characters" if "name" in table else "name is missing")
+        text = f"name has to be a text of one line, of up to {_NAME_LIMIT} characters" if "name" in table else "name is missing"
+        fault(("name",), text)
         name = ""
     return Person(
         name,
-        tuple(_keys(_texts(table, "keys", fault), fault)),
-        tuple(_texts(table, "certificates", fault)),
-        tuple(_accounts(_texts(table, "accounts", fault), fault)),
-        tuple(_countries(_texts(table, "countries", fault), fault)),
+        tuple(_keys(_texts(table, ("keys",), fault), fault)),
+        tuple(text for _, text in _texts(table, ("certificates",), fault)),
+        tuple(_accounts(_texts(table, ("accounts",), fault), fault)),
         _contacts(table.get("contacts", {}), fault),
     )
 
 
-def _texts(table: Object, key: str, fault: Callable[[str], None], within: str = "") -> Iterator[str]:
+# A text of a list, and where it stands.
+_Text = tuple[KeyPath, str]
+
+
+def _texts(table: dict[str, Any], path: KeyPath, fault: _Fault) -> Iterator[_Text]:
+    """Yield the texts of a list, each with its place; ``path`` leads to the list, whose key is its last part."""
+    key, name = str(path[-1]), ".".join(map(str, path))
     values = table.get(key, [])
     if not isinstance(values, list):
-        fault(f'{within}{key} has to be a list: {key} = ["..."]')
+        fault(path, f'{name} has to be a list: {key} = ["..."]')
         return
-    for number, value in enumerate(values, 1):
+    for number, value in enumerate(values):
         if isinstance(value, str) and 0 < len(value) <= _TEXT_LIMIT:
-            yield value
+            yield (*path, number), value
         else:
-            fault(f"{within}{key}: number {number} has to be a text, of up to {_TEXT_LIMIT} characters")
+            fault((*path, number), f"{name}: number {number + 1} has to be a text, of up to {_TEXT_LIMIT} characters")
 
 
-def _keys(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[Key]:
-    for text in texts:
+def _keys(texts: Iterable[_Text], fault: _Fault) -> Iterator[Fingerprints]:
+    for path, text in texts:
         if fingerprint := canonical(text):
-            yield Key("", fingerprint) if fingerprint.startswith("MD5:") else Key(fingerprint, "")
+            yield Fingerprints("", fingerprint) if fingerprint.startswith("MD5:") else Fingerprints(fingerprint, "")
             continue
         found = list(parsed(text.encode()))
         shown = text if len(text) <= 60 else f"{text[:59]}…"
         if len(found) != 1 or "\n" in text.strip():
-            fault(f"keys: {shown!r} is neither a fingerprint, as ssh-keygen -lf FILE shows it, nor the line of a public key")
+            fault(path, f"keys: {shown!r} is neither a fingerprint, as ssh-keygen -lf FILE shows it, nor a public key's line")
         elif found[0].is_authority:
-            fault(f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
+            fault(path, f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
         else:
-            yield Key(found[0].sha256, found[0].md5)
+            yield Fingerprints(found[0].sha256, found[0].md5)
 
 
-def _accounts(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:
-    for text in texts:
+def _accounts(texts: Iterable[_Text], fault: _Fault) -> Iterator[str]:
+    for path, text in texts:
         if all(split_account(text)) and not text.startswith("@") and not any(map(str.isspace, text)):
             yield text
         else:
-            fault(f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
+            fault(path, f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
 
 
-def _countries(texts: Iterable[str], fault: Callable[[str], None]) -> Iterator[str]:
-    for text in texts:
-        if text in _COUNTRIES:
-            yield text
-        else:
-            meant = _SLIPS.get(text.upper(), text.upper())
-            hint = f"; did you mean {meant!r}?" if meant in _COUNTRIES else ', such as "FR"'
-            fault(f"countries: {text!r} is no code of ISO 3166-1{hint}")
-
-
-def _contacts(found: Any, fault: Callable[[str], None]) -> Contacts:
+def _contacts(found: Any, fault: _Fault) -> Contacts:
     if not isinstance(found, dict):
-        fault('contacts has to be a table: contacts = { email = ["..."] }')
+        fault(("contacts",), 'contacts has to be a table: contacts = { email = ["..."] }')
         return Contacts()
     for key in found:
         if key not in Contacts.__struct_fields__:
-            fault(f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
-    addresses = list(_texts(found, "email", fault, "contacts."))
-    for address in addresses:
-        if not _is_mail_address(address):
-            fault(f"contacts.email: {address!r} is no mail address")
-    return Contacts(tuple(addresses))
-
-
-def _is_mail_address(text: str) -> bool:
-    """Tell whether it is one address, with or without a name, of which a mail can be made: others must not wait for a bad one."""
-    head, angle, rest = text.rpartition("<")
-    alone = rest.removesuffix(">") if angle else text
-    if not text.isprintable() or not _MAILBOX.fullmatch(alone) or (angle and not rest.endswith(">")):
-        return False
-    try:
-        return str(header_address(text).addr_spec) != "" and not set(head) & set("<>@,;:()\\")
-    except (ValueError, IndexError):
-        return False
+            fault(("contacts", key), f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
+    texts = list(_texts(found, ("contacts", "email"), fault))
+    for path, address in texts:
+        try:
+            mailbox_of(address)
+        except ValueError as error:
+            fault(path, f"contacts.email: {address!r} {error}")
+    return Contacts(tuple(address for _, address in texts))

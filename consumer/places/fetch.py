@@ -5,12 +5,14 @@ What a server sends is hostile until it was looked at: its size and the time are
 the file is in nobody's way before it answers as a database does.
 """
 
+import errno
 import fcntl
 import io
 import os
 import pwd
 import signal
 import ssl
+import stat
 import tarfile
 import time
 import zlib
@@ -30,8 +32,9 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from consumer import __version__
 from consumer.config import is_guarded
+from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
-from consumer.places.geo_record import Object, fields_of
+from consumer.places.geo_record import fields_of
 from consumer.places.geoip import DamagedDatabaseError, Database, open_database
 from consumer.text import harmless
 
@@ -142,11 +145,36 @@ def fetched(source: Source, folder: Path, progress: Progress) -> str:
                 packed.unlink(missing_ok=True)
                 unpacked.unlink(missing_ok=True)
     except PermissionError as error:
-        # Root has become somebody else by now, which nobody expects of it.
-        raise OutputError(f"{folder}: {error.strerror}; who has to be able to write there is {_own_name()}") from error
+        raise _closed(folder, error.errno) from error
     except OSError as error:
         raise OutputError(f"{error.filename or folder}: {error.strerror}") from error
     return f"{target}: {said}"
+
+
+def check_folder(folder: Path) -> None:
+    """
+    Make sure that databases can be put into a folder, before anything is fetched.
+
+    Raises:
+        OutputError: they cannot be.
+    """
+    try:
+        if not stat.S_ISDIR(folder.stat().st_mode):
+            raise OutputError(f"{folder}: it is no directory; say with --to where to put the databases")
+    except PermissionError as error:
+        raise _closed(folder, error.errno) from error
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: {error.strerror}; make it, so that {_own_name()} can write there: mkdir -p {folder}"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise _closed(folder, errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES)
+
+
+def _closed(folder: Path, number: int | None) -> OutputError:
+    # Root has become somebody else by now, which nobody expects of it.
+    why = os.strerror(number or errno.EACCES)
+    return OutputError(f"{folder}: {why}; who has to be able to write there is {_own_name()}")
 
 
 def _own_name() -> str:
@@ -370,7 +398,7 @@ def _verified(path: Path, shown: str) -> str:
         raise DataError(f"{shown}: {error}") from error
     with database.reader:
         try:
-            known = sum(map(bool, _samples(database)))
+            known = sum(found != NO_SOURCE for found in _samples(database))
         except Exception as error:
             raise DataError(f"{shown}: a damaged database ({type(error).__name__})") from error
     if not known:
@@ -379,7 +407,7 @@ def _verified(path: Path, shown: str) -> str:
     return harmless(f"{database.type}, {made}, {database.stamp.size:,} bytes")
 
 
-def _samples(database: Database) -> Iterator[Object]:
+def _samples(database: Database) -> Iterator[SourceFields]:
     for first in range(1, 224):
         yield database.fields(first << 24 | 0x010101, 32)
     for first in (0x2001, 0x2400, 0x2600, 0x2800, 0x2A00, 0x2C0F):

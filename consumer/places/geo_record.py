@@ -10,9 +10,8 @@ import re
 from collections.abc import Callable
 from functools import partial
 from math import isfinite
-from typing import Any
 
-Object = dict[str, Any]
+from consumer.ecs import AsFields, GeoFields, LocationFields, OrganizationFields, SourceFields, known
 
 _TEXT_LIMIT = 200
 _UNKNOWN = frozenset({"", "-", "--", "?", "N/A", "n/a", "None", "null", "unknown", "Unknown"})
@@ -23,13 +22,13 @@ _AS_LAST = 2**32 - 1
 _TRUE = frozenset({"true", "True", "1"})
 
 
-class _Found:
+class _Record:
     """What was found so far; of what a record says twice, the first counts."""
 
     __slots__ = ("anonymous", "geo", "lat", "lon", "number", "organization")
 
     def __init__(self) -> None:
-        self.geo: Object = {}
+        self.geo: dict[str, str] = {}  # by the names of GeoFields
         self.lat: float | None = None
         self.lon: float | None = None
         self.number = 0
@@ -37,45 +36,44 @@ class _Found:
         self.anonymous: dict[str, None] = {}
 
 
-def fields_of(record: object) -> Object:
-    """Return ``geo``, ``as`` and ``anonymous`` as far as a record has them; ``{}`` where it has nothing known. Never raises."""
-    found = _Found()
+def fields_of(record: object) -> SourceFields:
+    """Return ``geo``, ``as`` and ``anonymous`` as far as a record has them. Never raises."""
+    found = _Record()
     _read_all(found, record)
-    if found.lat is not None and found.lon is not None:
-        found.geo["location"] = {"lat": found.lat, "lon": found.lon}
-    fields: Object = {}
-    if found.geo:
-        fields["geo"] = found.geo
-    if found.number:
-        fields["as"] = {"number": found.number}
-        if found.organization:
-            fields["as"]["organization"] = {"name": found.organization}
-    if found.anonymous:
-        fields["anonymous"] = _anonymous(found.anonymous)
-    return fields
+    has_place = found.lat is not None and found.lon is not None
+    location = LocationFields(lat=found.lat, lon=found.lon) if has_place else LocationFields()
+    organization = OrganizationFields(name=found.organization or None)
+    return known(
+        SourceFields(
+            geo=known(GeoFields(**found.geo, location=known(location))),
+            # A name without its number says nothing: some databases call other things so.
+            as_=known(AsFields(number=found.number, organization=known(organization)) if found.number else AsFields()),
+            anonymous=_anonymous(found.anonymous),
+        )
+    )
 
 
-def _read_all(found: _Found, record: object) -> None:
+def _read_all(found: _Record, record: object) -> None:
     if isinstance(record, dict):
         for key, value in record.items():
             if (read := _READERS.get(key)) is not None:
                 read(found, value)
 
 
-def _anonymous(said: dict[str, None]) -> list[str]:
+def _anonymous(said: dict[str, None]) -> tuple[str, ...]:
     # "anonymous" says nothing where it is said how; a data centre's address alone hides nobody.
-    return [name for name in said if name != "anonymous" or said.keys() <= {"anonymous", "hosting"}]
+    return tuple(name for name in said if name != "anonymous" or said.keys() <= {"anonymous", "hosting"})
 
 
 # ---------------------------------------------------------------- keys
 
 
-def _geo_text(field: str, found: _Found, value: object) -> None:
+def _geo_text(field: str, found: _Record, value: object) -> None:
     if text := _name(value):
         found.geo.setdefault(field, text)
 
 
-def _country(found: _Found, value: object) -> None:
+def _country(found: _Record, value: object) -> None:
     """``{"iso_code": "FR", "names": {...}}``, ``"FR"`` or ``"France"``."""
     if isinstance(value, dict):
         _country(found, value.get("iso_code"))
@@ -85,26 +83,26 @@ def _country(found: _Found, value: object) -> None:
     _geo_text("country_name", found, value)
 
 
-def _continent(found: _Found, value: object) -> None:
+def _continent(found: _Record, value: object) -> None:
     code = _code(value.get("code") if isinstance(value, dict) else value)
     if code in _CONTINENTS:
         found.geo.setdefault("continent_code", code)
 
 
-def _subdivisions(found: _Found, value: object) -> None:
+def _subdivisions(found: _Record, value: object) -> None:
     if isinstance(value, list) and value:
         _geo_text("region_name", found, value[0])  # the largest
 
 
-def _latitude(found: _Found, value: object) -> None:
+def _latitude(found: _Record, value: object) -> None:
     found.lat = _degrees(value, 90)
 
 
-def _longitude(found: _Found, value: object) -> None:
+def _longitude(found: _Record, value: object) -> None:
     found.lon = _degrees(value, 180)
 
 
-def _as(found: _Found, value: object) -> None:
+def _as(found: _Record, value: object) -> None:
     """``3215``, ``"AS3215"``, or an object that has it under ``asn`` and what it is called under ``name``."""
     if isinstance(value, dict):
         _as(found, value.get("asn"))
@@ -116,16 +114,16 @@ def _as(found: _Found, value: object) -> None:
         found.number = found.number or number
 
 
-def _organization(found: _Found, value: object) -> None:
+def _organization(found: _Record, value: object) -> None:
     found.organization = found.organization or _text(value)
 
 
-def _flag(name: str, found: _Found, value: object) -> None:
+def _flag(name: str, found: _Record, value: object) -> None:
     if value is True or value == 1 or (isinstance(value, str) and value in _TRUE):
         found.anonymous[name] = None
 
 
-_READERS: dict[str, Callable[[_Found, object], None]] = {
+_READERS: dict[str, Callable[[_Record, object], None]] = {
     "city": partial(_geo_text, "city_name"),
     "city_name": partial(_geo_text, "city_name"),
     "subdivisions": _subdivisions,

@@ -16,14 +16,16 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import islice
 from pathlib import Path
 from socket import AF_INET, inet_pton
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from consumer.addresses import ip_of
-from consumer.places.geo_record import Object, fields_of
+from consumer.ecs import NO_SOURCE, EcsEvent, GeoFields, SourceFields, joined
+from consumer.places.geo_record import fields_of
 from consumer.places.mmdb_in_memory import InMemory
 from consumer.places.special_addresses import inner, special_name
+from consumer.stamp import Stamp
 
 if TYPE_CHECKING:
     from maxminddb import Reader
@@ -39,20 +41,6 @@ _MANY = 20
 MEMORY_LIMIT_BYTES = 256 << 20
 # How often it is looked whether files were replaced.
 _CHECK_S = 10.0
-
-
-class Stamp(NamedTuple):
-    """What changes where a file is replaced."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> "Stamp":
-        """Take it of a file."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 class Database(msgspec.Struct):
@@ -75,7 +63,7 @@ class Database(msgspec.Struct):
     has_ipv6: bool
     memory: InMemory | None = None
 
-    def fields(self, number: int, bits: int) -> Object:
+    def fields(self, number: int, bits: int) -> SourceFields:
         """
         Return what it says of an address of 32 or 128 bits, as ``fields_of`` does.
 
@@ -83,7 +71,7 @@ class Database(msgspec.Struct):
             Exception: whatever a damaged file makes of its reader.
         """
         if bits == 128 and not self.has_ipv6:
-            return {}
+            return NO_SOURCE
         if self.memory is not None:
             return self.memory.fields(number, bits)
         return fields_of(self.reader.get(IPv4Address(number) if bits == 32 else IPv6Address(number)))
@@ -97,7 +85,7 @@ class Database(msgspec.Struct):
         """
         metadata = self.reader.metadata()
         with Path(self.path).open("rb") as file:
-            if Stamp.of(os.fstat(file.fileno())) == self.stamp:
+            if Stamp.of(file.fileno()) == self.stamp:
                 self.memory = InMemory(
                     file.read, metadata.node_count, metadata.record_size, metadata.ip_version, self.stamp.size
                 )  # fmt: skip
@@ -118,10 +106,10 @@ def open_database(path: str) -> Database:
     # Not to wait for a writer, where it is a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        stamp = Stamp.of(descriptor)
+        if stamp is None or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DamagedDatabaseError("no regular file")
-        return _opened(path, descriptor, Stamp.of(found))
+        return _opened(path, descriptor, stamp)
     finally:
         os.close(descriptor)
 
@@ -171,7 +159,7 @@ class Places:
         # Those that are reported, until they are well again; with their stamps, where there is no use in trying again.
         self._faulty: dict[str, Stamp | None] = {}
         self._databases: list[Database] = []
-        self._cache: dict[str, Object] = {}
+        self._cache: dict[str, SourceFields] = {}
         self._texts: dict[str | None, str] = {}
         self._next_check_s = 0.0
         if self._patterns:
@@ -188,15 +176,10 @@ class Places:
             database.reader.close()
         self._databases = []
 
-    def of(self, address: str | None) -> Object:
-        """
-        Return what is known of an address, to be merged into ``source``; ``{}`` where it is none. Never raises.
-
-        ``geo`` and ``as`` are as in ECS; ``geo.name`` says what an address that is no public one is. ``anonymous`` lists what
-        hides who is behind it. The object is shared: change nothing in it.
-        """
+    def of(self, address: str | None) -> SourceFields:
+        """Return what is known of an address: ``geo``, ``as_`` and ``anonymous``. Never raises; one that is none has no place."""
         if address is None or not self._patterns:
-            return {}
+            return NO_SOURCE
         if time.monotonic() >= self._next_check_s:
             self._check()
         found = self._cache.get(address)
@@ -207,7 +190,7 @@ class Places:
             except (OSError, ValueError):
                 ip = ip_of(address)
                 if ip is None:
-                    return {}
+                    return NO_SOURCE
                 number, bits = int(ip), ip.max_prefixlen
             found = self._looked_up(number, bits)
             if len(self._cache) >= CACHE_LIMIT:
@@ -215,17 +198,18 @@ class Places:
             self._cache[address] = found
         return found
 
-    def add(self, event: Object) -> Object:
-        """Return an event of ECS with what is known of its source's address."""
-        source = event.get("source")
-        if source and (found := self.of(source.get("ip"))):
-            source.update(found)
-        return event
+    def add(self, event: EcsEvent) -> EcsEvent:
+        """Return an event with what is known of its source's address."""
+        found = self.of(event.source.ip)
+        if found is NO_SOURCE:
+            return event
+        source = msgspec.structs.replace(event.source, geo=found.geo, as_=found.as_, anonymous=found.anonymous)
+        return msgspec.structs.replace(event, source=source)
 
     def text(self, address: str | None) -> str:
         """Return a place in a few words, as ``place_text`` does."""
         found = self.of(address)
-        if not found:
+        if found is NO_SOURCE:
             return ""
         text = self._texts.get(address)
         if text is None:
@@ -235,13 +219,13 @@ class Places:
             self._texts[address] = text
         return text
 
-    def _looked_up(self, number: int, bits: int) -> Object:
+    def _looked_up(self, number: int, bits: int) -> SourceFields:
         tunnel = ""
         if bits == 128 and (within := inner(number)):
             (tunnel, number), bits = within, 32
         special = special_name(number, bits)
         name = f"{tunnel}, {special}" if tunnel and special else tunnel or special
-        found: Object = {"geo": {"name": name}} if name else {}
+        found = SourceFields(geo=GeoFields(name=name)) if name else NO_SOURCE
         if special:
             return found
         self._asked += 1
@@ -250,7 +234,7 @@ class Places:
         # A copy: one that turns out to be damaged is taken out.
         for database in self._databases[:]:
             try:
-                _merge(found, database.fields(number, bits))
+                found = _merged(found, database.fields(number, bits))
             except Exception:  # noqa: BLE001 - whatever a damaged file makes of its reader
                 self._take_out(database)
         return found
@@ -279,12 +263,12 @@ class Places:
         was = {database.path: database for database in self._databases}
         databases: list[Database] = []
         for path in self._paths():
+            stamp = Stamp.of(path)
             try:
-                stamp = Stamp.of(Path(path).stat())
                 known = was.get(path)
                 if known is not None and known.stamp == stamp:
                     databases.append(was.pop(path))
-                elif self._faulty.get(path) != stamp:
+                elif stamp is None or self._faulty.get(path) != stamp:
                     databases.append(open_database(path))
                     self._faulty.pop(path, None)
             except OSError as error:
@@ -315,31 +299,36 @@ class Places:
             self._report(f"{path}: {text}")
 
 
-def _merge(found: Object, more: Object) -> None:
+def _merged(found: SourceFields, more: SourceFields) -> SourceFields:
     """Add what is not known yet. One that takes an address to be in another country knows nothing of its city either."""
-    for name, value in more.items():
-        ours = found.get(name)
-        if ours is None:
-            found[name] = value
-        elif name == "geo":
-            if ours.get("country_iso_code", country := value.get("country_iso_code")) == country or country is None:
-                found[name] = value | ours
-        elif name == "anonymous":
-            found[name] = list(dict.fromkeys([*ours, *value]))
+    if found is NO_SOURCE or more is NO_SOURCE:
+        return more if found is NO_SOURCE else found
+    ours, theirs = found.geo.country_iso_code, more.geo.country_iso_code
+    is_same = ours is None or theirs is None or ours == theirs
+    return SourceFields(
+        geo=joined(found.geo, more.geo) if is_same else found.geo,
+        # A number with another one's name would be a network that does not exist.
+        as_=more.as_ if found.as_.number is None else found.as_,
+        anonymous=tuple(dict.fromkeys((*found.anonymous, *more.anonymous))),
+    )
 
 
-def place_text(source: Object) -> str:
+def place_text(source: SourceFields) -> str:
     """
-    Return a place in a few words, such as ``Lyon, FR, AS3215``, out of the fields of ``source``; "" where none is known.
+    Return a place in a few words, such as ``Lyon, FR, AS3215``; "" where none is known.
 
     Its names are the database's, which may hold anything: make them harmless where they are shown.
     """
-    geo, network = source.get("geo", {}), source.get("as", {})
-    parts: list[Any] = [
-        geo.get("city_name") or geo.get("region_name"),
-        geo.get("country_iso_code") or geo.get("country_name"),
-        f"AS{network['number']}" if "number" in network else "",
-        *source.get("anonymous", []),
-        geo.get("name"),
-    ]
-    return ", ".join(filter(None, parts))
+    geo, number = source.geo, source.as_.number
+    return ", ".join(
+        filter(
+            None,
+            (
+                geo.city_name or geo.region_name,
+                geo.country_iso_code or geo.country_name,
+                None if number is None else f"AS{number}",
+                *source.anonymous,
+                geo.name,
+            ),
+        )
+    )

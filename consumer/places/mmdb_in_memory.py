@@ -12,7 +12,8 @@ from collections.abc import Callable
 from struct import unpack
 from typing import Any
 
-from consumer.places.geo_record import Object, fields_of
+from consumer.ecs import NO_SOURCE, SourceFields
+from consumer.places.geo_record import fields_of
 
 # Decoded values that are remembered, and records.
 VALUES_LIMIT = 65_536
@@ -44,12 +45,12 @@ class InMemory:
         read(_SEPARATOR)
         self._data = read(size_bytes - tree_bytes - _SEPARATOR)
         self._values: dict[bytes, Any] = {}
-        self._fields: dict[int, Object] = {}
+        self._fields: dict[int, SourceFields] = {}
         self._ipv4_root = 0
         if ip_version == 6:
             self._ipv4_root = self._found(0, 0, 96)
 
-    def fields(self, number: int, bits: int) -> Object:
+    def fields(self, number: int, bits: int) -> SourceFields:
         """
         Return what the record of an address has, as ``fields_of`` does.
 
@@ -60,7 +61,7 @@ class InMemory:
         if node < self._nodes:
             raise ValueError("a search tree that does not end")
         if node == self._nodes:
-            return {}
+            return NO_SOURCE
         found = self._fields.get(node)
         if found is None:
             found = fields_of(self._decoded(node - self._nodes - _SEPARATOR)[0])

@@ -10,8 +10,9 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from consumer.actions import OwnAction
 from consumer.clock import isoformat
-from consumer.ecs import json_line
+from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
 from consumer.events import Event, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.story.event_ids import derived
@@ -22,6 +23,12 @@ _READ_LIMIT = 1 << 28
 _MARK_AGE_S = 10.0
 # More events than this that only the file had make one message, which names so many of them.
 CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
+# rsyslogd's backlog has drained when for so long no line came that it had received before we began: longer than it pauses after
+# a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
+_DRAINED_S = 5.0
+# Stories wait until then for lines that were lost; no longer than this, since a backlog may never end.
+_ENDLESS_S = 600.0
+_RECEIVED = b'"rcvd":"'
 
 # Device and inode, and a number of bytes.
 Position = tuple[int, int, int]
@@ -100,20 +107,59 @@ class CatchUp:
         self._files = []
 
 
+class Backlog:
+    """
+    Lines that rsyslogd already had when ``run`` began. The log file is compared once all of them have come in.
+
+    Pure: the caller passes the monotonic clock, in seconds.
+
+    Args:
+        begun_us: when ``run`` began, by the wall clock.
+        now_s: when it began to take lines.
+    """
+
+    def __init__(self, begun_us: int, now_s: float) -> None:
+        self._begun_us = begun_us
+        self._begun = isoformat(begun_us)[:26].encode()  # to the microsecond, as our template writes it
+        self._since_s = self._last_old_s = now_s
+
+    def note(self, block: bytes, last_us: int, now_s: float) -> None:
+        """Note lines that have come in; ``last_us`` is the time of the line before them."""
+        if self._is_old(block, last_us):
+            self._last_old_s = now_s
+
+    def _is_old(self, block: bytes, last_us: int) -> bool:
+        """Tell whether rsyslogd had the last of these lines before we began; of other senders, whether it says so itself."""
+        at = block.rfind(_RECEIVED)
+        if at < 0:
+            return last_us < self._begun_us
+        at += len(_RECEIVED)
+        return block[at : at + len(self._begun)] < self._begun
+
+    def has_drained(self, now_s: float) -> bool:
+        """Tell whether all of them have come in."""
+        return now_s - self._last_old_s >= _DRAINED_S
+
+    def is_endless(self, now_s: float) -> bool:
+        """Tell whether stories must not wait any longer for lines that were lost."""
+        return now_s - self._since_s >= _ENDLESS_S
+
+
 def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str, bytes]:
     """Return one message of many events that were found at once: id, action, and the event as JSON."""
     # Logins first: who can write lines that are lost must not hide one.
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
-    event_id, action = derived(events[0].id, "sshbell_notice"), "sshbell_notice"
-    body = {
-        "@timestamp": isoformat(now_us),
-        "event": {"kind": "event", "action": action, "id": event_id},
-        "message": f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
-        "sshbell": {
-            "found": [f"{isoformat(event.time_us)} {event.__struct_config__.tag} {event.user} {event.address}" for event in first]
-        },
-        "host": {"name": socket.gethostname()},
-    }
+    action = str(OwnAction.NOTICE)
+    event_id = derived(events[0].id, action)
+    body = EcsEvent(
+        timestamp=isoformat(now_us),
+        event=EventFields(kind="event", action=action, id=event_id),
+        message=f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
+        sshbell=NoticeFields(
+            found=tuple(f"{isoformat(event.time_us)} {event.action} {event.user} {event.address}" for event in first)
+        ),
+        host=HostFields(name=socket.gethostname()),
+    )
     return event_id, action, json_line(body)
 
 

@@ -37,7 +37,7 @@ def _started(
     )  # fmt: skip
 
 
-class Deliver:
+class DeliverChild:
     """Starts ``sshbell deliver`` and keeps it running. It ends when its socket closes."""
 
     def __init__(self, config_path: str | None) -> None:
@@ -99,7 +99,7 @@ class Deliver:
             self._socket.close()
 
 
-class Keys:
+class KeysChild:
     """
     Starts ``consumer.keys.process``, which keeps what ``run`` gives up: to become users. It ends when its socket closes.
 

@@ -8,15 +8,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from consumer.errors import ConfigError, DamagedStoreError, StoreError
 from consumer.intake.omprog import Lines, Replies
+from consumer.store.state import State
 
 log = structlog.get_logger()
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 # Between two tries, and between two dots meanwhile.
 _RETRY_S, _DOT_S = 0.2, 2.0
@@ -40,7 +43,7 @@ class Patience:
         self._replies = replies
         self._last_dot_s = time.monotonic()
 
-    def until(self, action: Callable[[], Result]) -> Result:
+    def until(self, action: Callable[[], T]) -> T:
         """
         Do something until it can be done.
 
@@ -81,3 +84,37 @@ class Patience:
         finally:
             is_over.set()
             asker.join()
+
+
+class Store:
+    """
+    ``state.db``, and the patience to wait for it.
+
+    Args:
+        patience: for a full disk, which makes rsyslog wait.
+        state_dir: where it is.
+        report: gets one line about each damaged file that was set aside.
+
+    Attributes:
+        state: the file.
+        has_snapshot: False from the moment a new file replaced a damaged one until a whole snapshot is in it.
+    """
+
+    def __init__(self, patience: Patience, state_dir: Path, report: Callable[[str], None]) -> None:
+        self._patience = patience
+        self.state = patience.until(lambda: State(state_dir, report))
+        self.has_snapshot = True
+
+    def until(self, action: Callable[[], T]) -> T:
+        """
+        Retry something that needs the disk until it succeeds. A new file replaces a damaged one.
+
+        Raises:
+            HungUpError: rsyslog has gone meanwhile.
+        """
+        while True:
+            try:
+                return self._patience.until(action)
+            except DamagedStoreError as error:
+                self.until(partial(self.state.renew, str(error)))
+                self.has_snapshot = False

@@ -1,72 +1,60 @@
 """
-``sshbell run``: processes, signals, descriptors and the clock around the pipeline.
+``sshbell run``: the way of a line, and what happens between lines.
 
-One line goes the way: read ─▶ journal ─▶ pipeline ─▶ "OK" ─▶ store. The journal makes it safe: no death of a process costs it.
-Logins and what else is to be told are stored and synced right after the "OK", or together after 5 ms where they come faster; all
-else follows within a second. End of input is the only order to stop.
+    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle ─▶ _tell, _flush: store ─▶ deliver
 
-``deliver`` and ``keys`` are its children (consumer/run/children.py). Once ``keys`` is gone, which only root can start, ``run``
-ends by itself at a quiet moment, so that rsyslog starts all of them anew. It never ends before its first "OK": that crashes
-rsyslogd 8.2302 (its issue 5017).
+The journal makes a line safe: no process's death costs it. Logins and all else that is urgent are stored and synced right after
+the "OK", or together after 5 ms where they come faster. The rest follows within a second. End of input is the only order to stop.
+
+``deliver`` and ``keys`` are its children (``children.py``). Only root can start ``keys``, so once it is gone, ``run`` ends by
+itself at a quiet moment, and rsyslog starts all of them anew. It never ends before its first "OK": that crashes rsyslogd 8.2302
+(its issue 5017).
 """
 
 import gc
 import os
-import pwd
 import select
-import signal
-import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 
 import msgspec
 import structlog
 
 from consumer import __version__
-from consumer.clock import SECOND_US, isoformat, local_zone, now_us
-from consumer.config import KEYS_SOCKET, Config, load, seconds_of
-from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
+from consumer.clock import SECOND_US, local_zone, now_us
+from consumer.config import Config, load, seconds_of
+from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
-from consumer.intake.journal import Journal, Kind, replayed, segments
+from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
-from consumer.pipeline import Pipeline
-from consumer.process.lock import Lock
 from consumer.process.log import configure
-from consumer.process.privileges import account_of, become
-from consumer.run.catch_up import CAUGHT_UP_LIMIT, CatchUp, notice_of
-from consumer.run.children import Deliver, Keys
-from consumer.run.retry import HungUpError, Patience
-from consumer.store.state import State
+from consumer.process.privileges import account_of
+from consumer.run.catch_up import CAUGHT_UP_LIMIT, Backlog, notice_of
+from consumer.run.children import DeliverChild
+from consumer.run.restore import BATCH_EVENTS, restored
+from consumer.run.retry import HungUpError, Patience, Store
+from consumer.run.schedule import Schedule
+from consumer.run.start import started
 
 log = structlog.get_logger()
-Result = TypeVar("Result")
 
-# How often what is not urgent is done.
-_TICK_S = _SYNC_S = _FLUSH_S = 1.0
-_STATUS_S = 5.0
-_FORGET_S = 60.0
-# A snapshot is taken when the journal has grown so far, or after this time; what is replayed at a start is no more than that.
+# How often what is not urgent is done, in seconds; in this order, which is the journal's.
+_PERIODS_S = {
+    "tick": 1.0, "tell": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
+}  # fmt: skip
+# A snapshot is also taken when the journal has grown so far; no more than that is replayed at a start.
 SNAPSHOT_BYTES = 64 << 20
-_SNAPSHOT_S = 600.0
-# A login waits for one such commit at most.
-_BATCH_LIMIT = 100
+# Where more is to be forgotten than there was time for.
+_FORGET_MORE_S = 1.0
 # What was confirmed is understood at once, unless the next line is there already; and then no later than this after the first.
 _TAKEN_S = 0.001
 # What is urgent is stored and synced at once; where many such lines come, as often as this.
 _URGENT_S = 0.005
 # A position in the log file is noted when nothing came for so long, or when lines are as young as this.
 _IDLE_S = 1.0
-# rsyslogd's backlog has drained when for so long no line came that it had received before we began: longer than it pauses after
-# a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
-_DRAINED_S = 5.0
-_RECEIVED = b'"rcvd":"'
-# Until then stories wait for lines that were lost; but no longer than this, where a backlog does not end.
-_HOLD_S = 600.0
 # Without keys we end where a line comes after so long a pause, and not before this has gone by since we last did.
 _QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
 _LEFT = "left_for_keys_us"
@@ -88,7 +76,6 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
         # A child that ends before its first OK crashes rsyslogd 8.2302 where forceSingleInstance is on (its issue 5017).
         config = load(config_path) if is_plain else Patience(lines, replies).until(partial(_configuration, config_path))
         service = Service(config, config_path, lines, replies, is_plain=is_plain)
-        service.start()
         if not is_confirmed:
             replies.ok()
         service.serve()
@@ -114,205 +101,77 @@ def _configuration(path: str | None) -> Config:
 
 
 class Service:
-    """Everything that ``run`` holds."""
+    """
+    Everything that ``run`` holds, ready to take lines.
+
+    Raises:
+        SshbellError: it cannot start, and trying again soon would not help.
+        HungUpError: rsyslog has gone meanwhile.
+    """
 
     def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies, *, is_plain: bool) -> None:
-        self._config = config
-        self._is_plain = is_plain
-        self._is_leaving = False
-        self._config_path = config_path
-        self._lines = lines
-        self._replies = replies
-        self._patience = Patience(lines, replies)
-        self._dir = Path(config.state_dir)
-        self._pipeline = self._new_pipeline()
-        self._taken: list[bytes] = []  # confirmed, and not understood yet
-        self._taken_s = 0.0
+        begun_us = now_us()
+        self._config, self._config_path, self._is_plain = config, config_path, is_plain
+        self._lines, self._replies = lines, replies
+        # For "sshbell status".
+        self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "caught_up_total", "last_event_us"), 0)
+        self._figures["started_us"] = begun_us
+        self._refused = ""  # why the configuration that is there is not the one that counts
+        self._told = _told_by(config)
+        # Lines that are confirmed, and not understood yet; events that are not stored yet.
+        self._taken: list[bytes] = []
         self._urgent: list[Event] = []
         self._unsaved: list[Event] = []
         self._senders = Senders()
-        self._is_reloading = False
-        self._refused = ""  # why the configuration that is there is not the one that counts
-        self._last_line_s = self._last_old_s = time.monotonic()
-        self._begun_us = now_us()
-        self._begun = isoformat(self._begun_us)[:26].encode()  # to the microsecond, as our template writes it
-        self._totals = {"snapshots_total": 0, "damaged_total": 0, "caught_up_total": 0, "started_us": now_us()}
-        self._last_event_us = self._last_line_us = 0
 
-    def _new_pipeline(self) -> Pipeline:
-        return Pipeline(self._config.sshd_programs, local_zone(), now_us(), self._report)
+        # The rest in the order of a start.
+        patience = Patience(lines, replies)
+        self._signals, self._log_file, self._keys, self._lock = started(config, patience)
+        folder = Path(config.state_dir)
+        with patience.meanwhile():
+            self._store = Store(patience, folder, self._report)
+            self._pipeline, self._journal, self._log_file.position = self._store.until(
+                partial(restored, self._store, folder, config, self._told, self._report)
+            )
+            self._use_programs()
+            self._is_caught_up, self._is_holding = not config.catch_up, False
+            self._hold(is_holding=not self._is_caught_up and self._log_file.position is not None)
+            self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
+            self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
+        self._is_leaving = False
+        self._deliver = DeliverChild(config_path)
 
-    # ---------------------------------------------------------------- start
-
-    def start(self) -> None:
-        """
-        Start keys, give up privileges, take the lock, bring back what an earlier process knew, start deliver.
-
-        Raises:
-            SshbellError: it cannot start, and trying again soon would not help.
-        """
-        self._watch_signals()
-        self._held_until(self._make_state_dir)
-        self._file = CatchUp(self._config.catch_up)
-        self._is_caught_up = not self._config.catch_up
-        os.umask(0o077)
-        self._keys = Keys(self._uid())
-        become(self._config.user)
-        self._lock()
-        self._keys.listen(self._dir / KEYS_SOCKET)
-        with self._patience.meanwhile():
-            self._state: State = self._held_until(lambda: State(self._dir, self._report))
-            self._held_until(self._restore)
-            self._held_until(lambda: self._state.set_notes({"version": __version__}))
-            self._left_us = int(self._held_until(lambda: self._state.note(_LEFT)) or 0)
-        self._deliver = Deliver(self._config_path)
-        self._told = self._told_actions()
-        self._next_s = dict.fromkeys(("tick", "tell", "sync", "flush", "mark", "status", "forget"), 0.0)
-        self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
-        self._last_old_s = self._started_s = time.monotonic()
-        self._due_s = self._last_urgent_s = 0.0
-        if self._file.position is None and not self._is_caught_up:
-            # From here on; kept at once, or a death would make it later.
-            self._file.begin_here()
-            self._is_caught_up = True
-            self._totals["compared_us"] = now_us()
-            self._held_until(self._snapshot)
-        self._tasks: tuple[tuple[str, float, Callable[[], None]], ...] = (
-            ("tick", _TICK_S, self._tick),
-            ("tell", _FLUSH_S, self._tell),
-            ("sync", _SYNC_S, self._sync),
-            ("flush", _FLUSH_S, self._flush),
-            ("mark", _TICK_S, self._mark),
-            ("status", _STATUS_S, self._keep_status),
-            ("snapshot", _SNAPSHOT_S, self._snapshot),
-            ("forget", _FORGET_S, self._forget),
-        )
-        gc.freeze()
-        gc.disable()  # hardly anything here makes cycles, and each collection would walk through all connections
-        log.info("started", version=__version__, state_dir=str(self._dir))
-
-    def _watch_signals(self) -> None:
-        """Systemd sends TERM and HUP to every process of rsyslog's unit; only the end of the input ends us."""
-        self._wake, theirs = socket.socketpair()
-        self._wake.settimeout(0)
-        theirs.settimeout(0)
-        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        self._theirs = theirs
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD):
-            signal.signal(number, lambda _number, _frame: None)
-        signal.signal(signal.SIGHUP, self._hang_up)
-
-    def _hang_up(self, _number: int, _frame: Any) -> None:
-        self._is_reloading = True
-
-    def _uid(self) -> int:
-        """Return who we are going to be."""
-        if os.geteuid() == 0 and self._config.user:
-            return account_of(self._config.user).pw_uid
-        return os.geteuid()
-
-    def _make_state_dir(self) -> None:
-        try:
-            self._dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # One with something in it may be anybody's, if state_dir is a slip.
-            if os.geteuid() == 0 and self._config.user and not any(self._dir.iterdir()):
-                account = pwd.getpwnam(self._config.user)
-                os.chown(self._dir, account.pw_uid, account.pw_gid)
-        except KeyError:
-            pass  # become() says so
-        except OSError as error:
-            raise StoreError(f"{self._dir}: {error.strerror}; make it, owned by {self._config.user or 'us'}") from error
-
-    def _lock(self) -> None:
-        """Wait until no other instance runs: an orphan of a killed rsyslogd ends by itself."""
-        path = self._dir / "run.lock"
-
-        def taken() -> Lock:
-            # Opened anew for each try: the file may be another one by then.
-            lock = Lock(path)
-            try:
-                if not lock.take():
-                    raise StoreError(f"another instance holds {path}")  # noqa: TRY301
-            except StoreError:
-                lock.close()
-                raise
-            return lock
-
-        self._own_lock = self._held_until(taken)
-
-    def _held_until(self, action: Callable[[], Result]) -> Result:
-        """Do something that needs the disk, whatever may be wrong with that for now; a damaged store is set aside."""
-        while True:
-            try:
-                return self._patience.until(action)
-            except DamagedStoreError as error:
-                self._held_until(partial(self._state.renew, str(error)))
-                self._pipeline.forget_snapshot()
-                self._next_s["snapshot"] = 0
+        now_s = time.monotonic()
+        self._backlog = Backlog(begun_us, now_s)
+        self._taken_s = self._last_line_s = now_s
+        self._last_urgent_s = 0.0
+        self._tasks = {
+            "tick": self._tick, "tell": self._tell, "sync": self._sync, "flush": self._flush, "mark": self._mark,
+            "status": self._keep_status, "snapshot": self._snapshot, "forget": self._forget,
+        }  # fmt: skip
+        self._schedule = Schedule(_PERIODS_S, now_s)
+        self._schedule.done(now_s, "snapshot")
+        if self._log_file.position is None and not self._is_caught_up:
+            self._begin_here()
+        log.info("started", version=__version__, state_dir=config.state_dir)
 
     def _report(self, text: str) -> None:
-        self._totals["damaged_total"] += 1
+        self._figures["damaged_total"] += 1
         log.error("damaged", what=text)
 
-    def _restore(self) -> None:
-        """Bring back the memory: the snapshot, and what the journal has behind it, through the same pipeline."""
-        parts = self._state.snapshot()
-        first = int(parts.pop("journal", b"1"))
-        position = parts.pop("position", None)
-        if position is not None:
-            self._file.position = tuple(msgspec.json.decode(position))
-        self._pipeline = self._new_pipeline()
-        self._pipeline.restore(parts)
-        self._unsaved.clear()
-        folder = self._dir / "journal"
-        self._told = self._told_actions()
-        for kind, payload in replayed(folder, first, self._report):
-            self._unsaved += self._again(kind, payload)
-            if len(self._unsaved) >= _BATCH_LIMIT:
-                self._flush()
-        newest = max((number for number, _path in segments(folder)), default=0)
-        self._journal: Journal = self._held_until(lambda: Journal(folder, max(newest + 1, first)))
-        self._pipeline.configure(self._config.sshd_programs)
-        self._journal_append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
-        self._hold(is_holding=not self._is_caught_up and self._file.position is not None)
-        self._flush()
-
-    def _hold(self, *, is_holding: bool) -> None:
-        """Wait for lines that the log file may have, or do so no more; what is begun as one story is not told as two."""
-        self._is_holding = is_holding
-        self._journal_append(Kind.HOLDING, b"1" if is_holding else b"0")
-        self._pipeline.hold(is_holding=is_holding)
-
-    def _again(self, kind: Kind, payload: bytes) -> list[Event]:
-        """Do again what a record of the journal says was done."""
-        match kind:
-            case Kind.LINES:
-                for line in payload.splitlines(keepends=True):
-                    self._pipeline.is_redelivered(line)
-                return self._pipeline.feed(payload)
-            case Kind.CAUGHT_UP:
-                return self._pipeline.feed(payload)
-            case Kind.TICK:
-                return self._pipeline.tick(int(payload))
-            case Kind.PROGRAMS:
-                self._pipeline.configure(msgspec.json.decode(payload))
-            case Kind.HOLDING:
-                self._pipeline.hold(is_holding=payload == b"1")
-        return []
-
-    def _told_actions(self) -> frozenset[str]:
-        return frozenset(action for route in self._config.route for action in route.events)
-
-    # ---------------------------------------------------------------- running
+    # ---------------------------------------------------------------- the way of a line
 
     def serve(self) -> None:
         """Take lines until the input ends."""
-        lines, wake = self._lines.fd, self._wake.fileno()
-        descriptors, select_ = (lines, wake), select.select
+        # Hardly anything here makes cycles, and each collection would walk through all connections.
+        gc.freeze()
+        gc.disable()
+        lines, signals, schedule = self._lines.fd, self._signals.fd, self._schedule
+        descriptors, select_ = (lines, signals), select.select
         now_s = time.monotonic()
         try:
             while not self._lines.has_ended:
-                wait_s = 0.0 if self._taken else max(0.0, self._due_s - now_s)
+                wait_s = 0.0 if self._taken else max(0.0, schedule.next_s - now_s)
                 ready, _, _ = select_(descriptors, (), (), wait_s)
                 if lines in ready:
                     if self._is_leaving and self._leaves():
@@ -321,9 +180,9 @@ class Service:
                 now_s = time.monotonic()
                 if self._taken and (lines not in ready or now_s >= self._taken_s + _TAKEN_S):
                     self._understand()
-                if wake in ready:
+                if signals in ready:
                     self._woken()
-                if now_s >= self._due_s:
+                if now_s >= schedule.next_s:
                     self._tend()
                     now_s = time.monotonic()
         finally:
@@ -331,44 +190,34 @@ class Service:
             self._keys.let_go()
         self._end()
 
-    def _leaves(self) -> bool:
-        """
-        Tell whether to end now, so that rsyslog starts keys, and all of us, anew.
-
-        A line has come after a pause, and is not read: rsyslog sends it again to our successor, which it starts after 2 s.
-        Without a line it would start nobody, and mail would wait.
-        """
-        is_quiet = time.monotonic() - self._last_line_s >= _QUIET_S and not self._taken
-        if not is_quiet or not self._is_caught_up or self._lines.has_hung_up():
-            return False
-        try:
-            self._state.set_notes({_LEFT: str(now_us())})
-        except StoreError:
-            return False  # we might end again and again
-        log.warning("ending, so that rsyslog starts keys anew")
-        return True
-
     def _take(self, block: bytes) -> None:
         """Make the lines safe that are there, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
         self._last_line_s = time.monotonic()
-        if not self._is_caught_up and self._is_old(block):
-            self._last_old_s = self._last_line_s
+        if not self._is_caught_up:
+            self._backlog.note(block, self._pipeline.last_us, self._last_line_s)
         is_redelivered = self._pipeline.is_redelivered
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
         else:
             fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
         if fresh:
-            self._journal_append(Kind.LINES, fresh)
+            self._append(Kind.LINES, fresh)
             if not self._taken:
                 self._taken_s = self._last_line_s
             self._taken.append(fresh)
         self._replies.ok()
 
+    def _append(self, kind: Kind, payload: bytes) -> None:
+        """Write to the journal; on a full disk rsyslog waits."""
+        try:
+            self._journal.append(kind, payload)
+        except StoreError:
+            self._store.until(partial(self._journal.append, kind, payload))
+
     def _understand(self) -> None:
-        """Handle what was taken, at once: line by line it would cost three times as much."""
+        """Read all that was taken at once: line by line it would cost three times as much."""
         block = b"".join(self._taken)
         self._taken.clear()
         events = self._pipeline.feed(block)
@@ -377,53 +226,49 @@ class Service:
             self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
-        self._last_event_us = now_us()
+        """Queue events for the store, and have the urgent ones stored now."""
+        self._figures["last_event_us"] = now_us()
         for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged) or event.__struct_config__.tag in self._told
+            is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
-            self._next_s["tell"] = self._next_s["sync"] = self._due_s = self._last_urgent_s + _URGENT_S
-        if len(self._unsaved) >= _BATCH_LIMIT:
+            self._schedule.at(self._last_urgent_s + _URGENT_S, "tell", "sync")
+        if len(self._unsaved) >= BATCH_EVENTS:
             self._flush()
 
-    def _journal_append(self, kind: Kind, payload: bytes) -> None:
-        try:
-            self._journal.append(kind, payload)
-        except StoreError:
-            self._held_until(lambda: self._journal.append(kind, payload))
-
     def _tell(self) -> None:
-        """Bring what is urgent into the store, and wake deliver; it waits for nothing else."""
+        """Store urgent events, and wake deliver."""
         self._record(self._urgent)
 
     def _flush(self) -> None:
-        """Bring what happened into the store."""
+        """Store all events that wait for it."""
         self._record(self._urgent)
         self._record(self._unsaved)
 
     def _record(self, events: list[Event]) -> None:
         if events:
-            new = self._held_until(lambda: self._state.record(events, self._told, now_us(), senders=self._senders.new))
+            state = self._store.state
+            new = self._store.until(lambda: state.record(events, self._told, now_us(), senders=self._senders.new))
             events.clear()
             self._senders.new.clear()
-            if new and hasattr(self, "_deliver"):
+            if new:
                 self._deliver.wake()
 
     def _sync(self) -> None:
+        """Sync the journal, so that it outlives a power cut; a little later where the last sync still runs."""
         self._last_urgent_s = time.monotonic()
         try:
             is_begun = self._journal.begin_sync()
         except StoreError:
-            self._held_until(self._journal.sync)
+            self._store.until(self._journal.sync)
         else:
             if not is_begun:
-                self._next_s["sync"] = self._last_urgent_s + _URGENT_S
+                self._schedule.at(self._last_urgent_s + _URGENT_S, "sync")
+
+    # ---------------------------------------------------------------- signals, and leaving for keys
 
     def _woken(self) -> None:
-        with suppress(BlockingIOError):
-            self._wake.recv(4096)
-        if self._is_reloading:
-            self._is_reloading = False
+        if self._signals.taken():
             if self._taken:
                 self._understand()
             self._reload()
@@ -440,96 +285,72 @@ class Service:
             self._refused = str(error)
             return
         self._refused = ""
-        if config.sshd_programs != self._config.sshd_programs:
-            self._journal_append(Kind.PROGRAMS, msgspec.json.encode(config.sshd_programs))
-            self._pipeline.configure(config.sshd_programs)
-        self._config = config
-        self._told = self._told_actions()
+        before, self._config = self._config, config
+        if config.sshd_programs != before.sshd_programs:
+            self._use_programs()
+        self._told = _told_by(config)
         self._deliver.hang_up()
         log.info("configuration read again")
 
-    def _tend(self) -> None:
-        """Do what time asks for, in the order in which the journal has it."""
-        if self._taken:
-            self._understand()
-        now_s = time.monotonic()
-        for name, period_s, task in self._tasks:
-            if now_s >= self._next_s[name]:
-                self._next_s[name] = now_s + period_s
-                self._held_until(task)
-        self._due_s = min(self._next_s.values())
-        if self._journal.size > SNAPSHOT_BYTES:
-            self._held_until(self._snapshot)
+    def _use_programs(self) -> None:
+        """Take the configured names of sshd, from the next line on."""
+        self._append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
+        self._pipeline.configure(self._config.sshd_programs)
 
-    def _tick(self) -> None:
-        self._deliver.tend()
-        # In plain mode nobody may be there who starts us anew.
-        self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= now_us() - self._left_us < _ANEW_US
-        at_us = now_us()
-        self._journal.append(Kind.TICK, str(at_us).encode())
-        if events := self._pipeline.tick(at_us):
-            self._handle(events)
-        if not self._is_caught_up and time.monotonic() - self._last_old_s >= _DRAINED_S:
-            self._is_caught_up = True
-            self._take_from_file()
-            self._hold(is_holding=False)
-            self._next_s["status"] = 0
-        elif self._is_holding and time.monotonic() - self._started_s >= _HOLD_S:
-            self._hold(is_holding=False)
+    def _leaves(self) -> bool:
+        """
+        Tell whether to end now, so that rsyslog starts keys, and all of us, anew.
 
-    def _is_old(self, block: bytes) -> bool:
-        """Tell whether rsyslogd had the last of these lines before we began; of other senders, whether it says so itself."""
-        at = block.rfind(_RECEIVED)
-        if at < 0:
-            return self._pipeline.last_us < self._begun_us
-        at += len(_RECEIVED)
-        return block[at : at + len(self._begun)] < self._begun
-
-    def _is_drained(self) -> bool:
-        return (
-            time.monotonic() - self._last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
-        ) and not self._lines.is_ready()
-
-    # ---------------------------------------------------------------- the log file
-
-    def _mark(self) -> None:
-        """Note how far the log file has been heard of."""
-        if self._is_caught_up and self._config.catch_up:
-            self._file.mark(time.monotonic(), is_drained=self._is_drained())
-
-    def _take_from_file(self) -> None:
-        """Compare the log file with what came in, and take what never did."""
-        self._totals["compared_us"] = now_us()
-        missing = self._pipeline.missing(self._file.blocks(), local_zone())
-        if not missing:
-            return
-        self._flush()
-        events: list[Event] = []
-        for line in missing:
-            self._journal_append(Kind.CAUGHT_UP, line)
-            events += self._pipeline.feed(line)
-        self._totals["caught_up_total"] += len(missing)
-        log.warning("lines that only the log file had", lines=len(missing), events=len(events))
-        told = [event for event in events if event.__struct_config__.tag in self._told]
-        if len(told) > CAUGHT_UP_LIMIT:
-            notice = notice_of(told, self._config.catch_up, now_us())
-            self._held_until(lambda: self._state.record(events, self._told, now_us(), notice))
-            self._deliver.wake()
-        else:
-            self._handle(events)
+        A line has come after a pause, and is not read: rsyslog sends it again to our successor, which it starts after 2 s.
+        Without a line it would start nobody, and mail would wait.
+        """
+        is_quiet = time.monotonic() - self._last_line_s >= _QUIET_S and not self._taken
+        if not is_quiet or not self._is_caught_up or self._lines.has_hung_up():
+            return False
+        try:
+            self._store.state.set_notes({_LEFT: str(now_us())})
+        except StoreError:
+            return False  # we might end again and again
+        log.warning("ending, so that rsyslog starts keys anew")
+        return True
 
     # ---------------------------------------------------------------- now and then, and the end
 
+    def _tend(self) -> None:
+        """Do the periodic tasks that are due, after the lines that came before them."""
+        if self._taken:
+            self._understand()
+        for name in self._schedule.due(time.monotonic()):
+            self._store.until(self._tasks[name])
+        if self._journal.size > SNAPSHOT_BYTES or not self._store.has_snapshot:
+            self._store.until(self._snapshot)
+
+    def _tick(self) -> None:
+        """Let time pass in the pipeline; look after the children, and after the log file once the backlog has drained."""
+        self._deliver.tend()
+        at_us, now_s = now_us(), time.monotonic()
+        # In plain mode nobody may be there who starts us anew.
+        self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        self._journal.append(Kind.TICK, str(at_us).encode())
+        if events := self._pipeline.tick(at_us):
+            self._handle(events)
+        if not self._is_caught_up and self._backlog.has_drained(now_s):
+            self._is_caught_up = True
+            self._take_from_file()
+            self._hold(is_holding=False)
+            self._schedule.at(now_s, "status")
+        elif self._is_holding and self._backlog.is_endless(now_s):
+            self._hold(is_holding=False)
+
     def _keep_status(self) -> None:
-        self._state.set_notes({"refused": self._refused} | self._pipeline.examples)
+        self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
-        self._state.set_status(
-            self._totals
+        self._store.state.set_status(
+            self._figures
             | {
                 "pid": os.getpid(),
                 "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US),
-                "last_event_us": self._last_event_us,
                 "lines_total": understood + counts[-2] + counts[-1],
                 "understood_total": understood,
                 "unmatched_total": counts[-2],
@@ -541,20 +362,23 @@ class Service:
     def _snapshot(self) -> None:
         """Keep the memory, and drop the journal that it stands for."""
         self._flush()
-        self._next_s["snapshot"] = time.monotonic() + _SNAPSHOT_S
+        self._schedule.done(time.monotonic(), "snapshot")
+        if not self._store.has_snapshot:
+            self._pipeline.forget_snapshot()
         segment = self._journal.turn()
         parts = self._pipeline.changed() | {"journal": str(segment).encode()}
-        if self._file.position is not None:
-            parts["position"] = msgspec.json.encode(self._file.position)
-        self._state.keep_snapshot(parts)
+        if self._log_file.position is not None:
+            parts["position"] = msgspec.json.encode(self._log_file.position)
+        self._store.state.keep_snapshot(parts)
+        self._store.has_snapshot = True
         self._journal.drop_before(segment)
-        self._totals["snapshots_total"] += 1
+        self._figures["snapshots_total"] += 1
         gc.collect()
 
     def _forget(self) -> None:
-        if self._state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US)):
-            self._next_s["forget"] = time.monotonic() + _TICK_S  # there is more
-        self._state.forget_delivered()
+        if self._store.state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US)):
+            self._schedule.at(time.monotonic() + _FORGET_MORE_S, "forget")
+        self._store.state.forget_delivered()
 
     def _end(self) -> None:
         """The input has ended: keep all, leave deliver to itself."""
@@ -567,5 +391,56 @@ class Service:
                 log.error("not kept", reason=str(error))  # the journal has it
         with suppress(StoreError):
             self._journal.close()
-        self._state.close()
+        self._store.state.close()
         log.info("ended")
+
+    # ---------------------------------------------------------------- the log file
+
+    def _begin_here(self) -> None:
+        """Begin at the end of the log file. That is kept at once: after a death the end would be a later one."""
+        self._log_file.begin_here()
+        self._is_caught_up = True
+        self._figures["compared_us"] = now_us()
+        self._store.until(self._snapshot)
+
+    def _hold(self, *, is_holding: bool) -> None:
+        """Let stories wait for lines that the log file may have, or no longer: one story must not become two."""
+        self._is_holding = is_holding
+        self._append(Kind.HOLDING, b"1" if is_holding else b"0")
+        self._pipeline.hold(is_holding=is_holding)
+
+    def _mark(self) -> None:
+        """Note the place in the log file up to which all lines have come in."""
+        if self._is_caught_up and self._config.catch_up:
+            self._log_file.mark(time.monotonic(), is_drained=self._is_drained())
+
+    def _is_drained(self) -> bool:
+        return (
+            time.monotonic() - self._last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
+        ) and not self._lines.is_ready()
+
+    def _take_from_file(self) -> None:
+        """Take the lines of the log file that never came in."""
+        self._figures["compared_us"] = now_us()
+        missing = self._pipeline.missing(self._log_file.blocks(), local_zone())
+        if not missing:
+            return
+        self._flush()
+        events: list[Event] = []
+        for line in missing:
+            self._append(Kind.CAUGHT_UP, line)
+            events += self._pipeline.feed(line)
+        self._figures["caught_up_total"] += len(missing)
+        log.warning("lines that only the log file had", lines=len(missing), events=len(events))
+        told = [event for event in events if event.action in self._told]
+        if len(told) > CAUGHT_UP_LIMIT:
+            notice = notice_of(told, self._config.catch_up, now_us())
+            self._store.until(lambda: self._store.state.record(events, self._told, now_us(), notice))
+            self._deliver.wake()
+        else:
+            self._handle(events)
+
+
+def _told_by(config: Config) -> frozenset[str]:
+    """Return the actions that the routes take."""
+    return frozenset(action for route in config.route for action in route.events)

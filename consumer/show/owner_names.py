@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from consumer.config import KEYS_SOCKET, Config
-from consumer.ecs import Object, of_event
+from consumer.ecs import NOTHING, EcsEvent, joined
 from consumer.errors import ConfigError, InputError, complain
 from consumer.events import Event, Login
-from consumer.fields import joined
+from consumer.events_as_ecs import of_event
 from consumer.keys.index import NAME, KeyIndex
 from consumer.people.people import People
 
@@ -48,15 +48,12 @@ class Names:
             self._owners = table_owners.TableOwners(state_dir, (of_event(login, []) for login in keys_used))
         self._knows_any = bool(self._people.persons) or bool(self._owners) or _is_there(state_dir / NAME)
 
-    def added(self, found: Object) -> Object:
-        """Return an ECS object with ``user.full_name`` and what is known of its key, where anything is."""
+    def added(self, found: EcsEvent) -> EcsEvent:
+        """Return an event with ``user.full_name`` and what is known of its key, where anything is."""
         named = found
         # In the order of enricher.parts_of: where both know the same field, this host's own files count.
-        for known in (self._owners.of(found) if self._owners else {}, self._index.of(found)):
-            if known:
-                named = joined(named, {"ssh": known})
-        if (person := self._people.person_of(found)) is not None:
-            named = joined(named, {"user": {"full_name": person.name}})
+        for known in (self._owners.of(found) if self._owners else NOTHING, self._index.of(found), self._people.of(found)):
+            named = joined(named, known)
         return named
 
     def text(self, event: Event) -> str:
@@ -64,8 +61,7 @@ class Names:
         if not self._knows_any:
             return ""
         named = self.added(of_event(event, []))
-        person, ssh = named.get("user", {}).get("full_name"), named.get("ssh", {})
-        owners, authority = ssh.get("key", {}).get("owner", []), ssh.get("certificate", {}).get("ca_owner")
+        person, owners, authority = named.user.full_name, named.ssh.key.owner, named.ssh.certificate.ca_owner
         texts = [person] if person else []
         texts += [f"key of {_shown(owner)}" for owner in owners[:_OWNERS_LIMIT]]
         texts += [f"and {len(owners) - _OWNERS_LIMIT} others"] if len(owners) > _OWNERS_LIMIT else []

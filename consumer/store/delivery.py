@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction
 from consumer.store.outbox import Queued
@@ -24,9 +25,6 @@ _BATCH = 200
 _UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
 _LOOSE = f"{_UNFOLDED} AND seq > 0"
 _LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
-# Strangers and local users can make as many as they like of these.
-_EXPENDABLE = frozenset({"ssh_attempt", "ssh_probe", "ssh_forged"})
-
 # No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
@@ -53,7 +51,7 @@ class Standing(NamedTuple):
     tokens_us: int = 0
 
 
-class Entry(NamedTuple):
+class DeliveryRow(NamedTuple):
     """A message as ``sshbell outbox`` shows it. ``next_us`` is None where it will not be tried again."""
 
     event_id: str
@@ -122,7 +120,7 @@ class Delivery:
                     state, reason = "pending", None
                     if last.queued_us < dead_before_us:
                         state, reason = "dead", "it was too old when it was read"
-                    elif last.action in _EXPENDABLE and waiting.get(channel, 0) >= WAITING_LIMIT:
+                    elif last.action in EXPENDABLE_ACTIONS and waiting.get(channel, 0) >= WAITING_LIMIT:
                         state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
                         "INSERT OR IGNORE INTO delivery"
@@ -307,7 +305,7 @@ class Delivery:
         rows = self._rows("SELECT channel, state, attempts, reason FROM delivery WHERE event_id = ?", (event_id,))
         return {channel: (state, attempts, reason) for channel, state, attempts, reason in rows}
 
-    def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[Entry]:
+    def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[DeliveryRow]:
         """Return messages for people, the newest first; of one event id's beginning, or one channel, where they are given."""
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
@@ -318,7 +316,7 @@ class Delivery:
             " ORDER BY queued_us DESC, seq DESC LIMIT ?",
             (json.dumps(list(states)), len(event_id), event_id, channel, limit),
         )  # fmt: skip
-        return [Entry(*row) for row in rows]
+        return [DeliveryRow(*row) for row in rows]
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
         """Try waiting messages and dead letters at once; return how many. None: of all events, of all channels."""

@@ -1,12 +1,12 @@
 """The outbox of ``state.db``, as ``sshbell deliver`` reads it: the file may not be there yet, and may be replaced."""
 
-import os
 import sqlite3
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from consumer.errors import StoreError
+from consumer.stamp import Stamp
 from consumer.store.database import reading
 
 
@@ -25,7 +25,7 @@ class Outbox:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "state.db"
-        self._file: tuple[int, int] | None = None
+        self._file: Stamp | None = None
         self._open = ExitStack()
         self._connection: sqlite3.Connection | None = None
 
@@ -70,15 +70,13 @@ class Outbox:
         return not last or last[0][0] < seq or bool(here and here[0][0] != event_id)
 
     def _current(self) -> sqlite3.Connection | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116 - a third of the time, and on the way of every message
-        except OSError:
+        found = Stamp.of(self._path)
+        if found is None:
             self.close()
-            return None
-        if (found.st_dev, found.st_ino) != self._file:
+        elif not found.is_same_file(self._file):
             self.close()
             self._connection = self._open.enter_context(reading(self._path))
-            self._file = (found.st_dev, found.st_ino)
+            self._file = found
         return self._connection
 
     def _rows(self, connection: sqlite3.Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:

@@ -2,13 +2,13 @@
 
 import sqlite3
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from consumer.addresses import ip_of, is_same_host
+from consumer.actions import SESSION_ACTIONS, EventAction
+from consumer.addresses import Network, ip_of, is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
@@ -22,8 +22,7 @@ _PAGE = 2_000
 # Rows, the newest, among which keys are looked for: so it takes no longer, however long the history is.
 _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
 
-Network = IPv4Network | IPv6Network
-Row = dict[str, Any]
+_Columns = dict[str, Any]  # of a row, by name
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -112,7 +111,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     table, time, key = kind
     wanted, values = _wanted(kind, asked)
     values["rows"] = min(asked.limit or _KEY_ROWS, _KEY_ROWS)
-    sessions_alone = "AND action IN ('ssh_login', 'ssh_logout')" if of_events else ""
+    sessions_alone = f"AND action IN {_SESSIONS}" if of_events else ""
     # max() is what makes SQLite take all other columns of the newest row. Whole rows are read of those alone that are yielded.
     newest = (
         f"SELECT {key}, user, max({time}) AS newest_us"  # noqa: S608
@@ -134,6 +133,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
 
 # A table, its time, and its key.
 _SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
+_SESSIONS = tuple(map(str, SESSION_ACTIONS))  # is written as SQL writes a list
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
 
@@ -155,7 +155,7 @@ def _wanted(kind: tuple[str, str, str], asked: Asked) -> tuple[str, dict[str, ob
     }
 
 
-def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Asked) -> Iterator[Row]:
+def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Asked) -> Iterator[_Columns]:
     """Yield rows in the order of their times, page by page."""
     _table, time, key = kind
     wanted, values = _wanted(kind, asked)
@@ -165,7 +165,7 @@ def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Aske
             before = f"SELECT {time}, {key}{wanted} ORDER BY {time} DESC, {key} DESC LIMIT 1 OFFSET :limit"
             start = found.execute(before, values | {"limit": asked.limit}).fetchone()
             values |= {"time": start[time], "key": start[key]} if start is not None else {}
-        page: list[Row] = [{}]
+        page: list[_Columns] = [{}]
         while page:
             page = found.execute(f"{columns}{wanted} ORDER BY {time}, {key} LIMIT {_PAGE}", values).fetchall()
             yield from page
@@ -194,45 +194,44 @@ class _reading:  # noqa: N801 - used as a function
         return self._reading.__exit__(*details)  # type: ignore[arg-type]
 
 
-def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Row:
+def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> _Columns:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def _session(row: Row) -> Session:
+def _session(row: _Columns) -> Session:
     return Session(_login(row, row["login_id"], row["opened_us"]), row["closed_us"])
 
 
-def _login(row: Row, login_id: str, time_us: int) -> Login:
+def _login(row: _Columns, login_id: str, time_us: int) -> Login:
     return Login(
         login_id, _line(row, time_us), row["user"], _logged(row["address"]), _digits(row["port"]), row["method"],
         _logged(row["info"]), row["uid"],
     )  # fmt: skip
 
 
-def _event(row: Row) -> Event | None:
+def _event(row: _Columns) -> Event | None:
     """Make the event of a row, without what the store does not keep; None for an action that is not known."""
     line = _line(row, row["time_us"])
     start = (row["id"], line, row["user"], _logged(row["address"]), _digits(row["port"]))
     match row["action"]:
-        case "ssh_login":
+        case EventAction.LOGIN:
             return _login(row, row["id"], row["time_us"])
-        case "ssh_logout":
+        case EventAction.LOGOUT:
             return Logout(*start, _login(row, row["login_id"] or "", row["opened_us"] or 0), row["time_us"])
-        case "ssh_attempt":
+        case EventAction.ATTEMPT:
             return Attempt(*start, row["method"], count=row["count"], reason=_logged(row["reason"]))
-        case "ssh_probe":
+        case EventAction.PROBE:
             return Probe(*start, _logged(row["reason"]))
-        case "ssh_forged":
+        case EventAction.FORGED:
             return Forged(*start, row["uid"] or 0, row["reason"] or "")
     return None
 
 
-def _line(row: Row, time_us: int) -> Line:
+def _line(row: _Columns, time_us: int) -> Line:
     trusted: Trusted | None = (0, "") if row["origin"] == "verified" else None
     host = text_of_bytes(row["host"].encode())
-    return Line(
-        0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", None, None, None, None, None, None, None
-    )
+    nothing = (None, None, None, None, None, None, None)  # the store keeps none of what the rule took
+    return (0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", *nothing)
 
 
 def _logged(text: str | None) -> str | None:
@@ -266,7 +265,7 @@ def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
         return oldest_us, [KeySeen(_logged(info), user, host, last_us) for info, user, host, last_us in rows]
 
 
-class Store(msgspec.Struct):
+class StoreState(msgspec.Struct):
     """What ``state.db`` says of itself: figures and notes that ``run`` keeps, and what is not routed yet."""
 
     figures: dict[str, int]
@@ -275,7 +274,7 @@ class Store(msgspec.Struct):
     oldest_us: int | None
 
 
-class Channel(msgspec.Struct):
+class ChannelState(msgspec.Struct):
     """A channel as ``delivery.db`` knows it; the figures are messages."""
 
     pending: int = 0
@@ -286,23 +285,23 @@ class Channel(msgspec.Struct):
     last_error: str | None = None
 
 
-def delivered(state_dir: Path) -> tuple[int, dict[str, Channel]]:
+def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
     """
     Return up to where the outbox has been routed, and each channel.
 
     Raises:
         StoreError: there is no ``delivery.db``, or it cannot be read.
     """
-    channels: dict[str, Channel] = {}
+    channels: dict[str, ChannelState] = {}
     with reading(state_dir / "delivery.db") as found:
         (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
         for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
-            channels[name] = Channel(0, 0, None, *times)
+            channels[name] = ChannelState(0, 0, None, *times)
         for name, state, count, oldest_us in found.execute(
             "SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'pending' GROUP BY channel UNION ALL"
             " SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'dead' GROUP BY channel"
         ):
-            channel = channels.setdefault(name, Channel())
+            channel = channels.setdefault(name, ChannelState())
             if state == "dead":
                 channel.dead = count
             else:
@@ -310,7 +309,7 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, Channel]]:
     return seq, channels
 
 
-def stored(state_dir: Path, routed_seq: int) -> Store:
+def stored(state_dir: Path, routed_seq: int) -> StoreState:
     """
     Return what ``run`` says of itself, and how much waits behind ``routed_seq``.
 
@@ -319,7 +318,7 @@ def stored(state_dir: Path, routed_seq: int) -> Store:
     """
     with reading(state_dir / "state.db") as found:
         unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()
-        return Store(
+        return StoreState(
             dict(found.execute("SELECT name, value FROM status")), dict(found.execute("SELECT name, text FROM note")),
             unrouted, oldest_us,
         )  # fmt: skip

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from consumer.ecs import json_line, of_event
+from consumer.actions import EXPENDABLE_ACTIONS
+from consumer.ecs import json_line
 from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
 from consumer.text import readable
@@ -22,11 +24,11 @@ SESSION_LIMIT = 1_000_000
 # rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
 # small pieces take longer in all: each touches most pages.
 _FORGET_S, _PIECE = 5.0, 50_000
-_NOISE = "('ssh_attempt', 'ssh_probe', 'ssh_forged')"
+_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
 _INTEGER_MAX = (1 << 63) - 1
 
 # Id, action and JSON of a message of our own.
-Message = tuple[str, str, bytes]
+OwnMessage = tuple[str, str, bytes]
 
 
 class State:
@@ -98,7 +100,7 @@ class State:
         events: Iterable[Event],
         told: frozenset[str],
         now_us: int,
-        instead: Message | None = None,
+        instead: OwnMessage | None = None,
         senders: Iterable[Pair] = (),
     ) -> int:
         """
@@ -118,7 +120,7 @@ class State:
         with transaction(self._connection):
             rows: list[tuple[object, ...]] = []
             for event in events:
-                action = str(event.__struct_config__.tag)
+                action = str(event.action)
                 row = _row(event, action)
                 if action in told or isinstance(event, Login | Logout):
                     is_new = self._connection.execute(_INSERT_EVENT, row).rowcount

@@ -19,9 +19,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from consumer.actions import EventAction, LineAction
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.matching.matcher import Compiled
 from consumer.matching.messages import origin, pam_name, sshd_name
+from consumer.matching.rules import CompiledRule
 from consumer.records import (
     ADDRESS,
     EXTRA,
@@ -60,41 +61,39 @@ class Correlator:
         tell: takes each event, in the order in which they are decided.
     """
 
-    def __init__(self, rules: list[Compiled], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
+    def __init__(self, rules: list[CompiledRule], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._family_of = family_of
         self.held = Connections(family_of, self._tell_rest)
         self.identities = Identities()
-        by_action: dict[str, Callable[[Host, Line], None]] = {
-            "accepted": self._accepted,
-            "partial": self._partial,
-            "failed": self._failed,
-            "invalid_user": self._invalid_user,
-            "user_denied": self._user_denied,
-            "max_attempts": self._max_attempts,
-            "session_opened": self._session_opened,
-            "session_closed": self._session_closed,
-            "session_started": self._session_started,
-            "connection_opened": self._connection_opened,
-            "received_disconnect": self._received_disconnect,
-            "disconnected": self._ended,
-            "connection_closed": self._ended,
-            "timeout": self._timeout,
-            "negotiation_failed": self._broken,
-            "bad_client": self._broken,
-            "protocol_error": self._broken,
-            "connection_dropped": self._dropped,
-            "pam_failure": self._pam_error,
-            "child_started": self._child_started,
+        by_action: dict[LineAction, Callable[[Host, Line], None]] = {
+            LineAction.ACCEPTED: self._accepted,
+            LineAction.PARTIAL: self._partial,
+            LineAction.FAILED: self._failed,
+            LineAction.INVALID_USER: self._invalid_user,
+            LineAction.USER_DENIED: self._user_denied,
+            LineAction.MAX_ATTEMPTS: self._max_attempts,
+            LineAction.SESSION_OPENED: self._session_opened,
+            LineAction.SESSION_CLOSED: self._session_closed,
+            LineAction.SESSION_STARTED: self._session_started,
+            LineAction.CONNECTION_OPENED: self._connection_opened,
+            LineAction.RECEIVED_DISCONNECT: self._received_disconnect,
+            LineAction.DISCONNECTED: self._ended,
+            LineAction.CONNECTION_CLOSED: self._ended,
+            LineAction.TIMEOUT: self._timeout,
+            LineAction.NEGOTIATION_FAILED: self._broken,
+            LineAction.BAD_CLIENT: self._broken,
+            LineAction.PROTOCOL_ERROR: self._broken,
+            LineAction.CONNECTION_DROPPED: self._dropped,
+            LineAction.PAM_FAILURE: self._pam_error,
+            LineAction.CHILD_STARTED: self._child_started,
         }
         self._rules = rules
         self._is_pam = [rule.is_pam for rule in rules]
         self._is_hint = [rule.is_hint for rule in rules]
+        # The matcher hands on no line of a rule whose action is not correlated.
         self._handlers = [
-            self._pam_hint
-            if rule.is_pam and not rule.action.startswith("session_")
-            else by_action.get(rule.action, self._pam_hint)
-            for rule in rules
+            self._pam_hint if rule.is_hint or not rule.action.is_correlated else by_action[rule.action] for rule in rules
         ]
 
     def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - on the way of every line, so it calls nothing that it can do itself
@@ -267,20 +266,20 @@ class Correlator:
 
     def _broken(self, host: Host, line: Line) -> None:
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
-        if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action == "bad_client":
+        if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action is LineAction.BAD_CLIENT:
             # Nobody says hello twice: the end of the session before was not logged.
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.login:
             return
         connection.user = connection.user if line[USER] is None else line[USER]
-        connection.reason = connection.reason or line[EXTRA] or self._rules[line[RULE]].action
+        connection.reason = connection.reason or line[EXTRA] or str(self._rules[line[RULE]].action)
         connection.seen = line
         if line[ADDRESS] is not None and line[RULE]:
             self._finish(host, connection, line)
 
     def _dropped(self, _host: Host, line: Line) -> None:
         """The listener's: there is no process for this connection."""
-        self._tell(Probe(self._id("ssh_probe", line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
+        self._tell(Probe(self._id(EventAction.PROBE, line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
 
     def _timeout(self, host: Host, line: Line) -> None:
         rule = self._rules[line[RULE]].name
@@ -480,7 +479,7 @@ class Correlator:
             self._forged(line)
         elif may_end is None:
             return
-        elif self._rules[line[RULE]].action == "session_started":
+        elif self._rules[line[RULE]].action is LineAction.SESSION_STARTED:
             self._session_started(host, line)
         else:
             self._child_over(host, line)
@@ -488,8 +487,11 @@ class Correlator:
     def _forged(self, line: Line) -> None:
         rule, uid = self._rules[line[RULE]], line[TRUSTED][0] if line[TRUSTED] else 0
         self._tell(
-            Forged(self._id("ssh_forged", line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid, rule.action)
-        )
+            Forged(
+                self._id(EventAction.FORGED, line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid,
+                str(rule.action),
+            )
+        )  # fmt: skip
 
     def _id(self, kind: str, line: Line) -> str:
         """Return the id of an event that ``line`` decides, where its text was kept."""
@@ -513,7 +515,7 @@ class Correlator:
         user = connection.user if line[USER] is None else line[USER]
         self._tell(
             Attempt(
-                self._id("ssh_attempt", line), line, self._name(line, user), connection.address, connection.port,
+                self._id(EventAction.ATTEMPT, line), line, self._name(line, user), connection.address, connection.port,
                 method or None, connection.user_is_valid, count, reason,
             )
         )  # fmt: skip
@@ -552,13 +554,13 @@ class Correlator:
             return
         line = connection.seen
         user = self._name(line, connection.user)
-        self._tell(Probe(self._id("ssh_probe", line), line, user, connection.address, connection.port, connection.reason))
+        self._tell(Probe(self._id(EventAction.PROBE, line), line, user, connection.address, connection.port, connection.reason))
 
     def _is_of_sshd(self, connection: Connection) -> bool:
         """Tell whether sshd itself has said of a connection what is to be told."""
         rule = self._rules[connection.seen[RULE]]
         # What PAM alone said belongs to a connection of another PID. A fault without an address may be that of a session.
-        return not rule.is_pam and not (rule.action == "protocol_error" and connection.address is None)
+        return not rule.is_pam and not (rule.action is LineAction.PROTOCOL_ERROR and connection.address is None)
 
     def _tell_login(self, host: Host, connection: Connection) -> None:
         line = connection.accepted or connection.opened
@@ -567,7 +569,7 @@ class Correlator:
         self._tell_pam_failure(connection)
         accepted = connection.accepted
         connection.login = Login(
-            self._id("ssh_login", line), line, self._name(line, line[USER]), connection.address, connection.port,
+            self._id(EventAction.LOGIN, line), line, self._name(line, line[USER]), connection.address, connection.port,
             accepted[METHOD] if accepted else None,
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
@@ -601,7 +603,7 @@ class Correlator:
         connection.is_over = True
         connection.ended_us = line[TIME] or host.clock_us
         end_us = max(line[TIME], login.time_us) if line[TIME] is not None else 0
-        logout_id = derived(login.id, "ssh_logout") if login.id else ""
+        logout_id = derived(login.id, EventAction.LOGOUT) if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 

@@ -1,18 +1,21 @@
 """What has been read of late, to be compared with a log file at the next start."""
 
+import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
-from consumer.records import HOST, PROCID, PROGRAM, REPEATS, TEXT, TIME, Line
+from consumer.actions import LineAction
+from consumer.matching.rules import CompiledRule
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, USER, Line, Row
 from consumer.story.connections import SECOND
+from consumer.text import text_of_bytes
 
-# Lines that are remembered to be compared with the log file at the next start.
-KNOWN_LIMIT = 262_144
-
-
-_KNOWN_KEPT = 65_536
+# Lines that are remembered; of these, those that outlive the process.
+KNOWN_LIMIT, _KNOWN_KEPT = 262_144, 65_536
+# As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
+_PASSED = re.compile(r"[^/]+\Z|/.*/[^/]+\Z")
 
 
 class KnownLines:
@@ -45,8 +48,8 @@ class KnownLines:
         parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // SECOND), line[TEXT])
         return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
 
-    def comparison(self) -> Callable[[Line], bool]:
-        """Return what tells of each line of a file whether it is none of those that are remembered; too old to tell is not."""
+    def comparison(self, rules: Sequence[CompiledRule]) -> "Comparison":
+        """Return what compares a log file with all this; ``rules`` are those of its lines."""
         left = Counter(self._digests)
         oldest = min(self._seconds) if self._is_partial or self.total > KNOWN_LIMIT else 0
 
@@ -55,7 +58,7 @@ class KnownLines:
             left[digest] -= 1
             return left[digest] < 0 and line[REPEATS] == 1 and (line[TIME] or 0) // SECOND >= oldest
 
-        return is_missing
+        return Comparison(is_missing, rules)
 
     def state(self) -> tuple[bytes, bytes, bool]:
         """Return the latest of what is remembered."""
@@ -72,3 +75,41 @@ class KnownLines:
         self._is_partial = is_partial
         self._digests, self._seconds = array("Q", digests), array("q", seconds)
         self.total = len(self._digests)
+
+
+class Comparison:
+    """
+    Finds the lines of a log file that say something and never came in.
+
+    Only lines under a name that our drop-in lets through count: what it keeps back never comes in, and anybody can write it. The
+    session line of a login whose "Accepted" has come in says nothing new, and may be so late that it would be a login of its own.
+
+    Args:
+        is_missing: tells of each line in turn whether it is none of those that are remembered; of one that is too old it is not
+            known, and it is not missing.
+        rules: of the matcher that read the file.
+    """
+
+    def __init__(self, is_missing: Callable[[Line], bool], rules: Sequence[CompiledRule]) -> None:
+        self._is_missing = is_missing
+        self._rules = rules
+        self._accepted: set[tuple[str, str, str | None]] = set()
+
+    def missing(self, block: bytes, rows: Sequence[Row], lines: Iterable[Line]) -> list[bytes]:
+        """Return the missing lines of a block; ``rows`` and ``lines`` are what was read of it, from place 0 on."""
+        raw = block.split(b"\n")
+        found: list[bytes] = []
+        for line in lines:
+            _stamp, _host, program, *_ = rows[line[PLACE]]
+            text = text_of_bytes(raw[line[PLACE]])
+            # The name stands right behind the host: framing would also take a facility between them.
+            begin = text.find(f" {line[HOST]} ") + len(line[HOST]) + 2
+            if not _PASSED.match(program) or not text.startswith(program, begin):
+                continue
+            action, who = self._rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
+            if not self._is_missing(line):
+                if action is LineAction.ACCEPTED:
+                    self._accepted.add(who)
+            elif action is not LineAction.SESSION_OPENED or who not in self._accepted:
+                found.append(raw[line[PLACE]] + b"\n")
+        return found

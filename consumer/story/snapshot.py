@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from consumer.events import Login
-from consumer.matching.matcher import Compiled
+from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
 from consumer.story.connections import Connection, Host
 from consumer.story.correlate import Correlator
@@ -26,7 +26,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
 
 
-def rule_names(rules: list[Compiled]) -> list[str]:
+def rule_names(rules: list[CompiledRule]) -> list[str]:
     """Return a name for each rule that is its own: grammars may share names."""
     seen: Counter[str] = Counter()
     names = []
@@ -45,7 +45,7 @@ class Snapshots:
         report: is told in one line what could not be read.
     """
 
-    def __init__(self, correlator: Correlator, rules: list[Compiled], report: Callable[[str], None]) -> None:
+    def __init__(self, correlator: Correlator, rules: list[CompiledRule], report: Callable[[str], None]) -> None:
         self._correlator = correlator
         self._held = correlator.held
         self._names = rule_names(rules)
@@ -168,4 +168,4 @@ class Snapshots:
         values[RULE] = self._names.index(values[RULE])
         if values[TRUSTED] is not None:
             values[TRUSTED] = tuple(values[TRUSTED])
-        return tuple(values)  # type: ignore[return-value]
+        return tuple(values)

@@ -3,12 +3,10 @@
 import asyncio
 import grp
 import os
-import re
 import shlex
 import shutil
 import socket
 import stat
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -18,16 +16,18 @@ from typing import Literal
 import msgspec
 
 from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets
-from consumer.deliver.channels import Delivered, Rejected, RetryLater
-from consumer.deliver.channels import Result as Answer
-from consumer.deliver.channels.email import Email
+from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
+from consumer.deliver.channels import SendResult as Answer
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.keys.client import LIMIT_S, Question
+from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places
+from consumer.process.command import run_command, system_path
+from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
-from consumer.system.accounts import Account, Accounts
-from consumer.system.ownership import code_of, untrusted, untrusted_code
+from consumer.system.accounts import Accounts
+from consumer.system.interpreter import code_of, untrusted_code
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
 from consumer.system.status import process
 
@@ -38,12 +38,11 @@ _NO_SSHD = "nothing to do where other hosts' lines come by rsyslog, or with drop
 _AS_ROOT = "call it as root to see that: sudo sshbell check"
 _FETCH = "sudo sshbell geoip fetch, daily by cron"
 _OLD_PLACES_D = 180
-_TIMEOUT_S = 30.0
-_SSHD_CONFIG = Path("/etc/ssh/sshd_config")
-# Logins are logged at INFO and above.
-_SILENT = {"QUIET", "FATAL", "ERROR"}
-_DEPTH_LIMIT = 10  # of files that include files
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+# Of rsyslogd -N1.
+_TIMEOUT_S, _OUTPUT_LIMIT_BYTES = 30.0, 1 << 20
+_SSHD_CONFIG = DEFAULT_CONFIG
+# Logins are logged at INFO and above. SILENT is what Debian's sshd -T calls QUIET.
+_SILENT = {"SILENT", "QUIET", "FATAL", "ERROR"}
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -106,7 +105,7 @@ class Checks:
             yield Result(name, "fault", reason, f"chown root {place.parent} {place}; chmod go-w {place.parent} {place}")
             return
         _, account = self._user()
-        if account is not None and (kept := _kept_from(place, account)):
+        if account is not None and (kept := closed_to(account, place)):
             text = f"{kept} is closed to sshbell's user: deliver cannot start"
             yield Result(name, "fault", text, _readable_by(place, kept, account))
             return
@@ -205,7 +204,7 @@ class Checks:
         _, account = self._user()
         if place.exists() and (reason := untrusted(place) if place == Path(PEOPLE_PATH) else None):
             yield Result("people", "fault", f"it says where messages go, but {reason}", f"chown root {place}; chmod go-w {place}")
-        elif place.exists() and account is not None and (kept := _kept_from(place, account)):
+        elif place.exists() and account is not None and (kept := closed_to(account, place)):
             text = f"{kept} is closed to sshbell's user: those are known that were before, or nobody"
             yield Result("people", "fault", text, _readable_by(place, kept, account))
         elif any(route.to_owner for route in self._config.route) and not persons:
@@ -252,7 +251,7 @@ class Checks:
         if self._config is None or not self._connect:
             return
         for channel in self._config.channel:
-            match asyncio.run(_answer_of(Email(channel))):
+            match asyncio.run(_answer_of(channel_of(channel))):
                 case Delivered():
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):
@@ -278,7 +277,7 @@ class Checks:
     # ------------------------------------------------------------ rsyslog's
 
     def _rsyslog_configuration(self) -> Iterator[Result]:
-        if shutil.which("rsyslogd", path=_search_path()) is None:
+        if shutil.which("rsyslogd", path=system_path()) is None:
             yield Result("rsyslog", "fault", "rsyslogd is not there", "install the package rsyslog")
         try:
             self._rsyslog = RsyslogConfig(main=MAIN)
@@ -327,17 +326,20 @@ class Checks:
             if f'"{program}"' not in text:
                 yield Result(name, "warning", f"sshd_programs has {program}, which {DROP_IN} does not let through",
                              f'add "{program}" beside "sshd" in its first "if"')  # fmt: skip
-        rsyslogd = shutil.which("rsyslogd", path=_search_path())
+        rsyslogd = shutil.which("rsyslogd", path=system_path())
         if rsyslogd is None:
             return
-        done = _run(rsyslogd, "-N1", "-f", str(MAIN))
-        said = [line for line in done.stderr.splitlines() if "config validation run" not in line]
-        if done.returncode == 0:
+        done = run_command(
+            [rsyslogd, "-N1", "-f", MAIN], limit_s=_TIMEOUT_S, output_limit=_OUTPUT_LIMIT_BYTES, with_errors=True
+        )  # fmt: skip
+        lines = done.errors.decode("utf-8", "replace").splitlines()
+        reason = next((line for line in lines if "config validation run" not in line), done.fault)
+        if not done.fault:
             yield Result(name, "ok", f"{DROP_IN}, accepted by rsyslogd -N1")
         elif os.geteuid() != 0:
-            yield Result(name, "warning", f"rsyslogd -N1: {said[0] if said else 'not accepted'}", _AS_ROOT)
+            yield Result(name, "warning", f"rsyslogd -N1: {reason}", _AS_ROOT)
         else:
-            yield Result(name, "fault", f"rsyslogd -N1: {said[0] if said else 'not accepted'}", f"see: rsyslogd -N1 -f {MAIN}")
+            yield Result(name, "fault", f"rsyslogd -N1: {reason}", f"see: rsyslogd -N1 -f {MAIN}")
 
     def _trusted(self) -> Iterator[Result]:
         if self._rsyslog is None:
@@ -350,11 +352,13 @@ class Checks:
     # ------------------------------------------------------------ sshd's
 
     def _sshd(self) -> Iterator[Result]:
-        found = _sshd_settings()
-        if found is None:
+        config = SshdConfig(_SSHD_CONFIG)
+        if not config.is_there:
             yield Result("sshd", "warning", f"neither sshd nor {_SSHD_CONFIG} is there", _NO_SSHD)
             return
-        level, facility = found
+        # Where sshd cannot be asked its files do not name the defaults.
+        values = {"loglevel": ["INFO"], "syslogfacility": ["AUTH"]} | config.values()
+        level, facility = (values[name][0].upper() for name in ("loglevel", "syslogfacility"))
         if level in _SILENT:
             yield Result("sshd", "fault", f"LogLevel {level}: sshd does not log who logs in",
                          f"set in {_SSHD_CONFIG}: LogLevel VERBOSE; then restart sshd")  # fmt: skip
@@ -366,7 +370,7 @@ class Checks:
             yield Result("sshd", "ok", f"LogLevel {level}, SyslogFacility {facility}{more}")
 
 
-async def _answer_of(channel: Email) -> Answer:
+async def _answer_of(channel: Channel) -> Answer:
     """Return what a channel's server says, and hang up."""
     try:
         return await channel.check()
@@ -396,7 +400,7 @@ def _wrongly_owned(place: Path, uid: int) -> Iterator[Path]:
                 found = path.lstat()
             except FileNotFoundError:
                 continue  # it is in use
-            if found.st_uid != uid or found.st_mode & _OTHERS:
+            if not is_private(found, uid):
                 yield path
 
 
@@ -408,19 +412,15 @@ def _secret_file(what: str, path: Path, account: Account | None) -> Result:
     except FileNotFoundError:
         advice = f"(umask 077; cat > {path}), and type it" + (f"; then: {_INSTALL}" if is_ours else "")
         return Result("secrets", "fault", f"{what}: {path} is not there", advice)
-    mode = f"{path} has mode {stat.S_IMODE(found.st_mode):04o}"
-    if found.st_mode & stat.S_IRWXO:
-        return Result("secrets", "fault", f"{what}: {mode}: everybody may use it", _INSTALL if is_ours else f"chmod o= {path}")
-    if found.st_mode & stat.S_IWGRP and found.st_gid != 0:
-        return Result("secrets", "fault", f"{what}: {mode}: its group may change it", f"chmod g-w {path}")
-    if account is not None and (kept := _kept_from(path, account)):
+    if is_open_to_everybody(found):
+        advice = _INSTALL if is_ours else f"chmod o-rw {path}"
+        return Result("secrets", "fault", f"{what}: everybody on this machine can read or write {path}", advice)
+    # Whose it is matters less: somebody has to have written it.
+    if reason := changeable_by(found, (found.st_uid,), (0,)):
+        return Result("secrets", "fault", f"{what}: {path} {reason}", f"chmod g-w {path}")
+    if account is not None and (kept := closed_to(account, path)):
         return Result("secrets", "fault", f"{what}: {kept} is closed to sshbell's user", _readable_by(path, kept, account))
     return Result("secrets", "ok", f"{what}: {path}")
-
-
-def _kept_from(path: Path, account: Account) -> Path | None:
-    """Return the place that keeps a user from reading a file, the file itself or a directory above it."""
-    return next((place for place in (*reversed(path.parents), path) if account.is_kept_from(place)), None)
 
 
 def _readable_by(path: Path, kept: Path, account: Account) -> str:
@@ -447,51 +447,3 @@ def _interpreter_of(text: str) -> Path | None:
             with suppress(ValueError):
                 return Path(shlex.split(line)[1])
     return None
-
-
-def _sshd_settings() -> tuple[str, str] | None:
-    """Return LogLevel and SyslogFacility: as sshd says, or as its file does."""
-    sshd = shutil.which("sshd", path=_search_path())
-    text = ""
-    if sshd is not None:
-        # Only root can read the host keys, without which it says nothing; nor does it without /run/sshd.
-        text = _run(sshd, "-T").stdout
-    if not text:
-        try:
-            text = _sshd_config(_SSHD_CONFIG)
-        except FileNotFoundError:
-            if sshd is None:
-                return None
-    values = {}
-    for key, default in (("loglevel", "INFO"), ("syslogfacility", "AUTH")):
-        # The first counts.
-        found = re.search(rf"^[ \t]*{key}[ \t=]+\"?(\w+)", text, re.IGNORECASE | re.MULTILINE)
-        values[key] = found[1].upper() if found else default
-    return values["loglevel"], values["syslogfacility"]
-
-
-def _sshd_config(path: Path, depth: int = 0) -> str:
-    """Return the text of sshd's configuration with what it includes, up to the first condition."""
-    text = re.split(r"^[ \t]*match[ \t]", path.read_text("utf-8", "replace"), maxsplit=1, flags=re.IGNORECASE | re.MULTILINE)[0]
-
-    def included(found: re.Match[str]) -> str:
-        patterns = found[1].partition("#")[0].replace('"', " ").split() if depth < _DEPTH_LIMIT else []
-        # What is not absolute is beside the main file.
-        files = [one for pattern in patterns for one in sorted(Path("/").glob(str(_SSHD_CONFIG.parent / pattern)[1:] or "*"))]
-        return "\n".join(_sshd_config(one, depth + 1) for one in files if one.is_file())
-
-    return re.sub(r"^[ \t]*include[ \t=]+(.*)$", included, text, flags=re.IGNORECASE | re.MULTILINE)
-
-
-def _search_path() -> str:
-    """Daemons are not in the path of ordinary users."""
-    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-
-
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(  # noqa: S603 - rsyslogd or sshd, to ask it
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False, timeout=_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(command, 1, "", f"no answer within {_TIMEOUT_S:.0f} s")

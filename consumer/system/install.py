@@ -8,7 +8,8 @@ from pathlib import Path
 
 from consumer.config import DEFAULT_PATH, Config, load, secret_files
 from consumer.errors import ConfigError, InputError, OutputError, RightsError
-from consumer.system.accounts import Account, Accounts
+from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
+from consumer.system.accounts import Accounts
 from consumer.system.installed import (
     MANIFEST,
     Changed,
@@ -22,7 +23,7 @@ from consumer.system.installed import (
     digest,
     write_file,
 )
-from consumer.system.ownership import code_of, this_interpreter, unreachable, untrusted, untrusted_code
+from consumer.system.interpreter import code_of, how_to_install, this_interpreter, untrusted_code
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, Statement, trusted_advice
 from consumer.system.status import LOG
 
@@ -40,10 +41,6 @@ trap '' HUP INT TERM
 echo OK
 exec {interpreter} -I -m consumer run --confirmed "$@"
 """
-_HOW_TO = (
-    "put sshbell where root alone can write; in a clone of it: python3 -m venv /opt/sshbell; /opt/sshbell/bin/pip install .; "
-    "/opt/sshbell/bin/sshbell install"
-)
 _ROOT = Path("/")
 
 # Is told what was done ("made", "updated", "changed", "kept", "there", "removed", "gone"), and to what.
@@ -93,8 +90,10 @@ class _Installation:
         user = (rsyslog.user if rsyslog else None) or config.user or "root"
         for path in (interpreter, *code) if user != "root" else ():
             if reason := unreachable(path, self._root):
-                raise RightsError(f"sshbell runs as {user}, but {reason}; {_HOW_TO}")
+                raise RightsError(f"sshbell runs as {user}, but {reason}; {how_to_install(interpreter)}")
         self._check_state_dir(Path(config.state_dir), user)
+        if user != "root" and self._accounts.user(user) is None:
+            self._accounts.check_tree(user)
         try:
             # First: our record is in it.
             self._directory(_CONFIG.parent, None)
@@ -111,12 +110,12 @@ class _Installation:
         One that does not find us by itself is refused, and one that others could change: rsyslogd runs it as root.
         """
         if reason := untrusted(interpreter, self._root):
-            raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {_HOW_TO}")
+            raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {how_to_install(interpreter)}")
         code = code_of(interpreter)
         if code is None:
-            raise ConfigError(f"{interpreter} -I -m consumer does not find sshbell; {_HOW_TO}")
+            raise ConfigError(f"{interpreter} -I -m consumer does not find sshbell; {how_to_install(interpreter)}")
         if reason := untrusted_code(interpreter, code, self._root):
-            raise RightsError(f"rsyslogd would run this as root, but {reason}; {_HOW_TO}")
+            raise RightsError(f"rsyslogd would run this as root, but {reason}; {how_to_install(interpreter)}")
         return code
 
     def _config(self) -> Config:
@@ -158,10 +157,9 @@ class _Installation:
         place, account = self._at(path), Account(0, 0) if user == "root" else self._accounts.user(user)
         if not place.is_dir() or not any(place.iterdir()):
             return
-        found = Owned.of(place)
-        if account is None or found.uid != account.uid or found.mode & 0o077:
+        if account is None or not is_private(place.lstat(), account.uid):
             raise ConfigError(
-                f"state_dir {path} is not empty, and not {user}'s alone ({found}); name a directory that is for sshbell alone, "
+                f"state_dir {path} is not empty, and not {user}'s alone ({Owned.of(place)}); name a directory for sshbell alone, "
                 f"or, where this one is: chown -R {user}: {path}; chmod -R go= {path}"
             )
 
@@ -172,7 +170,7 @@ class _Installation:
             place = _CONFIG.parent / name
             self._file(place, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
             # run reads it as root, deliver does not: an editor, or a copy, may have made it root's alone.
-            if account.is_kept_from(self._at(place)):
+            if closed_to(account, self._at(place), self._root) == self._at(place):
                 self._own(place, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
             place = self._at(path)

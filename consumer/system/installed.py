@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from consumer.errors import DataError
+from consumer.rights import changeable_by
 
 # In a directory that root alone can write: what it names is removed by root.
 MANIFEST = Path("/etc/sshbell/installed.json")
@@ -90,7 +91,7 @@ class Manifest:
             found = path.lstat()
         except FileNotFoundError:
             return
-        if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or not stat.S_ISREG(found.st_mode):
+        if changeable_by(found) or not stat.S_ISREG(found.st_mode):
             raise DataError(f"{path}: others than root could have written it; look at it, and remove it or give it to root")
         try:
             self.entries = msgspec.json.decode(path.read_bytes(), type=_Content).entries

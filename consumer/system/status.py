@@ -12,7 +12,7 @@ from consumer import __version__
 from consumer.config import Config
 from consumer.errors import StoreError
 from consumer.store.database import set_aside_of
-from consumer.store.queries import Channel, Store, delivered, stored
+from consumer.store.queries import ChannelState, StoreState, delivered, stored
 
 # How long a message may wait. What a channel's max_per_hour holds back is told within the hour after.
 LATE_WARNING_US = 15 * 60 * 1_000_000
@@ -63,8 +63,8 @@ class Health(msgspec.Struct):
 
     run: Process
     deliver: Process
-    store: Store | None
-    channels: dict[str, Channel]
+    store: StoreState | None
+    channels: dict[str, ChannelState]
     damaged: list[Path]
     problems: list[Problem]
 
@@ -126,7 +126,7 @@ def examine(config: Config, now_us: int) -> Health:
 def _read(health: Health, config: Config, state_dir: Path) -> None:
     """Read the databases, and find what was set aside."""
     routed_seq = 0
-    known: dict[str, Channel] = {}
+    known: dict[str, ChannelState] = {}
     try:
         if (state_dir / "delivery.db").exists():
             routed_seq, known = delivered(state_dir)
@@ -137,7 +137,7 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     names = [channel.name for channel in config.channel]
-    health.channels = {name: known.get(name, Channel()) for name in names} | {
+    health.channels = {name: known.get(name, ChannelState()) for name in names} | {
         name: channel for name, channel in sorted(known.items()) if name not in names and (channel.pending or channel.dead)
     }
     health.damaged = [file for name in ("state.db", "delivery.db") for file in set_aside_of(state_dir / name)]
@@ -172,14 +172,14 @@ def _judge(health: Health, now_us: int) -> None:
         health.problems.append(Problem(Level.WARNING, f"damaged and set aside: {names}; remove what you do not need"))
 
 
-def _channel_problems(channel: Channel) -> Iterator[str]:
+def _channel_problems(channel: ChannelState) -> Iterator[str]:
     if channel.dead:
         yield f"{channel.dead:,} given up; see sshbell outbox"
     if (channel.last_error_us or 0) > (channel.last_success_us or 0):
         yield channel.last_error or "the last message failed"
 
 
-def _judge_figures(health: Health, store: Store) -> None:
+def _judge_figures(health: Health, store: StoreState) -> None:
     figures = store.figures
     share = unmatched_share(figures)
     if share is not None and share > UNMATCHED_WARNING and _ours(figures) >= _SHARE_LEAST:
@@ -193,7 +193,7 @@ def _judge_figures(health: Health, store: Store) -> None:
         health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unframed')}; {remedy}"))
 
 
-def _such_as(store: Store, name: str) -> str:
+def _such_as(store: StoreState, name: str) -> str:
     """Return an example for a problem, where there is one."""
     example = store.notes.get(name, "")
     return f", such as {example!r}" if example else ""

@@ -89,7 +89,7 @@ def prepare(folder: Path, who: str) -> None:
             command = [command[0], __file__, str(folder), *command[at + 2 :]]
         return subprocess.Popen(command, **how)
 
-    children.subprocess = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)  # type: ignore[assignment]
+    vars(children)["subprocess"] = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
     runtime.SNAPSHOT_BYTES = 20_000  # so that there are many
 
 

@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.integration.system_user import missing
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,11 +59,11 @@ def hung(place: Path) -> Iterator[HungHome]:
     try:
         descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        missing(f"/dev/fuse: {error.strerror}")
+        pytest.skip(f"/dev/fuse: {error.strerror}")
     options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
     if libc.mount(b"hung", os.fsencode(place), b"fuse", 0, options) != 0:
         os.close(descriptor)
-        missing(f"FUSE cannot be mounted: {os.strerror(ctypes.get_errno())}")
+        pytest.skip(f"FUSE cannot be mounted: {os.strerror(ctypes.get_errno())}")
     home = HungHome(descriptor)
     try:
         yield home

@@ -36,7 +36,9 @@ if __name__ == "__main__":
 
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
-from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+from tests.integration.rsyslogd import Rsyslogd, entry_point
+from tests.integration.site import configuration, mail_channel
+from tests.waiting import came_true, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,25 +61,6 @@ ARMED_S = 8.0
 # Lines of the end, so that nothing is pending: later than all terms.
 LATER_S = 700
 
-CONFIG = """
-state_dir = "{folder}/state"
-user = ""
-catch_up = "{folder}/all.log"
-
-[[channel]]
-name = "ops"
-type = "email"
-server = "127.0.0.1"
-port = {port}
-security = "none"
-from = "sshbell@example.org"
-to = ["ops@example.org"]
-max_per_hour = 100000
-
-[[route]]
-events = ["ssh_login", "ssh_logout"]
-channels = ["ops"]
-"""
 TOLD = ("ssh_login", "ssh_logout")
 INPUT = """
 module(load="imtcp")
@@ -164,12 +147,11 @@ class Site:
         (self.folder / "post").mkdir()
         self.post = self._parts.enter_context(PostOffice(self.folder / "post", self.armed))
         config = self.folder / "sshbell.toml"
-        config.write_text(CONFIG.format(folder=self.folder, port=self.post.port))
-        child = self.folder / "sshbell"
+        log = str(self.folder / "all.log")
+        config.write_text(configuration(self.folder / "state", catch_up=log, channel=[mail_channel(self.post.port)]))
         dying = Path(__file__).with_name("dying.py")
         command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
-        child.write_text(entry_point(command))
-        child.chmod(0o755)
+        child = entry_point(self.folder, command)
         self.rsyslogd = self._parts.enter_context(Rsyslogd(self.folder, more=INPUT.format(folder=self.folder), child=child))
         self._connect()
         return self
@@ -234,7 +216,7 @@ class Site:
     def is_quiet(self) -> bool:
         """Tell whether ``run`` is there and has been given no line for a while."""
         status = dict(self.query("state.db", "SELECT name, value FROM status"))
-        return status.get("pid", 0) == self.pid("run") and time.time() - status["last_line_us"] / 1e6 > QUIET_S
+        return bool(status) and status["pid"] == self.pid("run") and time.time() - status["last_line_us"] / 1e6 > QUIET_S
 
     def deaths(self) -> list[tuple[int, str, str]]:
         """Return who died, when (nanoseconds), and where."""
@@ -259,7 +241,7 @@ class Feeder(threading.Thread):
         for number, line in enumerate(self._lines, 1):
             self._site.send(line)
             if number % 20 == 0:
-                time.sleep(20 / RATE)
+                time.sleep(20 / RATE)  # that is the pace
 
 
 def kill_from_outside(site: Site, who: str) -> bool:
@@ -278,12 +260,10 @@ def kill_from_outside(site: Site, who: str) -> bool:
 def kill_at_a_place(site: Site, who: str, place: str) -> bool:
     """Wait until somebody comes to an armed place and dies; tell whether that came to pass."""
     file = site.armed / f"{who} {place}"
-    end_s = time.monotonic() + ARMED_S
-    while file.exists() and time.monotonic() < end_s:
-        time.sleep(0.005)
-    with suppress(FileNotFoundError):
-        file.unlink()
-        return False
+    if not came_true(lambda: not file.exists(), ARMED_S):
+        with suppress(FileNotFoundError):
+            file.unlink()
+            return False
     wait_for(lambda: any(death[1:] == (who, place) for death in site.deaths()), f"{who} dies {place}")
     return True
 
@@ -338,7 +318,7 @@ def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: ra
     try:
         if place != OUTSIDE and kill_at_a_place(site, who, place):
             return True
-        time.sleep(dice.uniform(0, 0.2))
+        time.sleep(dice.uniform(0, 0.2))  # at any moment
         while not kill_from_outside(site, who):
             wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
         return place == OUTSIDE
@@ -462,7 +442,7 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
     two_ids = [key for key, ids in outcome.mails.items() if len(ids) > 1]
     times = Counter((is_logout, min(2, len(taken))) for (_, is_logout), ids in outcome.mails.items() for taken in ids.values())
     killed = Counter((who, place) for _, who, place in outcome.deaths)
-    table = [("kills", len(outcome.deaths))]
+    table: list[tuple[str, object]] = [("kills", len(outcome.deaths))]
     table += [(f"  {who} {place}", count) for (who, place), count in sorted(killed.items())]
     table += sorted(outcome.done.items())
     table += [
@@ -486,7 +466,7 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
     broken += [f"no login's mail: {subject}" for subject in outcome.others]
     broken += differences(undisturbed.events, outcome.events, "event")
     broken += differences(undisturbed.sessions, outcome.sessions, "session")
-    return [f"{name:<60} {value:>16}" for name, value in table], broken
+    return [f"{name:<60} {value!s:>16}" for name, value in table], broken
 
 
 def main() -> int:
@@ -505,7 +485,8 @@ def main() -> int:
             place = folder / str(kills)
             place.mkdir()
             outcomes.append(performed(place, lines, kills, dice))
-        table, broken = report(*outcomes, options.logins)
+        undisturbed, disturbed = outcomes
+        table, broken = report(undisturbed, disturbed, options.logins)
     finally:
         if options.keep:
             sys.stdout.write(f"{folder}\n")

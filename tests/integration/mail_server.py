@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 from contextlib import asynccontextmanager, suppress
 from email import message_from_bytes
 from email.policy import SMTPUTF8
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from tests.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -55,7 +58,13 @@ class Inbox:
     @property
     def mails(self) -> list[EmailMessage]:
         """The messages, as a program that shows mail reads them."""
-        return [message_from_bytes(bytes(envelope.content or b""), policy=SMTPUTF8) for envelope in self.envelopes]
+        return [message_from_bytes(content_of(envelope), policy=SMTPUTF8) for envelope in self.envelopes]
+
+
+def content_of(envelope: Envelope) -> bytes:
+    """Return a message's bytes; aiosmtpd may decode them, which it is not told to."""
+    assert isinstance(envelope.content, bytes)
+    return envelope.content
 
 
 def authenticator(_server: Any, _session: Any, _envelope: Any, mechanism: str, data: Any) -> AuthResult:
@@ -72,6 +81,49 @@ async def listening(make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLCo
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+
+
+class Post:
+    """A mail server in a thread of its own, on one port for as long as it lives."""
+
+    def __init__(self) -> None:
+        self.inbox = Inbox()
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(ready),))
+        self._thread.start()
+        ready.wait(DEADLINE_S)
+
+    async def _serve(self, ready: threading.Event) -> None:
+        connections: list[SMTP] = []
+
+        def make() -> SMTP:
+            connections.append(SMTP(self.inbox))
+            return connections[-1]
+
+        async with listening(make) as self.port:
+            ready.set()
+            await self._stop.wait()
+        for connection in connections:
+            if connection.transport is not None:
+                cast("asyncio.Transport", connection.transport).abort()
+            if (task := connection._handler_coroutine) is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    def close(self) -> None:
+        """End."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def ids(self) -> list[str]:
+        """The Message-IDs of what was taken, in order."""
+        return [str(mail["Message-ID"]) for mail in self.inbox.mails]
 
 
 def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLContext:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from tests.integration.dying import TAKEN, perhaps
-from tests.integration.mail_server import Inbox
-from tests.integration.rsyslogd import PROJECT_DIR, wait_for
+from tests.integration.mail_server import Inbox, content_of
+from tests.integration.rsyslogd import PROJECT_DIR
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -71,7 +72,7 @@ class PostOffice:
         """Return what has been taken, in order."""
         with suppress(FileNotFoundError):
             rows = [json.loads(line) for line in (self._folder / "mails").read_bytes().splitlines()]
-            return [Mail(at, message_from_bytes(text.encode("latin-1"), policy=SMTPUTF8)) for at, text in rows]  # type: ignore[arg-type]
+            return [Mail(at, message_from_bytes(text.encode("latin-1"), policy=SMTPUTF8)) for at, text in rows]
         return []
 
 
@@ -85,7 +86,7 @@ class _Keeper(Inbox):
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Take a message."""
-        row = [time.time_ns(), bytes(envelope.content or b"").decode("latin-1")]
+        row = [time.time_ns(), content_of(envelope).decode("latin-1")]
         os.write(self._out, json.dumps(row).encode() + b"\n")
         perhaps(self._armed, "smtp", TAKEN)
         return "250 taken"

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import pytest
-
 from consumer.system.install import _ENTRY_POINT as ENTRY_POINT
+from tests import needs
+from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from tests.integration.site import Site
 
 PROJECT_DIR = Path(__file__).parents[2]
 SHIPPED = PROJECT_DIR / "rsyslog.d"
 DROP_IN = SHIPPED / "30-sshbell.conf"
-DEADLINE_S = 60.0
 
 # Confirms each line once it is in a file.
 CHILD = """#!{python} -I
@@ -46,31 +42,20 @@ action(type="omfile" file="{folder}/all.log" template="RSYSLOG_FileFormat")
 """
 
 
-def program(name: str, package: str) -> str:
-    """Return where a program is; a test that needs it is skipped without, except under CI."""
-    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-    if found is None:
-        text = f"{name} is not installed; apt install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
-    return found
-
-
-def entry_point(command: list[str]) -> str:
-    """Return the text of the script that rsyslogd starts, as it is installed, with another command."""
+def entry_point(folder: Path, command: list[str]) -> Path:
+    """Write the script that rsyslogd starts, as it is installed, with another command."""
     installed = ENTRY_POINT.format(drop_in="", interpreter="PYTHON")
     assert "PYTHON -I -m consumer run" in installed
     where = f"export TZ=UTC PYTHONPATH={shlex.quote(str(PROJECT_DIR))}\n"
-    return installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}")
+    script = folder / "sshbell"
+    script.write_text(installed.replace("exec PYTHON -I -m consumer run", f"{where}exec {shlex.join(command)}"))
+    script.chmod(0o755)
+    return script
 
 
-def wait_for(what: Callable[[], bool], why: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is true."""
-    end = time.monotonic() + deadline_s
-    while not what():
-        assert time.monotonic() < end, f"waited in vain: {why}"
-        time.sleep(0.01)
+def child(site: Site) -> Path:
+    """Write the script that starts a site's ``run``."""
+    return entry_point(site.folder, [*site.python, "-m", "consumer", "run", "--config", str(site.config)])
 
 
 class Rsyslogd:
@@ -104,7 +89,7 @@ class Rsyslogd:
 
     def _launch(self) -> None:
         self._process = subprocess.Popen(
-            [program("rsyslogd", "rsyslog"), "-n", "-f", self.folder / "main.conf", "-i", self.folder / "pid"],
+            [needs.program("rsyslogd", "rsyslog"), "-n", "-f", self.folder / "main.conf", "-i", self.folder / "pid"],
             stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
         )  # fmt: skip
 

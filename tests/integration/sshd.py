@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.integration.rsyslogd import program, wait_for
+from tests import needs
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +43,7 @@ UsePAM yes
 
 def key(path: Path) -> str:
     """Make a key; return its fingerprint."""
-    keygen = program("ssh-keygen", "openssh-client")
+    keygen = needs.program("ssh-keygen", "openssh-client")
     subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     shown = subprocess.run([keygen, "-l", "-f", path], check=True, capture_output=True, text=True)
     return shown.stdout.split()[1]
@@ -58,14 +59,14 @@ def free_port() -> int:
 @contextmanager
 def sshd(folder: Path, log: Path) -> Iterator[list[str]]:
     """Run sshd, which logs to a socket; yield how to log in."""
-    daemon, client = program("sshd", "openssh-server"), program("ssh", "openssh-client")
+    daemon, client = needs.program("sshd", "openssh-server"), needs.program("ssh", "openssh-client")
     key(folder / "host_key")
     (folder / "authorized_keys").write_text((folder / "user_key.pub").read_text())
     (folder / "dev").mkdir()
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     port = free_port()
     (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder))
-    unshare = [program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_DEV, "sh"]
+    unshare = [needs.program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_DEV, "sh"]
     command = [*unshare, str(folder / "dev"), str(log), daemon, "-D", "-f", str(folder / "sshd_config")]
     with (folder / "sshd_said").open("wb") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)

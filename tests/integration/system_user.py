@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.system.ownership import unreachable
-from tests.integration.rsyslogd import wait_for
+from consumer.rights import unreachable
+from tests import needs
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,18 +26,11 @@ PROJECT_DIR = Path(__file__).parents[2]
 _numbers = count(1)
 
 
-def missing(text: str) -> None:
-    """Skip a test for which something is missing; under CI it has failed."""
-    if os.environ.get("CI"):
-        pytest.fail(text)
-    pytest.skip(text)
-
-
 def command() -> tuple[list[str], dict[str, str]]:
     """Return a Python that every user can run, and the environment in which it finds sshbell as it is here."""
     env = os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)}
     for reason in filter(None, map(unreachable, (PROJECT_DIR / "consumer/__init__.py", Path(pytest.__file__)))):
-        missing(reason)
+        pytest.skip(reason)
     if unreachable(Path(sys.executable)) is None:
         return [sys.executable], env
     # One in /root: the system's own will do where it is the same version.
@@ -46,7 +40,7 @@ def command() -> tuple[list[str], dict[str, str]]:
         subprocess.run([each, "-c", version], capture_output=True, check=True).stdout for each in (own, sys.executable) if each
     ]
     if len(set(said)) != 1 or len(said) != 2:
-        missing(f"{sys.executable} cannot be run by others than root, and /usr/bin/python3 is another version")
+        pytest.skip(f"{sys.executable} cannot be run by others than root, and /usr/bin/python3 is another version")
     return [str(own)], env | {"PYTHONPATH": f"{PROJECT_DIR}:{Path(pytest.__file__).parents[1]}"}
 
 
@@ -61,8 +55,7 @@ def folder() -> Iterator[Path]:
 @contextmanager
 def user(home: Path) -> Iterator[pwd.struct_passwd]:
     """Make a user with an empty home; both are gone behind it."""
-    if os.geteuid() != 0:
-        missing("only root can make users")
+    needs.root("make users")
     name = f"sshbell-{os.getpid()}-{next(_numbers)}"
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin"]
     subprocess.run(["useradd", *options, name], check=True)  # noqa: S607

@@ -13,19 +13,21 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from consumer import __version__
-from consumer.ecs import of_event
 from consumer.events import Login
+from consumer.events_as_ecs import of_event
 from consumer.store.database import open_for_writing
-from consumer.store.state import State
+from tests.ecs_events import fields_of
+from tests.integration.site import PROJECT_DIR, Site, mail_channel
 from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
 
-PROJECT_DIR = Path(__file__).parents[2]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 USAGE, STORE, RIGHTS, CONFIG = 64, 74, 77, 78
 # The commands ask the wall clock what is long ago; sessions began two hours ago, at a whole second.
@@ -33,44 +35,6 @@ NOW_US = time.time_ns() // 1_000_000_000 * 1_000_000
 AT_US = NOW_US - 2 * 3600 * 1_000_000
 TOLD = frozenset({"ssh_login"})
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", r"\tx", r"\rx", '"quoted, twice"']
-
-
-class Site:
-    """A state directory and its configuration."""
-
-    def __init__(self, folder: Path, more: str = "") -> None:
-        self.state_dir = folder / "state"
-        self.state_dir.mkdir(mode=0o700)
-        self.config = folder / "sshbell.toml"
-        self.config.write_text(f'state_dir = "{self.state_dir}"\nuser = ""\n{more}', encoding="utf-8")
-
-    def fill(self, *lines: bytes) -> list[Any]:
-        """Record what happened according to lines."""
-        events = events_of(*lines)
-        with closing(State(self.state_dir, pytest.fail)) as state:
-            state.record(events, TOLD, NOW_US)
-        return events
-
-    def ask(self, *arguments: str, status: int = OK, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, and check how it ended."""
-        done = subprocess.run(
-            [sys.executable, "-m", "consumer", *arguments, "--config", str(self.config)], cwd=PROJECT_DIR, text=True, check=False,
-            capture_output=True, timeout=60, env={**os.environ, "TZ": "UTC", **(env or {})},
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr
-        assert "a fault of sshbell" not in done.stderr
-        assert done.returncode == status, (done.stdout, done.stderr)
-        return done
-
-    def objects(self, *arguments: str) -> list[dict[str, Any]]:
-        """Return the objects that a command writes with ``--json``."""
-        return [json.loads(text) for text in self.ask(*arguments, "--json").stdout.splitlines()]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """Return a site without channels."""
-    return Site(tmp_path)
 
 
 def shown(time_us: int) -> str:
@@ -106,7 +70,7 @@ def test_who_json(site: Site) -> None:
     login = next(event for event in who_is_in(site) if event.user == "alice")
     assert isinstance(login, Login)
     (alice, dave) = site.objects("who")
-    expected = of_event(login, [])
+    expected = fields_of(of_event(login, []))
     for name in ("process", "log"):
         expected.pop(name, None)
     del expected["event"]["original"]
@@ -137,7 +101,7 @@ def test_who_selects(site: Site) -> None:
 
 def test_while_run_writes(site: Site) -> None:
     """Neither command waits for the writer, nor the writer for them, and each sees what is committed."""
-    with closing(State(site.state_dir, pytest.fail)) as state:
+    with site.state() as state:
         state.record(events_of(*session_lines(3, at_us=AT_US, lasts_s=None)), TOLD, NOW_US)
         with closing(sqlite3.connect(site.state_dir / "state.db", isolation_level=None)) as writer:
             writer.execute("BEGIN IMMEDIATE")
@@ -201,7 +165,7 @@ def test_history_of_events_as_json(site: Site) -> None:
     """Each object is what ``replay`` writes, without what the store does not keep."""
     expected = []
     for event in sorted(everything(site), key=lambda event: event.time_us):
-        found = of_event(event, [])
+        found = fields_of(of_event(event, []))
         for name in ("process", "log"):
             found.pop(name, None)
         found["event"].pop("original", None)
@@ -217,7 +181,7 @@ def test_history_json(site: Site) -> None:
     first = site.objects("history")[0]
     assert first["event"]["id"] == login.id
     assert first["event"]["duration"] == 61_000_000_000
-    assert first["event"]["end"] == of_event(logout, [])["event"]["end"]
+    assert first["event"]["end"] == of_event(logout, []).event.end
     assert "end" not in site.objects("history")[-1]["event"]
 
 
@@ -264,7 +228,7 @@ def test_many(site: Site, limit: int | None) -> None:
         assert len(found) == len(set(found)) == 4500
         return
     # Without the correlator, which is not asked here.
-    with closing(State(site.state_dir, pytest.fail)) as state:
+    with site.state() as state:
         state._connection.executemany(
             "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL)",
             [(f"{number % 7}{number:031x}", number, 1 + AT_US + number // 1500) for number in range(4500)],
@@ -352,17 +316,6 @@ def test_a_pager_that_ends(site: Site) -> None:
         assert process.stderr.read() == b""
 
 
-CHANNEL = """
-[[channel]]
-name = "ops"
-type = "email"
-to = ["ops@example.org"]
-
-[[route]]
-channels = ["ops"]
-"""
-
-
 class Running:
     """Holds the locks that ``run`` and ``deliver`` would hold."""
 
@@ -382,10 +335,10 @@ class Running:
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Site:
+def live(site: Site) -> Site:
     """Return a site with a channel and both databases, where all is well."""
-    site = Site(tmp_path, CHANNEL)
-    with closing(State(site.state_dir, pytest.fail)) as state:
+    site.configure(channel=[mail_channel(25)])
+    with site.state() as state:
         state.record(events_of(*session_lines(1, at_us=AT_US)), frozenset(), NOW_US)
         state.set_notes({"version": __version__})
         state.set_status(
@@ -448,6 +401,30 @@ def test_status_ok(live: Site) -> None:
     assert (channel["name"], channel["pending"], channel["dead"], channel["last_error_reason"]) == ("ops", 0, 0, "timeout")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_status_that_nobody_reads(live: Site, options: list[str]) -> None:
+    """Monitoring takes the exit code: it stays what it is where the reader leaves, or standard output is closed."""
+
+    def statuses() -> list[int]:
+        found = []
+        command = [sys.executable, "-m", "consumer", "status", *options, "--config", str(live.config)]
+        reading, writing = os.pipe()
+        os.close(reading)
+        left = subprocess.run(command, cwd=PROJECT_DIR, stdout=writing, stderr=subprocess.PIPE, check=False)
+        os.close(writing)
+        for shell in ('"$@" >&-', '"$@" >&- <&-', 'set -o pipefail; "$@" | head -n 1'):
+            done = subprocess.run(["/bin/bash", "-c", shell, "bash", *command], cwd=PROJECT_DIR, capture_output=True, check=False)
+            found.append((done.returncode, done.stderr))
+        assert {said for _, said in found} | {left.stderr} == {b""}
+        return [left.returncode, *(status for status, _ in found)]
+
+    with Running(live, "run", "deliver"):
+        assert statuses() == [OK] * 4
+        change(live, "UPDATE channel SET last_error_us = last_success_us + 1")
+        assert statuses() == [WARNING] * 4
+    assert statuses() == [CRITICAL] * 4
+
+
 def test_status_of_processes(live: Site) -> None:
     """Whoever holds the lock is alive; a lock file alone says nothing."""
     with Running(live, "run"):
@@ -455,14 +432,14 @@ def test_status_of_processes(live: Site) -> None:
     with Running(live, "deliver"):
         assert problems(live, CRITICAL) == ["sshbell run is not running: nobody reads the log; restart rsyslog"]
     assert len(problems(live, CRITICAL)) == 2
-    live.config.write_text(f'state_dir = "{live.state_dir}"', encoding="utf-8")
+    live.configure()
     with Running(live, "run"):
         assert problems(live, OK) == []
 
 
 def test_status_with_a_broken_configuration(live: Site) -> None:
     """A configuration that cannot be used is the problem; what runs, and what it has read, is shown all the same."""
-    live.config.write_text(f'state_dir = "{live.state_dir}"\nkepe = "90d"\n', encoding="utf-8")
+    live.configure(kepe="90d")
     with Running(live, "run", "deliver"):
         (text,) = problems(live, CRITICAL)
         assert "did you mean 'keep'" in text
@@ -594,8 +571,7 @@ main()
 
 def test_configuration_of_others(site: Site) -> None:
     """Who may not read the configuration is told so: 3 of status, 77 of the others; log files can be read all the same."""
-    log = site.config.with_name("auth.log")
-    log.write_text("Nov 22 10:00:00 web1 sshd[1]: Accepted password for alice from 192.0.2.7 port 4711 ssh2\n", encoding="utf-8")
+    site.log.write_text("Nov 22 10:00:00 web1 sshd[1]: Accepted password for alice from 192.0.2.7 port 4711 ssh2\n")
 
     def ask(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", REFUSED, site.config, *arguments]
@@ -607,9 +583,9 @@ def test_configuration_of_others(site: Site) -> None:
     for command in ("who", "history", "outbox", "ring"):
         found = ask(command)
         assert (found.returncode, found.stderr) == (RIGHTS, f"sshbell: {said}\n")
-    found = ask("replay", log)
+    found = ask("replay", site.log)
     assert found.returncode == OK
     assert "alice" in found.stdout
     assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs and geoip\n"
     # Who names it wants it.
-    assert ask("replay", "--config", site.config, log).returncode == RIGHTS
+    assert ask("replay", "--config", site.config, site.log).returncode == RIGHTS

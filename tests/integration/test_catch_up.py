@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.store.database import reading
-from tests.integration.test_run import Run, ours, wait_for
+from tests.integration.lines import ours
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.integration.site import Run, Site
 
 USERS = ("alice", "bob", "carol", "dave")
 
@@ -30,65 +29,36 @@ def session(user: str, pid: int, at: int) -> tuple[bytes, list[bytes]]:
     return file, [ours(text, at, pid * 10 + number, pid) for number, text in enumerate(texts(user))]
 
 
-class Site:
-    """A configuration, its log file and its store."""
+def logins(site: Site) -> list[tuple[str, str]]:
+    """Return users and origins of all logins."""
+    return site.query("SELECT user, origin FROM event WHERE action = 'ssh_login' ORDER BY user")
 
-    def __init__(self, folder: Path) -> None:
-        self.config, self.log, self.state_dir = folder / "sshbell.toml", folder / "auth.log", folder / "state"
-        self.config.write_text(
-            f'state_dir = "{self.state_dir}"\nuser = ""\ncatch_up = "{self.log}"\n'
-            '[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@example.org"]\n'
-            'server = "127.0.0.1"\nport = 9\nsecurity = "none"\n'
-            '[[route]]\nchannels = ["ops"]\n'
-        )
-        self.log.write_bytes(b"")
-        self.run: Run | None = None
 
-    def start(self) -> Run:
-        """Start ``run``."""
-        self.run = Run(self.config)
-        assert self.run.reply() == b"OK\n"
-        return self.run
-
-    def asked(self, statement: str) -> list[tuple[object, ...]]:
-        """Ask the store."""
-        with reading(self.state_dir / "state.db") as connection:
-            return connection.execute(statement).fetchall()
-
-    def logins(self) -> list[tuple[object, ...]]:
-        """Return users and origins of all logins."""
-        return self.asked("SELECT user, origin FROM event WHERE action = 'ssh_login' ORDER BY user")
-
-    def has_compared(self) -> bool:
-        """Tell whether the log file has been looked at by this ``run``."""
-        (started_us,), *_ = self.asked("SELECT value FROM status WHERE name = 'started_us'") or [(0,)]
-        (compared_us,), *_ = self.asked("SELECT value FROM status WHERE name = 'compared_us'") or [(0,)]
-        (pid,), *_ = self.asked("SELECT value FROM status WHERE name = 'pid'") or [(0,)]
-        return self.run is not None and pid == self.run.pid and int(str(compared_us)) > int(str(started_us))
+def has_compared(site: Site, run: Run) -> bool:
+    """Tell whether a ``run`` is done with the log file."""
+    status = dict(site.query("SELECT name, value FROM status"))
+    return status.get("pid") == run.pid and status.get("compared_us", 0) > status["started_us"]
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(site: Site) -> Site:
     """Return a site whose ``run`` has once been there, so that it knows how far the file was heard of."""
-    found = Site(tmp_path)
+    site.configure(catch_up=str(site.log), channel=site.channels())
     file, sent = session("alice", 7, 1)
-    found.log.write_bytes(session("before", 6, 0)[0])
-    run = found.start()
+    site.log.write_bytes(session("before", 6, 0)[0])
+    run = site.start_run()
     for line in sent:
         assert run.send(line) == b"OK\n"
-    with found.log.open("ab") as log:
+    with site.log.open("ab") as log:
         log.write(file)
-    wait_for(found.has_compared)
+    wait_for(lambda: has_compared(site, run), "the file is compared")
     assert run.end()[0] == 0
-    yield found
-    if found.run is not None:
-        found.run.process.kill()
-        found.run.process.communicate()
+    return site
 
 
 def test_first_start_tells_nothing_old(site: Site) -> None:
     """Without a position the first start begins at the end of the file."""
-    assert site.logins() == [("alice", "verified")]
+    assert logins(site) == [("alice", "verified")]
 
 
 def test_lost_lines_are_told_and_marked(site: Site) -> None:
@@ -96,16 +66,16 @@ def test_lost_lines_are_told_and_marked(site: Site) -> None:
     bob, carol = session("bob", 8, 2), session("carol", 9, 3)
     with site.log.open("ab") as log:
         log.write(bob[0] + carol[0])
-    run = site.start()
+    run = site.start_run()
     for line in carol[1]:
         assert run.send(line) == b"OK\n"
-    wait_for(lambda: len(site.logins()) == 3)
+    wait_for(lambda: len(logins(site)) == 3, "3 logins are known")
     assert run.end()[0] == 0
-    assert site.logins() == [("alice", "verified"), ("bob", "unverified"), ("carol", "verified")]
-    run = site.start()
-    wait_for(site.has_compared)
+    assert logins(site) == [("alice", "verified"), ("bob", "unverified"), ("carol", "verified")]
+    run = site.start_run()
+    wait_for(lambda: has_compared(site, run), "the file is compared")
     assert run.end()[0] == 0
-    assert len(site.logins()) == 3
+    assert len(logins(site)) == 3
 
 
 def test_rotated_file(site: Site) -> None:
@@ -114,8 +84,8 @@ def test_rotated_file(site: Site) -> None:
         log.write(session("bob", 8, 2)[0])
     site.log.rename(site.log.with_name("auth.log.1"))
     site.log.write_bytes(session("carol", 9, 3)[0])
-    run = site.start()
-    wait_for(lambda: len(site.logins()) == 3)
+    run = site.start_run()
+    wait_for(lambda: len(logins(site)) == 3, "3 logins are known")
     assert run.end()[0] == 0
 
 
@@ -124,12 +94,12 @@ def test_forged_line_is_not_revived(site: Site) -> None:
     file, sent = session("mallory", 8, 2)
     with site.log.open("ab") as log:
         log.write(file)
-    run = site.start()
+    run = site.start_run()
     for line in sent:
         assert run.send(line.replace(b'"uid":0', b'"uid":1000')) == b"OK\n"
-    wait_for(site.has_compared)
+    wait_for(lambda: has_compared(site, run), "the file is compared")
     assert run.end()[0] == 0
-    assert [user for user, _origin in site.logins()] == ["alice"]
+    assert [user for user, _origin in logins(site)] == ["alice"]
 
 
 def test_many_at_once_make_one_message(site: Site) -> None:
@@ -137,9 +107,9 @@ def test_many_at_once_make_one_message(site: Site) -> None:
     with site.log.open("ab") as log:
         for number in range(30):
             log.write(session(f"user{number:02}", 100 + number, 2)[0])
-    run = site.start()
-    wait_for(lambda: len(site.logins()) == 31)
-    wait_for(lambda: site.asked("SELECT 1 FROM outbox WHERE action = 'sshbell_notice'"))
+    run = site.start_run()
+    wait_for(lambda: len(logins(site)) == 31, "31 logins are known")
+    wait_for(lambda: site.query("SELECT 1 FROM outbox WHERE action = 'sshbell_notice'"), "the message about many")
     assert run.end()[0] == 0
-    told = site.asked("SELECT action, count(*) FROM outbox GROUP BY action ORDER BY action")
+    told = site.query("SELECT action, count(*) FROM outbox GROUP BY action ORDER BY action")
     assert told in ([("ssh_login", 1), ("sshbell_notice", 1)], [("sshbell_notice", 1)])

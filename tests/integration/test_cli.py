@@ -10,7 +10,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import pytest
 
 from consumer import __version__
 from consumer.cli import COMMANDS
+from tests import needs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,11 +64,12 @@ def run(
     timeout: float = 60, **more: Any,
 ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
     """Run the command to its end."""
-    given = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
-    return subprocess.run(
+    given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
+    done: subprocess.CompletedProcess[Any] = subprocess.run(
         [*command, *map(str, arguments)], cwd=PROJECT_DIR, check=False, timeout=timeout, env={**os.environ, "TZ": "UTC", **(env or {})},
         **({"capture_output": True} | given | more),
     )  # fmt: skip
+    return done
 
 
 def ended(done: subprocess.CompletedProcess[bytes], status: int) -> str:
@@ -208,10 +209,7 @@ def test_completion_script(tmp_path: Path, shell: str, check: list[str]) -> None
     script = tmp_path / f"sshbell.{shell}"
     script.write_bytes(done.stdout)
     assert b"_SSHBELL_COMPLETE" in done.stdout
-    if shutil.which(shell) is None:
-        assert not os.environ.get("CI"), f"{shell} is not installed; apt install {shell}"
-        pytest.skip(f"{shell} is not installed")
-    assert subprocess.run([shell, *check, str(script)], capture_output=True, check=False).stderr == b""
+    assert subprocess.run([needs.program(shell, shell), *check, str(script)], capture_output=True, check=False).stderr == b""
 
 
 def test_completion_answers() -> None:

@@ -2,72 +2,42 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
-import pytest
-
-from tests.integration.post_office import Mail, PostOffice
-from tests.integration.rsyslogd import Rsyslogd, entry_point, wait_for
+from tests import needs
+from tests.integration.rsyslogd import Rsyslogd, child
 from tests.integration.sshd import key, sshd
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
+    from email.message import EmailMessage
     from pathlib import Path
 
-SSHBELL = """
-state_dir = "{folder}/state"
-user = ""
-catch_up = "{folder}/all.log"
-
-[[channel]]
-name = "ops"
-type = "email"
-server = "127.0.0.1"
-port = {port}
-security = "none"
-from = "sshbell@example.org"
-to = ["ops@example.org"]
-
-[[route]]
-events = ["ssh_login", "ssh_logout"]
-channels = ["ops"]
-"""
+    from tests.integration.site import Site
 
 
-def child(folder: Path) -> Path:
-    """Write what rsyslogd starts."""
-    script = folder / "sshbell"
-    script.write_text(entry_point([sys.executable, "-m", "consumer", "run", "--config", str(folder / "sshbell.toml")]))
-    script.chmod(0o755)
-    return script
-
-
-def test_login_becomes_mail(tmp_path: Path) -> None:
+def test_login_becomes_mail(site: Site, tmp_path: Path) -> None:
     """Somebody logs in with a key: a mail names user, host, address, port, method and key; another tells of the end."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can run an sshd that logs in"
-        pytest.skip("only root can run an sshd that logs in")
+    needs.root("run an sshd that logs in")
     fingerprint = key(tmp_path / "user_key")
-    with PostOffice(tmp_path) as post:
-        (tmp_path / "sshbell.toml").write_text(SSHBELL.format(folder=tmp_path, port=post.port))
+    site.configure(catch_up=f"{tmp_path}/all.log", channel=site.channels())
 
-        def taken(count: int) -> list[Mail]:
-            wait_for(lambda: len(post.mails()) >= count, f"{count} mails arrive")
-            return post.mails()
+    def taken(count: int) -> list[EmailMessage]:
+        wait_for(lambda: len(site.post.inbox.mails) >= count, f"{count} mails arrive")
+        return site.post.inbox.mails
 
-        with Rsyslogd(tmp_path, child=child(tmp_path)), sshd(tmp_path, tmp_path / "log") as ssh:
-            done = subprocess.run(
-                [*ssh, "echo $SSH_CONNECTION"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
-            address, port, _, _ = done.stdout.split()
-            told, left = (mail.message for mail in taken(2)[:2])
-            subprocess.run([*ssh, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
-            assert len({mail.message["Message-ID"] for mail in taken(4)}) == 4
+    with Rsyslogd(tmp_path, child=child(site)), sshd(tmp_path, tmp_path / "log") as ssh:
+        done = subprocess.run(
+            [*ssh, "echo $SSH_CONNECTION"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        address, port, _, _ = done.stdout.split()
+        told, left = taken(2)[:2]
+        subprocess.run([*ssh, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+        assert len({mail["Message-ID"] for mail in taken(4)}) == 4
     host = socket.gethostname().partition(".")[0]
     assert told["Subject"] == f"root@{host} from 127.0.0.1 (publickey)"
     assert str(left["Subject"]).startswith(f"{told['Subject']}: logged out after ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -16,8 +15,9 @@ from consumer.errors import StoreError
 from consumer.store import database
 from consumer.store.database import reading, schema_of, set_aside_of
 from consumer.store.state import State
-from tests.integration.test_run import Run, ours
-from tests.integration.test_run import events as recorded
+from tests import needs
+from tests.integration.lines import ours
+from tests.integration.site import Site
 from tests.store_events import START_US, events_of, session_lines
 
 if TYPE_CHECKING:
@@ -25,28 +25,19 @@ if TYPE_CHECKING:
 
 MOUNT, UMOUNT = shutil.which("mount") or "mount", shutil.which("umount") or "umount"
 SIZE = 2 << 20
-NOBODY = 65534
 TOLD = frozenset({"ssh_login"})
 BATCH = 200
-
-
-def or_skip(reason: str) -> None:
-    """Skip; where everything has to be tested, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture
 def small() -> Iterator[Path]:
     """Mount a small tmpfs, and take it away again."""
-    if os.geteuid() != 0:
-        or_skip("only root can mount a small disk")
+    needs.root("mount a small disk")
     with tempfile.TemporaryDirectory() as folder:
         command = [MOUNT, "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "sshbell-test", folder]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            or_skip(f"mount: {done.stderr.strip()}")
+            pytest.skip(f"mount: {done.stderr.strip()}")
         try:
             yield Path(folder)
         finally:
@@ -104,49 +95,34 @@ def test_full(small: Path) -> None:
 
 def test_run_on_a_full_disk(small: Path) -> None:
     """``run`` holds the line that it cannot keep, sends dots, and goes on where it was once there is room; nothing is lost."""
-    config = small / "sshbell.toml"
-    config.write_text(f'state_dir = "{small}/state"\nuser = ""\ncatch_up = ""\n')
-    run = Run(config)
-    try:
-        assert run.process.stdin is not None
-        assert run.process.stdout is not None
-        assert run.reply() == b"OK\n"
+    with Site(small) as site:
+        run = site.start_run()
         ballast = fill(small)
-        reply = b""
         for number in range(1, 10_000):
             text = f"Failed password for root from 192.0.2.9 port {number} ssh2"
-            run.process.stdin.write(ours(text, number=number, pid=number))
-            run.process.stdin.flush()
-            reply = os.read(run.process.stdout.fileno(), 1)
-            if reply == b".":
+            run.write(ours(text, number=number, pid=number))
+            if run.is_waiting():
                 break
-            assert reply + run.reply() == b"OK\n"
-        assert reply == b"."
+            assert run.reply() == b"K\n"
+        else:
+            pytest.fail("it never waits")
         ballast.unlink()
         assert run.reply() == b"OK\n"
         code, said = run.end()
-    finally:
-        run.process.kill()
-    assert code == 0
-    assert b"waiting" in said
-    assert len({row[3] for row in recorded(config)}) == len(recorded(config)) == number
+        assert code == 0
+        assert b"waiting" in said
+        assert len({row[3] for row in site.events()}) == len(site.events()) == number
 
 
 def test_run_begins_on_a_full_disk(small: Path) -> None:
     """Not even its lock can be written: it waits with dots, since to end before the first OK would crash rsyslogd."""
-    config = small / "sshbell.toml"
-    config.write_text(f'state_dir = "{small}/state"\nuser = ""\ncatch_up = ""\n')
-    (small / "state").mkdir()
-    ballast = fill(small)
-    run = Run(config)
-    try:
-        assert run.process.stdout is not None
-        assert os.read(run.process.stdout.fileno(), 1) == b"."
+    with Site(small) as site:
+        ballast = fill(small)
+        run = site.start_run(is_ready=False)
+        assert run.is_waiting()
         ballast.unlink()
         assert run.reply() == b"OK\n"
         code, said = run.end()
-    finally:
-        run.process.kill()
     assert code == 0
     assert b"run.lock: No space left on device" in said
 
@@ -209,24 +185,13 @@ def test_reading_without_room(small: Path, *, is_killed: bool) -> None:
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Be a user who has no rights over files but by their modes; return a folder of this user."""
+def known_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the schema as root: the project may stand where nobody may look."""
     schema = schema_of("state")
-    monkeypatch.setattr(database, "schema_of", lambda _name: schema)  # the project may stand where nobody may look
-    with tempfile.TemporaryDirectory() as folder:
-        if os.geteuid() != 0:
-            yield Path(folder)
-            return
-        os.chown(folder, NOBODY, NOBODY)
-        os.setegid(NOBODY)
-        os.seteuid(NOBODY)
-        try:
-            yield Path(folder)
-        finally:
-            os.seteuid(0)
-            os.setegid(0)
+    monkeypatch.setattr(database, "schema_of", lambda _name: schema)
 
 
+@pytest.mark.usefixtures("known_schema")
 @pytest.mark.parametrize("mode", [0o400, 0o000])
 def test_read_only_file(nobody: Path, mode: int) -> None:
     """A file that we may not write is an error that names it, not damage; when we may again, all is there."""
@@ -240,6 +205,7 @@ def test_read_only_file(nobody: Path, mode: int) -> None:
     assert counts(nobody)["event"] == BATCH
 
 
+@pytest.mark.usefixtures("known_schema")
 def test_read_only_folder(nobody: Path) -> None:
     """A state directory in which nothing can be made: an error, for a damaged file that cannot be set aside as well."""
     (nobody / "state.db").write_bytes(b"garbage " * 1000)

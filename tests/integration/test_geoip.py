@@ -7,18 +7,15 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from consumer.commands.geoip import geoip
-from consumer.store.state import State
 from tests.databases import ADDRESS, LYON, LYON_GEO, ORANGE, made, made_of
+from tests.integration.site import PROJECT_DIR, Site
 from tests.store_events import session_lines
 
-PROJECT_DIR = Path(__file__).parents[2]
 OK, USAGE, CONFIG = 0, 64, 78
 AS = {"number": 3215, "organization": {"name": "Orange S.A."}}
 AT_US = (time.time_ns() // 1_000_000_000 - 3600) * 1_000_000
@@ -32,40 +29,14 @@ LOG = f"""\
 """
 
 
-class Site:
-    """A configuration with databases, a store and a log."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.state_dir = folder / "state"
-        self.state_dir.mkdir(mode=0o700)
-        self.config = folder / "sshbell.toml"
-        self.log = folder / "auth.log"
-        self.log.write_text(LOG)
-        made(folder / "city.mmdb", LYON, kind="DBIP-City-Lite")
-        made(folder / "asn.mmdb", ORANGE)
-        self.configure(f"{folder}/*.mmdb")
-
-    def configure(self, *patterns: str) -> None:
-        """Say where databases are."""
-        self.config.write_text(f'state_dir = "{self.state_dir}"\nuser = ""\ngeoip = {json.dumps(patterns)}\n')
-
-    def ask(self, *arguments: str | Path, status: int = OK) -> subprocess.CompletedProcess[str]:
-        """Run a command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "consumer", *map(str, arguments), "--config", str(self.config)], cwd=PROJECT_DIR, text=True,
-            check=False, capture_output=True, timeout=60,
-        )  # fmt: skip
-        assert "Traceback" not in done.stderr
-        assert "a fault of sshbell" not in done.stderr
-        assert done.returncode == status, (done.stdout, done.stderr)
-        return done
-
-
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """Return a site."""
-    return Site(tmp_path)
+def site(site: Site) -> Site:
+    """Return a site with databases and a log."""
+    site.log.write_text(LOG)
+    made(site.folder / "city.mmdb", LYON, kind="DBIP-City-Lite")
+    made(site.folder / "asn.mmdb", ORANGE)
+    site.configure(geoip=[f"{site.folder}/*.mmdb"])
+    return site
 
 
 def test_geoip(site: Site) -> None:
@@ -136,7 +107,7 @@ def test_replay(site: Site) -> None:
     assert head.split() == ["time", "what", "user", "from", "place", "host", "how"]
     where = head.index("place")
     assert [row[where:].split("  ")[0] for row in rows] == ["Lyon, FR, AS3215", "loopback", "Lyon, FR, AS3215"]
-    site.configure(f"{site.folder}/none/*.mmdb")
+    site.configure(geoip=[f"{site.folder}/none/*.mmdb"])
     assert site.ask("replay", site.log).stdout.splitlines()[0].split() == ["time", "what", "user", "from", "host", "how"]
 
 
@@ -149,9 +120,9 @@ def test_replay_json(site: Site) -> None:
         ]
 
     assert sources() == [LYON_GEO, None, {"name": "loopback"}, LYON_GEO]
-    site.configure(f"{site.folder}/none/*.mmdb")
+    site.configure(geoip=[f"{site.folder}/none/*.mmdb"])
     assert sources() == [None, None, {"name": "loopback"}, None]
-    site.configure()
+    site.configure(geoip=[])
     assert sources() == [None] * 4
 
 
@@ -184,7 +155,7 @@ def test_who_and_history(site: Site) -> None:
     from tests.store_events import events_of  # noqa: PLC0415
 
     lines = [line.replace(b"192.0.2.7", ADDRESS.encode()) for line in session_lines(3, "alice", at_us=AT_US, lasts_s=None)]
-    with closing(State(site.state_dir, pytest.fail)) as state:
+    with site.state() as state:
         state.record(events_of(*lines), frozenset(), AT_US)
     for arguments in (["who"], ["history"], ["history", "--events"]):
         assert "  Lyon, FR, AS3215  " in site.ask(*arguments).stdout
@@ -236,10 +207,10 @@ def test_what_is_not_needed_is_not_loaded(site: Site, arguments: list[str]) -> N
     command = [sys.executable, "-c", IMPORTED, *(str(site.log) if name == "LOG" else name for name in arguments)]
     is_replay = "replay" in arguments
     more = ["--config", str(site.config)] if is_replay else []
-    site.configure(f"{site.folder}/none/*.mmdb")
+    site.configure(geoip=[f"{site.folder}/none/*.mmdb"])
     done = subprocess.run([*command, *more], cwd=PROJECT_DIR, text=True, check=True, capture_output=True, timeout=60)
     assert done.stdout.splitlines()[-2:] == ["status 0", "loaded []"]
     if is_replay:
-        site.configure(f"{site.folder}/*.mmdb")
+        site.configure(geoip=[f"{site.folder}/*.mmdb"])
         done = subprocess.run([*command, *more], cwd=PROJECT_DIR, text=True, check=True, capture_output=True, timeout=60)
         assert "'maxminddb'" in done.stdout.splitlines()[-1]

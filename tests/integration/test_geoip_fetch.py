@@ -15,22 +15,24 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer.ecs import GeoFields, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, SshbellError, TryLaterError, UsageError
 from consumer.places import fetch as geoip_fetch
 from consumer.places.fetch import Source, fetched, of_url
 from consumer.places.geoip import Places
-from consumer.system.ownership import unreachable
-from tests.databases import ADDRESS, LYON, ORANGE, free_package, made  # noqa: F401
+from tests import needs
+from tests.databases import ADDRESS, LYON, ORANGE, made
+from tests.integration import system_user
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 PROJECT_DIR = Path(__file__).parents[2]
 OK, USAGE, DATA, NO_INPUT, IO_ERROR, TRY_LATER, CONFIG = 0, 64, 65, 66, 74, 75, 78
@@ -455,11 +457,13 @@ def test_one_at_a_time(site: Site, folder: Path, new: bytes) -> None:
 # ---------------------------------------------------------------- the command
 
 
-def command(*arguments: str | Path, status: int = OK) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str | Path, status: int = OK, python: Sequence[str] = (sys.executable,), env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Call it, and check how it ended."""
     done = subprocess.run(
-        [sys.executable, "-m", "consumer", "geoip", "fetch", *map(str, arguments)], cwd=PROJECT_DIR, text=True, check=False,
-        capture_output=True, timeout=60,
+        [*python, "-m", "consumer", "geoip", "fetch", *map(str, arguments)], cwd=PROJECT_DIR, text=True, check=False,
+        capture_output=True, timeout=60, env=env,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert "a fault of sshbell" not in done.stderr
@@ -551,26 +555,67 @@ def test_to_a_folder_that_is_not_read(site: Site, config: Path, tmp_path: Path, 
     assert (tmp_path / "own" / "new.mmdb").read_bytes() == new
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_root_gives_itself_up(site: Site, new: bytes) -> None:
+def test_to_a_folder_that_will_not_do(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+    """What is not there, or is no directory, is said before anything is fetched, and what to do."""
+    url = site.serve("/new.mmdb", new)
+    missing = tmp_path / "missing"
+    done = command("--url", url, "--to", missing, "--config", config, status=IO_ERROR)
+    assert done.stderr.startswith(f"sshbell: {missing}: No such file or directory; make it, so that ")
+    assert done.stderr.endswith(f" can write there: mkdir -p {missing}\n")
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        command("--url", url, "--to", place, "--config", config, status=USAGE if place.exists() else IO_ERROR)
+    with pytest.raises(OutputError, match="it is no directory"):
+        geoip_fetch.check_folder(tmp_path / "file")
+    geoip_fetch.check_folder(tmp_path)
+    assert site.asked == []
+
+
+def test_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    """Neither without the right nor on a disk that is mounted read-only; whose it has to be is said."""
+    needs.root("become somebody else, and mount")
+    child = os.fork()
+    if not child:
+        os.setresuid(65534, 65534, 65534)
+        status = 1
+        try:
+            geoip_fetch.check_folder(tmp_path)
+        except OutputError as error:
+            status = str(error) != f"{tmp_path}: Permission denied; who has to be able to write there is nobody"
+        os._exit(int(status))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    text = 'mount -t tmpfs -o ro none "$1"; exec "$2" -m consumer geoip fetch --to "$1" --config "$3" --url http://127.0.0.1:9/x'
+    config = tmp_path / "sshbell.toml"
+    config.write_text('user = ""\n')
+    (tmp_path / "disk").mkdir()
+    arguments = ["sh", str(tmp_path / "disk"), sys.executable, str(config)]
+    done = subprocess.run(
+        ["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-c", text, *arguments],
+        capture_output=True, text=True, check=False, cwd=PROJECT_DIR,
+    )  # fmt: skip
+    said = f"sshbell: {tmp_path}/disk: Read-only file system; who has to be able to write there is root\n"
+    assert (done.returncode, done.stderr) == (IO_ERROR, said)
+
+
+def test_root_gives_itself_up(site: Site, new: bytes, open_folder: Path) -> None:
     """What root calls is done as the user of the configuration, whose the files are."""
-    for code in (Path(os.__file__), Path(sys.executable), PROJECT_DIR):
-        if reason := unreachable(code, Path("/")):
-            pytest.skip(f"nobody else can run this Python: {reason}")
+    needs.root("become somebody else")
+    python, env = system_user.command()
+    as_root = partial(command, python=python, env=env)
     nobody = pwd.getpwnam("nobody")
-    with TemporaryDirectory() as name:
-        Path(name).chmod(0o755)
-        state, config = Path(name, "state"), Path(name, "sshbell.toml")
-        state.mkdir(mode=0o700)
-        os.chown(state, nobody.pw_uid, nobody.pw_gid)
-        config.write_text(f'user = "nobody"\nstate_dir = "{state}"\ngeoip = ["{state}/geoip/*.mmdb"]\n')
-        command("--url", site.serve("/x.mmdb", new), "--config", config)
-        for path in (state / "geoip", state / "geoip" / "x.mmdb"):
-            assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (nobody.pw_uid, 0)
-        state.chmod(0o500)
-        command("--url", site.serve("/y.mmdb", new), "--config", config)  # the folder is its own
-        done = command("--url", site.serve("/y.mmdb", new), "--to", name, "--config", config, status=IO_ERROR)
-        assert done.stderr == f"sshbell: {name}: Permission denied; who has to be able to write there is nobody\n"
+    state, config = open_folder / "state", open_folder / "sshbell.toml"
+    state.mkdir(mode=0o700)
+    os.chown(state, nobody.pw_uid, nobody.pw_gid)
+    config.write_text(f'user = "nobody"\nstate_dir = "{state}"\ngeoip = ["{state}/geoip/*.mmdb"]\n')
+    as_root("--url", site.serve("/x.mmdb", new), "--config", config)
+    for path in (state / "geoip", state / "geoip" / "x.mmdb"):
+        assert (path.stat().st_uid, path.stat().st_mode & 0o077) == (nobody.pw_uid, 0)
+    state.chmod(0o500)
+    as_root("--url", site.serve("/y.mmdb", new), "--config", config)  # the folder is its own
+    site.asked.clear()
+    done = as_root("--url", site.serve("/y.mmdb", new), "--to", open_folder, "--config", config, status=IO_ERROR)
+    assert site.asked == []
+    assert done.stderr == f"sshbell: {open_folder}: Permission denied; who has to be able to write there is nobody\n"
 
 
 def test_progress_on_a_terminal(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
@@ -604,12 +649,12 @@ def test_wrong_usage(config: Path) -> None:
     assert "--maxmind-account" in command("--edition", "GeoLite2-City", "--config", config, status=USAGE).stderr
 
 
-def test_a_real_archive(site: Site, folder: Path, free_package: Path) -> None:  # noqa: F811
+def test_a_real_archive(site: Site, folder: Path, free_package: Path) -> None:
     """The archive of npm's client of a real free database is one like any other."""
     said = fetch(site.serve("/x.tgz", free_package.read_bytes()), folder)
     assert " bytes" in said
     places = Places([str(folder / "x.mmdb")], pytest.fail)
-    assert places.of("193.252.1.1") == {"geo": {"country_iso_code": "FR"}}
+    assert places.of("193.252.1.1") == SourceFields(geo=GeoFields(country_iso_code="FR"))
     places.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -14,20 +15,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.config import Config, load
-from consumer.errors import ConfigError, DataError, InputError, RightsError, SshbellError
+from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError
+from consumer.rights import untrusted, untrusted_below
 from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
-from consumer.system.installed import MANIFEST
-from consumer.system.ownership import untrusted, untrusted_below
-from tests.integration.rsyslogd import DROP_IN, program
+from consumer.system.installed import MANIFEST, Owned, write_file
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nx:x:999:999::/:/bin/false\nzo\udceb:x:1000:1000::/home/z:/bin/sh\n"  # noqa: S105 - the file
 GROUP = "root:x:0:\nx:x:999:\nstaff:x:50:\n"
-SHADOW = "root:*:19000:0:99999:7:::\n"
+SHADOW, GSHADOW = "root:*:19000:0:99999:7:::\n", "root:*::\n"
 RSYSLOG = 'module(load="imuxsock") # local logging\n$WorkDirectory /var/spool/rsyslog\n$IncludeConfig /etc/rsyslog.d/*.conf\n'
 PUT = [
     "etc/sshbell",
@@ -42,10 +44,7 @@ PUT = [
 @pytest.fixture(autouse=True)
 def _as_root() -> None:
     """What others than root may do is tested below; all else needs root."""
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("these tests have to be run by root")
-        pytest.skip("these tests have to be run by root")
+    needs.root("install")
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "root"
     for name, text, mode in (
         ("etc/passwd", PASSWD, 0o644), ("etc/group", GROUP, 0o644), ("etc/shadow", SHADOW, 0o640),
-        ("etc/rsyslog.conf", RSYSLOG, 0o644), ("opt/sshbell/bin/python", "", 0o755),
+        ("etc/gshadow", GSHADOW, 0o600), ("etc/rsyslog.conf", RSYSLOG, 0o644), ("opt/sshbell/bin/python", "", 0o755),
         ("opt/sshbell/lib/python3/consumer/__init__.py", "", 0o644),
     ):  # fmt: skip
         path = root / name
@@ -81,10 +80,16 @@ class Said(list[tuple[str, str]]):
         return [what for said, what in self if said == word]
 
 
+# What shadow's programs leave behind.
+BACKUPS = {"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"}
+
+
 def everything(root: Path) -> dict[str, tuple[int, int, int, bytes]]:
     """Return all that is in a tree: owner, mode and content."""
     found = {}
     for path in sorted(root.rglob("*")):
+        if str(path.relative_to(root)) in BACKUPS:
+            continue
         is_file = path.is_file()
         at = path.lstat()
         found[str(path.relative_to(root))] = (
@@ -129,13 +134,67 @@ def test_install(tree: Path) -> None:
         == before["etc/passwd"][3] + f"sshbell:x:{uid}:{gid}:sshbell:/nonexistent:/usr/sbin/nologin\n".encode()
     )
     assert after["etc/group"][3] == before["etc/group"][3] + f"sshbell:x:{gid}:\n".encode()
-    assert after["etc/shadow"] == (*before["etc/shadow"][:3], before["etc/shadow"][3] + b"sshbell:!:::::::\n")
+    assert after["etc/shadow"][:3] == before["etc/shadow"][:3]
+    assert re.fullmatch(re.escape(before["etc/shadow"][3]) + rb"sshbell:!:\d*::::::\n", after["etc/shadow"][3])
+    assert after["etc/gshadow"] == (*before["etc/gshadow"][:3], before["etc/gshadow"][3] + b"sshbell:!::\n")
     assert all(any(str(what).startswith(f"/{path}") for what in said.of("made")) for path in PUT)
     text = "\n".join(steps)
     assert 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")' in text
     assert "restart rsyslog" in text
     # The sample is one that works.
     assert load(str(tree / "etc/sshbell/sshbell.toml")) == Config()
+
+
+def test_a_tree_without_shadow(tree: Path) -> None:
+    """Where passwords stand in passwd, or groups have none, no file for them is made."""
+    for name in ("shadow", "gshadow"):
+        (tree / "etc" / name).unlink()
+    before = everything(tree)
+    install(tree, Said())
+    uid, gid = numbers(tree)
+    last = (tree / "etc/passwd").read_bytes().splitlines()[-1]
+    assert last == f"sshbell:!:{uid}:{gid}:sshbell:/nonexistent:/usr/sbin/nologin".encode()
+    uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_numbers_of_a_tree(tree: Path) -> None:
+    """The tree's own bounds count, not those of this machine; nor does it matter who exists here."""
+    (tree / "etc/login.defs").write_text("SYS_UID_MIN 400\nSYS_UID_MAX 450\nSYS_GID_MIN 400\nSYS_GID_MAX 450\n")
+    accounts = Accounts(tree)
+    # A user of every system, but not of this tree.
+    accounts.add_group("daemon")
+    accounts.add_user("daemon")
+    assert accounts.user("daemon") == (450, 450)
+    accounts.remove_user("daemon")
+    accounts.remove_group("daemon")
+    assert (accounts.user("daemon"), accounts.group("daemon")) == (None, None)
+    with pytest.raises(OutputError, match=r"^userdel: it ended with \d+: userdel: user 'daemon' does not exist"):
+        accounts.remove_user("daemon")
+
+
+def test_what_a_tree_needs(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tree without users, and a machine without shadow's programs: nothing is done, and it is said what to do."""
+    before = everything(tree)
+    with monkeypatch.context() as alone:
+        alone.setattr("consumer.system.accounts.system_path", lambda: str(tmp_path))
+        with pytest.raises(OutputError, match=r"BusyBox cannot make a user in a tree: install shadow .*sshbell install again"):
+            install(tree, Said())
+        assert everything(tree) == before
+        # By hand, as it says.
+        for file, line in (("passwd", "sshbell:x:500:500::/nonexistent:/bin/false\n"), ("group", "sshbell:x:500:\n")):
+            with (tree / "etc" / file).open("a") as out:
+                out.write(line)
+        said = Said()
+        install(tree, said)
+        assert said.of("there") == ["user sshbell"]
+        assert everything(tree)["var/lib/sshbell"][:3] == (500, 500, 0o700)
+        uninstall(tree, Said())
+    for name in ("passwd", "group"):
+        (tree / "etc" / name).unlink()
+    with pytest.raises(OutputError, match=rf"{tree}/etc/passwd is not there, .*: install the system into {tree} first"):
+        install(tree, Said())
+    assert not (tree / "etc/sshbell").exists()
 
 
 def test_install_twice_and_uninstall_twice(tree: Path) -> None:
@@ -246,7 +305,7 @@ def test_a_broken_configuration(tree: Path) -> None:
     (tree / "etc/sshbell").mkdir()
     (tree / "etc/sshbell/sshbell.toml").write_text("kepe = 1\n")
     steps = install(tree, Said())
-    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml: there is no key 'kepe'; did you mean 'keep'?"
+    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml:1: there is no key 'kepe'; did you mean 'keep'?"
     assert "whom to tell" not in "".join(steps)
 
 
@@ -267,17 +326,16 @@ def test_a_new_version_brings_its_files(tree: Path, monkeypatch: pytest.MonkeyPa
 def test_an_interrupted_installation(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever step it was killed at, uninstalling leaves no trace of it; so does going on and uninstalling then."""
     before = everything(tree)
-    write = module.write_file
     for goes_on in (False, True):
         for dies_at in range(5):
             written = 0
 
-            def dying(path: Path, *rest: object) -> None:
+            def dying(path: Path, data: bytes, owned: Owned) -> None:
                 nonlocal written
                 if written == dies_at:  # noqa: B023 - called in this turn alone
                     raise KeyboardInterrupt
                 written += 1
-                write(path, *rest)  # type: ignore[arg-type]
+                write_file(path, data, owned)
 
             with monkeypatch.context() as killed:
                 killed.setattr(module, "write_file", dying)
@@ -372,7 +430,7 @@ def test_another_file_loads_omprog(tree: Path, name: str) -> None:
     if name == "10-first.conf":
         main = tree / "test.conf"
         main.write_text(f'global(workDirectory="{tree}")\nmodule(load="imuxsock")\ninclude(file="{tree}/etc/rsyslog.d/*.conf")\n')
-        rsyslogd = program("rsyslogd", "rsyslog")
+        rsyslogd = needs.program("rsyslogd", "rsyslog")
         assert subprocess.run([rsyslogd, "-N1", "-f", main], capture_output=True, check=False).returncode == 0
 
 
@@ -388,7 +446,7 @@ def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/opt/sshbell" not in rules
     # The parser makes a profile of them, and does not load it: many kernels have no AppArmor.
     profile = f"#include <tunables/global>\nprofile rsyslogd /usr/sbin/rsyslogd {{\n#include <abstractions/base>\n{rules}}}\n"
-    parser = program("apparmor_parser", "apparmor")
+    parser = needs.program("apparmor_parser", "apparmor")
     done = subprocess.run(
         [parser, "--skip-kernel-load", "--skip-cache"], input=profile.encode(), capture_output=True, check=False
     )
@@ -426,7 +484,7 @@ def test_refuses_what_others_can_write(tree: Path, place: str, mode: int, uid: i
         install(tree, said)
     assert f"{tree / place} " in str(refused.value)
     assert "as root" in str(refused.value)
-    assert "python3 -m venv /opt/sshbell" in str(refused.value)
+    assert " -m venv /opt/sshbell" in str(refused.value)
     assert (everything(tree), said) == (before, [])
 
 
@@ -504,12 +562,18 @@ def test_command_refuses(open_python: Path, tree: Path) -> None:
     assert (done.returncode, done.stdout) == (77, ""), done.stderr
     assert done.stderr.count("\n") == 1
     assert "can be written by everybody (mode " in done.stderr
+    # Whatever python3 is in the path, such as one of pyenv's: a Python is named that will do.
+    (advised,) = re.findall(r"in a clone of it: (\S+) -m venv /opt/sshbell", done.stderr)
+    assert subprocess.run([advised, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode == 0
+    assert untrusted(Path(advised)) is None
+    real = open_python.resolve()
+    assert (f"it runs with {real}; use {advised} in its place" in done.stderr) == (real != Path(advised).resolve())
     assert everything(tree) == before
 
 
 def test_others_than_root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody else is told to call it as root."""
-    monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for command in (install, uninstall):
         with pytest.raises(RightsError, match="only root"):
             command(tree, Said())

@@ -18,8 +18,9 @@ import pytest
 from consumer.keys.authorized_keys import parsed
 from consumer.keys.files import Wanted, owners_of
 from consumer.keys.sshd_config import SshdSettings, sshd_settings
-from tests.integration.rsyslogd import program, wait_for
+from tests import needs
 from tests.integration.truth import Capture, Event, run
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,15 +102,13 @@ ME = pwd.getpwuid(os.geteuid())
 
 def keygen(*arguments: str | Path) -> None:
     """Run ssh-keygen."""
-    subprocess.run([program("ssh-keygen", "openssh-client"), "-q", *arguments], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run([needs.program("ssh-keygen", "openssh-client"), "-q", *arguments], check=True, stdin=subprocess.DEVNULL)
 
 
 @contextmanager
 def sshd(folder: Path, hash_: str = "sha256") -> Iterator[Callable[[Path], list[str]]]:
     """Run sshd; yield what tries a key and returns the lines that it logged meanwhile."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can run an sshd that logs in"
-        pytest.skip("only root can run an sshd that logs in")
+    needs.root("run an sshd that logs in")
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     keygen("-t", "ed25519", "-N", "", "-f", folder / "host_key")
     (folder / "keys of").mkdir()
@@ -118,7 +117,7 @@ def sshd(folder: Path, hash_: str = "sha256") -> Iterator[Callable[[Path], list[
         port = found.getsockname()[1]
     config, log = folder / "sshd_config", folder / "sshd.log"
     config.write_text(SSHD.format(port=port, folder=folder, hash=hash_))
-    process = subprocess.Popen([program("sshd", "openssh-server"), "-D", "-f", config, "-E", log], stdin=subprocess.DEVNULL)
+    process = subprocess.Popen([needs.program("sshd", "openssh-server"), "-D", "-f", config, "-E", log], stdin=subprocess.DEVNULL)
 
     def logged() -> str:
         return log.read_text() if log.exists() else ""
@@ -126,7 +125,7 @@ def sshd(folder: Path, hash_: str = "sha256") -> Iterator[Callable[[Path], list[
     def tried(key: Path) -> list[str]:
         before = len(logged())
         client = [
-            program("ssh", "openssh-client"), "-F", "none", "-p", str(port), "-i", str(key), "-o", "IdentitiesOnly=yes",
+            needs.program("ssh", "openssh-client"), "-F", "none", "-p", str(port), "-i", str(key), "-o", "IdentitiesOnly=yes",
             "-o", "IdentityAgent=none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
             "-o", f"UserKnownHostsFile={folder}/known_hosts", "-o", "LogLevel=ERROR", f"{ME.pw_name}@127.0.0.1", "true",
         ]  # fmt: skip

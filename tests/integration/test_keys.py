@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from io import BytesIO
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.clock import isoformat
+from consumer.ecs import NOTHING
 from consumer.errors import DataError, TryLaterError
 from consumer.keys import document as key_document
 from consumer.keys import export as key_export
@@ -32,21 +33,23 @@ from consumer.keys.export import ACCOUNT_LIMIT, exported_keys
 from consumer.keys.files import KeyFile
 from consumer.keys.index import STALE_DAYS, KeyIndex
 from consumer.store.state import State
-from tests.integration.test_ask import AT_US, DAY_US, NOW_US, Site
-from tests.store_events import session_lines
+from tests import needs
+from tests.ecs_events import ecs, fields_of
+from tests.integration.site import configuration
+from tests.store_events import DAY_US, session_lines
 
 if TYPE_CHECKING:
-    import pwd
     from collections.abc import Callable, Iterator
 
     from consumer.keys.authorized_keys import AuthorizedKey
+    from tests.integration.site import Site
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "consumer"]
 DATA, NO_INPUT, USAGE, NO_RIGHTS, CONFIG = 65, 66, 64, 77, 78
+NOW_US = time.time_ns() // 1000
+AT_US = NOW_US - 2 * 3600 * 1_000_000
 UIDS = {"alice": 61001, "bob": 61002, "eve": 61003}
-
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read everybody's keys")
 
 
 def key_line(seed: str, comment: str) -> str:
@@ -114,20 +117,17 @@ class Host:
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
+def host(open_folder: Path) -> Host:
     """Return a host. Its folder can be entered by its users."""
-    folder = Path(tempfile.mkdtemp(prefix="sshbell-host-"))
-    folder.chmod(0o755)
-    try:
-        yield Host(folder)
-    finally:
-        shutil.rmtree(folder)
+    needs.root("read everybody's keys")
+    return Host(open_folder)
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> Site:
+def relay(site: Site) -> Site:
     """Return a relay: it has not imported anything."""
-    return Site(tmp_path, f'people = "{tmp_path}/people.toml"\n')
+    site.configure(people=str(site.people))
+    return site
 
 
 def index_of(relay: Site) -> KeyIndex:
@@ -135,7 +135,6 @@ def index_of(relay: Site) -> KeyIndex:
     return KeyIndex(relay.state_dir, pytest.fail)
 
 
-@root_only
 def test_export(host: Host) -> None:
     """Every account's keys, with comments and options, between a head and the count; nothing is read that is not the user's."""
     (host.folder / "secret").write_text(key_line("secret", "root's") + "\n")
@@ -155,7 +154,6 @@ def test_export(host: Host) -> None:
     ]
 
 
-@root_only
 def test_export_without_standard_input(host: Host) -> None:
     """Where there is none a pipe of ours has its number, and is kept."""
     closed = host.run("keys", "export", before="exec <&-")
@@ -163,7 +161,6 @@ def test_export_without_standard_input(host: Host) -> None:
     assert closed.stdout.splitlines()[1:] == host.exported().splitlines()[1:]
 
 
-@root_only
 def test_root_s_own_keys_and_authorities(host: Host) -> None:
     """They are exported, too, also where root alone may read them; an authority for all accounts once, and for none of them."""
     (host.folder / "root" / ".ssh").mkdir(parents=True, mode=0o700)
@@ -184,7 +181,6 @@ def test_root_s_own_keys_and_authorities(host: Host) -> None:
     ]
 
 
-@root_only
 def test_who_reads_hostile_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that owns nothing and can become nobody; where it dies, or writes what is no key, that account is left out."""
     line = next(parsed(ALICE.encode()))
@@ -218,7 +214,6 @@ def test_who_reads_hostile_files(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [name for name in held if name != "/dev/null"] == ["pipe", "pipe"]
 
 
-@root_only
 def test_an_account_with_too_many_keys(host: Host) -> None:
     """Its first ones are written, and that is said; the other accounts' are all there, and a relay takes the whole."""
     host.allow("bob", *(key_line(f"b{number}", "") for number in range(ACCOUNT_LIMIT)))
@@ -229,7 +224,6 @@ def test_an_account_with_too_many_keys(host: Host) -> None:
     assert done.stderr.decode() == f"sshbell: eve: it has more than {ACCOUNT_LIMIT:,} keys; the rest is left out\n"
 
 
-@root_only
 def test_export_is_root_s(host: Host) -> None:
     """Anybody else is told so, and gets nothing at all."""
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "keys", "export"]
@@ -240,7 +234,6 @@ def test_export_is_root_s(host: Host) -> None:
     assert host.run("keys", "export", "--host", "a b").returncode == USAGE
 
 
-@root_only
 def test_from_host_to_relay(host: Host, relay: Site, tmp_path: Path) -> None:
     """What a host has exported names the owner of a key on the relay: of that account first, and on that host alone."""
     document = tmp_path / "web1.json"
@@ -408,7 +401,7 @@ def test_an_index_that_is_replaced(relay: Site, tmp_path: Path) -> None:
     for path in relay.state_dir.glob("keys.db*"):
         path.unlink()
     (relay.state_dir / "keys.db").write_bytes(b"x" * 5000)
-    assert index.of({"host": {"name": "web1"}, "ssh": {"key": {"fingerprint": row(3)["sha256"]}}}) == {}
+    assert index.of(ecs({"host": {"name": "web1"}, "ssh": {"key": {"fingerprint": row(3)["sha256"]}}})) == NOTHING
     assert list(index.all_keys()) == []
     assert len(said) == 1
     assert "keys.db" in said[0]
@@ -443,7 +436,8 @@ def test_authorities(relay: Site, tmp_path: Path) -> None:
 
     def found(number: int, user: str) -> dict[str, Any]:
         ssh = {"certificate": {"id": "x", "ca_fingerprint": row(number)["sha256"]}, "key": {"fingerprint": row(3)["sha256"]}}
-        return index.of({"host": {"name": "web1"}, "user": {"name": user}, "ssh": ssh})
+        said = index.of(ecs({"host": {"name": "web1"}, "user": {"name": user}, "ssh": ssh}))
+        return fields_of(said.ssh)
 
     # Its key may stand in a line of its own, which did not let it in.
     assert found(1, "alice") == {"key": {"options": ['from="192.0.2.0/24"']}, "certificate": {"ca_owner": "their CA"}}
@@ -463,10 +457,9 @@ def hang_for(monkeypatch: pytest.MonkeyPatch, names: Callable[[str], bool]) -> l
 
     monkeypatch.setattr(key_export, "files_of", files_of)
     monkeypatch.setattr(key_export, "HOME_LIMIT_S", 0.3)
-    return [account.pw_name for account in key_export.pwd.getpwall()]
+    return [account.pw_name for account in pwd.getpwall()]
 
 
-@root_only
 def test_homes_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that hangs is left out and named, within the limit; where many do, the export has no end, and is no export."""
     hanging = {"nobody", "daemon"}
@@ -482,7 +475,6 @@ def test_homes_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------ people check
 
 
-@root_only
 def test_people_check(host: Host, relay: Site, tmp_path: Path) -> None:
     """Keys that nobody has, of hosts and of logins; a key of two people; unused ones; accounts that are not there."""
     for host_name, days in (("db1", STALE_DAYS + 1), ("db2", STALE_DAYS - 1)):
@@ -532,14 +524,13 @@ def test_people_check_needs_a_file(relay: Site, tmp_path: Path) -> None:
     assert "did you mean 'keys'?" in relay.ask("people", "check", status=CONFIG).stderr
 
 
-@root_only
 def test_people_check_without_faults(host: Host) -> None:
     """Where all agrees that is said, and so is what could not be looked at: there is no store, and others see no homes."""
     for name in ("bob", "eve"):
         host.allow(name)
     host.allow("alice", ALICE)
     config = host.folder / "sshbell.toml"
-    config.write_text(f'people = "{host.folder}/people.toml"\nstate_dir = "{host.folder}/state"\n')
+    config.write_text(configuration(host.folder / "state", people=f"{host.folder}/people.toml"))
     (host.folder / "people.toml").write_text(f'[[person]]\nname = "Alice"\nkeys = ["{ALICE}"]\naccounts = ["alice"]\n')
     done = host.run("people", "check", "--config", str(config))
     assert (done.returncode, done.stdout) == (0, b""), done.stderr

@@ -14,13 +14,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
+import msgspec
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP
 
-from consumer.config import Email as Settings
-from consumer.config import OAuth2, Secret
-from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.config import EmailSettings, OAuth2, Secret
+from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.channels.email import Email, _bytes_of
 from tests.integration.mail_server import (
     CLOSE,
@@ -34,10 +34,13 @@ from tests.integration.mail_server import (
     Inbox,
     authenticator,
     ca_file,
+    content_of,
     listening,
     scripted,
     server_context,
 )
+from tests.mailboxes import TAKEN
+from tests.waiting import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -53,28 +56,29 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def settings(port: int, **more: Any) -> Settings:
+def settings(port: int, **more: Any) -> EmailSettings:
     """Return a channel to a server on loopback."""
     known: dict[str, Any] = {
+        "name": "ops",
         "security": "none",
         "server": "127.0.0.1",
         "to": ["ops@example.org"],
         "sender": "sshbell@example.org",
     }
-    return Settings(**({"name": "ops", "port": port} | known | more))
+    return EmailSettings(port=port, **(known | more))
 
 
-def sent(found: Awaitable[Result]) -> Result:
+def sent(found: Awaitable[SendResult]) -> SendResult:
     """Run to the result."""
 
-    async def wait() -> Result:
+    async def wait() -> SendResult:
         return await found
 
     return asyncio.run(wait())
 
 
 @asynccontextmanager
-async def channel(found: Settings, *, limit_s: float = 20.0, idle_s: float = 5.0) -> AsyncIterator[Email]:
+async def channel(found: EmailSettings, *, limit_s: float = 20.0, idle_s: float = 5.0) -> AsyncIterator[Email]:
     """Yield a channel, and close it."""
     made = Email(found, limit_s=limit_s, idle_s=idle_s)
     try:
@@ -84,13 +88,13 @@ async def channel(found: Settings, *, limit_s: float = 20.0, idle_s: float = 5.0
         await asyncio.sleep(0)
 
 
-async def send(found: Settings, message: Message = MESSAGE, *, limit_s: float = 20.0) -> Result:
+async def send(found: EmailSettings, message: Message = MESSAGE, *, limit_s: float = 20.0) -> SendResult:
     """Send one message."""
     async with channel(found, limit_s=limit_s) as made:
         return await made.send(message)
 
 
-def reason(result: Result) -> str:
+def reason(result: SendResult) -> str:
     """Return why it has to be tried again."""
     assert isinstance(result, RetryLater)
     assert result.reason.isprintable()
@@ -120,7 +124,7 @@ def test_folding(length: int, letter: str) -> None:
 def test_a_server_that_does_not_stop(begun: list[str], rest: str) -> None:
     """An answer without an end, in any state, is a fault of the server at once; nobody keeps it until the time is over."""
 
-    async def body() -> Result:
+    async def body() -> SendResult:
         # Four times what a whole answer may have.
         async with scripted([*begun, (rest * (1 << 17))[: 1 << 17], HANG]) as (port, _):
             return await send(settings(port))
@@ -151,9 +155,40 @@ def test_message() -> None:
         assert html is not None
         assert plain.get_content().replace("\r\n", "\n") == "grüße\n.\n"
         assert "grüße" in html.get_content()
-        assert bytes(inbox.envelopes[0].content or b"").isascii()
+        assert content_of(inbox.envelopes[0]).isascii()
 
     asyncio.run(body())
+
+
+def test_addresses() -> None:
+    """Whatever is taken for an address is sent to and from, in the envelope as in the header."""
+
+    async def body() -> None:
+        inbox = Inbox()
+        async with listening(lambda: SMTP(inbox, enable_SMTPUTF8=True)) as port, channel(settings(port)) as made:
+            for text in TAKEN:
+                assert await made.send(msgspec.structs.replace(MESSAGE, recipients=(text,))) == Delivered(), text
+            for text in TAKEN:
+                async with channel(settings(port, sender=text, to=[text])) as own:
+                    assert await own.send(MESSAGE) == Delivered(), text
+        for number, (name, address) in enumerate([*TAKEN.values(), *TAKEN.values()]):
+            envelope, mail = inbox.envelopes[number], inbox.mails[number]
+            assert envelope.rcpt_tos == [address]
+            assert envelope.mail_from == (address if number >= len(TAKEN) else "sshbell@example.org")
+            (to,) = mail["To"].addresses
+            if address.isascii():
+                assert (to.display_name, to.addr_spec) == (name, address)
+            else:
+                assert address.encode() in content_of(envelope)
+                assert "SMTPUTF8" in envelope.mail_options
+
+    asyncio.run(body())
+
+
+def test_no_address_of_this_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default sender is at this host's name; where that can be in no address it is said, and nothing is lost."""
+    monkeypatch.setattr("socket.gethostname", lambda: "my host")
+    assert "an address of the channel is no mail address" in reason(sent(Email(settings(25, sender="")).send(MESSAGE)))
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
@@ -416,9 +451,7 @@ def test_idle_connection_is_closed() -> None:
         async with scripted([GREETING, EHLO, OK, OK, GO_ON, OK, "221 bye"]) as (port, said):  # noqa: SIM117 - of the port
             async with channel(settings(port), idle_s=0.01) as mail:
                 assert await mail.send(MESSAGE) == Delivered()
-                async with asyncio.timeout(20):
-                    while said[-1] != b"QUIT\r\n":  # noqa: ASYNC110 - the server's side is a plain list
-                        await asyncio.sleep(0.005)
+                await wait_for_async(lambda: said[-1] == b"QUIT\r\n", "the channel takes its leave")
 
     asyncio.run(body())
 

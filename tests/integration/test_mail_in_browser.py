@@ -13,7 +13,8 @@ import pytest
 
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import json_line
-from tests.integration.rsyslogd import program
+from tests import needs
+from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def seen(folder: Path, mails: dict[str, str]) -> list[dict[str, Any]]:
     )
     page = folder / "page.html"
     page.write_text(f'<!DOCTYPE html><meta charset="utf-8"><pre id="found"></pre><script>{LOOK}</script>{frames}')
-    browser = program("chromium", "chromium")
+    browser = needs.program("chromium", "chromium")
     done = subprocess.run(
         [browser, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=False, timeout=DEADLINE_S, stdin=subprocess.DEVNULL,
@@ -132,10 +133,10 @@ def test_mails(tmp_path: Path) -> None:
     renderer = Renderer(tmp_path / "none", pytest.fail)
     renderer.map_url = "https://map.example.org/?lat={latitude}&lon={longitude}"
     mails = {
-        action: renderer.message("0" * 32, long_event(action), queued_us=0, now_us=10**10).html
+        action: renderer.message("0" * 32, ecs(long_event(action)), queued_us=0, now_us=10**10).html
         for action in ("ssh_login", "ssh_forged", "sshbell_test")
     }
-    mails["bare"] = renderer.message("1", {"event": {"action": "ssh_login"}}, queued_us=0, now_us=1).html
+    mails["bare"] = renderer.message("1", ecs({"event": {"action": "ssh_login"}}), queued_us=0, now_us=1).html
     folded = [(0, json_line(long_event("ssh_login")))] * 60
     mails["digest"] = asyncio.run(renderer.digest("held-1", folded, max_per_hour=60, now_us=10**10)).html
     assert "show on a map" in mails["ssh_login"]
@@ -144,7 +145,7 @@ def test_mails(tmp_path: Path) -> None:
 
 def test_what_is_looked_at_can_fail(tmp_path: Path) -> None:
     """Each fault is one that is found."""
-    text = Renderer(tmp_path / "none", pytest.fail).message("0" * 32, long_event("ssh_login"), queued_us=0, now_us=1).html
+    text = Renderer(tmp_path / "none", pytest.fail).message("0" * 32, ecs(long_event("ssh_login")), queued_us=0, now_us=1).html
     looks = seen(
         tmp_path,
         {

@@ -6,7 +6,6 @@ import asyncio
 import copy
 import csv
 import io
-import json
 import os
 import shutil
 import signal
@@ -26,26 +25,28 @@ from consumer.keys.authorized_keys import COMMENT_LIMIT
 from consumer.keys.process import TABLE_CHILD_LIMIT
 from consumer.keys.table import TABLE_LIMIT_S
 from consumer.people.people import People
+from tests.ecs_events import ecs, fields_of
+from tests.integration.host import PATIENCE_S, Host, as_user, children_of, is_alive, keys_of
 from tests.integration.hung_home import hung
-from tests.integration.rsyslogd import wait_for
-from tests.integration.test_keys_process import PATIENCE_S, Live, is_alive, keys_of
-from tests.integration.test_run import events
+from tests.integration.lines import ours
+from tests.integration.site import PROJECT_DIR
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     import pwd
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from tests.integration.test_run import Run
+    from tests.integration.site import Run
 
 HERE = socket.gethostname()
 STORE = 74
 
 
-class Host(Live):
+class Asked(Host):
     """A host on which people log in, and are asked about."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        super().__init__(stack)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self.run: Run = self.start()
         self._logins = 0
 
@@ -57,31 +58,18 @@ class Host(Live):
             f"Accepted publickey for {account.pw_name} from 127.0.0.1 port {self._logins} ssh2: {kind} {info}",
             f"pam_unix(sshd:session): session opened for user {account.pw_name}(uid={account.pw_uid}) by (uid=0)",
         ):
-            line = {
-                "v": "1", "ts": now, "rcvd": now, "host": HERE, "tag": f"sshd[{self._logins}]:", "prog": "sshd",
-                "procid": str(self._logins), "msg": f" {text}", "uid": 0, "exe": "/usr/sbin/sshd",
-            }  # fmt: skip
-            assert self.run.send(json.dumps(line).encode() + b"\n") == b"OK\n"
-        wait_for(lambda: len(events(self.config)) == self._logins, "the login is known")
+            assert self.run.send(ours(text, pid=self._logins, ts=now, rcvd=now, host=HERE)) == b"OK\n"
+        wait_for(lambda: len(self.events()) == self._logins, "the login is known")
 
-    def ask(self, *arguments: str, prefix: list[str] | None = None, status: int = 0, stdin: str = "") -> str:
-        """Run a command to its end; return what it writes on standard output. Only an error writes on the other."""
-        command = [*(prefix or []), *self.python, "-m", "consumer", *arguments]
-        command += [] if arguments[:2] == ("keys", "export") else ["--config", str(self.config)]
-        done = subprocess.run(
-            command, input=stdin, text=True, check=False, capture_output=True, timeout=60, env=self.env, cwd="/"
-        )
-        assert "Traceback" not in done.stderr
-        assert (done.returncode, done.stderr == "") == (status, status == 0), done.stderr
+    def shown(self, *arguments: str, prefix: Sequence[str] = ()) -> str:
+        """Return what a command writes; an error is all that it may write on standard error."""
+        done = self.ask(*arguments, prefix=prefix)
+        assert done.stderr == ""
         return done.stdout
-
-    def objects(self, *arguments: str) -> list[dict[str, Any]]:
-        """Return the objects that a command writes with ``--json``."""
-        return [json.loads(line) for line in self.ask(*arguments, "--json").splitlines()]
 
     def how(self, command: str) -> list[str]:
         """Return the rows of a table without its head: what follows the method."""
-        return [row.partition("publickey ED25519 ")[2] for row in self.ask(command).splitlines()[1:]]
+        return [row.partition("publickey ED25519 ")[2] for row in self.shown(command).splitlines()[1:]]
 
     def enriched(self, found: dict[str, Any]) -> dict[str, Any]:
         """Return an object with what a message would say of its key."""
@@ -89,32 +77,27 @@ class Host(Live):
         for part, name in (("key", "owner"), ("key", "options"), ("certificate", "ca_owner")):
             bare["ssh"].get(part, {}).pop(name, None)
         assert bare["ssh"] != found["ssh"]
-        said: dict[str, Any] = asyncio.run(Enricher(parts_of(load(str(self.config)), People())).enrich(bare))["ssh"]
-        return said
+        said = asyncio.run(Enricher(parts_of(load(str(self.config)), People())).enrich(ecs(bare)))
+        return fields_of(said.ssh)
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
+def host(open_folder: Path) -> Iterator[Asked]:
     """Return a host whose ``run`` and ``keys`` root has started."""
-    with ExitStack() as stack:
-        yield Host(stack)
+    with Asked(open_folder) as made:
+        yield made
 
 
-def as_user(account: pwd.struct_passwd) -> list[str]:
-    """Return what makes a command a user's."""
-    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
-
-
-def test_owner_is_named(host: Host) -> None:
+def test_owner_is_named(host: Asked) -> None:
     """In each form, with the options of the line, for root and for sshbell's user; nobody else gets an answer."""
     account, fingerprint = host.user("alice@laptop")
     host.login(account, fingerprint)
     named = f"{fingerprint}, key of alice@laptop, verified"
     assert [host.how(command) for command in ("who", "history")] == [[named], [named]]
-    assert host.ask("history", "--events").endswith(f"{named}\n")
-    assert host.ask("who", prefix=as_user(host.bell)).endswith(f"{named}\n")
-    assert host.ask("who", prefix=as_user(account), status=STORE) == ""
-    (row,) = csv.DictReader(io.StringIO(host.ask("history", "--csv")))
+    assert host.shown("history", "--events").endswith(f"{named}\n")
+    assert host.shown("who", prefix=as_user(host.bell)).endswith(f"{named}\n")
+    assert host.ask("who", prefix=as_user(account), status=STORE).stdout == ""
+    (row,) = csv.DictReader(io.StringIO(host.shown("history", "--csv")))
     options = 'from="127.0.0.1,192.0.2.0/24"'
     assert (row["ssh.key.owner"], row["ssh.key.options"], row["ssh.certificate.ca_owner"]) == ("alice@laptop", options, "")
     key = {"type": "ED25519", "fingerprint": fingerprint, "owner": ["alice@laptop"], "options": [options]}
@@ -124,7 +107,7 @@ def test_owner_is_named(host: Host) -> None:
         assert found["ssh"] == host.enriched(found)
 
 
-def test_authority_is_named(host: Host) -> None:
+def test_authority_is_named(host: Asked) -> None:
     """Of a certificate whoever signed it is named, as in a message; certificates of one authority are one question."""
     account, fingerprint = host.user("the CA, for all of us")
     file = Path(account.pw_dir) / ".ssh/authorized_keys"
@@ -135,13 +118,15 @@ def test_authority_is_named(host: Host) -> None:
         assert found["ssh"]["certificate"]["ca_owner"] == "the CA, for all of us"
         assert found["ssh"] == host.enriched(found)
     end = "certificate 'alice', signed by 'the CA, for all of us', verified"
-    assert [row.endswith(end) for row in host.ask("who").splitlines()] == [False, True, True]
+    assert [row.endswith(end) for row in host.shown("who").splitlines()] == [False, True, True]
 
 
-def test_order_is_that_of_messages(host: Host) -> None:
+def test_order_is_that_of_messages(host: Asked) -> None:
     """What the home says now goes before what an import of this host says; that names what the home no longer has."""
     (moved, moved_print), (gone, gone_print) = host.user("before"), host.user("gone")
-    host.ask("keys", "import", "--host", HERE, "-", stdin=host.ask("keys", "export", "--host", HERE))
+    export = [*host.python, "-m", "consumer", "keys", "export", "--host", HERE]
+    exported = subprocess.run(export, cwd=PROJECT_DIR, env=host.env, text=True, capture_output=True, check=True).stdout
+    host.ask("keys", "import", "--host", HERE, "-", stdin=exported)
     file = Path(moved.pw_dir) / ".ssh/authorized_keys"
     file.write_text(file.read_text().replace("before", "now"))
     (Path(gone.pw_dir) / ".ssh/authorized_keys").unlink()
@@ -152,35 +137,35 @@ def test_order_is_that_of_messages(host: Host) -> None:
     assert [each["ssh"] for each in found] == [host.enriched(each) for each in found]
 
 
-def test_hung_home(host: Host) -> None:
+def test_hung_home(host: Asked) -> None:
     """It costs its own users their names, the table its limit, and ``keys`` one place, however many keys they have."""
     (victim, first), (well, fingerprint) = host.user("victim"), host.user("laptop")
     host.login(well, fingerprint)
     for end in ("", "2", "3"):
         host.login(victim, f"{first[: len(first) - len(end)]}{end}")
-    keys = keys_of(host.run)
+    keys = keys_of(host.run.pid)
     with hung(Path(victim.pw_dir)) as home:
         began_s = time.monotonic()
         rows = host.how("who")
         took_s = time.monotonic() - began_s
         assert home.requests
-        assert len(Path(f"/proc/{keys}/task/{keys}/children").read_text().split()) == 1
+        assert len(children_of(keys)) == 1
     assert [", key of laptop, " in row for row in rows] == [True, False, False, False]
     assert TABLE_LIMIT_S <= took_s < TABLE_LIMIT_S + PATIENCE_S
 
 
-def test_hostile_comments(host: Host) -> None:
+def test_hostile_comments(host: Asked) -> None:
     """What a terminal obeys is shown, what looks like another part of the row is in quotes, what is long is cut there."""
     comments = ["\x1b[2J\u202eevil", "x, verified", "y" * 5_000, "=1+1", "\U000e0041" * 200]
     for comment in comments:
         host.login(*host.user(comment))
     # Others' rows have one owner; this one's has more than are shown.
     account, fingerprint = host.user()
-    line = " ".join((host.folder / f"{Path(account.pw_dir).name}.key.pub").read_text().split()[:2])
+    line = host.public_key(account)
     (Path(account.pw_dir) / ".ssh/authorized_keys").write_text("".join(f"{line} {number}\n" for number in range(9)))
     host.login(account, fingerprint)
     for command in ("who", "history"):
-        text = host.ask(command)
+        text = host.shown(command)
         assert text.replace("\n", "").isprintable()
         owners = [row.partition(", ")[2].removesuffix(", verified") for row in host.how(command)]
         assert owners == [
@@ -189,42 +174,42 @@ def test_hostile_comments(host: Host) -> None:
             "key of 0, key of 1, key of 2, key of 3, key of 4, and 4 others",
         ]  # fmt: skip
     cut = "y" * (COMMENT_LIMIT - 1) + "…"
-    text = host.ask("history", "--csv")
+    text = host.shown("history", "--csv")
     assert text.replace("\n", "").isprintable()
     assert [row["ssh.key.owner"] for row in csv.DictReader(io.StringIO(text))][:4] == [
         r"\x1b[2J\u202eevil", "x, verified", cut, "'=1+1"
     ]  # fmt: skip
-    assert "\x1b" not in host.ask("who", "--json")
-    owners = [found["ssh"]["key"]["owner"] for found in host.objects("who")]
-    assert owners[:3] == [[comments[0]], [comments[1]], [cut]]
+    assert "\x1b" not in host.shown("who", "--json")
+    named = [found["ssh"]["key"]["owner"] for found in host.objects("who")]
+    assert named[:3] == [[comments[0]], [comments[1]], [cut]]
 
 
-def test_hung_homes_leave_room_for_messages(host: Host) -> None:
+def test_hung_homes_leave_room_for_messages(host: Asked) -> None:
     """However many homes hang, and however often somebody looks who is in, a message still names who has another home."""
     victims = [host.user(f"victim {number}") for number in range(TABLE_CHILD_LIMIT + 2)]
     for victim in victims:
         host.login(*victim)
     well, fingerprint = host.user("laptop")
-    keys = keys_of(host.run)
+    keys = keys_of(host.run.pid)
     with ExitStack() as homes:
         for account, _ in victims:
             homes.enter_context(hung(Path(account.pw_dir)))
         for _ in range(2):
-            assert "key of" not in host.ask("who")
-        assert len(Path(f"/proc/{keys}/task/{keys}/children").read_text().split()) == TABLE_CHILD_LIMIT
+            assert "key of" not in host.shown("who")
+        assert len(children_of(keys)) == TABLE_CHILD_LIMIT
         # All that a table may have is held: it does not wait.
         began_s = time.monotonic()
-        host.ask("who")
+        host.shown("who")
         assert time.monotonic() - began_s < TABLE_LIMIT_S
         assert host.asked(well.pw_name, fingerprint)[0]["key"]["owner"] == ["laptop"]
 
 
 @pytest.mark.parametrize("how", ["killed", "stopped", "replaced"])
-def test_without_keys(host: Host, how: str) -> None:
+def test_without_keys(host: Asked, how: str) -> None:
     """Where nobody answers, the table comes without names, and says nothing of it."""
     account, fingerprint = host.user("laptop")
     host.login(account, fingerprint)
-    keys, place = keys_of(host.run), host.state_dir / KEYS_SOCKET
+    keys, place = keys_of(host.run.pid), host.state_dir / KEYS_SOCKET
     match how:
         case "killed":
             os.kill(keys, signal.SIGKILL)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import dns.exception
 import pytest
 
+from consumer.ecs import NOTHING, EcsEvent, SourceFields
 from consumer.enrich import reverse_names
 from consumer.enrich.reverse_names import ReverseNames
+from tests.ecs_events import fields_of
 from tests.integration.name_server import HANG, SERVFAIL, NameServer, name_server
 
 if TYPE_CHECKING:
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
 V4, V6 = "10.1.2.3", "fd00::5"
 
 
-def event(address: str) -> dict[str, Any]:
+def event(address: str) -> EcsEvent:
     """Return an event from an address."""
-    return {"source": {"ip": address}}
+    return EcsEvent(source=SourceFields(ip=address))
 
 
 def found(tell: Callable[[NameServer], object], address: str = V4, *, times: int = 1) -> tuple[dict[str, Any], NameServer]:
@@ -34,7 +36,7 @@ def found(tell: Callable[[NameServer], object], address: str = V4, *, times: int
             names = ReverseNames(resolver)
             for _ in range(times):
                 answer = await names.of(event(address))
-            return answer, server
+            return fields_of(answer), server
 
     return asyncio.run(ask())
 
@@ -98,7 +100,7 @@ def test_names_that_lie() -> None:
 
 def test_many_names() -> None:
     """Of an address with a hundred names some are tried, not all."""
-    names = [(f"n{number}".encode(), b"org") for number in range(20)]
+    names: list[tuple[bytes, ...]] = [(f"n{number}".encode(), b"org") for number in range(20)]
     answer, server = found(lambda server: server.pointers.update({V4: names}))
     assert answer == {}
     assert len(server.asked) == 1 + 3
@@ -134,9 +136,9 @@ def test_nothing_is_remembered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
         async with name_server() as (server, resolver):
             names = ReverseNames(resolver)
             server.pointers[V4] = SERVFAIL
-            assert await names.of(event(V4)) == {}
+            assert await names.of(event(V4)) == NOTHING
             server.knows(V4, "host.example.org")
-            assert await names.of(event(V4)) == {"source": {"domain": "host.example.org"}}
+            assert (await names.of(event(V4))).source.domain == "host.example.org"
             for number in range(10):
                 await names.of(event(f"10.0.0.{number}"))
             assert len(names._known) == 3
@@ -159,10 +161,9 @@ def test_never_asked_for(address: str) -> None:
     assert server.asked == []
 
 
-@pytest.mark.parametrize("odd", [{}, {"source": None}, {"source": []}, {"source": {}}, {"source": {"ip": 7}}, {"source": "x"}])
-def test_odd_events(odd: dict[str, Any]) -> None:
+def test_no_source() -> None:
     """An event without a source is no fault."""
-    assert asyncio.run(ReverseNames().of(odd)) == {}
+    assert asyncio.run(ReverseNames().of(NOTHING)) == NOTHING
 
 
 def test_one_question_for_all_who_wait() -> None:
@@ -179,7 +180,7 @@ def test_one_question_for_all_who_wait() -> None:
             # dnspython asks again after _SERVER_S.
             answers = await asyncio.gather(*asking, return_exceptions=True)
             assert isinstance(answers[0], asyncio.CancelledError)
-            assert answers[1:] == [{"source": {"domain": "host.example.org"}}] * 4
+            assert answers[1:] == [EcsEvent(source=SourceFields(domain="host.example.org"))] * 4
             assert [kind for kind, _ in server.asked].count("A") == 1
 
     asyncio.run(ask())
@@ -198,7 +199,7 @@ def test_bounded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
             await server.until_asked(reverse_names.AT_ONCE_LIMIT)
             assert len(names._asked) == 40
             assert len({name for _, name in server.asked}) == reverse_names.AT_ONCE_LIMIT
-            assert await asyncio.gather(*asking) == [{}] * 60
+            assert await asyncio.gather(*asking) == [NOTHING] * 60
 
     asyncio.run(ask())
 

@@ -12,11 +12,15 @@ import pytest
 
 from consumer.framing.framer import Framer
 from consumer.matching.matcher import Matcher
-from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, entry_point, program, wait_for
+from tests import needs
+from tests.integration.rsyslogd import DROP_IN, SHIPPED, Rsyslogd, child
 from tests.unit.sample_lines import SAMPLES_DIR, all_samples
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.integration.site import Site
 
 START = '[origin software="rsyslogd" swVersion="8.2302.0" x-pid="5" x-info="https://www.rsyslog.com"] start'
 BEGINS = "imuxsock[pid: 5, name: /usr/sbin/sshd] from <web1:sshd>: begin to drop messages due to rate-limiting"
@@ -43,9 +47,8 @@ def tags_of_logs() -> set[str]:
 
 def accepted(main: Path) -> None:
     """Check that ``rsyslogd -N1`` accepts a configuration without a word."""
-    done = subprocess.run(
-        [program("rsyslogd", "rsyslog"), "-N1", "-f", main], capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
-    )
+    command = [needs.program("rsyslogd", "rsyslog"), "-N1", "-f", str(main)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     said = [line for line in done.stderr.splitlines() if "config validation run" not in line]
     assert (done.returncode, said) == (0, [])
 
@@ -153,20 +156,16 @@ def test_real_rate_limit(tmp_path: Path) -> None:
     assert "from <" in lines[-1]["msg"]
 
 
-def test_fault_at_the_start_does_not_hurt_rsyslogd(tmp_path: Path) -> None:
+def test_fault_at_the_start_does_not_hurt_rsyslogd(site: Site, tmp_path: Path) -> None:
     """With a fault in its configuration sshbell waits for a better one: rsyslogd lives on, and loses no line."""
-    config = tmp_path / "sshbell.toml"
-    config.write_text("chanel = []\n")
-    child = tmp_path / "sshbell"
-    child.write_text(entry_point([sys.executable, "-m", "consumer", "run", "--config", str(config)]))
-    child.chmod(0o755)
-    with Rsyslogd(tmp_path, child=child) as rsyslogd:
+    site.configure(chanel=[])
+    with Rsyslogd(tmp_path, child=child(site)) as rsyslogd:
         rsyslogd.send("sshd[1]", "Accepted password for alice from 192.0.2.7 port 4711 ssh2")
         said = tmp_path / "err"
         wait_for(lambda: said.exists() and "did you mean 'channel'" in said.read_text(), "sshbell says what is wrong")
-        config.write_text(f'state_dir = "{tmp_path}/state"\nuser = ""\ncatch_up = ""\n')
+        site.configure()
         wait_for(lambda: '"started"' in said.read_text(), "sshbell starts")
-        wait_for(lambda: b"Accepted password for alice" in journal(tmp_path / "state" / "journal"), "the line arrives")
+        wait_for(lambda: b"Accepted password for alice" in journal(site.state_dir / "journal"), "the line arrives")
 
 
 def journal(folder: Path) -> bytes:
@@ -186,15 +185,15 @@ while line := os.read(0, 65536):
 
 def test_rotated_log(tmp_path: Path) -> None:
     """The real logrotate empties sshbell's log under rsyslogd, which writes on at its beginning."""
-    logrotate = program("logrotate", "logrotate")
-    child = tmp_path / "talker"
-    child.write_text(TALKER.format(python=sys.executable))
-    child.chmod(0o755)
+    logrotate = needs.program("logrotate", "logrotate")
+    talker = tmp_path / "talker"
+    talker.write_text(TALKER.format(python=sys.executable))
+    talker.chmod(0o755)
     log = tmp_path / "err"
     rules = tmp_path / "rules"
     rules.write_text((SHIPPED / "sshbell.logrotate").read_text().replace("/var/log/sshbell.err", str(log)))
     tmp_path.chmod(0o755)  # logrotate refuses a directory in which others may write
-    with Rsyslogd(tmp_path, child=child) as rsyslogd:
+    with Rsyslogd(tmp_path, child=talker) as rsyslogd:
         rsyslogd.send("sshd[1]", "before")
         wait_for(lambda: log.exists() and b"before" in log.read_bytes(), "the first line is there")
         subprocess.run([logrotate, "--force", "--state", tmp_path / "state", rules], check=True, stdin=subprocess.DEVNULL)

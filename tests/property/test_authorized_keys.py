@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.keys.authorized_keys import COMMENT_LIMIT, LINE_LIMIT, _read, parsed
+from tests.budget import examples
 
 LABELS = {
     "ssh-ed25519": "ED25519",
@@ -135,7 +136,7 @@ def keygen(path: str, kind: str) -> list[tuple[str, str, str]]:
 
 
 @given(st.lists(lines(), min_size=1, max_size=12))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(150)
 @example([Made(b"ssh-ed25519 " + base64.b64encode(KEYS[b"ssh-ed25519"]), is_good=True)])
 @example([Made(b"rsa-sha2-512 " + base64.b64encode(KEYS[b"ssh-rsa"]) + b" alias", is_good=True)])
 @example([Made(b'command="a \\" b",no-pty\tssh-ed25519 ' + base64.b64encode(KEYS[b"ssh-ed25519"]) + b"\r", is_good=True)])

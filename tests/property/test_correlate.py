@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.ecs import json_line, of_event
+from consumer.ecs import json_line
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import of_event
 from consumer.framing.timestamps import Timestamps
 from consumer.intake import files
 from consumer.logs.replay import Replay
@@ -25,6 +26,7 @@ from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.story import connections
 from consumer.story.correlate import Correlator
+from tests.budget import examples
 
 if TYPE_CHECKING:
     import random
@@ -38,7 +40,7 @@ KINDS = ["pam", "pam-verbose", "no-pam", "no-pam-idle", "killed", "failed", "inv
 Source = tuple[str | None, str | None]
 Truth = dict[Source, Counter[str]]
 
-quick = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+quick = examples(40)
 
 
 @functools.cache
@@ -274,7 +276,7 @@ def test_block_borders_do_not_matter(specs: list[Spec], chance: random.Random, s
     assert events == events_of(lines)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@examples(25)
 @given(specs_of, chances)
 def test_a_flood_costs_no_login(specs: list[Spec], chance: random.Random) -> None:
     """Under a flood from many hosts the tables stay within their limits, and every login is told, for the right user."""
@@ -306,7 +308,7 @@ def test_a_flood_costs_no_login(specs: list[Spec], chance: random.Random) -> Non
     assert expected <= told
 
 
-@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
+@examples(12)
 @given(specs_of, chances, steps, st.sampled_from([300, 2000]))
 def test_the_number_of_processes_does_not_matter(specs: list[Spec], chance: random.Random, step: float, size: int) -> None:
     """One, two and three processes write the same bytes."""

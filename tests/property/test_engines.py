@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 
 import pyparsing
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.framing.framer import Framer
-from consumer.matching.matcher import Found, Matcher
+from consumer.matching.matcher import Matcher
+from tests.budget import examples
 from tests.unit.sample_lines import all_samples
 
 if TYPE_CHECKING:
+    from consumer.matching.rules import Reading
     from consumer.records import Row
 
 PROJECT_DIR = Path(__file__).parents[2]
@@ -60,7 +62,7 @@ def fields(matcher: Matcher, row: Row) -> object:
     return (*facts(found), {name: value for name, value in found.rule.groupdict(found.match).items() if value is not None})
 
 
-def facts(found: Found) -> tuple[object, ...]:
+def facts(found: Reading) -> tuple[object, ...]:
     """Return what a match is, besides its fields."""
     rule = found.rule
     assert rule is not None
@@ -130,7 +132,7 @@ def mutated(draw: st.DrawFn) -> tuple[str, str]:
     return sample.program, text
 
 
-@settings(deadline=None, max_examples=2500, suppress_health_check=[HealthCheck.too_slow])
+@examples(2500)
 @given(mutated())
 def test_mutated_samples(mutated_line: tuple[str, str]) -> None:
     """Both engines agree about lines that are almost a message: rule and fields, or that there is no rule."""
@@ -223,7 +225,7 @@ def test_other_interpreters(interpreter: str) -> None:
     if not isinstance(version, list):
         pytest.skip(f"{interpreter} does not run: {known['error']}")
     if tuple(version) < (3, 11):
-        pytest.skip(f"{interpreter} is Python {version}: we need 3.11")
+        pytest.skip(f"{interpreter} is Python {'.'.join(map(str, version[:2]))}: sshbell needs 3.11")
     if "error" in known:
         pytest.skip(f"{interpreter} cannot import pyparsing: {known['error']}")
     site = str(Path(pyparsing.__file__).parents[1])

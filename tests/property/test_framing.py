@@ -7,15 +7,18 @@ import math
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from consumer.ecs import FileFields, event_of, json_line
 from consumer.framing import json_lines
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.logs.parse import records, said
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
+from consumer.records import PLACE
+from tests.budget import examples
 from tests.property.strategies import FRAMINGS, NAMES, PUT_BACK, WITHOUT_TAG, escaped_by_rsyslog
 from tests.unit.framing.test_framing import FRAMED, ODD
 from tests.unit.framing.test_timestamps import NOW
@@ -73,7 +76,7 @@ def rows(framer: Framer, text: bytes) -> list[Row]:
     return framer.rows(text.decode("latin-1")) if text else []
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@examples(400)
 @given(LINES)
 @example(b'{"tag":"sshd","msg":"\\ud800"}\n')
 @example(b'{"tag":"sshd","uid":"\xb2"}\n')
@@ -87,7 +90,7 @@ def test_any_bytes_give_one_row_a_line(text: bytes) -> None:
         assert "\n" not in row[2] or b"\\n" in text
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@examples(300)
 @given(LINES)
 @example(b"2026-11-22T10:00:07.892585+00:00 h sshd[1]: x\n2026-11-22T10:00:07.89\xb2585+00:00 h sshd[1]: x\n")
 @example(b'{"tag":"sshd:","prog":"sshd","procid":"\xb2","msg":" %s"}\n' % FAILED.encode())
@@ -101,14 +104,16 @@ def test_any_bytes_can_be_parsed(text: bytes) -> None:
     timestamps = Timestamps(NOW, UTC)
     for number, (record, found) in enumerate(records(block, framer(), MATCHER, timestamps), 1):
         if found is not None:
-            assert said(record, found, MATCHER, number, "x")["log"] == {"file": {"path": "x", "line": number}}
+            event = said(record, found, MATCHER, number, "x")
+            assert event.log.file == FileFields(path="x", line=number)
+            assert event_of(json_line(event)) == event
     reader = LineReader(MATCHER, Timestamps(NOW, UTC), keep_text=True)
-    places = [line[2] for line in reader.lines(text, 1)]
+    places = [line[PLACE] for line in reader.lines(text, 1)]
     assert places == sorted(set(places))
     assert sum(reader.counts) <= text.count(b"\n")
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@examples(400)
 @given(LINES, st.data())
 @example(
     b"2026-11-22T10:00:07Z a sshd[1]: x\nNov 22 10:00:07 a sshd[1]: x\nNov 22 10:00:07 a auth.info sshd[1]: x\n", None,
@@ -130,7 +135,7 @@ def test_rows_do_not_depend_on_blocks(text: bytes, data: st.DataObject | None) -
     assert found == whole
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     st.sampled_from(sorted(set(FRAMINGS) - {"repeated", "relayed"} - WITHOUT_TAG - PUT_BACK)),
     NAMES.map(escaped_by_rsyslog),
@@ -179,7 +184,9 @@ def test_our_template_is_read_alike_both_ways(values: dict[str, object], gone: s
     raw = line.encode("utf-8", "surrogatepass").decode("latin-1")
     typed = json_lines._usual(raw)
     if typed is not None:
-        assert typed == json_lines._template(json_lines._object(raw))
+        decoded = json_lines._object(raw)
+        assert isinstance(decoded, dict)
+        assert typed == json_lines._template(decoded)
         assert not {"MESSAGE", "syslogtag", "__REALTIME_TIMESTAMP"} & found.keys()
 
 

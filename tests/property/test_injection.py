@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
@@ -21,6 +21,7 @@ from consumer.matching.matcher import Matcher
 from consumer.matching.messages import AuthMessage, auth_message
 from consumer.pipeline import LineReader
 from consumer.story.correlate import Correlator
+from tests.budget import examples
 from tests.property.strategies import (
     ACCOUNTS,
     ADDRESSES,
@@ -342,7 +343,7 @@ def faults(message: AuthMessage, meant: Rendered, framing: str) -> list[str]:
 def test_no_text_of_a_peer_changes_who_it_was(kind: str) -> None:
     """A hostile text may make a line unmatched or ambiguous; it never gives another address, nor another user unmarked."""
 
-    @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+    @examples(150)
     @given(st.composite(KINDS[kind])(), st.sampled_from(sorted(FRAMINGS)))
     def hold(meant: Rendered, framing: str) -> None:
         message = read_line(FRAMINGS[framing](meant.program, "4242", meant.text))
@@ -392,7 +393,7 @@ def test_text_on_the_wrong_side(text: str, user: str, address: str | None) -> No
     assert message.ambiguous or message.user in {None, user}
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(PEERS, NAMES.map(name_as_sent), st.sampled_from(["Failed password for invalid user ", "Invalid user "]))
 def test_a_line_that_was_not_cut_is_read(peer: Peer, user: bytes, start: str) -> None:
     """``Invalid user`` and ``Failed password`` always keep their tail, so each name, whatever it is, is read with its address."""
@@ -407,7 +408,7 @@ def test_a_line_that_was_not_cut_is_read(peer: Peer, user: bytes, start: str) ->
 LENGTHS = st.integers(0, 200)
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(PEERS, LENGTHS, st.integers(0, 120), st.sampled_from(["rfc3339", "json", "journal", "short-precise", "repeated"]))
 def test_a_cut_never_leaves_another_address(peer: Peer, filling: int, blanks: int, framing: str) -> None:
     """
@@ -446,7 +447,7 @@ def events_of(lines: list[str]) -> list[Event]:
     return told
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@examples(300)
 @given(st.data(), st.sampled_from(sorted(set(FRAMINGS) - {"repeated"})))
 def test_no_event_of_another_address(data: st.DataObject, framing: str) -> None:
     """
@@ -476,7 +477,7 @@ def test_no_event_of_another_address(data: st.DataObject, framing: str) -> None:
             )
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(
     hostile().filter(lambda text: b"\n" not in text),
     st.sampled_from(["app", "nginx", "my-app", "kernel", "sudo", "CRON", "java"]),

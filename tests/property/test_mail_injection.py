@@ -11,17 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.config import Email as Settings
+from consumer.config import EmailSettings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _policy
-from consumer.deliver.rendering import Renderer, event_of
-from consumer.ecs import json_line, of_event
+from consumer.deliver.rendering import Renderer
+from consumer.ecs import (
+    NOTHING,
+    AsFields,
+    EcsEvent,
+    GeoFields,
+    KeyFields,
+    SourceFields,
+    SshFields,
+    UserFields,
+    event_of,
+    joined,
+    json_line,
+)
+from consumer.enrich.enricher import Enricher, Part
 from consumer.events import Forged, Login, Logout
-from consumer.fields import joined
-from consumer.records import Line
+from consumer.events_as_ecs import of_event
+from tests.ecs_events import ecs
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
@@ -35,7 +49,7 @@ EVIL = [
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(EVIL) | st.text(max_size=20), max_size=6).map("".join)
 HEADERS = ["Subject", "From", "To", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"]
-CHANNEL = Email(Settings(name="ops", to=["ops@example.org"], sender="bell@example.org", security="none"))
+CHANNEL = Email(EmailSettings(name="ops", to=["ops@example.org"], sender="bell@example.org", security="none"))
 RENDERER = Renderer(Path("/nonexistent"), pytest.fail)
 
 
@@ -47,7 +61,7 @@ def latin(text: str) -> str:
 def events(text: str) -> list[Any]:
     """Return events that hold a text wherever a log can put one."""
     raw = latin(text)
-    line = Line(0, 1, 1, 1, raw, None, False, raw, raw, "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of(text=raw, program=raw, host=raw)
     name = text.encode("utf-8", "replace").decode()
     info = f"ED25519-CERT SHA256:abc ID {raw} (serial 7) CA RSA SHA256:d"
     login = Login("1" * 32, line, name, raw, "4711", raw, info, None, raw)
@@ -136,20 +150,19 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     assert all(link is not None and link.startswith("https://map.example.org/?lat=") for link in found.links)
 
 
-@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_events(text: str) -> None:
     """A message about any event holds its texts as texts."""
     for event in events(text):
         body = json_line(of_event(event, []))
+        assert event_of(body) == of_event(event, [])
         message = RENDERER.message(event.id, event_of(body), queued_us=0, now_us=1)
         rows = message.text.split("\n")
         assert len(rows) <= 30, "a text has made lines of its own"
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@settings(deadline=None)
 @given(st.lists(texts, min_size=1, max_size=5))
 @example(EVIL)
 def test_digests(found: list[str]) -> None:
@@ -159,15 +172,15 @@ def test_digests(found: list[str]) -> None:
     check(parsed(message), references=False)
 
 
-def enriched(text: str, number: float) -> dict[str, Any]:
+def enriched(text: str, number: float) -> EcsEvent:
     """Return what enrichment adds to an event, with a text of others wherever one can stand."""
-    return {
+    fields = {
         "user": {"full_name": text},
         "source": {
-            "ip": "9.9.9.9", "domain": text, "anonymous": [text, text], "as": {"number": text, "organization": {"name": text}},
+            "ip": "9.9.9.9", "domain": text, "anonymous": [text, text], "as": {"number": 64500, "organization": {"name": text}},
             "geo": {
                 "name": text, "city_name": text, "region_name": text, "country_name": text, "country_iso_code": text,
-                "continent_code": text, "timezone": text, "location": {"lat": number, "lon": text if number > 90 else number},
+                "continent_code": text, "timezone": text, "location": {"lat": number, "lon": number},
             },
         },
         "ssh": {
@@ -175,9 +188,9 @@ def enriched(text: str, number: float) -> dict[str, Any]:
             "via": {"host": {"name": text}, "user": {"name": text}},
         },
     }  # fmt: skip
+    return ecs(fields)
 
 
-@settings(deadline=None)
 @given(texts, st.floats() | st.floats(-180, 180))
 @example("".join(EVIL), 45.0)
 @example("x" * 60, 0.0)
@@ -194,31 +207,38 @@ def test_enriched_events(text: str, number: float) -> None:
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))
 def test_odd_enrichment(odd: Any) -> None:
-    """Whatever a part answers, in place of a text, a list or an object, the message is made."""
-    whole = {
-        "event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice", "full_name": odd},
-        "source": {"ip": "9.9.9.9", "geo": {"city_name": odd, "location": {"lat": odd, "lon": odd}}, "as": odd, "anonymous": odd},
-        "ssh": {"key": {"owner": odd, "options": odd}, "via": odd},
-    }  # fmt: skip
-    check(parsed(RENDERER.message("1", whole, queued_us=0, now_us=1)), references=False)
-    check(parsed(RENDERER.message("1", whole | {"source": {"geo": odd}, "ssh": odd}, queued_us=0, now_us=1)), references=False)
+    """Whatever a part answers, in place of a text, a list or a group of fields, the message is made."""
+    answers = [
+        odd, EcsEvent(user=odd), EcsEvent(user=UserFields(full_name=odd)), EcsEvent(source=SourceFields(anonymous=odd)),
+        EcsEvent(source=SourceFields(geo=GeoFields(location=odd), as_=AsFields(number=odd))), EcsEvent(ssh=odd),
+        EcsEvent(ssh=SshFields(key=KeyFields(owner=odd, options=odd), via=odd)),
+    ]  # fmt: skip
+    event = ecs({"event": {"id": "1", "action": "ssh_login"}, "user": {"name": "alice"}, "source": {"ip": "9.9.9.9"}})
+
+    def part(answer: Any) -> Part:
+        async def of(_event: EcsEvent) -> EcsEvent:
+            return answer  # type: ignore[no-any-return]
+
+        return Part("odd", 60.0, of)
+
+    async def told() -> EcsEvent:
+        return await Enricher(map(part, answers)).enrich(event)
+
+    check(parsed(RENDERER.message("1", asyncio.run(told()), queued_us=0, now_us=1)), references=False)
 
 
-@settings(deadline=None)
 @given(texts)
 @example("".join(EVIL))
 def test_ids(text: str) -> None:
     """Whatever an id is, it is one id in its header."""
     name = text.encode("utf-8", "replace").decode()
-    mail = parsed(RENDERER.message(name, {}, queued_us=0, now_us=1))
+    mail = parsed(RENDERER.message(name, NOTHING, queued_us=0, now_us=1))
     assert mail["Message-ID"].count("@") == 1
     assert mail["Message-ID"].endswith(".ops@sshbell>")
 
 
-@settings(deadline=None)
 @given(texts, texts)
 def test_headers_of_any_message(subject: str, late: str) -> None:
     """Even a message that was not made by our renderer cannot bring a header of its own: it is refused."""
@@ -231,7 +251,6 @@ def test_headers_of_any_message(subject: str, late: str) -> None:
     assert [str(address) for address in mail["To"].addresses] == ["ops@example.org"]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["\r\n", "=", " ", "\t", "\x85", ".", "é" * 400, "x" * 998]) | texts, texts)
 @example("", "")
 @example("\r\r\n\n \t\n", "a = b\n" * 50)
@@ -255,7 +274,7 @@ def test_boundary_in_a_text(place: str) -> None:
     """Who has read a mail cannot end a part of the next one: what parts them never stands in them."""
     boundary = parsed(Message("a" * 32, "subject", "text", "<p>text</p>")).get_boundary()
     contents = {"text": "text", "html": "<p>text</p>"} | {place: f"before\n--{boundary}--\nafter\n"}
-    mail = parsed(Message("a" * 32, "subject", **contents))
+    mail = parsed(Message("a" * 32, "subject", contents["text"], contents["html"]))
     assert mail.get_boundary() != boundary
     text, html_text = (part.get_content().replace("\r\n", "\n").rstrip("\n") for part in mail.iter_parts())
     assert {"text": text, "html": html_text} == {name: content.rstrip("\n") for name, content in contents.items()}

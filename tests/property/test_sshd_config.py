@@ -5,19 +5,20 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.keys.sshd_config import _Config, _holds, _settings, _Visit, _written
-from tests.integration.rsyslogd import program
+from consumer.keys.sshd_config import SshdConfig, Visit
+from tests import needs
+from tests.budget import examples
 
-program("sshd", "openssh-server")
+needs.program("sshd", "openssh-server")
 
 VISITS = [
-    _Visit("root", "192.0.2.7", "192.0.2.7"),
-    _Visit("root", "laptop.Example.org", "2001:db8::7"),
-    _Visit("nobody", "10.1.2.3", "10.1.2.3"),
-    _Visit("no-such-user", "UNKNOWN", "UNKNOWN"),
+    Visit("root", "192.0.2.7", "192.0.2.7"),
+    Visit("root", "laptop.Example.org", "2001:db8::7"),
+    Visit("nobody", "10.1.2.3", "10.1.2.3"),
+    Visit("no-such-user", "UNKNOWN", "UNKNOWN"),
 ]
 KEYWORD = st.sampled_from(
     [
@@ -30,6 +31,10 @@ KEYWORD = st.sampled_from(
         "AuthorizedKeysCommandUser nobody",
         'TrustedUserCAKeys "/etc/ssh/ca keys"',
         "TrustedUserCAKeys none",
+        "AuthorizedKeysCommand /bin/echo '%u' # x",
+        "LogLevel 'VERBOSE'",
+        'LogLevel="ERROR"',
+        "LogLevel FATAL # quiet",
         "StrictModes no",
         "StrictModes = yes",
         "PermitRootLogin yes",
@@ -41,7 +46,7 @@ CRITERION = st.sampled_from(
     [
         "User root", "User !root,*", "User no*,r??t", "Group root", "Group nogroup,!root", "Host *.example.org", "Host 192.0.2.?",
         "Address 192.0.2.0/24", "Address !192.0.2.7,*", "Address 2001:db8::/32,10.*", "LocalPort 22", "LocalAddress 127.0.0.0/8",
-        'User "root"',
+        'User "root"', "User 'root'", "User = root", "Host=*.example.org",
     ]
 )  # fmt: skip
 
@@ -58,7 +63,7 @@ def blocks(draw: st.DrawFn) -> str:
 
 
 @given(blocks(), blocks().filter(lambda text: "StrictModes" not in text), st.booleans())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(60)
 def test_it_is_read_as_sshd_reads_it(main: str, included: str, is_first: bool) -> None:  # noqa: FBT001
     """Both ways, for every visit, the settings are the same."""
     with tempfile.TemporaryDirectory() as folder:
@@ -69,9 +74,10 @@ def test_it_is_read_as_sshd_reads_it(main: str, included: str, is_first: bool) -
         # sshd refuses a command without its user.
         user = "AuthorizedKeysCommandUser nobody\n"
         path.write_text(include + user + main if is_first else user + f"{main}\n{include}")
-        config = _Config(str(path))
+        said, written = SshdConfig(str(path)), SshdConfig(str(path))
+        written._program = ""
         for visit in VISITS:
-            said = config._asked(visit)
-            assert said, "sshd refuses the configuration"
-            written, files = _written([each for each in config._directives if _holds(each.criteria, visit)])
-            assert _settings(written, files) == _settings(said, files) == config.settings(visit), visit
+            assert said._asked(visit), "sshd refuses the configuration"
+            assert written.settings(visit) == said.settings(visit), visit
+            (level,) = said.values(visit)["loglevel"]
+            assert written.values(visit).get("loglevel", ["INFO"])[0] == level, visit

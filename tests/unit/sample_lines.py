@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from consumer.framing.framer import Framer
 
 if TYPE_CHECKING:
-    from consumer.matching.matcher import Found, Matcher
+    from consumer.matching.matcher import Matcher
+    from consumer.matching.rules import Reading
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"
 GRAMMARS = ("sshd", "sftp", "pam", "dropbear")
@@ -75,7 +76,7 @@ def all_samples() -> list[Sample]:
     return [sample for grammar in GRAMMARS for sample in read_samples(grammar)]
 
 
-def find(matcher: Matcher, sample: Sample) -> Found | None:
+def find(matcher: Matcher, sample: Sample) -> Reading | None:
     """Frame and match a sample as any line of a file."""
     (row,) = Framer(matcher.is_program, matcher.daemon_of).rows(sample.whole_line + "\n")
     return matcher.find(row)

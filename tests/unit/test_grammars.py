@@ -10,7 +10,7 @@ import pyparsing as pp
 import pytest
 
 from consumer.matching.lowering import lower
-from consumer.matching.matcher import Engine, Matcher
+from consumer.matching.matcher import Matcher
 from consumer.matching.messages import auth_message
 from grammars import dropbear, pam, sftp, sshd
 from tests.unit.sample_lines import NOT_OURS, UNMATCHED, Sample, all_samples, find
@@ -18,6 +18,7 @@ from tests.unit.sample_lines import NOT_OURS, UNMATCHED, Sample, all_samples, fi
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from consumer.matching.rules import Engine
     from grammars.rule import Rule
 
 ENGINES: dict[str, Matcher] = {"lowered": Matcher(engine="lowered"), "pyparsing": Matcher(engine="pyparsing")}

@@ -91,7 +91,7 @@ def test_what_is_shown_is_the_default() -> None:
         has_default = field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
         if not has_default or isinstance(value, dict) or (value and isinstance(value, list) and isinstance(value[0], dict)):
             continue
-        default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()  # type: ignore[operator]
+        default = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
         if value != default and not (struct is not Config and name in EXAMPLES):
             wrong.append(f"{struct.__name__}.{name}")
     assert wrong == []

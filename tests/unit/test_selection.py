@@ -8,8 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from consumer.events import Probe
-from consumer.records import Line
 from consumer.selection import Selection
+from tests.lines import line_of
 
 SECOND = 1_000_000
 PARIS = ZoneInfo("Europe/Paris")
@@ -22,7 +22,7 @@ def at(*date: int, zone: tzinfo = UTC) -> int:
 
 def event(time_us: int = 0, user: str | None = "alice", host: str = "web1") -> Probe:
     """Return an event at a time."""
-    line = Line(0, time_us, 1, 1, "", None, False, "sshd", host, "1", user, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of(time_us, host=host, user=user)
     return Probe("", line, user, None, None)
 
 
@@ -65,7 +65,7 @@ def test_times_ago(text: str, seconds: int) -> None:
 def test_times_that_cannot_be_meant(option: str, text: str) -> None:
     """Anything else is a ValueError that names the option and shows what can be given."""
     with pytest.raises(ValueError, match=f"--{option}: .*2026-11-22"):
-        selection(**{option: text})
+        selection(since=text) if option == "since" else selection(until=text)
 
 
 def test_bounds() -> None:

@@ -4,6 +4,11 @@ from typing import Protocol
 
 import msgspec
 
+from consumer.config import ChannelSettings, EmailSettings
+
+# For one try, whatever the other side does.
+LIMIT_S = 30.0
+
 
 class Message(msgspec.Struct, frozen=True):
     """
@@ -52,14 +57,26 @@ class Rejected(msgspec.Struct, frozen=True):
     reason: str
 
 
-Result = Delivered | RetryLater | Rejected
+SendResult = Delivered | RetryLater | Rejected
 
 
 class Channel(Protocol):
     """A way to people. It owns its library's exceptions, and no retry loop."""
 
-    async def send(self, message: Message) -> Result:
-        """Tell it, within a bounded time."""
+    async def send(self, message: Message) -> SendResult:
+        """Send a message, within ``LIMIT_S``."""
+
+    async def check(self) -> SendResult:
+        """Connect and log in, within ``LIMIT_S``, and send nothing: Delivered where the other side would take a message."""
 
     def close(self) -> None:
-        """Let go of connections, at once."""
+        """Close connections, at once."""
+
+
+def channel_of(settings: ChannelSettings) -> Channel:
+    """Make a channel as it is configured. Only the modules of configured channels are loaded."""
+    match settings:
+        case EmailSettings():
+            from consumer.deliver.channels.email import Email  # noqa: PLC0415 - it imports this module
+
+            return Email(settings)

@@ -19,16 +19,14 @@ from functools import cache, lru_cache
 
 import aiosmtplib
 
-from consumer.config import Email as Settings
-from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
+from consumer.config import EmailSettings
+from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
-from consumer.mailbox import header_address, mailbox
+from consumer.mailbox import mailbox_of
 from consumer.text import harmless
 
-# For one try, over all servers; each has its share of what is left.
-LIMIT_S = 30.0
 # A connection is kept so long for the next message of a burst.
 IDLE_S = 5.0
 _QUIT_S = 2.0
@@ -44,13 +42,13 @@ _HEADERS = HeaderRegistry()
 for _name in ("In-Reply-To", "References"):
     _HEADERS.map_to_type(_name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed wants a base that it has not
 
-Work = Callable[[aiosmtplib.SMTP], Awaitable[Result]]
+Work = Callable[[aiosmtplib.SMTP], Awaitable[SendResult]]
 
 
 class _FaultError(Exception):
     """One server did not take the message; ``result`` says so."""
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: SendResult) -> None:
         super().__init__()
         self.result = result
 
@@ -61,11 +59,11 @@ class Email:
 
     Args:
         settings: of the configuration.
-        limit_s: for one try.
+        limit_s: for one try, over all servers; each has its share of what is left.
         idle_s: how long a connection is kept for the next message.
     """
 
-    def __init__(self, settings: Settings, *, limit_s: float = LIMIT_S, idle_s: float = IDLE_S) -> None:
+    def __init__(self, settings: EmailSettings, *, limit_s: float = LIMIT_S, idle_s: float = IDLE_S) -> None:
         self._settings = settings
         self._limit_s = limit_s
         self._idle_s = idle_s
@@ -84,24 +82,24 @@ class Email:
         with suppress(SecretError):  # said when it is needed
             self._tls()
 
-    async def send(self, message: Message) -> Result:
+    async def send(self, message: Message) -> SendResult:
         """Send it by the first server that takes it."""
         try:
             mail = self._mail(message)
-        except (ValueError, UnicodeError, IndexError) as error:
-            return RetryLater(_shown(f"from and to of the channel make no mail: {error}"), alone=bool(message.recipients))
+        except ValueError as error:
+            return RetryLater(_shown(f"an address of the channel {error}"), alone=bool(message.recipients))
         return await self._over(lambda smtp: self._transaction(smtp, message, mail))
 
-    async def check(self) -> Result:
+    async def check(self) -> SendResult:
         """Connect, log in, and send nothing: Delivered where a server would listen."""
         return await self._over(_nothing)
 
-    async def _over(self, work: Work) -> Result:
+    async def _over(self, work: Work) -> SendResult:
         """Do something with the first server that is fit for it."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        result: Result = RetryLater("no server")
+        result: SendResult = RetryLater("no server")
         loop = asyncio.get_running_loop()
         end_s = loop.time() + self._limit_s
         servers = self._settings.servers
@@ -124,7 +122,7 @@ class Email:
         for task in self._quitting:
             task.cancel()
 
-    async def _try(self, server: str, work: Work, limit_s: float) -> Result:
+    async def _try(self, server: str, work: Work, limit_s: float) -> SendResult:
         """Do it with one server, and say what its answers, or their absence, mean."""
         try:
             async with asyncio.timeout(limit_s):
@@ -140,7 +138,7 @@ class Email:
             self._drop()
             return self._meaning(error, limit_s)
 
-    async def _with(self, server: str, work: Work) -> Result:
+    async def _with(self, server: str, work: Work) -> SendResult:
         """Do it over the connection that is there, or over a new one."""
         if self._server != server:
             self._drop()
@@ -235,11 +233,11 @@ class Email:
         if response.code != 235:
             raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
 
-    async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> Result:
+    async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> SendResult:
         """Hand over one message; see RFC 5321, section 3.3."""
         has = self._has.get(message.id, set())
-        recipients = [recipient for recipient in map(mailbox, self._to(message)) if recipient not in has]
-        sender = mailbox(self._sender())
+        recipients = [recipient for text in self._to(message) if (recipient := mailbox_of(text).smtp) not in has]
+        sender = mailbox_of(self._sender()).smtp
         encoding, options = "ascii", []
         self._doing = "MAIL"
         if not all(map(str.isascii, (sender, *recipients))):
@@ -280,7 +278,7 @@ class Email:
 
     async def _none_taken(
         self, smtp: aiosmtplib.SMTP, message: Message, refused: dict[str, aiosmtplib.SMTPRecipientRefused]
-    ) -> Result:
+    ) -> SendResult:
         """Say what it means that nobody was taken: as long as one might be later, it is tried again."""
         await self._reset(smtp)
         errors = list(refused.values())
@@ -288,7 +286,7 @@ class Email:
         # Recipients of one message's own say nothing of the others.
         return self._answer(first.code, f"{first.recipient}: {first.code} {first.message}", alone=bool(message.recipients))
 
-    def _done(self, message: Message, taken: list[str], refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> Result:
+    def _done(self, message: Message, taken: list[str], refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> SendResult:
         """Somebody has it. Who may get it later is tried again, and nobody twice, as far as memory goes."""
         later = [error for error in refused.values() if error.code < _PERMANENT]
         if later:
@@ -301,7 +299,7 @@ class Email:
             _shown("; ".join(f"{error.recipient} was refused: {error.code} {error.message}" for error in refused.values()))
         )
 
-    def _answer(self, code: int, text: str, *, alone: bool) -> Result:
+    def _answer(self, code: int, text: str, *, alone: bool) -> SendResult:
         """Map an answer to one message: 4xx, and what is ours to mend, is tried again."""
         if code >= _PERMANENT and code not in _OURS and self._doing != "MAIL":
             return Rejected(self._at(text))
@@ -388,7 +386,7 @@ class Email:
             task.add_done_callback(self._quitting.discard)
 
 
-async def _nothing(_smtp: aiosmtplib.SMTP) -> Result:
+async def _nothing(_smtp: aiosmtplib.SMTP) -> SendResult:
     return Delivered()
 
 
@@ -432,7 +430,7 @@ def _fixed(name: str, value: str) -> BaseHeader:
 
 @lru_cache(maxsize=64)
 def _addresses(name: str, texts: tuple[str, ...]) -> BaseHeader:
-    header: BaseHeader = _policy("ascii").header_factory(name, [header_address(text) for text in texts])
+    header: BaseHeader = _policy("ascii").header_factory(name, [mailbox_of(text).header for text in texts])
     return header
 
 

@@ -8,23 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import Choice, Email, Route
+from consumer.config import Choice, EmailSettings, Route
 from consumer.deliver.channels import Delivered, Rejected
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
 from consumer.people.people import Contacts, People, Person
 from consumer.store.outbox import Queued
+from tests.ecs_events import ecs
 from tests.unit.store.test_delivery import HOUR, Stage, delivery, states
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from consumer.ecs import EcsEvent
     from consumer.store.delivery import Delivery
 
 __all__ = ["delivery"]
 
 OWN = ["ops@example.org"]
-CHANNELS = [Email("ops", OWN), Email("other", ["other@example.org"])]
+CHANNELS = [EmailSettings("ops", OWN), EmailSettings("other", ["other@example.org"])]
 
 
 def people_of(**emails: str) -> People:
@@ -40,9 +42,9 @@ def recipients(*routes: Route, people: People = PEOPLE) -> Recipients:
     return Recipients(Router(["ops", "other"], routes), people, CHANNELS)
 
 
-def event(user: str, action: str = "ssh_login") -> dict[str, Any]:
+def event(user: str, action: str = "ssh_login") -> EcsEvent:
     """Return an event as it stands in the outbox."""
-    return {"event": {"action": action}, "user": {"name": user}, "host": {"name": "web1"}}
+    return ecs({"event": {"action": action}, "user": {"name": user}, "host": {"name": "web1"}})
 
 
 def queued(seq: int, user: str) -> Queued:

@@ -10,15 +10,18 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from consumer.deliver.facts import duration_text
-from consumer.deliver.rendering import DIGEST_LINES, Renderer, RenderingError, event_of, plain_id
-from consumer.ecs import json_line, of_event
+from consumer.deliver.rendering import DIGEST_LINES, Renderer, plain_id
+from consumer.ecs import NoEventError, event_of, json_line
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
-from consumer.records import Line, Trusted
+from consumer.events_as_ecs import of_event
+from tests.ecs_events import ecs
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from consumer.deliver.channels import Message
+    from consumer.records import Line, Trusted
 
 SECOND = 1_000_000
 START = int(datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC).timestamp()) * SECOND
@@ -28,7 +31,7 @@ ID, LOGIN_ID = "0" * 31 + "2", "0" * 31 + "1"
 
 def line(time_us: int | None = START, trusted: Trusted | None = (0, "")) -> Line:
     """Return a line that decided."""
-    return Line(0, time_us, 1, 1, "", trusted, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    return line_of(time_us, trusted=trusted)
 
 
 def login(user: str | None = "alice", **more: Any) -> Login:
@@ -126,10 +129,11 @@ def test_late(renderer: Renderer) -> None:
 
 def test_broken_event(renderer: Renderer) -> None:
     """What is no event is an error of its own, never a traceback."""
-    for body in (b"", b"[]", b"\xff", b"{", b"[" * 100_000):
-        with pytest.raises(RenderingError):
+    other_types = b'{"event":"x"}', b'{"user":[1]}', b'{"source":{"ip":{}}}', b'{"source":{"geo":{"location":{"lat":"1&x="}}}}'
+    for body in (b"", b"[]", b"null", b"\xff", b"{", b"[" * 100_000, *other_types):
+        with pytest.raises(NoEventError):
             rendered(renderer, body)
-    odd = rendered(renderer, b'{"event":"x","user":[1],"source":{"ip":{}},"ssh":7,"@timestamp":"never"}')
+    odd = rendered(renderer, b'{"event":{},"user":{},"later":{"version":[2]},"ssh":{"more":1},"@timestamp":"never"}')
     assert odd.subject == "unknown user@unknown host from unknown address"
 
 
@@ -194,7 +198,7 @@ def test_notice_shows_what_was_found(renderer: Renderer) -> None:
         "message": "2 events",
         "sshbell": {"found": ["mallory\n\x1b[2J", "bob"]},
     }
-    found = renderer.message("n1", event_of(json_line(body)), queued_us=START, now_us=START)
+    found = renderer.message("n1", ecs(body), queued_us=START, now_us=START)
     assert "mallory\\x0a\\x1b[2J" in found.text
     assert "bob" in found.text
     assert "mallory" not in found.subject
@@ -257,7 +261,7 @@ ENRICHED = {
 
 def told(renderer: Renderer, event: dict[str, Any], zone: str = "UTC") -> Message:
     """Return the message of an event that was enriched."""
-    return renderer.message(ID, event, queued_us=START, now_us=START, zone=ZoneInfo(zone))
+    return renderer.message(ID, ecs(event), queued_us=START, now_us=START, zone=ZoneInfo(zone))
 
 
 def test_all_that_is_known(renderer: Renderer) -> None:
@@ -361,7 +365,7 @@ def test_a_digest_has_the_readers_times(renderer: Renderer) -> None:
         ({}, "https://map.example.org/?q={ip}&x={ip}", "https://map.example.org/?q=9.9.9.9&x=9.9.9.9"),
         ({"ip": "2620:fe::fe"}, "https://map.example.org/?q={ip}", "https://map.example.org/?q=2620%3Afe%3A%3Afe"),
         ({"geo": {"location": {"lat": -0.5, "lon": -180}}}, "https://x/{latitude},{longitude}", "https://x/-0.5000,-180.0000"),
-        ({"geo": {"location": {"lat": "1&x=", "lon": 4}}}, "https://x/{latitude},{longitude}", ""),
+        ({"geo": {"location": {"lat": float("nan"), "lon": 4}}}, "https://x/{latitude},{longitude}", ""),
         ({"geo": {"location": {"lat": 91, "lon": 4}}}, "https://x/{latitude},{longitude}", ""),
         ({"geo": {}}, "https://x/{latitude},{longitude}", ""),
         ({"ip": "192.168.1.1"}, "https://x/{ip}", ""),

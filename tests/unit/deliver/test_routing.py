@@ -6,22 +6,26 @@ from typing import Any
 
 import pytest
 
+from consumer.actions import EventAction
 from consumer.config import Choice, Route
 from consumer.deliver.routing import Router
+from consumer.ecs import NOTHING, EcsEvent
+from tests.ecs_events import ecs
 
 
-def event(action: str = "ssh_login", **more: Any) -> dict[str, Any]:
+def event(action: str = "ssh_login", **more: Any) -> EcsEvent:
     """Return an event as it stands in the outbox."""
     known = {"user": "alice", "ip": "192.0.2.7", "method": "publickey", "submethod": None} | more
-    return {
+    fields = {
         "event": {"action": action},
         "user": {} if known["user"] is None else {"name": known["user"]},
         "source": {} if known["ip"] is None else {"ip": known["ip"]},
         "ssh": {name: known[name] for name in ("method", "submethod") if known[name] is not None},
     }
+    return ecs(fields)
 
 
-def takes(found: dict[str, Any], *, include: Choice | None = None, exclude: Choice | None = None) -> bool:
+def takes(found: EcsEvent, *, include: Choice | None = None, exclude: Choice | None = None) -> bool:
     """Tell whether one route takes an event."""
     route = Route(channels=["ops"], include=include or Choice(), exclude=exclude or Choice())
     return Router(["ops", "other"], [route]).channels_of(found) == ["ops"]
@@ -32,12 +36,12 @@ def test_actions() -> None:
     assert takes(event())
     assert takes(event("ssh_forged"))
     assert not takes(event("ssh_logout"))
-    assert not takes({})
+    assert not takes(NOTHING)
 
 
 def test_each_channel_once() -> None:
     """An event that several routes take goes to each of their channels once, in the configuration's order."""
-    routes = [Route(channels=["b", "a"]), Route(channels=["a"], events=("ssh_login", "ssh_logout"))]
+    routes = [Route(channels=["b", "a"]), Route(channels=["a"], events=(EventAction.LOGIN, EventAction.LOGOUT))]
     router = Router(["a", "b", "c"], routes)
     assert router.channels_of(event()) == ["a", "b"]
     assert router.channels_of(event("ssh_logout")) == ["a"]

@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.ecs import of_event
+from consumer.ecs import NOTHING
 from consumer.enrich.jump_hosts import _USERS, SENDER_US, SKEW_US, JumpHosts, _is_ours
 from consumer.errors import StoreError
 from consumer.events import Event, Login, Logout
-from consumer.intake import senders
-from consumer.records import OURS, Line
+from consumer.events_as_ecs import of_event
+from consumer.records import OURS, SENDER_LIMIT
 from consumer.store import state as state_module
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
 from consumer.store.state import State
+from tests.ecs_events import ecs, fields_of
+from tests.lines import line_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +33,7 @@ BASTION = "10.0.0.5"
 
 def login(host: str, user: str | None, at_us: int, address: str = "198.51.100.7") -> Login:
     """Return a login with an id of its own."""
-    line = Line(0, at_us, 1, 1, "", None, False, "sshd", host, "1", None, None, None, None, None, None, None)  # noqa: FBT003
+    line = line_of(at_us, host=host)
     return Login(f"{host}-{user}-{at_us}", line, user, address, "4711", "publickey", None)
 
 
@@ -54,7 +56,7 @@ class Store:
     def via(self, event: Event, hosts: dict[str, list[str]] | None = None) -> Any:
         """Return ``ssh.via`` of an event."""
         found = asyncio.run(JumpHosts(self.folder, hosts or {}).of(of_event(event, [])))
-        return found.get("ssh", {}).get("via")
+        return fields_of(found).get("ssh", {}).get("via")
 
 
 @pytest.fixture
@@ -155,11 +157,11 @@ def test_this_machine(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "odd",
     [{}, {"@timestamp": "never", "source": {"ip": BASTION}}, {"@timestamp": "2026-11-22T10:00:00", "source": {"ip": BASTION}},
-     {"@timestamp": 5, "source": 7, "event": []}],
+     {"@timestamp": "2026-11-22T10:00:00+00:00", "event": {"action": "ssh_logout"}, "source": {"ip": BASTION}}],
 )  # fmt: skip
 def test_odd_events(store: Store, odd: dict[str, Any]) -> None:
-    """An event without a time, or of another form, is no fault."""
-    assert asyncio.run(JumpHosts(store.folder, {}).of(odd)) == {}
+    """An event without a time, or with one of another form, is no fault."""
+    assert asyncio.run(JumpHosts(store.folder, {}).of(ecs(odd))) == NOTHING
 
 
 def test_no_store(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_no_store(tmp_path: Path) -> None:
 def test_senders_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest pairs go, by age and by number; one that is seen again is one row."""
     monkeypatch.setattr(state_module, "SENDER_LIMIT", 3)
-    assert senders.SENDER_LIMIT == 10_000
+    assert SENDER_LIMIT == 10_000
     for number in range(6):
         store.has(senders={(f"h{number}", "10.0.0.6")}, seen_us=NOW + number)
     store.has(senders={("h5", "10.0.0.6")}, seen_us=NOW + 9)

@@ -9,11 +9,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from babel import localedata
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.clock import isoformat, local_zone, zone_of
 from consumer.framing.timestamps import LOOK_AHEAD, Timestamps
+from tests.budget import examples
 
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -318,7 +319,7 @@ STAMPS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=600)
+@examples(600)
 @given(st.lists(STAMPS, min_size=2, max_size=4), st.data())
 def test_a_stamp_means_the_same_whatever_came_before(stamps: list[str], data: st.DataObject) -> None:
     """What is remembered for speed changes nothing: a stamp is read as if it stood alone."""
@@ -333,7 +334,7 @@ def test_a_stamp_means_the_same_whatever_came_before(stamps: list[str], data: st
     assert [timestamps.microseconds(stamp) for stamp in mutated] == [read(stamp, zone=BERLIN) for stamp in mutated]
 
 
-@settings(deadline=None, max_examples=400)
+@examples(400)
 @given(
     st.one_of(
         st.text(st.characters(max_codepoint=255), max_size=40),
@@ -355,7 +356,7 @@ def test_any_stamp_is_a_moment_that_can_be_written_or_none(stamp: str) -> None:
         assert len(text) == len("2026-11-22T10:00:07.892585Z")
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2099, 1, 1)), st.integers(-14 * 60, 14 * 60))  # noqa: DTZ001 - given a zone below
 def test_what_is_written_is_read_back(moment: datetime, offset: int) -> None:
     """RFC 3339 with any offset names the moment it was made of, and ``isoformat`` writes the same one."""

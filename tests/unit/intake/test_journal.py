@@ -2,8 +2,6 @@
 
 import os
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from consumer.errors import StoreError
 from consumer.intake.journal import Journal, Kind, replayed, segments
+from tests.waiting import wait_for
 
 RECORDS = [(Kind.LINES, b"one\ntwo\n"), (Kind.TICK, b"1795341600000000"), (Kind.CAUGHT_UP, b""), (Kind.LINES, bytes(range(256)))]
 
@@ -112,12 +111,6 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
         Journal(tmp_path / "journal", 1)
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    while not is_so():
-        time.sleep(0.001)
-
-
 def test_a_sync_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is begun once for what was written; one that fails is said by the next call, and what it was for is synced after all."""
     real, outcomes = os.fdatasync, iter([OSError(5, "Input/output error")])
@@ -134,7 +127,7 @@ def test_a_sync_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     journal.append(Kind.TICK, b"1")
     assert journal.begin_sync()
     with pytest.raises(StoreError, match="Input/output error"):
-        wait_until(journal.begin_sync)
+        wait_for(journal.begin_sync, "the sync in the background ends")
     journal.sync()
     assert journal.begin_sync()
     assert synced == [journal.size]

@@ -9,9 +9,10 @@ import pytest
 from consumer.events import Login, Probe
 from consumer.intake import senders as module
 from consumer.intake.senders import Senders
-from consumer.records import OURS, Line
+from consumer.records import OURS
+from tests.lines import line_of
 
-LINE = Line(0, 1, 1, 1, "", None, False, "sshd", "web1", "1", None, None, None, None, None, None, None)  # noqa: FBT003
+LINE = line_of()
 LOGIN = Login("1" * 32, LINE, "alice", "192.0.2.7", "4711", "publickey", None)
 PROBE = Probe("2" * 32, LINE, None, "192.0.2.7", "22", "x")
 
@@ -67,7 +68,7 @@ def test_texts_of_others(line: bytes) -> None:
 def test_one_look_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody logs in there is one look a second; what is stored is noted again after an hour."""
     now_s = [1000.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now_s[0])
+    monkeypatch.setattr("consumer.intake.senders.time.monotonic", lambda: now_s[0])
     found = Senders()
 
     def after(seconds: float, line: bytes, *events: Login | Probe) -> set[tuple[str, str]]:

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from consumer.keys import files as key_owners
-from consumer.keys import sshd_config
 from consumer.keys.authorized_keys import COMMENT_LIMIT, LINES_LIMIT, OPTION_LIMIT, parsed
 from consumer.keys.files import Wanted, keys_of, owners_by_command, owners_of
-from consumer.keys.sshd_config import SshdSettings, sshd_settings
+from consumer.keys.sshd_config import SshdSettings
+from tests import needs
 
 NAME = "carol"
 HERE = SshdSettings()
@@ -171,9 +171,7 @@ def test_a_file_that_others_can_write_is_as_strict_modes_say(home: Path) -> None
 
 def test_a_file_that_may_not_be_read_costs_the_name_only(home: Path) -> None:
     """Read as a user who may not."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can become somebody else"
-        pytest.skip("only root can become somebody else")
+    needs.root("become somebody else")
     (home / ".ssh/authorized_keys").chmod(0o600)
     child = os.fork()
     if not child:
@@ -182,14 +180,10 @@ def test_a_file_that_may_not_be_read_costs_the_name_only(home: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_a_user_reads_the_own_file_after_root_has_become_that_user(tmp_path: Path) -> None:
+def test_a_user_reads_the_own_file_after_root_has_become_that_user(open_folder: Path) -> None:
     """The way through /proc/self/fd is open then, too, although /proc/self is root's."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can become somebody else"
-        pytest.skip("only root can become somebody else")
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    home = tmp_path / NAME
+    needs.root("become somebody else")
+    home = open_folder / NAME
     home.mkdir()
     (home / "keys").write_text(line(1, "carol@laptop"))
     for path in (home, home / "keys"):
@@ -238,7 +232,7 @@ def script(folder: Path, text: str) -> str:
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Return a folder in which a command may stand: temporary folders are everybody's, further up."""
-    monkeypatch.setattr(key_owners, "_is_guarded", lambda *_: True)
+    monkeypatch.setattr(key_owners, "is_guarded", lambda *_: True)
     return tmp_path
 
 
@@ -291,52 +285,3 @@ def test_command_runs_only_as_its_user_and_if_only_root_can_write_it(home: Path,
     for user in ("", "no-such-user", "daemon"):
         assert owners_by_command(wanted, account(home), SshdSettings((), "/bin/echo", user)) == []
     assert owners_by_command(wanted, account(home), SshdSettings()) == []
-
-
-def test_sshd_is_asked_again_when_its_configuration_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the file itself, of an included one, and of one that comes to them; and not otherwise."""
-    asked: list[str] = []
-    really = sshd_config._Config._asked
-
-    def counted(self: sshd_config._Config, visit: sshd_config._Visit) -> dict[str, str]:
-        asked.append(visit.user)
-        return really(self, visit)
-
-    monkeypatch.setattr(sshd_config._Config, "_asked", counted)
-    path = tmp_path / "sshd_config"
-
-    def files(user: str = "root") -> tuple[str, ...]:
-        return sshd_settings(user, "", "192.0.2.1", str(path)).authorized_keys_files
-
-    assert files() == SshdSettings().authorized_keys_files
-    path.write_text(f"Include {tmp_path}/*.conf\nAuthorizedKeysFile one\nMatch User dave\nAuthorizedKeysFile dave\n")
-    assert files() == ("one",)
-    (tmp_path / "1.conf").write_text("AuthorizedKeysFile two")
-    assert files() == ("two",)
-    (tmp_path / "1.conf").write_text("AuthorizedKeysFile three")
-    assert files() == ("three",)
-    asked.clear()
-    assert {files(f"user{number}") for number in range(1000)} == {("three",)}
-    assert files("dave") == ("dave",)
-    assert asked == ["dave"]
-    (tmp_path / "1.conf").unlink()
-    assert files("a b,addr=x") == ("one",)
-    assert asked == ["dave", "a b,addr=x"]
-
-
-def test_configuration_is_read_where_sshd_cannot_be_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is none, it fails, or it hangs."""
-    path = tmp_path / "sshd_config"
-    path.write_text('AuthorizedKeysFile "/etc/keys of/%u"\nMatch Address 192.0.2.0/24\nTrustedUserCAKeys /etc/ssh/ca\n')
-    expected = SshdSettings(("/etc/keys of/%u",), trusted_user_ca_keys="/etc/ssh/ca")
-    monkeypatch.setattr(sshd_config, "_PATH", str(tmp_path))
-    monkeypatch.setattr(sshd_config, "SSHD_LIMIT_S", 0.2)
-    assert sshd_settings("root", "", "192.0.2.1", str(path)) == expected
-    for text in ("exit 1", "exec sleep 60"):
-        (tmp_path / "sshd").write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / "sshd").chmod(0o755)
-        assert sshd_settings("root", "", "192.0.2.1", str(path)) == expected
-    os.mkfifo(tmp_path / "pipe")
-    assert sshd_settings("root", "", "192.0.2.1", str(tmp_path / "pipe")) == SshdSettings()
-    (tmp_path / "loop").write_text(f"Include {tmp_path}/loop\nAuthorizedKeysFile one")
-    assert sshd_settings("root", "", "192.0.2.1", str(tmp_path / "loop")) == SshdSettings(("one",))

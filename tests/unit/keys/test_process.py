@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from consumer.keys.client import Question
-from consumer.keys.process import USER_LIMIT, Child, Keys
+from consumer.keys.process import USER_LIMIT, Child, KeysServer
 
 if TYPE_CHECKING:
     import pytest
@@ -21,7 +21,7 @@ def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     async def asked() -> tuple[list[str], list[str]]:
-        keys = Keys({0})
+        keys = KeysServer({0})
         before = os.listdir("/proc/self/fd")  # noqa: PTH208 - names
         for number in range(3):
             assert await keys._owners(Question("alice", f"SHA256:{number}")) == []
@@ -34,7 +34,7 @@ def test_no_more_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_user_in_any_case() -> None:
     """A name service may know one account as alice and ALICE: both have the places of one."""
-    keys = Keys({0})
+    keys = KeysServer({0})
     keys._children = {pid: Child("alice", is_stuck=True) for pid in range(USER_LIMIT)}
     assert not asyncio.run(keys._place(Question("Alice")))
     assert asyncio.run(keys._place(Question("bob")))

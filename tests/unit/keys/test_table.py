@@ -10,15 +10,18 @@ from collections import Counter
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from consumer.config import KEYS_SOCKET
-from consumer.ecs import of_event
+from consumer.ecs import NOTHING, EcsEvent, SshFields
+from consumer.events_as_ecs import of_event
 from consumer.keys.process import CHILD_LIMIT, LOOK_UP_S, TABLE_CHILD_LIMIT, TABLE_USER_LIMIT, USER_LIMIT
 from consumer.keys.table import AT_ONCE_LIMIT, KEYS_LIMIT, TABLE_LIMIT_S, TableOwners
 from consumer.selection import Selection
 from consumer.store.queries import Asked, keys_used, open_now
 from consumer.store.state import State
+from tests.ecs_events import ecs, fields_of
 from tests.store_events import START_US, session_lines, try_line
 from tests.store_events import events_of as happened
 
@@ -41,13 +44,13 @@ def fingerprint(number: int) -> str:
     return f"SHA256:{number:043}"
 
 
-def login(number: int, user: str = "alice", address: str = "192.0.2.7", ca: str = "") -> dict[str, Any]:
+def login(number: int, user: str = "alice", address: str = "192.0.2.7", ca: str = "", host: str = HERE) -> EcsEvent:
     """Return the event of a login to this host."""
     certificate = {"certificate": {"id": "x", "ca_fingerprint": ca}} if ca else {}
-    return {
-        "event": {"action": "ssh_login"}, "host": {"name": HERE}, "user": {"name": user}, "source": {"ip": address},
+    return ecs({
+        "event": {"action": "ssh_login"}, "host": {"name": host}, "user": {"name": user}, "source": {"ip": address},
         "ssh": {"key": {"type": "ED25519", "fingerprint": fingerprint(number)}} | certificate,
-    }  # fmt: skip
+    })  # fmt: skip
 
 
 class Heard:
@@ -72,7 +75,7 @@ def keys(folder: Path) -> Iterator[Heard]:
         asked.at_once[user] += 1
         asked.most[user] = max(asked.most[user], asked.at_once[user])
         asked.total = max(asked.total, asked.at_once.total())
-        await asyncio.sleep(0.002)  # so that whoever would ask more at once has asked
+        await asyncio.sleep(0.002)  # who would ask more at once does so now; nothing shows that nobody does
         asked.at_once[user] -= 1
         owner = {"comment": question["fingerprint"], "options": [], "is_authority": "ca_fingerprint" in question}
         writer.write(json.dumps({"owners": [owner]}).encode() + b"\n")
@@ -116,17 +119,17 @@ def test_each_once(tmp_path: Path) -> None:
         ("alice", fingerprint(1), "192.0.2.7"), ("bob", fingerprint(1), "192.0.2.7"), ("alice", fingerprint(2), "192.0.2.7"),
     }  # fmt: skip
     assert owners
-    assert [owners.of(one) for one in logins] == [
+    assert [fields_of(owners.of(one))["ssh"] for one in logins] == [
         *[{"key": {"owner": [fingerprint(1)]}}] * 3, *[{"certificate": {"ca_owner": fingerprint(2)}}] * 2
     ]  # fmt: skip
-    assert owners.of(login(4)) == {}
-    assert owners.of(login(1) | {"host": {"name": "web2"}}) == {}
+    assert owners.of(login(4)) == NOTHING
+    assert owners.of(login(1, host="web2")) == NOTHING
 
 
 def test_newest_and_few_at_once(tmp_path: Path) -> None:
     """No more than ``KEYS_LIMIT`` are asked about, the newest; a user's in turn, and of all users no more than a few at once."""
 
-    def logins() -> Iterator[dict[str, Any]]:
+    def logins() -> Iterator[EcsEvent]:
         for number in range(KEYS_LIMIT):
             yield login(number, user=f"user{number % 8}")
         pytest.fail("more is taken than is asked about")
@@ -146,8 +149,9 @@ def test_a_user_in_any_case(tmp_path: Path) -> None:
 
 def test_nothing_to_ask(tmp_path: Path) -> None:
     """Nobody is asked about logins to other hosts, and nothing is known then; nor where nobody answers."""
+    password = msgspec.structs.replace(login(1), ssh=SshFields(method="password"))
     with keys(tmp_path) as asked:
-        assert not TableOwners(tmp_path, [login(1) | {"host": {"name": "web2"}}, login(1) | {"ssh": {"method": "password"}}])
+        assert not TableOwners(tmp_path, [login(1, host="web2"), password])
     assert asked.questions == []
     assert not TableOwners(tmp_path, [login(1)])
 
@@ -155,7 +159,7 @@ def test_nothing_to_ask(tmp_path: Path) -> None:
 def used(folder: Path, asked: Asked, *, of_events: bool = False) -> list[tuple[str | None, str, str | None]]:
     """Return user, last digit of the fingerprint, and port of what ``keys_used`` yields."""
     found = keys_used(folder, asked, socket.gethostname(), of_events=of_events)
-    return [(one.user, of_event(one, [])["ssh"]["key"]["fingerprint"][-1], one.port) for one in found]
+    return [(one.user, (of_event(one, []).ssh.key.fingerprint or "")[-1], one.port) for one in found]
 
 
 def filled(folder: Path, *lines: Iterable[bytes]) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyparsing as pp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.errors import LoweringError
 from consumer.matching.lowering import leading_pieces, lower
+from tests.budget import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -242,7 +243,7 @@ def names_of(element: pp.ParserElement) -> set[str]:
     return names
 
 
-@settings(deadline=None, max_examples=1500)
+@examples(1500)
 @given(EXPRESSIONS, st.lists(st.text("abc", max_size=7), min_size=6, max_size=12))
 def test_any_expression_means_the_same_or_is_refused(expression: pp.ParserElement, texts: list[str]) -> None:
     """Whatever is written in the lowered set: pyparsing and the lowered pattern match the same texts, with the same fields."""

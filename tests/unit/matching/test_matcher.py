@@ -8,8 +8,9 @@ import pytest
 
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
-from consumer.matching.matcher import _CACHE_LIMIT, CORE, PAM_LIMIT, SSHD_LIMIT, Engine, Found, Matcher
-from consumer.records import HOST, PROCID, REPEATS, RULE, TEXT, TRUSTED, USER, Line, Row, Trusted
+from consumer.matching.matcher import _CACHE_LIMIT, PAM_LIMIT, Matcher
+from consumer.matching.rules import CORE, SSHD_LIMIT, Engine, Reading
+from consumer.records import HOST, PLACE, PROCID, REPEATS, RULE, TEXT, TRUSTED, USER, Line, Row, Trusted
 from tests.unit.sample_lines import NOT_OURS, UNMATCHED, all_samples
 
 MATCHERS: dict[Engine, Matcher] = {"lowered": Matcher(), "pyparsing": Matcher(engine="pyparsing")}
@@ -26,14 +27,14 @@ def row(text: str, program: str = "sshd", *, procid: str = "42", trusted: Truste
     return "2026-11-22T10:00:00.000000+00:00", "bastion1", program, procid, text, trusted or ""
 
 
-def found(text: str, program: str = "sshd", *, engine: Engine = "lowered", procid: str = "42") -> Found:
+def found(text: str, program: str = "sshd", *, engine: Engine = "lowered", procid: str = "42") -> Reading:
     """Read one text that is ours."""
     result = MATCHERS[engine].find(row(text, program, procid=procid))
     assert result is not None
     return result
 
 
-def summary(result: Found) -> tuple[str | None, int, str, str]:
+def summary(result: Reading) -> tuple[str | None, int, str, str]:
     """Return what a line was read as: rule, count, PID, text."""
     return result.rule.name if result.rule else None, result.repeats, result.procid, result.text
 
@@ -189,7 +190,7 @@ def lines(matcher: Matcher, rows: list[Row], *, keep_text: bool = True) -> tuple
     """Read rows as the correlator gets them."""
     counts = [0] * (len(matcher.rules) + 2)
     timestamps = Timestamps(datetime(2026, 11, 23, tzinfo=UTC), UTC)
-    return [Line(*line) for line in matcher.lines(rows, timestamps, 1, counts, keep_text=keep_text)], counts
+    return matcher.lines(rows, timestamps, 1, counts, keep_text=keep_text), counts
 
 
 @each_engine
@@ -215,14 +216,14 @@ def test_lines_say_what_find_says(engine: Engine) -> None:
                 result.text,
                 result.trusted,
             )
-            assert (line[HOST], line[PROCID], line[USER:]) == (result.host, result.procid, tuple(result.core()))
+            assert (line[HOST], line[PROCID], line[USER:]) == (result.host, result.procid, result.core())
 
 
 def test_lines_count_what_is_not_read() -> None:
     """Lines that look like authentication, side lines and lines that no framing fits are counted apart, other programs' not."""
     rows = [row("login succeeded"), row("a side line"), ("", "", "", "", "no header", ""), row("x", "cron"), row(FAILED)]
     told, counts = lines(MATCHER, rows)
-    assert [line.text for line in told] == [FAILED]
+    assert [line[TEXT] for line in told] == [FAILED]
     assert counts[-2:] == [1, 1]
     assert sum(counts) == 4
 
@@ -230,7 +231,7 @@ def test_lines_count_what_is_not_read() -> None:
 def test_places_count_every_row() -> None:
     """A line's place is its row's, also where rows between say nothing."""
     told, _ = lines(MATCHER, [row("x", "cron"), row(FAILED), row("what nobody wrote"), row(FAILED)], keep_text=False)
-    assert [(line.place, line.text) for line in told] == [(2, ""), (4, "")]
+    assert [(line[PLACE], line[TEXT]) for line in told] == [(2, ""), (4, "")]
 
 
 def test_memory_is_bounded() -> None:

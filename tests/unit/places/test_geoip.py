@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
+from consumer.ecs import NO_SOURCE
 from consumer.places import geoip
 from consumer.places.geoip import CACHE_LIMIT, DATABASES_LIMIT, Places, place_text
-from tests.databases import ADDRESS, ADDRESS_6, LYON, LYON_GEO, ORANGE, free_database, free_package, made, made_of  # noqa: F401
+from tests.databases import ADDRESS, ADDRESS_6, LYON, LYON_GEO, ORANGE, made, made_of
+from tests.ecs_events import ecs, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,13 +72,13 @@ def test_several_are_merged_in_order(tmp_path: Path, *, many: bool) -> None:
     other = made(tmp_path / "other.mmdb", {"country_code": "FR", "city": "Villeurbanne", "asn": "AS1", "vpn": True})
     with Opened(city, asn, other, many=many) as opened:
         for address in (ADDRESS, ADDRESS_6, f"::ffff:{ADDRESS}"):
-            assert opened.places.of(address) == {"geo": LYON_GEO, "as": ORANGE_AS, "anonymous": ["vpn"]}
+            assert fields_of(opened.places.of(address)) == {"geo": LYON_GEO, "as": ORANGE_AS, "anonymous": ["vpn"]}
         assert opened.places.text(ADDRESS) == "Lyon, FR, AS3215, vpn"
         assert (opened.places.databases[0].path, opened.places.databases[0].type) == (str(city), "DBIP-City-Lite")
         assert [one.memory is not None for one in opened.places.databases] == [many] * 3
     with Opened(other, city, asn, many=many) as opened:
         assert opened.places.text(ADDRESS) == "Villeurbanne, FR, AS1, vpn"
-        assert opened.places.of(ADDRESS)["geo"]["location"] == LYON_GEO["location"]
+        assert fields_of(opened.places.of(ADDRESS))["geo"]["location"] == LYON_GEO["location"]
     assert opened.reports == []
 
 
@@ -85,7 +87,7 @@ def test_two_that_disagree_are_not_mixed(tmp_path: Path) -> None:
     country = made(tmp_path / "country.mmdb", {"country_code": "DE"})
     city = made(tmp_path / "city.mmdb", LYON)
     with Opened(country, city) as opened:
-        assert opened.places.of(ADDRESS) == {"geo": {"country_iso_code": "DE"}}
+        assert fields_of(opened.places.of(ADDRESS)) == {"geo": {"country_iso_code": "DE"}}
 
 
 def test_a_pattern_finds_them_in_the_order_of_their_names(tmp_path: Path) -> None:
@@ -102,12 +104,12 @@ def test_addresses_that_are_no_place(tmp_path: Path, *, many: bool) -> None:
     everywhere = made(tmp_path / "x.mmdb", {"country_code": "FR"}, networks=("0.0.0.0/0", "2000::/3"))
     for patterns in ([tmp_path / "none*.mmdb"], [everywhere]):
         with Opened(*patterns, many=many) as opened:
-            assert opened.places.of("127.0.0.1") == {"geo": {"name": "loopback"}}
-            assert opened.places.of("::ffff:10.0.0.1") == {"geo": {"name": "private network"}}
-            assert opened.places.of("fe80::1%eth0") == {"geo": {"name": "link-local"}}
-            assert opened.places.of("2002:c0a8:101::1") == {"geo": {"name": "6to4, private network"}}
+            assert fields_of(opened.places.of("127.0.0.1")) == {"geo": {"name": "loopback"}}
+            assert fields_of(opened.places.of("::ffff:10.0.0.1")) == {"geo": {"name": "private network"}}
+            assert fields_of(opened.places.of("fe80::1%eth0")) == {"geo": {"name": "link-local"}}
+            assert fields_of(opened.places.of("2002:c0a8:101::1")) == {"geo": {"name": "6to4, private network"}}
     with Opened(everywhere, many=many) as opened:
-        assert opened.places.of("64:ff9b::808:808") == {"geo": {"name": "NAT64", "country_iso_code": "FR"}}
+        assert fields_of(opened.places.of("64:ff9b::808:808")) == {"geo": {"name": "NAT64", "country_iso_code": "FR"}}
         assert opened.places.text("2002:808:808::1") == "FR, 6to4"
 
 
@@ -115,32 +117,31 @@ def test_addresses_that_are_no_place(tmp_path: Path, *, many: bool) -> None:
 def test_what_is_no_address_has_no_place(tmp_path: Path, address: str | None) -> None:
     """Nothing is known of it, and nothing is raised."""
     with Opened(made(tmp_path / "x.mmdb", LYON)) as opened:
-        assert opened.places.of(address) == {}
+        assert fields_of(opened.places.of(address)) == {}
         assert opened.places.text(address) == ""
 
 
 def test_off() -> None:
     """Without any pattern not even a loopback address is named."""
     with Opened() as opened:
-        assert opened.places.of("127.0.0.1") == {}
-        event = {"source": {"ip": "127.0.0.1"}}
-        assert opened.places.add(dict(event)) == event
+        assert fields_of(opened.places.of("127.0.0.1")) == {}
+        event = ecs({"source": {"ip": "127.0.0.1"}})
+        assert opened.places.add(event) == event
 
 
 def test_add(tmp_path: Path) -> None:
     """An event gets it under its source; one without an address stays as it is."""
     with Opened(made(tmp_path / "x.mmdb", ORANGE)) as opened:
-        assert opened.places.add({"source": {"ip": ADDRESS, "port": 22}}) == {
-            "source": {"ip": ADDRESS, "port": 22, "as": ORANGE_AS}
-        }
-        assert opened.places.add({"source": {"address": "UNKNOWN"}}) == {"source": {"address": "UNKNOWN"}}
-        assert opened.places.add({"host": {}}) == {"host": {}}
+        found = opened.places.add(ecs({"source": {"ip": ADDRESS, "port": 22}, "host": {"name": "web1"}}))
+        assert fields_of(found) == {"source": {"ip": ADDRESS, "port": 22, "as": ORANGE_AS}, "host": {"name": "web1"}}
+        for other in ({"source": {"address": "UNKNOWN"}}, {"host": {"name": "web1"}}):
+            assert fields_of(opened.places.add(ecs(other))) == other
 
 
 def test_ipv4_alone(tmp_path: Path, *, many: bool) -> None:
     """A database of IPv4 alone says nothing of IPv6, and is not damaged for that."""
     with Opened(made(tmp_path / "x.mmdb", LYON, networks=("193.252.0.0/16",), ip_version=4), many=many) as opened:
-        assert opened.places.of(ADDRESS_6) == {}
+        assert fields_of(opened.places.of(ADDRESS_6)) == {}
         assert opened.places.text(ADDRESS) == "Lyon, FR"
         assert opened.reports == []
 
@@ -161,7 +162,7 @@ def test_replaced_by_a_rename(tmp_path: Path, clock: Clock, *, many: bool) -> No
         for one in tmp_path.iterdir():
             one.unlink()
         clock.now_s += 11
-        assert opened.places.of(ADDRESS) == {}
+        assert fields_of(opened.places.of(ADDRESS)) == {}
         assert (opened.places.databases, opened.reports) == ((), [])
 
 
@@ -268,13 +269,14 @@ def test_data_that_is_damaged(tmp_path: Path, clock: Clock, *, many: bool) -> No
 OVERWRITTEN = """
 import sys
 from consumer.places import geoip
+from consumer.ecs import NO_SOURCE
 from consumer.places.geoip import Places
 geoip._MANY, geoip._BYTES_AN_ADDRESS = 1, 1 << 30
 path, many, how = sys.argv[1], sys.argv[2] == "many", sys.argv[3]
 reports = []
 places = Places([path], reports.append, many=many)
 whole = open(path, "rb").read()
-assert places.of("193.252.1.1")
+assert places.of("193.252.1.1") != NO_SOURCE
 if how == "emptied":
     open(path, "wb").close()
 elif how == "cut":
@@ -400,7 +402,7 @@ def test_descriptors_are_given_back(tmp_path: Path, clock: Clock, *, many: bool)
 
 
 @pytest.fixture
-def known_places(free_database: Path, *, many: bool) -> Iterator[dict[str, Places]]:  # noqa: F811
+def known_places(free_database: Path, *, many: bool) -> Iterator[dict[str, Places]]:
     """Return places out of the real database, and out of its part of IPv4."""
     ipv4 = free_database.with_name(free_database.name.replace(".mmdb", "-ipv4.mmdb"))
     with Opened(free_database, many=many) as both, Opened(ipv4, many=many) as ipv4_alone:
@@ -416,8 +418,8 @@ def test_a_real_database(known_places: dict[str, Places]) -> None:
     addresses = [f"{first}.{second}.1.1" for first in range(1, 224) for second in (0, 100, 200)]
     said = [both.of(address) for address in addresses]
     assert said == [ipv4.of(address) for address in addresses]
-    assert sum(bool(one.get("geo", {}).get("country_iso_code")) for one in said) > len(said) // 2
-    assert ipv4.of("2001:4860:4860::8888") == {}
+    assert sum(one.geo.country_iso_code is not None for one in said) > len(said) // 2
+    assert ipv4.of("2001:4860:4860::8888") == NO_SOURCE
 
 
 @pytest.mark.parametrize(
@@ -433,4 +435,4 @@ def test_a_real_database(known_places: dict[str, Places]) -> None:
 )
 def test_place_text(source: dict[str, Any], text: str) -> None:
     """A place in a few words; what is unknown is left out."""
-    assert place_text(source) == text
+    assert place_text(ecs({"source": source}).source) == text

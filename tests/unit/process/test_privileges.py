@@ -11,6 +11,7 @@ import pytest
 
 from consumer.errors import ConfigError
 from consumer.process.privileges import become
+from tests import needs
 
 
 def after(name: str, before_uid: int = 0) -> Any:
@@ -41,9 +42,7 @@ def after(name: str, before_uid: int = 0) -> Any:
 @pytest.fixture
 def root() -> None:
     """Be root."""
-    if os.geteuid() != 0:
-        assert not os.environ.get("CI"), "only root can become another user"
-        pytest.skip("only root can become another user")
+    needs.root("become another user")
 
 
 @pytest.mark.usefixtures("root")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,8 +11,11 @@ import pytest
 from consumer.commands.replay import summary_text
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.logs.replay import Summary
-from consumer.records import Line, Trusted
 from consumer.show.table import Table
+from tests.lines import line_of
+
+if TYPE_CHECKING:
+    from consumer.records import Line, Trusted
 
 SECOND = 1_000_000
 START = int(datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC).timestamp()) * SECOND
@@ -21,7 +25,7 @@ HEAD = "time                 what    user              from                     
 
 def line(time_us: int | None = START, host: str = "web1", trusted: Trusted | None = None, *, ambiguous: bool = False) -> Line:
     """Return a line that decided."""
-    return Line(0, time_us, 1, 1, "", trusted, ambiguous, "sshd", host, "1", None, None, None, None, None, None, None)
+    return line_of(time_us, host=host, trusted=trusted, ambiguous=ambiguous)
 
 
 def login(

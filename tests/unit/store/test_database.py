@@ -343,7 +343,8 @@ def test_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_folder(tmp_path: Path) -> None:
     """Where the state directory is missing, one line says so."""
     path = tmp_path / "missing" / "state.db"
-    for attempt in (lambda: opened(path), lambda: reading(path).__enter__()):
+    attempts: list[Callable[[], object]] = [lambda: opened(path), lambda: reading(path).__enter__()]
+    for attempt in attempts:
         with pytest.raises(StoreError, match=str(path)) as caught:
             attempt()
         assert "\n" not in str(caught.value)

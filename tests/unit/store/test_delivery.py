@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import Config, Route
-from consumer.config import Email as Settings
-from consumer.deliver import dispatcher
-from consumer.deliver.channels import Delivered, Message, Rejected, Result, RetryLater
-from consumer.deliver.dispatcher import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
+from consumer.actions import EventAction
+from consumer.config import Config, EmailSettings, Route
+from consumer.deliver import dispatcher, worker
+from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store import database
@@ -24,6 +24,7 @@ from consumer.store.database import set_aside_of
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox, Queued
 from consumer.store.state import State
+from tests.waiting import wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -67,14 +68,18 @@ class Clock:
 class Answers:
     """A channel that answers what a test wants, and keeps what it was told."""
 
-    def __init__(self, *answers: Result) -> None:
+    def __init__(self, *answers: SendResult) -> None:
         self.answers = list(answers)
         self.told: list[Message] = []
 
-    async def send(self, message: Message) -> Result:
+    async def send(self, message: Message) -> SendResult:
         """Answer."""
         self.told.append(message)
         return self.answers.pop(0) if self.answers else Delivered()
+
+    async def check(self) -> SendResult:
+        """Answer."""
+        return Delivered()
 
     def close(self) -> None:
         """Nothing is open."""
@@ -83,11 +88,11 @@ class Answers:
 class Stage:
     """A worker with a clock and a channel of the test's."""
 
-    def __init__(self, delivery: Delivery, folder: Path, *answers: Result, max_per_hour: int = 1000) -> None:
+    def __init__(self, delivery: Delivery, folder: Path, *answers: SendResult, max_per_hour: int = 1000) -> None:
         self.clock = Clock()
         self.channel = Answers(*answers)
         self.delivery = delivery
-        settings = Settings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
+        settings = EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
         self.worker = Worker(
             settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), Enricher(), give_up_s=3 * 86400,
             clock=self.clock,
@@ -412,7 +417,7 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     """A message whose outcome cannot be written is not sent again: it is written when that is possible."""
     stage = Stage(delivery, tmp_path)
     stage.put(1)
-    monkeypatch.setattr(dispatcher, "POLL_S", 0.001)
+    monkeypatch.setattr(worker, "AGAIN_S", 0.001)
     real: Callable[..., None] = delivery.sent
     failures = [StoreError("disk full")] * 3
 
@@ -427,14 +432,14 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     assert states(delivery) == {"id1": "sent"}
 
 
-def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path) -> None:
+def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of a channel's code costs no message; what is no event is a dead letter."""
     stage = Stage(delivery, tmp_path)
 
-    async def fail(_message: Message) -> Result:
+    async def fail(_message: Message) -> SendResult:
         raise ZeroDivisionError
 
-    stage.channel.send = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(stage.channel, "send", fail)
     stage.put(1)
     delivery.route([(Queued(2, "id2", "ssh_login", NOW, b"broken"), ["ops"])])
     assert stage.work() is not None
@@ -511,8 +516,8 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "WAITING_LIMIT", 0)
     monkeypatch.setattr(module, "DONE_LIMIT", 5)
     monkeypatch.setattr(dispatcher, "_KEEP_EVERY", 10)
-    route = Route(channels=["ops"], events=("ssh_forged",))
-    config = Config(channel=[Settings(name="ops", to=["ops@example.org"])], route=[route])
+    route = Route(channels=["ops"], events=(EventAction.FORGED,))
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[route])
 
     async def routed() -> None:
         now_us = time.time_ns() // 1000
@@ -585,17 +590,19 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
     said: list[str] = []
     channel = Answers()
     monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
-    config = Config(channel=[Settings(name="ops", to=["ops@example.org"], max_per_hour=5000)], route=[])
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=5000)], route=[])
 
     async def polled(delivery: Delivery, outbox: Outbox) -> None:
         made = dispatcher.Dispatcher(config, delivery, outbox, Renderer(tmp_path / "none", pytest.fail))
         delivery.route((queued(seq), ["gone"]) for seq in range(1, 1000))
         delivery._run("PRAGMA wal_checkpoint(TRUNCATE)")
         damage(delivery)
-        async with asyncio.timeout(60):
-            while not channel.told:
-                made.poll()
-                await asyncio.sleep(0.01)
+
+        def is_told() -> bool:
+            made.poll()
+            return bool(channel.told)
+
+        await wait_for_async(is_told, "the message is sent")
         await made.stop()
 
     with closing(State(tmp_path, pytest.fail)) as state, closing(Delivery(tmp_path, said.append)) as delivery:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from consumer.ecs import json_line, of_event
+from consumer.ecs import json_line
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Login
-from consumer.records import Line
+from consumer.events_as_ecs import of_event
+from consumer.records import HOST
 from consumer.store import database
 from consumer.store import state as state_module
 from consumer.store.database import open_for_writing, reading, set_aside_of
@@ -104,11 +105,11 @@ def test_outbox(state: State, tmp_path: Path) -> None:
     """What is to be told stands in the outbox in its order, as ``replay --format json`` writes it; the rest does not."""
     events = events_of(*LINES, *session_lines(77, "bob"))
     assert state.record(events, TOLD, NOW_US) == 3
-    told = [event for event in events if event.__struct_config__.tag in TOLD]
+    told = [event for event in events if event.action in TOLD]
     with closing(Outbox(tmp_path)) as outbox:
         found = outbox.since(0, 100)
         assert [tuple(row)[1:] for row in found] == [
-            (event.id, event.__struct_config__.tag, NOW_US, json_line(of_event(event, []))) for event in told
+            (event.id, event.action, NOW_US, json_line(of_event(event, []))) for event in told
         ]
         assert outbox.since(found[0].seq, 1) == found[1:2]
         assert outbox.since(found[-1].seq, 100) == []
@@ -233,7 +234,7 @@ def test_hostile_other_texts(state: State, tmp_path: Path) -> None:
     r"""Bytes that are not UTF-8 in a host, an address or a reason are kept as ``\xNN``."""
     (login,) = events_of(*session_lines(4711, lasts_s=None))
     raw = text_of_bytes(b"w\xc3\xbc\xff")
-    place = Line(*login.line)._replace(host=raw)
+    place = (*login.line[:HOST], raw, *login.line[HOST + 1 :])
     state.record([msgspec.structs.replace(login, line=place, address=raw, info=raw)], TOLD, NOW_US)
     expected = "w\u00fc\\xff"
     assert rows(tmp_path, "SELECT host, address, info FROM session") == [(expected,) * 3]

@@ -29,7 +29,7 @@ def told(*lines: str) -> list[str]:
         stamp, pid, message = line.split(" ", 2)
         correlator.feed(reader.lines(f"{stamp} web1 sshd[{pid}]: {message}\n".encode(), place))
     correlator.settle()
-    return [f"{event.__struct_config__.tag} {event.user} {event.address}" for event in events]
+    return [f"{event.action} {event.user} {event.address}" for event in events]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def journal(*lines: tuple[float, int, str] | tuple[float, int, str, dict[str, st
 
 def words(events: list[Event]) -> list[str]:
     """Return what happened as "action user address"."""
-    return [f"{event.__struct_config__.tag} {event.user} {event.address}" for event in events]
+    return [f"{event.action} {event.user} {event.address}" for event in events]
 
 
 @pytest.mark.parametrize("end", ["@[_PID=1 _UID=1000 _GID=1000]", "@[_PID=1 _UID=0 _GID=0]"])

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from consumer.ecs import of_event
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import of_event
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
@@ -337,7 +337,7 @@ def test_session_line_is_lost() -> None:
 
 def test_session_without_accepted_is_told_with_an_unknown_address() -> None:
     """A session that opens without Accepted is told after the grace: it is a login, from nobody knows where."""
-    unknown = {"ip": None, "port": None}
+    unknown: dict[str, Any] = {"ip": None, "port": None}
     log = Log()
     assert log.feed(line(0, 10, opened())) == []
     assert log.feed(line(GRACE + 1, 99, failed("bob", port=1)))[:1] == [login(at=0, method=None, uid=1001, **unknown)]
@@ -1153,8 +1153,9 @@ def test_a_line_whose_time_cannot_be_read_takes_no_other_lines_time() -> None:
     ]  # fmt: skip
     assert log.correlator.counters["lines_without_time_total"] == 5
     ended = of_event(log.events[4], ["auth.log"])
-    assert "@timestamp" not in ended
-    assert ended["event"].keys() & {"start", "end", "duration"} == {"start"}
+    assert ended.timestamp is None
+    assert ended.event.start is not None
+    assert (ended.event.end, ended.event.duration) == (None, None)
 
 
 def test_line_with_an_impossible_time() -> None:
@@ -1255,7 +1256,7 @@ def test_forged_session_lines_never_act() -> None:
     """A forged session line opens, confirms and ends nothing."""
     log = Log()
     log.feed(trusted(0, 10, accepted(), uid=0))
-    bad = {"uid": MALLORY, "exe": "/usr/bin/logger"}
+    bad: dict[str, Any] = {"uid": MALLORY, "exe": "/usr/bin/logger"}
     assert log.feed(trusted(1, 10, opened(), **bad)) == [
         forged("alice", at=1, claim="session_opened", uid=MALLORY, ip=None, port=None)
     ]

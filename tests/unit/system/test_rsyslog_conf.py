@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.system.rsyslog_conf import RsyslogConfig, trusted_advice
-from tests.integration.rsyslogd import program
+from tests import needs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,6 +110,6 @@ def test_advice(tmp_path: Path, text: str, line: str) -> None:
     assert advice.remedy.endswith(f": {line}")
     main = tmp_path / "test.conf"
     main.write_text(f'global(workDirectory="{tmp_path}")\n{line}\naction(type="omfile" file="{tmp_path}/all.log")\n')
-    done = subprocess.run([program("rsyslogd", "rsyslog"), "-N1", "-f", main], capture_output=True, check=False, text=True)
+    done = subprocess.run([needs.program("rsyslogd", "rsyslog"), "-N1", "-f", main], capture_output=True, check=False, text=True)
     assert done.returncode == 0, done.stderr
     assert trusted_advice(config(tmp_path, line)) is None

@@ -1,9 +1,10 @@
-"""``consumer.enrich.fields``: what several sources of names have in common."""
+"""``consumer.keys.fields``: what an event gets to say of who has its key."""
 
 import pytest
 
 from consumer.addresses import is_same_host
 from consumer.keys.fields import of_owners
+from tests.ecs_events import fields_of
 
 
 @pytest.mark.parametrize(
@@ -18,12 +19,11 @@ def test_same_host(name: str, here: str, *, is_so: bool) -> None:
 
 def test_owners() -> None:
     """Each name and option once; of an authority, what its line restricts, too; what is not known is left out."""
-    assert of_owners([]) == {}
-    assert of_owners([("", [], False), ("", [], True)]) == {}
-    assert of_owners([("desk", ["restrict"], False), ("laptop", ["restrict"], False), ("desk", [], False)]) == {
-        "key": {"owner": ["desk", "laptop"], "options": ["restrict"]}
-    }
-    assert of_owners([("their CA", ['principals="alice"'], True), ("our CA", [], True)]) == {
-        "key": {"options": ['principals="alice"']},
-        "certificate": {"ca_owner": "their CA, our CA"},
+    assert fields_of(of_owners([])) == {}
+    assert fields_of(of_owners([("", [], False), ("", [], True)])) == {}
+    own = of_owners([("desk", ["restrict"], False), ("laptop", ["restrict"], False), ("desk", [], False)])
+    assert fields_of(own) == {"ssh": {"key": {"owner": ["desk", "laptop"], "options": ["restrict"]}}}
+    authorities = of_owners([("their CA", ['principals="alice"'], True), ("our CA", [], True)])
+    assert fields_of(authorities) == {
+        "ssh": {"key": {"options": ['principals="alice"']}, "certificate": {"ca_owner": "their CA, our CA"}}
     }

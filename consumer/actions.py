@@ -1,0 +1,121 @@
+"""
+What a line can say, and what can have happened: one row for each ``event.action``, with all that depends on it alone.
+
+Grammars name an action by its text. The matcher does not start with a rule whose action has no row here.
+"""
+
+from enum import StrEnum
+from typing import Any, NamedTuple, Self
+
+
+class _LineRow(NamedTuple):
+    text: str
+    ecs_type: str = "info"
+    outcome: str = "unknown"
+    is_session: bool = False
+    is_correlated: bool = False
+    is_of_root: bool = False
+
+
+class LineAction(StrEnum):
+    """
+    What a line says: ``event.action`` of ``sshbell parse``.
+
+    Attributes:
+        ecs_type: ``event.type``.
+        outcome: ``event.outcome``. A failure that PAM reports is a hint: it counts only where sshd itself logs nothing.
+        is_session: the line is about a session, not about authentication: ``event.category``.
+        is_correlated: the correlator builds events from such lines. Other lines are only counted.
+        is_of_root: only processes of root write such lines. A session's own process runs as its user; its lines are hints.
+    """
+
+    def __new__(cls, text: str, *_row: object) -> Self:
+        """Make the text of a row."""
+        member = str.__new__(cls, text)
+        member._value_ = text
+        return member
+
+    def __init__(self, *row: Any) -> None:
+        _, self.ecs_type, self.outcome, self.is_session, self.is_correlated, self.is_of_root = _LineRow(*row)
+
+    ACCEPTED = _LineRow("accepted", "start", "success", is_correlated=True, is_of_root=True)
+    PARTIAL = _LineRow("partial", is_correlated=True, is_of_root=True)
+    POSTPONED = _LineRow("postponed", is_of_root=True)
+    FAILED = _LineRow("failed", "denied", "failure", is_correlated=True, is_of_root=True)
+    INVALID_USER = _LineRow("invalid_user", "denied", "failure", is_correlated=True, is_of_root=True)
+    USER_DENIED = _LineRow("user_denied", "denied", "failure", is_correlated=True, is_of_root=True)
+    MAX_ATTEMPTS = _LineRow("max_attempts", "denied", "failure", is_correlated=True, is_of_root=True)
+    KEY_FOUND = _LineRow("key_found", is_of_root=True)
+    PAM_FAILURE = _LineRow("pam_failure", "denied", "failure", is_correlated=True, is_of_root=True)
+    PAM_SUCCESS = _LineRow("pam_success", outcome="success", is_of_root=True)
+    SESSION_OPENED = _LineRow("session_opened", "start", "success", is_session=True, is_correlated=True, is_of_root=True)
+    SESSION_CLOSED = _LineRow("session_closed", "end", is_session=True, is_correlated=True, is_of_root=True)
+    SESSION_STARTED = _LineRow("session_started", "start", is_session=True, is_correlated=True)
+    CHANNEL_CLOSED = _LineRow("channel_closed", "end", is_session=True)
+    CHILD_STARTED = _LineRow("child_started", is_session=True, is_correlated=True, is_of_root=True)
+    CHILD_CRASHED = _LineRow("child_crashed", is_of_root=True)
+    CONNECTION_OPENED = _LineRow("connection_opened", "start", is_correlated=True, is_of_root=True)
+    RECEIVED_DISCONNECT = _LineRow("received_disconnect", "end", is_correlated=True)
+    DISCONNECTED = _LineRow("disconnected", "end", is_correlated=True)
+    CONNECTION_CLOSED = _LineRow("connection_closed", "end", is_correlated=True)
+    TIMEOUT = _LineRow("timeout", "end", is_correlated=True)
+    NEGOTIATION_FAILED = _LineRow("negotiation_failed", is_correlated=True, is_of_root=True)
+    BAD_CLIENT = _LineRow("bad_client", is_correlated=True, is_of_root=True)
+    PROTOCOL_ERROR = _LineRow("protocol_error", is_correlated=True, is_of_root=True)
+    CONNECTION_DROPPED = _LineRow("connection_dropped", "denied", is_correlated=True, is_of_root=True)
+    THROTTLING = _LineRow("throttling", is_of_root=True)
+    PENALTY = _LineRow("penalty", is_of_root=True)
+    DNS_WARNING = _LineRow("dns_warning")
+    SERVER_LISTENING = _LineRow("server_listening", is_of_root=True)
+    SERVER_STOPPED = _LineRow("server_stopped", is_of_root=True)
+    SERVER_RESTARTED = _LineRow("server_restarted", is_of_root=True)
+    NOTICE = _LineRow("notice")
+    DEBUG = _LineRow("debug")
+    # A line of sshd, dropbear or PAM that no rule reads.
+    UNMATCHED = _LineRow("unmatched", is_of_root=True)
+
+
+class _EventRow(NamedTuple):
+    text: str
+    category: tuple[str, ...]
+    ecs_type: str
+    outcome: str
+    kind: str = "event"
+    is_session: bool = False
+
+
+class EventAction(StrEnum):
+    """
+    What happened: ``event.action`` of ``sshbell replay``.
+
+    Attributes:
+        category, ecs_type, outcome, kind: of ECS, under ``event``.
+        is_session: somebody was in. Strangers and local users can make as many of the others as they like: in a flood, the others
+            are dropped first.
+    """
+
+    def __new__(cls, text: str, *_row: object) -> Self:
+        """Make the text of a row."""
+        member = str.__new__(cls, text)
+        member._value_ = text
+        return member
+
+    def __init__(self, *row: Any) -> None:
+        _, self.category, self.ecs_type, self.outcome, self.kind, self.is_session = _EventRow(*row)
+
+    LOGIN = _EventRow("ssh_login", ("authentication", "session"), "start", "success", is_session=True)
+    LOGOUT = _EventRow("ssh_logout", ("session",), "end", "success", is_session=True)
+    ATTEMPT = _EventRow("ssh_attempt", ("authentication",), "denied", "failure")
+    PROBE = _EventRow("ssh_probe", ("authentication",), "info", "unknown")
+    FORGED = _EventRow("ssh_forged", ("authentication",), "info", "unknown", kind="alert")
+
+
+class OwnAction(StrEnum):
+    """What sshbell says of itself: ``event.action`` of messages that go to all channels."""
+
+    TEST = "sshbell_test"
+    NOTICE = "sshbell_notice"
+
+
+SESSION_ACTIONS = tuple(action for action in EventAction if action.is_session)
+EXPENDABLE_ACTIONS = tuple(action for action in EventAction if not action.is_session)

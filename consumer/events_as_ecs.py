@@ -1,0 +1,130 @@
+"""Events in their outer form: what the correlator says, as ``EcsEvent``."""
+
+import msgspec
+
+from consumer.addresses import ip_of
+from consumer.clock import isoformat
+from consumer.ecs import (
+    CertificateFields,
+    EcsEvent,
+    EventFields,
+    FileFields,
+    HostFields,
+    KeyFields,
+    LogFields,
+    ProcessFields,
+    RuleFields,
+    SessionFields,
+    SourceFields,
+    SshFields,
+    UserFields,
+    known,
+)
+from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
+from consumer.matching.messages import METHODS, method_info, sshd_name
+from consumer.records import AMBIGUOUS, PLACE, PROCID, PROGRAM, TEXT
+from consumer.text import readable
+
+
+def of_event(event: Event, paths: list[str]) -> EcsEvent:
+    """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
+    login = event if isinstance(event, Login) else event.login if isinstance(event, Logout) else None
+    logged = event.line if login is None else login.line
+    return EcsEvent(
+        timestamp=_moment(event.time_us),
+        event=_event_fields(event),
+        host=known(HostFields(name=readable(event.host) or None)),
+        process=known(ProcessFields(name=readable(logged[PROGRAM]) or None, pid=int(logged[PROCID]) if logged[PROCID] else None)),
+        user=known(UserFields(name=event.user, id=str(login.uid) if login is not None and login.uid is not None else None)),
+        source=source_of(
+            None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
+        ),
+        ssh=_ssh_fields(event, login),
+        rule=known(RuleFields(name="forged" if isinstance(event, Forged) else None)),
+        log=_log_fields(event, paths),
+    )
+
+
+def of_session(login: Login, closed_us: int | None) -> EcsEvent:
+    """A login and its end, where it has one: an object of ``sshbell who`` and ``sshbell history``."""
+    found = of_event(login, [])
+    if closed_us is None:
+        return found
+    duration = (closed_us - login.time_us) * 1000 if login.time_us else None
+    ended = msgspec.structs.replace(found.event, end=_moment(closed_us), duration=duration)
+    return msgspec.structs.replace(found, event=ended)
+
+
+def source_of(address: str | None, port: int | None) -> SourceFields:
+    """Return the group ``source``."""
+    ip = ip_of(address)
+    return known(SourceFields(ip=None if ip is None else str(ip), port=port, address=address))
+
+
+def _event_fields(event: Event) -> EventFields:
+    start = end = duration = None
+    if isinstance(event, Login):
+        start = _moment(event.time_us)
+    elif isinstance(event, Logout):
+        began_us = event.login.time_us
+        start, end = _moment(began_us), _moment(event.end_us)
+        duration = (event.end_us - began_us) * 1000 if began_us and event.end_us else None
+    action = event.action
+    return EventFields(
+        kind=action.kind, category=action.category, type=(action.ecs_type,), action=str(action), outcome=action.outcome,
+        id=event.id or None, start=start, end=end, duration=duration, original=readable(event.line[TEXT]) or None,
+    )  # fmt: skip
+
+
+def _ssh_fields(event: Event, login: Login | None) -> SshFields:
+    """``login``: the event, or the one that it ends; None where it is neither."""
+    method = reason = claim = claimed_by_uid = login_id = count = None
+    match event:
+        case Login():
+            method = event.method
+        case Logout():
+            method, login_id = event.login.method, event.login.id or None
+        case Attempt():
+            method, reason = event.method, event.reason
+            count = event.count if event.count != 1 else None
+        case Probe():
+            reason = sshd_name(event.reason) if event.reason else None
+        case Forged():
+            claim, claimed_by_uid = event.claim, event.uid
+    name, _, submethod = (method or "").partition("/")
+    info = method_info(login.info) if login is not None and login.info is not None else {}
+    return SshFields(
+        method=METHODS.get(name, name) or None,
+        submethod=submethod or None,
+        key=known(KeyFields(type=info.get("key_type"), fingerprint=info.get("key_fingerprint"))),
+        certificate=_certificate_fields(info),
+        principal=info.get("principal"),
+        session=known(SessionFields(kind=login.session_kind if login is not None else None)),
+        invalid_user=isinstance(event, Attempt) and not event.user_is_valid,
+        count=count,
+        ambiguous=event.line[AMBIGUOUS],
+        origin=event.origin,
+        reason=reason,
+        claim=claim,
+        claimed_by_uid=claimed_by_uid,
+        login_id=login_id,
+    )
+
+
+def _certificate_fields(info: dict[str, str]) -> CertificateFields:
+    if "certificate_id" not in info:
+        return known(CertificateFields())
+    return CertificateFields(
+        id=sshd_name(info["certificate_id"]), serial=int(info["certificate_serial"]), ca_fingerprint=info["ca_fingerprint"]
+    )
+
+
+def _log_fields(event: Event, paths: list[str]) -> LogFields:
+    if not paths:
+        return known(LogFields())
+    file, number = divmod(event.line[PLACE], PLACE_STEP)
+    return LogFields(file=FileFields(path=paths[file], line=number or None))
+
+
+def _moment(time_us: int) -> str | None:
+    return isoformat(time_us) if time_us else None

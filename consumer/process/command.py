@@ -1,0 +1,142 @@
+"""
+Run another program: an argument list, no shell, a deadline, and bounds on what it prints.
+
+The program gets a session of its own. When it ends, or its time is over, every process that is still in its process group is
+killed, so nothing that it has started stays behind. A process that makes a session of its own, as daemons do, is out of reach;
+one that also keeps the output open costs the whole time limit.
+"""
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+_BLOCK = 64 * 1024
+# A process that the kernel holds (a dead file system) does not die of a kill; nobody waits longer for it.
+_KILLED_S = 1.0
+
+
+class Done(NamedTuple):
+    """
+    What a command did.
+
+    Attributes:
+        output: its standard output; what came of it where ``fault`` is set.
+        errors: its standard error, cut at the limit; empty unless asked for.
+        fault: why the output does not count, as text to follow the command's name: it could not be started, did not end in time,
+            printed too much, or ended with another status than 0. "" where all went well.
+    """
+
+    output: bytes = b""
+    errors: bytes = b""
+    fault: str = ""
+
+
+def run_command(
+    command: Sequence[str | Path],
+    *,
+    limit_s: float,
+    output_limit: int,
+    env: Mapping[str, str] | None = None,
+    with_errors: bool = False,
+) -> Done:
+    """
+    Run a command to its end, with "/" as its directory and nothing on standard input; never raises.
+
+    Args:
+        command: program and arguments.
+        limit_s: seconds for all of it.
+        output_limit: bytes of standard output; with one more the command is killed.
+        env: its whole environment; None for ours.
+        with_errors: keep standard error, which is discarded otherwise.
+    """
+    end_s = time.monotonic() + limit_s
+    try:
+        process = subprocess.Popen(  # noqa: S603 - no shell; the caller knows what it runs
+            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if with_errors else subprocess.DEVNULL, start_new_session=True, cwd="/", env=env,
+        )  # fmt: skip
+    except OSError as error:
+        return Done(fault=error.strerror or "cannot be run")
+    except ValueError:  # a NUL in an argument
+        return Done(fault="cannot be run")
+    pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
+    texts: list[bytearray] = [bytearray() for _ in pipes]
+    fault = ""
+    try:
+        if not _read(pipes, texts, output_limit, end_s):
+            fault = f"longer than {_size(output_limit)}" if len(texts[0]) > output_limit else _late(limit_s)
+        elif not _has_ended(process.pid, end_s):
+            fault = _late(limit_s)
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        # Its number is still taken, so the group is nobody else's.
+        with suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_KILLED_S)
+    output, errors = (*map(bytes, texts), b"")[:2]
+    return Done(output[:output_limit], errors, fault or _status(process.returncode))
+
+
+def system_path() -> str:
+    """Return our search path with the folders of the system's programs, which ordinary users, and some of sudo's, do not have."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def _read(pipes: list[IO[bytes]], texts: list[bytearray], limit: int, end_s: float) -> bool:
+    """Read all pipes to their ends; False where the time is over before, or the first one has more than ``limit`` bytes."""
+    with selectors.DefaultSelector() as selector:
+        for pipe, text in zip(pipes, texts, strict=True):
+            selector.register(pipe, selectors.EVENT_READ, text)
+        while selector.get_map():
+            left_s = end_s - time.monotonic()
+            ready = selector.select(left_s) if left_s > 0 else []
+            if not ready:
+                return False
+            for key, _ in ready:
+                block = os.read(key.fd, _BLOCK)
+                text = key.data
+                if not block:
+                    selector.unregister(key.fileobj)
+                elif text is texts[0]:
+                    text += block
+                    if len(text) > limit:
+                        return False
+                else:
+                    text += block[: max(0, limit - len(text))]
+    return True
+
+
+def _has_ended(pid: int, end_s: float) -> bool:
+    """Wait for the end of a child, and leave its number taken; False where the time is over before."""
+    pause_s = 0.0005
+    try:
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            if time.monotonic() >= end_s:
+                return False
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, 0.05)
+    except ChildProcessError:
+        pass  # whoever started us ignores SIGCHLD, so the kernel has collected it
+    return True
+
+
+def _late(limit_s: float) -> str:
+    return f"no answer within {limit_s:.3g} s"
+
+
+def _size(limit: int) -> str:
+    return f"{limit // 1024} KiB" if limit % 1024 == 0 else f"{limit} bytes"
+
+
+def _status(returncode: int | None) -> str:
+    if not returncode:
+        return ""
+    return f"it ended with {returncode}" if returncode > 0 else f"signal {-returncode} ended it"

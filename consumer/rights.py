@@ -1,0 +1,156 @@
+"""Who can read or change a path: owner, group and mode of the file, the directories above it, and the links on the way."""
+
+import os
+import stat
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Account(NamedTuple):
+    """A user's numbers. Of groups only the user's first one counts here."""
+
+    uid: int
+    gid: int
+
+
+# A user who owns nothing and is in no group of anybody's.
+ANYBODY = Account(-1, -1)
+_ROOT = Path("/")
+
+
+def changeable_by(found: os.stat_result, uids: Collection[int] = (0,), gids: Collection[int] = ()) -> str:
+    """
+    Return who else than some users and groups can change a file or a directory, in words that follow its name; "" for nobody.
+
+    An access control list counts, too: where it lets somebody write, the group's bit is set.
+    """
+    if found.st_uid not in uids:
+        return f"belongs to uid {found.st_uid}, not to root"
+    mode = stat.S_IMODE(found.st_mode)
+    # The sticky bit does not help: when /tmp is emptied, anybody can make the same path anew.
+    if mode & stat.S_IWOTH:
+        return f"can be written by everybody (mode {mode:04o})"
+    if mode & stat.S_IWGRP and found.st_gid not in gids:
+        return f"can be written by group {found.st_gid} (mode {mode:04o})"
+    return ""
+
+
+def is_private(found: os.stat_result, uid: int) -> bool:
+    """Tell whether a file or a directory belongs to a user, and the mode gives nobody else any right."""
+    return found.st_uid == uid and not found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+
+
+def is_open_to_everybody(found: os.stat_result) -> bool:
+    """Tell whether every user of this machine may read or write a file."""
+    return bool(found.st_mode & (stat.S_IROTH | stat.S_IWOTH))
+
+
+def is_guarded(path: str, uid: int, top: str = "/") -> bool:
+    """
+    Tell whether nobody but root and one user can change a file, as sshd's ``StrictModes`` asks.
+
+    Args:
+        path: without links. A text: a Path costs more than the calls here, and all keys of a host are read through this.
+        uid: of the user.
+        top: the last directory above it to look at.
+    """
+    try:
+        while not changeable_by(os.stat(path), (0, uid)):  # noqa: PTH116
+            if path in (top, "/"):
+                return True
+            path = os.path.dirname(path)  # noqa: PTH120
+    except (OSError, ValueError):
+        pass
+    return False
+
+
+def untrusted(path: Path, root: Path = _ROOT) -> str | None:
+    """
+    Return why others than root could change what stands under ``path``, or None: one place is enough, and is named.
+
+    Args:
+        path: absolute; need not exist. Links are followed, and each directory on the way is looked at.
+        root: what counts as "/" for paths below it; what is above it is not looked at.
+    """
+    seen: set[Path] = set()
+    pending = [path, path.resolve()]
+    while pending:
+        for place in _way_to(pending.pop(), root):
+            if place in seen:
+                continue
+            seen.add(place)
+            try:
+                found = place.lstat()
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                return f"{place}: {error.strerror}"
+            if stat.S_ISLNK(found.st_mode):
+                pending.append(Path(os.path.normpath(place.parent.resolve() / place.readlink())))
+                if found.st_uid != 0:
+                    return f"{place} belongs to uid {found.st_uid}, not to root"
+            elif reason := changeable_by(found, gids=(0,)):
+                return f"{place} {reason}"
+    return None
+
+
+def untrusted_below(folder: Path, root: Path = _ROOT) -> str | None:
+    """Like ``untrusted``, for a directory and everything in it, links to other directories included."""
+    walked: set[Path] = set()
+    pending = [folder]
+    while pending:
+        folder = pending.pop()
+        if folder.resolve() in walked:
+            continue
+        walked.add(folder.resolve())
+        if reason := untrusted(folder, root):
+            return reason
+        for place, folders, files in os.walk(folder):
+            for path in (Path(place, name) for name in (*folders, *files)):
+                try:
+                    found = path.lstat()
+                except OSError:
+                    continue  # gone
+                if stat.S_ISLNK(found.st_mode):
+                    if reason := untrusted(path, root):
+                        return reason
+                    pending += [path.resolve()] if path.is_dir() else []
+                elif reason := changeable_by(found, gids=(0,)):
+                    return f"{path} {reason}"
+    return None
+
+
+def closed_to(account: Account, path: Path, root: Path = _ROOT) -> Path | None:
+    """
+    Return what keeps a user from reading a file, the file itself or a directory above it; None where nothing does.
+
+    Raises:
+        OSError: one of them is not there, or cannot be looked at.
+    """
+    if account.uid == 0:
+        return None
+    places = [*reversed(list(_way_to(path, root))), *reversed(list(_way_to(path.resolve(), root)))]
+    return next((place for place in dict.fromkeys(places) if not _may_use(account, place.stat())), None)
+
+
+def unreachable(path: Path, root: Path = _ROOT) -> str | None:
+    """Return why a user who is nobody in particular could not read ``path``, or None; what is not there is none's fault."""
+    if path.exists() and (place := closed_to(ANYBODY, path, root)) is not None:
+        return f"{place} is closed to others than root (mode {stat.S_IMODE(place.stat().st_mode):04o})"
+    return None
+
+
+def _way_to(path: Path, root: Path) -> Iterator[Path]:
+    """Yield a path and the directories above it; of a tree those below its root."""
+    for place in (path, *path.parents):
+        if place == root != _ROOT:
+            break
+        yield place
+
+
+def _may_use(account: Account, found: os.stat_result) -> bool:
+    """Tell whether a user may read a file, or pass a directory: of owner, group and others, the first that fits decides."""
+    wanted = stat.S_IXOTH if stat.S_ISDIR(found.st_mode) else stat.S_IROTH
+    shift = 6 if found.st_uid == account.uid else 3 if found.st_gid == account.gid else 0
+    return bool(found.st_mode >> shift & wanted)

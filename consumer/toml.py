@@ -1,0 +1,194 @@
+"""
+A TOML file with the line of each of its keys, so that a fault can name it.
+
+``tomllib`` reads the file; it does not say where things stood. So the text, once it is known to be right, is gone through a
+second time, for lines alone, and only where there is a fault to show. Grammar: toml.io, 1.0.
+"""
+
+import re
+import tomllib
+from functools import cached_property
+from typing import Any
+
+from consumer.errors import ConfigError
+
+# Keys and, in lists, numbers that lead to a value: ("channel", 0, "to", 1).
+KeyPath = tuple[str | int, ...]
+
+_TOKEN = re.compile(
+    r"""
+    (?P<nothing> [ \t\r]+ | \#[^\n]* )
+    | (?P<newline> \n )
+    | (?P<text> \"{3} (?: \\. | [^\\] )*? \"{3} \"{0,2} | '{3} .*? '{3} '{0,2} | " (?: \\. | [^"\\\n] )* " | ' [^'\n]* ' )
+    | (?P<mark> [][{},=.] )
+    | (?P<bare> [^][{},=.\s"'\#]+ )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_WHERE = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)")
+# What the words of tomllib mean to somebody who has not read the grammar.
+_HINTS = {
+    "Invalid value": "a text has to stand in quotes",
+    "Expected newline or end of document after a statement": "a text, such as a time, has to stand in quotes",
+    "Illegal character '\\n'": "the quote at its end is missing",
+    "Cannot overwrite a value": "the key is there already",
+}
+
+
+class TomlDocument:
+    """
+    A file, and what is wrong with it.
+
+    Attributes:
+        tables: all of it, as ``tomllib`` gives it.
+
+    Args:
+        text: of the file.
+        place: its name, for faults.
+
+    Raises:
+        ConfigError: it is no TOML.
+    """
+
+    def __init__(self, text: bytes, place: str) -> None:
+        self._place = place
+        self._faults: list[tuple[int, str]] = []
+        try:
+            self._text = text.decode()
+            self.tables: dict[str, Any] = tomllib.loads(self._text)
+        except UnicodeDecodeError as error:
+            line = text.count(b"\n", 0, error.start) + 1
+            raise ConfigError(f"{place}:{line}: byte {error.start + 1} of the file is not UTF-8") from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{place}:{_in_words(str(error), text)}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{place}: it is nested too deeply") from error
+
+    def fault(self, path: KeyPath, text: str) -> None:
+        """Note what is wrong with a value, or with the closest table around it that is there; with all of the file for ``()``."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        self._faults.append((self._lines.get(path, 0), text))
+
+    @property
+    def count(self) -> int:
+        """How many faults were noted."""
+        return len(self._faults)
+
+    def end(self) -> None:
+        """
+        Say what was noted.
+
+        Raises:
+            ConfigError: there was something; each argument is a fault, in the order of the file.
+        """
+        if self._faults:
+            faults = sorted(self._faults, key=lambda fault: fault[0])
+            raise ConfigError(*(f"{self._place}:{line}: {text}" if line else f"{self._place}: {text}" for line, text in faults))
+
+    @cached_property
+    def _lines(self) -> dict[KeyPath, int]:
+        return _Lines(self._text).found
+
+
+def _in_words(complaint: str, text: bytes) -> str:
+    """Return the line and what tomllib complains of, with a hint."""
+    where = _WHERE.search(complaint)
+    line = where[1] if where and where[1] else str(text.rstrip().count(b"\n") + 1)
+    said = _WHERE.sub("", complaint)
+    column = f" (column {where[2]})" if where and where[2] else ""
+    hint = next((f"; {hint}" for start, hint in _HINTS.items() if said.startswith(start)), "")
+    return f"{line}: {said}{column}{hint}"
+
+
+class _Lines:
+    """Finds the line on which each key, table and element of a list begins; the text is known to be right."""
+
+    def __init__(self, text: str) -> None:
+        self.found: dict[KeyPath, int] = {}
+        self._text = text
+        self._at = 0
+        self._line = 1
+        # How many tables each list of them has.
+        self._counts: dict[KeyPath, int] = {}
+        table: KeyPath = ()
+        while word := self._next():
+            if word == "[":
+                table = self._header()
+            else:
+                self._pair(word, table)
+
+    def _next(self) -> str:
+        """Return the next word but blanks, comments and ends of lines; "" at the end."""
+        while found := _TOKEN.match(self._text, self._at):
+            self._at = found.end()
+            self._line += found[0].count("\n")
+            if found.lastgroup not in ("nothing", "newline"):
+                return found[0]
+        return ""
+
+    def _keys(self, word: str, end: str) -> list[str]:
+        """Read the rest of ``a."b".c`` up to a mark."""
+        keys = []
+        while word and word != end:
+            if word != ".":
+                keys.append(_key(word))
+            word = self._next()
+        return keys
+
+    def _header(self) -> KeyPath:
+        """Read ``[a.b]`` or ``[[a.b]]``; return the path of the table."""
+        line, word = self._line, self._next()
+        is_list = word == "["
+        keys = self._keys(self._next() if is_list else word, "]")
+        path: KeyPath = ()
+        for number, key in enumerate(keys, 1):
+            path = (*path, key)
+            self.found.setdefault(path, line)
+            if is_list and number == len(keys):
+                self._counts[path] = self._counts.get(path, 0) + 1
+            if path in self._counts:
+                path = (*path, self._counts[path] - 1)
+        self.found.setdefault(path, line)
+        if is_list:
+            self._next()
+        return path
+
+    def _pair(self, word: str, table: KeyPath) -> None:
+        """Read ``a.b = value``."""
+        line, path = self._line - word.count("\n"), table
+        for key in self._keys(word, "="):
+            path = (*path, key)
+            self.found.setdefault(path, line)
+        self._value(self._next(), path)
+
+    def _value(self, word: str, path: KeyPath) -> None:
+        if word == "[":
+            number = 0
+            while (word := self._next()) not in ("]", ""):
+                if word == ",":
+                    number += 1
+                    continue
+                self.found[*path, number] = self._line - word.count("\n")
+                self._value(word, (*path, number))
+        elif word == "{":
+            while (word := self._next()) not in ("}", ""):
+                if word != ",":
+                    self._pair(word, path)
+        else:
+            # A number or a time may have points and a blank within.
+            line = self._line
+            while word and word[0] not in "\"'" and self._is_more(line):
+                self._next()
+
+    def _is_more(self, line: int) -> bool:
+        """Tell whether the next word is on the same line, and belongs to the same number or time."""
+        at, here = self._at, self._line
+        word = self._next()
+        is_same = self._line == here == line
+        self._at, self._line = at, here
+        return is_same and word not in ("", ",", "]", "}")
+
+
+def _key(word: str) -> str:
+    return str(tomllib.loads(f"x = {word}")["x"]) if word[0] in "\"'" else word

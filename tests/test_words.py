@@ -1,0 +1,61 @@
+"""Words mean one thing: a class name is given once, and the glossary in CONTRIBUTING.md names what exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+PROJECT_DIR = Path(__file__).parents[1]
+
+
+def class_names(source: str) -> Iterator[str]:
+    """Yield the public classes and type aliases that a module defines."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        else:
+            continue
+        # A constant has no small letter; a type variable is one letter.
+        yield from (name for name in names if name[0].isupper() and not name.isupper())
+
+
+def defined_twice(modules: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the names that several modules define, out of path and text of each."""
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path, source in modules:
+        for name in class_names(source):
+            places[name].append(path)
+    return {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def test_a_class_name_means_one_thing() -> None:
+    """No two modules give a class, or a type, the same name."""
+    paths = [path for folder in ("consumer", "grammars") for path in sorted((PROJECT_DIR / folder).rglob("*.py"))]
+    assert len(paths) > 100
+    assert defined_twice((str(path.relative_to(PROJECT_DIR)), path.read_text("utf-8")) for path in paths) == {}
+
+
+def test_a_slip_is_found() -> None:
+    """Classes and aliases are seen; what is private, a constant or a type variable may have the name that it likes."""
+    private = 'T = TypeVar("T")\nLIMIT = 5\n_Text = str\nclass _Config: pass\n'
+    modules = [("a.py", private + "class Entry: pass\n"), ("b.py", private + "Entry = tuple[str, int]\n"), ("c.py", private)]
+    assert defined_twice(modules) == {"Entry": ["a.py", "b.py"]}
+
+
+def test_the_glossary_names_what_exists() -> None:
+    """Each word is defined where the glossary says, and a class is in that module."""
+    text = (PROJECT_DIR / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`?)([\w `-]+?)`? \| .* \| `([\w/.]+)` \|$", text, re.MULTILINE)
+    assert len(rows) > 20
+    for is_class, word, place in rows:
+        path = PROJECT_DIR / "consumer" / place
+        assert path.exists(), place
+        assert not is_class or word in class_names(path.read_text("utf-8")), word

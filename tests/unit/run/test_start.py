@@ -1,0 +1,79 @@
+"""``consumer.run.start``: the state directory and its lock."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.errors import StoreError
+from consumer.run.start import _locked, _make, _uid_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OTHER = "nobody"
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+def test_the_state_directory_is_made(tmp_path: Path) -> None:
+    """With what is above it, and for its owner alone."""
+    folder = tmp_path / "a" / "state"
+    _make(folder, "")
+    _make(folder, "")
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@needs_root
+def test_an_empty_one_is_given_to_the_user(tmp_path: Path) -> None:
+    """Root gives it away as long as nothing is in it; with something in it, it may be another one's."""
+    uid = pwd.getpwnam(OTHER).pw_uid
+    for name, content in (("empty", ""), ("full", "x")):
+        folder = tmp_path / name
+        folder.mkdir()
+        if content:
+            (folder / "file").write_text(content)
+        _make(folder, OTHER)
+        assert (folder.stat().st_uid == uid) == (not content)
+    # become() says that there is no such user.
+    _make(tmp_path / "new", "no-such-user")
+    assert (tmp_path / "new").stat().st_uid == os.geteuid()
+
+
+def test_one_that_cannot_be_made(tmp_path: Path) -> None:
+    """Says which, and what to do."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"file/state: Not a directory; make it, owned by us"):
+        _make(tmp_path / "file" / "state", "")
+
+
+def test_one_instance_has_the_lock(tmp_path: Path) -> None:
+    """Another one waits until it is let go of, and nothing is left open by those who tried."""
+    path = tmp_path / "run.lock"
+    with closing(_locked(path)):
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names
+        for _ in range(3):
+            with pytest.raises(StoreError, match=r"another instance holds .*run\.lock"):
+                _locked(path)
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names
+        assert path.read_text() == f"{os.getpid()}\n"
+    _locked(path).close()
+
+
+def test_a_lock_file_that_was_replaced(tmp_path: Path) -> None:
+    """Each try opens it anew: a process that holds a deleted file blocks no successor."""
+    path = tmp_path / "run.lock"
+    with closing(_locked(path)):
+        path.unlink()
+        with closing(_locked(path)):
+            pass
+
+
+@needs_root
+def test_whom_we_become() -> None:
+    """The user's number, where root starts us; with "" our own."""
+    assert _uid_of(OTHER) == pwd.getpwnam(OTHER).pw_uid
+    assert _uid_of("") == os.geteuid()
