@@ -116,6 +116,8 @@ def auth_message(reading: Reading) -> AuthMessage:
         # rsyslog writes a control character as it writes these four characters.
         or (is_raw and name is not None and reading.is_annotated and reading.text.endswith(name))
         or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
+        # Blanks behind a name that ends the line are a collector's, or the name's.
+        or (is_raw and name is not None and reading.text[-1:] == " " and reading.text.rstrip(" ").endswith(name))
         or (preauth and not is_raw and _relayed_name(name or "", program)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},
     )
