@@ -2,7 +2,7 @@
 
 import msgspec
 
-from consumer.addresses import ip_of
+from consumer.addresses import ip_text
 from consumer.clock import isoformat
 from consumer.ecs import (
     CertificateFields,
@@ -57,8 +57,7 @@ def of_session(login: Login, closed_us: int | None) -> EcsEvent:
 
 def source_of(address: str | None, port: int | None) -> SourceFields:
     """Return the group ``source``."""
-    ip = ip_of(address)
-    return known(SourceFields(ip=None if ip is None else str(ip), port=port, address=address))
+    return known(SourceFields(ip=ip_text(address), port=port, address=address))
 
 
 def _event_fields(event: Event) -> EventFields:

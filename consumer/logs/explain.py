@@ -71,9 +71,9 @@ def _became(record: SyslogRecord, reading: Reading, matcher: Matcher, number: in
     """Show which part each field is, and what the line says."""
     lines = []
     if reading.rule is not None and reading.match is not None:
-        fields = reading.rule.groupdict(reading.match).items()
+        fields = reading.rule.groupdict(reading.match)
         lines.append(f"rule      {reading.rule.name}   action {reading.rule.action}")
-        lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields if value is not None]
+        lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields.items()]
     pretty = msgspec.json.format(msgspec.json.encode(said(record, reading, matcher, number, "")), indent=2).decode()
     return [*lines, "became", pretty]
 

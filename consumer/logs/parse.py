@@ -7,6 +7,7 @@ from datetime import tzinfo
 from consumer.actions import LineAction
 from consumer.clock import isoformat
 from consumer.ecs import (
+    NO_PAM,
     CertificateFields,
     EcsEvent,
     ErrorFields,
@@ -139,14 +140,7 @@ def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, ori
             disconnect_code=_number(fields.pop("disconnect_code", None)),
             reason=fields.pop("reason", None),
         ),
-        pam=known(
-            PamFields(
-                module=_module(reading),
-                service=fields.pop("service", None),
-                type=fields.pop("type", None),
-                by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
-            )
-        ),
+        pam=_pam_fields(reading, fields),
         rule=known(RuleFields(name=message.rule)),
         log=LogFields(file=FileFields(path=path or None, line=number)),
         error=known(ErrorFields(message=_time_fault(record.stamp, time_us))),
@@ -158,11 +152,19 @@ def _time_fault(stamp: str, time_us: int | None) -> str | None:
     return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
 
 
-def _module(reading: Reading) -> str | None:
+def _pam_fields(reading: Reading, fields: dict[str, str]) -> PamFields:
+    """Return the group ``pam``, and take out of ``fields`` what it holds."""
     if reading.rule is None or not reading.rule.is_pam:
-        return None
+        return NO_PAM
     named = _MODULE.match(reading.text)
-    return named[0] if named else _WITHOUT_MODULE.get(reading.rule.name)
+    return known(
+        PamFields(
+            module=named[0] if named else _WITHOUT_MODULE.get(reading.rule.name),
+            service=fields.pop("service", None),
+            type=fields.pop("type", None),
+            by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
+        )
+    )
 
 
 def _number(text: str | None) -> int | None:

@@ -176,13 +176,11 @@ class Matcher:
         known = self._sender(row)
         if known is None:
             return None
-        program, (stamp, host, _name, procid, text, trusted) = known
-        if not trusted and text[-1:] == "]" and _ANNOTATED in text:
-            # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
-            reading = self._find_annotated(program, host, procid, text)._replace(stamp=stamp)
-        else:
-            word = trusted if isinstance(trusted, tuple) else None
-            reading = self._read(program, host, procid, text)._replace(trusted=word, stamp=stamp)
+        program, row = known
+        _stamp, _host, _name, _procid, text, trusted = row
+        # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
+        is_annotated = not trusted and text[-1:] == "]" and _ANNOTATED in text
+        reading = self._find_annotated(program, row) if is_annotated else self._read(program, row, text)
         return reading if reading.rule is not None else self._as_other(reading)
 
     def _sender(self, row: Row) -> tuple[Program, Row] | None:
@@ -233,8 +231,9 @@ class Matcher:
     def _begins_message(self, program: str, host: str) -> bool:
         return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
 
-    def _read(self, program: Program, host: str, procid: str, text: str) -> Reading:
-        """Read a text without an annotation."""
+    def _read(self, program: Program, row: Row, text: str) -> Reading:
+        """Read ``text``, which is what the message of ``row`` holds without an annotation."""
+        stamp, host, _name, procid, _text, trusted = row
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
         count = 1
@@ -249,25 +248,26 @@ class Matcher:
                 trimmed = text.rstrip(" .\t")
                 rule, match = self._match(program.family, trimmed)
                 text = text if rule is None else trimmed
-        return Reading(program, host, procid, text, count, rule, match)
+        return Reading(program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None, stamp)
 
-    def _find_annotated(self, program: Program, host: str, procid: str, text: str) -> Reading:
+    def _find_annotated(self, program: Program, row: Row) -> Reading:
         """
-        Read a text with what looks like imuxsock's annotation at its end.
+        Read a message with what looks like imuxsock's annotation at its end.
 
         A peer can write one into a name, and a forger into the command line that rsyslog shows behind its own: so each that
         begins in the text may be rsyslog's, and what stands before it the message. An annotation may convict but not acquit,
         since where rsyslog adds none a sender can write it: a user's id counts, root's proves nothing.
         """
+        _stamp, _host, _name, _procid, text, _trusted = row
         # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
         end = "]" if text.startswith("message repeated ") and text.endswith("]]") else ""
-        whole = self._read(program, host, procid, text)
+        whole = self._read(program, row, text)
         if len(text) > _ANNOTATED_LIMIT:
             return whole
         begun = list(islice(_ANNOTATION.finditer(text), _ANNOTATIONS_LIMIT))
         uids = [int(match[1]) for match in begun]
         for number in range(len(begun) - 1, -1, -1):
-            found = self._read(program, host, procid, text[: begun[number].start()] + end)
+            found = self._read(program, row, text[: begun[number].start()] + end)
             if found.rule is not None:
                 break
         else:
@@ -371,13 +371,10 @@ class Matcher:
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header stands elsewhere."""
-        return (
-            any(own in text for own in self._in_tags)
-            or text[:4] in {"PAM ", "(pam"}
-            or name[-1:] == ")"
-            or name[-6:] == ".scope"
-            or self._begins_message(name, host)
-        )
+        for own in self._in_tags:
+            if own in text:
+                return True
+        return text[:4] in {"PAM ", "(pam"} or name[-1:] == ")" or name[-6:] == ".scope" or self._begins_message(name, host)
 
     def _match(self, family: str, text: str) -> tuple[CompiledRule | None, RuleMatch | None]:
         if len(text) > PAM_LIMIT:

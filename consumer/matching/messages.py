@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from consumer.actions import LineAction
-from consumer.addresses import Address, ip_of
+from consumer.addresses import ip_text
 from consumer.matching.rules import Reading
 from consumer.records import Trusted
 from consumer.text import readable
@@ -50,7 +50,7 @@ class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     user: str | None = None
     user_is_valid: bool = True
     address: str | None = None
-    ip: Address | None = None
+    ip: str | None = None
     port: int | None = None
     method: str | None = None
     submethod: str | None = None
@@ -71,12 +71,14 @@ def auth_message(reading: Reading) -> AuthMessage:
     rule, match = reading.rule, reading.match
     if rule is None or match is None:
         return AuthMessage(action=LineAction.UNMATCHED, count=reading.repeats)
-    fields = {name: value for name, value in rule.groupdict(match).items() if value is not None}
+    fields = rule.groupdict(match)
     used = dict(fields)
     preauth = fields.pop("preauth", None) is not None
     if "method_info" in fields:
         fields |= method_info(fields.pop("method_info"))
-    name = next((fields.pop(field) for field in ("user", "user_old", "user_cut") if field in fields), None)
+    name = fields.pop("user", None)
+    if name is None:
+        name = next((fields.pop(field) for field in ("user_old", "user_cut") if field in fields), None)
     if name is None and rule.action is LineAction.PAM_FAILURE:
         name = fields.get("ruser") or None
     if name is None and rule.name == "root_login_refused":
@@ -98,7 +100,7 @@ def auth_message(reading: Reading) -> AuthMessage:
         user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth, program=program),
         user_is_valid=not is_invalid,
         address=None if cut or address is None else readable(address),
-        ip=None if cut else ip_of(address),
+        ip=None if cut else ip_text(address),
         port=int(port) if port and not cut else None,
         method=METHODS.get(method, method) or None,
         submethod=submethod or None,

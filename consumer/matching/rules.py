@@ -105,14 +105,11 @@ class CompiledRule:
             numbers.append(found[0][0] if found else absent)
         return tuple(numbers)
 
-    def groupdict(self, match: RuleMatch) -> dict[str, str | None]:
-        """Return the fields of ``match`` by their names in the grammar; alternatives that share a name are coalesced."""
+    def groupdict(self, match: RuleMatch) -> dict[str, str]:
+        """Return the fields that ``match`` has, by their names in the grammar; of alternatives that share a name, one matches."""
         if isinstance(match, _PyparsingMatch):
-            return match.fields
-        return {
-            name: next((match[number] for number in numbers if match[number] is not None), None)
-            for name, numbers in self.fields.items()
-        }
+            return {name: text for name, text in match.fields.items() if text is not None}
+        return {name: text for name, numbers in self.fields.items() for number in numbers if (text := match[number]) is not None}
 
     def can_start(self, key: str) -> bool:
         """Tell whether a text that begins with ``key`` can match."""
@@ -181,8 +178,8 @@ class Reading(NamedTuple):
     rule: CompiledRule | None  # None: a line of sshd, dropbear or PAM that no rule reads
     match: RuleMatch | None
     trusted: Trusted | None = None
-    is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
     stamp: str = ""  # the time, where the header parts were put back as well
+    is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
     is_torn: bool = False  # what looks like an annotation stands in it, which may be a peer's or a forger's
 
     @property

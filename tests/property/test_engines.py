@@ -59,7 +59,7 @@ def fields(matcher: Matcher, row: Row) -> object:
     found = matcher.find(row)
     if found is None or found.rule is None or found.match is None:
         return None if found is None else (found.program, found.host, found.procid, found.text, None)
-    return (*facts(found), {name: value for name, value in found.rule.groupdict(found.match).items() if value is not None})
+    return (*facts(found), found.rule.groupdict(found.match))
 
 
 def facts(found: Reading) -> tuple[object, ...]:

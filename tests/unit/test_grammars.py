@@ -59,7 +59,7 @@ def test_sample_is_read_as_expected(sample: Sample, engine: Engine) -> None:
     if found.rule is None or found.match is None:
         assert sample.rule == UNMATCHED
         return
-    fields = {name: value for name, value in found.rule.groupdict(found.match).items() if value is not None}
+    fields = found.rule.groupdict(found.match)
     read = (found.rule.name, found.rule.action, auth_message(found).ambiguous, fields)
     assert read == (sample.rule, sample.action, sample.ambiguous, sample.fields)
 
