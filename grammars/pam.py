@@ -18,7 +18,7 @@ from grammars.rule import END, Rule, other, rule
 # service always has an empty ruser; elsewhere it may hold anything.
 _WHO = r"logname=(?P<logname>[^ ]*) uid=(?P<uid>-?[0-9]+) euid=-?[0-9]+ tty=(?P<tty>[^ ]*)"
 # A name that ends the line; blanks behind it are a collector's.
-_LAST = r"(?P<user>(?:.*[^ ])?) *"
+_LAST = r"(?P<user>.*[^ ]|) *"
 _FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
 _FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
 

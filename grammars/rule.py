@@ -36,7 +36,7 @@ PORT = "(?P<port>[0-9]{1,5})"
 AT = rf"{ADDRESS}(?: port {PORT}|(?<!\.))"
 # " [preauth]" ends a line that sshd's monitor relays for the process before authentication. Red Hat's relays what a process in a
 # chroot says, too, and calls it " [postauth]".
-PREAUTH = r"(?:(?= \[p)(?:(?P<preauth> \[preauth\])| \[postauth\])[ .]*)?\Z"
+PREAUTH = r"(?:|(?P<preauth> \[preauth\])[ .]*| \[postauth\][ .]*)\Z"
 END = r"\Z"
 
 # A line of one of our daemons that no rule reads is a side line, unless it looks as if it told of somebody who comes in, or tries
