@@ -176,6 +176,9 @@ class PamFields(Fields, frozen=True):
     by: UserFields = NO_USER
 
 
+NO_PAM = PamFields()
+
+
 class RuleFields(Fields, frozen=True):
     """``rule``: of a grammar, or the detector's."""
 
@@ -225,7 +228,7 @@ class EcsEvent(Fields, frozen=True):
     user: UserFields = NO_USER
     source: SourceFields = NO_SOURCE
     ssh: SshFields = SshFields()
-    pam: PamFields = PamFields()
+    pam: PamFields = NO_PAM
     rule: RuleFields = RuleFields()
     log: LogFields = LogFields()
     error: ErrorFields = ErrorFields()
@@ -250,8 +253,8 @@ _decode = msgspec.json.Decoder(EcsEvent).decode
 def json_line(found: object) -> bytes:
     """One line of JSON, with its line feed; what a terminal obeys is written as an escape."""
     line: bytes = _encode(found)
-    text = line.decode()
-    if not text.isprintable():
+    # JSON itself escapes the control characters of ASCII, but for one.
+    if (not line.isascii() or b"\x7f" in line) and not (text := line.decode()).isprintable():
         line = "".join(char if char.isprintable() else _escaped(char) for char in text).encode()
     return line + b"\n"
 

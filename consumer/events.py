@@ -37,7 +37,7 @@ class AuthEvent(msgspec.Struct, frozen=True):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC; 0 where no line had a time."""
+        """Microseconds since 1970 UTC; 0 where the line had no time."""
         return self.line[TIME] or 0
 
     @property
@@ -72,7 +72,7 @@ class Login(AuthEvent, frozen=True):
 
 
 class Logout(AuthEvent, frozen=True):
-    """A session that was told is over. ``line`` decided it; ``end_us`` is never before the login's time."""
+    """A session that was told is over. ``line`` decided it. ``end_us`` is never before the login's time; 0: it is not known."""
 
     action = EventAction.LOGOUT
 
@@ -81,7 +81,7 @@ class Logout(AuthEvent, frozen=True):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC."""
+        """Microseconds since 1970 UTC; 0 where the line had no time."""
         return self.end_us
 
 

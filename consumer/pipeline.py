@@ -11,8 +11,9 @@ The way of a line, as one composition. The boxes are folders of ``consumer``; be
     store       keeps what happened in ``state.db``; what is to be told stands there in the outbox, as an ``EcsEvent``
     deliver     routes it, lets ``enrich`` add what is known besides, renders it and sends it by a channel
 
-``LineReader`` is framing and matching, which remember nothing of other lines and can run in several processes. ``Pipeline`` is
-framing to story for lines as they come in, with what a restart would forget; ``run/service.py`` has it between intake and store.
+``LineReader`` is framing and matching, which remember nothing of other lines but the one before, and can run in several
+processes. ``Pipeline`` is framing to story for lines as they come in, with what a restart would forget; ``run/service.py`` has it
+between intake and store.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import TIME, Line
+from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import Snapshots
@@ -42,7 +43,7 @@ class LineReader:
     """Frames and matches the blocks of one source."""
 
     def __init__(self, matcher: Matcher, timestamps: Timestamps, *, keep_text: bool) -> None:
-        self.framer = Framer(matcher.is_program)
+        self.framer = Framer(matcher.is_program, matcher.daemon_of)
         self._matcher = matcher
         self._timestamps = timestamps
         self._keep_text = keep_text
@@ -57,7 +58,10 @@ class LineReader:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        rows = self.framer.rows(text_of_bytes(block))
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), first)
+
+    def lines_of(self, rows: list[Row], first: int) -> list[Line]:
+        """Read the rows of a block. The framer takes each block once: it remembers the line before."""
         return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
 
 
@@ -95,14 +99,19 @@ class Pipeline:
 
     def configure(self, programs: Iterable[str]) -> None:
         """Take other names of sshd, from the next line on."""
-        counts = self._reader.counts
+        counts, examples = self._reader.counts, self._matcher.examples
         self._configure(programs)
-        self._reader.counts = counts
+        self._reader.counts, self._matcher.examples = counts, examples
 
     @property
     def counts(self) -> list[int]:
         """How many lines each rule has read; then those that none reads, and those in no known framing."""
         return self._reader.counts
+
+    @property
+    def examples(self) -> dict[str, str]:
+        """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
+        return {name: readable(text) for name, text in self._matcher.examples.items()}
 
     def is_redelivered(self, line: bytes) -> bool:
         """Tell whether rsyslog has sent this very line before, and remember it."""
@@ -125,7 +134,7 @@ class Pipeline:
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
-            rest = iter(lines)
+            rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
             while True:
                 try:
                     self._correlator.feed(rest)
@@ -134,6 +143,10 @@ class Pipeline:
                 else:
                     break
         return self._taken()
+
+    def _received(self, line: Line) -> Line:
+        """Give a line without a time that can be read the time of its receipt."""
+        return (line[RULE], self._tick_us, *line[PLACE:])
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """
@@ -150,7 +163,8 @@ class Pipeline:
         comparison = self.known.comparison(self._matcher.rules)
         found: list[bytes] = []
         for block in blocks:
-            found += comparison.missing(block, reader.framer.rows(text_of_bytes(block)), reader.lines(block, 0))
+            rows = reader.framer.rows(text_of_bytes(block))
+            found += comparison.missing(block, rows, reader.lines_of(rows, 0))
         return found
 
     def hold(self, *, is_holding: bool) -> None:

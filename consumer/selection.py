@@ -52,9 +52,9 @@ class Selection(msgspec.Struct, frozen=True):
         return self == Selection(None, None, None, None)
 
     def takes(self, event: Event) -> bool:
-        """Tell whether ``event`` is asked for."""
+        """Tell whether ``event`` is asked for. One without a time may lie within any bounds, so it is."""
         return (
-            (self.since_us is None or event.time_us >= self.since_us)
+            (self.since_us is None or event.time_us >= self.since_us or not event.time_us)
             and (self.until_us is None or event.time_us < self.until_us)
             and (self.user is None or event.user == self.user)
             and (self.host is None or readable(event.host) == self.host)

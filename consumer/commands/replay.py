@@ -13,6 +13,7 @@ from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, WIDE, in_c
 from consumer.errors import UsageError, end_with
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import tzinfo
 
     from consumer.config import Config
@@ -156,7 +157,6 @@ def summary_text(summary: "Summary") -> str:
         + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
         + (f", {others:,} of other programs or empty" if others > 0 else "")
         + (f", {summary.cut:,} cut at 64 KiB" if summary.cut else "")
-        + (f", {summary.untimed:,} without a usable time" if summary.untimed else "")
     ]
     if summary.actions:
         lines.append("lines:  " + ", ".join(f"{action} {count:,}" for action, count in summary.actions.items()))
@@ -164,16 +164,27 @@ def summary_text(summary: "Summary") -> str:
         lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
     if summary.unverified:
         lines.append(f"unverified logins: {summary.unverified:,} (the log does not say who wrote their lines)")
-    if summary.unmatched:
-        lines.append("""what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""")
-    if summary.unframed:
-        lines.append("what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'")
-    if summary.unframed * 2 > summary.lines:
-        lines.append(
-            "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
-        )
-    if others * 2 > summary.lines:
-        lines.append("most lines are of other programs; if your sshd logs under another name, add that to sshd_programs")
+    lines.extend(_advice(summary, others))
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
     return "\n".join(lines)
+
+
+def _advice(summary: "Summary", others: int) -> "Iterator[str]":
+    """Yield what to do about lines that sshbell could not use; ``others`` are those of other programs."""
+    from consumer.framing.framer import HINT
+
+    if summary.unmatched:
+        yield """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'"""
+    if summary.unframed:
+        yield "what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'"
+    if summary.unframed * 2 > summary.lines:
+        yield f"most lines are in no framing that sshbell knows; {HINT}"
+    elif summary.lines and not summary.understood and not summary.unmatched:
+        yield f"no line of sshd, dropbear or PAM was found; if the log has some, its framing is not read; {HINT}"
+    if summary.timeless:
+        yield (
+            f"lines without a usable time: {summary.timeless:,} (their events have none); for a journal, use LC_ALL=C journalctl"
+        )
+    if others * 2 > summary.lines and summary.understood:
+        yield "most lines are of other programs; if your sshd logs under another name, add that to sshd_programs"

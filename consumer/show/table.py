@@ -235,7 +235,9 @@ def _tried(event: Attempt) -> str:
 
 
 def _duration(event: Logout) -> str:
-    return f"after {duration_text(event.end_us - event.login.time_us)}" if event.login.time_us else "after an unknown time"
+    if not event.login.time_us or not event.end_us:
+        return "after an unknown time"
+    return f"after {duration_text(event.end_us - event.login.time_us)}"
 
 
 def duration_text(micros: int) -> str:

@@ -19,7 +19,8 @@ from consumer.store.queries import ChannelState, StoreState, delivered, stored
 # How long a message may wait. What a channel's max_per_hour holds back is told within the hour after.
 LATE_WARNING_US = 15 * 60 * 1_000_000
 LATE_CRITICAL_US = 4 * 3600 * 1_000_000
-# Shares of lines that nobody understands, and from how many on a share says something.
+# Shares of lines that look like authentication and that no rule reads, and of those that no framing fits; from how many lines on
+# a share says something.
 UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
@@ -161,7 +162,7 @@ def _judge(health: Health, now_us: int) -> None:
     """Name what is a problem."""
     waits = [(f"channel {name}", channel.oldest_us) for name, channel in health.channels.items()]
     if health.store is not None:
-        _judge_figures(health, health.store.figures)
+        _judge_figures(health, health.store)
         if health.channels:
             waits.append(("the outbox", health.store.oldest_us))
         if health.run.is_running and (reason := health.store.notes.get("refused")):
@@ -193,13 +194,24 @@ def _channel_problems(channel: ChannelState) -> Iterator[str]:
         yield channel.last_error or "the last message failed"
 
 
-def _judge_figures(health: Health, figures: dict[str, int]) -> None:
+def _judge_figures(health: Health, store: StoreState) -> None:
+    figures = store.figures
     share = unmatched_share(figures)
     if share is not None and share > UNMATCHED_WARNING and _ours(figures) >= _SHARE_LEAST:
-        health.problems.append(Problem(Level.WARNING, f"{share:.0%} of the lines of sshd and PAM are unmatched"))
+        text = f"{share:.0%} of the lines of sshd and PAM look like authentication, and no rule reads them"
+        remedy = "sshbell explain shows how far each is read; please report it, and which program wrote it"
+        health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unmatched')}; {remedy}"))
     lines, unframed = figures.get("lines_total", 0), figures.get("unframed_total", 0)
     if lines >= _SHARE_LEAST and unframed > lines * UNFRAMED_WARNING:
-        health.problems.append(Problem(Level.WARNING, f"{unframed / lines:.0%} of all lines are in no known framing"))
+        text = f"{unframed / lines:.0%} of all lines are in no known framing"
+        remedy = "sshbell check tells whether rsyslogd sends them as it should"
+        health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unframed')}; {remedy}"))
+
+
+def _such_as(store: StoreState, name: str) -> str:
+    """Return an example for a problem, where there is one."""
+    example = store.notes.get(name, "")
+    return f", such as {example!r}" if example else ""
 
 
 def _ours(figures: dict[str, int]) -> int:
@@ -207,5 +219,5 @@ def _ours(figures: dict[str, int]) -> int:
 
 
 def unmatched_share(figures: dict[str, int]) -> float | None:
-    """Return which share of the lines of sshd and PAM no rule reads; None where there were none."""
+    """Return which share of the lines of sshd and PAM looks like authentication and no rule reads; None: there were none."""
     return figures.get("unmatched_total", 0) / _ours(figures) if _ours(figures) else None

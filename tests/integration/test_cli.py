@@ -267,6 +267,20 @@ def test_parse_says_what_each_line_says(log: Path) -> None:
     ]
 
 
+def test_parse_names_the_module_of_pam() -> None:
+    """``pam.module`` is the module that a line names, or the only one that writes such a line."""
+    modules = {
+        "pam_unix(sshd:session): session closed for user alice": "pam_unix",
+        "pam_krb5[42]: authentication fails for 'alice' (alice@EXAMPLE.ORG): Cannot read password": "pam_krb5",
+        "pam_made_up(sshd:auth): a side line": "pam_made_up",
+        "PAM 2 more authentication failures; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.7 ": "pam_unix",
+        "Successful Duo login for 'alice' from 192.0.2.7": "pam_duo",
+    }
+    lines = "".join(f"2026-11-22T09:00:00+00:00 web1 sshd[42]: {text}\n" for text in modules)
+    said = events(run("parse", stdin=lines.encode()).stdout)
+    assert [one["pam"]["module"] for one in said] == list(modules.values())
+
+
 @pytest.mark.parametrize("command", ["parse", "replay"])
 @pytest.mark.parametrize("packer", [gzip.compress, bz2.compress])
 def test_truncated_archive(tmp_path: Path, command: str, packer: Any) -> None:
@@ -296,6 +310,52 @@ def test_processes_write_the_same(tmp_path: Path) -> None:
     assert (one.returncode, one.stderr) == (OK, three.stderr)
     assert one.stdout == three.stdout
     assert len(one.stdout.splitlines()) == 3 * (9000 - 1025)
+
+
+def test_repetitions_do_not_depend_on_processes(tmp_path: Path) -> None:
+    """What syslogd has folded counts for the line before it, also where another process has read that."""
+    path = tmp_path / "auth.log"
+    failed = "Nov 22 10:00:07 host1 sshd[42]: Failed password for root from 192.0.2.1 port 5 ssh2\n"
+    again = "Nov 22 10:00:09 host1 last message repeated 2 times\n"
+    path.write_text((failed + again + again) * 9000, encoding="ascii")
+    one, three = (run("replay", "--format", "json", "--jobs", jobs, path) for jobs in ("1", "3"))
+    assert one.stdout == three.stdout
+    assert sum(event["ssh"].get("count", 1) for event in map(json.loads, three.stdout.splitlines())) == 5 * 9000
+
+
+MONOTONIC = "[ 1234.567890] web1 sshd[42]: Accepted password for alice from 192.0.2.7 port 5 ssh2\n"
+WITHIN = "Nov 22 10:00:00 web1 app[9]: web1 sshd[42]: Accepted password for alice from 192.0.2.7 port 5 ssh2\n"
+CSV = "2026-11-22T10:00:00Z,web1,sshd,42,Accepted password for alice from 192.0.2.7 port 5 ssh2\n"
+
+
+@pytest.mark.parametrize("text", [MONOTONIC, CSV, WITHIN], ids=["short-monotonic", "CSV", "within another's message"])
+def test_a_framing_that_is_not_read_gets_a_hint(tmp_path: Path, text: str) -> None:
+    """A log of which nothing is read is never passed over in silence: one line tells what to do."""
+    path = tmp_path / "auth.log"
+    path.write_text(text, encoding="ascii")
+    parsed = run("parse", path)
+    assert parsed.stdout == b""
+    (hint,) = parsed.stderr.decode().splitlines()
+    assert hint.startswith(f"sshbell: {path}: ")
+    replayed = run("replay", path).stdout.decode().splitlines()
+    for said in (hint, *(line for line in replayed if "journalctl" in line)):
+        assert "LC_ALL=C journalctl -o json" in said
+    assert sum("journalctl" in line for line in replayed) == 1
+
+
+def test_a_log_that_is_read_gets_no_hint(log: Path) -> None:
+    """Where all is well nothing is said."""
+    assert run("parse", log).stderr == b""
+    assert b"journalctl" not in run("replay", log).stdout
+
+
+def test_times_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    """A login at a time that cannot be read is told at no time, and the summary says so."""
+    path = tmp_path / "auth.log"
+    path.write_text("Foo 22 10:00:00 web1 sshd[42]: Accepted password for alice from 192.0.2.7 port 5 ssh2\n", encoding="ascii")
+    said = run("replay", path).stdout.decode()
+    assert re.search(r"^unknown +login +alice", said, re.MULTILINE)
+    assert "times that cannot be read: 1 " in said
 
 
 @pytest.mark.parametrize("command", ["parse", "replay"])
@@ -658,14 +718,14 @@ def test_explain_a_line() -> None:
 
 def test_explain_a_line_that_no_rule_reads() -> None:
     """The marker stands under the place where the nearest rule stopped."""
-    text = "User child is on pid x1"
+    text = "drop connection #x: login refused"
     said = run("explain", f"Nov 22 10:00:00 web1 sshd[1]: {text}").stdout.decode()
     lines = said.splitlines()
     assert "unmatched: no rule reads this message" in said
     shown = next(number for number, one in enumerate(lines) if one.endswith(text) and not one.startswith("message"))
     marker = lines[shown + 1].index("^")
     assert lines[shown + 1].strip() == "^"
-    assert lines[shown][:marker].endswith("User child is on pid ")
+    assert lines[shown][:marker].endswith("drop connection #")
 
 
 def test_explain_other_lines() -> None:

@@ -389,11 +389,11 @@ def test_color() -> None:
 def test_summary() -> None:
     """The summary says what was read, understood and told, and what the bounds have cost."""
     summary = Summary(
-        lines=12345, understood=12000, unmatched=300, unframed=45, cut=2, untimed=7, actions={"accepted": 1000},
+        lines=12345, understood=12000, unmatched=300, unframed=45, cut=2, actions={"accepted": 1000},
         events={"ssh_login": 1000}, notes={"hosts_dropped_total": 3},
     )  # fmt: skip
     assert summary_text(summary).split("\n") == [
-        "12,345 lines read, 12,000 understood, 300 unmatched, 45 in no known framing, 2 cut at 64 KiB, 7 without a usable time",
+        "12,345 lines read, 12,000 understood, 300 unmatched, 45 in no known framing, 2 cut at 64 KiB",
         "lines:  accepted 1,000",
         "events: ssh_login 1,000",
         """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""",
@@ -410,6 +410,11 @@ def test_summary_says_what_to_do() -> None:
     assert said[1].startswith("unverified logins: 3 ")
     assert "none fits" in said[2]
     assert "journalctl -o json" in said[3]
+    said = summary_text(Summary(lines=100)).split("\n")
+    assert said[1].startswith("no line of sshd, dropbear or PAM was found; ")
+    assert said[1].count("journalctl") == 1
+    said = summary_text(Summary(lines=100, understood=100, timeless=7)).split("\n")
+    assert said[1].startswith("lines without a usable time: 7 ")
 
 
 def test_summary_of_another_programs_log() -> None:
