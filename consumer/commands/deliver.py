@@ -20,7 +20,6 @@ def deliver(config: str | None, wake: int | None) -> None:
         sshbell deliver
         sshbell deliver --config /etc/sshbell/sshbell.toml
     """
-    import asyncio
     import os
     import signal
     import socket
@@ -28,6 +27,7 @@ def deliver(config: str | None, wake: int | None) -> None:
     from consumer.config import load
     from consumer.process import log
     from consumer.process.privileges import become
+    from consumer.process.waiting import run_async
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -48,4 +48,4 @@ def deliver(config: str | None, wake: int | None) -> None:
     become(found.user)
     from consumer.deliver.process import serve
 
-    asyncio.run(serve(found, config, listener))
+    run_async(serve(found, config, listener))

@@ -19,11 +19,11 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
         sudo sshbell ring
         sudo sshbell ring --channel ops
     """
-    import asyncio
     import os
 
     from consumer.config import load
     from consumer.process.privileges import become
+    from consumer.process.waiting import run_async
 
     found = load(config)
     known = [channel.name for channel in found.channel]
@@ -36,4 +36,4 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
     become(found.user)
     from consumer.deliver.ring import ring_channels
 
-    asyncio.run(ring_channels(found, config, [name for name in known if not names or name in names], click.echo))
+    run_async(ring_channels(found, config, [name for name in known if not names or name in names], click.echo))

@@ -1,6 +1,5 @@
 """``sshbell check``: one result for each thing that has to be right, and what to do where it is not."""
 
-import asyncio
 import grp
 import os
 import shlex
@@ -24,6 +23,7 @@ from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places
 from consumer.process.command import run_command, system_path
+from consumer.process.waiting import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
 from consumer.system.accounts import Accounts
@@ -251,7 +251,7 @@ class Checks:
         if self._config is None or not self._connect:
             return
         for channel in self._config.channel:
-            match asyncio.run(_answer_of(channel_of(channel))):
+            match run_async(_answer_of(channel_of(channel))):
                 case Delivered():
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):

@@ -25,6 +25,7 @@ from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
+from consumer.process.waiting import Waiting
 from consumer.text import harmless
 
 # A connection is kept so long for the next message of a burst.
@@ -77,6 +78,7 @@ class Email:
         self._quitting: set[asyncio.Task[None]] = set()
         self._context: ssl.SSLContext | None = None
         self._password = ""
+        self._secrets = Waiting()
         self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
         # By message: recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()
@@ -223,7 +225,7 @@ class Email:
             await smtp.auth_xoauth2(name, token)
             return
         if self._settings.password is not None and not self._password:
-            self._password = await asyncio.to_thread(read_secret, self._settings.password)
+            self._password = await self._secrets.run(read_secret, self._settings.password)
         self._conceal(self._password, f"\0{name}\0{self._password}")
         otherwise = f"the server offers neither AUTH PLAIN nor AUTH LOGIN{self._unencrypted()}"
         self._need("plain" in offered or "login" in offered, otherwise)
