@@ -32,7 +32,7 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 # What map_url may hold in braces.
 MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
 # Read where nothing else can be, so by itself.
-_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
+_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # Where "sshbell geoip fetch" puts databases, and where others do.
 _GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -435,7 +435,9 @@ def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
             'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true',
         )
     if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
-        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https://"
+        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https:// and a host name"
+    elif channel.oauth2 is not None and not re.fullmatch(r"[!-~]+", channel.oauth2.token_url):
+        yield ("oauth2", "token_url"), "oauth2.token_url holds a character that no URL has; write it as %XX"
 
 
 def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
@@ -476,9 +478,14 @@ def _is_zone(name: str) -> bool:
 
 
 def is_guarded(address: str) -> bool:
-    """Tell whether what is sent to a URL is encrypted, or stays on this machine."""
-    url = urlsplit(address)
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+    """Tell whether what is sent to a URL is encrypted, or stays on this machine; nothing can be sent to one that is none."""
+    try:
+        url = urlsplit(address)
+        host = url.hostname or ""
+        is_url = bool(host) and url.port != 0
+    except ValueError:  # of brackets that are no address, or a port that is no number
+        return False
+    return is_url and (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host)))
 
 
 def _is_loopback(server: str) -> bool:

@@ -314,6 +314,32 @@ def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'state_dir = "/a{}"', 'catch_up = "/a{}"', 'people = "/a{}"', 'user = "a{}"', 'geoip = ["/a{}/*.mmdb"]', 'keep = "1{}"',
+        'hosts = {{ a = ["{}"] }}', 'sshd_programs = ["a{}"]', '[[channel]]\nca_file = "/a{}"',
+        '[[channel]]\npassword = {{ file = "/a{}" }}', '[[channel]]\npassword = {{ command = ["/a{}"] }}',
+        '[[channel]]\noauth2.refresh_token.file = "/a{}"', '[[channel]]\nserver = ["a{}"]',
+    ],
+)  # fmt: skip
+def test_nul(text: str) -> None:
+    """No path and no other text may hold a NUL, which would end it early; the line is said."""
+    with pytest.raises(ConfigError, match=r"\Ahere:\d: [a-z0-9_.]+: a NUL character is in it"):
+        config.parse(text.format("\\u0000").encode(), "here")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[::1/", "https://a:b/", "https://a:99999/", "https:///x", "https://", "https://a/ b", "x"]
+)
+def test_token_url(url: str) -> None:
+    """A token server's address that cannot be one is a fault, and no error of Python's."""
+    channel = f'[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\nusername = "u"\noauth2.token_url = "{url}"\n'
+    text = f'{channel}oauth2.client_id = "x"\noauth2.refresh_token.env = "X"\n'
+    with pytest.raises(ConfigError, match=r"here:6: channel 'ops': oauth2\.token_url"):
+        config.parse(text.encode(), "here")
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ('hosts = { bastion1 = ["10.0.0.0/8"] }', "hosts: '10.0.0.0/8' of 'bastion1' is no address"),
