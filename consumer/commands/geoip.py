@@ -134,7 +134,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     from consumer.config import Secret, load
     from consumer.deliver.secret import read_secret
     from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
         raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
@@ -153,6 +153,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     if to is None:
         _make(folder)
     check_folder(folder)
+    guard(folder)
     errors: list[SshbellError] = []
     for source in sources:
         try:

@@ -20,9 +20,10 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
         sudo sshbell ring --channel ops
     """
     import os
+    from pathlib import Path
 
     from consumer.config import load
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
     from consumer.process.waiting import run_async
 
     found = load(config)
@@ -34,6 +35,7 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
             raise UsageError(f"there is no channel {name!r}; there are: {', '.join(known)}")
     os.umask(0o077)
     become(found.user)
+    guard(Path(found.state_dir))
     from consumer.deliver.ring import ring_channels
 
     run_async(ring_channels(found, config, [name for name in known if not names or name in names], click.echo))
