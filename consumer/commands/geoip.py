@@ -138,7 +138,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
         raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
-    if (maxmind_account is None) != (maxmind_key is None):
+    if (maxmind_account is None) != (maxmind_key is None) or maxmind_key == "":
         raise UsageError("MaxMind wants both: --maxmind-account ID and --maxmind-key FILE")
     settings = load(config)
     # Nothing from the network is read as root.
