@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import subprocess
 import sys
 import tempfile
@@ -299,3 +300,15 @@ def test_arguments(command: tuple[str, ...], text: str, runner: Runner) -> None:
     code, said = runner.run(*words)
     assert 0 <= code < 99, said
     assert code != EX_SOFTWARE, said
+
+
+@pytest.mark.parametrize(
+    "zone", ["AAA24", "AAA-24", "AAA-99999999999", "AAA23BBB24", "A" * 5000, ":/dev/null", "EST5EDT,M99.9.9"]
+)
+def test_zones(zone: str, tmp_path: Path) -> None:
+    """Whatever stands in TZ, a log is read."""
+    log = tmp_path / "auth.log"
+    log.write_bytes(LOG + b"Nov 22 10:00:00 web1 sshd[1]: Accepted publickey for alice from 192.0.2.7 port 4711 ssh2\n")
+    words = [sys.executable, "-m", "consumer", "replay", "--format", "json", str(log)]
+    done = subprocess.run(words, env=os.environ | {"TZ": zone}, check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
