@@ -54,7 +54,7 @@ class TomlDocument:
         place: its name, for faults.
 
     Raises:
-        ConfigError: it is no TOML, is nested beyond ``NESTING_LIMIT``, or holds a NUL or a number of more than 64 bits.
+        ConfigError: it is no TOML, is nested beyond ``NESTING_LIMIT``, or holds a number of more than 64 bits.
     """
 
     def __init__(self, text: bytes, place: str) -> None:
@@ -71,10 +71,14 @@ class TomlDocument:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{place}:{_in_words(str(error), text)}") from error
         self._refuse()
-        self.end()
 
     def _refuse(self) -> None:
-        """Note values that no key of ours takes, and that code would stumble over: NUL ends a path or a name early."""
+        """
+        Note each text with a NUL, which would end a path or a name early.
+
+        Raises:
+            ConfigError: a number is so large that not even an error could show it.
+        """
         pending: list[tuple[KeyPath, Any]] = [((), self.tables)]
         while pending:
             path, value = pending.pop()
@@ -83,9 +87,9 @@ class TomlDocument:
             if isinstance(value, dict | list):
                 pending += (((*path, key), one) for key, one in (value.items() if isinstance(value, dict) else enumerate(value)))
             elif isinstance(value, int) and value not in _NUMBERS:
-                self.fault(path, f"{name}: the number has more than 64 bits")
+                raise ConfigError(f"{self._place}:{self._lines[path]}: {name}: the number has more than 64 bits")
             elif isinstance(value, str) and "\0" in value:
-                self.fault(path, f"{name}: a NUL character is in it (\\u0000); take it out")
+                self.fault(path, f"{name} has a NUL character (\\u0000), which no setting can hold")
 
     def fault(self, path: KeyPath, text: str) -> None:
         """Note what is wrong with a value, or with the closest table around it that is there; with all of the file for ``()``."""

@@ -28,7 +28,7 @@ def deliver(config: str | None, wake: int | None) -> None:
     from consumer.config import load
     from consumer.process import log
     from consumer.process.privileges import become, guard
-    from consumer.process.waiting import run_async
+    from consumer.process.threads import run_async
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

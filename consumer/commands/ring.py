@@ -24,7 +24,7 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
 
     from consumer.config import load
     from consumer.process.privileges import become, guard
-    from consumer.process.waiting import run_async
+    from consumer.process.threads import run_async
 
     found = load(config)
     known = [channel.name for channel in found.channel]

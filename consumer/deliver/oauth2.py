@@ -18,7 +18,7 @@ from consumer import __version__
 from consumer.config import OAuth2
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
-from consumer.process.waiting import Waiting
+from consumer.process.threads import Threads
 from consumer.text import harmless
 
 # For one token, from the look-up of the server's name to the last byte of its answer.
@@ -55,7 +55,7 @@ class AccessToken:
     def __init__(self, account: OAuth2, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._account = account
         self._clock_s = clock_s
-        self._secrets = Waiting()
+        self._secrets = Threads()
         self._token = ""
         self._until_s = 0.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from consumer.actions import EventAction
 from consumer.addresses import Address, ip_of
 from consumer.ecs import NOTHING, EcsEvent, HostFields, SshFields, UserFields, ViaFields, known
-from consumer.process.waiting import Waiting
+from consumer.process.threads import Threads
 from consumer.records import OURS
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
@@ -52,7 +52,7 @@ class JumpHosts:
 
     def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
         self._path = state_dir / "state.db"
-        self._readers = Waiting(_READERS)
+        self._readers = Threads(_READERS)
         self._hosts: dict[Address, set[str]] = {}
         for host, addresses in hosts.items():
             for address in addresses:

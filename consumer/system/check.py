@@ -23,7 +23,7 @@ from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places
 from consumer.process.command import run_command, system_path
-from consumer.process.waiting import run_async
+from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
 from consumer.system.accounts import Accounts

@@ -14,7 +14,7 @@ from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.channels.email import Email
 from consumer.deliver.oauth2 import AccessToken
 from consumer.errors import SecretError
-from consumer.process.waiting import run_async
+from consumer.process.threads import run_async
 from tests.integration.mail_server import GO_ON, GREETING, OK, scripted
 from tests.integration.test_deliver import login, record
 from tests.integration.token_server import answering

@@ -25,7 +25,7 @@ from consumer.deliver.oauth2 import AccessToken
 from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
-from consumer.process.waiting import Waiting
+from consumer.process.threads import Threads
 from consumer.text import harmless
 
 # A connection is kept so long for the next message of a burst.
@@ -78,7 +78,7 @@ class Email:
         self._quitting: set[asyncio.Task[None]] = set()
         self._context: ssl.SSLContext | None = None
         self._password = ""
-        self._secrets = Waiting()
+        self._secrets = Threads()
         self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
         # By message: recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()

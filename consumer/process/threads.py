@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-class Waiting:
+class Threads:
     """
     Makes calls of one kind.
 
@@ -53,7 +53,7 @@ class Waiting:
 
         try:
             # As a daemon, so that the process may end while it hangs.
-            threading.Thread(target=work, name="waiting", daemon=True).start()
+            threading.Thread(target=work, name="call", daemon=True).start()
         except RuntimeError as error:
             self._free.release()
             raise OSError(str(error)) from error
@@ -66,7 +66,7 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__()
         # By name; all of them are of the configuration.
-        self._lookups: dict[object, Waiting] = {}
+        self._lookups: dict[object, Threads] = {}
 
     async def getaddrinfo(
         self,
@@ -79,7 +79,7 @@ class _Loop(asyncio.SelectorEventLoop):
         flags: int = 0,
     ) -> Any:
         """Return what ``socket.getaddrinfo`` does."""
-        lookup = self._lookups.setdefault(host, Waiting())
+        lookup = self._lookups.setdefault(host, Threads())
         return await lookup.run(socket.getaddrinfo, host, port, family, type, proto, flags)
 
 

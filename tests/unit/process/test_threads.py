@@ -1,4 +1,4 @@
-"""``consumer.process.waiting``: what hangs holds up nothing but itself."""
+"""``consumer.process.threads``: what hangs holds up nothing but itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.process.waiting import Waiting, run_async
+from consumer.process.threads import Threads, run_async
 from tests.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def test_answers() -> None:
     """A call's answer, or its error, arrives where it is awaited."""
 
     async def body() -> None:
-        waiting = Waiting()
-        assert await waiting.run(divmod, 7, 2) == (3, 1)
+        threads = Threads()
+        assert await threads.run(divmod, 7, 2) == (3, 1)
         with pytest.raises(ZeroDivisionError):
-            await waiting.run(divmod, 7, 0)
-        assert await asyncio.gather(*(waiting.run(abs, -number) for number in range(50))) == list(range(50))
+            await threads.run(divmod, 7, 0)
+        assert await asyncio.gather(*(threads.run(abs, -number) for number in range(50))) == list(range(50))
 
     run_async(body())
 
@@ -44,17 +44,17 @@ def test_a_call_that_hangs() -> None:
     """It counts until it returns, even if nobody waits for it; other kinds go on, and so does the end of all."""
 
     async def body(event: threading.Event) -> None:
-        waiting = Waiting(2)
+        threads = Threads(2)
         for _ in range(2):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(waiting.run(event.wait), 0.01)
-        third = asyncio.create_task(waiting.run(abs, -3))
+                await asyncio.wait_for(threads.run(event.wait), 0.01)
+        third = asyncio.create_task(threads.run(abs, -3))
         await asyncio.wait({third}, timeout=0.05)
         assert not third.done()
-        assert await Waiting().run(abs, -1) == 1
+        assert await Threads().run(abs, -1) == 1
         event.set()
         assert await third == 3
-        await asyncio.gather(*(waiting.run(abs, -1) for _ in range(4)))
+        await asyncio.gather(*(threads.run(abs, -1) for _ in range(4)))
 
     with released() as event:
         run_async(body(event))
@@ -65,12 +65,12 @@ def test_the_end_waits_for_nothing() -> None:
 
     async def body(event: threading.Event) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(Waiting().run(event.wait, DEADLINE_S), 0.01)
+            await asyncio.wait_for(Threads().run(event.wait, DEADLINE_S), 0.01)
 
     with released() as event:
         run_async(body(event))
         assert not event.is_set()
-        assert any(thread.name == "waiting" and thread.daemon for thread in threading.enumerate())
+        assert any(thread.name == "call" and thread.daemon for thread in threading.enumerate())
 
 
 def test_names(monkeypatch: pytest.MonkeyPatch) -> None:
