@@ -1,4 +1,4 @@
-"""Threads for what other processes, threads and servers do. No test sleeps: it names what it waits for."""
+"""Waiting for what other processes, threads and servers do. No test sleeps: it names what it waits for."""
 
 from __future__ import annotations
 
