@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any, NoReturn
 import click
 
 from consumer import __version__
-from consumer.errors import OutputError, SshbellError, complain
+from consumer.errors import OutputError, SshbellError, UsageError, complain
 
 EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
+_DAY_S = 86_400
 # Each a module of consumer.commands, with a click command of the same name.
 COMMANDS = (
     "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people", "replay",
@@ -36,6 +38,11 @@ class _Commands(click.Group):
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - of a descriptor
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
+        if max(abs(time.timezone), abs(time.altzone)) >= _DAY_S:
+            # POSIX allows it, and Python's times do not: each one would be a fault.
+            complain(UsageError("TZ names an offset of a day; UTC is taken in its place"))
+            os.environ["TZ"] = "UTC"
+            time.tzset()
         if isinstance(sys.stdout, io.TextIOWrapper):
             # A name that the locale's encoding lacks must not end a table.
             sys.stdout.reconfigure(errors="backslashreplace")

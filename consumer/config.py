@@ -33,7 +33,7 @@ HostName = Annotated[str, Meta(pattern=r"^(?=.{1,253}(?::|\Z))[A-Za-z0-9](?:[A-Z
 # What map_url may hold in braces.
 MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
 # Read where nothing else can be, so by itself.
-_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
+_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # Where "sshbell geoip fetch" puts databases, and where others do.
 _GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -334,20 +334,12 @@ class _Reader:
             if isinstance(value, dict):
                 return self._struct(_TABLES[key], value, path, f"{where}{key}: ")
         else:
-            return self._converted(field, value, path, f"{where}{key}", takes)
+            try:
+                return msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                self._refuse(str(error), path, f"{where}{key} has to be {takes}")
+                return None
         self._document.fault(path, f"{where}{key} has to be {takes}")
-        return None
-
-    def _converted(self, field: Any, value: Any, path: KeyPath, what: str, takes: str) -> Any:
-        try:
-            converted = msgspec.convert(value, field.type)
-        except msgspec.ValidationError as error:
-            self._refuse(str(error), path, f"{what} has to be {takes}")
-            return None
-        # Afterwards: now the value is known not to be nested deeply.
-        if (nul := _nul_in(converted, path)) is None:
-            return converted
-        self._document.fault(nul, f"{what} has a NUL character (\\u0000), which no path can hold")
         return None
 
     def _refuse(self, complaint: str, path: KeyPath, text: str) -> None:
@@ -356,13 +348,6 @@ class _Reader:
             path = (*path, int(element[1]))
         value = re.match(r"Invalid enum value ('.*?')(?: - at `|$)", complaint, re.DOTALL)
         self._document.fault(path, text + (f", not {value[1]}" if value else ""))
-
-
-def _nul_in(value: Any, path: KeyPath) -> KeyPath | None:
-    """Return which of a key's paths has a NUL: Python raises ValueError for that one."""
-    if isinstance(value, list):
-        return next((found for number, one in enumerate(value) if (found := _nul_in(one, (*path, number))) is not None), None)
-    return path if isinstance(value, str) and value.startswith("/") and "\0" in value else None
 
 
 def _name_of(table: dict[str, Any]) -> str:
@@ -479,7 +464,9 @@ def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
             'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true',
         )
     if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
-        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https://"
+        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https:// and a host name"
+    elif channel.oauth2 is not None and not re.fullmatch(r"[!-~]+", channel.oauth2.token_url):
+        yield ("oauth2", "token_url"), "oauth2.token_url holds a character that no URL has; write it as %XX"
 
 
 def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
@@ -520,9 +507,14 @@ def _is_zone(name: str) -> bool:
 
 
 def is_guarded(address: str) -> bool:
-    """Tell whether what is sent to a URL is encrypted, or stays on this machine."""
-    url = urlsplit(address)
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+    """Tell whether what is sent to a URL is encrypted, or stays on this machine; nothing can be sent to one that is none."""
+    try:
+        url = urlsplit(address)
+        host = url.hostname or ""
+        is_url = bool(host) and url.port != 0
+    except ValueError:  # of brackets that are no address, or a port that is no number
+        return False
+    return is_url and (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host)))
 
 
 def _is_loopback(server: str) -> bool:

@@ -65,16 +65,19 @@ def is_guarded(path: str, uid: int, top: str = "/") -> bool:
     return False
 
 
-def untrusted(path: Path, root: Path = _ROOT) -> str | None:
+def untrusted(path: Path, root: Path = _ROOT, *, is_kept: bool = False) -> str | None:
     """
     Return why others than root could change what stands under ``path``, or None: one place is enough, and is named.
 
     Args:
         path: absolute; need not exist. Links are followed, and each directory on the way is looked at.
         root: what counts as "/" for paths below it; what is above it is not looked at.
+        is_kept: it is there, and stays there as long as it is used, so that in a directory with the sticky bit, such as /tmp,
+            nobody else can replace it.
     """
+    own = {path, path.resolve()}
     seen: set[Path] = set()
-    pending = [path, path.resolve()]
+    pending = list(own)
     while pending:
         for place in _way_to(pending.pop(), root):
             if place in seen:
@@ -90,12 +93,14 @@ def untrusted(path: Path, root: Path = _ROOT) -> str | None:
                 pending.append(Path(os.path.normpath(place.parent.resolve() / place.readlink())))
                 if found.st_uid != 0:
                     return f"{place} belongs to uid {found.st_uid}, not to root"
+            elif is_kept and place not in own and found.st_uid == 0 and found.st_mode & stat.S_ISVTX:
+                continue
             elif reason := changeable_by(found, gids=(0,)):
                 return f"{place} {reason}"
     return None
 
 
-def untrusted_below(folder: Path, root: Path = _ROOT) -> str | None:
+def untrusted_below(folder: Path, root: Path = _ROOT, *, is_kept: bool = False) -> str | None:
     """Like ``untrusted``, for a directory and everything in it, links to other directories included."""
     walked: set[Path] = set()
     pending = [folder]
@@ -104,7 +109,7 @@ def untrusted_below(folder: Path, root: Path = _ROOT) -> str | None:
         if folder.resolve() in walked:
             continue
         walked.add(folder.resolve())
-        if reason := untrusted(folder, root):
+        if reason := untrusted(folder, root, is_kept=is_kept):
             return reason
         for place, folders, files in os.walk(folder):
             for path in (Path(place, name) for name in (*folders, *files)):
@@ -113,7 +118,7 @@ def untrusted_below(folder: Path, root: Path = _ROOT) -> str | None:
                 except OSError:
                     continue  # gone
                 if stat.S_ISLNK(found.st_mode):
-                    if reason := untrusted(path, root):
+                    if reason := untrusted(path, root, is_kept=is_kept):
                         return reason
                     pending += [path.resolve()] if path.is_dir() else []
                 elif reason := changeable_by(found, gids=(0,)):

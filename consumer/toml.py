@@ -1,6 +1,8 @@
 """
 A TOML file with the line of each of its keys, so that a fault can name it.
 
+A file cannot end the process that reads it: what Python's own parser, or any code behind it, would choke on is a fault, too.
+
 ``tomllib`` reads the file; it does not say where things stood. So the text, once it is known to be right, is gone through a
 second time, for lines alone, and only where there is a fault to show. Grammar: toml.io, 1.0.
 """
@@ -26,6 +28,11 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _WHERE = re.compile(r" \((?:at line (\d+), column (\d+)|at end of document)\)")
+# Of brackets within brackets, and of keys in one a.b.c: our files need three.
+NESTING_LIMIT = 16
+# Python makes no number of more than 4,300 digits; TOML asks for 64 bits.
+_DIGITS_LIMIT = 4000
+_NUMBERS = range(-(1 << 63), 1 << 63)
 # What the words of tomllib mean to somebody who has not read the grammar.
 _HINTS = {
     "Invalid value": "a text has to stand in quotes",
@@ -47,7 +54,7 @@ class TomlDocument:
         place: its name, for faults.
 
     Raises:
-        ConfigError: it is no TOML.
+        ConfigError: it is no TOML, is nested beyond ``NESTING_LIMIT``, or holds a number of more than 64 bits.
     """
 
     def __init__(self, text: bytes, place: str) -> None:
@@ -55,14 +62,34 @@ class TomlDocument:
         self._faults: list[tuple[int, str]] = []
         try:
             self._text = text.decode()
+            if monster := _monster(self._text):
+                raise ConfigError(f"{place}:{monster}")
             self.tables: dict[str, Any] = tomllib.loads(self._text)
         except UnicodeDecodeError as error:
             line = text.count(b"\n", 0, error.start) + 1
             raise ConfigError(f"{place}:{line}: byte {error.start + 1} of the file is not UTF-8") from error
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{place}:{_in_words(str(error), text)}") from error
-        except RecursionError as error:
-            raise ConfigError(f"{place}: it is nested too deeply") from error
+        self._refuse()
+
+    def _refuse(self) -> None:
+        """
+        Note each text with a NUL, which would end a path or a name early.
+
+        Raises:
+            ConfigError: a number is so large that not even an error could show it.
+        """
+        pending: list[tuple[KeyPath, Any]] = [((), self.tables)]
+        while pending:
+            path, value = pending.pop()
+            # Not value itself: there is no bound on what it says.
+            name = ".".join(str(key) for key in path if isinstance(key, str))
+            if isinstance(value, dict | list):
+                pending += (((*path, key), one) for key, one in (value.items() if isinstance(value, dict) else enumerate(value)))
+            elif isinstance(value, int) and value not in _NUMBERS:
+                raise ConfigError(f"{self._place}:{self._lines[path]}: {name}: the number has more than 64 bits")
+            elif isinstance(value, str) and "\0" in value:
+                self.fault(path, f"{name} has a NUL character (\\u0000), which no setting can hold")
 
     def fault(self, path: KeyPath, text: str) -> None:
         """Note what is wrong with a value, or with the closest table around it that is there; with all of the file for ``()``."""
@@ -89,6 +116,22 @@ class TomlDocument:
     @cached_property
     def _lines(self) -> dict[KeyPath, int]:
         return _Lines(self._text).found
+
+
+def _monster(text: str) -> str:
+    """Return the line and name of what tomllib may not get, since it would raise no error of its own; "" where there is none."""
+    line, depth, keys, at = 1, 0, 0, 0
+    while found := _TOKEN.match(text, at):
+        at, word = found.end(), found[0]
+        if found.lastgroup == "mark":
+            depth += (word in "[{") - (word in "]}")
+            keys = keys + 1 if word == "." else 0
+            if max(depth, keys) > NESTING_LIMIT:
+                return f"{line}: nested more than {NESTING_LIMIT} levels deep"
+        elif found.lastgroup == "bare" and len(word) > _DIGITS_LIMIT and word.lstrip("+-").replace("_", "").isdecimal():
+            return f"{line}: a number of more than {_DIGITS_LIMIT:,} digits"
+        line += word.count("\n")
+    return ""
 
 
 def _in_words(complaint: str, text: bytes) -> str:

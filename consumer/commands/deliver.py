@@ -20,14 +20,15 @@ def deliver(config: str | None, wake: int | None) -> None:
         sshbell deliver
         sshbell deliver --config /etc/sshbell/sshbell.toml
     """
-    import asyncio
     import os
     import signal
     import socket
+    from pathlib import Path
 
     from consumer.config import load
     from consumer.process import log
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
+    from consumer.process.threads import run_async
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -46,6 +47,7 @@ def deliver(config: str | None, wake: int | None) -> None:
         listener.setblocking(False)  # noqa: FBT003 - socket's own signature
         listener.set_inheritable(False)
     become(found.user)
+    guard(Path(found.state_dir))
     from consumer.deliver.process import serve
 
-    asyncio.run(serve(found, config, listener))
+    run_async(serve(found, config, listener))

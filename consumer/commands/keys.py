@@ -72,7 +72,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.keys.document import Document, arrived
     from consumer.keys.index import imported
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
 
     if host is not None and len(files) > 1:
         raise UsageError("--host is of one file alone; give the others names such as web1.json")
@@ -90,6 +90,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
                 errors.append(InputError(f"{name}: {error.strerror}"))
         os.umask(0o077)
         become(found.user)
+        guard(Path(found.state_dir))
         for name, stream in streams:
             whose = host or Path(name).name.removesuffix(".jsonl").removesuffix(".json")
             try:

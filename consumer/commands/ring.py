@@ -20,11 +20,12 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
         sudo sshbell ring
         sudo sshbell ring --channel ops
     """
-    import asyncio
     import os
+    from pathlib import Path
 
     from consumer.config import load
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
+    from consumer.process.threads import run_async
 
     found = load(config)
     known = [channel.name for channel in found.channel]
@@ -35,6 +36,7 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
             raise UsageError(f"there is no channel {name!r}; there are: {', '.join(known)}")
     os.umask(0o077)
     become(found.user)
+    guard(Path(found.state_dir))
     from consumer.deliver.ring import ring_channels
 
-    asyncio.run(ring_channels(found, config, [name for name in known if not names or name in names], click.echo))
+    run_async(ring_channels(found, config, [name for name in known if not names or name in names], click.echo))

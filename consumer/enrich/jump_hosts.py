@@ -7,7 +7,6 @@ lines that came in: the sender's address is that of the host that they name. An 
 host's: a relay in between, a NAT.
 """
 
-import asyncio
 import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from consumer.actions import EventAction
 from consumer.addresses import Address, ip_of
 from consumer.ecs import NOTHING, EcsEvent, HostFields, SshFields, UserFields, ViaFields, known
+from consumer.process.threads import Threads
 from consumer.records import OURS
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
@@ -26,6 +26,9 @@ from consumer.store.queries import OPEN_LIMIT_US
 SENDER_US = 7 * 86400 * 1_000_000
 # The clocks of two hosts are not one: a session may begin so much later than a login through it.
 SKEW_US = 2_000_000
+
+# Events that are asked about at the same time.
+_READERS = 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USERS = """
@@ -49,6 +52,7 @@ class JumpHosts:
 
     def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
         self._path = state_dir / "state.db"
+        self._readers = Threads(_READERS)
         self._hosts: dict[Address, set[str]] = {}
         for host, addresses in hosts.items():
             for address in addresses:
@@ -63,7 +67,7 @@ class JumpHosts:
             StoreError: ``state.db`` cannot be read.
         """
         # A disk may hang, and the other channels must not.
-        return await asyncio.to_thread(self._of, event)
+        return await self._readers.run(self._of, event)
 
     def _of(self, event: EcsEvent) -> EcsEvent:
         ip, at_us = ip_of(event.source.ip), _login_us(event)

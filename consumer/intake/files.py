@@ -32,10 +32,15 @@ LINE_LIMIT = 65536
 # Read at once: small enough that a block stays in the processor's cache.
 BLOCK_SIZE = 65536
 
+# Of the memory that an archive may want, so that it can be unpacked: xz -9 and zstd -19 want less, zstd --long wants more.
+WINDOW_LIMIT_BYTES = 64 << 20
+# What the unpacker of xz has beside that.
+_XZ_BYTES = 1 << 20
+
 _MAGIC: list[tuple[bytes, Callable[[BinaryIO], Any]]] = [
     (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
     (b"BZh", bz2.BZ2File),
-    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    (b"\xfd7zXZ\x00", lambda raw: _Xz(raw)),  # noqa: PLW0108 - defined below
     (b"\x28\xb5\x2f\xfd", lambda raw: _Zstandard(raw)),  # noqa: PLW0108 - defined below
 ]
 _MONTH_STAMP = re.compile(rb"^(?:<\d{1,3}>)?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}\d", re.MULTILINE)
@@ -61,6 +66,42 @@ class _Raw(io.FileIO):
         return count
 
 
+class _Xz:
+    """Streams of xz as one. Python's own reader gives an archive as much memory as it says that it wants."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._stream = _xz_stream()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        pass
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes; b"" at the end."""
+        part = b""
+        while not part:
+            packed = b""
+            if self._stream.eof:
+                # Zeros may stand between two streams, and behind the last.
+                packed = self._stream.unused_data.lstrip(b"\0")
+                while not packed and (more := self._raw.read(BLOCK_SIZE)):
+                    packed = more.lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._stream = _xz_stream()
+            elif self._stream.needs_input and not (packed := self._raw.read(BLOCK_SIZE)):
+                raise EOFError("it ends within a stream")
+            part = self._stream.decompress(packed, size)
+        return part
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=WINDOW_LIMIT_BYTES + _XZ_BYTES)
+
+
 class _Zstandard:
     """Frames of zstd as a stream. zstandard's own reader says nothing when the last frame is not whole."""
 
@@ -69,7 +110,7 @@ class _Zstandard:
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = _zstd_frame()
         self._is_within = False
         self._rest = b""  # what stands behind the end of a frame
         self._unpacked, self._at = b"", 0  # what was more than somebody wanted, and how much of it they have
@@ -90,13 +131,17 @@ class _Zstandard:
             part = self._frame.decompress(packed)
             self._is_within, self._rest = not self._frame.eof, self._frame.unused_data
             if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._frame = _zstd_frame()
             parts.append(part)
             length += len(part)
         if not length and self._is_within:
             raise EOFError("it ends within a frame")
         self._unpacked, self._at = b"".join(parts), size
         return self._unpacked[:size]
+
+
+def _zstd_frame() -> "zstandard.ZstdDecompressionObj":
+    return zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT_BYTES).decompressobj()
 
 
 class LogFile:
@@ -162,6 +207,10 @@ class LogFile:
             with self._opened() as source:
                 yield from self._blocks(source)
         except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+            if "emory" in str(error):  # neither library has a type of its own for it
+                size = f"{WINDOW_LIMIT_BYTES >> 20} MiB"
+                advice = f"unpack it yourself, with xz -dc {self.path} or zstd -dc --long=31 {self.path}"
+                raise DataError(f"{self.path}: the archive wants more than {size} of memory; {advice}") from error
             raise DataError(f"{self.path}: the archive is damaged or truncated ({error}); what could be read was") from error
         except OSError as error:
             if error.errno is None:  # bz2 says so of damaged data

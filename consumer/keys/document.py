@@ -91,6 +91,8 @@ _head = msgspec.json.Decoder(Head).decode
 _row = msgspec.json.Decoder(ExportedKey).decode
 _tail = msgspec.json.Decoder(Tail).decode
 _END = b'{"keys":'
+# What a decoder raises; of brackets within brackets without an end it is a RecursionError.
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def written(head: Head, keys: Iterable[ExportedKey]) -> Iterator[bytes]:
@@ -122,7 +124,7 @@ class Document:
         line = self._line()
         try:
             self.head = _head(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _NO_JSON as error:
             raise self._wrong(f"it does not begin as sshbell keys export does: {error}") from error
         try:
             self.time_us = int(datetime.fromisoformat(self.head.time).timestamp() * 1_000_000)
@@ -145,11 +147,11 @@ class Document:
                 raise self._wrong(f"more than {KEYS_LIMIT:,} keys of one host")
             try:
                 yield self._number, _row(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except _NO_JSON as error:
                 raise self._wrong(str(error)) from error
         try:
             tail = _tail(line)
-        except msgspec.DecodeError as error:
+        except _NO_JSON as error:
             raise self._wrong(str(error)) from error
         if tail.keys != count:
             raise self._wrong(f"it says that it has {tail.keys:,} keys, and has {count:,}")

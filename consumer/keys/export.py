@@ -126,7 +126,7 @@ class _Reader:
                 elif len(found) <= ACCOUNT_LIMIT:
                     try:
                         found.append(decode(line))
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                         return
 
 

@@ -139,7 +139,7 @@ class KeysServer:
                 writer.write(_encode(Answer(await asyncio.shield(self._asked(question)))) + b"\n")
                 async with asyncio.timeout(LOOK_UP_S):
                     await writer.drain()
-        except (OSError, EOFError, asyncio.LimitOverrunError, msgspec.MsgspecError, RecursionError) as error:
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, msgspec.MsgspecError, RecursionError) as error:
             # No answer is "unknown"; whoever asked has gone, asked nonsense, or the time is over.
             _log.warning("not answered", reason=type(error).__name__)
         finally:

@@ -6,6 +6,7 @@ killed, so nothing that it has started stays behind. A process that makes a sess
 one that also keeps the output open costs the whole time limit.
 """
 
+import atexit
 import os
 import selectors
 import signal
@@ -19,6 +20,8 @@ from typing import IO, NamedTuple
 _BLOCK = 64 * 1024
 # A process that the kernel holds (a dead file system) does not die of a kill; nobody waits longer for it.
 _KILLED_S = 1.0
+# Groups of commands that run: one in a thread that nobody waits for ends with us.
+_running: set[int] = set()
 
 
 class Done(NamedTuple):
@@ -68,6 +71,7 @@ def run_command(
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     texts: list[bytearray] = [bytearray() for _ in pipes]
     fault = ""
+    _running.add(process.pid)
     try:
         if not _read(pipes, texts, output_limit, end_s):
             fault = f"longer than {_size(output_limit)}" if len(texts[0]) > output_limit else _late(limit_s)
@@ -77,8 +81,8 @@ def run_command(
         for pipe in pipes:
             pipe.close()
         # Its number is still taken, so the group is nobody else's.
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
+        _running.discard(process.pid)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_KILLED_S)
     output, errors = (*map(bytes, texts), b"")[:2]
@@ -88,6 +92,17 @@ def run_command(
 def system_path() -> str:
     """Return our search path with the folders of the system's programs, which ordinary users, and some of sudo's, do not have."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def _kill(group: int) -> None:
+    with suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@atexit.register
+def _kill_all() -> None:
+    for group in tuple(_running):
+        _kill(group)
 
 
 def _read(pipes: list[IO[bytes]], texts: list[bytearray], limit: int, end_s: float) -> bool:

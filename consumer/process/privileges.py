@@ -11,8 +11,10 @@ import pwd
 import signal
 from collections.abc import Collection
 from contextlib import suppress
+from pathlib import Path
 
-from consumer.errors import ConfigError
+from consumer.errors import ConfigError, RightsError
+from consumer.rights import untrusted_below
 
 # linux/capability.h, linux/prctl.h
 CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
@@ -70,6 +72,19 @@ def account_of(name: str) -> pwd.struct_passwd:
             'or set user = ""'
         )
     return user
+
+
+def guard(folder: Path) -> None:
+    """
+    See that root, where it stays root, writes under a folder where nobody else leads it, such as by a link.
+
+    Raises:
+        RightsError: somebody could.
+    """
+    if os.geteuid() == 0 and (reason := untrusted_below(folder, is_kept=True)):
+        raise RightsError(
+            f"root would write where others lead it: {reason}; run: chown -Rh root:root {folder}; chmod -R go-w {folder}"
+        )
 
 
 def may_become() -> bool:

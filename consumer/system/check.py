@@ -1,6 +1,5 @@
 """``sshbell check``: one result for each thing that has to be right, and what to do where it is not."""
 
-import asyncio
 import grp
 import os
 import shlex
@@ -25,6 +24,7 @@ from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places
 from consumer.process.command import run_command, system_path
+from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
 from consumer.system.accounts import Accounts
@@ -250,7 +250,7 @@ class Checks:
         if self._config is None or not self._connect:
             return
         for channel in self._config.channel:
-            match asyncio.run(_answer_of(channel_of(channel))):
+            match run_async(_answer_of(channel_of(channel))):
                 case Delivered():
                     yield Result("channels", "ok", f"{channel.name} answers")
                 case RetryLater(reason) | Rejected(reason):
@@ -288,7 +288,7 @@ class Checks:
 
         places = WebPlaces(config.geoip_account, config.geoip_key, config.geoip_host, report=lambda _text: None)
         try:
-            asyncio.run(places.check())
+            run_async(places.check())
         except WebError as error:
             return Result("places", "fault", str(error))
         return Result("places", "ok", f"web service {config.geoip_host} answers")

@@ -95,7 +95,7 @@ class Manifest:
             raise DataError(f"{path}: others than root could have written it; look at it, and remove it or give it to root")
         try:
             self.entries = msgspec.json.decode(path.read_bytes(), type=_Content).entries
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DataError(f"{path}: {error}; remove it, and what sshbell had put in place by hand") from error
 
     def add(self, entry: Entry) -> None:
