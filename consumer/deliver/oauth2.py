@@ -2,16 +2,21 @@
 
 import asyncio
 import os
-import re
-import socket
-import ssl
 import time
 from collections.abc import Callable
-from email import message_from_bytes
+from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientError,
+    ClientPayloadError,
+    ClientSession,
+)
 from msgspec import Meta
 
 from consumer import __version__
@@ -23,7 +28,7 @@ from consumer.text import harmless
 
 # For one token, from the look-up of the server's name to the last byte of its answer.
 TOKEN_LIMIT_S = 10.0
-# Of the head of an answer, and of its body.
+# Of the body of an answer, in bytes; aiohttp bounds the head.
 _SIZE_LIMIT = 64 * 1024
 # Where the server does not say how long a token lives; and how long before its end it is no longer used.
 _DEFAULT_LIFE_S, _MARGIN_S = 300.0, 60.0
@@ -32,8 +37,6 @@ _ERRORS = frozenset({
     "access_denied", "invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "server_error",
     "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type",
 })  # fmt: skip
-_STATUS = re.compile(rb"HTTP/1\.[01] ([1-5]\d\d)[^\n]*\n")
-_OK, _CONTINUE = 200, range(100, 200)
 
 
 class _Granted(msgspec.Struct):
@@ -88,28 +91,32 @@ class AccessToken:
         fault = ""
         try:
             async with asyncio.timeout(TOKEN_LIMIT_S):
-                status, answer = await _posted(account.token_url, urlencode(form).encode())
-            if status == _OK:
+                status, answer = await _posted(account.token_url, form)
+            if status == HTTPStatus.OK:
                 granted = msgspec.json.decode(answer, type=_Granted, strict=False)
                 return granted.access_token, granted.expires_in
             fault = f"{status} {_error_of(answer)}".strip()
         except TimeoutError:
             fault = f"no answer within {TOKEN_LIMIT_S:g} s"
-        except OSError as error:
-            fault = harmless(_said(error))
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            fault = "its answer is cut or too long"
+        except (OSError, ClientError) as error:
+            fault = _fault_of(error)
         except (ValueError, RecursionError):
             fault = "its answer holds no access token"
         # Outside, so that no answer and no form is in the error's context.
         raise SecretError(f"no access token from {harmless(_place_of(account.token_url))}: {fault}")
 
 
-def _said(error: OSError) -> str:
-    """Return the system's own words: asyncio puts the address into its text."""
-    if error.errno is None or isinstance(error, ssl.SSLError | socket.gaierror):
-        return error.strerror or "the connection broke"
-    return os.strerror(error.errno)
+def _fault_of(error: OSError | ClientError) -> str:
+    """Return the fault in our words: aiohttp's hold the address, and may hold a part of the answer."""
+    if isinstance(error, ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {harmless(str(error.certificate_error))}"
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    if isinstance(error, ClientConnectorDNSError):
+        return "no server of this name"
+    if isinstance(error, ClientConnectionError):
+        return "the connection broke"
+    return "its answer is cut, too long or not HTTP"
 
 
 def _place_of(url: str) -> str:
@@ -126,67 +133,27 @@ def _error_of(answer: bytes) -> str:
     return error if error in _ERRORS else ""
 
 
-async def _posted(url: str, form: bytes) -> tuple[int, bytes]:
+async def _posted(url: str, form: dict[str, str]) -> tuple[int, bytes]:
     """
-    Send a form, and return the answer's status and body. It follows no redirect: no other server gets the form.
+    Send a form, and return the answer's status and body.
+
+    The variables ``https_proxy`` and ``no_proxy`` count. It follows no redirect: no other server gets the form.
 
     Args:
         url: https, or http to this machine, as the configuration allows it.
-        form: urlencoded.
+        form: names and values.
 
     Raises:
-        OSError: the server cannot be reached, or its certificate is not to be trusted.
-        asyncio.IncompleteReadError, asyncio.LimitOverrunError: the answer is cut, or too long.
-        ValueError: it is no answer of HTTP.
+        OSError, ClientError: the server cannot be reached or trusted, or its answer is cut, too long or not HTTP.
     """
-    parts = urlsplit(url)
-    context = ssl.create_default_context() if parts.scheme == "https" else None
-    port = parts.port or (443 if context is not None else 80)
-    reader, writer = await asyncio.open_connection(parts.hostname, port, ssl=context, limit=_SIZE_LIMIT)
-    try:
-        lines = (
-            f"POST {parts.path or '/'}{f'?{parts.query}' if parts.query else ''} HTTP/1.1",
-            f"Host: {_place_of(url)}", f"User-Agent: sshbell/{__version__}", "Accept: application/json", "Connection: close",
-            "Content-Type: application/x-www-form-urlencoded", f"Content-Length: {len(form)}", "", "",
-        )  # fmt: skip
-        writer.write("\r\n".join(lines).encode("ascii") + form)
-        status = 100
-        while True:
-            head = await reader.readuntil(b"\r\n\r\n")
-            if (found := _STATUS.match(head)) is None:
-                raise ValueError("no answer of HTTP")
-            if (status := int(found[1])) not in _CONTINUE:
-                break
-        fields = message_from_bytes(head[found.end() :])
-        if "chunked" in str(fields["Transfer-Encoding"]).lower():
-            return status, await _chunks(reader)
-        if (length := fields["Content-Length"]) is not None:
-            return status, await reader.readexactly(_bounded(int(length)))
-        return status, await _rest(reader)
-    finally:
-        writer.transport.abort()
-
-
-def _bounded(size: int) -> int:
-    """Return a size that is none too many."""
-    if not 0 <= size <= _SIZE_LIMIT:
-        raise asyncio.LimitOverrunError("too long", size)
-    return size
-
-
-async def _chunks(reader: asyncio.StreamReader) -> bytes:
-    """Read a body in pieces, each with its size before it: RFC 9112, section 7.1."""
-    body = bytearray()
-    while size := int((await reader.readuntil(b"\r\n")).split(b";")[0], 16):
-        body += await reader.readexactly(_bounded(len(body) + size) - len(body))
-        await reader.readexactly(2)
-    return bytes(body)
-
-
-async def _rest(reader: asyncio.StreamReader) -> bytes:
-    """Read to the end."""
-    body = bytearray()
-    while piece := await reader.read(_SIZE_LIMIT):
-        body += piece
-        _bounded(len(body))
-    return bytes(body)
+    headers = {"Accept": "application/json", "User-Agent": f"sshbell/{__version__}"}
+    async with (
+        ClientSession(trust_env=True, headers=headers) as session,
+        session.post(url, data=form, allow_redirects=False) as response,
+    ):
+        answer = bytearray()
+        async for piece in response.content.iter_any():
+            answer += piece
+            if len(answer) > _SIZE_LIMIT:
+                raise ClientPayloadError
+        return response.status, bytes(answer)

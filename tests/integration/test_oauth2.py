@@ -29,9 +29,11 @@ HIDDEN = "t0p-s3cret"
 MESSAGE = Message("a" * 32, "alice@web1 from 192.0.2.7 (publickey)", "text\n", "<p>text</p>\n")
 HEAD = b"HTTP/1.1 200 OK\r\n"
 GRANTED = b'{"access_token": "token", "expires_in": "3600"}'
+# What is said of an answer that is none.
+CUT = "its answer is cut, too long or not HTTP"
 # Where a server may begin to trickle.
 TRICKLES = {
-    "greeting": (b"", b"H"),
+    "greeting": (b"HTTP/1.1 200 ", b"O"),
     "head": (HEAD + b"X: ", b"x"),
     "interim": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
     "body": (HEAD + b"Content-Length: 60000\r\n\r\n", b" "),
@@ -65,7 +67,7 @@ def test_total_deadline(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        HEAD + b"Content-Length: 47\r\n\r\n" + GRANTED + b"more",
+        HEAD + b"Content-Length: 47\r\n\r\n" + GRANTED,
         HEAD + b"Content-Type: application/json\r\n\r\n" + GRANTED,
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nA;x=y\r\n" + GRANTED[:10] + b"\r\n25\r\n" + GRANTED[10:] + b"\r\n0\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 200\r\n\r\n" + GRANTED,
@@ -89,19 +91,19 @@ def test_token(answer: bytes) -> None:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (b"", "its answer is cut or too long"),
-        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "its answer holds no access token"),
-        (HIDDEN.encode() + b"\r\n\r\n", "its answer holds no access token"),
-        (b"HTTP/1.1 \r\n\r\n", "its answer holds no access token"),
-        (HEAD + b"X: 1\r\n" * 20_000, "its answer is cut or too long"),
-        (HEAD + b"X: 1\r\n" * 200 + b"\r\n" + b"{}", "its answer holds no access token"),
-        (HEAD + b"Content-Length: 1000000000\r\n\r\n", "its answer is cut or too long"),
-        (HEAD + b"Content-Length: -1\r\n\r\n", "its answer is cut or too long"),
-        (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", "its answer holds no access token"),
-        (HEAD + b"Content-Length: 100\r\n\r\n{}", "its answer is cut or too long"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n", "its answer is cut or too long"),
-        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", "its answer holds no access token"),
-        (HEAD + b"\r\n" + b" " * 100_000, "its answer is cut or too long"),
+        (b"", "the connection broke"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", CUT),
+        (HIDDEN.encode() + b"\r\n\r\n", CUT),
+        (b"HTTP/1.1 \r\n\r\n", CUT),
+        (HEAD + b"X: 1\r\n" * 20_000, CUT),
+        (HEAD + b"X: 1\r\n" * 200 + b"\r\n" + b"{}", CUT),
+        (HEAD + b"Content-Length: 1000000000\r\n\r\n", CUT),
+        (HEAD + b"Content-Length: -1\r\n\r\n", CUT),
+        (HEAD + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", CUT),
+        (HEAD + b"Content-Length: 100\r\n\r\n{}", CUT),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n", CUT),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", CUT),
+        (HEAD + b"\r\n" + b" " * 100_000, CUT),
         (HEAD + b"\r\n" + b"[" * 60_000, "its answer holds no access token"),
         (HEAD + b"\r\n" + b'{"access_token": "a", "x": ' + b"[" * 60_000, "its answer holds no access token"),
         (HEAD + b"\r\n" + b'{"access_token": 1}', "its answer holds no access token"),

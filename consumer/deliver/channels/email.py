@@ -15,17 +15,21 @@ from email.headerregistry import HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.utils import formatdate
 from functools import cache
+from typing import TYPE_CHECKING
 
 import aiosmtplib
 
 from consumer.config import EmailSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
-from consumer.deliver.oauth2 import AccessToken
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
 from consumer.text import harmless
+
+if TYPE_CHECKING:
+    from consumer.config import OAuth2
+    from consumer.deliver.oauth2 import AccessToken
 
 # A connection is kept so long for the next message of a burst.
 IDLE_S = 5.0
@@ -55,6 +59,13 @@ class _FaultError(Exception):
         self.result = result
 
 
+def _access_token(account: "OAuth2") -> "AccessToken":
+    # Most channels need none, and aiohttp takes 10 MiB.
+    from consumer.deliver.oauth2 import AccessToken  # noqa: PLC0415
+
+    return AccessToken(account)
+
+
 class Email:
     """
     Sends mail, one message at a time.
@@ -78,7 +89,7 @@ class Email:
         self._context: ssl.SSLContext | None = None
         self._password = ""
         self._secrets = Threads()
-        self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
+        self._token = None if settings.oauth2 is None else _access_token(settings.oauth2)
         # By message: recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()
         # As servers got them. One of them may repeat its password in any later answer.
