@@ -1,4 +1,4 @@
-"""What an event gets to say of who has its key."""
+"""The fields of an event about the owner of its key."""
 
 from collections.abc import Iterable
 
@@ -7,10 +7,10 @@ from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields, know
 
 def of_owners(lines: Iterable[tuple[str, list[str], bool]]) -> EcsEvent:
     """
-    Return whose key it was, or whose authority signed its certificate, and what restricts it.
+    Return the owners of a key, or of the authority that signed its certificate, and the restrictions.
 
     Args:
-        lines: those that allow the key, or its authority's certificates: comment, options, and whether it is an authority's.
+        lines: the lines that allow the key or its authority: comment, options, and whether it is a line for an authority.
     """
     owners: dict[str, None] = {}
     authorities: dict[str, None] = {}
