@@ -1,4 +1,4 @@
-"""Which events of a replay are asked for."""
+"""The selection of events by time, user and host."""
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -23,10 +23,10 @@ class Selection(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, since: str | None, until: str | None, user: str | None, host: str | None, zone: tzinfo) -> "Selection":
         """
-        Make a selection of what was typed.
+        Return the selection for the options of a command.
 
         Raises:
-            ValueError: a time that cannot be meant.
+            ValueError: a time is invalid, or the span is empty.
         """
         found = cls(_time("--since", since, zone), _time("--until", until, zone), user, host)
         if found.since_us is not None and found.until_us is not None and found.since_us >= found.until_us:
@@ -35,11 +35,11 @@ class Selection(msgspec.Struct, frozen=True):
 
     @property
     def is_all(self) -> bool:
-        """Whether everything is asked for."""
+        """Whether it selects everything."""
         return self == Selection(None, None, None, None)
 
     def takes(self, event: Event) -> bool:
-        """Tell whether ``event`` is asked for."""
+        """Return whether it selects ``event``."""
         return (
             (self.since_us is None or event.time_us >= self.since_us)
             and (self.until_us is None or event.time_us < self.until_us)
@@ -55,4 +55,4 @@ def _time(option: str, text: str | None, zone: tzinfo) -> int | None:
         moment = datetime.now(UTC) - timedelta(seconds=seconds_of(text)) if _AGO.match(text) else datetime.fromisoformat(text)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * 1_000_000)
     except (ValueError, OverflowError):
-        raise ValueError(f"{option}: {text!r} is no time; give 2026-11-22, 2026-11-22T10:00+01:00, 36h or 7d") from None
+        raise ValueError(f"{option}: {text!r} is not a time; give 2026-11-22, 2026-11-22T10:00+01:00, 36h or 7d") from None

@@ -77,7 +77,7 @@ def test_faults() -> None:
         (b"a = 1\nb", "x.toml:2: Expected '=' after a key in a key/value pair"),
         (b"a = 1\n\nb = [1,\n\n", "x.toml:3: "),
         (b"a = " + b"[" * 100_000, "x.toml: it is nested too deeply"),
-        (b"a = 1\na = 2\n", "x.toml:2: Cannot overwrite a value (column 6); the key is there already"),
+        (b"a = 1\na = 2\n", "x.toml:2: Cannot overwrite a value (column 6); the file has this key already"),
     ],
 )
 def test_what_is_no_toml(text: bytes, says: str) -> None:
