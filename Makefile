@@ -2,7 +2,7 @@
 # make test      run the fast tests; one or two minutes
 # make test-all  run all tests, and measure the coverage (root); about ten minutes
 # make check     check format, lint and types
-# make bench     measure the figures in README.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
+# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
 # make kills     send 2,000 logins while signal 9 kills every process again and again (root; needs rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv

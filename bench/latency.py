@@ -62,7 +62,7 @@ class Handler:
         """Accept a mail."""
         # A long subject begins on the next line.
         first, *_ = envelope.content.partition(b"Subject:")[2].split(None, 1)
-        self._reports.send((first.decode().partition("@")[0], time.monotonic()))
+        self._reports.send((first.decode(), time.monotonic()))
         return "250 OK"
 
 

@@ -77,6 +77,8 @@ class LineAction(StrEnum):
 
 class _EventRow(NamedTuple):
     text: str
+    noun: str
+    nouns: str
     category: tuple[str, ...]
     ecs_type: str
     outcome: str
@@ -89,6 +91,7 @@ class EventAction(StrEnum):
     The kind of an event: ``event.action`` of ``sshbell replay``.
 
     Attributes:
+        noun, nouns: the words for one such event, and for several.
         category, ecs_type, outcome, kind: the ECS fields under ``event``.
         is_session: somebody was logged in. Strangers and local users can cause any number of the other events, so in a flood
             sshbell drops those first.
@@ -101,13 +104,15 @@ class EventAction(StrEnum):
         return member
 
     def __init__(self, *row: Any) -> None:
-        _, self.category, self.ecs_type, self.outcome, self.kind, self.is_session = _EventRow(*row)
+        _, self.noun, self.nouns, self.category, self.ecs_type, self.outcome, self.kind, self.is_session = _EventRow(*row)
 
-    LOGIN = _EventRow("ssh_login", ("authentication", "session"), "start", "success", is_session=True)
-    LOGOUT = _EventRow("ssh_logout", ("session",), "end", "success", is_session=True)
-    ATTEMPT = _EventRow("ssh_attempt", ("authentication",), "denied", "failure")
-    PROBE = _EventRow("ssh_probe", ("authentication",), "info", "unknown")
-    FORGED = _EventRow("ssh_forged", ("authentication",), "info", "unknown", kind="alert")
+    LOGIN = _EventRow("ssh_login", "login", "logins", ("authentication", "session"), "start", "success", is_session=True)
+    LOGOUT = _EventRow("ssh_logout", "logout", "logouts", ("session",), "end", "success", is_session=True)
+    ATTEMPT = _EventRow("ssh_attempt", "failed login", "failed logins", ("authentication",), "denied", "failure")
+    PROBE = _EventRow(
+        "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
+    )
+    FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
 
 
 class OwnAction(StrEnum):

@@ -154,6 +154,7 @@ class SshFields(Fields, frozen=True):
     reason: str | None = None
     claim: str | None = None
     claimed_by_uid: int | None = None
+    claimed_by_user: str | None = None
     login_id: str | None = None
     via: ViaFields = ViaFields()
     child_pid: int | None = None

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pytest
 from msgspec.structs import fields
 
+from consumer.actions import EventAction, OwnAction
 from consumer.cli import COMMANDS, main
-from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret
+from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret, load
+from consumer.deliver.digest import Digest
+from consumer.deliver.facts import facts_of
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.framing.text import FRAMINGS
+from consumer.people.people import People
 from grammars import dropbear, pam, sshd
+from tests.documents import PAGES, PROJECT_DIR, blocks, without_blocks
 
-PROJECT_DIR = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 GRAMMARS = {"sshd": sshd, "pam": pam, "dropbear": dropbear}
 
 
 def documents() -> str:
     """Return the text of all pages that a user reads."""
-    pages = [PROJECT_DIR / "README.md", *sorted((PROJECT_DIR / "docs").rglob("*.md"))]
-    return "\n".join(page.read_text(encoding="utf-8") for page in pages if page.exists())
+    return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def missing(names: set[str], *, before: str = "[^A-Za-z0-9_-]", behind: str = "[^A-Za-z0-9_-]") -> list[str]:
@@ -31,9 +37,27 @@ def missing(names: set[str], *, before: str = "[^A-Za-z0-9_-]", behind: str = "[
     return sorted(name for name in names if not re.search(f"{before}{re.escape(name)}{behind}", text))
 
 
-def test_readme_is_there() -> None:
-    """The project has a page to begin with."""
-    assert (PROJECT_DIR / "README.md").is_file()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_code_is_fenced(page: Path) -> None:
+    """Each block of code names its language, so that ``tests/integration/test_documents.py`` finds the commands and runs them."""
+    assert not re.search(r"\n\n    \S", without_blocks(page))
+    assert {
+        block.where: block.language for block in blocks(page) if block.language not in {"sh", "toml", "cron", "rsyslog"}
+    } == {}
+
+
+def test_configuration_examples(tmp_path: Path) -> None:
+    """Each example of a configuration is one: those of channels, routes and people together are read without a fault."""
+    examples = [block.text for page in PAGES for block in blocks(page, "toml")]
+    people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
+    people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
+    keys = [text for text in examples if not text.startswith("[[person]]")]
+    config.write_text(f'people = "{people}"\n' + "\n".join(keys), encoding="utf-8")
+    loaded = load(str(config))
+    assert [channel.name for channel in loaded.channel] == ["ops", "provider"]
+    assert len(loaded.route) == len(keys) - 1  # the provider's has none of its own
+    person = People.load(people).holders_of("alice", "web1")
+    assert [each.name for each in person] == ["Alice Example"]
 
 
 def command_named(name: str) -> click.Command:
@@ -85,6 +109,53 @@ def test_configuration_keys() -> None:
     assert missing({f"`{key}" for key in keys - {"channel", "route", *Secret.__struct_fields__}}, before="") == []
     shown = {"`[[channel]]`", "`[[route]]`"} | {f"{{ {key} = " for key in Secret.__struct_fields__}
     assert missing(shown, before="", behind="") == []
+
+
+def section(heading: str) -> str:
+    """Return a section of docs/configuration.md, without those below it."""
+    text = (PROJECT_DIR / "docs" / "configuration.md").read_text(encoding="utf-8")
+    return text.partition(f"\n{heading}\n")[2].partition("\n#")[0]
+
+
+def test_facts() -> None:
+    """Each name that a template knows is listed, and none that it does not know."""
+    names = {*facts_of({}, None), "late", "subject"}
+    held = {*Digest().facts(), "max_per_hour"}
+    message, _, digest = section("### Templates").partition("A template of a digest knows")
+    first_cells = [row.split("|")[1] for row in message.splitlines() if row.startswith("| `")]
+    assert sorted(re.findall("`([^`]+)`", " ".join(first_cells))) == sorted(names)
+    first_cells = [row.split("|")[1] for row in digest.splitlines() if row.startswith("| `")]
+    assert sorted(re.findall("`held.([^`]+)`", " ".join(first_cells))) == sorted(held)
+
+
+def test_parts_of_a_digest() -> None:
+    """So is each part of a group and of a line of a digest."""
+    digest = Digest()
+    digest.add(facts_of({}, None))
+    (group,) = digest.facts()["groups"]
+    (row,) = [row for row in section("### Templates").splitlines() if row.startswith("| `held.groups`")]
+    assert set(re.findall("`([a-z_]+)`", row)) == {*group, *group["lines"][0]}
+
+
+@pytest.mark.parametrize("action", [*EventAction, OwnAction.TEST])
+def test_subjects(action: str) -> None:
+    """The subject that the page shows for a kind of event is the one that is sent."""
+    event = {
+        "event": {"action": str(action), "duration": 7_500_000_000_000 if action == EventAction.LOGOUT else None},
+        "host": {"name": "web1"},
+        "user": {"name": "root" if action in {"ssh_attempt", "ssh_forged"} else "deploy", "full_name": "Carol"},
+        "source": {"geo": {"city_name": "Lyon", "country_name": "France"}}, "ssh": {"claim": "accepted"},
+    }  # fmt: skip
+    shown = re.findall("`([^`]+)`", next(row for row in section("## Mail").splitlines() if row.startswith(f"| `{action}`")))[1]
+    assert shown == ("Test: " if action == OwnAction.TEST else facts_of(event, None)["headline"])
+
+
+def test_picture_of_a_mail() -> None:
+    """The page shows a mail, and the picture is small enough for a page."""
+    picture = PROJECT_DIR / "docs" / "mail.png"
+    assert "](mail.png)" in section("## Mail")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size < 200_000
 
 
 def test_exit_codes() -> None:

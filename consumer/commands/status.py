@@ -44,12 +44,14 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
-    from consumer.system.status import Health, Level, Problem, Process, examine
+    from consumer.system.status import Health, Level, Problem, Process, examine, wait_for_start
     from consumer.text import harmless
 
     now_us = clock.now_us()
     try:
-        health = examine(load(config), now_us)
+        loaded = load(config)
+        wait_for_start(loaded)
+        health = examine(loaded, now_us)
     except ConfigError as error:
         if isinstance(error, ConfigRightsError):
             unknown = Process(is_running=None, pid=0)

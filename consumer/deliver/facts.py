@@ -1,10 +1,9 @@
 """
 What templates know of an event: each fact by its name, "" where it is not known, and the lines of a message in order.
 
-An event comes here harmless: no text of it holds what a terminal would obey.
+docs/configuration.md lists the facts. An event comes here harmless: no text of it holds what a terminal would obey.
 """
 
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from typing import Any
@@ -12,29 +11,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
+from consumer.actions import EventAction, OwnAction
 from consumer.addresses import ip_of
-from consumer.ecs import AsFields, EcsEvent, GeoFields, SourceFields
+from consumer.deliver import sentences
+from consumer.deliver.sentences import Facts
+from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
-_TITLES = {
-    EventAction.LOGIN: "has logged in",
-    EventAction.LOGOUT: "has logged out",
-    EventAction.ATTEMPT: "has tried to log in, and failed",
-    EventAction.PROBE: "has connected, and not tried to log in",
-    OwnAction.TEST: "has logged in",
-}
-_OTHER_TITLES = {
-    EventAction.FORGED: "A process that is not sshd has written a line that claims to be sshd's.",
-    OwnAction.NOTICE: "sshbell has something to say about itself.",
-}
-_ORIGINS = {"verified": "verified: the kernel vouches for the process that logged it", "unverified": "", "forged": "forged"}
-# Texts of others that may stand in a sentence of ours: one word, which cannot seem to be a part of the sentence.
-_WORD = re.compile(r"[\w.@+-]{1,64}\Z")
+_ORIGINS = {"verified": "verified: a process of root wrote the log line", "unverified": "", "forged": ""}
 # Owners of one key that are named.
 _OWNERS_LIMIT = 5
-
-# What a template knows, by name.
-Facts = dict[str, Any]
 
 
 def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> Facts:
@@ -83,8 +68,12 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
         "count": _text(ssh.count),
         "reason": ssh.reason or "",
         "ambiguous": ssh.ambiguous,
+        "invalid_user": ssh.invalid_user,
         "claim": ssh.claim or "",
         "claimed_by_uid": _text(ssh.claimed_by_uid),
+        "claimed_by_user": ssh.claimed_by_user or "",
+        # Of a forged line: what it says, as its writer wants to be read.
+        "original": (happened.original or "") if action == EventAction.FORGED else "",
         "message": event.message or "",
         "local": _local(event.timestamp or "", zone),
         "when": _moment(event.timestamp or "", zone),
@@ -92,9 +81,15 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
         "duration": "" if happened.duration is None else duration_text(happened.duration / 1e9),
         "login_id": ssh.login_id or "",
     }
-    facts["title"] = _title(facts)
-    facts["lines"] = [{"name": name, "value": value} for name, value in _lines(facts) if value]
-    facts["lines"] += [{"name": "found", "value": each} for each in event.sshbell.found if each]
+    facts["kind"] = sentences.kind(facts)
+    facts["who"] = sentences.who(facts)
+    facts["from_where"] = sentences.from_where(facts)
+    facts["title"] = sentences.title(facts)
+    facts["headline"] = sentences.headline(facts)
+    facts["notes"] = sentences.notes(facts)
+    facts["advice"] = sentences.advice(facts)
+    lines = [*_lines(facts), *(("found", each) for each in event.sshbell.found)]
+    facts["lines"] = [{"name": name, "value": _distinct(value)} for name, value in lines if value]
     return facts
 
 
@@ -108,29 +103,17 @@ def duration_text(seconds: float) -> str:
     return f"{whole} s"
 
 
-def _title(facts: Facts) -> str:
-    """Return the first sentence, of which a telephone shows the beginning beside the subject: who, with whose key, from where."""
-    done = _TITLES.get(facts["action"])
-    if done is None:
-        return _OTHER_TITLES.get(facts["action"], str(facts["action"]))
-    is_proved = facts["action"] in SESSION_ACTIONS
-    sentence = f"{(is_proved and facts['person']) or 'Somebody'} {done}"
-    if is_proved and len(facts["owners"]) == 1 and _WORD.match(facts["owners"][0]):
-        sentence += f", with the key {facts['owners'][0]}"
-    if facts["town"] and len(facts["town"]) <= 64:
-        sentence += f", from {facts['town']}"
-    if _WORD.match(facts["via_host"]):
-        sentence += f", through {facts['via_host']}"
-    return f"{sentence}."
-
-
-def _lines(facts: Facts) -> Iterator[tuple[str, Any]]:
-    """Yield what a message says, in order."""
-    yield "message", facts["message"]
-    yield "user", facts["user"]
-    yield "person" if facts["action"] in SESSION_ACTIONS else "account of", facts["person"]
+def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield the details of a message, in order: a name, and what is known, or ""."""
+    # All that a forged line says was chosen by whoever wrote it.
+    claimed = "claimed " if facts["action"] == EventAction.FORGED else ""
+    yield "time", facts["when"]
+    yield "written by", _writer(facts)
+    yield f"{claimed}user", facts["user"]
+    yield "caution", "this account does not exist, or may not log in" if facts["invalid_user"] else ""
+    yield "person" if sentences.is_in(facts) else "account of", facts["person"]
     yield "host", facts["host"]
-    yield "from", f"{facts['address']} port {facts['port']}" if facts["address"] and facts["port"] else facts["address"]
+    yield f"{claimed}from", f"{facts['address']} port {facts['port']}" if facts["address"] and facts["port"] else facts["address"]
     yield "reverse name", facts["domain"]
     yield "place", facts["place"]
     yield "map", facts["map"]
@@ -145,15 +128,22 @@ def _lines(facts: Facts) -> Iterator[tuple[str, Any]]:
     yield "signed by", facts["authority"]
     yield "principal", facts["principal"]
     yield "session", facts["session"]
-    yield "time", facts["when"]
     yield "since", facts["start"]
     yield "duration", facts["duration"]
     yield "tries", facts["count"]
     yield "reason", facts["reason"]
-    yield "claim", facts["claim"]
-    yield "written by", f"uid {facts['claimed_by_uid']}" if facts["claimed_by_uid"] else ""
-    yield "care", "the line could be read in several ways; what the peer chose is not to be trusted" if facts["ambiguous"] else ""
-    yield "origin", _ORIGINS.get(facts["origin"], facts["origin"])
+    yield "origin", str(_ORIGINS.get(facts["origin"], facts["origin"]))
+
+
+def _writer(facts: Facts) -> str:
+    """Return who wrote a forged line, as the kernel knows it."""
+    uid, user = facts["claimed_by_uid"], facts["claimed_by_user"]
+    return f"{user} (uid {uid})" if user else f"uid {uid}" if uid else ""
+
+
+def _distinct(value: str) -> str:
+    """Return a text in quotes where blanks at its ends would not be seen."""
+    return f'"{value}"' if value != value.strip(" ") else value
 
 
 def _owners(owners: list[str]) -> Iterator[tuple[str, str]]:
@@ -184,7 +174,8 @@ def _map_link(map_url: str, source: SourceFields) -> str:
     ip = ip_of(source.ip)
     if ip is None or not ip.is_global:
         return ""
-    place = source.geo.location
+    # Of a country alone a database gives the middle, where nobody is.
+    place = source.geo.location if source.geo.city_name or source.geo.region_name else LocationFields()
     known = {"{ip}": str(ip), "{latitude}": _degrees(place.lat, 90), "{longitude}": _degrees(place.lon, 180)}
     if any(name in map_url and not value for name, value in known.items()):
         return ""

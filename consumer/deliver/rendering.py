@@ -5,7 +5,7 @@ Whatever came from the network is made harmless before a template sees it, and i
 """
 
 import re
-from collections import Counter
+import textwrap
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from hashlib import sha256
@@ -16,9 +16,10 @@ import msgspec
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateNotFound
 from jinja2.sandbox import SandboxedEnvironment
 
-from consumer.actions import EventAction
 from consumer.deliver.channels import Message
-from consumer.deliver.facts import Facts, duration_text, facts_of
+from consumer.deliver.digest import Digest
+from consumer.deliver.facts import duration_text, facts_of
+from consumer.deliver.sentences import Facts
 from consumer.deliver.steps import in_steps
 from consumer.ecs import EcsEvent, NoEventError, event_of
 from consumer.text import harmless
@@ -27,13 +28,11 @@ TEMPLATES = ("subject.txt.j2", "message.txt.j2", "message.html.j2", "digest.txt.
 
 # A message that is told later than this after it became known says so.
 LATE_US = 2 * 60 * 1_000_000
-# Lines of a digest, and users and hosts that it names; the rest is counted.
-DIGEST_LINES, _DIGEST_USERS = 50, 20
-# A digest counts at most so many different users and hosts by name: they are chosen by peers.
-_COUNTED_USERS = 10_000
 _TEXT_LIMIT, _SUBJECT_LIMIT = 500, 200
 # Of a message that a template has made; the largest built-in one is about 60 kB.
 _BODY_LIMIT = 1 << 20
+# Of a line of text, in characters.
+_WIDTH = 72
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
 
@@ -77,37 +76,15 @@ class Renderer:
         self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None
     ) -> Message:
         """Make one message of many, given as when each became known, and the event as JSON."""
-        actions: Counter[str] = Counter()
-        users: Counter[str] = Counter()
-        count = 0
+        made = Digest()
         first_us = now_us
-        logins: list[str] = []
-        others: list[str] = []
         async for queued_us, body in in_steps(folded):
-            count += 1
             first_us = min(first_us, queued_us)
             try:
-                facts = facts_of(_harmless(msgspec.to_builtins(event_of(body))), zone)
+                made.add(facts_of(_harmless(msgspec.to_builtins(event_of(body))), zone))
             except NoEventError:
-                facts = {"action": "unreadable"}
-            actions[facts["action"]] += 1
-            who = f"{facts.get('user') or 'unknown user'}@{facts.get('host') or 'unknown host'}"
-            if who in users or len(users) < _COUNTED_USERS:
-                users[who] += 1
-            # Logins first: whoever floods us must not hide one.
-            lines = logins if facts["action"] == EventAction.LOGIN else others
-            if len(lines) < DIGEST_LINES:
-                lines.append(f"{facts.get('local', '')}  {self._subject(facts)}".strip())
-        named = users.most_common(_DIGEST_USERS)
-        held = {
-            "count": count,
-            "max_per_hour": max_per_hour,
-            "actions": _entries(actions.most_common()),
-            "users": _entries(named),
-            "more_users": count - sum(number for _, number in named),
-            "lines": [*logins, *others][:DIGEST_LINES],
-        }
-        facts = {"held": held, "late": _late(first_us, now_us)}
+                made.add_unreadable()
+        facts: Facts = {"held": made.facts() | {"max_per_hour": max_per_hour}, "late": _late(first_us, now_us)}
         facts["subject"] = self._subject(facts)
         return Message(
             id=plain_id(digest_id),
@@ -146,7 +123,7 @@ def plain_id(text: str) -> str:
 
 
 def _environment(folder: Path) -> SandboxedEnvironment:
-    return SandboxedEnvironment(
+    environment = SandboxedEnvironment(
         loader=FileSystemLoader(folder),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=ChainableUndefined,
@@ -154,6 +131,24 @@ def _environment(folder: Path) -> SandboxedEnvironment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["fold"] = fold
+    return environment
+
+
+def fold(text: str, width: int = _WIDTH, indent: int = 0) -> str:
+    """
+    Return a text in lines of at most ``width`` characters, the ones behind the first with ``indent`` blanks before them.
+
+    What stands in backticks stays on one line where it fits. A text without line feeds, as all texts of an event are, begins no
+    line at the margin but the first.
+    """
+    if len(text) <= width - indent and text == text.strip(" "):
+        return text
+    # No text has a no-break space: it is not printable.
+    kept = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\xa0"), text)
+    lines = textwrap.wrap(kept, width - indent, break_on_hyphens=False)
+    first, *others = [line.replace("\xa0", " ").rstrip(" ") for line in lines] or [""]
+    return f"\n{' ' * indent}".join([first, *(line.lstrip(" ") for line in others)])
 
 
 def _harmless(value: Any) -> Any:
@@ -169,10 +164,6 @@ def _harmless(value: Any) -> Any:
 
 def _late(queued_us: int, now_us: int) -> str:
     return duration_text((now_us - queued_us) / 1e6) if now_us - queued_us > LATE_US else ""
-
-
-def _entries(counted: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
-    return [{"name": name, "count": number} for name, number in counted]
 
 
 def _cut(text: str, limit: int) -> str:

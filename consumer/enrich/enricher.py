@@ -19,6 +19,7 @@ import structlog
 from consumer.config import Config
 from consumer.ecs import NOTHING, EcsEvent, joined
 from consumer.enrich.jump_hosts import JumpHosts
+from consumer.enrich.local_accounts import local_account
 from consumer.enrich.reverse_names import ReverseNames
 from consumer.keys import client as keys_client
 from consumer.keys.client import KeyOwners
@@ -41,6 +42,8 @@ _AT_ONCE_S = 1.0
 KEYS_LIMIT_S = keys_client.LIMIT_S + 0.1
 # The disk of state.db may hang, so a thread reads it.
 VIA_LIMIT_S = 1.0
+# So may a directory service for accounts.
+ACCOUNT_LIMIT_S = 1.0
 # Two queries to the name server: see reverse_names.
 REVERSE_LIMIT_S = 2.0
 
@@ -74,6 +77,7 @@ def parts_of(config: Config, people: People) -> list[Part]:
         # For events of other hosts, only the index knows the owners of keys.
         Part("key index", _AT_ONCE_S, _at_once(index.of)),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
+        Part("local accounts", ACCOUNT_LIMIT_S, local_account),
     ]
     if config.reverse_dns:
         parts.append(Part("reverse names", REVERSE_LIMIT_S, ReverseNames().of))

@@ -156,7 +156,11 @@ def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str
         event=EventFields(kind="event", action=action, id=event_id),
         message=f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
         sshbell=NoticeFields(
-            found=tuple(f"{isoformat(event.time_us)} {event.action} {event.user} {event.address}" for event in first)
+            found=tuple(
+                f"{isoformat(event.time_us)} {event.action.noun} of {event.user or 'an unknown user'}"
+                f" from {event.address or 'an unknown address'}"
+                for event in first
+            )
         ),
         host=HostFields(name=socket.gethostname()),
     )

@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 
@@ -21,6 +23,9 @@ LATE_CRITICAL_US = 4 * 3600 * 1_000_000
 UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
+
+# How long "sshbell status" waits for a process that is just starting: monitoring gives a plug-in 10 s or more.
+START_S = 5.0
 
 # Where run and deliver log why they stop; the rsyslog drop-in names this file.
 LOG = "/var/log/sshbell.err"
@@ -97,6 +102,16 @@ def process(lock: Path) -> Process:
     finally:
         os.close(descriptor)
     return Process(is_running=False, pid=0)
+
+
+def wait_for_start(config: Config) -> None:
+    """Wait for processes that are just starting, ``START_S`` at most: people ask for the status right after a restart."""
+    state_dir = Path(config.state_dir)
+    names = ("run", "deliver") if config.channel else ("run",)
+    deadline_s = time.monotonic() + START_S
+    with suppress(OSError):
+        while not all(process(state_dir / f"{name}.lock").is_running for name in names) and time.monotonic() < deadline_s:
+            time.sleep(0.1)
 
 
 def examine(config: Config, now_us: int) -> Health:

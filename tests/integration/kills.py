@@ -386,7 +386,7 @@ class Outcome(NamedTuple):
 
 # Not the uid: a login that is told after its grace, while rsyslogd was away, does not know it yet.
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
-SUBJECT = re.compile(rf"(user\d+|marker)@{HOST} from \S+ \([^)]*\)(: logged out after .*)?")
+SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
 def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -> Outcome:

@@ -84,11 +84,12 @@ async def listening(make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLCo
 
 
 class Post:
-    """A mail server in a thread of its own, on one port for as long as it lives."""
+    """A mail server in a thread of its own, on one port for as long as it lives; ``options`` are aiosmtpd's."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.inbox = Inbox()
         self.port = 0
+        self._options = options
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         ready = threading.Event()
@@ -100,7 +101,7 @@ class Post:
         connections: list[SMTP] = []
 
         def make() -> SMTP:
-            connections.append(SMTP(self.inbox))
+            connections.append(SMTP(self.inbox, **self._options))
             return connections[-1]
 
         async with listening(make) as self.port:

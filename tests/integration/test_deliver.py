@@ -66,8 +66,8 @@ def test_login_and_logout(site: Site, post: Post) -> None:
     process.wait(DEADLINE_S)
     assert process.returncode == 0
     told, left = post.inbox.mails
-    assert told["Subject"] == "alice@web1 from 192.0.2.7 (publickey)"
-    assert left["Subject"] == "alice@web1 from 192.0.2.7 (publickey): logged out after 1 min 1 s"
+    assert told["Subject"] == "alice logged in to web1 from 192.0.2.7"
+    assert left["Subject"] == "alice logged out of web1 after 1 min 1 s"
     assert left["References"] == told["Message-ID"] == f"<{event_id(1)}.ops@sshbell>"
     assert [entry["state"] for entry in site.objects("outbox", "--all")] == ["sent", "sent"]
     mode = (site.state_dir / "delivery.db").stat().st_mode
@@ -231,7 +231,7 @@ def test_ring(site: Site, post: Post, running: bool) -> None:  # noqa: FBT001 - 
     assert done.stdout.startswith("ops: delivered after ")
     (mail,) = post.inbox.mails
     assert mail["To"] == "ops@example.org"
-    assert str(mail["Subject"]).startswith("Test: alice@")
+    assert str(mail["Subject"]).startswith("Test: alice logged in to ")
     site.ask("ring")
     assert len(post.ids) == 3
     if wake is not None:

@@ -39,11 +39,11 @@ def test_login_becomes_mail(site: Site, tmp_path: Path) -> None:
         subprocess.run([*ssh, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=True)
         assert len({mail["Message-ID"] for mail in taken(4)}) == 4
     host = socket.gethostname().partition(".")[0]
-    assert told["Subject"] == f"root@{host} from 127.0.0.1 (publickey)"
-    assert str(left["Subject"]).startswith(f"{told['Subject']}: logged out after ")
+    assert told["Subject"] == f"root logged in to {host} from the host itself (127.0.0.1)"
+    assert str(left["Subject"]).startswith(f"root logged out of {host} after ")
     assert left["References"] == told["Message-ID"]
     text = told.get_body(("plain",)).get_content().replace("\r", "")  # type: ignore[union-attr]
-    shown = dict(re.findall(r"^([a-z]+): +(.*)$", text, re.MULTILINE))
-    assert (shown["user"], shown["host"], shown["from"]) == ("root", host, f"{address} port {port}")
-    assert (shown["method"], shown["key"]) == ("publickey", f"ED25519 {fingerprint}")
-    assert shown["origin"].startswith("verified")  # by the kernel: this was sshd
+    shown = dict(re.findall(r"^([A-Z][a-z]+): +(.*)$", text, re.MULTILINE))
+    assert (shown["User"], shown["Host"], shown["From"]) == ("root", host, f"{address} port {port}")
+    assert (shown["Method"], shown["Key"]) == ("publickey", f"ED25519 {fingerprint}")
+    assert shown["Origin"].startswith("verified")  # by the kernel: this was sshd

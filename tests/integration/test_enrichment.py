@@ -36,7 +36,7 @@ def shown(site: Site, *lines: bytes, **keys: Any) -> list[dict[str, str]]:
         wait_for(lambda: len(site.post.inbox.mails) >= number, f"mail {number} arrives")  # noqa: B023 - used at once
     run.end()
     texts = [mail.get_body(("plain",)).get_content().replace("\r", "") for mail in site.post.inbox.mails]  # type: ignore[union-attr]
-    return [dict(re.findall(r"^([a-z ]+): +(.*)$", text, re.MULTILINE)) for text in texts]
+    return [dict(re.findall(r"^([A-Z][a-z ]+): +(.*)$", text, re.MULTILINE)) for text in texts]
 
 
 def test_relay(site: Site) -> None:
@@ -47,9 +47,9 @@ def test_relay(site: Site) -> None:
         login("bastion1", "10.0.0.5", "alice", "198.51.100.7", 1),
         login("db3", "10.0.0.6", "root", "10.0.0.5", 5),
     )
-    assert "through" not in first
-    assert (second["user"], second["host"], second["through"]) == ("root", "db3", "alice@bastion1")
-    assert second["time"] == "2026-11-22 11:00:05 CET (10:00:05 UTC)"
+    assert "Through" not in first
+    assert (second["User"], second["Host"], second["Through"]) == ("root", "db3", "alice@bastion1")
+    assert second["Time"] == "2026-11-22 11:00:05 CET (10:00:05 UTC)"
 
 
 def test_one_relay_for_many(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_one_relay_for_many(tmp_path: Path) -> None:
     for name, keys, through in (("without", {}, None), ("with", {"hosts": {"web1": ["10.0.0.9"]}}, "bob@web1")):
         (tmp_path / name).mkdir()
         with Site(tmp_path / name) as site:
-            assert shown(site, *lines, **keys)[-1].get("through") == through
+            assert shown(site, *lines, **keys)[-1].get("Through") == through
 
 
 def test_what_rsyslog_says(tmp_path: Path) -> None:

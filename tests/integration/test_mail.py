@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Iterator
     from pathlib import Path
 
-MESSAGE = Message("a" * 32, "alice@web1 from 192.0.2.7 (publickey)", "text\n", "<p>text</p>\n")
+MESSAGE = Message("a" * 32, "alice logged in to web1 from 192.0.2.7", "text\n", "<p>text</p>\n")
 PLAIN_ENOUGH = 0.3
 
 

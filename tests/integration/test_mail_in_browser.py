@@ -6,8 +6,11 @@ import asyncio
 import html
 import json
 import re
+import struct
 import subprocess
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +18,6 @@ from consumer.deliver.rendering import Renderer
 from consumer.ecs import json_line
 from tests import needs
 from tests.ecs_events import ecs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 DEADLINE_S = 120
 FLAGS = [
@@ -159,3 +159,13 @@ def test_what_is_looked_at_can_fail(tmp_path: Path) -> None:
     assert {"stiff 320 light: it is wider than its window", "glaring 320 dark: it is not dark"} <= found
     assert {name.partition(":")[0] for name in found if "contrast" in name} >= {"grey 320 light"}
     assert "empty 900 light: it is empty" in found
+
+
+def test_the_picture_in_the_docs(tmp_path: Path) -> None:
+    """The program that draws docs/mail.png draws a picture of that width, and as high as the mail needs."""
+    needs.program("chromium", "chromium")
+    project, drawn = Path(__file__).parents[2], tmp_path / "mail.png"
+    subprocess.run([sys.executable, project / "bench/mail_pictures.py", drawn], cwd=tmp_path, check=True, timeout=2 * DEADLINE_S)
+    (width, height), (shown, _) = (struct.unpack(">II", path.read_bytes()[16:24]) for path in (drawn, project / "docs/mail.png"))
+    assert width == shown
+    assert height > 600

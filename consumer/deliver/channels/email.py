@@ -11,11 +11,10 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from email import quoprimime
-from email.headerregistry import BaseHeader, HeaderRegistry, MessageIDHeader
-from email.message import EmailMessage, MIMEPart
+from email.headerregistry import HeaderRegistry, MessageIDHeader
+from email.message import EmailMessage
 from email.utils import formatdate
-from functools import cache, lru_cache
+from functools import cache
 
 import aiosmtplib
 
@@ -78,7 +77,6 @@ class Email:
         self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
         # By message: recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()
-        self._boundary = ""
         with suppress(SecretError):  # said when it is needed
             self._tls()
 
@@ -234,7 +232,12 @@ class Email:
             raise aiosmtplib.SMTPAuthenticationError(response.code, response.message)
 
     async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> SendResult:
-        """Hand over one message; see RFC 5321, section 3.3."""
+        """
+        Hand over one message; see RFC 5321, section 3.3.
+
+        ``sendmail`` of aiosmtplib does it in one call, but does not show how far it came. Only before DATA may another server get
+        the message.
+        """
         has = self._has.get(message.id, set())
         recipients = [recipient for text in self._to(message) if (recipient := mailbox_of(text).smtp) not in has]
         sender = mailbox_of(self._sender()).smtp
@@ -330,21 +333,20 @@ class Email:
         mail = EmailMessage(policy=_policy("ascii"))
         # A user name may look like an encoded word (RFC 2047), which would be decoded, here and by whoever shows it.
         mail["Subject"] = message.subject.replace("=?", "= ?")
-        mail["From"] = _addresses("From", (self._sender(),))
-        mail["To"] = _addresses("To", tuple(self._to(message)))
+        mail["From"] = mailbox_of(self._sender()).header
+        mail["To"] = [mailbox_of(text).header for text in self._to(message)]
         mail["Date"] = formatdate(localtime=True)
         mail["Message-ID"] = self._reference(message.id)
         if message.thread:
             mail["In-Reply-To"] = mail["References"] = self._reference(message.thread)
-        mail["Auto-Submitted"] = _fixed("Auto-Submitted", "auto-generated")
+        mail["Auto-Submitted"] = "auto-generated"
         if message.late:
             mail["X-Sshbell-Late"] = message.late
-        mail["MIME-Version"] = _fixed("MIME-Version", "1.0")
-        # Nobody can guess it, but who gets a mail may log what stands there.
-        while not self._boundary or self._boundary in message.text or self._boundary in message.html:
-            self._boundary = secrets.token_hex(16)
-        mail["Content-Type"] = _fixed("Content-Type", f'multipart/alternative; boundary="{self._boundary}"')
-        mail.set_payload([_part(message.text, "plain"), _part(message.html, "html")])
+        mail.set_content(message.text)
+        mail.add_alternative(message.html, subtype="html")
+        # The email package's own can be guessed by somebody who has many mails. Nor does it avoid what stands in a part: it looks
+        # for lines that end in LF, and ours end in CRLF.
+        mail.set_boundary(f"=_{secrets.token_hex(16)}")
         return mail
 
     def _reference(self, message_id: str) -> str:
@@ -419,35 +421,6 @@ def _bytes_of(mail: EmailMessage, encoding: str) -> bytes:
     """Return it as SMTP takes it."""
     # A first word that fills a line goes to the next one, whose blank would become part of the subject.
     return re.sub(rb"\ASubject:\r\n ", b"Subject: ", mail.as_bytes(policy=_policy(encoding)))
-
-
-# To parse a header takes longer than all else about a mail, so those that stay the same are parsed once.
-@lru_cache(maxsize=64)
-def _fixed(name: str, value: str) -> BaseHeader:
-    header: BaseHeader = _policy("ascii").header_factory(name, value)
-    return header
-
-
-@lru_cache(maxsize=64)
-def _addresses(name: str, texts: tuple[str, ...]) -> BaseHeader:
-    header: BaseHeader = _policy("ascii").header_factory(name, [mailbox_of(text).header for text in texts])
-    return header
-
-
-def _part(text: str, subtype: str) -> MIMEPart:
-    """Return what ``set_content`` makes of a text, with headers that are parsed already."""
-    part = MIMEPart(policy=_policy("ascii"))
-    encoding = _encoding_of(text)
-    part["Content-Type"] = _fixed("Content-Type", f'text/{subtype}; charset="utf-8"')
-    part["Content-Transfer-Encoding"] = _fixed("Content-Transfer-Encoding", encoding)
-    raw = b"\n".join(text.encode().splitlines()) + b"\n"
-    part.set_payload(raw.decode() if encoding == "7bit" else quoprimime.body_encode(raw.decode("latin-1")))
-    return part
-
-
-def _encoding_of(text: str) -> str:
-    """Return a transfer encoding that keeps lines short, as RFC 5322 wants them, whatever stands in them."""
-    return "7bit" if text.isascii() and all(len(line) < 900 for line in text.split("\n")) else "quoted-printable"
 
 
 def _helo_name() -> str:

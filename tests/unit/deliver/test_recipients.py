@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +92,8 @@ def stage_of(delivery: Delivery, folder: Path, *answers: Any) -> Stage:
 
 def told(stage: Stage) -> list[tuple[tuple[str, ...], set[str]]]:
     """Return who got each message, and of whom it tells."""
-    users = ("alice", "bob", "dave")
-    return [(one.recipients, {user for user in users if f"{user}@web1" in one.text + one.subject}) for one in stage.channel.told]
+    found = re.compile(r"\b(alice|bob|dave)(?: on| logged in to) web1\b")
+    return [(one.recipients, set(found.findall(one.text + one.subject))) for one in stage.channel.told]
 
 
 def test_each_has_a_digest_of_their_own(delivery: Delivery, tmp_path: Path) -> None:

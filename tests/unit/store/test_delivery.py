@@ -346,7 +346,7 @@ def test_cap(delivery: Delivery, tmp_path: Path) -> None:
     stage.clock.now_us += 361 * SECOND
     assert stage.work() is None
     assert len(stage.channel.told) == 11
-    assert stage.channel.told[-1].subject == "90 messages held back: 90 ssh_login"
+    assert stage.channel.told[-1].subject == "90 messages held back: 90 logins"
     assert set(states(delivery).values()) == {"sent"}
     # A quiet hour later single ones are told again.
     stage.clock.now_us += HOUR
@@ -387,7 +387,7 @@ def test_digest_is_the_same_when_tried_again(delivery: Delivery, tmp_path: Path)
     again.clock.now_us = stage.clock.now_us + HOUR
     again.work()
     assert again.ids == stage.ids[1:2]
-    assert again.channel.told[0].subject == "2 messages held back: 2 ssh_login"
+    assert again.channel.told[0].subject == "2 messages held back: 2 logins"
     assert states(delivery) == {"id1": "sent", "id2": "sent", "id3": "sent", "id4": "pending"}
 
 

@@ -1,0 +1,243 @@
+"""
+The first sentence of a message, its subject and its advice: who, on which host, from where, and what to do.
+
+People act on these sentences, so a text that somebody else chose never passes for a part of them. One word stands as it is. Any
+other text stands in quotes, cut, with a dot for each character that prose needs: ``“root·from·Lyon”``.
+"""
+
+import re
+from typing import Any
+
+from consumer.actions import SESSION_ACTIONS, EventAction, LineAction, OwnAction
+from consumer.addresses import ip_of
+
+_WORD = re.compile(r"[\w.@+-]{1,64}\Z")
+_PROSE = re.compile(r"[^\w.@+/\\:$-]")
+# Of a quoted text, of a place and of a person's name, in characters. A telephone shows about 40 of a subject.
+_QUOTE_LIMIT, _PLACE_LIMIT, _PERSON_LIMIT = 32, 64, 64
+
+# Addresses that are no place on a map, by ``source.geo.name``.
+_NEAR = {
+    "private network": "a private network",
+    "unique local": "a private network",
+    "site-local": "a private network",
+    "carrier-grade NAT": "a carrier-grade NAT",
+    "link-local": "the local network",
+    "loopback": "the host itself",
+}
+# What hides who is behind an address, by ``source.anonymous``.
+_HIDDEN = {
+    "vpn": "VPN",
+    "tor": "Tor",
+    "proxy": "proxy",
+    "residential proxy": "residential proxy",
+    "relay": "relay",
+    "hosting": "data centre",
+    "anonymous": "anonymous network",
+}
+# What a forged line claims, and what is true.
+_CLAIMS = {
+    LineAction.ACCEPTED: ("a login", "nobody logged in"),
+    LineAction.SESSION_OPENED: ("the start of a session", "nobody logged in"),
+    LineAction.SESSION_CLOSED: ("the end of a session", "nobody logged out"),
+    LineAction.FAILED: ("a failed login", "nobody tried to log in"),
+    LineAction.INVALID_USER: ("a failed login", "nobody tried to log in"),
+}
+# What to do about the credential, by method.
+_CREDENTIALS = {
+    "certificate": "Revoke the certificate.",
+    "publickey": "Remove the key.",
+    "password": "Change the password.",
+    "keyboard-interactive": "Change the password.",
+}
+_OTHER_CREDENTIAL = "Change its password and keys."
+_OTHER_CLAIM = ("an event", "sshd did not write it")
+
+# What a template knows, by name.
+Facts = dict[str, Any]
+
+
+def named(text: str) -> str:
+    """Return a text of others as it may stand in a sentence of ours; "" for ""."""
+    if not text or _WORD.match(text):
+        return text
+    quoted = _PROSE.sub("·", text[:_QUOTE_LIMIT])
+    return f"“{quoted}{'…' if len(text) > _QUOTE_LIMIT else ''}”"
+
+
+def is_in(facts: Facts) -> bool:
+    """Tell whether an event is about somebody who has come in, so that it is theirs and not only about their account."""
+    return facts["action"] in {*SESSION_ACTIONS, OwnAction.TEST}
+
+
+def kind(facts: Facts) -> str:
+    """Return what an event is, in a word or two, such as ``Login``."""
+    match facts["action"]:
+        case OwnAction.TEST:
+            return "Test"
+        case OwnAction.NOTICE:
+            return "Notice"
+        case action if action in tuple(EventAction):
+            return EventAction(action).noun.capitalize()
+    return "Event"
+
+
+def who(facts: Facts) -> str:
+    """Return who did it: the person where somebody is known to have logged in, else the account, else ``Somebody``."""
+    return _person(facts) or (is_in(facts) and named(facts["user"])) or "Somebody"
+
+
+def from_where(facts: Facts) -> str:
+    """Return where it came from, such as ``Lyon, France`` or ``a private network (10.1.2.3)``; "" where that is not known."""
+    source = facts["event"].get("source", {})
+    address = _address(facts)
+    if near := _NEAR.get(source.get("geo", {}).get("name") or ""):
+        return f"{near} ({address})" if address else near
+    if not facts["town"] or len(facts["town"]) > _PLACE_LIMIT:
+        return address
+    hidden = [_HIDDEN[word] for word in source.get("anonymous", ()) if word in _HIDDEN]
+    return f"{facts['town']} ({', '.join(hidden)})" if hidden else str(facts["town"])
+
+
+def title(facts: Facts) -> str:
+    """Return the first sentence of a message."""
+    host = named(facts["host"])
+    match facts["action"]:
+        case EventAction.LOGIN | OwnAction.TEST:
+            return f"{who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_credential(facts)}{_way(facts)}."
+        case EventAction.LOGOUT:
+            return f"{who(facts)} logged out{_after(' of ', host)}{_after(' after ', facts['duration'])}."
+        case EventAction.ATTEMPT:
+            times = f" {facts['count']} times" if facts["count"] else ""
+            return f"Somebody tried{times} to log in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}, and failed."
+        case EventAction.PROBE:
+            return f"Somebody connected{_after(' to ', host)}{_way(facts)} without trying to log in."
+        case EventAction.FORGED:
+            claim, truth = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
+            claimed = f"{claim}{_after(' of ', named(facts['user']))}"
+            return f"A process{_writer(facts)}{_after(' on ', host)} forged a log line: it claims {claimed}, but {truth}."
+        case OwnAction.NOTICE:
+            return f"sshbell{_after(' on ', host)} reports: {facts['message']}"
+    return (
+        f"sshbell{_after(' on ', host)} reports an event that this version does not know{_after(': ', named(facts['action']))}."
+    )
+
+
+def headline(facts: Facts) -> str:
+    """Return the subject: the same, shorter. Mail filters rely on its words; docs/configuration.md lists them."""
+    host = named(facts["host"])
+    match facts["action"]:
+        case EventAction.LOGIN | OwnAction.TEST:
+            return f"{who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}"
+        case EventAction.LOGOUT:
+            return title(facts).removesuffix(".")
+        case EventAction.ATTEMPT:
+            times = f" ({facts['count']} times)" if facts["count"] else ""
+            return f"Failed login{_after(' to ', host)}{_as_account(facts)}{_way(facts)}{times}"
+        case EventAction.PROBE:
+            return f"Connection{_after(' to ', host)}{_way(facts)} without a login"
+        case EventAction.FORGED:
+            claim, _ = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
+            return f"FORGED line claims {claim}{_after(' of ', named(facts['user']))}{_after(' on ', host)}"
+        case OwnAction.NOTICE:
+            return f"sshbell{_after(' on ', host)}: {facts['message']}"
+    return title(facts).removesuffix(".")
+
+
+def in_a_list(facts: Facts) -> str:
+    """Return a line about an event, below a heading that says of which kind it is. It names account, host and address."""
+    account, host, address = named(facts["user"]), named(facts["host"]), _after(" from ", _address(facts))
+    match facts["action"]:
+        case EventAction.FORGED:
+            claim, _ = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
+            writer = f" by uid {facts['claimed_by_uid']}" if facts["claimed_by_uid"] else ""
+            return f"{claim}{_after(' of ', account)}{_after(' on ', host)}{writer}"
+        case OwnAction.NOTICE:
+            return str(facts["message"])
+        case EventAction.PROBE if not account:
+            return f"{host or 'unknown host'}{address}"
+    return f"{account or 'unknown user'} on {host or 'unknown host'}{address}{_after(' after ', facts['duration'])}"
+
+
+def notes(facts: Facts) -> list[str]:
+    """Return what makes a message less certain than it sounds, a paragraph each."""
+    found = []
+    host = named(facts["host"]) or "the host"
+    if facts["action"] == EventAction.LOGIN and facts["origin"] == "unverified":
+        found.append(
+            f"The log does not show which process wrote this: any user of {host} could have. "
+            f"Run `sshbell check` there to see how to change that."
+        )
+    if facts["ambiguous"]:
+        found.append("The log line can be read in several ways. Do not rely on what the client could choose.")
+    return found
+
+
+def advice(facts: Facts) -> list[str]:
+    """
+    Return what to do if something is wrong, a line each, with commands in backticks; nothing where nothing is to be done.
+
+    The commands hold no text of an event but a uid: they are pasted by people in a hurry. Locking root, or killing all that it
+    runs, would do more harm than good.
+    """
+    host = named(facts["host"]) or "the host"
+    if facts["action"] == EventAction.FORGED:
+        look = f"See what uid {facts['claimed_by_uid']} runs there: `ps -fu {facts['claimed_by_uid']}`"
+        warning = f"If this was not a test of yours, somebody with access to {host} may be trying to mislead you."
+        return [warning, look] if facts["claimed_by_uid"] else [warning]
+    if facts["action"] != EventAction.LOGIN:
+        return []
+    method = "certificate" if facts["certificate"] else facts["method"].partition("/")[0]
+    if facts["user"] == "root" or facts["event"].get("user", {}).get("id") == "0":
+        steps = ["End the session. This lists it: `pgrep -a sshd`"]
+    else:
+        steps = ["Lock the account: `usermod --expiredate 1 ACCOUNT`", "End its processes: `pkill -KILL -u ACCOUNT`"]
+    steps.append(_CREDENTIALS.get(method, _OTHER_CREDENTIAL))
+    return [
+        f"If this was not you or somebody you know, act on {host} now:",
+        *(f"{number}. {step}" for number, step in enumerate(steps, 1)),
+        f"If you do not administer {host}, call somebody who does.",
+    ]
+
+
+def _person(facts: Facts) -> str:
+    name: str = facts["person"] if is_in(facts) else ""
+    return name if len(name) <= _PERSON_LIMIT else f"{name[: _PERSON_LIMIT - 1]}…"
+
+
+def _as_account(facts: Facts) -> str:
+    """Return the account, where ``who`` is not it already."""
+    return "" if is_in(facts) and not _person(facts) else _after(" as ", named(facts["user"]))
+
+
+def _credential(facts: Facts) -> str:
+    """Return whose key it was, by its comment, where no person is known. Users write comments, so only one word will do."""
+    if _person(facts):
+        return ""
+    if facts["certificate"]:
+        return f" with the certificate {facts['certificate']}" if _WORD.match(facts["certificate"]) else ""
+    owners = facts["owners"]
+    return f" with the key {owners[0]}" if len(owners) == 1 and _WORD.match(owners[0]) else ""
+
+
+def _way(facts: Facts) -> str:
+    """Return the way in. Behind a jump host, place and address are that host's own."""
+    if facts["via_host"]:
+        return f" through {named(facts['via_host'])}"
+    return _after(" from ", from_where(facts))
+
+
+def _address(facts: Facts) -> str:
+    """Return the address as such, or the name that was logged in its place."""
+    ip = ip_of(facts["event"].get("source", {}).get("ip")) or ip_of(facts["address"])
+    return str(ip) if ip else "" if facts["address"] == "UNKNOWN" else named(facts["address"])
+
+
+def _writer(facts: Facts) -> str:
+    user, uid = named(facts["claimed_by_user"]), facts["claimed_by_uid"]
+    return f" of {user} (uid {uid})" if user else f" with uid {uid}" if uid else ""
+
+
+def _after(before: str, text: str) -> str:
+    """Return a text with what stands before it; "" for ""."""
+    return f"{before}{text}" if text else ""

@@ -1,0 +1,171 @@
+"""``consumer.deliver.digest``: one message in place of many."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from consumer.actions import EventAction
+from consumer.deliver.digest import DIGEST_LINES
+from consumer.deliver.rendering import Renderer
+from consumer.ecs import json_line
+from tests.ecs_events import ecs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from consumer.deliver.channels import Message
+
+
+@pytest.fixture
+def renderer(tmp_path: Path) -> Renderer:
+    """Return one with the built-in templates."""
+    return Renderer(tmp_path / "none", pytest.fail)
+
+
+def row(
+    action: str = "ssh_login", *, at: str = "10:00:00", user: str = "deploy", address: str = "203.0.113.7", **ssh: Any
+) -> bytes:
+    """Return an event as the outbox has it."""
+    return json_line(
+        ecs({
+            "@timestamp": f"2026-11-22T{at}Z", "event": {"action": action}, "host": {"name": "web1"}, "user": {"name": user},
+            "source": {"ip": address, "address": address}, "ssh": ssh,
+        })
+    )  # fmt: skip
+
+
+def digest(renderer: Renderer, *rows: bytes) -> Message:
+    """Return the message of many."""
+    folded = [(0, body) for body in rows]
+    return asyncio.run(renderer.digest("held-1", folded, max_per_hour=60, now_us=0, zone=ZoneInfo("Europe/Berlin")))
+
+
+def test_all_kinds(renderer: Renderer) -> None:
+    """Each kind has its heading, and within it what happened stands in the log's order, in words."""
+    found = digest(
+        renderer,
+        row("ssh_attempt", at="10:00:01", user="root", count=3),
+        row(at="10:00:02"),
+        row("ssh_forged", at="10:00:03", user="root", claim="accepted", claimed_by_uid=1012),
+        row(at="10:00:04", user="alice"),
+        row("ssh_probe", at="10:00:05", user=""),
+        json_line(ecs({"event": {"action": "ssh_logout", "duration": 61_000_000_000}, "user": {"name": "alice"}})),
+        json_line(ecs({"event": {"action": "sshbell_notice"}, "message": "All is well."})),
+        row("ssh_new"),
+        b"broken",
+    )
+    assert found.subject == (
+        "9 messages held back: 2 logins, 1 logout, 3 failed logins, 1 connection without a login, 1 forged line, "
+        "1 notice of sshbell, 1 unreadable event and 1 event of another kind"
+    )
+    assert (
+        found.text
+        == """\
+sshbell held back 9 messages: 2 logins, 1 logout, 3 failed logins, 1
+connection without a login, 1 forged line, 1 notice of sshbell, 1
+unreadable event and 1 event of another kind.
+
+This channel sends at most 60 messages an hour (max_per_hour).
+They are from 2026-11-22 11:00:00 CET to 11:00:05 CET.
+
+Logins (2)
+  11:00:02  deploy on web1 from 203.0.113.7
+  11:00:04  alice on web1 from 203.0.113.7
+
+Logouts (1)
+            alice on unknown host after 1 min 1 s
+
+Failed logins (3)
+  11:00:01  root on web1 from 203.0.113.7
+            3 times
+
+Connections without a login (1)
+  11:00:05  web1 from 203.0.113.7
+
+Forged lines (1)
+  11:00:03  a login of root on web1 by uid 1012
+
+Notices of sshbell (1)
+            All is well.
+
+Unreadable events (1)
+
+Events of other kinds (1)
+  11:00:00  deploy on web1 from 203.0.113.7
+
+sshbell
+"""
+    )
+    for text in ("deploy on web1 from 203.0.113.7", "a login of root on web1 by uid 1012", "Failed logins (3)"):
+        assert text in found.html
+    assert "ssh_" not in found.text + found.html
+
+
+def test_every_distinct_login_is_named(renderer: Renderer) -> None:
+    """Equal logins share a line; each other account, host and address has its own, however many equal ones came before."""
+    noise = [row(at=f"10:{number:02}:00") for number in range(60)]
+    found = digest(renderer, *noise, row(user="root"), row(address="198.51.100.9"), *noise)
+    assert "\n  11:00:00  deploy on web1 from 203.0.113.7\n" in found.text
+    assert f"\n{' ' * 12}120 times, last at 11:59:00\n" in found.text
+    assert "root on web1 from 203.0.113.7\n" in found.text
+    assert "deploy on web1 from 198.51.100.9\n" in found.text
+    assert "more" not in found.text
+
+
+@pytest.mark.parametrize("action", [action for action in EventAction if action is not EventAction.LOGIN])
+def test_noise_hides_no_login(renderer: Renderer, action: str) -> None:
+    """However much else was held back before them, as many logins are named as there are lines."""
+    noise = [row(action, user=f"u{number}") for number in range(2 * DIGEST_LINES)]
+    found = digest(renderer, *noise, *(row(user=f"login{number}") for number in range(DIGEST_LINES)))
+    for number in range(DIGEST_LINES):
+        assert f"login{number} on web1" in found.text
+        assert f"login{number} on web1" in found.html
+
+
+def test_noise_hides_no_other_noise(renderer: Renderer) -> None:
+    """A flood of one kind leaves room for the others."""
+    flood = [row("ssh_attempt", user=f"u{number}") for number in range(10 * DIGEST_LINES)]
+    found = digest(renderer, row(), *flood, row("ssh_forged", user="root", claim="accepted"))
+    assert "a login of root on web1" in found.text
+    assert found.text.count("\n  11:00:00  ") == 1 + (DIGEST_LINES - 1) // 2 + 1
+    assert f"and {10 * DIGEST_LINES - (DIGEST_LINES - 1) // 2} more\n" in found.text
+
+
+def test_of_what_is_not_shown_users_are_counted(renderer: Renderer) -> None:
+    """Where not all is shown, the users and hosts of most messages are, and the others are counted."""
+    rows = [row(user=f"u{number}") for number in range(DIGEST_LINES + 1)]
+    found = digest(renderer, *rows, row(user="u7"), row(user="an odd name"), row(user="an odd name"))
+    assert "and 3 more\n" in found.text
+    assert "\n      2  u7@web1\n" in found.text
+    assert "\n      2  “an·odd·name”@web1\n" in found.text
+    assert f"\n{DIGEST_LINES + 4 - 22:7}  of others\n" in found.text
+    assert "by user and host" in found.text
+    assert "of others" in found.html
+    assert "by user and host" not in digest(renderer, *rows[:-1]).text
+
+
+def test_days(renderer: Renderer) -> None:
+    """Where a digest spans several days, each line has its date."""
+    found = digest(renderer, row(at="22:59:59"), row(at="23:00:01"), row(at="10:00:00", user="bob"))
+    assert "They are from 2026-11-22 11:00:00 CET to 2026-11-23 00:00:01 CET.\n" in found.text
+    assert "\n  2026-11-22 23:59:59  deploy on web1 from 203.0.113.7\n" in found.text
+    assert f"\n{' ' * 23}2 times, last at 2026-11-23 00:00:01\n" in found.text
+    assert "\n  2026-11-22 11:00:00  bob on web1 from 203.0.113.7\n" in found.text
+
+
+def test_odd_names(renderer: Renderer) -> None:
+    """A name that others chose is no part of our words."""
+    text = digest(
+        renderer, row(user="root on db1 from Lyon"), row("ssh_attempt", user="\n  2026-11-22 11:00:00  bob on web1")
+    ).text
+    assert "“root·on·db1·from·Lyon” on web1 from 203.0.113.7" in text
+    assert "bob on web1" not in text
+
+
+def test_nothing(renderer: Renderer) -> None:
+    """All may have been dropped meanwhile."""
+    assert digest(renderer).text.startswith("sshbell held back 0 messages")
