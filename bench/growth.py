@@ -191,7 +191,7 @@ class Bench:
         best = {"parse": math.inf, "replay": math.inf}
         for _ in range(rounds):
             start = time.perf_counter()
-            for _event in parse_file(str(path), self._matcher, UTC, None):
+            for _event in parse_file(str(path), self._matcher, UTC, None, lambda _text: None):
                 pass
             between = time.perf_counter()
             Replay(self._matcher, zone=UTC, tell=lambda _event: None, keep_text=True).run([str(path)])

@@ -42,7 +42,7 @@ def round_of(log: Path, matcher: Matcher) -> dict[str, float]:
     """Run every stage once; return the seconds by stage."""
     seconds = dict.fromkeys(("reading", "framing", "matching", "correlating"), 0.0)
     file = LogFile(str(log))
-    framer, timestamps = Framer(matcher.is_program), Timestamps(file.modified, UTC)
+    framer, timestamps = Framer(matcher.is_program, matcher.daemon_of), Timestamps(file.modified, UTC)
     correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, lambda _event: None)
     counts = [0] * (len(matcher.rules) + 2)
     blocks = file.blocks()

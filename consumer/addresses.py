@@ -1,5 +1,6 @@
 """Addresses and host names."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
@@ -15,6 +16,13 @@ def ip_of(address: str | None) -> Address | None:
     except ValueError:
         return None
     return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
+
+
+@lru_cache(1024)  # a peer that tries again comes from the same address; a line holds at most some 500 bytes of one
+def ip_text(address: str | None) -> str | None:
+    """Return an address as ``ip_of`` takes it, as text."""
+    ip = ip_of(address)
+    return None if ip is None else str(ip)
 
 
 def is_same_host(one: str, other: str) -> bool:

@@ -1,5 +1,6 @@
 """The command line. Each command imports its modules when it runs, so that ``--version`` and completion answer at once."""
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -35,6 +36,9 @@ class _Commands(click.Group):
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - of a descriptor
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A name that the locale's encoding lacks must not end a table.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             # The code that a command passes to click's exit(); None otherwise.
             status = super().main(*args, **(kwargs | {"standalone_mode": False})) or 0

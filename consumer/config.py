@@ -24,10 +24,11 @@ PEOPLE_PATH = "/etc/sshbell/people.toml"
 KEYS_SOCKET = "keys.sock"
 
 # The value of a key that is a time: "90d", "36h", "10m", "30s".
-Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]\Z")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+HostName = Annotated[str, Meta(pattern=r"^(?=.{1,253}(?::|\Z))[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?\Z")]
 
 # The placeholders of map_url.
 MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
@@ -136,7 +137,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         hosts: addresses by host name, to find the jump host of a login.
         map_url: URL of a map that shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
         people: the file of people and their keys, certificates and accounts. The default file is optional.
-        geoip: databases in MaxMind's format, with ``*`` and ``?`` as in a shell; without any, sshbell shows no places.
+        geoip: databases in MaxMind's format, with ``*`` and ``?`` as in a shell; without any, sshbell shows no places. With
+            ``"web"``, ``deliver``, and no other process, asks MaxMind's web service.
+        geoip_account: the number of an account at MaxMind, for the web service; 0 for none.
+        geoip_key: the licence key of that account.
+        geoip_host: the web service's name, with ":" and a port if that is not 443.
     """
 
     sshd_programs: list[str] = []
@@ -151,7 +156,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     people: str = PEOPLE_PATH
     channel: list[ChannelSettings] = []
     route: list[Route] = []
-    geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
+    geoip: list[AbsolutePath] | Literal["web"] = msgspec.field(default_factory=lambda: list(_GEOIP))
+    geoip_account: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    geoip_key: Secret | None = None
+    geoip_host: HostName = "geoip.maxmind.com"
 
 
 def load(path: str | None) -> Config:
@@ -213,7 +221,10 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "hosts": 'a table of lists of addresses: { bastion1 = ["192.0.2.10"] }',
         "map_url": "an address with {ip}, {latitude} or {longitude} in it, in quotes",
         "people": "a path, in quotes",
-        "geoip": 'a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]',
+        "geoip": 'a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]; or "web"',
+        "geoip_account": "a number, without quotes",
+        "geoip_key": _PLACE.replace("mail.password", "maxmind.key"),
+        "geoip_host": 'the name of a host: "geolite.info"',
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
@@ -256,7 +267,7 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
 # The table under a key.
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "channel": EmailSettings, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
-    "route": Route, "include": Choice, "exclude": Choice,
+    "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
@@ -283,7 +294,7 @@ class _Reader:
         names = None if is_refused else [_name_of(table) for table in tables.get("channel", [])]
         channels, routes = values.pop("channel", []), values.pop("route", [])
         config = Config(**values, channel=list(filter(None, channels)), route=list(filter(None, routes)))
-        for path, text in _faults(config, channels, routes, names):
+        for path, text in (*_faults(config, channels, routes, names), *_web_faults(config, tables)):
             self._document.fault(path, text)
         return config
 
@@ -323,12 +334,20 @@ class _Reader:
             if isinstance(value, dict):
                 return self._struct(_TABLES[key], value, path, f"{where}{key}: ")
         else:
-            try:
-                return msgspec.convert(value, field.type)
-            except msgspec.ValidationError as error:
-                self._refuse(str(error), path, f"{where}{key} has to be {takes}")
-                return None
+            return self._converted(field, value, path, f"{where}{key}", takes)
         self._document.fault(path, f"{where}{key} has to be {takes}")
+        return None
+
+    def _converted(self, field: Any, value: Any, path: KeyPath, what: str, takes: str) -> Any:
+        try:
+            converted = msgspec.convert(value, field.type)
+        except msgspec.ValidationError as error:
+            self._refuse(str(error), path, f"{what} has to be {takes}")
+            return None
+        # Afterwards: now the value is known not to be nested deeply.
+        if (nul := _nul_in(converted, path)) is None:
+            return converted
+        self._document.fault(nul, f"{what} has a NUL character (\\u0000), which no path can hold")
         return None
 
     def _refuse(self, complaint: str, path: KeyPath, text: str) -> None:
@@ -337,6 +356,13 @@ class _Reader:
             path = (*path, int(element[1]))
         value = re.match(r"Invalid enum value ('.*?')(?: - at `|$)", complaint, re.DOTALL)
         self._document.fault(path, text + (f", not {value[1]}" if value else ""))
+
+
+def _nul_in(value: Any, path: KeyPath) -> KeyPath | None:
+    """Return which of a key's paths has a NUL: Python raises ValueError for that one."""
+    if isinstance(value, list):
+        return next((found for number, one in enumerate(value) if (found := _nul_in(one, (*path, number))) is not None), None)
+    return path if isinstance(value, str) and value.startswith("/") and "\0" in value else None
 
 
 def _name_of(table: dict[str, Any]) -> str:
@@ -387,8 +413,22 @@ def _enrichment_faults(config: Config) -> Iterator[_Fault]:
                 ip_address(address)
             except ValueError:
                 yield ("hosts", host, number), f"hosts: {address!r} of {host!r} is not an address"
+    for number, path in enumerate(() if config.geoip == "web" else config.geoip):
+        if path.endswith("/"):
+            yield ("geoip", number), f'geoip: {path!r} is a directory; for the databases in it: "{path.rstrip("/")}/*.mmdb"'
     for text in _map_faults(config.map_url) if config.map_url else ():
         yield ("map_url",), text
+
+
+def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:
+    # A key that is there and wrong has its fault already.
+    if config.geoip == "web":
+        if not tables.get("geoip_account"):
+            yield ("geoip",), 'geoip = "web" needs geoip_account, the number of an account at MaxMind'
+        if "geoip_key" not in tables:
+            yield ("geoip",), f'geoip = "web" needs geoip_key, {TAKES[Config]["geoip_key"]}'
+    if config.geoip_key is not None and not _is_one(config.geoip_key):
+        yield ("geoip_key",), "geoip_key needs exactly one of file, env and command"
 
 
 def _map_faults(map_url: str) -> Iterator[str]:
@@ -422,8 +462,12 @@ def _login_faults(channel: ChannelSettings) -> Iterator[_Fault]:
             "username is missing: it belongs to this password or token",
         )
     for name, secret in secrets(channel):
-        if sum(map(bool, (secret.file, secret.env, secret.command))) != 1:
+        if not _is_one(secret):
             yield tuple(name.split(".")), f"{name} needs exactly one of file, env and command"
+
+
+def _is_one(secret: Secret) -> bool:
+    return sum(map(bool, (secret.file, secret.env, secret.command))) == 1
 
 
 def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
@@ -491,7 +535,15 @@ def _is_loopback(server: str) -> bool:
 
 def secret_files(config: Config) -> list[Path]:
     """Return the files that hold secrets."""
-    return [Path(secret.file) for channel in config.channel for _, secret in secrets(channel) if secret.file]
+    return [Path(secret.file) for _, secret in secrets_of(config) if secret.file]
+
+
+def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
+    """Yield all secrets, each with a name for people: ``ops's password``."""
+    for channel in config.channel:
+        yield from ((f"{channel.name}'s {key}", secret) for key, secret in secrets(channel))
+    if config.geoip_key is not None:
+        yield "geoip_key", config.geoip_key
 
 
 def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:

@@ -138,10 +138,15 @@ class ViaFields(Fields, frozen=True):
 
 
 class SshFields(Fields, frozen=True):
-    """``ssh``: facts for which ECS has no field. Only ``sshbell parse`` writes the last three."""
+    """
+    ``ssh``: facts for which ECS has no field. Only ``sshbell parse`` writes the last three.
+
+    ``method`` is the one that let somebody in; ``factors`` has all methods in order, if the log shows several.
+    """
 
     method: str | None = None
     submethod: str | None = None
+    factors: tuple[str, ...] = ()
     key: KeyFields = KeyFields()
     certificate: CertificateFields = CertificateFields()
     principal: str | None = None
@@ -169,6 +174,9 @@ class PamFields(Fields, frozen=True):
     service: str | None = None
     type: str | None = None
     by: UserFields = NO_USER
+
+
+NO_PAM = PamFields()
 
 
 class RuleFields(Fields, frozen=True):
@@ -220,7 +228,7 @@ class EcsEvent(Fields, frozen=True):
     user: UserFields = NO_USER
     source: SourceFields = NO_SOURCE
     ssh: SshFields = SshFields()
-    pam: PamFields = PamFields()
+    pam: PamFields = NO_PAM
     rule: RuleFields = RuleFields()
     log: LogFields = LogFields()
     error: ErrorFields = ErrorFields()
@@ -245,8 +253,8 @@ _decode = msgspec.json.Decoder(EcsEvent).decode
 def json_line(found: object) -> bytes:
     """Return one line of JSON, with its line feed; characters that a terminal obeys are written as escapes."""
     line: bytes = _encode(found)
-    text = line.decode()
-    if not text.isprintable():
+    # JSON itself escapes the control characters of ASCII, but for one.
+    if (not line.isascii() or b"\x7f" in line) and not (text := line.decode()).isprintable():
         line = "".join(char if char.isprintable() else _escaped(char) for char in text).encode()
     return line + b"\n"
 

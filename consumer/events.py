@@ -37,7 +37,7 @@ class AuthEvent(msgspec.Struct, frozen=True):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC; 0 if no line had a time."""
+        """Microseconds since 1970 UTC; 0 if the line had no time."""
         return self.line[TIME] or 0
 
     @property
@@ -53,7 +53,14 @@ class AuthEvent(msgspec.Struct, frozen=True):
 
 
 class Login(AuthEvent, frozen=True):
-    """Somebody has logged in. ``info`` is the text after "ssh2: ": the key or certificate."""
+    """
+    Somebody has logged in.
+
+    Attributes:
+        method: the last one, as sshd writes it: ``keyboard-interactive/pam``.
+        info: the text after "ssh2: ": the key or certificate.
+        factors: all methods in order, if the log shows several; ``method`` is the last of them.
+    """
 
     action = EventAction.LOGIN
 
@@ -61,10 +68,11 @@ class Login(AuthEvent, frozen=True):
     info: str | None = None
     uid: int | None = None
     session_kind: str | None = None
+    factors: tuple[str, ...] = ()
 
 
 class Logout(AuthEvent, frozen=True):
-    """A session with a ``Login`` has ended. ``line`` is the deciding one; ``end_us`` is never before the login's time."""
+    """A session with a ``Login`` has ended. ``line`` decided it. ``end_us`` is never before the login's time; 0: unknown."""
 
     action = EventAction.LOGOUT
 
@@ -73,7 +81,7 @@ class Logout(AuthEvent, frozen=True):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC."""
+        """Microseconds since 1970 UTC; 0 if the line had no time."""
         return self.end_us
 
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from consumer.addresses import ip_of
+from consumer.addresses import ip_text
 from consumer.clock import isoformat
 from consumer.ecs import (
     CertificateFields,
@@ -57,8 +57,7 @@ def of_session(login: Login, closed_us: int | None) -> EcsEvent:
 
 def source_of(address: str | None, port: int | None) -> SourceFields:
     """Return the group ``source``."""
-    ip = ip_of(address)
-    return known(SourceFields(ip=None if ip is None else str(ip), port=port, address=address))
+    return known(SourceFields(ip=ip_text(address), port=port, address=address))
 
 
 def _event_fields(event: Event) -> EventFields:
@@ -68,7 +67,7 @@ def _event_fields(event: Event) -> EventFields:
     elif isinstance(event, Logout):
         began_us = event.login.time_us
         start, end = _moment(began_us), _moment(event.end_us)
-        duration = (event.end_us - began_us) * 1000 if began_us else None
+        duration = (event.end_us - began_us) * 1000 if began_us and event.end_us else None
     action = event.action
     return EventFields(
         kind=action.kind, category=action.category, type=(action.ecs_type,), action=str(action), outcome=action.outcome,
@@ -96,6 +95,7 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
     return SshFields(
         method=METHODS.get(name, name) or None,
         submethod=submethod or None,
+        factors=() if login is None else factor_names(login.factors),
         key=known(KeyFields(type=info.get("key_type"), fingerprint=info.get("key_fingerprint"))),
         certificate=_certificate_fields(info),
         principal=info.get("principal"),
@@ -109,6 +109,11 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         claimed_by_uid=claimed_by_uid,
         login_id=login_id,
     )
+
+
+def factor_names(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a login's methods, without submethods."""
+    return tuple(METHODS.get(name, name) for name in (method.partition("/")[0] for method in methods))
 
 
 def _certificate_fields(info: dict[str, str]) -> CertificateFields:

@@ -11,9 +11,9 @@ The path of a line through sshbell. The boxes are folders of ``consumer``; below
     store       keeps all events in ``state.db``, and those to report in its outbox, as ``EcsEvent``
     deliver     routes an event, lets ``enrich`` add further facts, renders it and sends it through a channel
 
-``LineReader`` combines framing and matching. They remember nothing of other lines, so they can run in several processes.
-``Pipeline`` combines framing to story for lines as they come in, with the memory that a restart needs; ``run/service.py`` puts it
-between intake and store.
+``LineReader`` combines framing and matching. Of other lines they remember only the one before, so they can run in several
+processes. ``Pipeline`` combines framing to story for lines as they come in, with the memory that a restart needs;
+``run/service.py`` puts it between intake and store.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import TIME, Line
+from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import Snapshots
@@ -43,7 +43,7 @@ class LineReader:
     """Frames and matches the blocks of one source."""
 
     def __init__(self, matcher: Matcher, timestamps: Timestamps, *, keep_text: bool) -> None:
-        self.framer = Framer(matcher.is_program)
+        self.framer = Framer(matcher.is_program, matcher.daemon_of)
         self._matcher = matcher
         self._timestamps = timestamps
         self._keep_text = keep_text
@@ -58,7 +58,10 @@ class LineReader:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        rows = self.framer.rows(text_of_bytes(block))
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), first)
+
+    def lines_of(self, rows: list[Row], first: int) -> list[Line]:
+        """Read the rows of a block. The framer takes each block once: it remembers the line before."""
         return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
 
 
@@ -96,14 +99,19 @@ class Pipeline:
 
     def configure(self, programs: Iterable[str]) -> None:
         """Use other names of sshd from the next line on."""
-        counts = self._reader.counts
+        counts, examples = self._reader.counts, self._matcher.examples
         self._configure(programs)
-        self._reader.counts = counts
+        self._reader.counts, self._matcher.examples = counts, examples
 
     @property
     def counts(self) -> list[int]:
         """The number of lines that each rule has read; then of lines that no rule reads, and of lines in no known framing."""
         return self._reader.counts
+
+    @property
+    def examples(self) -> dict[str, str]:
+        """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
+        return {name: readable(text) for name, text in self._matcher.examples.items()}
 
     def is_redelivered(self, line: bytes) -> bool:
         """Return whether rsyslog has sent this very line before, and remember it."""
@@ -126,7 +134,7 @@ class Pipeline:
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
-            rest = iter(lines)
+            rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
             while True:
                 try:
                     self._correlator.feed(rest)
@@ -135,6 +143,10 @@ class Pipeline:
                 else:
                     break
         return self._taken()
+
+    def _received(self, line: Line) -> Line:
+        """Give a line without a time that can be read the time of its receipt."""
+        return (line[RULE], self._tick_us, *line[PLACE:])
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """
@@ -153,7 +165,8 @@ class Pipeline:
         comparison = self.known.comparison(self._matcher.rules)
         found: list[bytes] = []
         for block in blocks:
-            found += comparison.missing(block, reader.framer.rows(text_of_bytes(block)), reader.lines(block, 0))
+            rows = reader.framer.rows(text_of_bytes(block))
+            found += comparison.missing(block, rows, reader.lines_of(rows, 0))
         return found
 
     def hold(self, *, is_holding: bool) -> None:

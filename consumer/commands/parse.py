@@ -33,7 +33,7 @@ def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "t
     errors: list[SshbellError] = []
     for path in files or ("-",):
         try:
-            for line in parse_file(path, matcher, zone, year):
+            for line in parse_file(path, matcher, zone, year, lambda text: click.echo(f"sshbell: {text}", err=True)):
                 write.write(line)
                 if path == "-":
                     write.flush()

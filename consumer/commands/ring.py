@@ -2,12 +2,13 @@
 
 import click
 
-from consumer.commands.options import CONFIG
+from consumer.commands.options import CONFIG, complete_channel
 from consumer.errors import ConfigError, UsageError
 
 
 @click.command(short_help="Send a test message, and show whether it arrived.")
-@click.option("--channel", "names", multiple=True, metavar="NAME", help="Test only this channel; you can give several.")
+@click.option("--channel", "names", multiple=True, metavar="NAME", shell_complete=complete_channel,
+              help="Test only this channel; you can give several.")  # fmt: skip
 @CONFIG
 def ring(names: tuple[str, ...], config: str | None) -> None:
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import CONFIG, ZONE
+from consumer.commands.options import CONFIG, ZONE, in_color
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from consumer.system.status import Health, Process
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
+_COLORS = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red", "UNKNOWN": "magenta"}
 
 
 @click.command(short_help="Show whether sshbell is healthy; also for monitoring.")
@@ -44,6 +45,7 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
+    from consumer.show.columns import painted
     from consumer.system.status import Health, Level, Problem, Process, examine, wait_for_start
     from consumer.text import harmless
 
@@ -61,9 +63,17 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
             health = examine(Config(state_dir=state_dir_of(config)), now_us)
             health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
     problems = "; ".join(problem.text for problem in sorted(health.problems, key=lambda problem: -problem.level))
-    rows = [f"sshbell {health.level.name}: {problems or 'it is running, and no message waits too long'}"]
-    rows += [f"{name:<12}{text}" for name, text in _rows(health, zone, now_us)]
-    _write(json_line(_object(health)) if as_json else "".join(f"{harmless(row)}\n" for row in rows))
+    first = f"sshbell {health.level.name}: {problems or 'it is running, and no message waits too long'}"
+    if as_json:
+        _write(json_line(_object(health)))
+    else:
+        on = in_color()
+        rows = [painted(harmless(first), _COLORS[health.level.name], bold=True, on=on)]
+        rows += [
+            f"{painted(f'{name:<12}', bold=True, on=on)}{painted(harmless(text), color, on=on)}"
+            for name, text, color in _rows(health, zone, now_us)
+        ]
+        _write("".join(f"{row}\n" for row in rows))
     click.get_current_context().exit(health.level)
 
 
@@ -77,8 +87,8 @@ def _write(text: str | bytes) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each row for people."""
+def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, str, str]]:
+    """Yield name, text and colour of each row for people."""
     from datetime import datetime
 
     from consumer import __version__
@@ -92,15 +102,18 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
         return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S} ({ago} ago)"
 
     figures = health.store.figures if health.store is not None else {}
-    yield "run", _process(health.run) + (f", since {moment(figures['started_us'])}" if figures.get("started_us") else "")
-    yield "deliver", _process(health.deliver)
+    since = f", since {moment(figures['started_us'])}" if figures.get("started_us") else ""
+    yield "run", _process(health.run) + since, _process_color(health.run)
+    yield "deliver", _process(health.deliver), _process_color(health.deliver)
     running = health.store.notes.get("version") if health.store is not None else None
-    yield "version", f"last started: {running or 'none'}, installed: {__version__}" if running != __version__ else __version__
+    is_current = running == __version__
+    version = __version__ if is_current else f"last started: {running or 'none'}, installed: {__version__}"
+    yield "version", version, "" if is_current else "yellow"
     if health.store is not None:
-        yield "last line", moment(figures.get("last_line_us"))
-        yield "last event", moment(figures.get("last_event_us"))
+        yield "last line", moment(figures.get("last_line_us")), ""
+        yield "last event", moment(figures.get("last_event_us")), ""
         share = unmatched_share(figures)
-        yield "lines", ", ".join(
+        lines = ", ".join(
             f"{figures.get(f'{name}_total', 0):,} {text}"
             for name, text in (
                 ("lines", "read"), ("understood", "understood"),
@@ -108,19 +121,24 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
                 ("redelivered", "delivered again"), ("caught_up", "found by catch_up"),
             )
         )  # fmt: skip
-        yield "store", f"{figures.get('snapshots_total', 0):,} snapshots, {figures.get('damaged_total', 0):,} damaged files found"
-    yield "backlog", _backlog(health, moment)
+        yield "lines", lines, ""
+        store = f"{figures.get('snapshots_total', 0):,} snapshots, {figures.get('damaged_total', 0):,} damaged files found"
+        yield "store", store, ""
+    yield "backlog", _backlog(health, moment), ""
     for name, channel in health.channels.items():
         error = f"{moment(channel.last_error_us)}: {channel.last_error}" if channel.last_error_us else "never"
-        yield (
-            "channel",
-            (
-                f"{name}: {channel.pending:,} pending, {channel.dead:,} given up, last success {moment(channel.last_success_us)},"
-                f" last error {error}"
-            ),
+        text = (
+            f"{name}: {channel.pending:,} pending, {channel.dead:,} given up, last success {moment(channel.last_success_us)},"
+            f" last error {error}"
         )
+        is_failing = (channel.last_error_us or 0) > (channel.last_success_us or 0)
+        yield "channel", text, "yellow" if channel.dead or is_failing else ""
     for file in health.damaged:
-        yield "damaged", str(file)
+        yield "damaged", str(file), "yellow"
+
+
+def _process_color(process: "Process") -> str:
+    return {True: "green", False: "red", None: ""}[process.is_running]
 
 
 def _process(process: "Process") -> str:

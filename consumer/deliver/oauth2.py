@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Callable
 
 from consumer.config import OAuth2
-from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
+from consumer.secret import read_secret
 from consumer.text import harmless
 
 _LIMIT_S = 10.0

@@ -46,6 +46,8 @@ VIA_LIMIT_S = 1.0
 ACCOUNT_LIMIT_S = 1.0
 # Two queries to the name server: see reverse_names.
 REVERSE_LIMIT_S = 2.0
+# One query to MaxMind's web service, with the connection: see places/web_service.py.
+WEB_LIMIT_S = 2.0
 
 _log = structlog.get_logger()
 
@@ -68,12 +70,11 @@ class Part(NamedTuple):
 def parts_of(config: Config, people: People) -> list[Part]:
     """Return the parts that a configuration turns on."""
     state_dir = Path(config.state_dir)
-    places = Places(config.geoip, lambda what: _log.error("geoip", reason=what))
     index = KeyIndex(state_dir, lambda what: _log.error("key_index", reason=what))
     parts = [
         Part("people", _AT_ONCE_S, _at_once(people.of)),
         Part("key owners", KEYS_LIMIT_S, KeyOwners(state_dir).of),
-        Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip)))),
+        _places_of(config),
         # For events of other hosts, only the index knows the owners of keys.
         Part("key index", _AT_ONCE_S, _at_once(index.of)),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
@@ -82,6 +83,20 @@ def parts_of(config: Config, people: People) -> list[Part]:
     if config.reverse_dns:
         parts.append(Part("reverse names", REVERSE_LIMIT_S, ReverseNames().of))
     return parts
+
+
+def _places_of(config: Config) -> Part:
+    def report(what: str) -> None:
+        _log.error("geoip", reason=what)
+
+    if config.geoip == "web" and config.geoip_key is not None:
+        # Imported here, because the import takes 20 MB of memory.
+        from consumer.places.web_service import WebPlaces  # noqa: PLC0415
+
+        web = WebPlaces(config.geoip_account, config.geoip_key, config.geoip_host, report)
+        return Part("places", WEB_LIMIT_S, web.of)
+    places = Places(config.geoip, report)
+    return Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip))))
 
 
 def _at_once(of: Callable[[EcsEvent], EcsEvent]) -> Callable[[EcsEvent], Awaitable[EcsEvent]]:

@@ -12,11 +12,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from consumer.actions import SESSION_ACTIONS
-from consumer.addresses import is_same_host
 from consumer.config import KEYS_SOCKET
 from consumer.ecs import NOTHING, EcsEvent
-from consumer.keys.fields import of_owners
+from consumer.keys.fields import Question, of_owners, question_of
 
 # For all of it: connecting, asking, waiting. keys itself takes less, so that its "unknown" arrives in time.
 LIMIT_S = 3.0
@@ -26,21 +24,6 @@ QUESTION_LIMIT, ANSWER_LIMIT = 4096, 1 << 16
 OWNER_LIMIT, TEXT_LIMIT, OPTION_LIMIT = 16, 500, 16
 
 _Text = Annotated[str, Meta(max_length=TEXT_LIMIT)]
-
-
-class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """
-    Who owns this key, for this user? The fields are those of ``consumer.keys.files.Wanted``; ``Match`` needs the ``address``.
-
-    A question ``for_table`` may use only some of the slots for look-ups, which a hanging look-up occupies.
-    """
-
-    user: str
-    fingerprint: str = ""
-    ca_fingerprint: str = ""
-    key_type: str = ""
-    address: str = ""
-    for_table: bool = False
 
 
 class Owner(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,24 +81,3 @@ class KeyOwners:
             return _decode(await reader.readuntil(b"\n"))
         finally:
             writer.close()
-
-
-def question_of(event: EcsEvent, here: str) -> Question | None:
-    """
-    Return the question about an event; None if it is not a login to this host with a key.
-
-    Args:
-        event: from the outbox.
-        here: this host's name.
-    """
-    user, host, key, certificate = event.user.name, event.host.name, event.ssh.key, event.ssh.certificate
-    if user is None or host is None or not (key.fingerprint or certificate.ca_fingerprint):
-        return None
-    if event.event.action not in SESSION_ACTIONS or not is_same_host(host, here):
-        return None
-    return Question(user, key.fingerprint or "", certificate.ca_fingerprint or "", key.type or "", address=event.source.ip or "")
-
-
-def account_name(user: str) -> str:
-    """Return the same text for all spellings of an account: a name service may accept any case (sssd with AD)."""
-    return user.casefold()

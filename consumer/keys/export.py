@@ -48,17 +48,19 @@ def want_root() -> None:
         raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
 
 
-def exported_keys(report: Callable[[str], None]) -> Iterator[ExportedKey]:
+def exported_keys(report: Callable[[str], None], accounts: list[pwd.struct_passwd] | None = None) -> Iterator[ExportedKey]:
     """
-    Yield the keys of all accounts, and the authorities whose certificates open all of them.
+    Yield the keys of accounts, and the authorities whose certificates open all of them.
 
     Args:
         report: gets one line about each account whose keys could not be read in time, or that has too many.
+        accounts: the accounts; None: all accounts of this host.
 
     Raises:
         TryLaterError: too many homes hang; the export is incomplete.
     """
-    accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
+    if accounts is None:
+        accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
     done = hung = 0
     common: set[str] = set()
     while done < len(accounts):

@@ -34,9 +34,8 @@ from consumer.keys.client import (
     TEXT_LIMIT,
     Answer,
     Owner,
-    Question,
-    account_name,
 )
+from consumer.keys.fields import Question, account_name
 from consumer.keys.files import Wanted, owners_by_command, owners_of
 from consumer.keys.sshd_config import sshd_settings
 from consumer.process.log import configure

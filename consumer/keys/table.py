@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from consumer.ecs import NOTHING, EcsEvent
-from consumer.keys.client import KeyOwners, Question, account_name, question_of
+from consumer.keys.client import KeyOwners
+from consumer.keys.fields import Question, account_name, question_of
 
 # Look up only the first pairs of user and key, or user and authority. A look-up takes about 15 ms of processor time.
 KEYS_LIMIT = 64

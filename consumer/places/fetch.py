@@ -18,7 +18,7 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parsedate_to_datetime
 from gzip import BadGzipFile, GzipFile
@@ -34,8 +34,8 @@ from consumer import __version__
 from consumer.config import is_guarded
 from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
+from consumer.places.database import DamagedDatabaseError, Database, open_database
 from consumer.places.geo_record import fields_of
-from consumer.places.geoip import DamagedDatabaseError, Database, open_database
 from consumer.text import harmless
 
 DBIP = "https://download.db-ip.com"
@@ -317,7 +317,7 @@ def _made_s(text: str | None) -> float:
 def _modified_s(path: Path) -> float | None:
     """Return when what is there was made; None where it is not there, or is no database any more."""
     try:
-        with open_database(str(path)).reader:
+        with closing(open_database(str(path))):
             return path.stat().st_mtime
     except (OSError, DamagedDatabaseError):
         return None
@@ -396,7 +396,7 @@ def _verified(path: Path, shown: str) -> str:
         database = open_database(str(path))
     except DamagedDatabaseError as error:
         raise DataError(f"{shown}: {error}") from error
-    with database.reader:
+    with closing(database):
         try:
             known = sum(found != NO_SOURCE for found in _samples(database))
         except Exception as error:
@@ -414,7 +414,7 @@ def _samples(database: Database) -> Iterator[SourceFields]:
         for second in range(0, 0x10000, 0x400):
             yield database.fields((first << 16 | second) << 96 | 1, 128)
     # One that names few addresses, such as those of anonymous networks.
-    for _, record in islice(database.reader, 100):
+    for _, record in islice(database.records, 100):
         yield fields_of(record)
 
 

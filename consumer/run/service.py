@@ -343,7 +343,7 @@ class Service:
             self._hold(is_holding=False)
 
     def _keep_status(self) -> None:
-        self._store.state.set_notes({"refused": self._refused})
+        self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._store.state.set_status(

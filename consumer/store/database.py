@@ -21,6 +21,8 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "CREATE TABLE sender"
             " (address TEXT NOT NULL, host TEXT NOT NULL, seen_us INTEGER NOT NULL, PRIMARY KEY (address, host));"
         ),
+        # Logins with several factors.
+        2: "ALTER TABLE event ADD COLUMN factors TEXT; ALTER TABLE session ADD COLUMN factors TEXT;",
     },
     "delivery": {},
     "keys": {},

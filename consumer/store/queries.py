@@ -1,5 +1,6 @@
 """Queries of ``who``, ``history`` and ``status``. They write nothing and block no writer."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ def open_now(user: str | None, host: str | None, now_us: int) -> Asked:
 
 def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
     """
-    Yield logins with their ends, oldest first.
+    Yield logins with their ends, oldest first: those that were open at some time between the bounds.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
@@ -109,8 +110,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     """
     kind = _EVENT if of_events else _SESSION
     table, time, key = kind
-    wanted, values = _wanted(kind, asked)
-    values["rows"] = min(asked.limit or _KEY_ROWS, _KEY_ROWS)
+    wanted = _wanted(kind, asked)
     sessions_alone = f"AND action IN {_SESSIONS}" if of_events else ""
     # max() makes SQLite take the other columns from the newest row. The outer query reads whole rows only for the final logins.
     newest = (
@@ -125,6 +125,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     statement = f"SELECT {table}.* FROM ({turns}) JOIN {table} USING ({key}) ORDER BY turn, newest_us DESC"  # noqa: S608
     with _reading(state_dir / "state.db", asked.network) as found:
         found.create_function("is_here", 1, lambda host: is_same_host(host, here), deterministic=True)
+        values = _values(found, kind, asked) | {"rows": min(asked.limit or _KEY_ROWS, _KEY_ROWS)}
         rows = found.execute(statement, values).fetchall()
     # All rows are read by now, because the caller may take long with each.
     for row in rows:
@@ -137,19 +138,51 @@ _SESSIONS = tuple(map(str, SESSION_ACTIONS))  # its repr is an SQL list
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
 
-def _wanted(kind: tuple[str, str, str], asked: Asked) -> tuple[str, dict[str, object]]:
-    """Return FROM and WHERE for the rows of a query, without the limit, and the values for its parameters."""
+def _wanted(kind: tuple[str, str, str], asked: Asked) -> str:
+    """Return FROM and WHERE for the rows of a query, without the limit."""
     table, time, key = kind
     wanted = (
         f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE}"
         + (" AND closed_us IS NULL" if asked.only_open else "")
         + (" AND in_network(address)" if asked.network is not None else "")
     )
+    if _reaches_back(kind, asked):
+        wanted += " AND (opened_us >= :since OR login_id IN (SELECT value FROM json_each(:across)))"
+    return wanted
+
+
+def _reaches_back(kind: tuple[str, str, str], asked: Asked) -> bool:
+    """Return whether sessions count that began before the first bound and were still open then."""
+    return kind == _SESSION and asked.selection.since_us is not None and not asked.only_open
+
+
+# Sessions that were open at a moment: of each host those that ended later, found by session_host alone; and those without an end,
+# which are over after a while.
+_ACROSS = """
+    WITH RECURSIVE known(host) AS (
+        SELECT min(host) FROM session
+        UNION ALL SELECT (SELECT min(host) FROM session WHERE session.host > known.host) FROM known WHERE host IS NOT NULL
+    )
+    SELECT login_id, opened_us FROM known JOIN session USING (host) WHERE closed_us >= :since AND opened_us < :since
+    UNION ALL SELECT login_id, opened_us FROM session
+        WHERE closed_us IS NULL AND opened_us < :since AND opened_us >= :since - :open_limit
+"""
+
+
+def _values(found: sqlite3.Connection, kind: tuple[str, str, str], asked: Asked) -> dict[str, object]:
+    """Return the values of the condition."""
     selection = asked.selection
-    return wanted, {
-        "time": -(1 << 63) if selection.since_us is None else selection.since_us - 1,
+    since_us = -(1 << 63) if selection.since_us is None else selection.since_us
+    across: list[_Columns] = []
+    if _reaches_back(kind, asked):
+        across = found.execute(_ACROSS, {"since": since_us, "open_limit": OPEN_LIMIT_US}).fetchall()
+    first_us = min((row["opened_us"] for row in across), default=since_us)
+    return {
+        "time": max(first_us - 1, -(1 << 63)),
         "key": "\U0010ffff",  # greater than every id of the microsecond before
+        "since": since_us,
         "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
+        "across": json.dumps([row["login_id"] for row in across]),
         "user": selection.user,
         "host": selection.host,
     }
@@ -158,8 +191,9 @@ def _wanted(kind: tuple[str, str, str], asked: Asked) -> tuple[str, dict[str, ob
 def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Asked) -> Iterator[_Columns]:
     """Yield rows in the order of their times, page by page."""
     _table, time, key = kind
-    wanted, values = _wanted(kind, asked)
+    wanted = _wanted(kind, asked)
     with _reading(state_dir / "state.db", asked.network) as found:
+        values = _values(found, kind, asked)
         if asked.limit is not None:
             # The row before the first of the limit; if there is none, all rows are within the limit.
             before = f"SELECT {time}, {key}{wanted} ORDER BY {time} DESC, {key} DESC LIMIT 1 OFFSET :limit"
@@ -205,7 +239,7 @@ def _session(row: _Columns) -> Session:
 def _login(row: _Columns, login_id: str, time_us: int) -> Login:
     return Login(
         login_id, _line(row, time_us), row["user"], _logged(row["address"]), _digits(row["port"]), row["method"],
-        _logged(row["info"]), row["uid"],
+        _logged(row["info"]), row["uid"], factors=tuple(row["factors"].split(",")) if row["factors"] else (),
     )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ class State:
             (
                 login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
                 None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
-                login.time_us, closed_us,
+                login.time_us, closed_us, _factors(login),
             ),
         )  # fmt: skip
 
@@ -245,9 +245,9 @@ class State:
             ).rowcount
 
 
-_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_SESSION = (
-    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)"
 )
 _INSERT_MESSAGE = "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)"
@@ -262,15 +262,20 @@ def _source(event: Event) -> tuple[str | None, int | None]:
     return None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
 
 
+def _factors(login: Login) -> str | None:
+    # The protocol has lists of methods with commas between them: no name holds one.
+    return ",".join(login.factors) or None
+
+
 def _row(event: Event, action: str) -> tuple[object, ...]:
     login: Any = event.login if isinstance(event, Logout) else event
-    uid = method = info = reason = login_id = None
+    uid = method = info = reason = login_id = factors = None
     count = 1
     match event:
         case Login() | Logout():
             uid, method = login.uid, login.method
             info = None if login.info is None else readable(login.info)
-            login_id = login.id if isinstance(event, Logout) else None
+            login_id, factors = login.id if isinstance(event, Logout) else None, _factors(login)
         case Attempt():
             method, count, reason = event.method, event.count, event.reason
         case Probe():
@@ -280,4 +285,5 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
     return (
         event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
         event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
+        factors,
     )  # fmt: skip

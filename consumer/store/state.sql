@@ -16,7 +16,8 @@ CREATE TABLE event (
     count     INTEGER NOT NULL,            -- for an ssh_attempt: how many equal tries
     reason    TEXT,                        -- for an ssh_forged: what the line claims
     ambiguous INTEGER NOT NULL,            -- 1: peer text could have forged the line
-    login_id  TEXT                         -- for an ssh_logout: its ssh_login
+    login_id  TEXT,                        -- for an ssh_logout: its ssh_login
+    factors   TEXT                         -- with several factors, the methods in order: publickey,keyboard-interactive/pam
 ) WITHOUT ROWID;
 CREATE INDEX event_time ON event (time_us);
 
@@ -33,7 +34,8 @@ CREATE TABLE session (
     origin    TEXT NOT NULL,
     ambiguous INTEGER NOT NULL,
     opened_us INTEGER NOT NULL,            -- 0: no line had a time
-    closed_us INTEGER                      -- NULL: still open, or sshd never logged its end
+    closed_us INTEGER,                     -- NULL: still open, or sshd never logged its end
+    factors   TEXT
 ) WITHOUT ROWID;
 CREATE INDEX session_opened ON session (opened_us);
 CREATE INDEX session_open ON session (opened_us) WHERE closed_us IS NULL;

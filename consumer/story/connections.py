@@ -45,6 +45,7 @@ class Connection:
     user: str | None = None
     user_is_valid = True
     attempts = 0
+    pam_attempts = 0  # what PAM counts; sshd counts the same ones, where it is heard
     denied: str | None = None
     reason: str | None = None
     pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
@@ -55,6 +56,7 @@ class Connection:
     child_over: Line | None = None  # the session's process said that it ends, before it was known whether PAM opens a session
     uid: int | None = None
     partial_info: str | None = None
+    partial_methods: tuple[str, ...] = ()  # of the factors before the last one
     child_pid: str | None = None
     session_kind: str | None = None
     login: Login | None = None
@@ -359,7 +361,7 @@ class Connections:
         connection = host.connections.get(procid)
         if connection is None:
             return self.new(host, line, procid, address, port)
-        time_us = line[TIME] or 0
+        time_us = line[TIME] or host.clock_us
         if port is None:
             if connection.ended_us and time_us >= connection.ended_us:
                 return self.new(host, line, procid, address, port)

@@ -161,8 +161,8 @@ class Snapshots:
         if name in _LINES:
             return self._line_of(value)
         if name == "login":
-            return Login(**value | {"line": self._line_of(value["line"])})
-        return value
+            return Login(**value | {"line": self._line_of(value["line"]), "factors": tuple(value.get("factors", ()))})
+        return tuple(value) if name == "partial_methods" else value
 
     def _line_of(self, values: list[Any]) -> Line:
         values[RULE] = self._names.index(values[RULE])

@@ -15,11 +15,12 @@ from typing import Literal
 
 import msgspec
 
-from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets
+from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets_of
 from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
 from consumer.deliver.channels import SendResult as Answer
 from consumer.errors import ConfigError, ConfigRightsError, StoreError
-from consumer.keys.client import LIMIT_S, Question
+from consumer.keys.client import LIMIT_S
+from consumer.keys.fields import Question
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig
 from consumer.people.people import People
 from consumer.places.geoip import Places
@@ -234,18 +235,16 @@ class Checks:
         if self._config is None:
             return
         _, account = self._user()
-        for channel in self._config.channel:
-            for key, secret in secrets(channel):
-                what = f"{channel.name}'s {key}"
-                if secret.file:
-                    yield _secret_file(what, Path(secret.file), account)
-                elif secret.env:
-                    # It has to be in rsyslogd's environment, not in this one.
-                    yield Result("secrets", "ok", f"{what}: from ${secret.env}, if rsyslogd's environment has it")
-                elif shutil.which(secret.command[0]) is None:
-                    yield Result("secrets", "fault", f"{what}: {secret.command[0]} does not exist or is not executable")
-                else:
-                    yield Result("secrets", "ok", f"{what}: from {secret.command[0]}")
+        for what, secret in secrets_of(self._config):
+            if secret.file:
+                yield _secret_file(what, Path(secret.file), account)
+            elif secret.env:
+                # It has to be in rsyslogd's environment, not in this one.
+                yield Result("secrets", "ok", f"{what}: from ${secret.env}, if rsyslogd's environment has it")
+            elif shutil.which(secret.command[0]) is None:
+                yield Result("secrets", "fault", f"{what}: {secret.command[0]} does not exist or is not executable")
+            else:
+                yield Result("secrets", "ok", f"{what}: from {secret.command[0]}")
 
     def _channels(self) -> Iterator[Result]:
         if self._config is None or not self._connect:
@@ -260,6 +259,12 @@ class Checks:
     def _places(self) -> Iterator[Result]:
         if self._config is None or not self._config.geoip:
             return
+        if self._config.geoip == "web":
+            yield self._web_places(self._config)
+            return
+        if self._config.geoip_account or self._config.geoip_key is not None:
+            text = 'geoip_account or geoip_key is set, but geoip is not "web": sshbell does not ask the web service'
+            yield Result("places", "warning", text, 'set geoip = "web", or delete them')
         faults: list[str] = []
         places = Places(self._config.geoip, faults.append)
         for fault in faults:
@@ -273,6 +278,20 @@ class Checks:
         if not places.databases and not faults:
             yield Result("places", "ok", f"no database: sshbell shows no places; to change that: {_FETCH}")
         places.close()
+
+    def _web_places(self, config: Config) -> Result:
+        """Check the web service. Only ``--connect`` asks it, which counts as one question."""
+        if not self._connect or config.geoip_key is None:
+            return Result("places", "ok", f"web service {config.geoip_host}; sudo sshbell check --connect tries it")
+        # Imported here, because the import takes longer than all other checks.
+        from consumer.places.web_service import WebError, WebPlaces  # noqa: PLC0415
+
+        places = WebPlaces(config.geoip_account, config.geoip_key, config.geoip_host, report=lambda _text: None)
+        try:
+            asyncio.run(places.check())
+        except WebError as error:
+            return Result("places", "fault", str(error))
+        return Result("places", "ok", f"web service {config.geoip_host} answers")
 
     # ------------------------------------------------------------ rsyslog's
 

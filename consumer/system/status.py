@@ -19,7 +19,8 @@ from consumer.store.queries import ChannelState, StoreState, delivered, stored
 # How long a message may wait. A channel sends what its max_per_hour held back within the following hour.
 LATE_WARNING_US = 15 * 60 * 1_000_000
 LATE_CRITICAL_US = 4 * 3600 * 1_000_000
-# Shares of lines that sshbell cannot read, and the number of lines from which on a share means something.
+# Shares of lines that look like authentication but that no rule reads, and of lines that fit no framing; and the number of lines
+# from which on a share means something.
 UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
@@ -162,7 +163,7 @@ def _judge(health: Health, now_us: int) -> None:
     """Add the problems."""
     waits = [(f"channel {name}", channel.oldest_us) for name, channel in health.channels.items()]
     if health.store is not None:
-        _judge_figures(health, health.store.figures)
+        _judge_figures(health, health.store)
         if health.channels:
             waits.append(("the outbox", health.store.oldest_us))
         if health.run.is_running and (reason := health.store.notes.get("refused")):
@@ -194,13 +195,24 @@ def _channel_problems(channel: ChannelState) -> Iterator[str]:
         yield channel.last_error or "the last message failed"
 
 
-def _judge_figures(health: Health, figures: dict[str, int]) -> None:
+def _judge_figures(health: Health, store: StoreState) -> None:
+    figures = store.figures
     share = unmatched_share(figures)
     if share is not None and share > UNMATCHED_WARNING and _ours(figures) >= _SHARE_LEAST:
-        health.problems.append(Problem(Level.WARNING, f"{share:.0%} of the lines of sshd and PAM are unmatched"))
+        text = f"{share:.0%} of the lines of sshd and PAM look like authentication, and no rule reads them"
+        remedy = "sshbell explain shows how far each is read; please report it, and which program wrote it"
+        health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unmatched')}; {remedy}"))
     lines, unframed = figures.get("lines_total", 0), figures.get("unframed_total", 0)
     if lines >= _SHARE_LEAST and unframed > lines * UNFRAMED_WARNING:
-        health.problems.append(Problem(Level.WARNING, f"{unframed / lines:.0%} of all lines are in no known framing"))
+        text = f"{unframed / lines:.0%} of all lines are in no known framing"
+        remedy = "sshbell check tells whether rsyslogd sends them as it should"
+        health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unframed')}; {remedy}"))
+
+
+def _such_as(store: StoreState, name: str) -> str:
+    """Return an example for a problem, if there is one."""
+    example = store.notes.get(name, "")
+    return f", such as {example!r}" if example else ""
 
 
 def _ours(figures: dict[str, int]) -> int:
@@ -208,5 +220,5 @@ def _ours(figures: dict[str, int]) -> int:
 
 
 def unmatched_share(figures: dict[str, int]) -> float | None:
-    """Return the share of the lines of sshd and PAM that no rule reads; None if there were none."""
+    """Return the share of sshd and PAM lines that look like authentication but that no rule reads; None if there were none."""
     return figures.get("unmatched_total", 0) / _ours(figures) if _ours(figures) else None

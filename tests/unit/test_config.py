@@ -342,6 +342,63 @@ def test_faults_of_enrichment(text: str, says: str) -> None:
     assert says in str(raised.value)
 
 
+def faults(text: str) -> list[str]:
+    """Return the faults of a configuration, each of them one line."""
+    with pytest.raises(ConfigError) as raised:
+        config.parse(text.encode(), "x.toml")
+    assert not any("\n" in fault or "\0" in fault for fault in raised.value.args)
+    return list(raised.value.args)
+
+
+def test_nul() -> None:
+    """No path can hold a NUL, which is a fault of its line."""
+    assert faults('# x\ngeoip = ["/a",\n  "/b\\u0000c"]\npeople = "/p\\u0000"') == [
+        "x.toml:3: geoip has a NUL character (\\u0000), which no path can hold",
+        "x.toml:4: people has a NUL character (\\u0000), which no path can hold",
+    ]
+
+
+def test_a_directory_in_geoip() -> None:
+    """``geoip`` names files. A path that ends with "/" is a fault of its line."""
+    assert faults('geoip = [\n  "/a/x.mmdb",\n  "/var/lib/GeoIP/",\n]') == [
+        "x.toml:3: geoip: '/var/lib/GeoIP/' is a directory; for the databases in it: \"/var/lib/GeoIP/*.mmdb\""
+    ]
+
+
+KEY = 'geoip_key = { file = "/etc/sshbell/maxmind.key" }'
+
+
+def test_web() -> None:
+    """The web service needs an account and its key."""
+    found = config.parse(f'geoip = "web"\ngeoip_account = 5\n{KEY}\ngeoip_host = "geolite.info"'.encode(), "x.toml")
+    assert (found.geoip, found.geoip_account, found.geoip_host) == ("web", 5, "geolite.info")
+    assert [(name, secret.file) for name, secret in config.secrets_of(found)] == [("geoip_key", "/etc/sshbell/maxmind.key")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('geoip = "web"', ['x.toml:1: geoip = "web" needs geoip_account', 'x.toml:1: geoip = "web" needs geoip_key']),
+        (f'geoip = "web"\n{KEY}', ['x.toml:1: geoip = "web" needs geoip_account']),
+        ('geoip = "web"\ngeoip_account = 5', ['x.toml:1: geoip = "web" needs geoip_key']),
+        ("geoip_account = -5", ["x.toml:1: geoip_account"]),
+        ('geoip_account = "5"', ["x.toml:1: geoip_account has to be a number, without quotes"]),
+        ('geoip_key = "s3cret"', ["x.toml:1: geoip_key has to be"]),
+        ("geoip_key = {}", ["x.toml:1: geoip_key needs exactly one of file, env and command"]),
+        ('geoip_key = { file = "/a", env = "B" }', ["x.toml:1: geoip_key needs exactly one of file, env and command"]),
+        ('geoip = "online"', ["x.toml:1: geoip has to be"]),
+        *((f'geoip_host = "{host}"', ["x.toml:1: geoip_host"]) for host in (
+            "", "https://geolite.info", "a/b", "user@a", "a?b", "a#b", "a b", "a\\n", "-", "a:", "a:123456", "x" * 254
+        )),
+    ],
+)  # fmt: skip
+def test_faults_of_web(text: str, says: list[str]) -> None:
+    """What misses, and a host that is none: account and key must not go anywhere else."""
+    for fault, begin in zip(faults(text), says, strict=True):
+        assert fault.startswith(begin)
+        assert "s3cret" not in fault
+
+
 def test_enrichment() -> None:
     """What is right is taken."""
     found = config.parse(

@@ -21,9 +21,9 @@ import aiosmtplib
 from consumer.config import EmailSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.oauth2 import AccessToken
-from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
+from consumer.secret import read_secret
 from consumer.text import harmless
 
 # A connection is kept so long for the next message of a burst.

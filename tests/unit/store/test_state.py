@@ -15,10 +15,12 @@ from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Login
 from consumer.events_as_ecs import of_event
 from consumer.records import HOST
+from consumer.selection import Selection
 from consumer.store import database
 from consumer.store import state as state_module
 from consumer.store.database import open_for_writing, reading, set_aside_of
 from consumer.store.outbox import Outbox
+from consumer.store.queries import Asked, sessions
 from consumer.store.state import State
 from consumer.text import text_of_bytes
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
@@ -58,13 +60,26 @@ def test_a_session(state: State, tmp_path: Path) -> None:
     session = (
         login.id, "web1", "alice", 1001, "192.0.2.7", 4711, "publickey", KEY, "unverified", 0, START_US,
     )  # fmt: skip
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None)]
     state.record([logout], TOLD, NOW_US)
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None)]
     assert rows(tmp_path, "SELECT id, action, time_us, login_id FROM event ORDER BY time_us") == [
         (login.id, "ssh_login", START_US, None),
         (logout.id, "ssh_logout", START_US + 600_000_000, login.id),
     ]
+
+
+def test_factors(state: State, tmp_path: Path) -> None:
+    """Of a login with several factors all are kept in their order, and given back; others have none."""
+    partial = line(START_US, 4711, f"Partial publickey for alice from 192.0.2.7 port 4711 ssh2: {KEY}")
+    events = events_of(partial, *session_lines(4711, method="keyboard-interactive/pam", info=""), *session_lines(12))
+    state.record(events, TOLD, NOW_US)
+    kept = "publickey,keyboard-interactive/pam"
+    assert rows(tmp_path, "SELECT factors FROM event WHERE port = 4711") == [(kept,), (kept,)]
+    assert rows(tmp_path, "SELECT port, factors FROM session ORDER BY port") == [(12, None), (4711, kept)]
+    asked = Asked(Selection(None, None, None, None))
+    found = {session.login.port: session.login.factors for session in sessions(tmp_path, asked)}
+    assert found == {"12": (), "4711": ("publickey", "keyboard-interactive/pam")}
 
 
 def test_every_kind(state: State, tmp_path: Path) -> None:

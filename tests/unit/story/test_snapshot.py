@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from consumer.events import Login, Logout
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
 
@@ -56,6 +57,26 @@ def test_interruptions_change_nothing(log: Path) -> None:
     whole = told(log, every=None)
     for every in (7, 31):
         assert told(log, every=every) == whole
+
+
+@pytest.mark.parametrize("before", [1, 2, 3])
+def test_factors_outlive_an_interruption(before: int) -> None:
+    """The methods of a login with two factors are known to whoever goes on, before the login as well as at its end."""
+    lines = [
+        b"Partial publickey for alice from 192.0.2.7 port 4711 ssh2: ED25519 SHA256:abc",
+        b"Accepted keyboard-interactive/pam for alice from 192.0.2.7 port 4711 ssh2",
+        b"pam_unix(sshd:session): session opened for user alice(uid=1000) by (uid=0)",
+        b"pam_unix(sshd:session): session closed for user alice",
+    ]
+    whole = [b"2026-11-22T10:00:0%d+00:00 web1 sshd[1]: %s\n" % (second, text) for second, text in enumerate(lines)]
+    first, second = pipeline(), pipeline()
+    events = [event for line in whole[:before] for event in first.feed(line)]
+    second.restore({part: body for part, body in first.changed().items() if body is not None})
+    events += [event for line in whole[before:] for event in second.feed(line)]
+    login, logout = events
+    assert isinstance(login, Login)
+    assert isinstance(logout, Logout)
+    assert login.factors == logout.login.factors == ("publickey", "keyboard-interactive/pam")
 
 
 def test_nothing_changed_gives_no_host() -> None:

@@ -1,4 +1,4 @@
-"""``consumer.deliver.secret``: secrets come from where they are kept, and are never shown."""
+"""``consumer.secret``: secrets come from where they are kept, and are never shown."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer import secret as module
 from consumer.config import Secret
-from consumer.deliver import secret as module
-from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
+from consumer.secret import read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
