@@ -1,19 +1,19 @@
 """
-The way of a line, as one composition. The boxes are folders of ``consumer``; below each stands what it gives to the next.
+The path of a line through sshbell. The boxes are folders of ``consumer``; below each is what it passes to the next.
 
     rsyslogd ─▶ intake ─▶ framing ─▶ matching ─▶ story ─▶ (detect) ─▶ store ─▶ deliver ─▶ people
     or a file   bytes     Row        Line        Event    later       outbox   Message
 
-    intake      reads whole lines, and keeps each in the journal before it is confirmed
-    framing     finds time, host, program, PID and message, whatever format the line has
-    matching    finds the rule of ``grammars`` that reads the message, and what it says
+    intake      reads whole lines, and writes each to the journal before it confirms the line
+    framing     finds time, host, program, PID and message in a line of any format
+    matching    finds the rule of ``grammars`` that reads the message, and takes its values
     story       joins the lines of one connection: a login, a logout, a try, a probe, a forged line
-    store       keeps what happened in ``state.db``; what is to be told stands there in the outbox, as an ``EcsEvent``
-    deliver     routes it, lets ``enrich`` add what is known besides, renders it and sends it by a channel
+    store       keeps all events in ``state.db``, and those to report in its outbox, as ``EcsEvent``
+    deliver     routes an event, lets ``enrich`` add further facts, renders it and sends it through a channel
 
-``LineReader`` is framing and matching, which remember nothing of other lines but the one before, and can run in several
-processes. ``Pipeline`` is framing to story for lines as they come in, with what a restart would forget; ``run/service.py`` has it
-between intake and store.
+``LineReader`` combines framing and matching. Of other lines they remember only the one before, so they can run in several
+processes. ``Pipeline`` combines framing to story for lines as they come in, with the memory that a restart needs;
+``run/service.py`` puts it between intake and store.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,9 +33,9 @@ from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import Snapshots
 from consumer.text import harmless, readable, text_of_bytes
 
-# A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
+# After a pause of the machine or a restart, a late tick counts as no more time than this.
 _TICK_LIMIT_US = 5_000_000
-# Bytes of a line that are shown when a fault is reported.
+# Bytes of a line that the report of a fault shows.
 _SHOWN = 200
 
 
@@ -47,7 +47,7 @@ class LineReader:
         self._matcher = matcher
         self._timestamps = timestamps
         self._keep_text = keep_text
-        # Lines by rule; then those of ours that no rule reads, and those that no framing fits.
+        # Lines by rule; then lines of our programs that no rule reads, and lines that fit no framing.
         self.counts = [0] * (len(matcher.rules) + 2)
 
     def lines(self, block: bytes, first: int) -> list[Line]:
@@ -67,15 +67,15 @@ class LineReader:
 
 class Pipeline:
     """
-    Lines as they come in, to events.
+    Turns lines into events as they come in.
 
-    Deterministic: the same calls give the same events, so a journal of the calls repairs whatever a crash broke.
+    It is deterministic: the same calls give the same events, so replaying a journal of the calls repairs any damage of a crash.
 
     Args:
         programs: further names of sshd.
-        zone: of time stamps that name none.
+        zone: for time stamps without one.
         now_us: the wall clock, microseconds since 1970 UTC.
-        report: is told in one line what of an earlier process's memory cannot be read.
+        report: gets one line about each part of an earlier process's memory that cannot be read, and about faults of sshbell.
     """
 
     def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
@@ -98,14 +98,14 @@ class Pipeline:
         self._reader = LineReader(self._matcher, self._timestamps, keep_text=True)
 
     def configure(self, programs: Iterable[str]) -> None:
-        """Take other names of sshd, from the next line on."""
+        """Use other names of sshd from the next line on."""
         counts, examples = self._reader.counts, self._matcher.examples
         self._configure(programs)
         self._reader.counts, self._matcher.examples = counts, examples
 
     @property
     def counts(self) -> list[int]:
-        """How many lines each rule has read; then those that none reads, and those in no known framing."""
+        """The number of lines that each rule has read; then of lines that no rule reads, and of lines in no known framing."""
         return self._reader.counts
 
     @property
@@ -114,7 +114,7 @@ class Pipeline:
         return {name: readable(text) for name, text in self._matcher.examples.items()}
 
     def is_redelivered(self, line: bytes) -> bool:
-        """Tell whether rsyslog has sent this very line before, and remember it."""
+        """Return whether rsyslog has sent this very line before, and remember it."""
         return self._redelivery.has_seen(line)
 
     @property
@@ -123,7 +123,7 @@ class Pipeline:
         return self._redelivery.total
 
     def feed(self, block: bytes) -> list[Event]:
-        """Take whole lines, each with its line feed; return what they decide."""
+        """Process whole lines, each with its line feed; return the events that they decide."""
         try:
             lines = self._reader.lines(block, 0)
         except Exception as error:  # noqa: BLE001 - see _fault
@@ -150,15 +150,17 @@ class Pipeline:
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """
-        Say that a line has met a fault of ours. The other lines go on.
+        Report that a line has triggered an error in sshbell itself. Go on with the other lines.
 
-        The journal has it, so each start would meet it again: without this, one line could keep sshbell from running for ever.
+        The line is in the journal, so each start would trigger the error again: one line could block sshbell for ever.
         """
         shown = harmless(readable(text_of_bytes(block[:_SHOWN])))
-        self._report(f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; the others count")
+        self._report(
+            f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; sshbell reads the others"
+        )
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
-        """Return the lines of a log file that say something and never came in: see ``Comparison``."""
+        """Return the meaningful lines of a log file that rsyslog never sent: see ``Comparison``."""
         reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
         found: list[bytes] = []
@@ -168,11 +170,11 @@ class Pipeline:
         return found
 
     def hold(self, *, is_holding: bool) -> None:
-        """Wait for lines that were lost and may yet be found, or do so no more: see ``Correlator.hold``."""
+        """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""
         self._correlator.hold(is_holding=is_holding)
 
     def tick(self, now_us: int) -> list[Event]:
-        """Let time pass; return what that decides."""
+        """Let time pass; return the events that this decides."""
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
         self._tick_us = now_us
         self._timestamps.set_reference(_moment(now_us))
@@ -187,7 +189,7 @@ class Pipeline:
         return events
 
     def changed(self) -> dict[str, bytes | None]:
-        """Return the parts of the memory that are not as they were when this was last asked."""
+        """Return the parts of the memory that have changed since the last call."""
         parts = self._snapshots.changed()
         seen, again_total = self._redelivery.state()
         own = [seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), self._correlator.held.is_holding]
@@ -195,11 +197,11 @@ class Pipeline:
         return parts
 
     def forget_snapshot(self) -> None:
-        """Count every part as changed: what was kept is lost."""
+        """Count every part as changed, because the stored snapshot is lost."""
         self._snapshots.forget()
 
     def restore(self, parts: dict[str, bytes]) -> None:
-        """Take over what an earlier process remembered."""
+        """Take over the memory of an earlier process."""
         own = parts.pop("pipeline", None)
         if own is not None:
             seen, self._tick_us, again_total, counts, digests, seconds, is_partial, *later = msgspec.msgpack.decode(own)

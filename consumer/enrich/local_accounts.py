@@ -1,8 +1,8 @@
 """
 The account behind a uid that wrote a forged line: ``ssh.claimed_by_user``.
 
-A uid means something on its own host alone, so sshbell looks up only this host's. A directory service may hang: one thread asks,
-so that a flood of forged lines cannot take the threads of other parts.
+A uid has a meaning only on its own host, so sshbell looks up only uids of this host. A directory service may hang: one thread
+asks, so that a flood of forged lines cannot take the threads of other parts.
 """
 
 import pwd
@@ -17,7 +17,7 @@ _accounts = Threads()
 
 
 async def local_account(event: EcsEvent) -> EcsEvent:
-    """Return the account that wrote a forged line on this host, where it has a name."""
+    """Return the account that wrote a forged line on this host, if it has a name."""
     uid = event.ssh.claimed_by_uid
     if event.event.action != EventAction.FORGED or uid is None or not is_same_host(event.host.name or "", socket.gethostname()):
         return NOTHING

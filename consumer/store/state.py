@@ -15,19 +15,19 @@ from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
 from consumer.text import readable
 
-# Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
-# of. 2,000,000 events are about 400 MB.
+# Limits of size. sshbell deletes the oldest rows, tries and probes before all others, so that a flood does not push out logins
+# that it has reported. 2,000,000 events take about 400 MB.
 EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
 
-# rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
-# small pieces take longer in all: each touches most pages.
+# rsyslog waits during a deletion, for 20 s at most, and a shorter ``keep`` may leave a million rows to delete. Ids are random, so
+# each piece touches most pages; smaller pieces would take longer in total.
 _FORGET_S, _PIECE = 5.0, 50_000
-_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
+_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 _INTEGER_MAX = (1 << 63) - 1
 
-# Id, action and JSON of a message of our own.
+# Id, action and JSON of a message about sshbell itself.
 OwnMessage = tuple[str, str, bytes]
 
 
@@ -36,14 +36,14 @@ class State:
     Writes ``state.db``.
 
     Raises:
-        DamagedStoreError: it never can be written again: ``renew``, then try again.
-        StoreError: it cannot be written; everything may be tried again, since rows are keyed by event id.
+        DamagedStoreError: the file can never be written again. Call ``renew``, then retry.
+        StoreError: a write failed. Every call may be retried, since rows are keyed by event id.
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
         self._path, self._report = state_dir / "state.db", report
         self._connection = self._opened()
-        self._is_renewed = False  # True: the damaged file is away, and the new one could not be made yet
+        self._is_renewed = False  # True: the damaged file is set aside, but the new one could not be created yet
 
     def close(self) -> None:
         """Close the file."""
@@ -51,10 +51,10 @@ class State:
 
     def renew(self, reason: str) -> None:
         """
-        Go on with a new file, after a DamagedStoreError. It has no snapshot, so a whole one has to be kept next.
+        Continue with a new file after a DamagedStoreError. It has no snapshot, so the caller must keep a complete one next.
 
         Raises:
-            StoreError: not now; it has to be called again.
+            StoreError: this fails now; call it again.
         """
         self._connection.close()
         if not self._is_renewed:
@@ -67,7 +67,7 @@ class State:
         self._is_renewed = False
 
     def _opened(self) -> sqlite3.Connection:
-        """Open the file; its outbox goes on behind what ``deliver`` has routed, or messages of a new file would never be seen."""
+        """Open the file. Its outbox continues after ``deliver``'s cursor, or ``deliver`` would skip new messages."""
         connection = open_for_writing(self._path, self._report)
         try:
             routed_seq, _ = self._taken_over()
@@ -82,17 +82,17 @@ class State:
         return connection
 
     def _taken_over(self) -> tuple[int, int]:
-        """Return up to where ``deliver`` has routed the outbox, and up to where it is done with it; 0 where nobody knows."""
+        """Return the last outbox message that ``deliver`` has routed, and the last one that is done; 0 if unknown."""
         try:
             with reading(self._path.with_name("delivery.db")) as found:
                 routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
-                # Tests by ``ring`` have the number 0: they never stood in the outbox.
+                # Tests by ``ring`` have the number 0: they were never in the outbox.
                 (pending_seq,) = found.execute(
                     "SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > ?", (base,)
                 ).fetchone()
         except StoreError:
             return 0, 0
-        # What waits of an earlier state.db is below the base, and in delivery.db alone.
+        # Messages of an earlier state.db have numbers below the base, and are only in delivery.db.
         return routed_seq, routed_seq if pending_seq is None else max(0, min(routed_seq, pending_seq - base - 1))
 
     def record(
@@ -104,17 +104,17 @@ class State:
         senders: Iterable[Pair] = (),
     ) -> int:
         """
-        Keep what happened; what is there already stays as it is.
+        Store events; existing rows stay as they are.
 
         Args:
-            events: in the order in which they were decided.
+            events: in the order of the correlator.
             told: actions that go to the outbox.
-            now_us: of the wall clock.
-            instead: one message in place of all of theirs.
-            senders: pairs of host and address whose lines have come in.
+            now_us: the wall clock.
+            instead: one message that replaces the messages of all these events.
+            senders: pairs of host and address that have sent lines.
 
         Returns:
-            How many messages are new in the outbox.
+            The number of new messages in the outbox.
         """
         outbox = 0
         with transaction(self._connection):
@@ -156,12 +156,12 @@ class State:
         )  # fmt: skip
 
     def snapshot(self) -> dict[str, bytes]:
-        """Return the parts of the pipeline's memory as they were last kept."""
+        """Return the stored parts of the pipeline's memory."""
         with guarded(self._connection):
             return dict(self._connection.execute("SELECT part, body FROM snapshot"))
 
     def keep_snapshot(self, changed: Mapping[str, bytes | None]) -> None:
-        """Keep parts of the pipeline's memory, and forget those that are None, so that they outlive a power cut."""
+        """Store parts of the pipeline's memory, and delete those that are None; this survives a power cut."""
         with guarded(self._connection):
             self._connection.execute("PRAGMA synchronous = FULL")
             try:
@@ -177,32 +177,32 @@ class State:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def set_status(self, values: Mapping[str, int]) -> None:
-        """Keep figures for ``sshbell status``."""
+        """Store figures for ``sshbell status``."""
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", list(values.items()))
 
     def note(self, name: str) -> str | None:
-        """Return a text that is kept, if it is."""
+        """Return a stored text, or None."""
         with transaction(self._connection):
             found = self._connection.execute("SELECT text FROM note WHERE name = ?", (name,)).fetchone()
         return found[0] if found else None
 
     def set_notes(self, texts: Mapping[str, str]) -> None:
-        """Keep texts for ``sshbell status``."""
+        """Store texts for ``sshbell status``."""
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
 
     def forget(self, before_us: int) -> bool:
         """
-        Forget what is older, and what is beyond the bounds; return whether there is more than there was time for.
+        Delete older rows and those beyond the limits; return whether time ran out before everything was deleted.
 
-        A session is as old as its end. One without an end stays, as far as the bound allows: somebody may still be in.
+        The end of a session decides its age. A session without an end stays within the limit: somebody may still be logged in.
         """
         end_s = time.monotonic() + _FORGET_S
         return any(time.monotonic() > end_s for _ in self._pieces(before_us))
 
     def _pieces(self, before_us: int) -> Iterator[int]:
-        """Forget piece by piece, each in a transaction of its own; yield how many rows were in it."""
+        """Delete piece by piece, each in a separate transaction; yield the number of its rows."""
         for table, key, which in (
             ("event", "id", "time_us < :before ORDER BY time_us"),
             ("session", "login_id", "opened_us < :before AND closed_us < :before"),
@@ -218,16 +218,16 @@ class State:
 
     def forget_delivered(self) -> None:
         """
-        Forget the messages before the first that ``deliver`` still has to send.
+        Delete the messages before the first that ``deliver`` still has to send.
 
-        If ``delivery.db`` is lost, what is left here is sent again: so all that waits has to stay, and little else.
+        If ``delivery.db`` is lost, sshbell sends the whole outbox again. So all waiting messages must stay, and few others.
         """
         _, done_seq = self._taken_over()
         with transaction(self._connection):
             self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
 
     def _shortened(self, table: str, key: str, order: str, limit: int, *first: str) -> Iterator[int]:
-        """Forget the oldest rows beyond a limit, those that a condition takes first; yield how many were in each piece."""
+        """Delete the oldest rows beyond a limit, first those that match a condition; yield the number of rows of each piece."""
         with guarded(self._connection):
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
         excess = rows - limit
@@ -254,7 +254,7 @@ _INSERT_MESSAGE = "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, bo
 
 
 def _integer(number: int | None) -> int | None:
-    """Return a number that a line claims, or None where no column can hold it."""
+    """Return a number from a line, or None if a column cannot hold it."""
     return number if number is None or number <= _INTEGER_MAX else None
 
 

@@ -97,7 +97,7 @@ def test_what_is_near_the_bounds(text: str) -> None:
         (b"a = [1,\n" + b"9" * 20 + b"]", "x.toml:2: a: the number has more than 64 bits"),
         (b"b.c = 0x" + b"f" * 100_000, "x.toml:1: b.c: the number has more than 64 bits"),
         (b'a = ["x",\n"x\\u0000"]\nb = 1', "x.toml:2: a has a NUL character (\\u0000), which no setting can hold"),
-        (b"a = 1\na = 2\n", "x.toml:2: Cannot overwrite a value (column 6); the key is there already"),
+        (b"a = 1\na = 2\n", "x.toml:2: Cannot overwrite a value (column 6); the file has this key already"),
     ],
 )
 def test_what_is_no_toml(text: bytes, says: str) -> None:

@@ -188,7 +188,7 @@ def test_old_news(delivery: Delivery) -> None:
     """What was too old when it was read, as after the loss of a file, is a dead letter with its reason."""
     assert delivery.route([(queued(1, queued_us=NOW - 1), ["ops"]), (queued(2), ["ops"])], NOW) == {"ops"}
     assert states(delivery) == {"id1": "dead", "id2": "pending"}
-    assert delivery.entries(("dead",), 1)[0].reason == "it was too old when it was read"
+    assert delivery.entries(("dead",), 1)[0].reason == "it was too old when deliver read it"
 
 
 def test_outbox_that_is_not_there(tmp_path: Path) -> None:
@@ -633,7 +633,7 @@ def test_damage_found_row_by_row(tmp_path: Path) -> None:
 
 def test_only_its_owner_replaces_it(tmp_path: Path) -> None:
     """Who writes beside deliver neither makes the file, nor sets a damaged one aside, on which deliver would go on."""
-    with pytest.raises(StoreError, match="there is none yet"):
+    with pytest.raises(StoreError, match="it does not exist yet"):
         Delivery(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
     with closing(Delivery(tmp_path, pytest.fail)) as owner:
