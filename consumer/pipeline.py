@@ -173,12 +173,16 @@ class Pipeline:
         return events
 
     def changed(self) -> dict[str, bytes | None]:
-        """Return the parts of the memory that are not as they were when this was last asked."""
+        """Return the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
         parts = self._snapshots.changed()
         seen, again_total = self._redelivery.state()
         own = [seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), self._correlator.held.is_holding]
         parts["pipeline"] = msgspec.msgpack.encode(own)
         return parts
+
+    def kept(self) -> None:
+        """Take note that the store has what ``changed`` returned last, and that nothing has come since."""
+        self._snapshots.kept()
 
     def forget_snapshot(self) -> None:
         """Count every part as changed: what was kept is lost."""

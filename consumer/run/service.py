@@ -370,6 +370,7 @@ class Service:
         if self._log_file.position is not None:
             parts["position"] = msgspec.json.encode(self._log_file.position)
         self._store.state.keep_snapshot(parts)
+        self._pipeline.kept()
         self._store.has_snapshot = True
         self._journal.drop_before(segment)
         self._figures["snapshots_total"] += 1

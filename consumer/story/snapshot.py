@@ -52,16 +52,23 @@ class Snapshots:
         self._report = report
 
     def changed(self) -> dict[str, bytes | None]:
-        """Return the parts that are not as they were when this was last asked; None stands for one that is gone."""
+        """
+        Return the parts that differ from the last snapshot; None stands for one that is gone.
+
+        Only ``kept`` ends this: a store that fails gets them again.
+        """
         parts: dict[str, bytes | None] = {}
         self._held.changed.update(host.key for host in self._held.heard)
         for key in self._held.changed:
             host = self._held.host_of(key)
             parts[f"{_HOST}\t{key[1]}\t{key[0]}"] = None if host is None else self._of_host(host)
-        self._held.changed.clear()
         if parts:
             parts[_IDENTITIES] = _encode([FORMAT, self._correlator.identities.state()])
         return parts
+
+    def kept(self) -> None:
+        """Take note that the store has what ``changed`` returned last, and that nothing has come since."""
+        self._held.changed.clear()
 
     def forget(self) -> None:
         """Count every part as changed."""
