@@ -15,7 +15,7 @@ The way of a line, as one composition. The boxes are folders of ``consumer``; be
 framing to story for lines as they come in, with what a restart would forget; ``run/service.py`` has it between intake and store.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 
 import msgspec
@@ -29,13 +29,15 @@ from consumer.matching.matcher import Matcher
 from consumer.records import TIME, Line
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
-from consumer.story.snapshot import Snapshots
+from consumer.story.snapshot import DAMAGE, Part, Snapshots
 from consumer.text import harmless, readable, text_of_bytes
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
 _TICK_LIMIT_US = 5_000_000
 # Bytes of a line that are shown when a fault is reported.
 _SHOWN = 200
+# The part of a snapshot that is no correlator's.
+_OWN = "pipeline"
 
 
 class LineReader:
@@ -172,33 +174,59 @@ class Pipeline:
         events, self._events[:] = list(self._events), []
         return events
 
-    def changed(self) -> dict[str, bytes | None]:
-        """Return the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
-        parts = self._snapshots.changed()
+    def changed(self) -> Iterator[Part]:
+        """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
+        yield from self._snapshots.changed()
         seen, again_total = self._redelivery.state()
-        own = [seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), self._correlator.held.is_holding]
-        parts["pipeline"] = msgspec.msgpack.encode(own)
-        return parts
+        is_holding = self._correlator.held.is_holding
+        own = _Own(seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding)
+        yield _OWN, [msgspec.msgpack.encode(own)]
 
     def kept(self) -> None:
-        """Take note that the store has what ``changed`` returned last, and that nothing has come since."""
+        """Take note that the store has what ``changed`` yielded last, and that nothing has come since."""
         self._snapshots.kept()
 
     def forget_snapshot(self) -> None:
         """Count every part as changed: what was kept is lost."""
         self._snapshots.forget()
 
-    def restore(self, parts: dict[str, bytes]) -> None:
-        """Take over what an earlier process remembered."""
-        own = parts.pop("pipeline", None)
-        if own is not None:
-            seen, self._tick_us, again_total, counts, digests, seconds, is_partial, *later = msgspec.msgpack.decode(own)
-            self.hold(is_holding=later == [True])
-            self._redelivery.restore(seen, again_total)
-            if len(counts) == len(self._reader.counts):
-                self._reader.counts = counts
-            self.known.restore(digests, seconds, is_partial=is_partial)
-        self._snapshots.restore(parts)
+    def restore(self, parts: Iterable[Part]) -> None:
+        """Take over what an earlier process remembered; a part that cannot be read is reported and left out."""
+        is_damaged = False
+        for name, pieces in parts:
+            if name != _OWN:
+                self._snapshots.restore(name, pieces)
+                continue
+            try:
+                self._restore_own(msgspec.msgpack.decode(b"".join(pieces), type=_Own))
+            except DAMAGE as error:
+                is_damaged = True
+                self._report(f"the memory of {name!r} cannot be read ({error}); sshbell may read lines of the log file again")
+        self._snapshots.begin()
+        if is_damaged:
+            # Lines that come again make the same events, so the store has them.
+            self._snapshots.forget_identities()
+
+    def _restore_own(self, own: "_Own") -> None:
+        self.known.restore(own.digests, own.seconds, is_partial=own.is_partial)
+        self._redelivery.restore(own.seen, own.again_total)
+        self._tick_us = own.tick_us
+        if len(own.counts) == len(self._reader.counts):
+            self._reader.counts = own.counts
+        self.hold(is_holding=own.is_holding)
+
+
+class _Own(msgspec.Struct, array_like=True, frozen=True):
+    """What a pipeline remembers besides its correlator."""
+
+    seen: list[bytes]
+    tick_us: int
+    again_total: int
+    counts: list[int]
+    digests: bytes
+    seconds: bytes
+    is_partial: bool
+    is_holding: bool = False
 
 
 def _moment(now_us: int) -> datetime:

@@ -21,6 +21,14 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "CREATE TABLE sender"
             " (address TEXT NOT NULL, host TEXT NOT NULL, seen_us INTEGER NOT NULL, PRIMARY KEY (address, host));"
         ),
+        # Parts of a snapshot in pieces: SQLite takes no blob over 1 GB.
+        2: (
+            "ALTER TABLE snapshot RENAME TO whole;"
+            "CREATE TABLE snapshot"
+            " (part TEXT NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (part, piece)) WITHOUT ROWID;"
+            "INSERT INTO snapshot SELECT part, 0, body FROM whole;"
+            "DROP TABLE whole;"
+        ),
     },
     "delivery": {},
     "keys": {},

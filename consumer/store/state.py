@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -155,24 +157,34 @@ class State:
             ),
         )  # fmt: skip
 
-    def snapshot(self) -> dict[str, bytes]:
-        """Return the parts of the pipeline's memory as they were last kept."""
-        with guarded(self._connection):
-            return dict(self._connection.execute("SELECT part, body FROM snapshot"))
+    def snapshot(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """
+        Yield the parts of the pipeline's memory as they were last kept, and the pieces of each. Take those before the next part.
 
-    def keep_snapshot(self, changed: Mapping[str, bytes | None]) -> None:
-        """Keep parts of the pipeline's memory, and forget those that are None, so that they outlive a power cut."""
+        Raises:
+            DamagedStoreError: as for all methods, while it is read.
+            StoreError: likewise.
+        """
+        with guarded(self._connection):
+            rows = self._connection.execute("SELECT part, body FROM snapshot ORDER BY part, piece")
+            for part, pieces in groupby(rows, itemgetter(0)):
+                yield part, (body for _part, body in pieces)
+
+    def keep_snapshot(self, changed: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """
+        Keep parts of the pipeline's memory so that they outlive a power cut, all or none of them.
+
+        Args:
+            changed: name and pieces of each; one without pieces is forgotten.
+        """
         with guarded(self._connection):
             self._connection.execute("PRAGMA synchronous = FULL")
             try:
                 with transaction(self._connection):
-                    self._connection.executemany(
-                        "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
-                        [(part, body) for part, body in changed.items() if body is not None],
-                    )
-                    self._connection.executemany(
-                        "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
-                    )
+                    for part, pieces in changed:
+                        self._connection.execute("DELETE FROM snapshot WHERE part = ?", (part,))
+                        for number, body in enumerate(pieces):
+                            self._connection.execute("INSERT INTO snapshot VALUES (?, ?, ?)", (part, number, body))
             finally:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
