@@ -26,10 +26,10 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import TIME, Line
+from consumer.records import TEXT_LIMIT, TIME, Line, bounded
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
-from consumer.story.snapshot import DAMAGE, Part, Snapshots
+from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
 from consumer.text import harmless, readable, text_of_bytes
 
 # A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
@@ -53,14 +53,16 @@ class LineReader:
 
     def lines(self, block: bytes, first: int) -> list[Line]:
         """
-        Read a block.
+        Read a block; texts that are too long are cut: see ``bounded``.
 
         Args:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
         rows = self.framer.rows(text_of_bytes(block))
-        return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        # Nothing that a line keeps is longer than the line was.
+        return list(map(bounded, lines)) if max(map(len, block.split(b"\n"))) > TEXT_LIMIT else lines
 
 
 class Pipeline:
@@ -174,7 +176,7 @@ class Pipeline:
         events, self._events[:] = list(self._events), []
         return events
 
-    def changed(self) -> Iterator[Part]:
+    def changed(self) -> Iterator[SnapshotPart]:
         """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
         yield from self._snapshots.changed()
         seen, again_total = self._redelivery.state()
@@ -190,7 +192,7 @@ class Pipeline:
         """Count every part as changed: what was kept is lost."""
         self._snapshots.forget()
 
-    def restore(self, parts: Iterable[Part]) -> None:
+    def restore(self, parts: Iterable[SnapshotPart]) -> None:
         """Take over what an earlier process remembered; a part that cannot be read is reported and left out."""
         is_damaged = False
         for name, pieces in parts:

@@ -8,7 +8,9 @@ All text is the bytes of the log decoded as latin-1: one character a byte, nothi
 ``text_of_bytes`` and ``readable`` go in and out.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from consumer.text import text_of_bytes
 
 # What the kernel vouches for, where the record carries it: the sender's uid and the path of its program ("" unknown).
 Trusted = tuple[int, str]
@@ -57,6 +59,31 @@ PORT: Final = 13
 METHOD: Final = 14
 EXTRA: Final = 15
 PREAUTH: Final = 16
+
+# Bytes of a text that a line keeps: of the whole message, and of each thing that it says. sshd cuts its own messages here, so
+# this concerns PAM's alone, of which sshbell reads 2,000 bytes. No account has a name as long as that.
+TEXT_LIMIT = 500
+
+
+def bounded(line: Line) -> Line:
+    """Cut what is too long in a line, and mark that with the length that it had."""
+    trusted = line[TRUSTED]
+    is_path_long = trusted is not None and len(trusted[1]) > TEXT_LIMIT
+    # All that a rule takes is a part of the text; "" was not kept.
+    if 0 < len(line[TEXT]) <= TEXT_LIMIT and not is_path_long:
+        return line
+    values: list[Any] = [_cut(value) if isinstance(value, str) else value for value in line]
+    if trusted is not None and is_path_long:
+        values[TRUSTED] = trusted[0], trusted[1][-TEXT_LIMIT:]  # the name of the program stands at the end
+    return tuple(values)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    mark = text_of_bytes(f"…[{len(text)} bytes]".encode())
+    return text[: TEXT_LIMIT - len(mark)] + mark
+
 
 # What rsyslog says of lines that came by a socket or a journal of this machine.
 OURS = "127.0.0.1"

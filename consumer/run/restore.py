@@ -19,7 +19,7 @@ from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.pipeline import Pipeline
 from consumer.run.catch_up import EVERYTHING, Position
 from consumer.run.retry import Store
-from consumer.story.snapshot import Part
+from consumer.story.snapshot import SnapshotPart
 
 # Events that are stored together; a login waits for one such commit at most.
 BATCH_EVENTS = 100
@@ -68,14 +68,14 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
     return Restored(pipeline, journal, position)
 
 
-def parts_of(segment: int, position: Position | None) -> Iterator[Part]:
+def parts_of(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
     """Yield the parts of a snapshot that are no pipeline's: from which segment of the journal on it goes on, and the position."""
     yield _SEGMENT, [str(segment).encode()]
     if position is not None:
         yield _POSITION, [msgspec.json.encode(position)]
 
 
-def _without_own(parts: Iterable[Part], own: dict[str, bytes]) -> Iterator[Part]:
+def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterator[SnapshotPart]:
     """Yield the parts that are the pipeline's, and put ours into ``own``."""
     for name, pieces in parts:
         if name in {_SEGMENT, _POSITION}:

@@ -30,7 +30,7 @@ _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened",
 DAMAGE = (msgspec.DecodeError, LookupError, TypeError, ValueError)
 
 # A part's name and its pieces; none where the part is gone.
-Part = tuple[str, Iterable[bytes]]
+SnapshotPart = tuple[str, Iterable[bytes]]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -62,7 +62,7 @@ class Snapshots:
         self._report = report
         self._unreadable: set[str] = set()
 
-    def changed(self) -> Iterator[Part]:
+    def changed(self) -> Iterator[SnapshotPart]:
         """
         Yield the parts that differ from the last snapshot. Take the pieces of each before the next.
 
