@@ -26,7 +26,7 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import TEXT_LIMIT, TIME, Line, bounded
+from consumer.records import TEXT_LIMIT, TIME, Line, Row, bounded
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
@@ -61,8 +61,15 @@ class LineReader:
         """
         rows = self.framer.rows(text_of_bytes(block))
         lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
-        # Nothing that a line keeps is longer than the line was.
-        return list(map(bounded, lines)) if max(map(len, block.split(b"\n"))) > TEXT_LIMIT else lines
+        # Few blocks have a line that is long as it came, and fewer one that is long without its header.
+        is_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(_is_long, rows))
+        return list(map(bounded, lines)) if is_long else lines
+
+
+def _is_long(row: Row) -> bool:
+    """Tell whether something of a line may be longer than is kept; some modules' names become a part of the text."""
+    _stamp, _host, program, _procid, text, trusted = row
+    return len(program) + len(text) + 2 > TEXT_LIMIT or (trusted != "" and len(trusted[1]) > TEXT_LIMIT)
 
 
 class Pipeline:

@@ -71,6 +71,15 @@ def test_a_line_of_sshd_is_whole(length: int) -> None:
     assert found[TEXT] == message
 
 
+def test_a_long_name_of_a_module() -> None:
+    """A tag with a module's name becomes a part of the text, so it counts."""
+    message = "session opened for user {} by (uid=0)"
+    message = message.format("u" * (TEXT_LIMIT - 8 - len(message)))
+    (found,) = read(f"2026-11-22T10:00:00+00:00 web1 sshd(pam_unix)[7]: {message}\n".encode())
+    assert found[TEXT].endswith("bytes]")
+    assert len(found[TEXT]) == TEXT_LIMIT
+
+
 def test_what_a_line_keeps() -> None:
     """However long each of its parts is, what is kept of a line has a bound."""
     fields: dict[str, Any] = {"host": "h" * 60_000, "exe": f"/{'d' * 60_000}/sshd"}
