@@ -304,6 +304,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             raise
 
 
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return how much of a file is in use; what rows left behind that are gone is used again."""
+    with guarded(connection):
+        pages, free, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
+        )
+    return (pages - free) * size
+
+
 @contextmanager
 def guarded(connection: sqlite3.Connection) -> Iterator[None]:
     """

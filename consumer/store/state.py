@@ -14,18 +14,22 @@ from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
-from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
+from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction, used_bytes
 from consumer.text import readable
 
 # Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
-# of. 2,000,000 events are about 400 MB.
+# of. 2,000,000 events of the usual length are about 400 MB.
 EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
+# Of the whole file, however long the rows are; as many rows as above of the usual length take less.
+STATE_LIMIT_BYTES = 1 << 30
 
 # rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
 # small pieces take longer in all: each touches most pages.
 _FORGET_S, _PIECE = 5.0, 50_000
+# Rows of a piece where bytes count: a long row takes two pages.
+_BYTES_PIECE = 2_000
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
 _INTEGER_MAX = (1 << 63) - 1
 
@@ -227,6 +231,19 @@ class State:
         yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
         yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
         yield from self._shortened("sender", "rowid", "seen_us", SENDER_LIMIT)
+        noise = f"WHERE action IN {_NOISE} ORDER BY"
+        yield from self._lightened(("event", "id", f"{noise} time_us"), ("outbox", "seq", f"{noise} seq"))
+        yield from self._lightened(
+            ("event", "id", "ORDER BY time_us"), ("outbox", "seq", "ORDER BY seq"), ("session", "login_id", "ORDER BY opened_us")
+        )
+
+    def _lightened(self, *tables: tuple[str, str, str]) -> Iterator[int]:
+        """Forget some rows of each table in turn while the file is too large; yield how many were in each piece."""
+        while used_bytes(self._connection) > STATE_LIMIT_BYTES:
+            gone = sum(self._delete(table, key, which, _BYTES_PIECE) for table, key, which in tables)
+            if not gone:
+                return
+            yield gone
 
     def forget_delivered(self) -> None:
         """

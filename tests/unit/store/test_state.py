@@ -17,7 +17,7 @@ from consumer.events_as_ecs import of_event
 from consumer.records import HOST
 from consumer.store import database
 from consumer.store import state as state_module
-from consumer.store.database import open_for_writing, reading, set_aside_of
+from consumer.store.database import open_for_writing, reading, set_aside_of, used_bytes
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
 from consumer.text import text_of_bytes
@@ -308,6 +308,36 @@ def test_forgotten_by_size(state: State, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(state_module, "EVENT_LIMIT", 3)
     state.forget(0)
     assert rows(tmp_path, "SELECT id FROM event ORDER BY time_us") == [(event.id,) for event in logins[-3:]]
+
+
+def long_forged(number: int) -> bytes:
+    """Return the line of a user who claims to be sshd, with a name as long as may be, in bytes that are not UTF-8."""
+    name = f"{number:08}".encode() + b"\xff" * 1800
+    message = b"pam_unix(sshd:session): session opened for user " + name + b"(uid=0) by (uid=0) @[_PID=3377 _UID=1012 _GID=1012]"
+    return line(START_US + number * 1_000_000, 1, "x").replace(b": x", b": " + message)
+
+
+def test_forgotten_by_bytes(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the rows of a flood are, the file has its bound; tries and forged lines go first, and the oldest of them."""
+    monkeypatch.setattr(state_module, "STATE_LIMIT_BYTES", 2 << 20)
+    monkeypatch.setattr(state_module, "_BYTES_PIECE", 10)
+    logins = events_of(*session_lines(4711), *session_lines(4712, "bob"))
+    forged = events_of(*(long_forged(number) for number in range(1000)))
+    assert len(forged) == 1000
+    state.record([*logins, *forged], TOLD, NOW_US)
+    assert used_bytes(state._connection) > 4 * (2 << 20)
+    while state.forget(0):
+        pass
+    assert (2 << 20) * 0.9 < used_bytes(state._connection) <= 2 << 20
+    left = rows(tmp_path, "SELECT action, id FROM event ORDER BY time_us")
+    assert left[-1] == ("ssh_forged", forged[-1].id)
+    assert [action for action, _ in left if action != "ssh_forged"] == ["ssh_login", "ssh_login", "ssh_logout", "ssh_logout"]
+    assert 100 < len(left) < 500
+    # Where nothing but logins is left, all tables give up their oldest.
+    monkeypatch.setattr(state_module, "STATE_LIMIT_BYTES", 0)
+    state.forget(0)
+    assert [rows(tmp_path, f"SELECT count(*) FROM {table}") for table in ("event", "session", "outbox")] == [[(0,)]] * 3  # noqa: S608
+    assert not state.forget(0)
 
 
 def test_forgotten_piece_by_piece(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
