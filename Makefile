@@ -3,7 +3,7 @@
 # make test-all  all tests, and how much of the code they cover (root); about ten minutes
 # make check     format, lint, types
 # make bench     the figures that README.md quotes (root; needs Debian's packages sshguard, rsyslog and openssh-server)
-# make kills     2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
+# make kills     2,000 logins while everybody is killed and loses the disk (root; needs Debian's package rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
@@ -40,6 +40,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/flood.py
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
+	$(VENV)/bin/python bench/long_lines.py
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
