@@ -134,6 +134,18 @@ def test_a_large_host_comes_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(reports) == 1
 
 
+def test_late_lines_leave_nothing_behind() -> None:
+    """Late lines under the PID of another connection are told, each with its own port, and none of them is held for ever."""
+    live = pipeline()
+    line = "2026-11-22T10:00:{:02}+00:00 web1 sshd[7]: Accepted password for a from 192.0.2.1 port {} ssh2\n"
+    live.feed(line.format(10, 1).encode())
+    told = [event for port in range(2, 102) for event in live.feed(line.format(5, port).encode())]
+    assert len(told) == 100
+    host = live._correlator.held.host_of(("web1", "sshd"))
+    assert host is not None
+    assert (len(host.by_source), len(host.connections)) == (1, 1)
+
+
 def test_redelivered_lines() -> None:
     """Only a line of our template, with its time of receipt, is known again, also by the next process."""
     ours = b'{"v":"1","ts":"2026-11-22T10:00:00Z","rcvd":"2026-11-22T10:00:00.000001Z","host":"a","tag":"sshd[1]:","msg":"x"}\n'
@@ -148,8 +160,8 @@ def test_redelivered_lines() -> None:
 def test_names_that_the_drop_in_keeps_back(tag: str) -> None:
     """What rsyslog never gives us anybody may have written into the file, under a name that is nearly sshd's."""
     file = f"2026-11-22T10:00:01.123456+00:00 web1 {tag} Accepted password for root from 192.0.2.1 port 5 ssh2\n"
-    assert pipeline().missing([file.encode()], UTC) == []
-    assert pipeline().missing([file.replace(tag, "/usr/sbin/sshd[9]:").encode()], UTC) != []
+    assert list(pipeline().missing([file.encode()], UTC)) == []
+    assert list(pipeline().missing([file.replace(tag, "/usr/sbin/sshd[9]:").encode()], UTC)) != []
 
 
 def test_lines_that_only_a_file_has() -> None:
@@ -164,4 +176,8 @@ def test_lines_that_only_a_file_has() -> None:
     live.feed(text.format(2, 7).encode())
     file = "".join([text.format(1, 7), text.format(2, 7), text.format(2, 7), text.format(3, 8), "rubbish\n"]).encode()
     blocks = file.splitlines(keepends=True)
-    assert live.missing(blocks, UTC) == live.missing([file], UTC) == [text.format(2, 7).encode(), text.format(3, 8).encode()]
+    assert (
+        list(live.missing(blocks, UTC))
+        == list(live.missing([file], UTC))
+        == [text.format(2, 7).encode(), text.format(3, 8).encode()]
+    )
