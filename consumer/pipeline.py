@@ -155,14 +155,12 @@ class Pipeline:
         shown = harmless(readable(text_of_bytes(block[:_SHOWN])))
         self._report(f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; the others count")
 
-    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
-        """Return the lines of a log file that say something and never came in: see ``Comparison``."""
+    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> Iterator[bytes]:
+        """Yield the lines of a log file that say something and never came in: see ``Comparison``. They may be fed at once."""
         reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
-        found: list[bytes] = []
         for block in blocks:
-            found += comparison.missing(block, reader.framer.rows(text_of_bytes(block)), reader.lines(block, 0))
-        return found
+            yield from comparison.missing(block, reader.framer.rows(text_of_bytes(block)), reader.lines(block, 0))
 
     def hold(self, *, is_holding: bool) -> None:
         """Wait for lines that were lost and may yet be found, or do so no more: see ``Correlator.hold``."""

@@ -423,16 +423,18 @@ class Service:
     def _take_from_file(self) -> None:
         """Take the lines of the log file that never came in."""
         self._figures["compared_us"] = now_us()
-        missing = self._pipeline.missing(self._log_file.blocks(), local_zone())
-        if not missing:
-            return
         self._flush()
         events: list[Event] = []
-        for line in missing:
-            self._append(Kind.CAUGHT_UP, line)
-            events += self._pipeline.feed(line)
-        self._figures["caught_up_total"] += len(missing)
-        log.warning("lines that only the log file had", lines=len(missing), events=len(events))
+        lines = 0
+        with self._patience.meanwhile():
+            for line in self._pipeline.missing(self._log_file.blocks(), local_zone()):
+                self._append(Kind.CAUGHT_UP, line)
+                events += self._pipeline.feed(line)
+                lines += 1
+        if not lines:
+            return
+        self._figures["caught_up_total"] += lines
+        log.warning("lines that only the log file had", lines=lines, events=len(events))
         told = [event for event in events if event.action in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
             notice = notice_of(told, self._config.catch_up, now_us())

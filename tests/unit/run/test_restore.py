@@ -297,7 +297,7 @@ def test_a_damaged_position(place: Place, body: bytes) -> None:
     found = place.start()
     log_file = CatchUp(str(place.log))
     log_file.position = found.position
-    assert found.pipeline.missing(log_file.blocks(), local_zone()) == [lost]
+    assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == [lost]
     assert ["'position'" in text for text in place.said] == [True]
 
 
@@ -315,7 +315,7 @@ def test_a_damaged_part_of_the_pipeline(place: Place) -> None:
     restored = place.start()
     log_file = CatchUp(str(place.log))
     log_file.position = restored.position
-    missing = restored.pipeline.missing(log_file.blocks(), local_zone())
+    missing = list(restored.pipeline.missing(log_file.blocks(), local_zone()))
     assert missing == [ACCEPTED, OPENED, TRIES[0]]
     store = place.store()
     with closing(store.state):
@@ -337,7 +337,7 @@ def test_all_parts_are_damaged(place: Place) -> None:
     found = place.start()
     log_file = CatchUp(str(place.log))
     log_file.position = found.position
-    assert found.pipeline.missing(log_file.blocks(), local_zone()) == []
+    assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == []
     assert len(place.said) == len(parts) == 5
 
 
