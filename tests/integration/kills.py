@@ -267,10 +267,12 @@ class Disk(threading.Thread):
         self.taken = 0
 
     def run(self) -> None:
-        """Do so."""
-        for who in self._whom:
-            self.taken += self._site.limit_files(self._site.pid(who), self._size)
+        """Do so. An orphan of somebody who was killed meanwhile gets it back, too."""
+        pids = [self._site.pid(who) for who in self._whom]
+        self.taken = sum(self._site.limit_files(pid, self._size) for pid in pids)
         time.sleep(self._seconds)  # that is the while
+        for pid in pids:
+            self._site.limit_files(pid, resource.RLIM_INFINITY)
         self._site.lift_limits()
 
 
