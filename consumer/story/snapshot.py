@@ -143,8 +143,10 @@ class Snapshots:
             host.next_sweep_us, len(host.connections),
         ]  # fmt: skip
         for connection in connections:  # grows by those that had the same PID before
-            row = {name: self._value(name, value) for name, value in vars(connection).items() if name != "older"}
-            yield ["connection", row, None if connection.older is None else number(connection.older)]
+            lines: list[Line] = []
+            row = {name: _value(name, value, lines) for name, value in vars(connection).items() if name != "older"}
+            older = None if connection.older is None else number(connection.older)
+            yield ["connection", row, older, [[self._names[line[RULE]], *line[RULE + 1 :]] for line in lines]]
         yield from _runs(by_source, "by_source")
         yield from _runs(children, "children")
         yield from _runs(waiting, "waiting")
@@ -152,18 +154,25 @@ class Snapshots:
             yield from _runs(queue, "due", term)
         yield ["end"]
 
-    def _value(self, name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        if name in _LINES:
-            return self._line(value)
-        if isinstance(value, Login):
-            fields = msgspec.structs.asdict(value)
-            return fields | {"line": self._line(value.line)}
-        return value
 
-    def _line(self, line: Line) -> list[Any]:
-        return [self._names[line[RULE]], *line[RULE + 1 :]]
+def _value(name: str, value: Any, lines: list[Line]) -> Any:
+    """Return an attribute of a connection as it is kept; a line goes into ``lines``, and its number stands in its place."""
+    if value is None:
+        return None
+    if name in _LINES:
+        return _number_of(value, lines)
+    if isinstance(value, Login):
+        return msgspec.structs.asdict(value) | {"line": _number_of(value.line, lines)}
+    return value
+
+
+def _number_of(line: Line, lines: list[Line]) -> int:
+    """Return the number of a line; most of a connection's attributes share one."""
+    for number, other in enumerate(lines):
+        if other is line:
+            return number
+    lines.append(line)
+    return len(lines) - 1
 
 
 def _runs(entries: list[Any], *kind: Any) -> Iterator[list[Any]]:
@@ -234,28 +243,31 @@ class _Reader:
     def _queue(self, entries: Iterable[tuple[int, int]]) -> list[tuple[int, Connection]]:
         return [(at, self._connections[number]) for at, number in entries]
 
-    def _connection(self, row: dict[str, Any], older: int | None) -> None:
+    def _connection(self, row: dict[str, Any], older: int | None, rows_of_lines: list[list[Any]]) -> None:
+        lines = [self._line_of(values) for values in rows_of_lines]
         connection = Connection.__new__(Connection)
         for name, value in row.items():
-            setattr(connection, name, self._read(name, value))
+            setattr(connection, name, _read(name, value, lines))
         self._connections.append(connection)
         if older is not None:
             self._older.append((connection, older))
-
-    def _read(self, name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        if name in _LINES:
-            return self._line_of(value)
-        if name == "login":
-            return Login(**value | {"line": self._line_of(value["line"])})
-        return value
 
     def _line_of(self, values: list[Any]) -> Line:
         values[RULE] = self._names.index(values[RULE])
         if values[TRUSTED] is not None:
             values[TRUSTED] = tuple(values[TRUSTED])
         return tuple(values)
+
+
+def _read(name: str, value: Any, lines: list[Line]) -> Any:
+    """Return an attribute of a connection that was kept."""
+    if value is None:
+        return None
+    if name in _LINES:
+        return lines[value]
+    if name == "login":
+        return Login(**value | {"line": lines[value["line"]]})
+    return value
 
 
 def _records_of(piece: Any) -> Iterator[list[Any]]:
@@ -266,7 +278,12 @@ def _records_of(piece: Any) -> Iterator[list[Any]]:
     version, *fields, held, rows, by_source, children, waiting, due = piece
     yield ["host", version, *fields, held]
     for row in rows:
-        yield ["connection", row, row.pop("older")]
+        lines: list[Any] = []
+        for attributes, name in (*((row, name) for name in _LINES), (row.get("login") or {}, "line")):
+            if attributes.get(name) is not None:
+                lines.append(attributes[name])
+                attributes[name] = len(lines) - 1
+        yield ["connection", row, row.pop("older"), lines]
     yield from (["by_source", by_source], ["children", children], ["waiting", waiting])
     for term, queue in due:
         yield ["due", term, queue]
