@@ -172,8 +172,15 @@ class Site:
         self._parts.close()
 
     def _connect(self) -> None:
-        wait_for(lambda: bool((self.folder / "tcp_port").exists() and (self.folder / "tcp_port").read_text()), "imtcp listens")
-        self._socket = socket.create_connection(("127.0.0.1", int((self.folder / "tcp_port").read_text())))
+        wait_for(self._is_connected, "imtcp listens")
+
+    def _is_connected(self) -> bool:
+        """Connect; imtcp writes the number of its port before it listens there."""
+        try:
+            self._socket = socket.create_connection(("127.0.0.1", int((self.folder / "tcp_port").read_text())))
+        except (FileNotFoundError, ValueError, ConnectionRefusedError):
+            return False
+        return True
 
     def send(self, line: str, later_s: float = 0) -> None:
         """Log a line, now."""
