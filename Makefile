@@ -3,7 +3,7 @@
 # make test-all  run all tests, and measure the coverage (root); about ten minutes
 # make check     check format, lint and types
 # make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
-# make kills     send 2,000 logins while signal 9 kills every process again and again (root; needs rsyslog); some minutes
+# make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
@@ -40,6 +40,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/flood.py
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
+	$(VENV)/bin/python bench/long_lines.py
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py

@@ -16,7 +16,7 @@ processes. ``Pipeline`` combines framing to story for lines as they come in, wit
 ``run/service.py`` puts it between intake and store.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 
 import msgspec
@@ -27,16 +27,18 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import PLACE, RULE, TIME, Line, Row
+from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
-from consumer.story.snapshot import Snapshots
+from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
 from consumer.text import harmless, readable, text_of_bytes
 
 # After a pause of the machine or a restart, a late tick counts as no more time than this.
 _TICK_LIMIT_US = 5_000_000
 # Bytes of a line that the report of a fault shows.
 _SHOWN = 200
+# The part of a snapshot that is no correlator's.
+_OWN = "pipeline"
 
 
 class LineReader:
@@ -52,17 +54,26 @@ class LineReader:
 
     def lines(self, block: bytes, first: int) -> list[Line]:
         """
-        Read a block.
+        Read a block; texts that are too long are cut: see ``bounded``.
 
         Args:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        return self.lines_of(self.framer.rows(text_of_bytes(block)), first)
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), block, first)
 
-    def lines_of(self, rows: list[Row], first: int) -> list[Line]:
+    def lines_of(self, rows: list[Row], block: bytes, first: int) -> list[Line]:
         """Read the rows of a block. The framer takes each block once: it remembers the line before."""
-        return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        # Few blocks have a long line, and fewer have one that is long without its header.
+        is_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(_is_long, rows))
+        return list(map(bounded, lines)) if is_long else lines
+
+
+def _is_long(row: Row) -> bool:
+    """Return whether a part of a line may exceed the bound. The names of some modules become a part of the text."""
+    _stamp, _host, program, _procid, text, trusted = row
+    return len(program) + len(text) + 2 > TEXT_LIMIT or (trusted != "" and len(trusted[1]) > TEXT_LIMIT)
 
 
 class Pipeline:
@@ -159,15 +170,13 @@ class Pipeline:
             f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; sshbell reads the others"
         )
 
-    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
-        """Return the meaningful lines of a log file that rsyslog never sent: see ``Comparison``."""
+    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> Iterator[bytes]:
+        """Yield the meaningful lines of a log file that rsyslog never sent: see ``Comparison``. You may feed them at once."""
         reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
-        found: list[bytes] = []
         for block in blocks:
             rows = reader.framer.rows(text_of_bytes(block))
-            found += comparison.missing(block, rows, reader.lines_of(rows, 0))
-        return found
+            yield from comparison.missing(block, rows, reader.lines_of(rows, block, 0))
 
     def hold(self, *, is_holding: bool) -> None:
         """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""
@@ -188,29 +197,59 @@ class Pipeline:
         events, self._events[:] = list(self._events), []
         return events
 
-    def changed(self) -> dict[str, bytes | None]:
-        """Return the parts of the memory that have changed since the last call."""
-        parts = self._snapshots.changed()
+    def changed(self) -> Iterator[SnapshotPart]:
+        """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
+        yield from self._snapshots.changed()
         seen, again_total = self._redelivery.state()
-        own = [seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), self._correlator.held.is_holding]
-        parts["pipeline"] = msgspec.msgpack.encode(own)
-        return parts
+        is_holding = self._correlator.held.is_holding
+        own = _Own(seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding)
+        yield _OWN, [msgspec.msgpack.encode(own)]
+
+    def kept(self) -> None:
+        """Take note that the store has what ``changed`` yielded last, and that nothing has come since."""
+        self._snapshots.kept()
 
     def forget_snapshot(self) -> None:
         """Count every part as changed, because the stored snapshot is lost."""
         self._snapshots.forget()
 
-    def restore(self, parts: dict[str, bytes]) -> None:
-        """Take over the memory of an earlier process."""
-        own = parts.pop("pipeline", None)
-        if own is not None:
-            seen, self._tick_us, again_total, counts, digests, seconds, is_partial, *later = msgspec.msgpack.decode(own)
-            self.hold(is_holding=later == [True])
-            self._redelivery.restore(seen, again_total)
-            if len(counts) == len(self._reader.counts):
-                self._reader.counts = counts
-            self.known.restore(digests, seconds, is_partial=is_partial)
-        self._snapshots.restore(parts)
+    def restore(self, parts: Iterable[SnapshotPart]) -> None:
+        """Take over what an earlier process remembered; a part that cannot be read is reported and left out."""
+        is_damaged = False
+        for name, pieces in parts:
+            if name != _OWN:
+                self._snapshots.restore(name, pieces)
+                continue
+            try:
+                self._restore_own(msgspec.msgpack.decode(b"".join(pieces), type=_Own))
+            except DAMAGE as error:
+                is_damaged = True
+                self._report(f"the memory of {name!r} cannot be read ({error}); sshbell may read lines of the log file again")
+        self._snapshots.begin()
+        if is_damaged:
+            # Lines that come again make the same events, so the store has them.
+            self._snapshots.forget_identities()
+
+    def _restore_own(self, own: "_Own") -> None:
+        self.known.restore(own.digests, own.seconds, is_partial=own.is_partial)
+        self._redelivery.restore(own.seen, own.again_total)
+        self._tick_us = own.tick_us
+        if len(own.counts) == len(self._reader.counts):
+            self._reader.counts = own.counts
+        self.hold(is_holding=own.is_holding)
+
+
+class _Own(msgspec.Struct, array_like=True, frozen=True):
+    """What a pipeline remembers besides its correlator."""
+
+    seen: list[bytes]
+    tick_us: int
+    again_total: int
+    counts: list[int]
+    digests: bytes
+    seconds: bytes
+    is_partial: bool
+    is_holding: bool = False
 
 
 def _moment(now_us: int) -> datetime:

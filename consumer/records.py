@@ -8,7 +8,9 @@ All text is the bytes of the log decoded as latin-1: one character per byte, wit
 ``text_of_bytes`` and ``readable`` convert to and from this form.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from consumer.text import text_of_bytes
 
 # The facts that the kernel vouches for, if the record has them: the sender's uid and the path of its program ("" if unknown).
 Trusted = tuple[int, str]
@@ -57,6 +59,31 @@ PORT: Final = 13
 METHOD: Final = 14
 EXTRA: Final = 15
 PREAUTH: Final = 16
+
+# Bytes that a line keeps of the whole message, and of each value in it. sshd cuts its own messages at this length, so the bound
+# matters for PAM only, of whose messages sshbell reads 2,000 bytes. No account has so long a name.
+TEXT_LIMIT = 500
+
+
+def bounded(line: Line) -> Line:
+    """Cut the long texts of a line, and mark each with its original length."""
+    trusted = line[TRUSTED]
+    is_path_long = trusted is not None and len(trusted[1]) > TEXT_LIMIT
+    # Every value of a rule is a part of the text; "" was not kept.
+    if 0 < len(line[TEXT]) <= TEXT_LIMIT and not is_path_long:
+        return line
+    values: list[Any] = [_cut(value) if isinstance(value, str) else value for value in line]
+    if trusted is not None and is_path_long:
+        values[TRUSTED] = trusted[0], trusted[1][-TEXT_LIMIT:]  # the program's name is at the end
+    return tuple(values)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    mark = text_of_bytes(f"…[{len(text)} bytes]".encode())
+    return text[: TEXT_LIMIT - len(mark)] + mark
+
 
 # The address that rsyslog gives for lines from a socket or a journal of this machine.
 OURS = "127.0.0.1"

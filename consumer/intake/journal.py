@@ -125,8 +125,10 @@ class Journal:
         self._is_synced = True
 
     def turn(self) -> int:
-        """Start the next segment, and return its number."""
+        """Start the next segment, unless this one is empty: sshbell retries a failed snapshot. Return its number."""
         self.sync()
+        if self.size == len(_HEADER):
+            return self.segment
         size, old = self.size, self._fd
         try:
             self._fd = self._opened(self.segment + 1)

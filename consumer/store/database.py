@@ -21,8 +21,15 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "CREATE TABLE sender"
             " (address TEXT NOT NULL, host TEXT NOT NULL, seen_us INTEGER NOT NULL, PRIMARY KEY (address, host));"
         ),
-        # Logins with several factors.
-        2: "ALTER TABLE event ADD COLUMN factors TEXT; ALTER TABLE session ADD COLUMN factors TEXT;",
+        # Logins with several factors. Parts of a snapshot in pieces: SQLite takes no blob over 1 GB.
+        2: (
+            "ALTER TABLE event ADD COLUMN factors TEXT; ALTER TABLE session ADD COLUMN factors TEXT;"
+            "ALTER TABLE snapshot RENAME TO whole;"
+            "CREATE TABLE snapshot"
+            " (part TEXT NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (part, piece)) WITHOUT ROWID;"
+            "INSERT INTO snapshot SELECT part, 0, body FROM whole;"
+            "DROP TABLE whole;"
+        ),
     },
     "delivery": {},
     "keys": {},
@@ -298,6 +305,15 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return how much of a file is in use; what rows left behind that are gone is used again."""
+    with guarded(connection):
+        pages, free, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
+        )
+    return (pages - free) * size
 
 
 @contextmanager

@@ -14,15 +14,19 @@ from typing import Any, NamedTuple
 
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction
+from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction, used_bytes
 from consumer.store.outbox import Queued
 
 # Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
 # logins.
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
+# The whole file, however long the messages are: beyond it, sshbell deletes finished messages.
+DELIVERY_LIMIT_BYTES = 1 << 29
 # Rows in memory at once.
 _BATCH = 200
+# Rows that are forgotten at once where bytes count.
+_BYTES_PIECE = 2_000
 _UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
 _LOOSE = f"{_UNFOLDED} AND seq > 0"
 _LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
@@ -297,6 +301,23 @@ class Delivery:
                     f" WHERE state <> 'pending' {kind} ORDER BY done_us LIMIT ?)",
                     (done - DONE_LIMIT,),
                 )
+
+    def forget_bytes(self) -> None:
+        """Forget what is done while the file is too large, piece by piece: the oldest, and first what was dropped."""
+        for kind in ("AND state = 'dropped'", ""):
+            while self._used_bytes() > DELIVERY_LIMIT_BYTES:
+                with self._transaction():
+                    gone = self._run(
+                        "DELETE FROM delivery WHERE (event_id, channel) IN (SELECT event_id, channel FROM delivery"  # noqa: S608
+                        f" WHERE state <> 'pending' {kind} ORDER BY done_us LIMIT {_BYTES_PIECE})"
+                    ).rowcount
+                if not gone:
+                    break
+
+    def _used_bytes(self) -> int:
+        self._run("SELECT 1")  # opens it
+        assert self._connection is not None
+        return used_bytes(self._connection)
 
     def has_changed(self) -> bool:
         """Return whether another process has written since the last call."""

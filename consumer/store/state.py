@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
-from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
+from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction, used_bytes
 from consumer.text import readable
 
 # Limits of size. sshbell deletes the oldest rows, tries and probes before all others, so that a flood does not push out logins
@@ -20,10 +22,14 @@ from consumer.text import readable
 EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
+# Of the whole file, however long the rows are; as many rows as above of the usual length take less.
+STATE_LIMIT_BYTES = 1 << 30
 
 # rsyslog waits during a deletion, for 20 s at most, and a shorter ``keep`` may leave a million rows to delete. Ids are random, so
 # each piece touches most pages; smaller pieces would take longer in total.
 _FORGET_S, _PIECE = 5.0, 50_000
+# Rows of one step when bytes count: a long row takes two pages.
+_BYTES_PIECE = 2_000
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 _INTEGER_MAX = (1 << 63) - 1
 
@@ -155,24 +161,34 @@ class State:
             ),
         )  # fmt: skip
 
-    def snapshot(self) -> dict[str, bytes]:
-        """Return the stored parts of the pipeline's memory."""
-        with guarded(self._connection):
-            return dict(self._connection.execute("SELECT part, body FROM snapshot"))
+    def snapshot(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """
+        Yield the stored parts of the pipeline's memory, each with its pieces. Take the pieces before the next part.
 
-    def keep_snapshot(self, changed: Mapping[str, bytes | None]) -> None:
-        """Store parts of the pipeline's memory, and delete those that are None; this survives a power cut."""
+        Raises:
+            DamagedStoreError: as for all methods, while it is read.
+            StoreError: likewise.
+        """
+        with guarded(self._connection):
+            rows = self._connection.execute("SELECT part, body FROM snapshot ORDER BY part, piece")
+            for part, pieces in groupby(rows, itemgetter(0)):
+                yield part, (body for _part, body in pieces)
+
+    def keep_snapshot(self, changed: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """
+        Store parts of the pipeline's memory, all or none; this survives a power cut.
+
+        Args:
+            changed: name and pieces of each part; a part without pieces is deleted.
+        """
         with guarded(self._connection):
             self._connection.execute("PRAGMA synchronous = FULL")
             try:
                 with transaction(self._connection):
-                    self._connection.executemany(
-                        "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
-                        [(part, body) for part, body in changed.items() if body is not None],
-                    )
-                    self._connection.executemany(
-                        "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
-                    )
+                    for part, pieces in changed:
+                        self._connection.execute("DELETE FROM snapshot WHERE part = ?", (part,))
+                        for number, body in enumerate(pieces):
+                            self._connection.execute("INSERT INTO snapshot VALUES (?, ?, ?)", (part, number, body))
             finally:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
@@ -215,6 +231,19 @@ class State:
         yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
         yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
         yield from self._shortened("sender", "rowid", "seen_us", SENDER_LIMIT)
+        noise = f"WHERE action IN {_NOISE} ORDER BY"
+        yield from self._lightened(("event", "id", f"{noise} time_us"), ("outbox", "seq", f"{noise} seq"))
+        yield from self._lightened(
+            ("event", "id", "ORDER BY time_us"), ("outbox", "seq", "ORDER BY seq"), ("session", "login_id", "ORDER BY opened_us")
+        )
+
+    def _lightened(self, *tables: tuple[str, str, str]) -> Iterator[int]:
+        """Forget some rows of each table in turn while the file is too large; yield how many were in each piece."""
+        while used_bytes(self._connection) > STATE_LIMIT_BYTES:
+            gone = sum(self._delete(table, key, which, _BYTES_PIECE) for table, key, which in tables)
+            if not gone:
+                return
+            yield gone
 
     def forget_delivered(self) -> None:
         """

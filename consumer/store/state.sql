@@ -58,10 +58,12 @@ CREATE TABLE outbox (
     body      BLOB NOT NULL                -- the event as JSON, as `sshbell replay --format json` writes it
 );
 
--- The memory of the pipeline at the start of a segment of the intake journal, in parts.
+-- The memory of the pipeline at the start of a segment of the intake journal, in parts, each in pieces.
 CREATE TABLE snapshot (
-    part      TEXT PRIMARY KEY,
-    body      BLOB NOT NULL
+    part      TEXT NOT NULL,
+    piece     INTEGER NOT NULL,            -- from 0 on
+    body      BLOB NOT NULL,
+    PRIMARY KEY (part, piece)
 ) WITHOUT ROWID;
 
 -- Counters and times that `sshbell status` shows.

@@ -491,6 +491,25 @@ def test_forget(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(states(delivery)) == {"id5", "id6"}
 
 
+def test_forget_bytes(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the file is too large, what is done goes, the oldest first; what waits stays."""
+    delivery.route([(Queued(1, "waiting", "ssh_login", NOW, bytes(10_000)), ["ops"])])
+    monkeypatch.setattr(module, "WAITING_LIMIT", 0)
+    delivery.route((Queued(seq, f"id{seq}", "ssh_forged", NOW + seq, bytes(10_000)), ["ops"]) for seq in range(2, 102))
+    delivery.forget_bytes()
+    assert len(states(delivery)) == 101
+    monkeypatch.setattr(module, "_BYTES_PIECE", 3)
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 600_000)
+    delivery.forget_bytes()
+    left = states(delivery)
+    assert left.pop("waiting") == "pending"
+    assert 40 < len(left) < 60
+    assert set(left) == {f"id{seq}" for seq in range(102 - len(left), 102)}
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 0)
+    delivery.forget_bytes()
+    assert states(delivery) == {"waiting": "pending"}
+
+
 def test_a_flood_costs_no_dead_letter(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound what was dropped goes first, then what was sent or given up."""
     stage = Stage(delivery, tmp_path, Rejected("550 no"))
