@@ -257,9 +257,9 @@ def test_from_host_to_relay(host: Host, relay: Site, tmp_path: Path) -> None:
     assert (third["user"]["full_name"], "owner" in third["ssh"]["key"]) == ("Alice", False)
     for command in ("who", "history"):
         rows = relay.ask(command).stdout.splitlines()[1:]
-        assert rows[0].endswith(f"publickey ED25519 {fingerprint(ALICE)}, Alice, key of alice@laptop")
-        assert rows[1].endswith(f"publickey ED25519 {fingerprint(BOB)}, key of bob@\\x1b[31mdesk")
-        assert rows[2].endswith(f"publickey ED25519 {fingerprint(ALICE)}, Alice")
+        assert rows[0].endswith(f"  Alice, key of alice@laptop, publickey ED25519 {fingerprint(ALICE)}")
+        assert rows[1].endswith(f"  key of bob@\\x1b[31mdesk, publickey ED25519 {fingerprint(BOB)}")
+        assert rows[2].endswith(f"  Alice, publickey ED25519 {fingerprint(ALICE)}")
     assert relay.ask("history", "--csv").stdout.splitlines()[1].endswith(",Alice,alice@laptop,,")
 
 
@@ -417,7 +417,7 @@ def test_stale_keys(relay: Site, tmp_path: Path, days: int) -> None:
     mark = f" (as of {isoformat(exported_us)[:10]})" if days > STALE_DAYS else ""
     (found,) = relay.objects("who")
     assert found["ssh"]["key"]["owner"] == [f"alice's laptop{mark}"]
-    assert relay.ask("who").stdout.endswith(f", key of alice's laptop{mark}\n")
+    assert f"  key of alice's laptop{mark}, publickey ED25519 " in relay.ask("who").stdout
     later_us = time.time_ns() // 1000 + (STALE_DAYS + 1) * DAY_US
     (line,) = KeyIndex(relay.state_dir, pytest.fail, lambda: later_us).owners("web1", row(1)["sha256"])
     assert line.as_of
