@@ -83,7 +83,7 @@ def guard(folder: Path) -> None:
     """
     if os.geteuid() == 0 and (reason := untrusted_below(folder, is_kept=True)):
         raise RightsError(
-            f"root would write where others lead it: {reason}; run: chown -Rh root:root {folder}; chmod -R go-w {folder}"
+            f"root would write to a place that other users control: {reason}; run: chown -Rh root:root {folder}; chmod -R go-w {folder}"
         )
 
 

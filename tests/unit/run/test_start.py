@@ -56,7 +56,7 @@ def test_where_others_lead_root(tmp_path: Path) -> None:
 
     def refused(reason: str) -> None:
         for user in ("", "root"):
-            with pytest.raises(StoreError, match=f"root would write where others lead it: .*{reason}"):
+            with pytest.raises(StoreError, match=f"root would write to a place that other users control: .*{reason}"):
                 _make(folder, user)
 
     link = folder / "state.db"
@@ -68,14 +68,14 @@ def test_where_others_lead_root(tmp_path: Path) -> None:
     link.unlink()
     (folder / "journal").mkdir()
     (folder / "journal").chmod(0o777)
-    refused("journal can be written by everybody")
+    refused("journal is writable by everybody")
     (folder / "journal").rmdir()
     folder.chmod(0o1777)
-    refused("state can be written by everybody")
+    refused("state is writable by everybody")
     folder.chmod(0o700)
     _make(folder, "")
     shared.chmod(0o777)
-    refused("shared can be written by everybody")
+    refused("shared is writable by everybody")
     shared.chmod(0o755)
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
