@@ -1,4 +1,4 @@
-"""Access tokens for XOAUTH2: got with the refresh token, kept until they expire."""
+"""Access tokens for XOAUTH2: requested with the refresh token, and kept until they expire."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from consumer.text import harmless
 
 _LIMIT_S = 10.0
 _SIZE_LIMIT = 64 * 1024
-# Where the server does not say how long a token lives; and how long before its end it is no longer used.
+# A token's life if the server gives none; and how long before its end sshbell stops using it.
 _DEFAULT_LIFE_S, _MARGIN_S = 300.0, 60.0
 
 
@@ -30,10 +30,10 @@ class AccessToken:
 
     async def get(self) -> str:
         """
-        Return a token that is still good.
+        Return a valid token.
 
         Raises:
-            SecretError: there is none to be had.
+            SecretError: the server gives none.
         """
         if not self._token or self._clock_s() >= self._until_s:
             self._token, life_s = await asyncio.to_thread(self._refresh)
@@ -41,7 +41,7 @@ class AccessToken:
         return self._token
 
     def forget(self) -> None:
-        """Get another one next time: the server did not take this one."""
+        """Request another one next time, because the server has refused this one."""
         self._token = ""
 
     def _refresh(self) -> tuple[str, float]:
@@ -56,11 +56,11 @@ class AccessToken:
         where = harmless(urllib.parse.urlsplit(account.token_url).netloc.rpartition("@")[2])
         fault = ""
         try:
-            # The configuration allows https alone, and http to this machine.
+            # The configuration allows only https, and http to this machine.
             request = urllib.request.Request(account.token_url, urllib.parse.urlencode(form).encode())  # noqa: S310
             with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:  # noqa: S310
-                said = json.loads(answer.read(_SIZE_LIMIT))
-            return str(said["access_token"]), float(said.get("expires_in", _DEFAULT_LIFE_S))
+                fields = json.loads(answer.read(_SIZE_LIMIT))
+            return str(fields["access_token"]), float(fields.get("expires_in", _DEFAULT_LIFE_S))
         except urllib.error.HTTPError as error:
             fault = f"{error.code} {_code_of(error.read(_SIZE_LIMIT))}".strip()
             error.close()
@@ -69,13 +69,13 @@ class AccessToken:
         except OSError as error:
             fault = harmless(error.strerror or "no answer")
         except (ValueError, KeyError, TypeError, AttributeError):
-            fault = "its answer holds no access token"
-        # Outside, so that no answer and no form is in the error's context.
+            fault = "its answer contains no access token"
+        # Raised here, outside the handlers, so that the error's context contains neither the answer nor the form.
         raise SecretError(f"no access token from {where}: {fault}")
 
 
 def _code_of(answer: bytes) -> str:
-    """Return the error's name (RFC 6749, 5.2), and nothing else of the answer."""
+    """Return the error's name (RFC 6749, 5.2), and nothing else from the answer."""
     try:
         return harmless(str(json.loads(answer)["error"]))[:100]
     except (ValueError, KeyError, TypeError):
