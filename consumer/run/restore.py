@@ -1,8 +1,8 @@
 """
-The memory of the ``run`` before: its last snapshot, and the journal since then through the same pipeline.
+Restores the memory of the previous ``run``: from its last snapshot, and by feeding the journal since then to the same pipeline.
 
-The pipeline is deterministic, and rows of the store are keyed by event id: what had been stored stays single, and what had not is
-stored now.
+The pipeline is deterministic, and rows of the store are keyed by event id. So an event that was stored before is not stored
+twice, and one that was not is stored now.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from consumer.pipeline import Pipeline
 from consumer.run.catch_up import Position
 from consumer.run.retry import Store
 
-# Events that are stored together; a login waits for one such commit at most.
+# Events per commit; a login waits for at most one such commit.
 BATCH_EVENTS = 100
 
 
@@ -34,17 +34,17 @@ class Restored(NamedTuple):
 
 def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None]) -> Restored:
     """
-    Bring back the memory, and store what had not been stored.
+    Restore the memory, and store the events that had not been stored.
 
     Args:
-        store: of the snapshot.
-        state_dir: of the journal.
-        config: of now; what steered the pipeline then is in the snapshot and in the journal.
-        told: actions that go to the outbox.
-        report: gets one line about each part that cannot be read.
+        store: has the snapshot.
+        state_dir: has the journal.
+        config: the current one; the settings of that time are in the snapshot and in the journal.
+        told: the actions that go to the outbox.
+        report: gets one line about each unreadable part.
 
     Raises:
-        StoreError: the journal cannot be read now; all of this may be done again.
+        StoreError: the journal cannot be read now; the call may be repeated.
     """
     parts = store.until(store.state.snapshot)
     first = int(parts.pop("journal", b"1"))
@@ -64,7 +64,7 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
 
 
 def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
-    """Repeat what a record of the journal stands for; return the events that it brings."""
+    """Repeat the call that a record of the journal stands for; return its events."""
     match kind:
         case Kind.LINES:
             for line in payload.splitlines(keepends=True):
