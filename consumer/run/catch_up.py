@@ -129,7 +129,7 @@ class Backlog:
             self._last_old_s = now_s
 
     def _is_old(self, block: bytes, last_us: int) -> bool:
-        """Return whether rsyslogd had the last of these lines before ``run`` began; without a receipt time, ``last_us`` counts."""
+        """Return whether rsyslogd had the last of these lines before ``run`` began; without receipt time, ``last_us`` counts."""
         at = block.rfind(_RECEIVED)
         if at < 0:
             return last_us < self._begun_us
