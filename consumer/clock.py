@@ -1,4 +1,4 @@
-"""The wall clock, zones, and times as they are written."""
+"""The wall clock, time zones, and the text form of times."""
 
 import re
 import time
@@ -20,7 +20,7 @@ def zone_of(name: str) -> tzinfo:
     Return a time zone by its tz database name, ``UTC``, or an offset such as ``+02:00``.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: there is no zone of this name.
     """
     if name in {"UTC", "Z"}:
         return UTC
@@ -33,7 +33,7 @@ def zone_of(name: str) -> tzinfo:
 
 
 def isoformat(moment_us: int) -> str:
-    """RFC 3339 in UTC with microseconds, as every ``@timestamp`` is written."""
+    """Return a time in RFC 3339, in UTC with microseconds, the form of every ``@timestamp``."""
     minutes, rest_us = divmod(moment_us, 60 * SECOND_US)
     seconds, micros = divmod(rest_us, SECOND_US)
     return f"{_minute(minutes)}:{seconds:02d}.{micros:06d}Z"
@@ -45,12 +45,12 @@ def _minute(minutes: int) -> str:
 
 
 def local_zone() -> tzinfo:
-    """Return this machine's zone."""
+    """Return this machine's time zone."""
     return _Local()
 
 
 class _Local(tzinfo):
-    """The zone of this machine, with its changes over the year; the standard library has no name for it."""
+    """This machine's time zone, with daylight saving time; the standard library has no class for it."""
 
     def utcoffset(self, moment: datetime | None) -> timedelta | None:
         if moment is None:

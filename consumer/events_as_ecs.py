@@ -1,4 +1,4 @@
-"""Events in their outer form: what the correlator says, as ``EcsEvent``."""
+"""Converts the correlator's events to ``EcsEvent``."""
 
 import msgspec
 
@@ -27,7 +27,7 @@ from consumer.text import readable
 
 
 def of_event(event: Event, paths: list[str]) -> EcsEvent:
-    """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
+    """Return an event as an object of ``sshbell replay``. ``paths``: the files, in the order of reading."""
     login = event if isinstance(event, Login) else event.login if isinstance(event, Logout) else None
     logged = event.line if login is None else login.line
     return EcsEvent(
@@ -46,7 +46,7 @@ def of_event(event: Event, paths: list[str]) -> EcsEvent:
 
 
 def of_session(login: Login, closed_us: int | None) -> EcsEvent:
-    """A login and its end, where it has one: an object of ``sshbell who`` and ``sshbell history``."""
+    """Return a login, and its end if it has one, as an object of ``sshbell who`` and ``sshbell history``."""
     found = of_event(login, [])
     if closed_us is None:
         return found
@@ -76,7 +76,7 @@ def _event_fields(event: Event) -> EventFields:
 
 
 def _ssh_fields(event: Event, login: Login | None) -> SshFields:
-    """``login``: the event, or the one that it ends; None where it is neither."""
+    """Return the group ``ssh``. ``login``: the event itself, or the login that it ends, or None."""
     method = reason = claim = claimed_by_uid = login_id = count = None
     match event:
         case Login():

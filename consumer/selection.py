@@ -1,4 +1,4 @@
-"""Which events people ask for: between which times, of which user, on which host."""
+"""The selection of events by time, user and host."""
 
 import re
 from contextlib import suppress
@@ -35,10 +35,10 @@ class Selection(msgspec.Struct, frozen=True):
         cls, since: str | None, until: str | None, user: str | None, host: str | None, zone: tzinfo, now_us: int
     ) -> "Selection":
         """
-        Make a selection of what was typed; times are what ``moment_us`` reads, at the wall clock's ``now_us``.
+        Return the selection for the options of a command; ``moment_us`` reads the times, at the wall clock ``now_us``.
 
         Raises:
-            ValueError: a time that cannot be meant.
+            ValueError: a time is invalid, or the span is empty.
         """
         found = cls(_bound("--since", since, zone, now_us), _bound("--until", until, zone, now_us), user, host)
         if found.since_us is not None and found.until_us is not None and found.since_us >= found.until_us:
@@ -48,11 +48,11 @@ class Selection(msgspec.Struct, frozen=True):
 
     @property
     def is_all(self) -> bool:
-        """Whether everything is asked for."""
+        """Whether it selects everything."""
         return self == Selection(None, None, None, None)
 
     def takes(self, event: Event) -> bool:
-        """Tell whether ``event`` is asked for. One without a time may lie within any bounds, so it is."""
+        """Return whether it selects ``event``. An event without a time may be within any bounds, so it is selected."""
         return (
             (self.since_us is None or event.time_us >= self.since_us or not event.time_us)
             and (self.until_us is None or event.time_us < self.until_us)
@@ -61,7 +61,7 @@ class Selection(msgspec.Struct, frozen=True):
         )
 
     def fault_of_future(self, zone: tzinfo, now_us: int) -> str:
-        """Return what to say where ``since_us`` has not come yet; "" where it has."""
+        """Return the message for a ``since_us`` in the future; "" if it is past."""
         if self.since_us is None or self.since_us <= now_us:
             return ""
         return f"--since: {_shown(self.since_us, zone)} is in the future; it is {_shown(now_us, zone)} now"
@@ -82,14 +82,14 @@ def _shown(time_us: int, zone: tzinfo) -> str:
 
 def moment_us(text: str, zone: tzinfo, now_us: int) -> int:
     """
-    Return the moment that somebody means, in microseconds since 1970 UTC.
+    Return the time that a text means, in microseconds since 1970 UTC.
 
     ISO 8601 (``2026-11-22``, ``2026-11-22 10:00``); a span before now (``7d``, ``2 hours ago``); a time of day (``07:46``), the
     last one that has been; ``now``, ``today``, ``yesterday``; and other English words: ``monday`` is the last one before today,
     ``22 nov`` the last one that has been. A day without a time is its midnight.
 
     Raises:
-        ValueError: it is no time, or could be two.
+        ValueError: it is not a time, or has two readings.
     """
     now = datetime.fromtimestamp(now_us / SECOND_US, zone)
     try:
@@ -101,11 +101,11 @@ def moment_us(text: str, zone: tzinfo, now_us: int) -> int:
 
 
 class _UnclearError(ValueError):
-    """A time that could be two; the text follows it."""
+    """A time with two readings; the text follows it."""
 
 
 def _moment(text: str, now: datetime) -> datetime:
-    """Return a moment, in the zone of ``now`` where it names none; the forms that need no library come first."""
+    """Return a time, in the zone of ``now`` if it names none; the forms that need no library come first."""
     here = now.replace(tzinfo=None)
     if _SPAN.match(text):
         return now.astimezone(UTC) - timedelta(seconds=seconds_of(text))
@@ -132,7 +132,7 @@ def _in_words(text: str, here: datetime) -> datetime:
         raise _UnclearError("can be read in two ways; write the year first, then the month: 2026-02-01")
     if not _WORDED.search(text) or len(text) > _TEXT_LIMIT or not text.isascii() or not text.isprintable():
         raise ValueError(text)
-    # It takes 0.4 s to come and to read its first words, so it is asked last.
+    # dateparser takes 0.4 s to import and to read its first words, so it comes last.
     from dateparser.date import DateDataParser  # type: ignore[import-untyped]  # noqa: PLC0415
 
     settings = {
@@ -141,7 +141,7 @@ def _in_words(text: str, here: datetime) -> datetime:
     }  # fmt: skip
     found = DateDataParser(languages=["en"], settings=settings).get_date_data(text)
     moment, has_time = found.date_obj, found.period in {"time", "part_of_day"}
-    # It leaves out an hour that does not exist.
+    # dateparser ignores an hour that does not exist.
     if not isinstance(moment, datetime) or (":" in text and not has_time):
         raise ValueError(text)
     return moment if has_time else _midnight(moment)

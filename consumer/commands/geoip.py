@@ -136,12 +136,12 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     from consumer.config import Secret, load
     from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
     from consumer.secret import read_secret
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
         raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
-    if (maxmind_account is None) != (maxmind_key is None):
+    if (maxmind_account is None) != (maxmind_key is None) or maxmind_key == "":
         raise UsageError("MaxMind wants both: --maxmind-account ID and --maxmind-key FILE")
     settings = load(config)
     # Nothing from the network is read as root.
@@ -156,6 +156,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     if to is None:
         _make(folder)
     check_folder(folder)
+    guard(folder)
     errors: list[SshbellError] = []
     for source in sources:
         try:

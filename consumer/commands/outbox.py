@@ -48,11 +48,12 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from pathlib import Path
 
     from consumer.config import load
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
     from consumer.store.delivery import Delivery
 
     found = load(config)
     become(found.user)
+    guard(Path(found.state_dir))
     with closing(Delivery(Path(found.state_dir), None)) as delivery:
         known = [one.name for one in found.channel]
         # One that was taken out of the configuration may still have messages.

@@ -1,4 +1,4 @@
-"""Keys in events: what there is to ask about the key of a login, and what its event gets to say of the answer."""
+"""Keys in events: the question about the key of a login, and the fields for the answer."""
 
 from collections.abc import Iterable
 
@@ -11,9 +11,9 @@ from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields, know
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """
-    Whose is this, for this user? As ``consumer.keys.files.Wanted``; ``address`` is whence, for ``Match``.
+    Who owns this key, for this user? The fields are those of ``consumer.keys.files.Wanted``; ``Match`` needs the ``address``.
 
-    One ``for_table`` gets only some of the places in which look-ups may hang.
+    A question ``for_table`` may use only some of the slots for look-ups, which a hanging look-up occupies.
     """
 
     user: str
@@ -26,10 +26,10 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 def question_of(event: EcsEvent, here: str) -> Question | None:
     """
-    Return what there is to ask about an event; None where it is no login to this host with a key.
+    Return the question about an event; None if it is not a login to this host with a key.
 
     Args:
-        event: of the outbox.
+        event: from the outbox.
         here: this host's name.
     """
     user, host, key, certificate = event.user.name, event.host.name, event.ssh.key, event.ssh.certificate
@@ -41,16 +41,16 @@ def question_of(event: EcsEvent, here: str) -> Question | None:
 
 
 def account_name(user: str) -> str:
-    """Return what stands for a user's account: a name service may know it by its name in any case (sssd with AD)."""
+    """Return the same text for all spellings of an account: a name service may accept any case (sssd with AD)."""
     return user.casefold()
 
 
 def of_owners(lines: Iterable[tuple[str, list[str], bool]]) -> EcsEvent:
     """
-    Return whose key it was, or whose authority signed its certificate, and what restricts it.
+    Return the owners of a key, or of the authority that signed its certificate, and the restrictions.
 
     Args:
-        lines: those that allow the key, or its authority's certificates: comment, options, and whether it is an authority's.
+        lines: the lines that allow the key or its authority: comment, options, and whether it is a line for an authority.
     """
     owners: dict[str, None] = {}
     authorities: dict[str, None] = {}

@@ -17,9 +17,9 @@ from consumer.keys.export import HOME_LIMIT_S, exported_keys
 from consumer.keys.fields import of_owners, question_of
 from consumer.keys.fingerprints import canonical
 
-# Keys held in memory, of all users. Once there are so many, no other user's files are read.
+# Keys held in memory, of all users. Beyond this number, sshbell reads no further user's files.
 _KEYS_LIMIT = 50_000
-# Lines named for one key.
+# Owners to name for one key.
 _OWNERS_LIMIT = 16
 
 
@@ -38,7 +38,7 @@ class LocalOwners:
         self._left = _KEYS_LIMIT if os.geteuid() == 0 else 0
 
     def __bool__(self) -> bool:
-        """Tell whether it can read any files."""
+        """Return whether it can read any files."""
         return self._left > 0
 
     def of(self, event: EcsEvent) -> EcsEvent:

@@ -31,6 +31,7 @@ from consumer.errors import SecretError
 from consumer.places.geoip2_models import LOCALES, add_model
 from consumer.places.place_fields import PlaceFields
 from consumer.places.special_addresses import meaning_of
+from consumer.process.threads import Threads
 from consumer.secret import read_secret
 
 # For one question, with the time to read the key. A notice waits less (enricher.py); a late answer serves the next notice.
@@ -89,6 +90,7 @@ class WebPlaces:
     ) -> None:
         self._account = account
         self._key = key
+        self._secrets = Threads()
         self._host = host
         self._report = report
         self._tls = tls
@@ -166,7 +168,7 @@ class WebPlaces:
         client: _Client | None = None
         try:
             async with asyncio.timeout(QUESTION_LIMIT_S):
-                key = await asyncio.to_thread(read_secret, self._key)
+                key = await self._secrets.run(read_secret, self._key)
                 async with _Client(self._account, key, self._host, self._tls) as client:
                     model = await client.city(address)
             found = PlaceFields()

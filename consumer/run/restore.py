@@ -5,7 +5,7 @@ The pipeline is deterministic, and rows of the store are keyed by event id. So a
 twice, and one that was not is stored now.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,14 @@ from consumer.config import Config
 from consumer.events import Event
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.pipeline import Pipeline
-from consumer.run.catch_up import Position
+from consumer.run.catch_up import EVERYTHING, Position
 from consumer.run.retry import Store
+from consumer.story.snapshot import SnapshotPart
 
 # Events per commit; a login waits for at most one such commit.
 BATCH_EVENTS = 100
+# The parts of a snapshot that do not belong to the pipeline.
+_SEGMENT, _POSITION = "journal", "position"
 
 
 class Restored(NamedTuple):
@@ -44,13 +47,15 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
         report: gets one line about each unreadable part.
 
     Raises:
-        StoreError: the journal cannot be read now; the call may be repeated.
+        StoreError: the snapshot or the journal cannot be read now; the call may be repeated.
     """
-    parts = store.until(store.state.snapshot)
-    first = int(parts.pop("journal", b"1"))
-    position = parts.pop("position", None)
     pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report)
-    pipeline.restore(parts)
+    own: dict[str, bytes] = {}
+    pipeline.restore(_without_own(store.state.snapshot(), own))
+    first, position = _segment(own, report), _position(own, report)
+    if position == EVERYTHING:
+        # The file may have years of lines, although sshbell was installed an hour ago.
+        pipeline.known.look_no_further_back()
     folder = state_dir / "journal"
     events: list[Event] = []
     for kind, payload in replayed(folder, first, report):
@@ -60,7 +65,44 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
     _record(store, events, told)
     newest = max((number for number, _path in segments(folder)), default=0)
     journal = store.until(partial(Journal, folder, max(newest + 1, first)))
-    return Restored(pipeline, journal, None if position is None else tuple(msgspec.json.decode(position)))
+    return Restored(pipeline, journal, position)
+
+
+def parts_of(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
+    """Yield the parts of a snapshot besides the pipeline's: the first segment of the journal after it, and the position."""
+    yield _SEGMENT, [str(segment).encode()]
+    if position is not None:
+        yield _POSITION, [msgspec.json.encode(position)]
+
+
+def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterator[SnapshotPart]:
+    """Yield the pipeline's parts, and put the others into ``own``."""
+    for name, pieces in parts:
+        if name in {_SEGMENT, _POSITION}:
+            own[name] = b"".join(pieces)
+        else:
+            yield name, pieces
+
+
+def _segment(own: Mapping[str, bytes], report: Callable[[str], None]) -> int:
+    """Return the first segment of the journal after the snapshot; if it cannot be read, the first of all."""
+    try:
+        return int(own.get(_SEGMENT, b"1"))
+    except ValueError as error:
+        report(f"the memory of {_SEGMENT!r} cannot be read ({error}); sshbell reads all of the remaining journal")
+        return 1
+
+
+def _position(own: Mapping[str, bytes], report: Callable[[str], None]) -> Position | None:
+    """Return the place in the log file; if it cannot be read, ``EVERYTHING``, to compare the files from their beginning."""
+    if _POSITION not in own:
+        return None
+    try:
+        position: Position = msgspec.json.decode(own[_POSITION], type=Position)
+    except msgspec.DecodeError as error:
+        report(f"the memory of {_POSITION!r} cannot be read ({error}); sshbell compares the log file from its beginning")
+        return EVERYTHING
+    return position
 
 
 def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumer.config import KEYS_SOCKET, Config
-from consumer.errors import StoreError
+from consumer.errors import RightsError, StoreError
 from consumer.process.lock import Lock
-from consumer.process.privileges import account_of, become
+from consumer.process.privileges import account_of, become, guard
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import KeysChild
 from consumer.run.retry import Patience
@@ -52,7 +52,7 @@ def _make(folder: Path, user: str) -> None:
     Create the state directory if there is none, and give it to the user that root becomes.
 
     Raises:
-        StoreError: it cannot be created.
+        StoreError: it cannot be created, or other users could trick root with it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,10 +60,14 @@ def _make(folder: Path, user: str) -> None:
         if os.geteuid() == 0 and user and not any(folder.iterdir()):
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
+        if user in {"", "root"}:
+            guard(folder)
     except KeyError:
         pass  # become() reports it
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror}; create it for {user or 'the current user'}") from error
+    except RightsError as error:
+        raise StoreError(str(error)) from error
 
 
 def _locked(path: Path) -> Lock:

@@ -1,8 +1,8 @@
 """
-``delivery.db``: which message goes to which channel, and what became of it.
+``delivery.db``: which message goes to which channel, and whether it was sent.
 
-It belongs to who has ``deliver.lock``: ``sshbell deliver``, or ``sshbell ring`` where none runs. ``sshbell outbox``, and
-``sshbell ring`` else, write beside it in short transactions.
+It belongs to the process that holds ``deliver.lock``: ``sshbell deliver``, or ``sshbell ring`` if ``deliver`` is not running.
+``sshbell outbox``, and ``sshbell ring`` otherwise, write to it in short transactions.
 """
 
 import json
@@ -14,24 +14,29 @@ from typing import Any, NamedTuple
 
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction
+from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction, used_bytes
 from consumer.store.outbox import Queued
 
-# Messages that are done, and those that wait for one channel; of the latter, tries and probes beyond are dropped, never logins.
+# Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
+# logins.
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
-# Rows that are in memory at once.
+# The whole file, however long the messages are: beyond it, sshbell deletes finished messages.
+DELIVERY_LIMIT_BYTES = 1 << 29
+# Rows in memory at once.
 _BATCH = 200
+# Rows that are forgotten at once where bytes count.
+_BYTES_PIECE = 2_000
 _UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
 _LOOSE = f"{_UNFOLDED} AND seq > 0"
 _LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
-# No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
+# No channel waits longer than this for its next try. A later time was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
 
 class Pending(NamedTuple):
-    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the message in which others are told too;
-    "": it was in one that was rejected, and goes alone.
+    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the digest that it is part of. "" means that
+    the server rejected this digest, so the message goes alone.
     """
 
     event_id: str
@@ -43,7 +48,9 @@ class Pending(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A channel: failures since its last success, when it may be tried, what is left of ``max_per_hour``, and as of when."""
+    """A channel's retry and rate-limit state: failures since the last success, time of the next try, messages left of
+    ``max_per_hour``, and the time of that count.
+    """
 
     failures: int = 0
     retry_us: int = 0
@@ -52,7 +59,7 @@ class Standing(NamedTuple):
 
 
 class DeliveryRow(NamedTuple):
-    """A message as ``sshbell outbox`` shows it. ``next_us`` is None where it will not be tried again."""
+    """A message as ``sshbell outbox`` shows it. ``next_us`` is None if sshbell will not try it again."""
 
     event_id: str
     channel: str
@@ -66,16 +73,16 @@ class DeliveryRow(NamedTuple):
 
 class Delivery:
     """
-    Writes ``delivery.db``. Where it turns out to be damaged in use, the next call sets it aside and makes a new one, into which
-    the outbox is routed again.
+    Writes ``delivery.db``. If the file turns out to be damaged in use, the next call sets it aside and creates a new one, and
+    ``deliver`` routes the outbox again.
 
     Args:
-        state_dir: where it is.
-        report: is told in one line what was set aside because it was damaged. None: the file is another process's, and is
-            neither made nor replaced.
+        state_dir: its directory.
+        report: gets one line about a damaged file that was set aside. None: the file belongs to another process, so this neither
+            creates nor replaces it.
 
     Raises:
-        StoreError: it cannot be used now; so do all methods.
+        StoreError: the file cannot be used now. All methods raise this, too.
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None] | None) -> None:
@@ -91,22 +98,22 @@ class Delivery:
             self._connection = None
 
     def cursor(self) -> tuple[int, str]:
-        """Return number and event id of the last message of the outbox that was routed."""
+        """Return number and event id of the last outbox message that was routed."""
         seq, event_id = self._run("SELECT seq, event_id FROM cursor").fetchone()
         return int(seq), str(event_id)
 
     def restart(self) -> None:
-        """Route the outbox from its beginning: ``state.db`` is a new one. What is here already stays single."""
+        """Route the outbox from its beginning, because ``state.db`` is new. Messages that exist here are not added twice."""
         with self._transaction():
             self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
 
     def route(self, routed: Iterable[tuple[Queued, Iterable[str]]], dead_before_us: int = 0) -> set[str]:
         """
-        Give messages to channels, and move the cursor behind the last; return the channels that have got something.
+        Queue messages for channels, and move the cursor behind the last one; return the channels that got a message.
 
-        What became known before ``dead_before_us`` is a dead letter at once: after the loss of a file, nobody wants old news.
+        A message from before ``dead_before_us`` is a dead letter at once: after the loss of a file, sshbell sends no old news.
 
-        This is not synced to the disk: what a power cut takes away is read from the outbox again, with the cursor before it.
+        This does not sync to disk. After a power cut, the cursor is also back, so sshbell reads the outbox again from there.
         """
         found: set[str] = set()
         last: Queued | None = None
@@ -119,7 +126,7 @@ class Delivery:
                         waiting[channel] = self._waiting(channel)
                     state, reason = "pending", None
                     if last.queued_us < dead_before_us:
-                        state, reason = "dead", "it was too old when it was read"
+                        state, reason = "dead", "it was too old when deliver read it"
                     elif last.action in EXPENDABLE_ACTIONS and waiting.get(channel, 0) >= WAITING_LIMIT:
                         state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
@@ -139,7 +146,7 @@ class Delivery:
         return found
 
     def _waiting(self, channel: str) -> int:
-        """Return how many messages wait for a channel; no more than the limit is counted."""
+        """Return how many messages wait for a channel; this counts no further than the limit."""
         found: tuple[int] = self._run(
             "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' LIMIT ?)",
             (channel, WAITING_LIMIT),
@@ -147,7 +154,7 @@ class Delivery:
         return found[0]
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
-        """Give channels a test, which goes before everything else."""
+        """Queue a test for channels; it goes before everything else."""
         with self._transaction():
             for channel in channels:
                 self._run(
@@ -157,7 +164,7 @@ class Delivery:
                 )
 
     def due(self, channel: str, now_us: int) -> Pending | None:
-        """Return the first message that may be tried now, as far as the message itself is concerned."""
+        """Return the first message that is due now; the channel itself may still have to wait."""
         row = self._run(
             "SELECT event_id, seq, attempts, queued_us, digest, body FROM delivery WHERE channel = ? AND state = 'pending'"
             " AND (next_us <= ? OR next_us > ?) ORDER BY seq LIMIT 1",
@@ -166,7 +173,7 @@ class Delivery:
         return None if row is None else Pending(*row)
 
     def next_bodies(self, channel: str, limit: int) -> list[bytes]:
-        """Return the events of the messages that are sent next, as JSON, in order."""
+        """Return the events of the next messages to send, as JSON, in order."""
         rows = self._run(
             "SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL ORDER BY seq LIMIT ?",
             (channel, limit),
@@ -174,28 +181,28 @@ class Delivery:
         return [body for (body,) in rows]
 
     def next_us(self, channel: str) -> int | None:
-        """Return when the first of the waiting messages may be tried; None where none waits."""
+        """Return when the first waiting message is due; None if none waits."""
         (found,) = self._run("SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending'", (channel,)).fetchone()
         return None if found is None else int(found)
 
     def standing(self, channel: str) -> Standing:
-        """Return how a channel is."""
+        """Return the channel's retry and rate-limit state."""
         row = self._run("SELECT failures, retry_us, tokens, tokens_us FROM channel WHERE name = ?", (channel,)).fetchone()
         return Standing() if row is None else Standing(*row)
 
     def is_crowded(self, channel: str, now_us: int) -> bool:
-        """Tell whether more than one message is due that is in no digest."""
+        """Return whether more than one message outside digests is due."""
         return len(self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, now_us)).fetchall()) > 1  # noqa: S608
 
     def loose(self, channel: str, now_us: int) -> Iterator[tuple[str, bytes]]:
-        """Yield event id and event as JSON of each message that is due and in no digest, in order."""
+        """Yield event id and event (JSON) of each due message outside digests, in order."""
         yield from self._by_seq("event_id, body", _UNFOLDED, (channel, now_us))
 
     def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
         """
-        Make one digest of all messages that are due, or of those ``only`` names by their events; return of how many.
+        Combine all due messages, or those whose event ids are in ``only``, into one digest; return how many.
 
-        It keeps what it holds, so that a second try is the same message.
+        The digest keeps its messages, so that a second try sends the same text.
         """
         with self._transaction():
             where = _LOOSE if only is None else _LOOSE_OF
@@ -204,12 +211,12 @@ class Delivery:
             return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
-        """Yield when each of a digest became known, and the event as JSON, in order."""
+        """Yield the queue time and the event (JSON) of each message of a digest, in order."""
         where = "channel = ? AND digest = ? AND state = 'pending'"
         yield from self._by_seq("queued_us, body", where, (channel, digest))
 
     def _by_seq(self, columns: str, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
-        """Yield rows of a channel but tests, in order. Between two of them anything may be written: no statement stays open."""
+        """Yield rows of a channel except tests, in order. The caller may write between two rows: no statement stays open."""
         seq = 0
         while True:
             rows = self._run(
@@ -223,7 +230,7 @@ class Delivery:
             seq = rows[-1][0]
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
-        """A message is told; this outlives a power cut. ``note`` is said where something about it was not right."""
+        """Record that a message was sent; this survives a power cut. ``note`` is a warning about it, or None."""
         with self._transaction():
             self._finish(channel, message, "sent", now_us, note)
             self._run(
@@ -237,9 +244,9 @@ class Delivery:
 
     def rejected(self, channel: str, message: Pending, now_us: int, reason: str) -> None:
         """
-        A message will never be taken: a dead letter. The channel as such works.
+        Record that the server rejected a message for good: it is a dead letter. The channel itself works.
 
-        Of a digest each message is tried by itself then: one stranger's name must not cost the others.
+        sshbell then tries each message of a rejected digest alone: a stranger's odd name must not block the others.
         """
         with self._transaction():
             if message.digest:
@@ -250,7 +257,7 @@ class Delivery:
             self._fault(channel, now_us, reason, 0, 0)
 
     def retry_later(self, channel: str, message: Pending, now_us: int, reason: str, after_us: int, *, alone: bool) -> None:
-        """A message was not taken now. Where it is not ``alone`` in that, its channel waits too."""
+        """Record that a try failed for now. ``alone``: only this message waits; otherwise the whole channel waits."""
         with self._transaction():
             where, key = _of(channel, message)
             self._run(
@@ -261,7 +268,7 @@ class Delivery:
             self._fault(channel, now_us, reason, failures, 0 if alone else now_us + after_us)
 
     def give_up(self, channel: str, before_us: int, now_us: int, reason: str) -> int:
-        """Make dead letters of what became known before; return how many."""
+        """Turn waiting messages that were queued before a time into dead letters; return how many."""
         with self._transaction():
             return self._run(
                 "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"
@@ -270,7 +277,7 @@ class Delivery:
             ).rowcount
 
     def give_up_of_removed(self, channels: Iterable[str], before_us: int, now_us: int) -> int:
-        """Make dead letters of what became known before and waits for channels that are no more; return how many."""
+        """Do the same for channels that are no longer configured; return how many."""
         waiting = {str(name) for (name,) in self._rows("SELECT DISTINCT channel FROM delivery WHERE state = 'pending'")}
         return sum(
             self.give_up(name, before_us, now_us, "the configuration has no such channel any more")
@@ -279,9 +286,9 @@ class Delivery:
 
     def forget(self, before_us: int) -> None:
         """
-        Forget what was done before, and what is beyond the bound.
+        Delete messages that were done before a time, and the oldest beyond the limit.
 
-        What was dropped goes first, so that no flood costs a dead letter.
+        Dropped messages go first, so that a flood does not push out dead letters.
         """
         with self._transaction():
             self._run("DELETE FROM delivery WHERE state <> 'pending' AND done_us < ?", (before_us,))
@@ -295,8 +302,25 @@ class Delivery:
                     (done - DONE_LIMIT,),
                 )
 
+    def forget_bytes(self) -> None:
+        """Forget what is done while the file is too large, piece by piece: the oldest, and first what was dropped."""
+        for kind in ("AND state = 'dropped'", ""):
+            while self._used_bytes() > DELIVERY_LIMIT_BYTES:
+                with self._transaction():
+                    gone = self._run(
+                        "DELETE FROM delivery WHERE (event_id, channel) IN (SELECT event_id, channel FROM delivery"  # noqa: S608
+                        f" WHERE state <> 'pending' {kind} ORDER BY done_us LIMIT {_BYTES_PIECE})"
+                    ).rowcount
+                if not gone:
+                    break
+
+    def _used_bytes(self) -> int:
+        self._run("SELECT 1")  # opens it
+        assert self._connection is not None
+        return used_bytes(self._connection)
+
     def has_changed(self) -> bool:
-        """Tell whether another process has written since this was asked."""
+        """Return whether another process has written since the last call."""
         before, self._changes = self._changes, self._data_version()
         return before != self._changes
 
@@ -306,7 +330,7 @@ class Delivery:
         return {channel: (state, attempts, reason) for channel, state, attempts, reason in rows}
 
     def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[DeliveryRow]:
-        """Return messages for people, the newest first; of one event id's beginning, or one channel, where they are given."""
+        """Return messages to show, newest first; only those of a channel, or of an event id's beginning, if given."""
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
             " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
@@ -319,7 +343,7 @@ class Delivery:
         return [DeliveryRow(*row) for row in rows]
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
-        """Try waiting messages and dead letters at once; return how many. None: of all events, of all channels."""
+        """Make waiting messages and dead letters due now; return how many. None means all events, or all channels."""
         with self._transaction():
             where, values = _chosen(event_id, channel)
             self._run(
@@ -333,7 +357,7 @@ class Delivery:
             ).rowcount
 
     def drop(self, event_id: str | None, channel: str | None, now_us: int) -> int:
-        """Never try these again; return how many. None: of all events, of all channels."""
+        """Drop waiting messages and dead letters; return how many. None means all events, or all channels."""
         with self._transaction():
             where, values = _chosen(event_id, channel)
             return self._run(
@@ -384,7 +408,7 @@ class Delivery:
             yield
 
     def _usable(self) -> sqlite3.Connection:
-        """Return the connection; where the file was damaged, to a new one."""
+        """Return the connection; if the file was damaged, one to a new file."""
         if self._damage and self._report is not None:
             self.close()
             try:
@@ -399,11 +423,11 @@ class Delivery:
     def _opened(self) -> sqlite3.Connection:
         connection = open_of_another(self._path) if self._report is None else open_for_writing(self._path, self._report)
         with guarded(connection):
-            connection.execute("PRAGMA synchronous = FULL")  # what is told stays told
+            connection.execute("PRAGMA synchronous = FULL")  # a power cut must not make sshbell send a message twice
         return connection
 
     def _noted(self, error: StoreError) -> StoreError:
-        """Remember that the file is damaged, where that is what an error says."""
+        """Remember that the file is damaged, if the error means that."""
         if isinstance(error, DamagedStoreError):
             self._damage = str(error)
         return error

@@ -311,7 +311,8 @@ class Connections:
     @staticmethod
     def found_by_source(host: Host, connection: Connection) -> None:
         """Let lines of the session's own process find it, unless they are another's: one port can reach two of our addresses."""
-        if connection.address is not None and connection.port is not None:
+        # Nothing would ever take away one that is gone.
+        if connection.address is not None and connection.port is not None and not connection.is_gone:
             source = (connection.address, connection.port)
             other = host.by_source.get(source)
             if other is None or other.is_over or other.accepted is None or connection.accepted is not None:

@@ -340,7 +340,7 @@ def test_wrong_command_lines(site: Site) -> None:
 def test_no_store(site: Site, command: str) -> None:
     """Where nothing has run yet, or the file is damaged, one line says so."""
     done = site.ask(command, status=STORE)
-    assert done.stderr == f"sshbell: {site.state_dir}/state.db: there is none yet; sshbell run makes it: restart rsyslog\n"
+    assert done.stderr == f"sshbell: {site.state_dir}/state.db: it does not exist yet; sshbell run creates it: restart rsyslog\n"
     (site.state_dir / "state.db").write_bytes(b"garbage " * 999)
     done = site.ask(command, status=STORE)
     assert done.stderr == f"sshbell: {site.state_dir}/state.db: file is not a database\n"
@@ -423,10 +423,10 @@ def test_status_ok(live: Site) -> None:
     with Running(live, "run", "deliver"):
         out = live.ask("status").stdout.splitlines()
         found = json.loads(live.ask("status", "--json").stdout)
-    assert out[0] == "sshbell OK: it runs, and nothing waits too long"
+    assert out[0] == "sshbell OK: it is running, and no message waits too long"
     rows = {row[:12].strip(): row[12:] for row in out[1:]}
-    assert rows["run"].startswith(f"runs (pid 4242), since {shown(AT_US)} (2:0")
-    assert rows["deliver"] == "runs (pid 4242)"
+    assert rows["run"].startswith(f"running (pid 4242), since {shown(AT_US)} (2:0")
+    assert rows["deliver"] == "running (pid 4242)"
     assert rows["version"] == __version__
     assert rows["last line"].startswith(shown(NOW_US))
     assert rows["lines"] == (
@@ -512,9 +512,9 @@ def test_status_and_outbox_in_color(live: Site) -> None:
 def test_status_of_processes(live: Site) -> None:
     """Whoever holds the lock is alive; a lock file alone says nothing."""
     with Running(live, "run"):
-        assert problems(live, CRITICAL) == ["sshbell deliver is not running: no message goes out; see /var/log/sshbell.err"]
+        assert problems(live, CRITICAL) == ["sshbell deliver is not running and sends no messages; see /var/log/sshbell.err"]
     with Running(live, "deliver"):
-        assert problems(live, CRITICAL) == ["sshbell run is not running: nobody reads the log; restart rsyslog"]
+        assert problems(live, CRITICAL) == ["sshbell run is not running and reads no lines; restart rsyslog"]
     assert len(problems(live, CRITICAL)) == 2
     live.configure()
     with Running(live, "run"):
@@ -543,8 +543,8 @@ def test_status_does_not_keep_the_lock(live: Site) -> None:
 def test_status_of_nothing(site: Site) -> None:
     """Where nothing has run yet: critical, and in plain words."""
     assert problems(site, CRITICAL) == [
-        "sshbell run is not running: nobody reads the log; restart rsyslog",
-        f"{site.state_dir}/state.db: there is none yet; sshbell run makes it: restart rsyslog",
+        "sshbell run is not running and reads no lines; restart rsyslog",
+        f"{site.state_dir}/state.db: it does not exist yet; sshbell run creates it: restart rsyslog",
     ]
 
 
@@ -565,7 +565,7 @@ def test_status_of_waiting_messages(live: Site, minutes: int, status: int) -> No
         change(live, "INSERT INTO outbox VALUES (5, 'a', 'ssh_login', ?, '{}')", queued_us, name="state")
         found = problems(live, status)
         assert [text.partition(":")[0] for text in found] == ["the outbox"] * (status != OK)
-        assert "1 not routed, 0 pending, the oldest of " in live.ask("status", status=status).stdout
+        assert "1 not routed, 0 pending, oldest from " in live.ask("status", status=status).stdout
         change(live, "UPDATE cursor SET seq = 5")
         assert problems(live, OK) == []
 
@@ -599,10 +599,10 @@ def test_status_of_figures(live: Site) -> None:
             assert problem.startswith(f"{text}, such as {example!r}; sshbell ")
             change(live, "UPDATE status SET value = 0 WHERE name = ?", name, name="state")
         change(live, "UPDATE note SET text = '0.0.1'", name="state")
-        assert problems(live, WARNING) == [f"version 0.0.1 runs and {__version__} is installed: restart rsyslog"]
+        assert problems(live, WARNING) == [f"version 0.0.1 is running, but {__version__} is installed: restart rsyslog"]
         change(live, "UPDATE note SET text = ? WHERE name = 'version'", __version__, name="state")
         change(live, "INSERT OR REPLACE INTO note VALUES ('refused', 'sshbell.toml: no')", name="state")
-        assert problems(live, WARNING) == ["the configuration was refused when it was read again: sshbell.toml: no"]
+        assert problems(live, WARNING) == ["sshbell run has refused the changed configuration: sshbell.toml: no"]
         change(live, "UPDATE note SET text = '' WHERE name = 'refused'", name="state")
         live.ask("status", status=OK)
 
@@ -613,7 +613,7 @@ def test_status_of_damage(live: Site) -> None:
         (live.state_dir / "state.db.damaged-20261122T100000Z-01").touch()
         (live.state_dir / "state.db.damaged-20261122T100000Z-01-wal").touch()
         assert problems(live, WARNING) == [
-            "damaged and set aside: state.db.damaged-20261122T100000Z-01; remove what you do not need"
+            "sshbell set damaged files aside: state.db.damaged-20261122T100000Z-01; remove what you do not need"
         ]
         for name in ("delivery", "state"):
             (live.state_dir / f"{name}.db").write_bytes(b"garbage " * 999)
@@ -661,7 +661,7 @@ def test_configuration_of_others(site: Site) -> None:
         command = [sys.executable, "-c", REFUSED, site.config, *arguments]
         return subprocess.run(command, cwd=PROJECT_DIR, text=True, check=False, capture_output=True, timeout=60)
 
-    said = f"{site.config}: Permission denied; it is for root and sshbell's user"
+    said = f"{site.config}: Permission denied; only root and sshbell's user may read it"
     found = ask("status")
     assert (found.returncode, found.stdout.splitlines()[0]) == (UNKNOWN, f"sshbell UNKNOWN: {said}")
     for command in ("who", "history", "outbox", "ring"):

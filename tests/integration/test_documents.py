@@ -238,7 +238,7 @@ def test_documents(machine: Machine, tmp_path: Path) -> None:
 
     # What was changed is kept, and the user who owns it, until it is removed as uninstall advises.
     shown = machine.run("sshbell uninstall")
-    advice = re.search(r"(rm -r [^;]+); and then once more: (sshbell uninstall)", shown)
+    advice = re.search(r"(rm -r [^;]+); then run (sshbell uninstall) again", shown)
     assert advice is not None, shown
     machine.run(f"{RESTART}; {advice[1]}; {advice[2]}")
     left = machine.run("ls /etc /etc/rsyslog.d /var/lib; cat /etc/passwd")

@@ -71,6 +71,7 @@ def test_command() -> None:
     """A command prints it; its arguments are not shown where it fails."""
     assert read_secret(Secret(command=["printf", r"%s\n", HIDDEN])) == HIDDEN
     assert fault(Secret(command=["sh", "-c", f"echo {HIDDEN}; exit 3"])) == "command sh: it ended with 3"
+    assert fault(Secret(command=["sh", "-c", f"echo {HIDDEN} >&2; exit 3"])) == "command sh: it ended with 3"
     assert "No such file" in fault(Secret(command=["/no/such/command", HIDDEN]))
     assert "cannot be run" in fault(Secret(command=["a\0b", HIDDEN]))
 
