@@ -1,7 +1,7 @@
 """
 ``sshbell run``: the path of a line, and the work between lines.
 
-    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle ─▶ _tell, _flush: store ─▶ deliver
+    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle ─▶ _store_urgent, _flush: store ─▶ deliver
 
 A line in the journal is safe: it survives the death of any process. ``run`` stores and syncs logins and other urgent events right
 after the "OK", or together after 5 ms if they come faster. The rest follows within a second. Only the end of the input stops it.
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 # The periods of the tasks, in seconds, in their order, which the journal has, too.
 _PERIODS_S = {
-    "tick": 1.0, "tell": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
+    "tick": 1.0, "urgent": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
 }  # fmt: skip
 # A snapshot is also due when the journal has reached this size, so a start replays no more than that.
 SNAPSHOT_BYTES = 64 << 20
@@ -147,7 +147,7 @@ class Service:
         self._taken_s = self._last_line_s = now_s
         self._last_urgent_s = 0.0
         self._tasks = {
-            "tick": self._tick, "tell": self._tell, "sync": self._sync, "flush": self._flush, "mark": self._mark,
+            "tick": self._tick, "urgent": self._store_urgent, "sync": self._sync, "flush": self._flush, "mark": self._mark,
             "status": self._keep_status, "snapshot": self._snapshot, "forget": self._forget,
         }  # fmt: skip
         self._schedule = Schedule(_PERIODS_S, now_s)
@@ -233,11 +233,11 @@ class Service:
             is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
-            self._schedule.at(self._last_urgent_s + _URGENT_S, "tell", "sync")
+            self._schedule.at(self._last_urgent_s + _URGENT_S, "urgent", "sync")
         if len(self._unsaved) >= BATCH_EVENTS:
             self._flush()
 
-    def _tell(self) -> None:
+    def _store_urgent(self) -> None:
         """Store urgent events, and wake deliver."""
         self._record(self._urgent)
 
