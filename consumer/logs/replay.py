@@ -88,7 +88,7 @@ class Replay:
         self._tell(event)
 
     def run(self, paths: list[str]) -> Summary:
-        """Replay ``paths``. ``errors`` has a fault for each file that could not be read; ``tell`` has got all other events."""
+        """Replay ``paths``. ``tell`` gets the events, ``errors`` a fault for each file that cannot be read."""
         gc.disable()  # nothing here makes cycles, and each collection would visit all connections
         try:
             for file in self._in_order_of_time(paths):
