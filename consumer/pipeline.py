@@ -206,7 +206,7 @@ class Pipeline:
         yield _OWN, [msgspec.msgpack.encode(own)]
 
     def kept(self) -> None:
-        """Take note that the store has what ``changed`` yielded last, and that nothing has come since."""
+        """Record that the store has the parts that ``changed`` yielded last, and that no line has come since."""
         self._snapshots.kept()
 
     def forget_snapshot(self) -> None:
@@ -214,7 +214,7 @@ class Pipeline:
         self._snapshots.forget()
 
     def restore(self, parts: Iterable[SnapshotPart]) -> None:
-        """Take over what an earlier process remembered; a part that cannot be read is reported and left out."""
+        """Take over the memory of an earlier process; report an unreadable part, and go on without it."""
         is_damaged = False
         for name, pieces in parts:
             if name != _OWN:
@@ -240,7 +240,7 @@ class Pipeline:
 
 
 class _Own(msgspec.Struct, array_like=True, frozen=True):
-    """What a pipeline remembers besides its correlator."""
+    """The memory of a pipeline besides its correlator."""
 
     seen: list[bytes]
     tick_us: int

@@ -1,8 +1,8 @@
 """
-How many examples Hypothesis tries. A test gives the number that it needs; a profile multiplies the numbers of all tests.
+The number of examples that Hypothesis tries. A test gives the number that it needs; a profile scales the numbers of all tests.
 
-``make test`` uses the profile ``fast``, ``make test-all`` uses ``thorough``, and plain ``pytest`` uses ``standard``, which takes
-the numbers as they are. ``pytest --hypothesis-profile=NAME`` chooses another one.
+``make test`` uses the profile ``fast``, ``make test-all`` uses ``thorough``, and plain ``pytest`` uses ``standard``, which leaves
+the numbers unchanged. ``pytest --hypothesis-profile=NAME`` chooses another one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ LEAST = 5
 
 
 def register_profiles() -> None:
-    """Let Hypothesis know the profiles, and load ``standard``. No test fails because a machine is slow."""
+    """Register the profiles, and load ``standard``. None of them fails a test because a machine is slow."""
     for name, percent in PROFILES.items():
         settings.register_profile(
             name, max_examples=percent, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True

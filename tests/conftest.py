@@ -1,4 +1,4 @@
-"""What all tests share: how much Hypothesis tries, what CI may skip, folders and users, and the line about what was left out."""
+"""Shared by all tests: Hypothesis's profiles, the check of skips, folders and users, and the report of left-out tests."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ register_profiles()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what starts real processes, before ``-m`` chooses."""
+    """Mark the tests that start real processes, before ``-m`` selects."""
     for item in items:
         if item.path.is_relative_to(INTEGRATION):
             item.add_marker(pytest.mark.integration)
 
 
 class LeftOut:
-    """Counts the tests that ``-m`` leaves out, here or in a worker of xdist, and says so at the end."""
+    """Counts the tests that ``-m`` leaves out, here or in a worker of xdist, and reports the number at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._count = 0
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Count here. A worker hands its count to whoever started it."""
+        """Count here. A worker passes its count to the main process."""
         self._count += len(items)
         if hasattr(self._config, "workeroutput"):
             self._config.workeroutput["left_out"] = self._count
@@ -57,21 +57,21 @@ class LeftOut:
         self._count = getattr(node, "workeroutput", {}).get("left_out", self._count)
 
     def pytest_unconfigure(self) -> None:
-        """Say what was left out, and how to run it: the last line."""
+        """Report the left-out tests, and how to run them, in the last line."""
         reporter: TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None and self._config.getoption("markexpr") == "not integration":
-            left_out = f"{self._count} tests that start real processes, and most of what Hypothesis would try"
-            reporter.write_line(f"left out: {left_out}; make test-all runs all of it")
+            left_out = f"{self._count} tests that start real processes, and most of Hypothesis's examples"
+            reporter.write_line(f"left out: {left_out}; make test-all runs all of them")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count what is left out."""
+    """Count the left-out tests."""
     config.pluginmanager.register(LeftOut(config))
 
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """Return a folder that every user can enter; pytest's own are closed to others."""
+    """Return a folder that every user can enter; pytest's own folders are closed to other users."""
     with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
         Path(made).chmod(0o755)
         yield Path(made)
@@ -79,7 +79,7 @@ def open_folder() -> Iterator[Path]:
 
 @pytest.fixture
 def nobody(open_folder: Path) -> Iterator[Path]:
-    """Be a user who has no rights but by the modes of files, and return a folder of this user. Root becomes nobody meanwhile."""
+    """Run as a user whose rights come only from the modes of files, and return this user's folder. Root becomes ``nobody``."""
     if os.geteuid() != 0:
         yield open_folder
         return
@@ -95,7 +95,7 @@ def nobody(open_folder: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """Return a temporary sshbell, of which nothing runs yet; what a test starts ends with the test."""
+    """Return a temporary sshbell that is not running yet. Its processes end with the test."""
     with Site(tmp_path) as made:
         yield made
 
@@ -108,7 +108,7 @@ def post(site: Site) -> Post:
 
 @pytest.fixture
 def host(open_folder: Path) -> Iterator[Host]:
-    """Return a host on which root starts ``run``; it has users of its own, who are gone with it."""
+    """Return a host on which root starts ``run``, with its own users, which are deleted with it."""
     from tests.integration.host import Host  # noqa: PLC0415 - few need it
 
     with Host(open_folder) as made:

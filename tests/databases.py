@@ -1,4 +1,4 @@
-"""Databases in MaxMind's format: made ones, and a real free one."""
+"""Databases in MaxMind's format: generated ones, and a real free one."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ LYON_GEO = {
     "location": {"lat": 45.75, "lon": 4.875}, "region_name": "Auvergne-Rhone-Alpes", "timezone": "Europe/Paris",
 }  # fmt: skip
 ORANGE = {"autonomous_system_number": 3215, "autonomous_system_organization": "Orange S.A."}
-# In LYON and ORANGE, as ``made`` makes them.
+# Addresses in LYON and ORANGE, as ``made`` writes them.
 ADDRESS, ADDRESS_6 = "193.252.1.1", "2a01:c000::1"
 NETWORKS = ("193.252.0.0/16", "2a01:c000::/19")
 
 
 def made(path: Path, record: object, *, networks: tuple[str, ...] = NETWORKS, kind: str = "Test", ip_version: int = 6) -> Path:
-    """Write a database that says the same of all addresses of some networks."""
+    """Write a database with the same record for all addresses of some networks."""
     return made_of(path, dict.fromkeys(networks, record), kind=kind, ip_version=ip_version)
 
 
@@ -62,12 +62,12 @@ def made_of(path: Path, records: Mapping[str, Any], *, kind: str = "Test", ip_ve
 
 @pytest.fixture(scope="session")
 def free_package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return npm's archive of a real free database: fetched once by npm's client, and kept in pytest's cache."""
+    """Return npm's archive of a real free database, which npm's client downloads once, and pytest's cache keeps."""
     folder: Path = request.config.cache.mkdir("free-database")
     if not list(folder.glob("*.tgz")):
         npm = shutil.which("npm")
         if npm is None:
-            pytest.skip(f"{FREE}: npm is not there to fetch it")
+            pytest.skip(f"{FREE}: npm is not installed, so it cannot be downloaded")
         own = tmp_path_factory.mktemp("npm")
         command = [str(npm), "pack", "--silent", "--pack-destination", str(own), f"{FREE}@2"]
         try:
@@ -76,9 +76,9 @@ def free_package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
                 env={**os.environ, "npm_config_cache": str(own / "cache"), "npm_config_update_notifier": "false"},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            pytest.skip(f"{FREE}: npm did not fetch it within 120 s")
+            pytest.skip(f"{FREE}: npm did not download it within 120 s")
         if done.returncode:
-            pytest.skip(f"{FREE}: npm could not fetch it: {done.stderr[-500:]}")
+            pytest.skip(f"{FREE}: npm could not download it: {done.stderr[-500:]}")
         (archive,) = own.glob("*.tgz")
         shutil.copy(archive, folder / f"{archive.name}.part")
         (folder / f"{archive.name}.part").replace(folder / archive.name)
@@ -87,7 +87,7 @@ def free_package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="session")
 def free_database(free_package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a real free database, and beside it the one of IPv4 alone."""
+    """Return a real free database; beside it is the one with only IPv4."""
     folder = tmp_path_factory.mktemp("free")
     with tarfile.open(free_package) as archive:
         for name in (FREE_NAME, FREE_NAME.replace(".mmdb", "-ipv4.mmdb")):

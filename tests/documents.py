@@ -1,4 +1,4 @@
-"""The blocks of code in README.md and docs/: what a reader copies."""
+"""The blocks of code in README.md and docs/, which readers copy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Block(NamedTuple):
     A fenced block of code.
 
     Attributes:
-        language: the word behind the fence.
+        language: the word after the fence.
         text: without the indentation of the fence.
         where: page and line, for messages.
     """
@@ -30,7 +30,7 @@ class Block(NamedTuple):
 
 
 def blocks(page: Path, language: str | None = None) -> list[Block]:
-    """Return the blocks of a page in order; those in one language, or all."""
+    """Return the blocks of a page in order: those in one language, or all."""
     text = page.read_text(encoding="utf-8")
     found = [
         Block(each["language"], textwrap.dedent(each["text"]), f"{page.name}:{text.count(chr(10), 0, each.start()) + 1}")

@@ -1,4 +1,4 @@
-"""Events in their outer form, for tests: written and compared as the JSON that people know."""
+"""Events in ECS for tests, which write and compare them as JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from consumer.ecs import EcsEvent, Fields, json_line
 
 
 def ecs(fields: dict[str, Any]) -> EcsEvent:
-    """Return the event that a JSON object says."""
+    """Return the event of a JSON object."""
     return msgspec.convert(fields, EcsEvent)
 
 
 def fields_of(found: Fields) -> dict[str, Any]:
-    """Return what is written of an event, or of a group of its fields."""
+    """Return the fields that JSON has for an event, or for a group of its fields."""
     written: dict[str, Any] = json.loads(json_line(found))
     return written

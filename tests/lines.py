@@ -1,4 +1,4 @@
-"""Lines for tests of what comes behind the correlator: as it takes and hands them on, plain tuples."""
+"""Lines for tests of the stages after the matcher: plain tuples, as the correlator gets them."""
 
 from __future__ import annotations
 

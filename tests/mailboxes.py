@@ -1,8 +1,8 @@
-"""Mail addresses that are taken, with what SMTP gets, and texts that are refused, with what is to be written."""
+"""Valid mail addresses, with the form that SMTP gets, and invalid ones, with the advice in the error."""
 
 from __future__ import annotations
 
-# As it is written: the name, and the address without its brackets.
+# By the text: the name, and the address without its brackets.
 TAKEN = {
     "ops@example.org": ("", "ops@example.org"),
     " ops@example.org ": ("", "ops@example.org"),
@@ -15,7 +15,7 @@ TAKEN = {
     "grüße@example.org": ("", "grüße@example.org"),
     "root@localhost": ("", "root@localhost"),
     "ops@mail_host.example": ("", "ops@mail_host.example"),
-    # Of the mail server's own host.
+    # Accounts of the mail server's own host.
     "root": ("", "root"),
     "ops": ("", "ops"),
     "Root <root>": ("Root", "root"),

@@ -1,4 +1,4 @@
-"""Events for tests of the store: what the correlator makes of lines, as ``run`` would hand them over."""
+"""Events for tests of the store, which the correlator makes from lines, as in ``run``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 MATCHER = Matcher()
 DAY_US = 86400 * 1_000_000
-# When the lines of ``session_lines`` begin, without an own time.
+# The time of ``session_lines`` by default.
 START = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 START_US = int(START.timestamp()) * 1_000_000
 KEY = "ED25519 SHA256:lj7ZkpHJrXEKLvBHm9iyVhHSZbIXMRVzPQZPPMTQX5Q"
 
 
 def events_of(*lines: bytes) -> list[Event]:
-    """Return what happened according to whole lines."""
+    """Return the events of whole lines."""
     events: list[Event] = []
     reader = LineReader(MATCHER, Timestamps(datetime(2026, 12, 1, tzinfo=UTC), UTC), keep_text=True)
     correlator = Correlator(MATCHER.rules, lambda name: MATCHER.program(name).family, events.append)
@@ -42,7 +42,7 @@ def session_lines(
     pid: int, user: str = "alice", *, at_us: int = START_US, lasts_s: int | None = 600, address: str = "192.0.2.7",
     host: str = "web1", method: str = "publickey", info: str = f": {KEY}",
 ) -> list[bytes]:  # fmt: skip
-    """Return the lines of a login, and of its end after so many seconds; None: it has none."""
+    """Return the lines of a login, and of its end after ``lasts_s``; None: it has no end."""
     texts = [
         (0, f"Accepted {method} for {user} from {address} port {pid} ssh2{info}"),
         (1, f"pam_unix(sshd:session): session opened for user {user}(uid=1001) by (uid=0)"),
@@ -58,7 +58,7 @@ def try_line(pid: int, user: str = "root", *, at_us: int = START_US, address: st
 
 
 def forged_line(at_us: int = START_US) -> bytes:
-    """Return the line of a user who claims to be sshd."""
+    """Return a line of a user who pretends to be sshd."""
     return line(
         at_us, 1, "Accepted publickey for root from 203.0.113.66 port 40022 ssh2: RSA SHA256:abc @[_PID=3377 _UID=1012 _GID=1012]"
     )

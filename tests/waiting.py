@@ -1,4 +1,4 @@
-"""Waiting for what other processes, threads and servers do. No test sleeps: it names what it waits for."""
+"""Waits for other processes, threads and servers. No test sleeps: it names the condition that it waits for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INTERVAL_S = 0.005
 
 
 def came_true(condition: Callable[[], object], within_s: float) -> bool:
-    """Wait until a condition holds, at most so long; tell whether it does."""
+    """Wait until a condition holds, at most ``within_s``; return whether it does."""
     end_s = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > end_s:
@@ -29,9 +29,9 @@ def wait_for(condition: Callable[[], object], what: str, deadline_s: float = DEA
     Wait until a condition holds.
 
     Args:
-        condition: looked at again and again.
-        what: it, in words, for the error.
-        deadline_s: when to give up.
+        condition: checked again and again.
+        what: the condition in words, for the error.
+        deadline_s: how long to wait.
 
     Raises:
         AssertionError: it did not hold in time.
@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], object], what: str, deadline_s: float = DEA
 
 
 async def wait_for_async(condition: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Do what ``wait_for`` does, and let the other tasks of the loop run meanwhile."""
+    """Wait like ``wait_for``, and let the other tasks of the loop run meanwhile."""
     end_s = time.monotonic() + deadline_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {deadline_s:g} s in vain: {what}"

@@ -22,26 +22,26 @@ _EDITIONS = 'with DB-IP "city", "country", "asn"; with MaxMind "GeoLite2-City" a
 
 
 class _Geoip(click.Group):
-    """A group in which addresses stand where others have a verb."""
+    """A group that takes addresses in place of a verb."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the verb before what is none."""
+        """Insert the verb ``show`` before addresses."""
         known = {"fetch", *self.get_help_option_names(ctx)}
         return super().parse_args(ctx, args if not args or args[0] in known else ["show", *args])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Show the options of what needs no verb, too."""
+        """Also show the options for addresses without a verb."""
         with formatter.section("Options with ADDRESS"):
             options = [parameter for parameter in show.params if isinstance(parameter, click.Option)]
             formatter.write_dl([record for option in options if (record := option.get_help_record(ctx)) is not None])
         super().format_options(ctx, formatter)
 
 
-@click.group(cls=_Geoip, short_help="Show where addresses are; fetch databases that say so.", no_args_is_help=True,
+@click.group(cls=_Geoip, short_help="Show the places of addresses; download databases.", no_args_is_help=True,
              subcommand_metavar="ADDRESS... | fetch [OPTIONS]")  # fmt: skip
 def geoip() -> None:
     """
-    Show where addresses are and whose networks they are in; fetch the databases that say so.
+    Show the places and networks of addresses; download the databases for that.
 
     \b
         sshbell geoip 203.0.113.7 2001:db8::1
@@ -52,10 +52,10 @@ def geoip() -> None:
 
 @geoip.command(hidden=True, options_metavar="[--json] [--config FILE]")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) per line.")
 @CONFIG
 def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
-    """Show where addresses are."""
+    """Show the places of addresses."""
     from consumer.addresses import ip_of
     from consumer.config import load
     from consumer.ecs import EcsEvent, SourceFields, json_line
@@ -63,7 +63,7 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
 
     for address in addresses:
         if ip_of(address) is None:
-            raise UsageError(f"{address!r} is no address; give 203.0.113.7 or 2001:db8::1, or: sshbell geoip fetch")
+            raise UsageError(f"{address!r} is not an address; give 203.0.113.7 or 2001:db8::1, or: sshbell geoip fetch")
     settings = load(config)
     places = Places(settings.geoip, lambda fault: complain(InputError(fault)), many=len(addresses) > 1000)
     if as_json:
@@ -74,17 +74,17 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
         for row in _table([("address", "place", "network", "what"), *((one, *_cells(places.of(one))) for one in addresses)]):
             click.echo(row)
     sys.stdout.flush()
-    _say_databases(places, settings.geoip)
+    _report_databases(places, settings.geoip)
 
 
-def _say_databases(places: "Places", geoip: "list[str] | str") -> None:
-    """Say on standard error where that is from."""
+def _report_databases(places: "Places", geoip: "list[str] | str") -> None:
+    """Report on standard error where the places come from."""
     from consumer.text import harmless
 
     if not places.databases and geoip == "web":
-        click.echo('geoip = "web": only messages have places; sudo sshbell check --connect tries the web service', err=True)
+        click.echo('geoip = "web": only messages get places; to test the web service: sudo sshbell check --connect', err=True)
     elif not places.databases:
-        click.echo("no database; to get one: sudo sshbell geoip fetch", err=True)
+        click.echo("no database; to download one: sudo sshbell geoip fetch", err=True)
     for database in places.databases:
         made = f", {database.built:%Y-%m-%d}" if database.built else ""
         click.echo(harmless(f"from {database.path} ({database.type}{made})"), err=True)
@@ -99,7 +99,7 @@ def _cells(found: "SourceFields") -> tuple[str, str, str]:
 
 
 def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
-    """Yield the rows with columns as wide as what is in them; a text that is much longer than others moves its own row alone."""
+    """Yield the rows with columns as wide as their texts; a text that is much longer than the others moves only its own row."""
     from consumer.text import harmless
 
     shown = [[harmless(cell) for cell in row] for row in rows]
@@ -108,26 +108,26 @@ def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-@geoip.command(short_help="Fetch databases.")
+@geoip.command(short_help="Download databases.")
 @click.option(
-    "--edition", "editions", multiple=True, metavar="NAME", help=f"What to fetch: {_EDITIONS}; by default city and ASN."
+    "--edition", "editions", multiple=True, metavar="NAME", help=f"Database to download: {_EDITIONS}; by default city and ASN."
 )
-@click.option("--maxmind-account", metavar="ID", help="Fetch from MaxMind, with this account.")
-@click.option("--maxmind-key", metavar="FILE", type=click.Path(dir_okay=False), help="The file that holds its licence key.")
-@click.option("--url", metavar="URL", help="Fetch this one: a .mmdb, as it is, with gzip, or in a .tar.gz.")
-@click.option("--server", metavar="URL", help="A mirror, in place of DB-IP's or MaxMind's server, with the same paths.")
+@click.option("--maxmind-account", metavar="ID", help="Download from MaxMind, with this account.")
+@click.option("--maxmind-key", metavar="FILE", type=click.Path(dir_okay=False), help="File with the account's licence key.")
+@click.option("--url", metavar="URL", help="Download this file: a .mmdb, plain, with gzip, or in a .tar.gz.")
+@click.option("--server", metavar="URL", help="Mirror of DB-IP's or MaxMind's server, with the same paths.")
 @click.option(
-    "--to", metavar="DIRECTORY", type=click.Path(file_okay=False), help="Where to put it; by default geoip in state_dir."
+    "--to", metavar="DIRECTORY", type=click.Path(file_okay=False), help="Directory for databases; by default geoip in state_dir."
 )
-@click.option("--quiet", is_flag=True, help="Say nothing unless something is wrong, for cron.")
+@click.option("--quiet", is_flag=True, help="Print nothing except errors, for cron.")
 @CONFIG
 def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: str | None, url: str | None, server: str | None,
           to: str | None, config: str | None, *, quiet: bool) -> None:  # fmt: skip
     """
-    Fetch databases, look whether they are what they should be, and put them in place of the old ones.
+    Download databases, verify them, and replace the old ones.
 
-    By default DB-IP's free ones, which need no account. Whatever goes wrong, the old ones stay. What is not newer is not
-    fetched again, so it may be called daily; who reads the databases notices within seconds.
+    The default is DB-IP's free databases, which need no account. If anything fails, the old ones stay. Databases that have not
+    changed are not downloaded again, so you may run this daily. A running sshbell uses new databases within seconds.
 
     \b
         sudo sshbell geoip fetch
@@ -140,11 +140,11 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     from consumer.secret import read_secret
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
-        raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
+        raise UsageError("--url excludes --edition, --server and --maxmind-...")
     if (maxmind_account is None) != (maxmind_key is None) or maxmind_key == "":
-        raise UsageError("MaxMind wants both: --maxmind-account ID and --maxmind-key FILE")
+        raise UsageError("MaxMind needs both --maxmind-account ID and --maxmind-key FILE")
     settings = load(config)
-    # Nothing from the network is read as root.
+    # Never read data from the network as root.
     become(settings.user)
     if url is not None:
         sources = [of_url(url)]
@@ -167,7 +167,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
         if not quiet:
             click.echo(done)
     if not errors and not quiet:
-        _say_unread(folder, sources, settings.geoip)
+        _report_unread(folder, sources, settings.geoip)
     end_with(errors)
 
 
@@ -178,20 +178,20 @@ def _make(folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: {error.strerror}; say where to put it with --to, or run first: sudo sshbell install"
+            f"{folder}: {error.strerror}; give another directory with --to, or run first: sudo sshbell install"
         ) from error
 
 
-def _say_unread(folder: Path, sources: "list[Source]", patterns: "list[str] | str") -> None:
-    """Say where the configuration does not name what was fetched."""
+def _report_unread(folder: Path, sources: "list[Source]", patterns: "list[str] | str") -> None:
+    """Report databases that the configuration does not name."""
     from glob import glob
 
     if isinstance(patterns, str):
-        click.echo('note: geoip = "web" asks the web service; to use databases, delete that key from the configuration', err=True)
+        click.echo('note: geoip = "web" uses the web service; to use databases, delete that key from the configuration', err=True)
         return
     read = {path for pattern in patterns for path in glob(pattern)}  # noqa: PTH207 - Path's takes no absolute one
     if any(str(folder.absolute() / source.name) not in read for source in sources):
-        click.echo(f'note: the key geoip does not name it; add to it: "{folder.absolute()}/*.mmdb"', err=True)
+        click.echo(f'note: the key geoip does not name these databases; add to it: "{folder.absolute()}/*.mmdb"', err=True)
 
 
 def _silent(_received: int, _total: int | None) -> None:

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from consumer.store.queries import Session
 
 
-@click.command(short_help="Show who was in, and what else happened.")
+@click.command(short_help="Show who was logged in, and other events.")
 @SINCE
 @UNTIL
 @USER
 @HOST
-@click.option("--address", metavar="NETWORK", help="Only from this address or network: 192.0.2.7, 2001:db8::/32.")
-@click.option("--limit", type=number(1, 1_000_000_000), metavar="N", help="Only the newest N.")
-@click.option("--events", "all_events", is_flag=True, help="Tries, probes and forged lines as well, each event by itself.")
-@click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) a line.")
-@click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a text that it would take for a formula begins with '.")
-@click.option("--all-columns", is_flag=True, help="With --csv: all that is known, behind the columns that are always there.")
+@click.option("--address", metavar="NETWORK", help="Show only this address or network: 192.0.2.7, 2001:db8::/32.")
+@click.option("--limit", type=number(1, 1_000_000_000), metavar="N", help="Show only the newest N.")
+@click.option("--events", "all_events", is_flag=True, help="Show single events, including tries, probes and forged lines.")
+@click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) per line.")
+@click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a ' precedes text that would act as a formula.")
+@click.option("--all-columns", is_flag=True, help="With --csv: add all other known values after the usual columns.")
 @WIDE
 @ZONE
 @CONFIG
@@ -37,10 +37,10 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
             zone: "tzinfo", config: str | None, *, all_events: bool, form: str | None, all_columns: bool,
             wide: bool) -> None:  # fmt: skip
     """
-    Show who was in, from where, for how long; with --events all that happened. The oldest comes first.
+    Show who was logged in, from where, for how long; with --events, all events. The oldest comes first.
 
-    With --since and --until: who was in at some time between the two, also if they came earlier. How long the store keeps
-    sessions, the key "keep" of the configuration says.
+    --since and --until select all sessions that overlap the time between them, even if they began earlier. The key "keep" of the
+    configuration sets how long the store keeps sessions.
 
     \b
         sudo sshbell history --since yesterday
@@ -63,7 +63,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.store.queries import Asked, events, keys_used, sessions
 
     if all_columns and form != "csv":
-        raise UsageError("--all-columns is about --csv; --json has all fields")
+        raise UsageError("--all-columns needs --csv; --json has all fields anyway")
     try:
         now_us = clock.now_us()
         selection = Selection.of(since, until, user, host, zone, now_us)
@@ -85,7 +85,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     if form == "csv":
         write(spreadsheet.head())
     shown = 0
-    for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
+    for shown, found in enumerate(chosen, 1):  # noqa: B007 - shown is used after the loop
         match form:
             case "json":
                 write(json_line(places.add(names.added(_as_ecs(found)))))
@@ -95,7 +95,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
     if not shown:
-        click.echo("sshbell: the store has nothing of what is asked for", err=True)
+        click.echo("sshbell: the store has nothing that matches", err=True)
 
 
 def _as_ecs(found: "Session | Event") -> "EcsEvent":
@@ -129,4 +129,6 @@ def _network(text: str | None) -> "Network | None":
     try:
         return ip_network(ip_of(text) or text, strict=False)
     except ValueError:
-        raise ValueError(f"--address: {text!r} is no address or network; give 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
+        raise ValueError(
+            f"--address: {text!r} is not an address or network; give 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+        ) from None

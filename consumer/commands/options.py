@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 import os
 import sys
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from consumer.config import Config
 
-# For the completion of names; what cannot be read is said when it is its turn.
+# Completes names of files. A command reports an unreadable file when its turn comes.
 FILE = click.Path(readable=False)
 
 
 def number(least: int, most: int) -> click.IntRange:
     """Return the type of a number within bounds."""
     found = click.IntRange(least, most)
-    found.name = f"number from {least} to {most}"  # in messages
+    found.name = f"number from {least} to {most}"  # for messages
     return found
 
 
@@ -40,7 +40,7 @@ ZONE = click.option(
     "zone",
     callback=_zone,
     metavar="ZONE",
-    help="Zone of times that name none, and of the table; by default this machine's.",
+    help="Time zone of the table, and of log times without one; by default this machine's.",
 )
 CONFIG = click.option(
     "--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml."
@@ -48,7 +48,7 @@ CONFIG = click.option(
 
 
 def complete_channel(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Return the channels of the configuration for the shell; none where it cannot be read."""
+    """Return the channels of the configuration for the shell; none if it cannot be read."""
     from consumer.config import load
     from consumer.errors import SshbellError
 
@@ -62,19 +62,19 @@ def complete_channel(context: click.Context, _parameter: click.Parameter, incomp
 SINCE = click.option(
     "--since",
     metavar="TIME",
-    help='Only from TIME on: yesterday, monday, 07:46, "2 hours ago", 7d, 2026-11-22 or "2026-11-22 10:00".',
+    help='Start of the time span: yesterday, monday, 07:46, "2 hours ago", 7d, 2026-11-22 or "2026-11-22 10:00".',
 )
-UNTIL = click.option("--until", metavar="TIME", help="Only before TIME, in the same forms.")
+UNTIL = click.option("--until", metavar="TIME", help="End of the time span, in the same forms.")
 WIDE = click.option("--wide", is_flag=True, help="Cut nothing: whole fingerprints, and addresses with ports.")
-USER = click.option("--user", help="Only this user.")
-HOST = click.option("--host", help="Only this host.")
+USER = click.option("--user", help="Show only this user.")
+HOST = click.option("--host", help="Show only this host.")
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of all commands that read lines; they give the command a matcher, and the configuration as ``obj``."""
+    """Add the options of all commands that read lines. The command gets a matcher, and the configuration as ``obj``."""
 
     @click.option(
-        "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, where lines name none."
+        "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, for lines without one."
     )
     @ZONE
     @click.option(
@@ -82,7 +82,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
         type=click.Choice(["lowered", "pyparsing"]),
         default="lowered",
         show_default=True,
-        help="Run the grammars as compiled patterns, or as they are written.",
+        help="Run the grammars as compiled patterns (lowered), or with pyparsing, slowly.",
     )
     @CONFIG
     @wraps(command)
@@ -96,7 +96,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _configuration(path: str | None) -> "Config":
-    """Read the configuration. Log files may be read by anybody, the configuration of this machine's sshbell may not."""
+    """Read the configuration; go on without it if the user may not read it, because log files may be open to everybody."""
     from consumer.config import Config, load
     from consumer.errors import ConfigRightsError, complain
 
@@ -105,17 +105,17 @@ def _configuration(path: str | None) -> "Config":
     except ConfigRightsError as error:
         if path is not None:
             raise
-        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs, geoip and people"))
+        complain(ConfigRightsError(f"{error}; sshbell reads the log without its sshd_programs, geoip and people"))
         return Config()
 
 
 def in_color() -> bool:
-    """Tell whether the table on standard output may have colour: no-color.org."""
+    """Return whether the table on standard output may have colour: no-color.org."""
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def width(*, is_wide: bool = False) -> int | None:
-    """Return the terminal's width; None where standard output is none, or nothing is to be cut."""
+    """Return the terminal's width; None to cut nothing: with --wide, or if standard output is not a terminal."""
     from shutil import get_terminal_size
 
     return get_terminal_size().columns if sys.stdout.isatty() and not is_wide else None

@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 _STATES = ("pending", "dead", "sent", "dropped")
 _LIMIT = 1000
-# What is shorter may be a slip, and drop the wrong thing.
+# A shorter one may be a typing error, and drop the wrong message.
 _PREFIX = 4
 _SHOWN_ID = 12
-# A terminal with fewer cells left for reasons shows each in a line of its own, in full.
+# A terminal with fewer cells left for reasons shows each on its own line, in full.
 _REASON_LEAST = 40
 _COLORS = {"dead": "red", "sent": "green"}
 
 
-@click.command(short_help="Show what waits to be sent and why; retry or drop it.")
+@click.command(short_help="Show unsent messages and the reasons; retry or drop them.")
 @click.argument("verb", type=click.Choice(["list", "retry", "drop"]), default="list", metavar="[list|retry|drop]")
 @click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--channel", metavar="NAME", shell_complete=complete_channel, help="Only this channel.")
+@click.option("--channel", metavar="NAME", shell_complete=complete_channel, help="Show or change only this channel.")
 @click.option(
-    "--all", "everything", is_flag=True, help="list: what is sent or dropped too. retry, drop: all that wait or were given up."
+    "--all", "everything", is_flag=True, help="list: also sent and dropped messages. retry, drop: all waiting and given-up ones."
 )
-@click.option("--json", "as_json", is_flag=True, help="JSON lines, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for programs.")
 @CONFIG
 def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | None, *, everything: bool, as_json: bool) -> None:
     """
-    Show what waits to be sent and what was given up, and why; try it again at once, or drop it.
+    Show the messages that wait, and those that sshbell has given up, with the reasons; retry them at once, or drop them.
 
-    An ID may be cut behind its first four characters or more, as long as they fit one message.
+    You may shorten an ID to its first four or more characters, as long as they match only one message.
 
     \b
         sudo sshbell outbox
@@ -56,9 +56,9 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     guard(Path(found.state_dir))
     with closing(Delivery(Path(found.state_dir), None)) as delivery:
         known = [one.name for one in found.channel]
-        # One that was taken out of the configuration may still have messages.
+        # A channel that was removed from the configuration may still have messages.
         if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):
-            raise UsageError(f"there is no channel {channel!r}; there are: {', '.join(known) or 'none'}")
+            raise UsageError(f"there is no channel {channel!r}; known channels: {', '.join(known) or 'none'}")
         if verb == "list":
             _list(delivery, ids, channel, everything=everything, as_json=as_json)
         else:
@@ -69,7 +69,7 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
     states = _STATES if everything else ("pending", "dead")
     entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
     if len(entries) >= _LIMIT:
-        click.echo(f"more may be there; these are the newest {_LIMIT:,}", err=True)
+        click.echo(f"these are the newest {_LIMIT:,}; there may be more", err=True)
     if as_json:
         from consumer.ecs import json_line
 
@@ -77,7 +77,7 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
             click.echo(json_line(_object(entry)), nl=False)
         return
     if not entries:
-        click.echo("nothing waits" if not everything else "nothing is here")
+        click.echo("no messages wait" if not everything else "no messages")
         return
     for text in _rows(entries, width(), color=in_color()):
         click.echo(text)
@@ -90,7 +90,7 @@ def _rows(entries: list["DeliveryRow"], width: int | None, *, color: bool) -> "I
     Args:
         entries: the rows.
         width: of the terminal, in cells; None cuts nothing.
-        color: use it.
+        color: use colours.
     """
     from consumer.show.columns import LAST, Column, cells_of, painted, row_of, unbounded, widths_of
     from consumer.text import harmless
@@ -141,7 +141,7 @@ def _object(entry: "DeliveryRow") -> dict[str, Any]:
 
 
 def _event(body: bytes) -> "EcsEvent":
-    """Return the event of a message; nothing is known of what is none."""
+    """Return the event of a message; an empty one if the message is not an event."""
     from consumer.ecs import NOTHING, NoEventError, event_of
 
     try:
@@ -175,14 +175,14 @@ def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str 
     from consumer.clock import now_us
 
     if bool(ids) + everything > 1 or not (ids or everything or channel is not None):
-        raise UsageError(f"say what to {verb}: IDs, or --channel NAME, or --all")
+        raise UsageError(f"choose the messages to {verb}: IDs, --channel NAME or --all")
     chosen: list[str | None] = [_whole(delivery, prefix, channel) for prefix in ids] or [None]
     if verb == "retry":
         count = sum(delivery.retry(event_id, channel) for event_id in chosen)
-        click.echo(f"{_messages(count)} will be tried now")
+        click.echo(f"retrying {_messages(count)} now")
     else:
         count = sum(delivery.drop(event_id, channel, now_us()) for event_id in chosen)
-        click.echo(f"{_messages(count)} dropped")
+        click.echo(f"dropped {_messages(count)}")
 
 
 def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
@@ -190,9 +190,9 @@ def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
         raise UsageError(f"{prefix!r} is too short for an id; give at least {_PREFIX} characters")
     found = {entry.event_id for entry in delivery.entries(("pending", "dead"), _LIMIT, prefix, channel or "")}
     if not found:
-        raise UsageError(f"nothing that waits or was given up has an id that begins with {prefix!r}; see: sshbell outbox")
+        raise UsageError(f"no waiting or given-up message has an id that begins with {prefix!r}; see: sshbell outbox")
     if len(found) > 1:
-        raise UsageError(f"{len(found)} messages have ids that begin with {prefix!r}; give more of it")
+        raise UsageError(f"{len(found)} messages have ids that begin with {prefix!r}; give more characters")
     return found.pop()
 
 

@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from consumer.show.owner_names import Names
 
 
-@click.command(short_help="Tell who logged in and from where and for how long.")
+@click.command(short_help="Show who logged in, from where and for how long.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option("--format", "form", type=click.Choice(["table", "json", "none"]), default="table", show_default=True,
-              help="A table for people, JSON lines for programs, or the summary alone.")  # fmt: skip
+              help="A table for people, JSON lines for programs, or only the summary.")  # fmt: skip
 @SINCE
 @UNTIL
 @USER
 @HOST
-@click.option("--no-owners", is_flag=True, help="Do not name people and key owners; faster.")
+@click.option("--no-owners", is_flag=True, help="Do not look up people and key owners; faster.")
 @WIDE
-@click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
+@click.option("--jobs", type=number(1, 256), metavar="N", help="Number of processes; by default one per core.")
 @reading
 @click.pass_obj
 def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
            user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *, no_owners: bool,
            wide: bool) -> None:  # fmt: skip
     """
-    Tell what happened: who logged in, from where, with which key, for how long.
+    Show what happened in log files: who logged in, from where, with which key, for how long.
 
-    FILEs may be plain, .gz, .bz2, .xz or .zst; several are put in the order of their times. "-" is standard input.
+    FILEs may be plain, .gz, .bz2, .xz or .zst; sshbell sorts several by their times. "-" is standard input.
 
     \b
         sshbell replay /var/log/auth.log*
@@ -99,7 +99,7 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     if paths and not selection.is_all and not summary.events:
         # A log may come from a host whose clock is ahead, so this is no error.
         future = selection.fault_of_future(zone, now_us())
-        click.echo(f"sshbell: {future or 'nothing that happened fits --since, --until, --user and --host'}", err=True)
+        click.echo(f"sshbell: {future or 'no events match --since, --until, --user and --host'}", err=True)
     end_with(replayed.errors)
 
 
@@ -119,7 +119,7 @@ def _names(settings: "Config") -> "Names":
 
 
 class _progress:  # noqa: N801 - used as a function
-    """A bar on standard error, where a person looks at it; told of bytes read so far of the current file."""
+    """A progress bar on standard error, if that is a terminal; it gets the number of bytes read of the current file."""
 
     def __init__(self, paths: list[str], *, visible: bool) -> None:
         self._bar: Any = None
@@ -128,7 +128,7 @@ class _progress:  # noqa: N801 - used as a function
             return
         size = 0
         for path in paths:
-            with suppress(OSError):  # whoever opens it says why
+            with suppress(OSError):  # opening the file reports the reason
                 size += Path(path).stat().st_size
         if size > 1 << 20:
             self._bar = click.progressbar(length=size, label="reading", file=sys.stderr)
@@ -149,7 +149,7 @@ class _progress:  # noqa: N801 - used as a function
 
 
 def summary_text(summary: "Summary") -> str:
-    """What a replay has met, in a few lines."""
+    """Return the counts of a replay as a few lines of text."""
     others = summary.lines - summary.understood - summary.unmatched - summary.unframed
     lines = [
         f"{summary.lines:,} {'line' if summary.lines == 1 else 'lines'} read"
@@ -163,7 +163,7 @@ def summary_text(summary: "Summary") -> str:
     if summary.events:
         lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
     if summary.unverified:
-        lines.append(f"unverified logins: {summary.unverified:,} (the log does not say who wrote their lines)")
+        lines.append(f"unverified logins: {summary.unverified:,} (the log does not show which process wrote their lines)")
     lines.extend(_advice(summary, others))
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
@@ -171,17 +171,17 @@ def summary_text(summary: "Summary") -> str:
 
 
 def _advice(summary: "Summary", others: int) -> "Iterator[str]":
-    """Yield what to do about lines that sshbell could not use; ``others`` are those of other programs."""
+    """Yield advice about lines that sshbell could not use; ``others`` counts those of other programs."""
     from consumer.framing.framer import HINT
 
     if summary.unmatched:
-        yield """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'"""
+        yield """to see unmatched lines: sshbell parse FILE | jq 'select(.event.action == "unmatched")'"""
     if summary.unframed:
-        yield "what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'"
+        yield "to see lines in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'"
     if summary.unframed * 2 > summary.lines:
-        yield f"most lines are in no framing that sshbell knows; {HINT}"
+        yield f"sshbell does not know the framing of most lines; {HINT}"
     elif summary.lines and not summary.understood and not summary.unmatched:
-        yield f"no line of sshd, dropbear or PAM was found; if the log has some, its framing is not read; {HINT}"
+        yield f"no lines of sshd, dropbear or PAM; if there are some, sshbell cannot read their framing; {HINT}"
     if summary.timeless:
         yield (
             f"lines without a usable time: {summary.timeless:,} (their events have none); for a journal, use LC_ALL=C journalctl"

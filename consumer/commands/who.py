@@ -11,18 +11,19 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
 
-@click.command(short_help="Show who is in now.")
+@click.command(short_help="Show who is logged in now.")
 @USER
 @HOST
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) per line.")
 @WIDE
 @ZONE
 @CONFIG
 def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: "tzinfo", config: str | None) -> None:
     """
-    Show who is in now: since when, from where, with which key, on which host.
+    Show who is logged in now: since when, from where, with which key, on which host.
 
-    It is what the log has said: a session whose end was never logged is left out after 30 days, and counted.
+    The log is sshbell's only source. If the end of a session was never logged, sshbell leaves it out after 30 days, and counts
+    it.
 
     \b
         sudo sshbell who
@@ -58,6 +59,6 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
             click.echo(table.session(session.login))
     sys.stdout.flush()
     if not shown and not as_json:
-        click.echo("nobody is in", err=True)
+        click.echo("nobody is logged in", err=True)
     if left_out := endless_total(state_dir, user, host, now_us):
-        click.echo(f"left out: {left_out:,} from before the last 30 days, whose end was never logged", err=as_json)
+        click.echo(f"left out: {left_out:,} from more than 30 days ago, whose end was never logged", err=as_json)

@@ -1,1 +1,1 @@
-"""Which message goes where, how it reads, how it gets there, and what is done when it does not."""
+"""Routes, renders and sends messages, and retries those that fail."""

@@ -1,11 +1,11 @@
 """
-What a channel does next: send a message, fold several into one, or wait, and why.
+Decides what a channel does next: send a message, fold several into one, or wait, and why.
 
-A pure function of the time, the channel's standing and what waits: no database, no clock. ``worker.py`` fetches these, and does
-what it says.
+It is a pure function of the time, the channel's standing and the waiting messages: no database, no clock. ``worker.py`` fetches
+these, and acts on the decision.
 
-``max_per_hour`` is a bucket of tokens. A message takes one token; they come back evenly, and the bucket holds as many as an hour
-brings. So a channel sends ``max_per_hour`` messages at once at most, and in any span of t hours ``max_per_hour * (1 + t)``.
+``max_per_hour`` is a bucket of tokens. A message takes one token. Tokens come back evenly, and the bucket holds those of one
+hour. So a channel sends at most ``max_per_hour`` messages at once, and ``max_per_hour * (1 + t)`` in any span of t hours.
 """
 
 from enum import StrEnum
@@ -15,7 +15,7 @@ import msgspec
 from consumer.store.delivery import LONGEST_WAIT_US, Pending, Standing
 
 _HOUR_S, _HOUR_US = 3600.0, 3600e6
-# No wait for a time of the wall clock is longer: the clock may be set meanwhile.
+# The longest wait for a time of the wall clock, because the clock may be set meanwhile.
 _LONGEST_PAUSE_S, _SHORTEST_PAUSE_S = 60.0, 0.001
 
 
@@ -30,12 +30,12 @@ class Reason(StrEnum):
 
 class Waiting(msgspec.Struct, frozen=True):
     """
-    What waits for a channel.
+    The waiting messages of a channel.
 
     Attributes:
-        first: the first message that may be tried now; None: none may.
-        next_us: where none may: when the next one may, in microseconds since 1970 UTC; None: nothing waits.
-        is_crowded: several messages may be tried now, and can be folded into one.
+        first: the first message that is due; None: none is.
+        next_us: if none is due, when the next one is, in microseconds since 1970 UTC; None: no message waits.
+        is_crowded: several messages are due, and can be folded into one.
     """
 
     first: Pending | None = None
@@ -44,21 +44,21 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message by itself. ``tokens``: what is left for others once it is sent."""
+    """Send a message by itself. ``tokens``: how many are left for others afterwards."""
 
     message: Pending
     tokens: float
 
 
 class Fold(msgspec.Struct, frozen=True):
-    """Send one message in place of ``first`` and the others that may be tried now. ``tokens``: as in ``Send``."""
+    """Send one message in place of ``first`` and the others that are due. ``tokens``: as in ``Send``."""
 
     first: Pending
     tokens: float
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Do nothing for so many seconds, or until something new comes. None: only that can change anything."""
+    """Do nothing for this many seconds, or until something new comes. None: only something new can change the decision."""
 
     seconds: float | None
     reason: Reason
@@ -70,9 +70,9 @@ def decide(now_us: int, standing: Standing, waiting: Waiting, *, max_per_hour: i
 
     Args:
         now_us: the wall clock, in microseconds since 1970 UTC. It may have been set, forwards or backwards.
-        standing: failures and tokens of the channel, as last written down.
+        standing: the channel's failures and tokens, as last recorded.
         waiting: the messages.
-        max_per_hour: of the channel's settings.
+        max_per_hour: from the channel's settings.
         is_holding_back: messages had to wait for tokens, and none has been sent since.
     """
     first = waiting.first
@@ -99,7 +99,7 @@ def _wait_for_messages(now_us: int, next_us: int | None) -> Wait:
 def tokens_of(standing: Standing, max_per_hour: int, now_us: int) -> float:
     """Return how many messages a channel may send now, a fraction included: 0 to ``max_per_hour``."""
     most = float(max_per_hour)
-    # A clock that was wrong wrote a time so far ahead, so its age is unknown; an hour fills the bucket anyway.
+    # The clock was wrong when it wrote a time so far ahead, so its age is unknown. An hour would fill the bucket anyway.
     if standing.tokens is None or standing.tokens_us > now_us + _HOUR_US:
         return most
     elapsed_us = max(0, now_us - standing.tokens_us)
@@ -107,7 +107,7 @@ def tokens_of(standing: Standing, max_per_hour: int, now_us: int) -> float:
 
 
 def _until_token_s(now_us: int, standing: Standing, missing_h: float) -> float:
-    """Return how long to wait for what so many hours bring. A clock that was set back brings nothing before it has caught up."""
+    """Return how long to wait for the tokens of ``missing_h`` hours. A clock that was set back adds none until it catches up."""
     behind_s = max(0, standing.tokens_us - now_us) / 1e6
     return max(_SHORTEST_PAUSE_S, missing_h * _HOUR_S + min(_LONGEST_PAUSE_S, behind_s))
 

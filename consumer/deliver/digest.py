@@ -1,4 +1,4 @@
-"""What a digest says of the messages that it stands for: how many of each kind, and each one's account, host and address."""
+"""Summarizes the messages of a digest: the number of each kind, and the account, host and address of each one."""
 
 from collections import Counter
 from typing import Any
@@ -8,13 +8,13 @@ import msgspec
 from consumer.actions import EventAction, OwnAction
 from consumer.deliver.sentences import Facts, in_a_list, named
 
-# Lines of a digest, and users and hosts that it counts where it shows not all; the rest is counted together.
+# Lines of a digest, and pairs of user and host that it lists with their counts. The rest is counted together.
 DIGEST_LINES, _DIGEST_USERS = 50, 20
-# A digest counts at most so many different users and hosts by name: they are chosen by peers.
+# The most pairs of user and host that a digest counts, because peers choose the names.
 _COUNTED_USERS = 10_000
 _UNREADABLE = "unreadable"
 
-# One and several of each kind, in the order of a digest.
+# Singular and plural of each kind, in the order of a digest.
 _NOUNS = {
     **{str(action): (action.noun, action.nouns) for action in EventAction},
     str(OwnAction.NOTICE): ("notice of sshbell", "notices of sshbell"),
@@ -24,7 +24,7 @@ _NOUNS = {
 
 
 class _Entry(msgspec.Struct):
-    """Events that differ in their time alone: when the first and the last of them were."""
+    """Events that differ only in their time. ``time`` and ``last`` are those of the first and the last one."""
 
     text: str
     time: str
@@ -37,9 +37,9 @@ class _Group:
     Events of one kind.
 
     Attributes:
-        messages: how many messages they are.
-        count: how often it happened: one message may be of several failed logins.
-        entries: the first ``DIGEST_LINES`` that differ, in the order in which they came.
+        messages: the number of messages.
+        count: the number of occurrences: one message may report several failed logins.
+        entries: the first ``DIGEST_LINES`` different ones, in the order in which they came.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class _Group:
 
 
 class Digest:
-    """Counts events, in the order in which they became known."""
+    """Counts events, in the order in which they were queued."""
 
     def __init__(self) -> None:
         self._groups: dict[str, _Group] = {}
@@ -79,7 +79,7 @@ class Digest:
             self._last = max(self._last, facts["local"])
 
     def add_unreadable(self) -> None:
-        """Count what is no event."""
+        """Count a message that is not an event."""
         group = self._groups.setdefault(_UNREADABLE, _Group())
         group.messages += 1
         group.count += 1
@@ -90,12 +90,12 @@ class Digest:
             self._users[user, host] += 1
 
     def facts(self) -> dict[str, Any]:
-        """Return what a template knows as ``held``."""
+        """Return the values that templates know as ``held``."""
         groups: list[dict[str, Any]] = []
         room = DIGEST_LINES
         present = [(name, self._groups[name]) for name in _NOUNS if name in self._groups]
         for number, (name, group) in enumerate(present):
-            # Noise must not hide a login, nor one kind of noise another.
+            # Noise must not hide a login, and one kind of noise must not hide another.
             limit = room if name == EventAction.LOGIN else room // (len(present) - number)
             entries = list(group.entries.values())[:limit]
             room -= len(entries)

@@ -1,7 +1,8 @@
 """
 Routes the outbox to channels.
 
-Each channel has a worker with a task of its own, so that one that is down delays no other. Within a channel messages go in order.
+Each channel has its own worker and task, so a channel that is down does not delay the others. Within a channel, messages go in
+order.
 """
 
 import asyncio
@@ -25,9 +26,9 @@ from consumer.people.people import People
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox, Queued
 
-# How often what is done is forgotten; a flood has to wait for neither.
+# Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.
 _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
-# At the end: what is being sent may be finished.
+# How long a channel may finish its current message at the end.
 STOP_S = 3.0
 _BATCH = 200
 
@@ -39,10 +40,10 @@ class Dispatcher:
     Routes the outbox to workers.
 
     Args:
-        config: what is configured now; ``configure`` takes another.
+        config: the current configuration; ``configure`` takes another one.
         delivery, outbox: the two databases.
         renderer: shared by all workers.
-        people: who keys and accounts belong to, as of now.
+        people: the current owners of keys and accounts.
         clock: the wall clock, in microseconds.
     """
 
@@ -69,7 +70,7 @@ class Dispatcher:
         self.configure(config, self.people)
 
     def configure(self, config: Config, people: People) -> None:
-        """Work by another configuration: channels that are as they were go on."""
+        """Use another configuration. Unchanged channels go on."""
         self._config = config
         self._enricher.configure(parts_of(config, people))
         self._renderer.map_url = config.map_url
@@ -102,13 +103,13 @@ class Dispatcher:
         self._tasks[settings.name] = asyncio.create_task(_after(before, worker), name=settings.name)
 
     def route(self) -> None:
-        """Give what is new in the outbox to channels. What goes wrong is logged once, and tried again at the next call."""
+        """Assign new messages in the outbox to channels. A failure is logged once; the next call tries again."""
         if self._next_route is not None:
             self._next_route.cancel()
             self._next_route = None
         try:
             if self._route_some():
-                # The workers have their turn between two batches, however much is new.
+                # However much is new, the workers get their turn between two batches.
                 self._next_route = asyncio.get_running_loop().call_soon(self.route)
         except StoreError as error:
             if str(error) != self._complaint:
@@ -118,12 +119,12 @@ class Dispatcher:
             self._complaint = ""
 
     def _route_some(self) -> bool:
-        """Route a batch; tell whether there may be more."""
+        """Route a batch; return whether there may be more."""
         seq, event_id = self._delivery.cursor()
         queued = self._outbox.since(seq, _BATCH)
-        # Where rows follow without a gap that is the same file; a look is due at the first of a batch alone.
+        # Rows without a gap come from the same file, so only the first of a batch needs a look.
         if self._outbox.is_behind(seq, event_id):
-            _log.warning("outbox_replaced", reason="state.db is a new one; its outbox is read from the beginning")
+            _log.warning("outbox_replaced", reason="state.db is a new one; sshbell reads its outbox from the beginning")
             self._delivery.restart()
             return True
         if not queued:
@@ -143,7 +144,7 @@ class Dispatcher:
             return ()
 
     def poll(self) -> None:
-        """Look whether something was missed; to be called each second."""
+        """Check for missed work. Call it every second."""
         self.route()
         try:
             if self._delivery.has_changed():
@@ -161,10 +162,10 @@ class Dispatcher:
         self._delivery.forget_bytes()
         before_us = now_us - int(seconds_of(self._config.give_up) * 1e6)
         if dead := self._delivery.give_up_of_removed(self._workers, before_us, now_us):
-            _log.error("given_up", messages=dead, reason="the configuration has no such channel any more")
+            _log.error("given_up", messages=dead, reason="the configuration no longer has this channel")
 
     async def stop(self) -> None:
-        """Let each channel finish the message that it is sending, and end."""
+        """Let each channel finish its current message, and end."""
         if self._next_route is not None:
             self._next_route.cancel()
         for worker in self._workers.values():
@@ -179,6 +180,6 @@ class Dispatcher:
 
 
 async def _after(before: Iterable[asyncio.Task[None]], worker: Worker) -> None:
-    """Run a worker when its predecessor has ended, so that no message is sent by both."""
+    """Run a worker once its predecessor has ended, so that they do not send the same message."""
     await asyncio.gather(*before, return_exceptions=True)
     await worker.run()

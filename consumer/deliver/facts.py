@@ -1,7 +1,7 @@
 """
-What templates know of an event: each fact by its name, "" where it is not known, and the lines of a message in order.
+The facts about an event for templates: each one by its name, "" if it is unknown, and the lines of a message in order.
 
-docs/configuration.md lists the facts. An event comes here harmless: no text of it holds what a terminal would obey.
+docs/configuration.md lists the facts. The event is harmless by now: its texts contain nothing that a terminal would obey.
 """
 
 from collections.abc import Iterator
@@ -18,16 +18,16 @@ from consumer.deliver.sentences import Facts
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
 _ORIGINS = {"verified": "verified: a process of root wrote the log line", "unverified": "", "forged": ""}
-# Owners of one key that are named.
+# The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
 
 def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> Facts:
     """
-    Return what templates know of an event, and the whole event beside it.
+    Return the facts about an event for templates, and the whole event as ``event``.
 
     Args:
-        fields: the event as nested mappings, made harmless; templates see them as ``event``.
+        fields: the event as nested mappings, made harmless; templates know them as ``event``.
         zone: the reader's; None for this host's.
         map_url: as configured; "" for no link.
     """
@@ -35,7 +35,7 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
     happened, source, ssh = event.event, event.source, event.ssh
     key, certificate, via = ssh.key, ssh.certificate, ssh.via
     action = happened.action or ""
-    # Some databases have codes alone.
+    # Some databases have only codes.
     country = source.geo.country_name or source.geo.country_iso_code
     facts: Facts = {
         "event": fields,
@@ -72,7 +72,7 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
         "claim": ssh.claim or "",
         "claimed_by_uid": _text(ssh.claimed_by_uid),
         "claimed_by_user": ssh.claimed_by_user or "",
-        # Of a forged line: what it says, as its writer wants to be read.
+        # The text of a forged line, as its writer wants it to be read.
         "original": (happened.original or "") if action == EventAction.FORGED else "",
         "message": event.message or "",
         "local": _local(event.timestamp or "", zone),
@@ -94,7 +94,7 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
 
 
 def duration_text(seconds: float) -> str:
-    """Return how long something took, as people say it: ``2 h 5 min``."""
+    """Return a duration in the form that people write: ``2 h 5 min``."""
     whole = max(0, int(seconds))
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
@@ -104,8 +104,8 @@ def duration_text(seconds: float) -> str:
 
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
-    """Yield the details of a message, in order: a name, and what is known, or ""."""
-    # All that a forged line says was chosen by whoever wrote it.
+    """Yield the details of a message, in order: the name and the value of each, "" if it is unknown."""
+    # The writer of a forged line chose all of its text.
     claimed = "claimed " if facts["action"] == EventAction.FORGED else ""
     yield "time", facts["when"]
     yield "written by", _writer(facts)
@@ -136,18 +136,18 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _writer(facts: Facts) -> str:
-    """Return who wrote a forged line, as the kernel knows it."""
+    """Return the writer of a forged line, as the kernel reports it."""
     uid, user = facts["claimed_by_uid"], facts["claimed_by_user"]
     return f"{user} (uid {uid})" if user else f"uid {uid}" if uid else ""
 
 
 def _distinct(value: str) -> str:
-    """Return a text in quotes where blanks at its ends would not be seen."""
+    """Return a text, in quotes if it begins or ends with a blank, which a reader would not see."""
     return f'"{value}"' if value != value.strip(" ") else value
 
 
 def _owners(owners: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield a line for each, since a comment may hold whatever would stand between two."""
+    """Yield a line for each, because a comment may contain any separator."""
     for owner in owners[:_OWNERS_LIMIT]:
         yield "key of", owner
     if len(owners) > _OWNERS_LIMIT:
@@ -170,11 +170,11 @@ def _network(network: AsFields) -> str:
 
 
 def _map_link(map_url: str, source: SourceFields) -> str:
-    """Return where a map shows an address; "" where it cannot, or where the address is nobody's on the Internet."""
+    """Return a link to a map of an address; "" if its place is unknown, or the address is not a public one."""
     ip = ip_of(source.ip)
     if ip is None or not ip.is_global:
         return ""
-    # Of a country alone a database gives the middle, where nobody is.
+    # For a country without a city, a database gives only its middle, so a pin would be wrong.
     place = source.geo.location if source.geo.city_name or source.geo.region_name else LocationFields()
     known = {"{ip}": str(ip), "{latitude}": _degrees(place.lat, 90), "{longitude}": _degrees(place.lon, 180)}
     if any(name in map_url and not value for name, value in known.items()):
@@ -196,13 +196,13 @@ def _zoned(text: str, zone: tzinfo | None) -> datetime | None:
 
 
 def _local(text: str, zone: tzinfo | None) -> str:
-    """Return a time of an event as its reader's clock shows it."""
+    """Return a time of an event in its reader's zone."""
     moment = _zoned(text, zone)
     return text if moment is None else f"{moment:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _moment(text: str, zone: tzinfo | None) -> str:
-    """Return the same, and UTC beside it: ``2026-11-22 11:00:00 CET (10:00:00 UTC)``."""
+    """Return a time in the reader's zone, and in UTC: ``2026-11-22 11:00:00 CET (10:00:00 UTC)``."""
     moment = _zoned(text, zone)
     if moment is None or not moment.utcoffset():
         return _local(text, zone)

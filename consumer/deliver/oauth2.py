@@ -1,4 +1,4 @@
-"""Access tokens for XOAUTH2: got with the refresh token, kept until they expire."""
+"""Access tokens for XOAUTH2: requested with the refresh token, and kept until they expire."""
 
 import asyncio
 import os
@@ -28,11 +28,11 @@ from consumer.text import harmless
 
 # For one token, from the look-up of the server's name to the last byte of its answer.
 TOKEN_LIMIT_S = 10.0
-# Of the body of an answer, in bytes; aiohttp bounds the head.
+# For the body of an answer, in bytes; aiohttp limits the head.
 _SIZE_LIMIT = 64 * 1024
-# Where the server does not say how long a token lives; and how long before its end it is no longer used.
+# A token's life if the server gives none; and how long before its end sshbell stops using it.
 _DEFAULT_LIFE_S, _MARGIN_S = 300.0, 60.0
-# Of an error nothing else is shown: RFC 6749, sections 5.2 and 4.1.2.1.
+# The only texts of an error answer that sshbell shows: RFC 6749, sections 5.2 and 4.1.2.1.
 _ERRORS = frozenset({
     "access_denied", "invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "server_error",
     "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type",
@@ -64,19 +64,19 @@ class AccessToken:
 
     async def get(self) -> str:
         """
-        Return a token that is still good.
+        Return a valid token.
 
         Raises:
-            SecretError: there is none to be had.
+            SecretError: the server gives none.
         """
         if not self._token or self._clock_s() >= self._until_s:
             self._token, life_s = await self._refresh()
-            # One that is not a number has no time left, either.
+            # If life_s is not a number, the token has no time left, either.
             self._until_s = self._clock_s() + max(0.0, life_s - _MARGIN_S)
         return self._token
 
     def forget(self) -> None:
-        """Get another one next time: the server did not take this one."""
+        """Request another one next time, because the server has refused this one."""
         self._token = ""
 
     async def _refresh(self) -> tuple[str, float]:
@@ -101,13 +101,13 @@ class AccessToken:
         except (OSError, ClientError) as error:
             fault = _fault_of(error)
         except (ValueError, RecursionError):
-            fault = "its answer holds no access token"
-        # Outside, so that no answer and no form is in the error's context.
+            fault = "its answer contains no access token"
+        # Raised here, outside the handlers, so that the error's context contains neither the answer nor the form.
         raise SecretError(f"no access token from {harmless(_place_of(account.token_url))}: {fault}")
 
 
 def _fault_of(error: OSError | ClientError) -> str:
-    """Return the fault in our words: aiohttp's hold the address, and may hold a part of the answer."""
+    """Return the fault in our own words, because aiohttp's contain the address, and may contain a part of the answer."""
     if isinstance(error, ClientConnectorCertificateError):
         return f"its certificate is not trusted: {harmless(str(error.certificate_error))}"
     if isinstance(error, OSError) and error.errno and error.errno > 0:
@@ -120,12 +120,12 @@ def _fault_of(error: OSError | ClientError) -> str:
 
 
 def _place_of(url: str) -> str:
-    """Return host and port of a URL, without a password that may stand there."""
+    """Return host and port of a URL, without a password."""
     return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def _error_of(answer: bytes) -> str:
-    """Return the error's name, and nothing else of the answer: a server may repeat the form in it."""
+    """Return the error's name, and nothing else from the answer, which may repeat the form."""
     try:
         error = msgspec.json.decode(answer, type=_Refused).error
     except (ValueError, RecursionError):
@@ -137,7 +137,7 @@ async def _posted(url: str, form: dict[str, str]) -> tuple[int, bytes]:
     """
     Send a form, and return the answer's status and body.
 
-    The variables ``https_proxy`` and ``no_proxy`` count. It follows no redirect: no other server gets the form.
+    It obeys the variables ``https_proxy`` and ``no_proxy``, but follows no redirect, so that no other server gets the form.
 
     Args:
         url: https, or http to this machine, as the configuration allows it.

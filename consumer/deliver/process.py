@@ -20,15 +20,15 @@ from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
-# The net under the byte that `run` writes.
+# Polling, in case the byte from `run` gets lost.
 _POLL_S = 1.0
-# In the state directory: only who has it sends.
+# In the state directory: only the process that holds it sends.
 LOCK = "deliver.lock"
 _log = structlog.get_logger()
 
 
 def renderer_of(config_path: str | None) -> Renderer:
-    """Return the renderer with the user's own templates, which are beside the configuration."""
+    """Return the renderer, with the user's own templates from beside the configuration."""
     own = Path(config_path or DEFAULT_PATH).parent / "templates"
     return Renderer(own, lambda fault: _log.error("template_broken", reason=fault))
 
@@ -40,10 +40,10 @@ def opened(config: Config) -> Delivery:
 
 async def serve(config: Config, config_path: str | None, wake: socket.socket | None) -> None:
     """
-    Deliver until the other end of ``wake`` is closed or, without it, until TERM or INT.
+    Deliver until the other end of ``wake`` closes or, without it, until TERM or INT.
 
     Raises:
-        TryLaterError: without ``wake``: another process delivers.
+        TryLaterError: without ``wake``, if another process delivers.
         StoreError: ``delivery.db`` cannot be opened.
     """
     loop = asyncio.get_running_loop()
@@ -51,7 +51,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     changed = asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # With a parent, its end is the only order to stop: systemd signals all of us.
+        # With a parent, only its end stops this process: systemd sends signals to the whole unit.
         loop.add_signal_handler(number, ended.set if wake is None else _note)
     with closing(Lock(Path(config.state_dir) / LOCK)) as lock:
         if not await _locked(lock, wake, ended):
@@ -60,7 +60,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
             dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path), people=_people_of(config, People()))
             if wake is not None:
                 loop.add_reader(wake, _woken, wake, dispatcher, ended)
-            # What is loaded stays: a collection that walked through all of it would hold up a message.
+            # Loaded modules stay, and a collection that visited all of them would delay a message.
             gc.collect()
             gc.freeze()
             _log.info("delivering", channels=[channel.name for channel in config.channel], pid=os.getpid())
@@ -79,20 +79,20 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
 
 
 def _people_of(config: Config, before: People) -> People:
-    """Return who owns what; who was known before, where the file is broken: that costs names, and no message."""
+    """Return the owners; those known before if the file is broken. A broken file costs names, but no message."""
     try:
         return People.load(config.people)
     except ConfigError as error:
-        _log.error("people_refused", reason=f"{error}; {len(before.persons)} people are known from before")
+        _log.error("people_refused", reason=f"{error}; sshbell keeps the {len(before.persons)} people that it knew before")
         return before
 
 
 async def _locked(lock: Lock, wake: socket.socket | None, ended: asyncio.Event) -> bool:
-    """Wait until a predecessor has ended; tell whether we are still wanted."""
+    """Wait until the predecessor has ended; return whether this process is still needed."""
     if lock.take():
         return True
     if wake is None:
-        raise TryLaterError("another sshbell deliver is running; that one sends")
+        raise TryLaterError("another sshbell deliver is running, and sends the messages")
     _log.warning("waiting", reason="another sshbell deliver has not ended yet")
     loop = asyncio.get_running_loop()
     loop.add_reader(wake, _woken, wake, None, ended)
@@ -109,18 +109,18 @@ async def _locked(lock: Lock, wake: socket.socket | None, ended: asyncio.Event) 
 
 
 def _note() -> None:
-    _log.info("signal_ignored", reason="the end of sshbell run is the order to stop")
+    _log.info("signal_ignored", reason="sshbell deliver stops when sshbell run ends")
 
 
 def _woken(wake: socket.socket, dispatcher: Dispatcher | None, ended: asyncio.Event) -> None:
-    """Something is in the outbox, or the parent has ended."""
+    """Handle a byte, which announces messages in the outbox, or the end of the parent."""
     try:
-        said = wake.recv(4096)
+        received = wake.recv(4096)
     except BlockingIOError:
         return
     except OSError:
-        said = b""
-    if not said:
+        received = b""
+    if not received:
         asyncio.get_running_loop().remove_reader(wake)
         ended.set()
     elif dispatcher is not None:
@@ -128,13 +128,13 @@ def _woken(wake: socket.socket, dispatcher: Dispatcher | None, ended: asyncio.Ev
 
 
 def _reconfigured(config: Config, path: str | None, dispatcher: Dispatcher) -> Config:
-    """Read the configuration again; a broken one is refused, and the old one kept."""
+    """Read the configuration again; refuse a broken one, and keep the old one."""
     try:
         found = load(path)
         if found.state_dir != config.state_dir or found.user != config.user:
             raise ConfigError("state_dir and user take effect at the next start of sshbell only")  # noqa: TRY301
     except ConfigError as error:
-        _log.error("configuration_refused", reason=f"{error}; the one before is kept")
+        _log.error("configuration_refused", reason=f"{error}; sshbell keeps the old one")
         return config
     dispatcher.configure(found, _people_of(found, dispatcher.people))
     _log.info("configured", channels=[channel.name for channel in found.channel])

@@ -1,4 +1,4 @@
-"""To whom a message of a channel goes: to those of the channel, or to the people it is about."""
+"""Chooses the recipients of a channel's message: the channel's own, or the people that the message is about."""
 
 from collections.abc import Iterable
 
@@ -10,14 +10,14 @@ from consumer.people.people import People
 
 class Recipients:
     """
-    Says to whom messages go.
+    Chooses the recipients of messages.
 
-    Addresses are those of the configuration and of ``people.toml``, never a text of an event.
+    Addresses come from the configuration and ``people.toml``, never from an event.
 
     Args:
-        router: knows which routes take an event, and lead to its owner.
-        people: who owns what.
-        channels: as they are configured, with their own recipients.
+        router: knows the routes that take an event, and those that lead to its owner.
+        people: the owners of keys and accounts.
+        channels: the configured channels, with their own recipients.
     """
 
     def __init__(self, router: Router, people: People, channels: Iterable[ChannelSettings]) -> None:
@@ -26,7 +26,7 @@ class Recipients:
         self._channels = {settings.name: settings for settings in channels}
 
     def are_mixed(self, channel: str) -> bool:
-        """Tell whether messages of a channel may go to different people."""
+        """Return whether messages of a channel may go to different people."""
         return self._router.leads_to_owners(channel)
 
     def of(self, channel: str, event: EcsEvent) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ class Recipients:
         to_own, to_owner = self._router.sides(channel, event)
         person = self._people.person_of(event) if to_owner else None
         settings = self._channels[channel]
-        # Contacts are named like the types of channels.
+        # The fields of contacts have the names of the types of channels.
         found: tuple[str, ...] = getattr(person.contacts, str(settings.__struct_config__.tag)) if person is not None else ()
         if not found:
             return ()

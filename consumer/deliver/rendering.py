@@ -1,7 +1,7 @@
 """
-Messages out of events: subject, text and HTML, by Jinja2 templates.
+Turns events into messages: subject, text and HTML, by Jinja2 templates.
 
-Whatever came from the network is made harmless before a template sees it, and is never a template itself.
+Text from the network is made harmless before a template gets it, and is never used as a template.
 """
 
 import re
@@ -26,12 +26,12 @@ from consumer.text import harmless
 
 TEMPLATES = ("subject.txt.j2", "message.txt.j2", "message.html.j2", "digest.txt.j2", "digest.html.j2")
 
-# A message that is told later than this after it became known says so.
+# A message says that it is late if it is rendered later than this after the event was queued.
 LATE_US = 2 * 60 * 1_000_000
 _TEXT_LIMIT, _SUBJECT_LIMIT = 500, 200
-# Of a message that a template has made; the largest built-in one is about 60 kB.
+# For the output of a template; the largest of a built-in one is about 60 kB.
 _BODY_LIMIT = 1 << 20
-# Of a line of text, in characters.
+# For a line of text, in characters.
 _WIDTH = 72
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
@@ -39,14 +39,14 @@ _PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,100}\Z")
 
 class Renderer:
     """
-    Makes messages.
+    Renders messages.
 
     Args:
-        own: the folder with the user's own templates, which go before the built-in ones; it need not exist.
-        report: is told in one line, once for each cause, where one of them is broken and the built-in one is used.
+        own: the folder with the user's own templates, which replace the built-in ones; it need not exist.
+        report: gets one line, once for each cause, about a broken template that the built-in one replaces.
 
     Attributes:
-        map_url: as configured; "" for no link to a map.
+        map_url: as configured; "" adds no link to a map.
     """
 
     def __init__(self, own: Path, report: Callable[[str], None]) -> None:
@@ -56,11 +56,11 @@ class Renderer:
         self._own_path = own
         self._own = _environment(own)
         self._built_in = _environment(Path(__file__).with_name("templates"))
-        for name in TEMPLATES:  # compiled now, not when somebody is in
+        for name in TEMPLATES:  # compiled now, not when somebody logs in
             self._built_in.get_template(name)
 
     def message(self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None) -> Message:
-        """Make the message of one event; ``zone`` is the reader's, None for this host's."""
+        """Return the message of one event; ``zone`` is the reader's, None for this host's."""
         facts = facts_of(_harmless(msgspec.to_builtins(event)), zone, self.map_url) | {"late": _late(queued_us, now_us)}
         facts["subject"] = self._subject(facts)
         return Message(
@@ -75,7 +75,7 @@ class Renderer:
     async def digest(
         self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None
     ) -> Message:
-        """Make one message of many, given as when each became known, and the event as JSON."""
+        """Return one message for many events; each comes as the time when it was queued, and its JSON."""
         made = Digest()
         first_us = now_us
         async for queued_us, body in in_steps(folded):
@@ -95,7 +95,7 @@ class Renderer:
         )
 
     def _subject(self, facts: Facts) -> str:
-        """One line, whatever the template made of it."""
+        """Return one line, even if the template renders several."""
         return _cut(harmless(" ".join(self._rendered("subject.txt.j2", facts).split())), _SUBJECT_LIMIT)
 
     def _rendered(self, name: str, facts: Facts) -> str:
@@ -104,21 +104,21 @@ class Renderer:
         except TemplateNotFound as error:
             if error.name != name:
                 self._complain(name, error)
-        except Exception as error:  # noqa: BLE001 - a template can raise anything, and a login is told all the same
+        except Exception as error:  # noqa: BLE001 - a template can raise anything, and sshbell must still report the login
             self._complain(name, error)
         return self._built_in.get_template(name).render(facts)[:_BODY_LIMIT]
 
     def _complain(self, name: str, error: Exception) -> None:
         line = getattr(error, "lineno", None) if isinstance(error, TemplateError) else None
         place = f"{self._own_path / name}{'' if line is None else f' line {line}'}"
-        fault = harmless(f"{place}: {type(error).__name__}: {error}; the built-in template is used")
+        fault = harmless(f"{place}: {type(error).__name__}: {error}; sshbell uses the built-in template")
         if fault not in self._reported and len(self._reported) < 100:
             self._reported.add(fault)
             self._report(fault)
 
 
 def plain_id(text: str) -> str:
-    """Return an id as it is, or a hash of it where it holds what an id of ours does not."""
+    """Return an id unchanged, or its hash if it has characters that sshbell's own ids do not have."""
     return text if _PLAIN_ID.match(text) else sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
@@ -137,14 +137,14 @@ def _environment(folder: Path) -> SandboxedEnvironment:
 
 def fold(text: str, width: int = _WIDTH, indent: int = 0) -> str:
     """
-    Return a text in lines of at most ``width`` characters, the ones behind the first with ``indent`` blanks before them.
+    Return a text in lines of at most ``width`` characters, all but the first indented by ``indent`` blanks.
 
-    What stands in backticks stays on one line where it fits. A text without line feeds, as all texts of an event are, begins no
-    line at the margin but the first.
+    Text in backticks stays on one line if it fits. Of a text without line feeds, such as every text of an event, only the first
+    line begins at the margin.
     """
     if len(text) <= width - indent and text == text.strip(" "):
         return text
-    # No text has a no-break space: it is not printable.
+    # No text contains a no-break space, because that is not printable.
     kept = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\xa0"), text)
     lines = textwrap.wrap(kept, width - indent, break_on_hyphens=False)
     first, *others = [line.replace("\xa0", " ").rstrip(" ") for line in lines] or [""]

@@ -23,20 +23,20 @@ from consumer.errors import TryLaterError, UndeliveredError
 from consumer.process.lock import Lock
 from consumer.store.delivery import Delivery
 
-# A message that is being sent goes first, and each may take its time.
+# A message that is being sent goes first, and each may take up to its limit.
 _LIMIT_S = 2 * LIMIT_S + 5
 _POLL_S = 0.05
 
 
 async def ring_channels(config: Config, config_path: str | None, names: list[str], tell: Callable[[str], None]) -> None:
     """
-    Send a test to channels, by the running ``deliver`` or, where none runs, by ourselves; tell what became of it.
+    Send a test to channels and report the outcome. The running ``deliver`` sends it or, without one, this process.
 
     Raises:
-        UndeliveredError: a channel will never take it.
-        TryLaterError: a channel has not taken it now.
+        UndeliveredError: a channel will never accept it.
+        TryLaterError: a channel has not accepted it yet.
     """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # what went wrong is told below
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # faults are reported below
     event_id = f"test-{secrets.token_hex(12)}"
     state_dir = Path(config.state_dir)
     with (
@@ -68,12 +68,12 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-            # A test that comes hours later would frighten somebody.
+            # A test that arrives hours later would alarm its reader.
             delivery.drop(event_id, None, now_us())
     for name in sorted(waiting):
         faults[name] = (
             "pending",
-            f"no outcome within {_LIMIT_S:.0f} s; does the running sshbell know this channel? It reads it on HUP",
+            f"no outcome within {_LIMIT_S:.0f} s; does the running sshbell know this channel? It reads the configuration on HUP",
         )
     if faults:
         text = "; ".join(f"{name}: {reason}" for name, (_, reason) in faults.items())
@@ -83,7 +83,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
 def _workers(
     config: Config, config_path: str | None, delivery: Delivery, event_id: str, names: list[str]
 ) -> list[asyncio.Task[None]]:
-    """Send the test ourselves, and nothing else."""
+    """Send the test from this process, and nothing else."""
     renderer = renderer_of(config_path)
     return [
         asyncio.create_task(_send(Worker(
@@ -101,7 +101,7 @@ async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:
 
 
 def _test(event_id: str) -> bytes:
-    """Return the event: addresses and names are those that are kept for examples."""
+    """Return the event, with an address and a name that are reserved for examples."""
     like = EventAction.LOGIN
     return json_line(
         EcsEvent(

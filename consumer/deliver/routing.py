@@ -1,4 +1,4 @@
-"""Which channels an event goes to."""
+"""Chooses the channels of an event."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,14 +10,14 @@ from consumer.addresses import Network, ip_of
 from consumer.config import Choice, Route
 from consumer.ecs import EcsEvent
 
-# Messages of our own go to all channels.
+# sshbell's messages about itself go to all channels.
 _OWN_ACTIONS = frozenset(OwnAction)
 _MAPPED_BITS = 96
 
 
 class Router:
     """
-    Says which channels an event goes to.
+    Chooses the channels of an event.
 
     Args:
         channels: names, in the order of the configuration.
@@ -29,7 +29,7 @@ class Router:
         self._routes = [(route, _Chooser(route.include), _Chooser(route.exclude)) for route in routes]
 
     def channels_of(self, event: EcsEvent) -> list[str]:
-        """Return the names of the channels to which an event goes."""
+        """Return the names of an event's channels."""
         action = event.event.action
         if action in _OWN_ACTIONS:
             return list(self._channels)
@@ -37,11 +37,11 @@ class Router:
         return [name for name in self._channels if name in wanted]
 
     def leads_to_owners(self, channel: str) -> bool:
-        """Tell whether a route leads over a channel to the owners of what it tells."""
+        """Return whether a route sends events through a channel to their owners."""
         return any(route.to_owner and channel in route.channels for route, _, _ in self._routes)
 
     def sides(self, channel: str, event: EcsEvent) -> tuple[bool, bool]:
-        """Tell whether an event goes to a channel's own recipients, and whether to its owner; two routes may want both."""
+        """Return whether an event goes to a channel's own recipients, and whether to its owner; two routes may want both."""
         found = {route.to_owner for route in self._taking(event) if channel in route.channels}
         return False in found, True in found
 
@@ -53,7 +53,7 @@ class Router:
 
 
 class _Chooser:
-    """Events by user, address and method. What is not known fits no list; a list that is empty says nothing."""
+    """Chooses events by user, address and method. An unknown value fits no list; an empty list takes every event."""
 
     def __init__(self, choice: Choice) -> None:
         self._users = [re.compile(translate(pattern)) for pattern in choice.user]
@@ -82,7 +82,7 @@ class _Chooser:
 
 
 def _network(text: str) -> Network:
-    """Return a network; an IPv4-mapped one as IPv4, as addresses of events are."""
+    """Return a network; an IPv4-mapped one as IPv4, like the addresses of events."""
     network = ip_network(text)
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is None or network.prefixlen < _MAPPED_BITS:

@@ -1,8 +1,8 @@
 """
-The first sentence of a message, its subject and its advice: who, on which host, from where, and what to do.
+Writes the first sentence of a message, its subject and its advice: who, on which host, from where, and what to do.
 
-People act on these sentences, so a text that somebody else chose never passes for a part of them. One word stands as it is. Any
-other text stands in quotes, cut, with a dot for each character that prose needs: ``“root·from·Lyon”``.
+People act on these sentences, so a text chosen by somebody else must never look like a part of them. A single word is used as it
+is. Any other text is cut and put in quotes, with a dot for each character that prose needs: ``“root·from·Lyon”``.
 """
 
 import re
@@ -13,10 +13,10 @@ from consumer.addresses import ip_of
 
 _WORD = re.compile(r"[\w.@+-]{1,64}\Z")
 _PROSE = re.compile(r"[^\w.@+/\\:$-]")
-# Of a quoted text, of a place and of a person's name, in characters. A telephone shows about 40 of a subject.
+# The length of a quoted text, a place and a person's name, in characters. A telephone shows about 40 of a subject.
 _QUOTE_LIMIT, _PLACE_LIMIT, _PERSON_LIMIT = 32, 64, 64
 
-# Addresses that are no place on a map, by ``source.geo.name``.
+# Addresses that have no place on a map, by ``source.geo.name``.
 _NEAR = {
     "private network": "a private network",
     "unique local": "a private network",
@@ -25,7 +25,7 @@ _NEAR = {
     "link-local": "the local network",
     "loopback": "the host itself",
 }
-# What hides who is behind an address, by ``source.anonymous``.
+# The ways in which an address hides its user, by ``source.anonymous``.
 _HIDDEN = {
     "vpn": "VPN",
     "tor": "Tor",
@@ -35,7 +35,7 @@ _HIDDEN = {
     "hosting": "data centre",
     "anonymous": "anonymous network",
 }
-# What a forged line claims, and what is true.
+# The claim of a forged line, and the truth.
 _CLAIMS = {
     LineAction.ACCEPTED: ("a login", "nobody logged in"),
     LineAction.SESSION_OPENED: ("the start of a session", "nobody logged in"),
@@ -43,7 +43,7 @@ _CLAIMS = {
     LineAction.FAILED: ("a failed login", "nobody tried to log in"),
     LineAction.INVALID_USER: ("a failed login", "nobody tried to log in"),
 }
-# What to do about the credential, by method.
+# Advice about the credential, by method.
 _CREDENTIALS = {
     "certificate": "Revoke the certificate.",
     "publickey": "Remove the key.",
@@ -53,12 +53,12 @@ _CREDENTIALS = {
 _OTHER_CREDENTIAL = "Change its password and keys."
 _OTHER_CLAIM = ("an event", "sshd did not write it")
 
-# What a template knows, by name.
+# The values that templates know, by name.
 Facts = dict[str, Any]
 
 
 def named(text: str) -> str:
-    """Return a text of others as it may stand in a sentence of ours; "" for ""."""
+    """Return somebody else's text in a form that is safe within our sentences; "" for ""."""
     if not text or _WORD.match(text):
         return text
     quoted = _PROSE.sub("·", text[:_QUOTE_LIMIT])
@@ -66,12 +66,12 @@ def named(text: str) -> str:
 
 
 def is_in(facts: Facts) -> bool:
-    """Tell whether an event is about somebody who has come in, so that it is theirs and not only about their account."""
+    """Return whether the event's user has logged in, so that the person did it, and not somebody else with the account's name."""
     return facts["action"] in {*SESSION_ACTIONS, OwnAction.TEST}
 
 
 def kind(facts: Facts) -> str:
-    """Return what an event is, in a word or two, such as ``Login``."""
+    """Return the kind of an event in a word or two, such as ``Login``."""
     match facts["action"]:
         case OwnAction.TEST:
             return "Test"
@@ -83,12 +83,12 @@ def kind(facts: Facts) -> str:
 
 
 def who(facts: Facts) -> str:
-    """Return who did it: the person where somebody is known to have logged in, else the account, else ``Somebody``."""
+    """Return who did it: the person if a known one has logged in, otherwise the account, otherwise ``Somebody``."""
     return _person(facts) or (is_in(facts) and named(facts["user"])) or "Somebody"
 
 
 def from_where(facts: Facts) -> str:
-    """Return where it came from, such as ``Lyon, France`` or ``a private network (10.1.2.3)``; "" where that is not known."""
+    """Return where it came from, such as ``Lyon, France`` or ``a private network (10.1.2.3)``; "" if that is unknown."""
     source = facts["event"].get("source", {})
     address = _address(facts)
     if near := _NEAR.get(source.get("geo", {}).get("name") or ""):
@@ -124,7 +124,7 @@ def title(facts: Facts) -> str:
 
 
 def headline(facts: Facts) -> str:
-    """Return the subject: the same, shorter. Mail filters rely on its words; docs/configuration.md lists them."""
+    """Return the subject, a shorter title. Mail filters rely on its words; docs/configuration.md lists them."""
     host = named(facts["host"])
     match facts["action"]:
         case EventAction.LOGIN | OwnAction.TEST:
@@ -145,7 +145,7 @@ def headline(facts: Facts) -> str:
 
 
 def in_a_list(facts: Facts) -> str:
-    """Return a line about an event, below a heading that says of which kind it is. It names account, host and address."""
+    """Return a line about an event, for a list under the heading of its kind. It names account, host and address."""
     account, host, address = named(facts["user"]), named(facts["host"]), _after(" from ", _address(facts))
     match facts["action"]:
         case EventAction.FORGED:
@@ -160,7 +160,7 @@ def in_a_list(facts: Facts) -> str:
 
 
 def notes(facts: Facts) -> list[str]:
-    """Return what makes a message less certain than it sounds, a paragraph each."""
+    """Return the reasons why a message is less certain than it sounds, a paragraph for each."""
     found = []
     host = named(facts["host"]) or "the host"
     if facts["action"] == EventAction.LOGIN and facts["origin"] == "unverified":
@@ -175,10 +175,10 @@ def notes(facts: Facts) -> list[str]:
 
 def advice(facts: Facts) -> list[str]:
     """
-    Return what to do if something is wrong, a line each, with commands in backticks; nothing where nothing is to be done.
+    Return the steps to take if something is wrong, one per line, with commands in backticks; nothing if there is nothing to do.
 
-    The commands hold no text of an event but a uid: they are pasted by people in a hurry. Locking root, or killing all that it
-    runs, would do more harm than good.
+    People in a hurry paste the commands, so these contain no text of an event except a uid. Locking root, or killing all of its
+    processes, would do more harm than good.
     """
     host = named(facts["host"]) or "the host"
     if facts["action"] == EventAction.FORGED:
@@ -206,12 +206,12 @@ def _person(facts: Facts) -> str:
 
 
 def _as_account(facts: Facts) -> str:
-    """Return the account, where ``who`` is not it already."""
+    """Return the account, unless ``who`` has named it already."""
     return "" if is_in(facts) and not _person(facts) else _after(" as ", named(facts["user"]))
 
 
 def _credential(facts: Facts) -> str:
-    """Return whose key it was, by its comment, where no person is known. Users write comments, so only one word will do."""
+    """Return the key's comment, if no person is known. Users write the comments, so only a single word is safe."""
     if _person(facts):
         return ""
     if facts["certificate"]:
@@ -221,14 +221,14 @@ def _credential(facts: Facts) -> str:
 
 
 def _way(facts: Facts) -> str:
-    """Return the way in. Behind a jump host, place and address are that host's own."""
+    """Return the way in. After a jump host, place and address are that host's own."""
     if facts["via_host"]:
         return f" through {named(facts['via_host'])}"
     return _after(" from ", from_where(facts))
 
 
 def _address(facts: Facts) -> str:
-    """Return the address as such, or the name that was logged in its place."""
+    """Return the address, or the name that the log has in its place."""
     ip = ip_of(facts["event"].get("source", {}).get("ip")) or ip_of(facts["address"])
     return str(ip) if ip else "" if facts["address"] == "UNKNOWN" else named(facts["address"])
 
@@ -239,5 +239,5 @@ def _writer(facts: Facts) -> str:
 
 
 def _after(before: str, text: str) -> str:
-    """Return a text with what stands before it; "" for ""."""
+    """Return a text with ``before`` in front of it; "" for ""."""
     return f"{before}{text}" if text else ""

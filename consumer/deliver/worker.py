@@ -1,4 +1,4 @@
-"""Sends what waits for one channel: does what ``decide`` says, makes the messages, and writes down what becomes of them."""
+"""Sends the waiting messages of one channel: acts on ``decide``, renders the messages, and records the outcomes."""
 
 import asyncio
 import random
@@ -22,33 +22,33 @@ from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store.delivery import Delivery, Pending
 
-# Waits between tries: doubled each time, up to the last; each is shortened by up to a quarter, so that not all come at once.
+# Waits between tries: doubled each time, up to the longest. Each is shortened by up to a quarter, so that the tries spread.
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 30 * 60.0
 _JITTER = 0.25
-# Until what failed for no fault of a message's is tried again, such as a write to a full disk.
+# The wait after a failure that is not the message's fault, such as a write to a full disk.
 AGAIN_S = 1.0
-# Messages of a channel that are asked about at the same time.
+# Messages of a channel whose look-ups run at the same time.
 _AHEAD_LIMIT = 64
 
 _log = structlog.get_logger()
 
 
 def wait_s(failures: int) -> float:
-    """Return how long to wait after so many failures in a row."""
+    """Return how long to wait after ``failures`` failures in a row."""
     longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures - 1, 30))
     return longest * (1 - _JITTER * random.random())  # noqa: S311 - no secret
 
 
 class Worker:
     """
-    Sends what waits for one channel.
+    Sends the waiting messages of one channel.
 
     Args:
         settings: of the channel.
-        channel: the way to people.
-        delivery, renderer, enricher: shared with the others.
-        give_up_s: how long a message is tried.
-        recipients: to whom each message goes; None: to those of the channel.
+        channel: sends the messages.
+        delivery, renderer, enricher: shared by all workers.
+        give_up_s: how long to retry a message.
+        recipients: chooses the recipients of each message; None chooses the channel's own.
         clock: the wall clock, in microseconds.
     """
 
@@ -71,16 +71,16 @@ class Worker:
         self._is_holding_back = False
 
     def call(self) -> None:
-        """Say that there may be something to do."""
+        """Wake the worker: there may be something to do."""
         self._call.set()
 
     def stop(self) -> None:
-        """Let it end after the message that it is sending."""
+        """Let the worker end after its current message."""
         self._is_stopping = True
         self._call.set()
 
     async def run(self) -> None:
-        """Send until told to stop."""
+        """Send until ``stop``."""
         try:
             while not self._is_stopping:
                 self._call.clear()
@@ -90,7 +90,7 @@ class Worker:
                     _log.error("delivery_failed", channel=self._name, reason=str(error))
                     pause_s = AGAIN_S
                 except Exception:  # noqa: BLE001 - logged with its traceback
-                    # The outermost loop of a channel: it must not end while others go on.
+                    # The channel's outermost loop: it must not end while those of the others go on.
                     _log.exception("fault", channel=self._name)
                     pause_s = AGAIN_S
                 if pause_s != 0:
@@ -107,10 +107,10 @@ class Worker:
 
     async def step(self) -> float | None:
         """
-        Send what is due, if anything is.
+        Send the next message, if one is due.
 
         Returns:
-            How many seconds to wait for the next; None until told.
+            How many seconds to wait for the next one; None: until ``call``.
         """
         now_us = self._clock()
         decision = decide(
@@ -141,36 +141,36 @@ class Worker:
         await self.attempt(message, tokens)
 
     async def _folded(self, message: Pending, now_us: int) -> Pending | None:
-        """Make one message of all that wait and go to the same people; None where they have all been dropped meanwhile."""
+        """Fold all waiting messages to the same people into one; return None if all of them have been dropped meanwhile."""
         only = None
         if (recipients := self._mixed()) is not None:
-            # Nobody is told what another one's message says: a digest is of those that go to the same people as the first.
+            # A digest must not show a message to other people, so it has only those with the same recipients as the first.
             wanted = self._recipients_of(recipients, message.body)
             loose = in_steps(self._delivery.loose(self._name, now_us))
             only = [id_ async for id_, body in loose if self._recipients_of(recipients, body) == wanted]
             if len(only) < 2:
                 return message
-        # The id is of this moment, and kept with the messages: a second try is the same message.
+        # The id depends on the time, and is stored with the messages, so a second try is the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
         return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
 
     async def attempt(self, pending: Pending, tokens: float) -> SendResult:
-        """Send one message, and write down what became of it; ``tokens``: what is left for others once it is sent."""
+        """Send one message, and record the outcome; ``tokens``: how many are left for others afterwards."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
         except NoEventError as error:
             result = Rejected(str(error))
         except StoreError:
-            raise  # nothing is wrong with this message
+            raise  # the message is in order
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            # A fault of ours must not cost the message, nor may one that cannot be made hold up those behind it.
+            # An error in sshbell must not lose the message, and a message that cannot be rendered must not block those after it.
             _log.exception("fault", channel=self._name, event_id=pending.event_id)
             result = RetryLater(f"a fault of sshbell: {type(error).__name__}", alone=True)
         while True:
             try:
                 self._write_down(pending, result, tokens)
             except StoreError as error:
-                # Not to be sent again because the disk is full: wait until it can be written.
+                # A full disk must not cause a second sending, so wait until the outcome can be written.
                 _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
                 if self._is_stopping:
                     return result
@@ -193,7 +193,8 @@ class Worker:
         found: set[tuple[str, ...]] = set()
 
         def folded() -> Iterator[tuple[int, bytes]]:
-            # In one pass: what is told is what was asked about, whatever is dropped meanwhile.
+            # In one pass, so that the digest has exactly the messages whose recipients are known, even if some are dropped
+            # meanwhile.
             for queued_us, body in self._delivery.folded(self._name, digest):
                 found.add(self._recipients_of(recipients, body))
                 yield queued_us, body
@@ -201,47 +202,47 @@ class Worker:
         made = await self.renderer.digest(
             digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
         )
-        # Where they are no longer the same for all, since people.toml has changed, it is the channel's own who may read it.
+        # If a change of people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 
     def _ask_ahead(self, limit: int) -> None:
-        """Ask about all that is sent next: what hangs delays many messages as long as one."""
+        """Begin the look-ups for all of the next messages, so that a hanging one delays many messages no longer than one."""
         for body in self._delivery.next_bodies(self._name, limit):
-            with suppress(NoEventError):  # said when its turn comes
+            with suppress(NoEventError):  # reported when its turn comes
                 self._enricher.begin(event_of(body))
 
     def _mixed(self) -> Recipients | None:
         """
-        Return who says to whom each message goes; None where all go to the channel's own.
+        Return the object that chooses each message's recipients; None if all messages go to the channel's own.
 
-        All messages of a digest are asked of the same: between two steps of it, people.toml may be another one.
+        Use the same object for all messages of a digest, because people.toml may change between two steps.
         """
         return self.recipients if self.recipients is not None and self.recipients.are_mixed(self._name) else None
 
     def _recipients_of(self, recipients: Recipients | None, body: bytes) -> tuple[str, ...]:
-        """Return to whom a message goes; () for those of the channel."""
+        """Return the recipients of a message; () for the channel's own."""
         if recipients is None:
             return ()
         try:
             return recipients.of(self._name, event_of(body))
         except NoEventError:
-            return ()  # no event; whoever renders it says so
+            return ()  # not an event; rendering it reports that
 
     def _write_down(self, pending: Pending, result: SendResult, tokens: float) -> None:
         now_us = self._clock()
-        told = {"channel": self._name, "event_id": pending.digest or pending.event_id}
+        message = {"channel": self._name, "event_id": pending.digest or pending.event_id}
         match result:
             case Delivered(note):
                 self._delivery.sent(self._name, pending, now_us, tokens, note or None)
-                _log.info("sent", **told, **({"note": note} if note else {}))
+                _log.info("sent", **message, **({"note": note} if note else {}))
             case Rejected(reason):
                 self._delivery.rejected(self._name, pending, now_us, reason)
-                _log.error("rejected", **told, reason=reason)
+                _log.error("rejected", **message, reason=reason)
             case RetryLater(reason, after_s, alone):
                 failures = pending.attempts + 1 if alone else self._delivery.standing(self._name).failures + 1
                 pause_s = max(wait_s(failures), min(after_s, LONGEST_WAIT_S))
                 self._delivery.retry_later(self._name, pending, now_us, reason, int(pause_s * 1e6), alone=alone)
-                _log.warning("retry_later", **told, reason=reason, after_s=round(pause_s))
+                _log.warning("retry_later", **message, reason=reason, after_s=round(pause_s))
                 before_us = now_us - int(self.give_up_s * 1e6)
                 if dead := self._delivery.give_up(self._name, before_us, now_us, reason):
                     _log.error("given_up", channel=self._name, messages=dead, reason=reason)

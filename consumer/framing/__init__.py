@@ -1,1 +1,1 @@
-"""From a line of bytes, in any framing that administrators have, to a syslog record."""
+"""Turns a line of bytes, in any framing that administrators use, into a syslog record."""

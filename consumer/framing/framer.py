@@ -1,8 +1,8 @@
 """
-Chooses the framing, line by line, and remembers the last that fitted.
+Chooses the framing of each line, and remembers the last one that fitted.
 
-What is not of one of the framings, and can yet be told for certain, is put right here: a line behind what an exporter puts before
-it, a message of a daemon without any header, as containers write them, and "last message repeated 2 times" of syslogd.
+Some lines fit no framing, but sshbell can still read them for certain: a line after an exporter's prefix, a daemon's message
+without any header, as containers write it, and syslogd's "last message repeated 2 times". This module reads them, too.
 """
 
 import re
@@ -13,25 +13,26 @@ from consumer.framing.json_lines import row_of_json
 from consumer.framing.text import BARE, FRAMINGS
 from consumer.records import Row
 
-# A crash, or a file that was cut while it was written to, leaves a hole.
+# A crash leaves a hole of NUL bytes, and so does truncating a file while a process writes to it.
 _HOLE = re.compile(r"^\0+", re.MULTILINE)
-# What stands before a whole line: docker compose's and kubectl's name of a container, grep's of a file, socklog's facility.
+# Prefixes of a whole line: a container's name from docker compose or kubectl, a file's name from grep, a facility from socklog.
 _ENVELOPE = re.compile(rf"(?:[^\s|]+ +\| |\[pod/[^\s\]]+\] |[^\s:]+:(?:\d+:)?(?=[<A-Z\d])|{FACILITY}: )")
-# docker logs --timestamps and kubectl logs --timestamps; CRI's files with the stream.
+# docker logs --timestamps and kubectl logs --timestamps; CRI's files also name the stream.
 _STAMPED = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[^ \n]*) (?:std(?:out|err) [FP] )?(.*)")
-# dropbear -E writes PID and time itself.
+# dropbear -E writes its PID and the time itself.
 _OF_DROPBEAR = re.compile(r"\[([0-9]{1,10})\] ([A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d) (.*)")
-# How syslogd of BSD, macOS, Solaris, sysklogd and syslog-ng fold equal lines: with a host, without one, under a tag of its own.
+# Folded repetitions, as syslogd of BSD, macOS and Solaris, sysklogd and syslog-ng write them: with or without a host, or under
+# syslogd's own tag.
 _REPETITION = re.compile(
     r"(?:(?P<host>\S+) )??(?:sys(?:klogd|logd|log|log-ng)(?:\[\d+\])?:? )?(?:-+ )?[Ll]ast message "
     r"(?:repeated (?P<times>\d{1,9}) times?(?: -+)?\.?"
     r"|'(?P<begin>.*)' repeated (?P<suppressed>\d{1,9}) times, suppressed by .*) *\Z"
 )
 
-# What to do with a log that is not read.
-HINT = "from the journal take LC_ALL=C journalctl -o json or short-iso-precise; sshbell explain shows how a line is read"
+# Advice for a log that sshbell cannot read.
+HINT = "for a journal, use LC_ALL=C journalctl -o json or short-iso-precise; sshbell explain shows how sshbell reads a line"
 
-# The group of a framing's pattern that takes the program's name: without one the line has another form.
+# The group of a framing's pattern for the program's name. If it is empty, the line has another form.
 _PROGRAM = 3
 _EMPTY: Row = ("", "", "", "", "", "")
 
@@ -41,15 +42,15 @@ class Framer:
     Reads the lines of one source.
 
     Args:
-        is_program: tells whether a program name is one that is read here.
-        daemon_of: names the daemon that has written a message without a header, "" where it is none of ours.
+        is_program: returns whether sshbell reads the lines of a program of this name.
+        daemon_of: returns the daemon that wrote a message without a header; "" if it is not one that sshbell reads.
     """
 
     def __init__(self, is_program: Callable[[str], bool], daemon_of: Callable[[str], str]) -> None:
         self._is_program = is_program
         self._daemon_of = daemon_of
         self._last = ""
-        self._before = _EMPTY  # the last line that was no repetition
+        self._before = _EMPTY  # the last line that was not a repetition
 
     def rows(self, block: str) -> list[Row]:
         """
@@ -59,9 +60,9 @@ class Framer:
             block: text, one character a byte, ending in a line feed.
 
         Returns:
-            One row a line, in order. A line that no framing fits stands in its row's message, all else empty. Where a line tells
-            how often the one before was repeated, its row is "message repeated 2 times: [ TEXT]" of that one's program, as
-            rsyslog writes it.
+            One row for each line, in order. If no framing fits a line, its row has the whole line as the message, and nothing
+            else. A line that counts repetitions of the one before becomes "message repeated 2 times: [ TEXT]" of that line's
+            program, as rsyslog writes it.
         """
         if "\r" in block:  # a search for one character is much faster than one for two
             block = block.replace("\r\n", "\n")
@@ -75,7 +76,7 @@ class Framer:
         return rows
 
     def begin_behind(self, line: str) -> None:
-        """Tell of the line that stands before the next block, where another process has read it."""
+        """Set the line before the next block, if another process has read it."""
         self._before = self._row(line)
 
     @property
@@ -91,17 +92,17 @@ class Framer:
         if pattern is None:
             return [self._row(line) for line in block.split("\n")[:-1]]
         rows: list[Row] = pattern.findall(block)
-        rows.pop()  # the empty match behind the last line feed
+        rows.pop()  # the empty match after the last line feed
         for number, (_stamp, _host, program, _procid, text, _nothing) in enumerate(rows):
             if not program and text:
                 rows[number] = self._detect(text)
                 if self._last != framing:
-                    # From here on another framing is the last that fitted.
+                    # From here on, another framing is the last one that fitted.
                     return rows[: number + 1] + [self._row(line) for line in block.split("\n")[number + 1 : -1]]
         return rows
 
     def _unfold(self, rows: list[Row]) -> None:
-        """Write out what syslogd has folded."""
+        """Write out the repetitions that syslogd has folded."""
         for number, row in enumerate(rows):
             times = _repeated(row, self._before)
             if times:
@@ -112,7 +113,7 @@ class Framer:
                 self._before = row
 
     def _row(self, line: str) -> Row:
-        """Read a line: as the last one if that fits."""
+        """Read a line: in the framing of the last one if that fits."""
         if self._last == "json":
             row = self._of_json(line) if line[:1] == "{" else None
         else:
@@ -134,18 +135,18 @@ class Framer:
         return self._unframed(line.removeprefix("\xef\xbb\xbf"))
 
     def _unframed(self, line: str) -> Row:
-        """Read a line that is of no framing."""
+        """Read a line that fits no framing."""
         found = BARE.match(line)
         if found is not None and self._is_program(found[_PROGRAM]):
             return _row_of(found)
-        # Where lines have headers, one without is a part of somebody's message, and may be anybody's text.
+        # In a log whose lines have headers, a line without one is part of a message, and its text may come from anybody.
         row = self._without_header(line) if self._last == "" else None
         if row is None and (envelope := _ENVELOPE.match(line)):
             row = self._enveloped(line[envelope.end() :], may_lack_header=self._last == "")
         return row or ("", "", "", "", line, "")
 
     def _without_header(self, line: str) -> Row | None:
-        """Read what a daemon writes to standard error, with a time before it or none."""
+        """Read a line that a daemon wrote to standard error, with or without a time before it."""
         stamp, procid = "", ""
         if stamped := _STAMPED.match(line):
             stamp, line = stamped[1], stamped[2]
@@ -155,7 +156,7 @@ class Framer:
         return (stamp, "", program, procid, line, "") if program else None
 
     def _enveloped(self, line: str, *, may_lack_header: bool) -> Row | None:
-        """Read the line within an envelope; None where it is none of ours."""
+        """Read the line within an envelope; None if it is not of a program that sshbell reads."""
         for pattern in (*FRAMINGS.values(), BARE):
             found = pattern.match(line)
             if found is not None and self._is_program(found[_PROGRAM] or ""):
@@ -163,7 +164,7 @@ class Framer:
         return self._without_header(line) if may_lack_header else None
 
     def _of_json(self, line: str) -> Row | None:
-        """Read a line that is a JSON object; its message may be a whole line of syslog, or a daemon's without a header."""
+        """Read a line that is a JSON object. Its message may be a whole syslog line, or a daemon's message without a header."""
         row = row_of_json(line)
         if row is None:
             return None
@@ -184,11 +185,11 @@ def _row_of(match: re.Match[str]) -> Row:
 
 
 def _repeated(row: Row, before: Row) -> int:
-    """Return how often the line before was repeated, as ``row`` says; 0 where it says something else."""
+    """Return how many repetitions of the line before ``row`` counts; 0 if it is another kind of line."""
     _stamp, host, program, _procid, text, _trusted = row
     _stamp, host_before, program_before, _procid, text_before, _trusted = before
     if text_before.startswith("message repeated "):
-        return 0  # rsyslog has folded that line itself, and does not write this one
+        return 0  # rsyslog has folded that line itself, and never writes such a count
     found = _REPETITION.match(" ".join(part for part in (host, program, text) if part))
     if found is None or not program_before:
         return 0

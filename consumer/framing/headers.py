@@ -1,12 +1,12 @@
 """
-Puts header parts back that stand where no framing expects them.
+Moves parts of a header back to the fields where they belong.
 
-rsyslog moves parts of a header about when it does not know their form. Relays and exporters put one header before another.
-Devices write the severity into it. What stands between the time and the tag is then in the wrong fields of the row, and the tag
-is in its message.
+rsyslog misplaces parts of a header whose form it does not know. Relays and exporters put one header before another. Devices write
+the severity into it. The words between the time and the tag are then in the wrong fields of the row, and the tag is in its
+message.
 
-It is put back only where it is beyond doubt. All that stands before the tag must be known words, since another program's message
-may hold what looks like a whole line of ours.
+This module moves them only if there is no doubt: every word before the tag must be a known one, because another program's message
+may contain text that looks like a whole line of sshd.
 """
 
 import re
@@ -15,19 +15,19 @@ from ipaddress import IPv6Address
 
 from consumer.records import Row
 
-# RFC 5424, tables 1 and 2, by their names in syslog.conf(5).
+# RFC 5424, tables 1 and 2, under their names in syslog.conf(5).
 _FACILITIES = "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|ntp|security|console|audit|local[0-7]"
 _SEVERITIES = "emerg|emergency|panic|alert|crit|critical|err|error|warn|warning|notice|info|informational|debug|none"
 FACILITY = rf"(?:{_FACILITIES})\.[a-z]+"
 
-# "INFO", "authpriv.notice", "authpriv info", "auth|security:info" of AIX, "[auth.info]", "<38>". A row has lost the colon. A
-# facility alone may be a program: cron.
+# "INFO", "authpriv.notice", "authpriv info", AIX's "auth|security:info", "[auth.info]", "<38>". The colon is missing in a row. A
+# facility alone may be a program, such as cron.
 _LEVEL = rf"(?:[<\[(]?(?i:(?:(?:{_FACILITIES})(?:\|security)?[.,:/| ])?(?:{_SEVERITIES}))[>\])]?:?|<\d{{1,3}}>)"
 _HOST = r"(?P<host>[^ ()|]{1,255}?)"
 _BSD = r"(?:\d{4} )?[A-Z][a-z]{2} {1,2}\d{1,2} (?:\d{4} )?\d\d:\d\d:\d\d(?:\.\d+)?(?: \d{4})?"
-# Where a tag ends at a colon, a blank stands in its place.
+# A colon that ended a tag has become a blank.
 _ISO = r"\d{4}-\d\d-\d\d[T ]\d\d[: ]\d\d:\d\d[^ ]*"
-# What may stand before a header that is not the first: a relay or a stream, a bar, or Wazuh's agent and file.
+# Before a header that is not the first: a relay or a stream, a bar, or Wazuh's agent and file.
 _RELAY = rf"(?:[^ ()|]+ |\([^ ]+\) [^ ]+->[^ ]+ )?(?:[|>-]+ )?(?:{_LEVEL} )?"
 # The words between the time and our tag.
 _HEADERS = (
@@ -36,16 +36,16 @@ _HEADERS = (
     r"(?P<host>[^ ()|\[]+ ?\[[^ \]]+\])",
     # AIX.
     r"[^ ]+ Message forwarded from (?P<host>[^ :]+):?",
-    # A year behind the time.
+    # A year after the time.
     rf"(?:19|20)\d\d {_HOST}",
-    # A zone behind the time. Others than these mean different offsets in different countries.
+    # A zone after the time. Other abbreviations mean different offsets in different countries.
     rf"(?P<zone>UTC|GMT) {_HOST}",
-    # A host with a character that rsyslog takes for none of a host's: it becomes the tag, and the relay is named.
+    # A host with a character that rsyslog does not expect in a host name: rsyslog takes it for the tag, the relay for the host.
     r"(?:[^ ]+ )?(?P<host>[^ ]*[^A-Za-z0-9._/() -][^ ]*)",
     rf"{_RELAY}(?P<stamp>{_BSD}|{_ISO})(?: {_HOST})?",
 )
 _TAG = re.compile(r"(?:\A|(?<= ))([^ :\[]+)(?:\[([0-9]{1,10})\])?: ?")
-# The longest header that is looked through for a tag.
+# A tag is searched for only in this many characters.
 _LIMIT = 400
 _HEX = re.compile(r"[0-9A-Fa-f]{0,4}\Z")
 _IPV6 = re.compile(r"([0-9A-Fa-f:.]+) ")
@@ -53,12 +53,12 @@ _WITH_YEAR = re.compile(r"(?:\d{4}[- ]|\d{9,}|.* \d{4}(?: |\Z))")
 
 
 def mended(row: Row, is_program: Callable[[str], bool]) -> Row:
-    """Put back what stands in the wrong place, where it is beyond doubt; else return ``row`` as it is."""
+    """Return ``row`` with misplaced parts of its header moved back; unchanged if there is any doubt."""
     stamp, host, program, procid, text, trusted = row
     if procid or not program:
         return row
     if program[:1] in "0123456789abcdefABCDEF:" and _HEX.match(program) and (rest := _IPV6.match(text)):
-        # rsyslog takes what stands before the first colon of an IPv6 address for the tag.
+        # rsyslog takes the part of an IPv6 address before its first colon for the tag.
         address = f"{program}:{rest[1]}"
         try:
             IPv6Address(address)
@@ -91,10 +91,10 @@ _ISO_TORN = re.compile(r"(T\d\d) ")
 
 
 def inner_stamp(outer: str, inner: str) -> str:
-    """Return the time of a line that has two: its own, if that has a year, else the one that was put before it."""
+    """Return the time of a line that has two: its own if that has a year, otherwise the one that an exporter put before it."""
     return inner if inner and (not outer or has_year(inner)) else outer
 
 
 def has_year(stamp: str) -> bool:
-    """Tell whether a time names its year."""
+    """Return whether a time includes its year."""
     return _WITH_YEAR.match(stamp) is not None

@@ -1,10 +1,10 @@
 """
-The framings in which a line is one JSON object: our omprog template, rsyslog's ``%jsonmesg%``, other list templates, journald's.
+Framings in which a line is one JSON object: our omprog template, rsyslog's ``%jsonmesg%``, other list templates, journald's.
 
-What fluent-bit, vector, syslog-ng, logstash, GELF, ECS and docker's json-file make of a line of syslog is known by the names that
-they give its fields.
+sshbell recognizes the objects of fluent-bit, vector, syslog-ng, logstash, GELF, ECS and docker's json-file by the names of their
+fields.
 
-Values may hold bytes that are not UTF-8 (rsyslog passes them as they came), numbers as text, lists of byte numbers (journald,
+Values may contain bytes that are not UTF-8 (rsyslog passes them on unchanged), numbers as text, lists of byte values (journald,
 for a message with control characters), or nothing.
 """
 
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 
 class _Template(msgspec.Struct, gc=False):
-    """A line of our template as it nearly always is. Whatever else it may be is read by name."""
+    """A line of our template in its usual form. A line in any other form is read by the names of its fields."""
 
     ts: str
     host: str
@@ -33,19 +33,19 @@ class _Template(msgspec.Struct, gc=False):
     exe: str = ""
     j_uid: msgspec.UnsetType = msgspec.UNSET
     j_exe: msgspec.UnsetType = msgspec.UNSET
-    # What makes it another framing.
+    # Keys that show that the line is in another framing.
     MESSAGE: msgspec.UnsetType = msgspec.UNSET
     syslogtag: msgspec.UnsetType = msgspec.UNSET
     realtime: msgspec.UnsetType = msgspec.field(name="__REALTIME_TIMESTAMP", default=msgspec.UNSET)
 
 
 _decode_template = msgspec.json.Decoder(_Template).decode
-# rsyslog's %jsonmesg% repeats the message; more depth than "$!" has is nobody's log line.
+# rsyslog's %jsonmesg% repeats the message. No log line is nested more deeply than "$!".
 _decode = msgspec.json.Decoder().decode
 
 
 def row_of_json(line: str) -> Row | None:
-    """Read one line; None where it is no JSON object of a known kind."""
+    """Read one line; None if it is not a JSON object of a known kind."""
     if (row := _usual(line)) is not None:
         return row
     try:
@@ -56,7 +56,7 @@ def row_of_json(line: str) -> Row | None:
 
 
 def _by_name(found: Json) -> Row | None:
-    """Read an object by the names of its fields; None where it holds no message."""
+    """Read an object by the names of its fields; None if it has no message."""
     if ("MESSAGE" in found and "PROGRAM" not in found) or "__REALTIME_TIMESTAMP" in found:
         return _journal(found)
     if "syslogtag" in found and "timereported" in found:
@@ -67,7 +67,7 @@ def _by_name(found: Json) -> Row | None:
 
 
 def _usual(line: str) -> Row | None:
-    """Read a line of our template in half the time; None where it may be anything else."""
+    """Read a line of our template in half the time; None if it might be anything else."""
     try:
         found = _decode_template(line)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
@@ -95,12 +95,12 @@ def _object(line: str) -> object:
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        # Not UTF-8, or control characters inside a text.
+        # It is not UTF-8, or has control characters in a text.
         return json.loads(raw.decode("utf-8", "surrogateescape"), strict=False)
 
 
 def _template(found: Json) -> Row:
-    """Our template (rsyslog.d/), or any with the keys timestamp, host, tag, program, procid, message."""
+    """Read an object of our template (rsyslog.d/), or of any with the keys timestamp, host, tag, program, procid, message."""
     uid = _number(found.get("uid", found.get("j_uid")))
     exe = found.get("exe", found.get("j_exe"))
     return _row(
@@ -135,7 +135,7 @@ def _jsonmesg(found: Json) -> Row:
 
 
 def _journal(found: Json) -> Row:
-    # fluent-bit leaves the journal's own time out, and has another.
+    # fluent-bit omits the journal's own time, and adds another one.
     micros = _number(found.get("__REALTIME_TIMESTAMP", found.get("_SOURCE_REALTIME_TIMESTAMP")))
     uid = _number(found.get("_UID"))
     name = _text(found.get("SYSLOG_IDENTIFIER") or found.get("_COMM"))
@@ -150,7 +150,7 @@ def _journal(found: Json) -> Row:
     )
 
 
-# The names under which others have a field, the surest first: small letters, "-" as "_", without a leading "_" or "@".
+# Other programs' names of each field, the most reliable first: in lower case, "-" as "_", without a leading "_" or "@".
 _TIMES = ("realtime_timestamp", "ts", "timestamp", "time", "date", "datetime", "isodate", "eventtime", "event_time")
 _HOSTS = ("hostname", "logsource", "syslog_hostname", "host", "host_name", "fromhost")
 _PROGRAMS = (
@@ -162,7 +162,7 @@ _MESSAGES = ("msg", "message", "short_message", "log", "line", "text")
 
 
 def _of_another(found: Json) -> Row | None:
-    """Read an object that holds a line of syslog, or its parts, under somebody else's names."""
+    """Read an object that holds a syslog line, or its parts, under another program's names."""
     message = _first(found, _MESSAGES)
     if message is None:
         return None
@@ -170,12 +170,12 @@ def _of_another(found: Json) -> Row | None:
 
 
 def _first(found: Json, names: Iterable[str]) -> object:
-    """Return the value of the first of some names that is there; None where none is."""
+    """Return the value of the first of ``names`` that the object has; None if it has none of them."""
     return next(_values(found, names), None)
 
 
 def _values(found: Json, names: Iterable[str]) -> Iterator[object]:
-    """Yield the values that stand under some names, the surest first."""
+    """Yield the values under ``names``, the most reliable first."""
     known: dict[str, list[object]] = {}
     for name, value in found.items():
         plain = name.lower().lstrip("_@").replace("-", "_")
@@ -189,13 +189,13 @@ def _values(found: Json, names: Iterable[str]) -> Iterator[object]:
 
 
 def _time_of(found: Json) -> str:
-    """Return the time: the first that has a year."""
+    """Return the first time that has a year, otherwise the first one."""
     stamps = [_stamp(value) for value in _values(found, _TIMES)]
     return next((stamp for stamp in stamps if has_year(stamp)), stamps[0] if stamps else "")
 
 
 def _stamp(value: object) -> str:
-    """Return a time as text; a number counts seconds, or parts of a second, from 1970 on."""
+    """Return a time as text; a number counts seconds, or fractions of a second, since 1970."""
     text = f"{value:.6f}" if isinstance(value, float) and abs(value) < 1e12 else _text(value)
     if not text.isdecimal() or not text.isascii() or len(text) not in _DIGITS_OF_SECOND:
         return text[:64]
@@ -203,7 +203,7 @@ def _stamp(value: object) -> str:
     return f"{text[:-digits]}.{text[-digits:]}"
 
 
-# Milliseconds, microseconds and nanoseconds of our times, by their length.
+# Present times in milliseconds, microseconds and nanoseconds: number of digits, and of digits after the second.
 _DIGITS_OF_SECOND = {13: 3, 16: 6, 19: 9}
 
 
@@ -225,13 +225,13 @@ def _row(stamp: object, host: object, program: object, procid: object, msg: obje
 
 
 def _text(value: object) -> str:
-    """A JSON value as text with one character a byte."""
+    """Return a JSON value as text, one character for each byte."""
     if isinstance(value, str):
         return value if value.isascii() else _bytes_of(value).decode("latin-1")
     if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return bytes(value).decode("latin-1")
     if isinstance(value, list) and value and isinstance(value[0], str):
-        return _text(value[0])  # journald, where a field occurs twice
+        return _text(value[0])  # journald, for a field that occurs twice
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
@@ -239,7 +239,7 @@ def _bytes_of(text: str) -> bytes:
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")  # half of a pair, written as an escape
+        return text.encode("utf-8", "surrogatepass")  # half of a surrogate pair, written as an escape
 
 
 def _number(value: object) -> int | None:

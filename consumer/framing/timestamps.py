@@ -1,15 +1,15 @@
 """
-The time of a record, in microseconds since 1970 UTC, from what stands in its header.
+The time of a record, in microseconds since 1970 UTC, from the stamp in its header.
 
-Years and zones are settled here and nowhere else. A stamp is self-describing:
+Only this module decides about years and zones. A stamp has one of these forms:
 
-* ``2026-11-22T09:47:07.892585+00:00`` and its relatives (blank for T; no zone, Z, +0000; 0 to 9 fraction digits);
-* ``Nov 22 09:47:07`` with no year, or with one before the month, before or behind the time; local time of the machine that wrote
-  the file. The month may stand in another language (``months.py``);
+* ``2026-11-22T09:47:07.892585+00:00`` and its variants (blank for T; no zone, Z, +0000; 0 to 9 fraction digits);
+* ``Nov 22 09:47:07`` without a year, or with one before the month, before or after the time; in the local time of the machine
+  that wrote the file. The month may be in another language (``months.py``);
 * ``Sun 2026-11-22 09:57:28 UTC`` (journalctl short-full);
 * ``1795341448.831349`` (seconds since 1970).
 
-A stamp that names no possible moment (Feb 29 of another year, a damaged fraction) gives None: the record is kept, without a time.
+An impossible stamp (Feb 29 of a year without one, a damaged fraction) gives None: sshbell keeps the record, without a time.
 """
 
 import re
@@ -29,14 +29,14 @@ _BSD = re.compile(
     r"((?:\d{1,2})?[^\d: ][^:]*?) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?: (UTC|GMT))?(?: (\d{4}))?\Z"
 )
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
-# A line may be this much later than the file it stands in: clocks differ, and zones may have been guessed wrong.
+# A line may be this much later than its file: clocks differ, and the guess of the zone may be wrong.
 LOOK_AHEAD = timedelta(days=1)
-# A fall of so many months inside a file is a new year; smaller ones are lines out of order.
+# If the month falls by this many within a file, a new year has begun. After a smaller fall, the lines are only out of order.
 _ROLL_OVER_MONTHS = 6
-# A day behind the begin of the year 1, and a day before the end of 9999: outside, not every zone can write the date.
+# A day after the beginning of the year 1, and a day before the end of 9999: outside, some zones cannot express the date.
 _BEGIN_US = -62_135_596_800_000_000 + 86_400_000_000
 _END_US = 253_402_300_800_000_000 - 86_400_000_000
-# Offsets to remember; a file has one or two.
+# Zone offsets to remember; a file has one or two.
 _ZONE_LIMIT = 64
 
 
@@ -45,10 +45,10 @@ class Timestamps:
     Turns the stamps of one file, in order, into microseconds.
 
     Args:
-        reference: when the file was last written to, or now. A stamp without a year gets the latest year in which it is not later
-            than this, plus one day.
-        zone: of stamps that name none.
-        first_year: the year of the first stamp without one; later ones follow the months.
+        reference: when the file was last written to, or now. A stamp without a year gets the latest year that puts it no later
+            than one day after this.
+        zone: for stamps without one.
+        first_year: the year of the first stamp without one. For later stamps, the order of the months decides.
     """
 
     def __init__(self, reference: datetime, zone: tzinfo, first_year: int | None = None) -> None:
@@ -56,19 +56,19 @@ class Timestamps:
         self._zone = zone
         self._year = first_year
         self._month = self._day = self._turns = 0
-        self._languages = frozenset[str]()  # in which all names of months so far have a meaning; empty: any
+        self._languages = frozenset[str]()  # those that have all names of months so far; empty: any
         self._minute = "none"
         self._rest = ""
         self._start = 0
         self._zones: dict[str, tzinfo] = {}
 
     def set_reference(self, reference: datetime) -> None:
-        """Move on with the clock, so that a process that runs over New Year knows the year."""
+        """Follow the clock, so that a process that runs over New Year knows the year."""
         self._latest = reference + LOOK_AHEAD
 
     def microseconds(self, stamp: str) -> int | None:
-        """Return the moment that ``stamp`` names, or None."""
-        # This is on the way of every line, and lines of one minute differ in seconds and fraction alone: "07.892585", "07".
+        """Return the moment of ``stamp``; None if it is impossible."""
+        # Every line passes here, and lines of one minute differ only in seconds and fraction: "07.892585", "07".
         if stamp[:17] == self._minute:
             digits = stamp[17:19] + stamp[20:26]
             if stamp[26:] == self._rest and stamp[19:20] == "." and digits.isdecimal() and len(digits) == 8 and digits < "60":
@@ -87,7 +87,7 @@ class Timestamps:
         return moment
 
     def _remember(self, stamp: str, moment: int) -> None:
-        """Note the minute of a stamp in one of the two common forms, so that others in it need not be parsed."""
+        """Remember the minute of a stamp in one of the two common forms, so that others of that minute need no parsing."""
         if stamp[13:15] == "60" or stamp[17:19] == "60":
             return  # a leap second belongs to the next minute
         if stamp[10:11] == "T" and stamp[19:20] == "." and stamp[20:26].isdecimal() and len(stamp) >= 26:
@@ -125,7 +125,7 @@ class Timestamps:
         if found is None:
             if len(self._zones) >= _ZONE_LIMIT:
                 self._zones.clear()
-            # Not strptime: at its first call it imports a module, when the process may no longer be able to read a file.
+            # Not strptime: its first call imports a module, and by then the process may no longer be able to read a file.
             found = self._zones[zone] = datetime.fromisoformat(f"1970-01-01T00:00{zone}").tzinfo or UTC
         return found
 
@@ -135,7 +135,7 @@ class Timestamps:
                 self._year += 1
                 self._turns += 1
             elif self._month and month - self._month >= _ROLL_OVER_MONTHS:
-                # Out of order: the year had turned for a single line, or turns now. In the first year it is a gap.
+                # Out of order: a single line had turned the year, or the year turns now. In the first year it is a gap.
                 is_turning = self._month == 1 and month == 12 and self._day <= day
                 if self._turns > 0 or is_turning:
                     self._year -= 1
@@ -146,8 +146,8 @@ class Timestamps:
         return None if latest is None else latest.year
 
     def _latest_of(self, month: int, day: int, hour: int, minute: int, second: int) -> datetime | None:
-        """Return the latest moment that a stamp without a year can mean; None where there is none."""
-        # Eight years back are enough for Feb 29, also around 1900 and 2100.
+        """Return the latest moment that a stamp without a year can mean; None if there is none."""
+        # Going back eight years is enough for Feb 29, even around 1900 and 2100.
         for year in range(self._latest.year, self._latest.year - 9, -1):
             try:
                 moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=self._zone)
@@ -161,8 +161,8 @@ class Timestamps:
         """
         Return the month of a name that is not English.
 
-        Where it means two, the other names in the file tell the language. Before there are any, the latest moment counts that
-        is not yet to come.
+        If it can mean two, the other names in the file show the language. Before there are others, the latest moment counts that
+        is not in the future.
         """
         months = months_of(name)
         known = {month: languages for month, languages in months.items() if languages & self._languages} or months

@@ -1,4 +1,4 @@
-"""``sshbell explain``: how a line was framed, which rule took which part, what it became."""
+"""``sshbell explain``: the framing of a line, the parts that a rule reads in it, and the resulting event."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
@@ -12,7 +12,7 @@ from consumer.clock import isoformat
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import STDIN, LogFile
-from consumer.logs.parse import records, said
+from consumer.logs.parse import event_of_line, records
 from consumer.matching.matcher import Matcher
 from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
@@ -26,7 +26,7 @@ _WHOLE_LINE = (
 
 
 def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[str]:
-    """Yield one explanation a line; ``-`` reads lines from standard input."""
+    """Yield an explanation for each line; ``-`` reads lines from standard input."""
     blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
     framer = Framer(matcher.is_program, matcher.daemon_of)
     timestamps = Timestamps(datetime.now(UTC), zone, year)
@@ -36,15 +36,15 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
             number += 1
             yield _explained(record, reading, framer.name if record.stamp else "no time", matcher, number)
     if not number:
-        yield "there is no line on standard input"
+        yield "no line on standard input"
 
 
 def _explained(record: SyslogRecord, reading: Reading | None, framing: str, matcher: Matcher, number: int) -> str:
     if reading is None and not record.program:
-        # A message without a header is what people paste.
+        # People often paste a message without its header.
         daemon = matcher.daemon_of(record.msg)
         reading = matcher.find((record.stamp, record.host, daemon, record.procid, record.msg, "")) if daemon else None
-        framing = f"none; read as the message of a line of {daemon}"
+        framing = f"none; read as a message of {daemon}"
         if reading is None:
             text = _indented("line", readable(record.msg))
             return f"framing   none fits, and no rule reads it as a message of sshd\n{text}\n{_indented('try', _WHOLE_LINE)}"
@@ -59,7 +59,7 @@ def _explained(record: SyslogRecord, reading: Reading | None, framing: str, matc
     if record.trusted:
         lines.append(f"trusted   uid {record.trusted[0]}   exe {record.trusted[1] or '-'}")
     if reading is None:
-        return "\n".join([*lines, "result    another program's line: nothing is made of it"])
+        return "\n".join([*lines, "result    another program's line: sshbell skips it"])
     if reading.repeats != 1:
         lines.append(f"repeated  {reading.repeats} times")
     if reading.text != record.msg:
@@ -68,13 +68,13 @@ def _explained(record: SyslogRecord, reading: Reading | None, framing: str, matc
 
 
 def _became(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int) -> list[str]:
-    """Show which part each field is, and what the line says."""
+    """Show the part of the line that each field has taken, and the event."""
     lines = []
     if reading.rule is not None and reading.match is not None:
         fields = reading.rule.groupdict(reading.match)
         lines.append(f"rule      {reading.rule.name}   action {reading.rule.action}")
         lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields.items()]
-    pretty = msgspec.json.format(msgspec.json.encode(said(record, reading, matcher, number, "")), indent=2).decode()
+    pretty = msgspec.json.format(msgspec.json.encode(event_of_line(record, reading, matcher, number, "")), indent=2).decode()
     return [*lines, "became", pretty]
 
 
@@ -83,7 +83,7 @@ def _indented(name: str, text: str) -> str:
 
 
 def _nearest(reading: Reading) -> list[str]:
-    """Show how far the best rule got, with a marker under the place."""
+    """Show how far the best rule can read, with a mark under the place where it stops."""
     grammars = {
         sshd.FAMILY: sshd.RULES + sftp.RULES + pam.RULES,
         dropbear.FAMILY: dropbear.RULES + pam.RULES,
@@ -93,13 +93,13 @@ def _nearest(reading: Reading) -> list[str]:
     reached, best = max(((_reach(rule, reading.text), rule) for rule in grammar), key=lambda pair: pair[0])
     lines = ["result    unmatched: no rule reads this message"]
     if reached <= 0:
-        return [*lines, "          no rule begins like it"]
+        return [*lines, "          it does not begin like any rule"]
     before, after = readable(reading.text[:reached]), readable(reading.text[reached:])
     return [*lines, f"nearest   {best.name}, up to the mark", f"          {before}{after}", f"          {' ' * len(before)}^"]
 
 
 def _reach(rule: Rule, text: str) -> int:
-    """Return how many characters of ``text`` a rule can read before one that it does not expect."""
+    """Return how many characters of ``text`` a rule reads before the first unexpected one."""
     position = 0
     parts = rule.expression.exprs if isinstance(rule.expression, pp.And) else [rule.expression]
     for part in parts:
@@ -115,7 +115,7 @@ def _reach(rule: Rule, text: str) -> int:
 
 
 def _reach_in(source: str, text: str, position: int) -> int:
-    """Return how far the longest beginning of a pattern gets; text that could be anything is not counted."""
+    """Return the end of the longest match of a beginning of the pattern; trailing text that could be anything does not count."""
     items = _parser.parse(source)
     ends = [position]
     for count in range(1, len(items) + 1):
@@ -123,5 +123,5 @@ def _reach_in(source: str, text: str, position: int) -> int:
         if found is None:
             break
         ends.append(found.end())
-    # A free text takes all there is until something must follow it.
+    # A free text matches the whole rest unless something has to follow it.
     return min(ends[-2:]) if len(ends) > 1 and ends[-1] == len(text) else ends[-1]

@@ -1,4 +1,4 @@
-"""``sshbell parse``: what each line says."""
+"""``sshbell parse``: each line as one event."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
 
 _MODULE = re.compile("pam_[a-z0-9_]+")
-# Which module writes the messages that name none, by rule.
+# By rule: the module that writes a message without naming itself.
 _WITHOUT_MODULE = {
     "more_failures": "pam_unix",
     "ignoring_max_retries": "pam_unix",
@@ -50,14 +50,14 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, repo
     Yield one line of JSON for each line of sshd, PAM or dropbear.
 
     Args:
-        path: of the file; ``-`` is standard input.
-        matcher: of the engine that is asked for.
-        zone: of time stamps that name none.
-        year: of the first line, where lines have none; None: the file's own time tells.
-        report: takes a sentence at the end, if some lines are in no framing that sshbell knows.
+        path: the file; ``-`` is standard input.
+        matcher: of the chosen engine.
+        zone: for time stamps without one.
+        year: of the first line, if lines have none; None takes it from the file's modification time.
+        report: gets one sentence at the end if sshbell does not know the framing of some lines.
 
     Raises:
-        InputError, DataError: the file cannot be read, or not to its end; what could be read was yielded.
+        InputError, DataError: the file cannot be read, or not to its end. All lines before the fault have been yielded.
     """
     file = LogFile(path)
     framer = Framer(matcher.is_program, matcher.daemon_of)
@@ -69,19 +69,19 @@ def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, repo
             number += 1
             if reading is not None:
                 is_ours = True
-                yield json_line(said(record, reading, matcher, number, path))
+                yield json_line(event_of_line(record, reading, matcher, number, path))
             elif is_unframed((record.stamp, record.host, record.program, record.procid, record.msg, "")):
                 unframed += 1
     if unframed:
-        report(f"{path}: {unframed:,} of {number:,} lines are in no framing that sshbell knows; {HINT}")
+        report(f"{path}: sshbell does not know the framing of {unframed:,} of {number:,} lines; {HINT}")
     elif number and not is_ours:
-        report(f"{path}: no line of sshd, dropbear or PAM was found; if it has some, its framing is not read; {HINT}")
+        report(f"{path}: no lines of sshd, dropbear or PAM; if there are some, sshbell cannot read their framing; {HINT}")
 
 
 def records(
     block: str, framer: Framer, matcher: Matcher, timestamps: Timestamps
 ) -> Iterator[tuple[SyslogRecord, Reading | None]]:
-    """Read a block of whole lines, each with everything that is known of it."""
+    """Read a block of whole lines; yield the record of each, and its reading if a rule has read it."""
     lines = block.replace("\r\n", "\n").split("\n")
     for raw, row in zip(lines, framer.rows(block), strict=False):
         stamp, host, program, procid, msg, trusted = row
@@ -92,8 +92,8 @@ def records(
         yield SyslogRecord(time_us, stamp, host, program, procid, msg, known_sender, raw), reading
 
 
-def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> EcsEvent:
-    """What a line says, in its outer form."""
+def event_of_line(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> EcsEvent:
+    """Return a line's event in ECS."""
     message = auth_message(reading)
     word = origin(
         reading.trusted, message.action, preauth=message.preauth, family=reading.program.family,
@@ -103,7 +103,7 @@ def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, 
 
 
 def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, origin: str, number: int, path: str) -> EcsEvent:
-    """What one line says: an object of ``sshbell parse``."""
+    """Return the event of a line's message: an object of ``sshbell parse``."""
     time_us, action = record.time_us, message.action
     fields = dict(message.fields)
     return EcsEvent(
@@ -153,7 +153,7 @@ def _time_fault(stamp: str, time_us: int | None) -> str | None:
 
 
 def _pam_fields(reading: Reading, fields: dict[str, str]) -> PamFields:
-    """Return the group ``pam``, and take out of ``fields`` what it holds."""
+    """Return the group ``pam``, and remove its values from ``fields``."""
     if reading.rule is None or not reading.rule.is_pam:
         return NO_PAM
     named = _MODULE.match(reading.text)

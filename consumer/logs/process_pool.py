@@ -1,8 +1,8 @@
 """
-Framing and matching in several processes.
+Runs framing and matching in several processes.
 
-Each worker has a few requests in hand. While all have, this process does a request itself. Answers come in the order of the
-requests, so that the output does not depend on how many work or how fast.
+Each worker has a few requests in hand. When all workers have enough, this process handles a request itself. Answers come in the
+order of the requests, so the output does not depend on the number or speed of the workers.
 """
 
 import fcntl
@@ -18,9 +18,9 @@ from contextlib import suppress
 from typing import Any
 
 _SIZE = struct.Struct("!Q")
-# A request that is in work, and the next ones, so that no worker waits for its parent. They fit into the pipe.
+# The current request and the next ones, so that no worker waits for its parent. They fit into the pipe.
 _IN_HAND = 6
-# What a pipe holds: the most that a user may ask for.
+# The size of a pipe: the largest that the kernel allows a user.
 _PIPE_SIZE = 1 << 20
 _DEAD = "a worker process has died; try --jobs 1"
 
@@ -30,8 +30,8 @@ class Workers:
     Processes that apply ``work`` to requests.
 
     Args:
-        count: how many, beside this one.
-        work: takes what was given to ``map``; what it returns must be marshallable.
+        count: the number of processes, besides this one.
+        work: takes a request of ``map``; its result must be marshallable.
     """
 
     def __init__(self, count: int, work: Callable[[Any], Any]) -> None:
@@ -41,8 +41,8 @@ class Workers:
             self._workers.append(_WorkerProcess(work, self._workers))
 
     def map(self, requests: Iterator[Any]) -> Iterator[Any]:
-        """Yield what ``work`` makes of each request, in order."""
-        # Where each answer is: with a worker, or here already.
+        """Yield the result of ``work`` for each request, in order."""
+        # For each answer: the worker that has it, or the answer itself.
         awaited: deque[tuple[_WorkerProcess | None, Any]] = deque()
         for request in requests:
             free = min(self._workers, key=lambda worker: worker.in_hand)
@@ -68,9 +68,9 @@ def _answer(worker: "_WorkerProcess | None", done: Any) -> Any:
 
 class _WorkerProcess:
     """
-    One process, and a pipe to it and one from it.
+    One process, a pipe to it and a pipe from it.
 
-    Neither side ever waits for the other to read: while a request is being sent, answers are taken in.
+    Neither side blocks until the other one reads: the parent receives answers while it sends a request.
     """
 
     def __init__(self, work: Callable[[Any], Any], others: "list[_WorkerProcess]") -> None:
@@ -81,7 +81,7 @@ class _WorkerProcess:
         self._pid = os.fork()
         if self._pid == 0:
             for other in (*others, self):
-                os.close(other._in)  # noqa: SLF001 - or they would not see their parent's end
+                os.close(other._in)  # noqa: SLF001 - otherwise the others would not notice the end of their parent
                 os.close(other._out)  # noqa: SLF001
             _serve(their_in, their_out, work)
         os.close(their_in)
@@ -134,16 +134,16 @@ class _WorkerProcess:
 
 def _pipe() -> tuple[int, int]:
     ends = os.pipe()
-    with suppress(OSError):  # a user may have used up what pipes may take
+    with suppress(OSError):  # the user's pipes may have reached the kernel's limit
         fcntl.fcntl(ends[1], fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
     return ends
 
 
 def _serve(requests: int, answers: int, work: Callable[[Any], Any]) -> None:
-    """Answer requests until the parent is gone; never returns."""
+    """Answer requests until the parent has ended; never returns."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells when it is over
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent closes the pipe at the end
         gc.disable()
         with os.fdopen(requests, "rb") as source, os.fdopen(answers, "wb") as sink:
             while len(head := source.read(_SIZE.size)) == _SIZE.size:
@@ -153,6 +153,6 @@ def _serve(requests: int, answers: int, work: Callable[[Any], Any]) -> None:
                 sink.flush()
         status = 0
     except (OSError, EOFError):
-        pass  # the parent is gone
+        pass  # the parent has ended
     finally:
         os._exit(status)

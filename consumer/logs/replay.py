@@ -1,4 +1,4 @@
-"""``sshbell replay``: log files to events, in the order of their times, in one process or several."""
+"""``sshbell replay``: turns log files into events, in the order of their times, in one process or several."""
 
 import gc
 from collections import Counter
@@ -21,18 +21,18 @@ from consumer.text import text_of_bytes
 
 
 class Summary(msgspec.Struct):
-    """What a replay has met."""
+    """The counts of a replay."""
 
     lines: int = 0
     understood: int = 0
     unmatched: int = 0
     unframed: int = 0
     cut: int = 0
-    timeless: int = 0  # lines whose time could not be read: what they decide has none
-    unverified: int = 0  # logins of which nothing says who wrote their lines
+    timeless: int = 0  # lines with an unreadable time; their events have none
+    unverified: int = 0  # logins whose lines any process could have written
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
-    notes: dict[str, int] = {}  # what the bounds have cost
+    notes: dict[str, int] = {}  # losses caused by limits
 
 
 class Replay:
@@ -40,15 +40,15 @@ class Replay:
     Replays files.
 
     Args:
-        matcher: of the engine that is asked for.
-        zone: of time stamps that name none.
-        year: of the first line of each file without years; None: the files' own times tell.
-        jobs: processes that frame and match.
+        matcher: of the chosen engine.
+        zone: for time stamps without one.
+        year: of the first line of each file without years; None takes it from the files' modification times.
+        jobs: the number of processes that frame and match.
         keep_text: give events their texts and ids.
-        tell: takes each event that is asked for.
-        takes: tells whether an event is asked for; None: all are.
-        progress: is told how many bytes of the current file have been read.
-        paths: gets the names of the files in the order in which they are read; places of events refer to it.
+        tell: gets each selected event.
+        takes: returns whether an event is selected; None selects all.
+        progress: gets the number of bytes read of the current file.
+        paths: gets the names of the files in the order of reading; the places of events refer to it.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Replay:
         self._events: dict[type[Event], int] = dict.fromkeys((Login, Logout, Attempt, Probe, Forged), 0)
         self._counts = [0] * (len(matcher.rules) + 2)
         self._summary = Summary()
-        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, self._told)
+        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, self._report)
         self.paths = [] if paths is None else paths
         self.errors: list[SshbellError] = []
 
-    def _told(self, event: Event) -> None:
+    def _report(self, event: Event) -> None:
         if self._takes is not None and not self._takes(event):
             return
         if isinstance(event, Login) and event.origin == "unverified":
@@ -88,8 +88,8 @@ class Replay:
         self._tell(event)
 
     def run(self, paths: list[str]) -> Summary:
-        """Replay ``paths``. What could not be read is in ``errors``; all else has been told."""
-        gc.disable()  # nothing here makes cycles, and every collection would walk through all connections
+        """Replay ``paths``. ``tell`` gets the events, ``errors`` a fault for each file that cannot be read."""
+        gc.disable()  # nothing here makes cycles, and each collection would visit all connections
         try:
             for file in self._in_order_of_time(paths):
                 self.paths.append(file.path)
@@ -110,7 +110,7 @@ class Replay:
         return summary
 
     def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:
-        """Open the files, and put them in the order of their first lines."""
+        """Open the files, and sort them by the times of their first lines."""
         files: list[LogFile] = []
         for path in paths:
             try:
@@ -126,7 +126,7 @@ class Replay:
             timestamps = self._timestamps(file)
             block = file.first_block() or b"\n"
         except SshbellError:
-            return 0  # said when it is its turn
+            return 0  # reported when its turn comes
         rows = LineReader(self._matcher, timestamps, keep_text=False).framer.rows(block.decode("latin-1"))
         times = (timestamps.microseconds(stamp) for stamp, *_ in rows if stamp)
         return next((time for time in times if time is not None), 0)
@@ -154,7 +154,7 @@ class Replay:
     def _in_processes(self, file: LogFile) -> None:
         reader = LineReader(self._matcher, self._timestamps(file), keep_text=self._keep_text)
         blocks = self._numbered(file)
-        # The first block tells the framing, which all workers then know.
+        # The first block shows the framing, so that all workers know it.
         for first, block in blocks:
             self._correlator.feed(reader.lines(block, first))
             last = _last_line(block)
@@ -188,7 +188,7 @@ class Replay:
             workers.close()
 
     def _numbered(self, file: LogFile) -> Iterator[tuple[int, bytes]]:
-        """Yield the blocks of a file with the places of their first lines."""
+        """Yield the blocks of a file, each with the place of its first line."""
         place = (len(self.paths) - 1) * PLACE_STEP + 1
         try:
             for block in file.blocks():
@@ -198,14 +198,14 @@ class Replay:
                 self._summary.lines += count
                 self._progress(file.position())
         except SshbellError as error:
-            self.errors.append(error)  # what was read before is told
+            self.errors.append(error)  # the events before the fault count
 
     def _add(self, counts: list[int]) -> None:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
 
 
 def _last_line(block: bytes) -> bytes:
-    """Return the last line of a block that can be repeated; b"" where syslogd tells of nothing but repetitions."""
+    """Return the last line of a block that is not a count of repetitions; b"" if all of them are."""
     end = len(block) - 1
     while end > 0:
         begin = block.rfind(b"\n", 0, end) + 1

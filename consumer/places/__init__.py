@@ -1,1 +1,1 @@
-"""Where an address is, and whose network it is in."""
+"""The place and the network of an address."""

@@ -38,7 +38,7 @@ _METHODS = {
 
 
 class DamagedDatabaseError(Exception):
-    """The file is no database, or is damaged. The text gives the reason without the file's name."""
+    """The file is not a database, or is damaged. The text gives the reason without the file's name."""
 
 
 class Database(msgspec.Struct):
@@ -88,7 +88,7 @@ def open_database(path: str, memory_bytes: int = 0) -> Database:
     Open a database, and read all of it into memory if it is no larger than ``memory_bytes``.
 
     Raises:
-        DamagedDatabaseError: the file is no database, or is damaged.
+        DamagedDatabaseError: the file is not a database, or is damaged.
         OSError: the file cannot be opened.
     """
     # Non-blocking, so that a pipe does not make it wait for a writer.
@@ -99,7 +99,7 @@ def open_database(path: str, memory_bytes: int = 0) -> Database:
         if stat.S_ISDIR(mode):
             raise DamagedDatabaseError(f"a directory; for the databases in it: {path.rstrip('/')}/*.mmdb")
         if stamp is None or not stat.S_ISREG(mode):
-            raise DamagedDatabaseError("no regular file")
+            raise DamagedDatabaseError("not a regular file")
         return _opened(path, descriptor, stamp, in_memory=stamp.size <= memory_bytes)
     finally:
         os.close(descriptor)
@@ -129,7 +129,7 @@ def _opened(path: str, descriptor: int, stamp: Stamp, *, in_memory: bool) -> Dat
     except Exception as error:
         if records is not None:
             records.close()
-        raise DamagedDatabaseError("no database in MaxMind's format, or a damaged one") from error
+        raise DamagedDatabaseError("not a database in MaxMind's format, or a damaged one") from error
 
 
 def _moment(epoch: object) -> datetime | None:

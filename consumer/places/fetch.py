@@ -1,8 +1,8 @@
 """
-``sshbell geoip fetch``: a database from the network into a folder, whole and looked at, or not at all.
+``sshbell geoip fetch``: downloads a database to a folder, whole and verified, or not at all.
 
-What a server sends is hostile until it was looked at: its size and the time are bounded, an archive's names are never used, and
-the file is in nobody's way before it answers as a database does.
+Data from a server is hostile until it is verified. Its size and the time are bounded, and sshbell never uses an archive's names.
+The file replaces the old one only after sshbell has looked up addresses in it.
 """
 
 import errno
@@ -44,26 +44,26 @@ MAXMIND = "https://download.maxmind.com"
 _DBIP_EDITIONS = ("city", "country", "asn")
 DOWNLOAD_LIMIT_BYTES = 1 << 30
 UNPACKED_LIMIT_BYTES = 2 << 30
-# A packed database is a third of its size, or a tenth. What grows more, and is no small one, is a bomb.
+# A packed database has a third to a tenth of its size. A large one that grows more than this is an archive bomb.
 GROWTH_LIMIT = 50
 _SMALL_BYTES = 64 << 20
-# Of one file, and between two pieces of it.
+# For one file, and between two pieces of it.
 FETCH_LIMIT_S = 1800.0
 SILENCE_LIMIT_S = 30.0
 _CHUNK = 1 << 18
-# Networks of a database that are looked at, with the gaps between them: a tree may have more than anybody can walk through.
+# The most networks and gaps of a database to look at, because a hostile tree may have too many to visit.
 _STEPS_LIMIT = 5000
 
 _URL = re.compile(r"[!-~]+")
-# Up to the host, and up to what may be a secret.
+# The part up to the host, and the part up to a possible secret.
 _SHOWN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+|/*)([^?#]*)")
 
-# Is told how many bytes were received, and of how many, where that is known.
+# Gets the number of received bytes, and the total if it is known.
 Progress = Callable[[int, int | None], None]
 
 
 class Source(NamedTuple):
-    """What to fetch: the file's name, where it is (the next place is tried where one has none), and what to say there."""
+    """A database to download: the file's name, the URLs to try in order, and the header for authorization."""
 
     name: str
     urls: list[str]
@@ -72,16 +72,16 @@ class Source(NamedTuple):
 
 def of_dbip(editions: tuple[str, ...], server: str | None) -> list[Source]:
     """
-    Return DB-IP's free databases: of this month, or of the last where this one's are not there yet.
+    Return DB-IP's free databases of this month, or of the last month until this month's are published.
 
     Raises:
-        UsageError: it has no free one of that name.
+        UsageError: DB-IP has no free database of that name.
     """
     for edition in editions:
         if edition not in _DBIP_EDITIONS:
             raise UsageError(
-                f"--edition: DB-IP has no {harmless(edition)[:100]!r} for free, but {', '.join(_DBIP_EDITIONS)};"
-                " MaxMind's want --maxmind-account and --maxmind-key"
+                f"--edition: DB-IP has no free {harmless(edition)[:100]!r}, only {', '.join(_DBIP_EDITIONS)};"
+                " MaxMind's need --maxmind-account and --maxmind-key"
             )
     today = datetime.now(UTC)
     months = [f"{day:%Y-%m}" for day in (today, today.replace(day=1) - timedelta(days=1))]
@@ -95,7 +95,7 @@ def of_dbip(editions: tuple[str, ...], server: str | None) -> list[Source]:
 
 
 def of_maxmind(editions: tuple[str, ...], account: str, key: str, server: str | None) -> list[Source]:
-    """Return databases of MaxMind, which wants to know who asks."""
+    """Return databases of MaxMind, which need an account."""
     authorization = f"Basic {b64encode(f'{account}:{key}'.encode()).decode()}"
     return [
         Source(
@@ -109,10 +109,10 @@ def of_maxmind(editions: tuple[str, ...], account: str, key: str, server: str | 
 
 def of_url(url: str) -> Source:
     """
-    Return whatever is at a URL; the last part of its path names the file.
+    Return the database at a URL; the last part of the path names the file.
 
     Raises:
-        UsageError: it cannot be meant.
+        UsageError: that part is not a usable file name.
     """
     name = unquote(_parts(url).path.rpartition("/")[2])
     for suffix in (".gz", ".tgz", ".tar", ".mmdb"):
@@ -125,19 +125,19 @@ def _parts(url: str) -> SplitResult:
     Return the parts of a URL.
 
     Raises:
-        UsageError: it is none.
+        UsageError: it is not a URL.
     """
     with suppress(ValueError):
         parts = urlsplit(url)
         if (parts.port is None or parts.port) and _URL.fullmatch(url):
             return parts
-    raise UsageError(f"{_shown(url)}: no URL; a character that none has is written as %XX")
+    raise UsageError(f"{_shown(url)}: not a URL; write a character that is not allowed in one as %XX")
 
 
 def _plain(name: str, whole: str) -> str:
-    """Return a name of which nothing is a path, a hidden file or a pattern."""
+    """Return a name that cannot act as a path, a hidden file or a pattern."""
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum() or not name.isascii() or name.startswith("."):
-        raise UsageError(f"{_shown(whole)!r} names no file; its last part has to be letters, digits, '-', '_' and '.'")
+        raise UsageError(f"{_shown(whole)!r} names no file; its last part must consist of letters, digits, '-', '_' and '.'")
     return name[:100]
 
 
@@ -147,12 +147,12 @@ def _base(server: str | None, default: str) -> str:
 
 def fetched(source: Source, folder: Path, progress: Progress) -> str:
     """
-    Put a database into ``folder``, in place of the old one if it is newer; return what was done in one line.
+    Download a database to ``folder``, and replace the old one if the new one is newer; return one line about the outcome.
 
-    It is for the main thread: the limit of time is an alarm.
+    Call it in the main thread: an alarm limits the time.
 
     Raises:
-        SshbellError: it could not be done, and the old one is as it was.
+        SshbellError: it failed, and the old database is unchanged.
     """
     target = folder / source.name
     try:
@@ -161,9 +161,9 @@ def fetched(source: Source, folder: Path, progress: Progress) -> str:
             try:
                 modified_s = _download(source, packed, _modified_s(target), progress)
                 if modified_s is None:
-                    return f"{target}: nothing newer is there"
+                    return f"{target}: up to date"
                 _unpack(packed, unpacked, _shown(source.urls[0]))
-                said = _verified(unpacked, _shown(source.urls[0]))
+                description = _verified(unpacked, _shown(source.urls[0]))
                 _put(unpacked, target, modified_s)
             finally:
                 packed.unlink(missing_ok=True)
@@ -172,33 +172,33 @@ def fetched(source: Source, folder: Path, progress: Progress) -> str:
         raise _closed(folder, error.errno) from error
     except OSError as error:
         raise OutputError(f"{error.filename or folder}: {error.strerror}") from error
-    return f"{target}: {said}"
+    return f"{target}: {description}"
 
 
 def check_folder(folder: Path) -> None:
     """
-    Make sure that databases can be put into a folder, before anything is fetched.
+    Make sure that sshbell can write databases to a folder, before it downloads anything.
 
     Raises:
-        OutputError: they cannot be.
+        OutputError: it cannot.
     """
     try:
         if not stat.S_ISDIR(folder.stat().st_mode):
-            raise OutputError(f"{folder}: it is no directory; say with --to where to put the databases")
+            raise OutputError(f"{folder}: it is not a directory; give one for the databases with --to")
     except PermissionError as error:
         raise _closed(folder, error.errno) from error
     except OSError as error:
         raise OutputError(
-            f"{folder}: {error.strerror}; make it, so that {_own_name()} can write there: mkdir -p {folder}"
+            f"{folder}: {error.strerror}; create it, and let the user {_own_name()} write there: mkdir -p {folder}"
         ) from error
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise _closed(folder, errno.EROFS if os.statvfs(folder).f_flag & os.ST_RDONLY else errno.EACCES)
 
 
 def _closed(folder: Path, number: int | None) -> OutputError:
-    # Root has become somebody else by now, which nobody expects of it.
+    # Root has become another user by now, which an administrator may not expect.
     why = os.strerror(number or errno.EACCES)
-    return OutputError(f"{folder}: {why}; who has to be able to write there is {_own_name()}")
+    return OutputError(f"{folder}: {why}; let the user {_own_name()} write there")
 
 
 def _own_name() -> str:
@@ -215,17 +215,17 @@ def _alone(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise TryLaterError(f"{folder}: another sshbell geoip fetch is at work there") from None
+        raise TryLaterError(f"{folder}: another sshbell geoip fetch is using it") from None
     finally:
         os.close(descriptor)
 
 
 @contextmanager
 def _deadline(shown: str) -> Iterator[None]:
-    """Bound the time of all that is done meanwhile, name servers and trickling headers included."""
+    """Limit the time of everything in the block, name servers and trickling headers included."""
 
     def over(_signal: int, _frame: object) -> None:
-        raise TryLaterError(f"{shown}: not here within {FETCH_LIMIT_S:.0f} s")
+        raise TryLaterError(f"{shown}: not complete within {FETCH_LIMIT_S:.0f} s")
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, FETCH_LIMIT_S)
@@ -240,11 +240,11 @@ def _deadline(shown: str) -> Iterator[None]:
 
 
 class _Redirects(HTTPRedirectHandler):
-    """Follows a redirect only where nobody on the way can change what comes."""
+    """Follows a redirect only to https, or on this machine: so nobody on the network can change the data."""
 
     def redirect_request(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: object, newurl: str) -> Request | None:
         if not newurl.startswith("https:") and not (_is_local(req.full_url) and _is_local(newurl)):
-            raise DataError(f"{_shown(req.full_url)}: leads to {_shown(newurl)}, which is not https")
+            raise DataError(f"{_shown(req.full_url)}: redirects to {_shown(newurl)}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
@@ -253,7 +253,7 @@ def _is_local(url: str) -> bool:
 
 
 def _download(source: Source, to: Path, have_s: float | None, progress: Progress) -> float | None:
-    """Fetch the first of the URLs that is there; return when it was made, in seconds. None: it is not newer than ``have_s``."""
+    """Download the first URL that exists; return the file's time, in seconds since 1970, or None if ``have_s`` is no older."""
     for url in source.urls[:-1]:
         with suppress(_NotThereError):
             return _download_one(url, source.authorization, to, have_s, progress)
@@ -267,13 +267,13 @@ class _NotThereError(InputError):
 def _download_one(url: str, authorization: str, to: Path, have_s: float | None, progress: Progress) -> float | None:
     shown = _shown(url)
     if "@" in _parts(url).netloc or not is_guarded(url):
-        raise UsageError(f"{shown}: only https, or http to this machine; and no password, which all users would see")
+        raise UsageError(f"{shown}: use https, or http to this machine, and no password: all users could see it")
     headers = {"User-Agent": f"sshbell/{__version__}", "Accept-Encoding": "identity"}
     if have_s is not None:
         headers["If-Modified-Since"] = formatdate(have_s, usegmt=True)
     request = Request(url, headers=headers)  # noqa: S310 - https, or this machine
     if authorization:
-        # MaxMind's server leads to another one, which has no business with the key.
+        # MaxMind's server redirects to another one, which must not get the key.
         request.add_unredirected_header("Authorization", authorization)
     try:
         with build_opener(_Redirects).open(request, timeout=SILENCE_LIMIT_S) as answer:
@@ -289,42 +289,42 @@ def _download_one(url: str, authorization: str, to: Path, have_s: float | None, 
         text = reason.strerror if isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) else reason
         raise TryLaterError(f"{shown}: {text or reason}") from error
     except (InvalidURL, ValueError) as error:
-        # A redirect's, of which the error's own text may hold all.
-        raise DataError(f"{shown}: leads to what is no URL") from error
+        # It is the URL of a redirect. The error's own text may contain all of it.
+        raise DataError(f"{shown}: redirects to an invalid URL") from error
     except TimeoutError as error:
-        raise TryLaterError(f"{shown}: nothing came for {SILENCE_LIMIT_S:.0f} s") from error
+        raise TryLaterError(f"{shown}: the server sent nothing for {SILENCE_LIMIT_S:.0f} s") from error
     except (ConnectionError, HTTPException, ssl.SSLError) as error:
         raise TryLaterError(f"{shown}: the connection broke ({type(error).__name__})") from error
     return None
 
 
 def _refused(error: HTTPError, shown: str, *, is_known: bool) -> None:
-    said = harmless(f"{error.code} {error.reason}")[:100]
+    status = harmless(f"{error.code} {error.reason}")[:100]
     match error.code:
         case 404:
-            raise _NotThereError(f"{shown}: {said}")
+            raise _NotThereError(f"{shown}: {status}")
         case 401 | 403 if is_known:
-            raise ConfigError(f"{shown}: {said}: the account or its licence key is wrong, or may not have this edition")
+            raise ConfigError(f"{shown}: {status}: the account or its licence key is wrong, or has no right to this edition")
         case 408 | 425 | 429:
-            raise TryLaterError(f"{shown}: {said}")
+            raise TryLaterError(f"{shown}: {status}")
         case code if code >= 500:
-            raise TryLaterError(f"{shown}: {said}")
+            raise TryLaterError(f"{shown}: {status}")
         case _:
-            raise InputError(f"{shown}: {said}")
+            raise InputError(f"{shown}: {status}")
 
 
 def _receive(answer: HTTPResponse, to: Path, shown: str, progress: Progress) -> None:
     length = answer.headers.get("Content-Length")
     total = int(length) if length is not None and length.isascii() and length.isdigit() else None
     if total is not None and total > DOWNLOAD_LIMIT_BYTES:
-        raise DataError(f"{shown}: {total:,} bytes are to come; the most that is taken is {DOWNLOAD_LIMIT_BYTES:,}")
+        raise DataError(f"{shown}: it has {total:,} bytes; sshbell downloads at most {DOWNLOAD_LIMIT_BYTES:,}")
     received = 0
     with _created(to) as out:
-        # What is there, so that nobody can keep it waiting with a byte now and then.
+        # Take the bytes that have arrived, so that a server cannot stretch the wait with a byte now and then.
         while piece := answer.read1(_CHUNK):
             received += len(piece)
             if received > DOWNLOAD_LIMIT_BYTES:
-                raise DataError(f"{shown}: more than {DOWNLOAD_LIMIT_BYTES:,} bytes, which is the most that is taken")
+                raise DataError(f"{shown}: it has more than {DOWNLOAD_LIMIT_BYTES:,} bytes, the most that sshbell downloads")
             _write(out, piece, to)
             progress(received, total)
     if total is not None and received != total:
@@ -340,7 +340,7 @@ def _made_s(text: str | None) -> float:
 
 
 def _modified_s(path: Path) -> float | None:
-    """Return when what is there was made; None where it is not there, or is no database any more."""
+    """Return the time of an existing database; None if there is none, or it is damaged."""
     try:
         with closing(open_database(str(path))):
             return path.stat().st_mtime
@@ -349,7 +349,7 @@ def _modified_s(path: Path) -> float | None:
 
 
 def _shown(url: str) -> str:
-    """Return a URL, or what is meant to be one, for messages: without password and query, which may be secrets."""
+    """Return a URL, or an invalid one, for messages: without password and query, which may be secret."""
     found = _SHOWN.match(url)
     assert found is not None
     host, slash, path = found[2].partition("/")
@@ -361,9 +361,9 @@ def _shown(url: str) -> str:
 
 class _Unpacked(io.RawIOBase):
     """
-    What a file holds without its gzip, read in bounded pieces and up to a bounded length.
+    The content of a file, without its gzip, read in bounded pieces and up to a bounded length.
 
-    tarfile takes a header of any length into memory; here it gets none that is longer than a piece.
+    tarfile would read a header of any length into memory; here it gets none that is longer than a piece.
     """
 
     def __init__(self, file: IO[bytes] | GzipFile, packed_bytes: int) -> None:
@@ -372,7 +372,7 @@ class _Unpacked(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _CHUNK or self._file.tell() > self._limit:
-            raise DataError(f"more than {self._limit:,} bytes unpacked, or an archive with headers that none needs")
+            raise DataError(f"more than {self._limit:,} bytes unpacked, or an archive with oversized headers")
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -385,7 +385,7 @@ class _Unpacked(io.RawIOBase):
 
 
 def _unpack(packed: Path, unpacked: Path, shown: str) -> None:
-    """Write the one database that a file is, or holds; by what it holds, not by its name."""
+    """Write the database that a file is or contains. Its content decides about the form, not its name."""
     try:
         with packed.open("rb") as file, _created(unpacked) as out:
             is_gzip = file.read(2) == b"\x1f\x8b"
@@ -396,7 +396,7 @@ def _unpack(packed: Path, unpacked: Path, shown: str) -> None:
             member = _member(content) if is_tar else content
             while piece := member.read(_CHUNK):
                 _write(out, piece, unpacked)
-            # To the end, where gzip has its checksum.
+            # Read to the end, where gzip has its checksum.
             while is_tar and content.read(_CHUNK):
                 pass
     except DataError as error:
@@ -406,7 +406,7 @@ def _unpack(packed: Path, unpacked: Path, shown: str) -> None:
 
 
 def _member(content: _Unpacked) -> IO[bytes] | io.RawIOBase:
-    """Return the database in an archive: its name tells which it is, and is not used otherwise."""
+    """Return the database in an archive, found by its name, which sshbell does not use for anything else."""
     with tarfile.open(fileobj=content, mode="r:") as archive:
         for number, member in enumerate(archive):
             if number > 1000:
@@ -415,11 +415,11 @@ def _member(content: _Unpacked) -> IO[bytes] | io.RawIOBase:
                 found = archive.extractfile(member)
                 assert found is not None
                 return found
-    raise DataError("the archive holds no .mmdb file")
+    raise DataError("the archive contains no .mmdb file")
 
 
 def _verified(path: Path, shown: str) -> str:
-    """Open a database and look up addresses all over the world; return in a few words what it is."""
+    """Open a database and look up addresses all over the world; return a short description of it."""
     try:
         database = open_database(str(path))
     except DamagedDatabaseError as error:
@@ -430,7 +430,7 @@ def _verified(path: Path, shown: str) -> str:
         except Exception as error:
             raise DataError(f"{shown}: a damaged database ({type(error).__name__})") from error
     if not known:
-        raise DataError(f"{shown}: a database that tells neither place nor network ({harmless(database.type)})")
+        raise DataError(f"{shown}: a database with neither places nor networks ({harmless(database.type)})")
     made = f"{database.built:%Y-%m-%d}" if database.built else "no date"
     return harmless(f"{database.type}, {made}, {database.stamp.size:,} bytes")
 
@@ -441,7 +441,7 @@ def _samples(database: Database) -> Iterator[SourceFields]:
     for first in (0x2001, 0x2400, 0x2600, 0x2800, 0x2A00, 0x2C0F):
         for second in range(0, 0x10000, 0x400):
             yield database.fields((first << 16 | second) << 96 | 1, 128)
-    # One that names few addresses, such as those of anonymous networks: the first of its tree.
+    # For a database of few addresses, such as those of anonymous networks: the first networks of its tree.
     bits = 128 if database.has_ipv6 else 32
     number = 0
     for _ in range(_STEPS_LIMIT):
@@ -454,7 +454,7 @@ def _samples(database: Database) -> Iterator[SourceFields]:
 
 
 def _put(unpacked: Path, target: Path, modified_s: float) -> None:
-    """Rename a file to its place; who may read the folder may read it."""
+    """Rename a file to its place, readable by all who may read the folder."""
     unpacked.chmod(0o600 | (target.parent.stat().st_mode & 0o044))
     os.utime(unpacked, (modified_s, modified_s))
     descriptor = os.open(unpacked, os.O_RDONLY | os.O_CLOEXEC)
@@ -471,16 +471,16 @@ def _put(unpacked: Path, target: Path, modified_s: float) -> None:
 
 
 def _created(path: Path) -> IO[bytes]:
-    path.unlink(missing_ok=True)  # what a kill has left
+    path.unlink(missing_ok=True)  # left over from a killed process
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _write(out: IO[bytes], piece: bytes, path: Path) -> None:
     try:
         found = os.fstatvfs(out.fileno())
-        # What others on this disk need, such as our own journal, stays theirs. Some file systems do not say what they have.
+        # Leave room on the disk for others, such as sshbell's own journal. Some file systems do not report their size.
         if found.f_blocks and out.tell() + len(piece) > found.f_bavail * found.f_frsize:
-            raise OutputError(f"{path.parent}: it would take more than half of what is free on this disk")
+            raise OutputError(f"{path.parent}: it would take more than half of the free space on this disk")
         out.write(piece)
     except OSError as error:
         # The network's errors have another meaning.

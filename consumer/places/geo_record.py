@@ -12,12 +12,12 @@ from functools import partial
 from consumer.ecs import SourceFields
 from consumer.places.place_fields import PlaceFields
 
-# The keys with parts of their own in MaxMind's shape.
+# The keys with nested parts in MaxMind's shape.
 _NESTED = ("city", "continent", "country", "location", "subdivisions", "traits")
 
 
 def fields_of(record: object) -> SourceFields:
-    """Return ``geo``, ``as_`` and ``anonymous`` as far as a record has them. Never raises."""
+    """Return ``geo``, ``as_`` and ``anonymous``, as far as a record has them. Never raises."""
     found = PlaceFields()
     if isinstance(record, dict):
         nested: dict[str, object] = {

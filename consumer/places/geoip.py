@@ -1,7 +1,7 @@
 """
 The place and the network of an address, from databases in MaxMind's format (MMDB), of any maker.
 
-Somebody may replace the files at any time, also in place.
+Any of the files may be replaced at any time, even in place.
 """
 
 import time
@@ -19,26 +19,26 @@ from consumer.places.database import DamagedDatabaseError, Database, open_databa
 from consumer.places.special_addresses import meaning_of
 from consumer.stamp import Stamp
 
-# Addresses whose places are remembered.
+# Addresses with remembered places.
 CACHE_LIMIT = 16_384
-# Files that the patterns may find.
+# The most files that the patterns may find.
 DATABASES_LIMIT = 32
-# The size of all databases in memory together, to look up many addresses. sshbell reads the rest from the disk.
+# The total size of databases in memory, to look up many addresses. sshbell reads the rest from the disk.
 MEMORY_LIMIT_BYTES = 256 << 20
-# How often it is looked whether files were replaced.
+# How often to check for replaced files.
 _CHECK_S = 10.0
 
 
 class Places:
     """
-    Tells where addresses are. It is not for several threads at once.
+    Finds the places of addresses. It is not safe for several threads at once.
 
     Args:
-        geoip: the key of the configuration: paths of databases, with ``*`` and ``?`` as in a shell. ``Places`` merges what they
-            say of an address; the first value counts. Without any, no address has a place. With ``"web"``, only special
-            addresses have names.
-        report: gets one line, once, about each database that is missing or damaged. A pattern that finds nothing is no fault.
-        many: the caller looks up thousands of addresses, and databases may take memory for that.
+        geoip: the key of the configuration: paths of databases, with ``*`` and ``?`` as in a shell. ``Places`` merges their
+            values for an address; the first value counts. Without any database, no address has a place. With ``"web"``, only
+            special addresses have names.
+        report: gets one line, once, about each database that is missing or damaged. A pattern without a match is not a fault.
+        many: the caller looks up thousands of addresses, so databases may use memory for that.
     """
 
     def __init__(self, geoip: Sequence[str] | Literal["web"], report: Callable[[str], None], *, many: bool = False) -> None:
@@ -46,7 +46,7 @@ class Places:
         self._patterns = [] if geoip == "web" else list(geoip)
         self._report = report
         self._memory_bytes = MEMORY_LIMIT_BYTES if many else 0
-        # Those that are reported, until they are well again; with their stamps, where there is no use in trying again.
+        # The reported databases until they are in order again; with the stamp of each that is not worth another try.
         self._faulty: dict[str, Stamp | None] = {}
         self._databases: list[Database] = []
         self._cache: dict[str, SourceFields] = {}
@@ -57,17 +57,17 @@ class Places:
 
     @property
     def databases(self) -> tuple[Database, ...]:
-        """Those that are open, in the order in which they are asked."""
+        """The open databases, in the order of look-up."""
         return tuple(self._databases)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for database in self._databases:
             database.close()
         self._databases = []
 
     def of(self, address: str | None) -> SourceFields:
-        """Return what is known of an address: ``geo``, ``as_`` and ``anonymous``. Never raises; one that is none has no place."""
+        """Return the known ``geo``, ``as_`` and ``anonymous`` of an address; nothing for an invalid one. Never raises."""
         if address is None or self._is_off:
             return NO_SOURCE
         if time.monotonic() >= self._next_check_s:
@@ -75,7 +75,7 @@ class Places:
         found = self._cache.get(address)
         if found is None:
             try:
-                # Several times as fast as ip_of.
+                # This is several times faster than ip_of.
                 number, bits = int.from_bytes(inet_pton(AF_INET, address), "big"), 32
             except (OSError, ValueError):
                 ip = ip_of(address)
@@ -89,7 +89,7 @@ class Places:
         return found
 
     def add(self, event: EcsEvent) -> EcsEvent:
-        """Return an event with what is known of its source's address."""
+        """Return an event with the known fields about its source's address."""
         found = self.of(event.source.ip)
         if found is NO_SOURCE:
             return event
@@ -114,21 +114,21 @@ class Places:
         found = SourceFields(geo=GeoFields(name=meaning.name)) if meaning.name else NO_SOURCE
         if not meaning.is_public:
             return found
-        # A copy: one that turns out to be damaged is taken out.
+        # A copy, because a database that turns out to be damaged is removed.
         for database in self._databases[:]:
             try:
                 found = _merged(found, database.fields(meaning.number, meaning.bits))
-            except Exception:  # noqa: BLE001 - whatever a damaged file makes of its reader
+            except Exception:  # noqa: BLE001 - the reader of a damaged file raises almost anything
                 self._take_out(database)
         return found
 
     def _take_out(self, database: Database) -> None:
         self._databases.remove(database)
         database.close()
-        self._fault(database.path, database.stamp, "damaged; the others are asked without it")
+        self._fault(database.path, database.stamp, "damaged; sshbell uses the others without it")
 
     def _check(self) -> None:
-        """Open what is new, let go of what is gone, and open anew what was replaced."""
+        """Open new databases, close deleted ones, and reopen replaced ones."""
         self._next_check_s = time.monotonic() + _CHECK_S
         was = {database.path: database for database in self._databases}
         databases: list[Database] = []
@@ -159,7 +159,7 @@ class Places:
             found = sorted(glob(pattern)) if has_magic(pattern) else [pattern]  # noqa: PTH207 - Path's takes no absolute one
             paths.update(dict.fromkeys(found))
         for path in islice(paths, DATABASES_LIMIT, DATABASES_LIMIT + 1):
-            self._fault(path, None, f"not asked, nor what comes behind it: {DATABASES_LIMIT} databases are the most")
+            self._fault(path, None, f"not used, nor are those after it: {DATABASES_LIMIT} databases are the most")
         return list(islice(paths, DATABASES_LIMIT))
 
     def _fault(self, path: str, stamp: Stamp | None, text: str) -> None:
@@ -170,14 +170,14 @@ class Places:
 
 
 def _merged(found: SourceFields, more: SourceFields) -> SourceFields:
-    """Add what is not known yet. One that takes an address to be in another country knows nothing of its city either."""
+    """Add the fields that are still unknown. A database that names another country has the wrong city, too."""
     if found is NO_SOURCE or more is NO_SOURCE:
         return more if found is NO_SOURCE else found
     ours, theirs = found.geo.country_iso_code, more.geo.country_iso_code
     is_same = ours is None or theirs is None or ours == theirs
     return SourceFields(
         geo=joined(found.geo, more.geo) if is_same else found.geo,
-        # A number with another one's name would be a network that does not exist.
+        # A number with the name from another database would be a network that does not exist.
         as_=more.as_ if found.as_.number is None else found.as_,
         anonymous=tuple(dict.fromkeys((*found.anonymous, *more.anonymous))),
     )
@@ -185,9 +185,9 @@ def _merged(found: SourceFields, more: SourceFields) -> SourceFields:
 
 def place_text(source: SourceFields) -> str:
     """
-    Return a place in a few words, such as ``Lyon, FR, AS3215``; "" where none is known.
+    Return a place in a few words, such as ``Lyon, FR, AS3215``; "" if none is known.
 
-    Its names are the database's, which may hold anything: make them harmless where they are shown.
+    Its names come from the database, which may hold anything: make them harmless before you show them.
     """
     geo, number = source.geo, source.as_.number
     return ", ".join(

@@ -21,7 +21,7 @@ _TRUE = frozenset({"true", "True", "1"})
 
 
 class PlaceFields:
-    """Collects the values of one address. It skips values that mean nothing; the first value of a field counts."""
+    """Collects the values of one address. It skips meaningless values; the first value of a field counts."""
 
     __slots__ = ("_anonymous", "_geo", "_lat", "_lon", "_number", "_organization", "_radius_km")
 
@@ -104,9 +104,9 @@ class PlaceFields:
         return known(OrganizationFields(name=self._organization or None))
 
     def _hidden(self) -> tuple[str, ...]:
-        # "anonymous" adds nothing to a flag that names the way. The address of a data centre alone hides nobody.
-        said = self._anonymous
-        return tuple(name for name in said if name != "anonymous" or said.keys() <= {"anonymous", "hosting"})
+        # "anonymous" adds nothing to a more specific flag. A data centre's address alone does not hide its user.
+        flags = self._anonymous
+        return tuple(name for name in flags if name != "anonymous" or flags.keys() <= {"anonymous", "hosting"})
 
 
 def _text(value: object) -> str:

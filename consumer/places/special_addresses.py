@@ -1,7 +1,7 @@
 """
-Addresses that are no place on a map, named as what they are (IANA's special-purpose registries), and IPv4 inside IPv6.
+Names of addresses that have no place on a map (IANA's special-purpose registries), and IPv4 addresses inside IPv6.
 
-An address is its number, and how many bits it has: 32 or 128.
+An address is a number and its count of bits, 32 or 128.
 """
 
 from bisect import bisect_right
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 from typing import NamedTuple
 
-# No network contains another, so the last that begins at or before an address is the only one that can hold it.
+# No network contains another one, so only the last one that begins at or before an address can contain it.
 _IPV4 = (
     ("0.0.0.0/8", "this network"),
     ("10.0.0.0/8", "private network"),
@@ -55,14 +55,14 @@ _RANGES = {32: _ranges(_IPV4), 128: _ranges(_IPV6)}
 
 
 def special_name(number: int, bits: int) -> str:
-    """Return what an address is where it is no public one, such as ``private network``; otherwise ""."""
+    """Return the name of a special address, such as ``private network``; "" for a public one."""
     starts, ends = _RANGES[bits]
     index = bisect_right(starts, number) - 1
     return ends[index][1] if index >= 0 and number <= ends[index][0] else ""
 
 
 def inner(number: int) -> tuple[str, int] | None:
-    """Return the IPv4 address that an IPv6 address stands for, and how: ``NAT64``, ``6to4``; "" for an IPv4-mapped one."""
+    """Return the IPv4 address inside an IPv6 address, and the way: ``NAT64``, ``6to4``; "" for an IPv4-mapped one."""
     if number >> 32 == 0xFFFF:
         return "", number & 0xFFFF_FFFF
     if number >> 32 == _NAT64:

@@ -1,7 +1,7 @@
 """
 The place and the network of an address, from MaxMind's web service: GeoIP, or the free GeoLite.
 
-Its description: https://dev.maxmind.com/geoip/docs/web-services/
+Source: https://dev.maxmind.com/geoip/docs/web-services/
 
 The service learns each address that sshbell asks about, and each question counts against the account. So sshbell asks only about
 public addresses, keeps each answer ("not known" is one), and pauses after a failure.
@@ -36,11 +36,11 @@ from consumer.secret import read_secret
 
 # For one question, with the time to read the key. A notice waits less (enricher.py); a late answer serves the next notice.
 QUESTION_LIMIT_S = 8.0
-# Questions at one time, and with those that wait. Addresses beyond have no place.
+# Questions at one time, and together with the waiting ones. Further addresses get no place.
 AT_ONCE_LIMIT, PENDING_LIMIT = 4, 64
 # MaxMind's longest answers have about 4 KiB.
 ANSWER_LIMIT_BYTES = 64 * 1024
-# Answers in memory, and how long they count.
+# Answers in memory, and how long they stay valid.
 CACHE_LIMIT = 4096
 _KEEP_S = 24 * 3600.0
 # The pause after a failure, twice as long each time. A failure that an administrator has to correct gets the longest at once.
@@ -81,7 +81,7 @@ class WebPlaces:
         account: its number at MaxMind.
         key: where its licence key is. ``WebPlaces`` reads it for each question, so a new one needs no restart.
         host: of the service; with ":" and a port if that is not 443.
-        report: gets one line about a failure, and the same one again only after the service has answered in between.
+        report: gets one line about a failure, and the same line again only after the service has answered in between.
         tls: the authorities to trust; None for the system's.
     """
 
@@ -239,8 +239,8 @@ class _Client(AsyncClient):
     """
     geoip2's client with bounds.
 
-    By itself it reads an answer of any length, and follows redirects with the address to any host. It offers no way to change
-    that but its session, so this class takes the session's place: see ``_session``.
+    geoip2's client reads an answer of any length, and follows redirects to any host, which then learns the address. Only its
+    session can change that, so this class takes the session's place: see ``_session``.
     """
 
     def __init__(self, account: int, key: str, host: str, tls: ssl.SSLContext | None) -> None:

@@ -1,8 +1,8 @@
 """
-Lines that only the log file has: what rsyslogd's own memory lost when it was killed.
+Finds lines that only the log file has, because rsyslogd lost them from its memory when it was killed.
 
-The file is opened before privileges are given up. A position in it up to which everything has come in is kept; at the next start
-what stands behind it is compared with what came in.
+``run`` opens the file before it gives up root. It stores the position up to which it has received all lines. At the next start,
+it compares the lines after that position with those that rsyslogd sends.
 """
 
 import os
@@ -17,34 +17,34 @@ from consumer.events import Event, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.story.event_ids import derived
 
-# A start reads no more of the file than this, from its end.
+# A start reads at most this much of the file, from its end.
 _READ_LIMIT = 1 << 28
-# A position in the file is believed when it is this old: lines may reach us after they reach the file.
+# A position in the file counts once it is this old, because lines may reach the file before they reach sshbell.
 _MARK_AGE_S = 10.0
-# More events than this that only the file had make one message, which names so many of them.
+# If the file alone had more events than the first number, sshbell reports them in one message, which lists up to the second.
 CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
-# rsyslogd's backlog has drained when for so long no line came that it had received before we began: longer than it pauses after
-# a death. While what it had on disk comes in beside what is new, young lines alone say nothing.
+# rsyslogd's backlog has drained once it has sent no line for this long that it had received before ``run`` began. That is longer
+# than its pause after the death of a program. Lines from its disk come in between new ones, so new lines alone prove nothing.
 _DRAINED_S = 5.0
-# Stories wait until then for lines that were lost; no longer than this, since a backlog may never end.
+# Until then, stories wait for lost lines; at most this long, because a backlog may never end.
 _ENDLESS_S = 600.0
 _RECEIVED = b'"rcvd":"'
 
 # Device and inode, and a number of bytes.
 Position = tuple[int, int, int]
-# No file's: all that is in the files stands behind it.
+# A position of no file: all lines of the files come after it.
 EVERYTHING: Position = (0, 0, 0)
 
 
 class CatchUp:
     """
-    The log file, and the one before it.
+    The log file, and its predecessor.
 
     Args:
         path: the file's name; "" for none.
 
     Attributes:
-        position: up to which everything has come in; None where that is not known.
+        position: the place up to which all lines have come in; None if it is unknown.
     """
 
     def __init__(self, path: str) -> None:
@@ -52,30 +52,30 @@ class CatchUp:
         self._path = path
         self._marks: list[tuple[float, Position]] = []
         self._files: list[int] = []
-        # As we start: what comes later, this rsyslogd brings us itself.
+        # The sizes at the start: this rsyslogd sends all later lines itself.
         self._sizes: dict[int, int] = {}
         for name in (f"{path}.1", path) if path else ():
             try:
                 fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
-                continue  # `sshbell check` says so
+                continue  # `sshbell check` reports it
             self._files.append(fd)
             self._sizes[fd] = os.fstat(fd).st_size
 
     def begin_here(self) -> None:
-        """Compare nothing that is in the file already."""
+        """Compare none of the existing lines in the file."""
         self.position = self._here()
         self.close()
 
     def mark(self, now_s: float, *, is_drained: bool) -> None:
-        """Note how far the file has been heard of; ``is_drained`` where no line is on its way to us."""
+        """Remember the end of the file if all of its lines have come in; ``is_drained``: no line is on its way."""
         while self._marks and self._marks[0][0] <= now_s - _MARK_AGE_S:
             self.position = self._marks.pop(0)[1]
         if is_drained and (here := self._here()) is not None:
             self._marks.append((now_s, here))
 
     def _here(self) -> Position | None:
-        """Return the end of the file as it is now."""
+        """Return the current end of the file."""
         try:
             found = Path(self._path).stat()
         except OSError:
@@ -84,9 +84,9 @@ class CatchUp:
 
     def blocks(self) -> Iterator[bytes]:
         """
-        Yield blocks of whole lines behind ``position``, up to where the file was when it was opened; then close the files.
+        Yield blocks of whole lines after ``position``, up to the file's end when it was opened; then close the files.
 
-        It may have been rotated since. Nothing, where there is no position.
+        The file may have been rotated since. Without a position, it yields nothing.
         """
         since = self.position
         if since is None:
@@ -111,7 +111,7 @@ class CatchUp:
 
 class Backlog:
     """
-    Lines that rsyslogd already had when ``run`` began. The log file is compared once all of them have come in.
+    Lines that rsyslogd already had when ``run`` began. ``run`` reads the log file once all of them have come in.
 
     Pure: the caller passes the monotonic clock, in seconds.
 
@@ -126,12 +126,12 @@ class Backlog:
         self._since_s = self._last_old_s = now_s
 
     def note(self, block: bytes, last_us: int, now_s: float) -> None:
-        """Note lines that have come in; ``last_us`` is the time of the line before them."""
+        """Record lines that have come in; ``last_us`` is the time of the line before them."""
         if self._is_old(block, last_us):
             self._last_old_s = now_s
 
     def _is_old(self, block: bytes, last_us: int) -> bool:
-        """Tell whether rsyslogd had the last of these lines before we began; of other senders, whether it says so itself."""
+        """Return whether rsyslogd had the last of these lines before ``run`` began; without receipt time, ``last_us`` counts."""
         at = block.rfind(_RECEIVED)
         if at < 0:
             return last_us < self._begun_us
@@ -139,24 +139,24 @@ class Backlog:
         return block[at : at + len(self._begun)] < self._begun
 
     def has_drained(self, now_s: float) -> bool:
-        """Tell whether all of them have come in."""
+        """Return whether all of them have come in."""
         return now_s - self._last_old_s >= _DRAINED_S
 
     def is_endless(self, now_s: float) -> bool:
-        """Tell whether stories must not wait any longer for lines that were lost."""
+        """Return whether stories must not wait any longer for lost lines."""
         return now_s - self._since_s >= _ENDLESS_S
 
 
 def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str, bytes]:
-    """Return one message of many events that were found at once: id, action, and the event as JSON."""
-    # Logins first: who can write lines that are lost must not hide one.
+    """Return one message about many events found at once: id, action, and the event as JSON."""
+    # Logins first, so that a flood of forged lines cannot hide one.
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
     action = str(OwnAction.NOTICE)
     event_id = derived(events[0].id, action)
     body = EcsEvent(
         timestamp=isoformat(now_us),
         event=EventFields(kind="event", action=action, id=event_id),
-        message=f"{len(events)} events were found in {path} alone; rsyslog had lost their lines.",
+        message=f"only {path} had {len(events)} events; rsyslogd had lost their lines.",
         sshbell=NoticeFields(
             found=tuple(
                 f"{isoformat(event.time_us)} {event.action.noun} of {event.user or 'an unknown user'}"

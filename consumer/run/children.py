@@ -1,4 +1,4 @@
-"""What ``run`` starts: ``deliver``, again and again, and ``keys``, once, as long as it is root."""
+"""The children of ``run``: it restarts ``deliver`` as often as necessary, and starts ``keys`` once, while it is root."""
 
 import os
 import signal
@@ -14,9 +14,9 @@ import structlog
 
 log = structlog.get_logger()
 
-# deliver is started again after so long, and longer each time it ends.
+# The pause before deliver is restarted: the first, and the longest. It doubles each time.
 _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
-# Questions that wait until keys takes them.
+# Questions that wait until keys accepts them.
 _BACKLOG = 128
 
 
@@ -24,12 +24,12 @@ def _started(
     module: str, arguments: list[str], theirs: socket.socket, env: Mapping[str, str] | None
 ) -> "subprocess.Popen[bytes]":
     """
-    Start a module of ours with one socket alone: no descriptor 0, no replies, no lock.
+    Start a module of sshbell with only one socket: without descriptor 0, replies and lock.
 
     Raises:
         OSError: it cannot be started.
     """
-    # Not the directory in which somebody happens to have started us: whose it is could put modules there, and keys is root's.
+    # Do not import from the current directory: its owner could put modules there, and keys runs as root.
     flags = ["-I"] if sys.flags.isolated else ["-P"]
     return subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, *flags, "-m", module, *arguments],
@@ -50,7 +50,7 @@ class DeliverChild:
         self.tend()
 
     def tend(self) -> None:
-        """Start it where it is not running and may be started."""
+        """Start it if it is not running and its pause is over."""
         now_s = time.monotonic()
         if self._child is not None:
             code = self._child.poll()
@@ -83,37 +83,38 @@ class DeliverChild:
         theirs.close()
 
     def wake(self) -> None:
-        """Say that there is something in the outbox; where that fails it looks by itself, each second."""
+        """Announce new messages in the outbox; if that fails, ``deliver`` finds them itself within a second."""
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.send(b"\0")
 
     def hang_up(self) -> None:
-        """Let it read the configuration again."""
+        """Make it read the configuration again."""
         if self._child is not None:
             self._child.send_signal(signal.SIGHUP)
 
     def let_go(self) -> None:
-        """Close the socket: it ends by itself, once what it is sending is sent."""
+        """Close the socket: it ends by itself, after the messages that it is sending."""
         if self._socket is not None:
             self._socket.close()
 
 
 class KeysChild:
     """
-    Starts ``consumer.keys.process``, which keeps what ``run`` gives up: to become users. It ends when its socket closes.
+    Starts ``consumer.keys.process``, which keeps a right that ``run`` gives up: to become other users. It ends when its socket
+    closes.
 
     Args:
-        uid: whom it answers, besides root.
+        uid: the user that it answers, besides root.
     """
 
     def __init__(self, uid: int) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._is_gone = False
         self._socket, theirs = socket.socketpair()
-        # Nothing of rsyslogd's environment that may be a secret.
+        # Pass on nothing of rsyslogd's environment that may be secret.
         env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
-        # It cannot be started again, so it must not die of a signal for all of the unit before it listens to none.
+        # It cannot be restarted, so a signal to the whole unit must not kill it before it ignores signals itself.
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
         try:
             self._child = _started("consumer.keys.process", [str(theirs.fileno()), str(uid)], theirs, env)
@@ -125,7 +126,7 @@ class KeysChild:
         theirs.close()
 
     def listen(self, path: Path) -> None:
-        """Let it answer under a path: ours, since it has no right to write there. Only who has the lock may do this."""
+        """Give it a socket under a path, since it has no right to write there itself. Only the holder of the lock may do this."""
         with socket.socket(socket.AF_UNIX) as listener:
             try:
                 path.unlink(missing_ok=True)
@@ -137,13 +138,13 @@ class KeysChild:
                 log.error("keys cannot listen", path=str(path), reason=str(error))
 
     def has_ended(self) -> bool:
-        """Tell whether it is gone, which is logged once."""
+        """Return whether it has ended, and log that once."""
         if self._is_gone:
             return True
         code = self._child.poll() if self._child is not None else 0
         if code is not None:
             self._is_gone = True
-            log.error("keys has ended: owners of keys are not named", code=code)
+            log.error("keys has ended: sshbell cannot name the owners of keys", code=code)
         return self._is_gone
 
     def let_go(self) -> None:

@@ -1,8 +1,8 @@
 """
-The memory of the ``run`` before: its last snapshot, and the journal since then through the same pipeline.
+Restores the memory of the previous ``run``: from its last snapshot, and by feeding the journal since then to the same pipeline.
 
-The pipeline is deterministic, and rows of the store are keyed by event id: what had been stored stays single, and what had not is
-stored now.
+The pipeline is deterministic, and rows of the store are keyed by event id. So an event that was stored before is not stored
+twice, and one that was not is stored now.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,9 +21,9 @@ from consumer.run.catch_up import EVERYTHING, Position
 from consumer.run.retry import Store
 from consumer.story.snapshot import SnapshotPart
 
-# Events that are stored together; a login waits for one such commit at most.
+# Events per commit; a login waits for at most one such commit.
 BATCH_EVENTS = 100
-# Parts of a snapshot that are no pipeline's.
+# The parts of a snapshot that do not belong to the pipeline.
 _SEGMENT, _POSITION = "journal", "position"
 
 
@@ -37,24 +37,24 @@ class Restored(NamedTuple):
 
 def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None]) -> Restored:
     """
-    Bring back the memory, and store what had not been stored.
+    Restore the memory, and store the events that had not been stored.
 
     Args:
-        store: of the snapshot.
-        state_dir: of the journal.
-        config: of now; what steered the pipeline then is in the snapshot and in the journal.
-        told: actions that go to the outbox.
-        report: gets one line about each part that cannot be read.
+        store: has the snapshot.
+        state_dir: has the journal.
+        config: the current one; the settings of that time are in the snapshot and in the journal.
+        told: the actions that go to the outbox.
+        report: gets one line about each unreadable part.
 
     Raises:
-        StoreError: the snapshot or the journal cannot be read now; all of this may be done again.
+        StoreError: the snapshot or the journal cannot be read now; the call may be repeated.
     """
     pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report)
     own: dict[str, bytes] = {}
     pipeline.restore(_without_own(store.state.snapshot(), own))
     first, position = _segment(own, report), _position(own, report)
     if position == EVERYTHING:
-        # The file has years of lines, and sshbell may be here for an hour.
+        # The file may have years of lines, although sshbell was installed an hour ago.
         pipeline.known.look_no_further_back()
     folder = state_dir / "journal"
     events: list[Event] = []
@@ -69,14 +69,14 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
 
 
 def parts_of(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
-    """Yield the parts of a snapshot that are no pipeline's: from which segment of the journal on it goes on, and the position."""
+    """Yield the parts of a snapshot besides the pipeline's: the first segment of the journal after it, and the position."""
     yield _SEGMENT, [str(segment).encode()]
     if position is not None:
         yield _POSITION, [msgspec.json.encode(position)]
 
 
 def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterator[SnapshotPart]:
-    """Yield the parts that are the pipeline's, and put ours into ``own``."""
+    """Yield the pipeline's parts, and put the others into ``own``."""
     for name, pieces in parts:
         if name in {_SEGMENT, _POSITION}:
             own[name] = b"".join(pieces)
@@ -85,28 +85,28 @@ def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterat
 
 
 def _segment(own: Mapping[str, bytes], report: Callable[[str], None]) -> int:
-    """Return the first segment that the snapshot does not stand for; where that cannot be read, all that are left are read."""
+    """Return the first segment of the journal after the snapshot; if it cannot be read, the first of all."""
     try:
         return int(own.get(_SEGMENT, b"1"))
     except ValueError as error:
-        report(f"the memory of {_SEGMENT!r} cannot be read ({error}); sshbell reads all that is left of the journal")
+        report(f"the memory of {_SEGMENT!r} cannot be read ({error}); sshbell reads all of the remaining journal")
         return 1
 
 
 def _position(own: Mapping[str, bytes], report: Callable[[str], None]) -> Position | None:
-    """Return the place in the log file; where that cannot be read, the files are compared from their beginning on."""
+    """Return the place in the log file; if it cannot be read, ``EVERYTHING``, to compare the files from their beginning."""
     if _POSITION not in own:
         return None
     try:
         position: Position = msgspec.json.decode(own[_POSITION], type=Position)
     except msgspec.DecodeError as error:
-        report(f"the memory of {_POSITION!r} cannot be read ({error}); sshbell compares the log file from its beginning on")
+        report(f"the memory of {_POSITION!r} cannot be read ({error}); sshbell compares the log file from its beginning")
         return EVERYTHING
     return position
 
 
 def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
-    """Repeat what a record of the journal stands for; return the events that it brings."""
+    """Repeat the call that a record of the journal stands for; return its events."""
     match kind:
         case Kind.LINES:
             for line in payload.splitlines(keepends=True):

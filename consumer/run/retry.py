@@ -1,7 +1,7 @@
 """
-What cannot be done yet is tried again, and rsyslog is asked for patience meanwhile.
+Retries actions that are not possible yet, and keeps rsyslogd waiting meanwhile.
 
-A dot each two seconds begins rsyslog's time-out anew; the line that is held stays its own until it has the "OK".
+A dot every two seconds restarts rsyslogd's time-out. rsyslogd keeps the current line until it gets the "OK".
 """
 
 import threading
@@ -26,7 +26,7 @@ _RETRY_S, _DOT_S = 0.2, 2.0
 
 
 class HungUpError(Exception):
-    """rsyslog has closed the pipe while something was awaited."""
+    """rsyslogd has closed the pipe during a wait."""
 
 
 class Patience:
@@ -34,8 +34,8 @@ class Patience:
     Waits for a disk, a lock or a configuration.
 
     Args:
-        lines: where rsyslog may hang up meanwhile.
-        replies: where the dots go.
+        lines: the input, which rsyslogd may close meanwhile.
+        replies: the output for the dots.
     """
 
     def __init__(self, lines: Lines, replies: Replies) -> None:
@@ -45,11 +45,11 @@ class Patience:
 
     def until(self, action: Callable[[], T]) -> T:
         """
-        Do something until it can be done.
+        Retry an action until it succeeds.
 
         Raises:
-            DamagedStoreError: waiting does not mend it.
-            HungUpError: nobody is there any more to wait for it.
+            DamagedStoreError: waiting cannot repair it.
+            HungUpError: rsyslogd has gone, so there is no reason to wait.
         """
         complained = ""
         while True:
@@ -70,7 +70,7 @@ class Patience:
 
     @contextmanager
     def meanwhile(self) -> Iterator[None]:
-        """Ask for patience while something may take its time: to check a database, for one."""
+        """Keep rsyslogd waiting while the block runs, for example while it checks a database."""
         is_over = threading.Event()
 
         def ask() -> None:
@@ -91,13 +91,13 @@ class Store:
     ``state.db``, and the patience to wait for it.
 
     Args:
-        patience: for a full disk, which makes rsyslog wait.
-        state_dir: where it is.
-        report: gets one line about each damaged file that was set aside.
+        patience: for a full disk, which makes rsyslogd wait.
+        state_dir: its directory.
+        report: gets one line about each damaged file that is set aside.
 
     Attributes:
-        state: the file.
-        has_snapshot: False from the moment a new file replaced a damaged one until a whole snapshot is in it.
+        state: the open file.
+        has_snapshot: False after a new file has replaced a damaged one, until it has a whole snapshot.
     """
 
     def __init__(self, patience: Patience, state_dir: Path, report: Callable[[str], None]) -> None:
@@ -110,7 +110,7 @@ class Store:
         Retry something that needs the disk until it succeeds. A new file replaces a damaged one.
 
         Raises:
-            HungUpError: rsyslog has gone meanwhile.
+            HungUpError: rsyslogd has gone meanwhile.
         """
         while True:
             try:

@@ -1,4 +1,4 @@
-"""When the periodic tasks of ``run`` are due. Pure: the caller passes the monotonic clock, in seconds."""
+"""Decides when the periodic tasks of ``run`` are due. Pure: the caller passes the monotonic clock, in seconds."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,11 +8,11 @@ class Schedule:
     Periodic tasks.
 
     Args:
-        periods_s: seconds by name, in the order in which tasks are done that are due together.
+        periods_s: seconds by name; tasks that are due together run in this order.
         now_s: when all of them are due first.
 
     Attributes:
-        next_s: no task is due earlier.
+        next_s: when the next task is due.
     """
 
     def __init__(self, periods_s: Mapping[str, float], now_s: float) -> None:
@@ -24,7 +24,7 @@ class Schedule:
         """
         Yield the tasks that are due, in order. Each is due again a period later.
 
-        The caller may call ``at`` meanwhile: for a later task of this round, for this one or for an earlier one.
+        The caller may call ``at`` in between, for any task.
         """
         for name, period_s in self._periods_s.items():
             if now_s >= self._due_s[name]:
@@ -34,7 +34,7 @@ class Schedule:
 
     def at(self, due_s: float, *names: str) -> None:
         """
-        Set when tasks are due, in place of their turn.
+        Set when tasks are due next, instead of a period after the last time.
 
         Raises:
             KeyError: there is no such task.
@@ -46,5 +46,5 @@ class Schedule:
         self.next_s = min(self.next_s, due_s)
 
     def done(self, now_s: float, name: str) -> None:
-        """A task was done out of turn, so it is due a period later."""
+        """Record that a task has run out of turn, so that it is due a period later."""
         self.at(now_s + self._periods_s[name], name)

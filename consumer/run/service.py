@@ -1,14 +1,14 @@
 """
-``sshbell run``: the way of a line, and what happens between lines.
+``sshbell run``: the path of a line, and the work between lines.
 
-    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle ─▶ _tell, _flush: store ─▶ deliver
+    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle ─▶ _store_urgent, _flush: store ─▶ deliver
 
-The journal makes a line safe: no process's death costs it. Logins and all else that is urgent are stored and synced right after
-the "OK", or together after 5 ms where they come faster. The rest follows within a second. End of input is the only order to stop.
+A line in the journal is safe: it survives the death of any process. ``run`` stores and syncs logins and other urgent events right
+after the "OK", or together after 5 ms if they come faster. The rest follows within a second. Only the end of the input stops it.
 
-``deliver`` and ``keys`` are its children (``children.py``). Only root can start ``keys``, so once it is gone, ``run`` ends by
-itself at a quiet moment, and rsyslog starts all of them anew. It never ends before its first "OK": that crashes rsyslogd 8.2302
-(its issue 5017).
+``deliver`` and ``keys`` are its children (``children.py``). Only root can start ``keys``. So if ``keys`` has ended, ``run`` ends
+by itself at a quiet moment, and rsyslogd restarts all of them. It never ends before its first "OK", because that crashes rsyslogd
+8.2302 (its issue 5017).
 """
 
 import gc
@@ -42,21 +42,21 @@ from consumer.run.start import started
 
 log = structlog.get_logger()
 
-# How often what is not urgent is done, in seconds; in this order, which is the journal's.
+# The periods of the tasks, in seconds, in their order, which the journal has, too.
 _PERIODS_S = {
-    "tick": 1.0, "tell": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
+    "tick": 1.0, "urgent": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
 }  # fmt: skip
-# A snapshot is also taken when the journal has grown so far; no more than that is replayed at a start.
+# A snapshot is also due when the journal has reached this size, so a start replays no more than that.
 SNAPSHOT_BYTES = 64 << 20
-# Where more is to be forgotten than there was time for.
+# The pause if there was not enough time to delete everything.
 _FORGET_MORE_S = 1.0
-# What was confirmed is understood at once, unless the next line is there already; and then no later than this after the first.
+# Confirmed lines go to the pipeline at once. If more lines are waiting already, those come first, but for no longer than this.
 _TAKEN_S = 0.001
-# What is urgent is stored and synced at once; where many such lines come, as often as this.
+# Urgent events are stored and synced at once; in a flood, once per this time.
 _URGENT_S = 0.005
-# A position in the log file is noted when nothing came for so long, or when lines are as young as this.
+# A position in the log file is recorded if nothing has come for this long, or if the last line is less than twice as old.
 _IDLE_S = 1.0
-# Without keys we end where a line comes after so long a pause, and not before this has gone by since we last did.
+# Without keys, run ends when a line comes after such a pause, but at most once per this time.
 _QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
 _LEFT = "left_for_keys_us"
 
@@ -67,8 +67,8 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
 
     Args:
         config_path: as in ``consumer.config.load``.
-        is_plain: nothing is confirmed; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
-        is_confirmed: who started us has said the first OK.
+        is_plain: confirm nothing; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
+        is_confirmed: the process that started this one has sent the first OK.
     """
     replies = Replies(is_plain=is_plain)  # before anything can write to descriptor 1
     configure()
@@ -81,7 +81,7 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
             replies.ok()
         service.serve()
     except HungUpError:
-        pass  # rsyslog has gone while something was awaited; the journal has all that was confirmed
+        pass  # rsyslogd has gone during a wait; the journal has all confirmed lines
     except SshbellError as error:
         log.error("cannot start", reason=str(error))
         return error.exit_code
@@ -90,10 +90,10 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
 
 def _configuration(path: str | None) -> Config:
     """
-    Read the configuration, and see that it can be used.
+    Read the configuration, and make sure that it is usable.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: it is not.
     """
     config = load(path)
     if config.user and os.geteuid() == 0:
@@ -103,11 +103,11 @@ def _configuration(path: str | None) -> Config:
 
 class Service:
     """
-    Everything that ``run`` holds, ready to take lines.
+    The whole of ``run``, ready for lines.
 
     Raises:
-        SshbellError: it cannot start, and trying again soon would not help.
-        HungUpError: rsyslog has gone meanwhile.
+        SshbellError: it cannot start, and an early retry would not help.
+        HungUpError: rsyslogd has gone meanwhile.
     """
 
     def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies, *, is_plain: bool) -> None:
@@ -117,15 +117,15 @@ class Service:
         # For "sshbell status".
         self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "caught_up_total", "last_event_us"), 0)
         self._figures["started_us"] = begun_us
-        self._refused = ""  # why the configuration that is there is not the one that counts
+        self._refused = ""  # why sshbell refuses the current file of the configuration
         self._told = _told_by(config)
-        # Lines that are confirmed, and not understood yet; events that are not stored yet.
+        # Confirmed lines that the pipeline has not read yet; events that are not stored yet.
         self._taken: list[bytes] = []
         self._urgent: list[Event] = []
         self._unsaved: list[Event] = []
         self._senders = Senders()
 
-        # The rest in the order of a start.
+        # The order of the rest matters for the start.
         self._patience = patience = Patience(lines, replies)
         self._signals, self._log_file, self._keys, self._lock = started(config, patience)
         folder = Path(config.state_dir)
@@ -147,7 +147,7 @@ class Service:
         self._taken_s = self._last_line_s = now_s
         self._last_urgent_s = 0.0
         self._tasks = {
-            "tick": self._tick, "tell": self._tell, "sync": self._sync, "flush": self._flush, "mark": self._mark,
+            "tick": self._tick, "urgent": self._store_urgent, "sync": self._sync, "flush": self._flush, "mark": self._mark,
             "status": self._keep_status, "snapshot": self._snapshot, "forget": self._forget,
         }  # fmt: skip
         self._schedule = Schedule(_PERIODS_S, now_s)
@@ -158,13 +158,13 @@ class Service:
 
     def _report(self, text: str) -> None:
         self._figures["damaged_total"] += 1
-        log.error("damaged", what=text)
+        log.error("damaged", reason=text)
 
-    # ---------------------------------------------------------------- the way of a line
+    # ---------------------------------------------------------------- the path of a line
 
     def serve(self) -> None:
-        """Take lines until the input ends."""
-        # Hardly anything here makes cycles, and each collection would walk through all connections.
+        """Read lines until the input ends."""
+        # Hardly anything here makes cycles, and each collection would visit all connections.
         gc.freeze()
         gc.disable()
         lines, signals, schedule = self._lines.fd, self._signals.fd, self._schedule
@@ -192,7 +192,7 @@ class Service:
         self._end()
 
     def _take(self, block: bytes) -> None:
-        """Make the lines safe that are there, and confirm them: one in confirm mode, many in plain mode."""
+        """Write the available lines to the journal, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
         self._last_line_s = time.monotonic()
@@ -211,14 +211,14 @@ class Service:
         self._replies.ok()
 
     def _append(self, kind: Kind, payload: bytes) -> None:
-        """Write to the journal; on a full disk rsyslog waits."""
+        """Write to the journal; on a full disk, rsyslogd waits."""
         try:
             self._journal.append(kind, payload)
         except StoreError:
             self._store.until(partial(self._journal.append, kind, payload))
 
     def _understand(self) -> None:
-        """Read all that was taken at once: line by line it would cost three times as much."""
+        """Give all confirmed lines to the pipeline together: line by line would take three times as long."""
         block = b"".join(self._taken)
         self._taken.clear()
         events = self._pipeline.feed(block)
@@ -227,22 +227,22 @@ class Service:
             self._handle(events)
 
     def _handle(self, events: list[Event]) -> None:
-        """Queue events for the store, and have the urgent ones stored now."""
+        """Queue events for the store, and schedule the urgent ones for now."""
         self._figures["last_event_us"] = now_us()
         for event in events:
             is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
-            self._schedule.at(self._last_urgent_s + _URGENT_S, "tell", "sync")
+            self._schedule.at(self._last_urgent_s + _URGENT_S, "urgent", "sync")
         if len(self._unsaved) >= BATCH_EVENTS:
             self._flush()
 
-    def _tell(self) -> None:
+    def _store_urgent(self) -> None:
         """Store urgent events, and wake deliver."""
         self._record(self._urgent)
 
     def _flush(self) -> None:
-        """Store all events that wait for it."""
+        """Store all waiting events."""
         self._record(self._urgent)
         self._record(self._unsaved)
 
@@ -256,7 +256,7 @@ class Service:
                 self._deliver.wake()
 
     def _sync(self) -> None:
-        """Sync the journal, so that it outlives a power cut; a little later where the last sync still runs."""
+        """Sync the journal, so that it survives a power cut; a little later if the last sync is still running."""
         self._last_urgent_s = time.monotonic()
         try:
             is_begun = self._journal.begin_sync()
@@ -276,13 +276,13 @@ class Service:
         self._deliver.tend()
 
     def _reload(self) -> None:
-        """Read the configuration again; a broken one changes nothing."""
+        """Read the configuration again; refuse a broken one, and keep the old one."""
         try:
             config = load(self._config_path)
             if (config.state_dir, config.user) != (self._config.state_dir, self._config.user):
-                raise ConfigError("state_dir and user take effect at the next start only")  # noqa: TRY301
+                raise ConfigError("state_dir and user take effect only at the next start")  # noqa: TRY301
         except ConfigError as error:
-            log.error("configuration refused; the old one stays", reason=str(error))
+            log.error("configuration refused; sshbell keeps the old one", reason=str(error))
             self._refused = str(error)
             return
         self._refused = ""
@@ -294,16 +294,16 @@ class Service:
         log.info("configuration read again")
 
     def _use_programs(self) -> None:
-        """Take the configured names of sshd, from the next line on."""
+        """Use the configured names of sshd from the next line on."""
         self._append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
         self._pipeline.configure(self._config.sshd_programs)
 
     def _leaves(self) -> bool:
         """
-        Tell whether to end now, so that rsyslog starts keys, and all of us, anew.
+        Return whether to end now, so that rsyslogd restarts ``run`` with keys.
 
-        A line has come after a pause, and is not read: rsyslog sends it again to our successor, which it starts after 2 s.
-        Without a line it would start nobody, and mail would wait.
+        A line has come after a pause. ``run`` leaves it unread: rsyslogd starts the successor after 2 s, and sends it the line
+        again. Without a line, rsyslogd would start no successor, and mail would wait.
         """
         is_quiet = time.monotonic() - self._last_line_s >= _QUIET_S and not self._taken
         if not is_quiet or not self._is_caught_up or self._lines.has_hung_up():
@@ -311,14 +311,14 @@ class Service:
         try:
             self._store.state.set_notes({_LEFT: str(now_us())})
         except StoreError:
-            return False  # we might end again and again
-        log.warning("ending, so that rsyslog starts keys anew")
+            return False  # without the note, run might end again and again
+        log.warning("ending, so that rsyslogd restarts keys")
         return True
 
-    # ---------------------------------------------------------------- now and then, and the end
+    # ---------------------------------------------------------------- periodic tasks, and the end
 
     def _tend(self) -> None:
-        """Do the periodic tasks that are due, after the lines that came before them."""
+        """Run the periodic tasks that are due, after the lines that came before them."""
         if self._taken:
             self._understand()
         for name in self._schedule.due(time.monotonic()):
@@ -327,10 +327,10 @@ class Service:
             self._store.until(self._snapshot)
 
     def _tick(self) -> None:
-        """Let time pass in the pipeline; look after the children, and after the log file once the backlog has drained."""
+        """Let time pass in the pipeline; tend the children; read the log file once the backlog has drained."""
         self._deliver.tend()
         at_us, now_s = now_us(), time.monotonic()
-        # In plain mode nobody may be there who starts us anew.
+        # In plain mode, there may be no program that restarts run.
         self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
@@ -361,7 +361,7 @@ class Service:
         )
 
     def _snapshot(self) -> None:
-        """Keep the memory, and drop the journal that it stands for."""
+        """Store a snapshot of the memory, and delete the journal that it replaces."""
         self._flush()
         self._schedule.done(time.monotonic(), "snapshot")
         if not self._store.has_snapshot:
@@ -382,14 +382,14 @@ class Service:
         self._store.state.forget_delivered()
 
     def _end(self) -> None:
-        """The input has ended: keep all, leave deliver to itself."""
+        """Store everything after the end of the input; ``deliver`` ends by itself."""
         if self._taken:
             self._understand()
         for task in (self._flush, self._snapshot, self._keep_status):
             try:
                 task()
             except StoreError as error:
-                log.error("not kept", reason=str(error))  # the journal has it
+                log.error("not stored", reason=str(error))  # the journal has it
         with suppress(StoreError):
             self._journal.close()
         self._store.state.close()
@@ -398,20 +398,20 @@ class Service:
     # ---------------------------------------------------------------- the log file
 
     def _begin_here(self) -> None:
-        """Begin at the end of the log file. That is kept at once: after a death the end would be a later one."""
+        """Begin at the end of the log file, and store that at once: after a death, the end would be later."""
         self._log_file.begin_here()
         self._is_caught_up = True
         self._figures["compared_us"] = now_us()
         self._store.until(self._snapshot)
 
     def _hold(self, *, is_holding: bool) -> None:
-        """Let stories wait for lines that the log file may have, or no longer: one story must not become two."""
+        """Let stories wait for lines that the log file may have, or stop that. Without it, one story could become two."""
         self._is_holding = is_holding
         self._append(Kind.HOLDING, b"1" if is_holding else b"0")
         self._pipeline.hold(is_holding=is_holding)
 
     def _mark(self) -> None:
-        """Note the place in the log file up to which all lines have come in."""
+        """Record the place in the log file up to which all lines have come in."""
         if self._is_caught_up and self._config.catch_up:
             self._log_file.mark(time.monotonic(), is_drained=self._is_drained())
 
@@ -421,7 +421,7 @@ class Service:
         ) and not self._lines.is_ready()
 
     def _take_from_file(self) -> None:
-        """Take the lines of the log file that never came in."""
+        """Read the lines of the log file that rsyslogd never sent."""
         self._figures["compared_us"] = now_us()
         self._flush()
         events: list[Event] = []
@@ -434,7 +434,7 @@ class Service:
         if not lines:
             return
         self._figures["caught_up_total"] += lines
-        log.warning("lines that only the log file had", lines=lines, events=len(events))
+        log.warning("found lines that only the log file had", lines=lines, events=len(events))
         told = [event for event in events if event.action in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
             notice = notice_of(told, self._config.catch_up, now_us())

@@ -1,4 +1,4 @@
-"""Signals as something to wait for. Systemd sends TERM and HUP to every process of rsyslog's unit; none of them ends ``run``."""
+"""Makes signals readable for ``select``. systemd sends TERM and HUP to every process of rsyslog's unit; neither ends ``run``."""
 
 import signal
 import socket
@@ -8,10 +8,10 @@ from types import FrameType
 
 class Signals:
     """
-    Takes the signals of this process from now on.
+    Receives the signals of this process from now on.
 
     Attributes:
-        fd: readable once a signal has come, SIGCHLD included.
+        fd: readable after a signal, including SIGCHLD.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Signals:
         self._has_hung_up = True
 
     def taken(self) -> bool:
-        """Empty ``fd``; tell whether HUP has come since the last call."""
+        """Empty ``fd``; return whether HUP has come since the last call."""
         with suppress(BlockingIOError):
             self._ours.recv(4096)
         has_hung_up, self._has_hung_up = self._has_hung_up, False

@@ -1,4 +1,4 @@
-"""From what rsyslogd started to a process that may take lines: its signals, its state directory, its user."""
+"""Prepares the process that rsyslogd has started: its signals, its state directory, its user, its lock."""
 
 import os
 import pwd
@@ -17,7 +17,7 @@ from consumer.run.signals import Signals
 
 
 class Started(NamedTuple):
-    """What ``run`` has besides lines and replies before it opens its store."""
+    """The parts that ``run`` has before it opens its store, besides lines and replies."""
 
     signals: Signals
     log_file: CatchUp
@@ -31,9 +31,9 @@ def started(config: Config, patience: Patience) -> Started:
 
     Raises:
         ConfigError: there is no such user, or root may not become it.
-        HungUpError: rsyslog has gone while the disk or the lock was awaited.
+        HungUpError: rsyslogd has gone during the wait for the disk or the lock.
     """
-    signals = Signals()  # first, since systemd may send one at any time
+    signals = Signals()  # first, because systemd may send one at any time
     folder = Path(config.state_dir)
     patience.until(partial(_make, folder, config.user))
     # Only root may read the log file, and only root can start keys.
@@ -41,7 +41,7 @@ def started(config: Config, patience: Patience) -> Started:
     os.umask(0o077)
     keys = KeysChild(_uid_of(config.user))
     become(config.user)
-    # From here on files belong to the user.
+    # From here on, new files belong to the user.
     lock = patience.until(partial(_locked, folder / "run.lock"))
     keys.listen(folder / KEYS_SOCKET)
     return Started(signals, log_file, keys, lock)
@@ -49,35 +49,35 @@ def started(config: Config, patience: Patience) -> Started:
 
 def _make(folder: Path, user: str) -> None:
     """
-    Make the state directory where there is none, and give it to the user that root becomes.
+    Create the state directory if there is none, and give it to the user that root becomes.
 
     Raises:
-        StoreError: it cannot be made, or others could lead root in it.
+        StoreError: it cannot be created, or other users could trick root with it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # One with something in it may be anybody's, if state_dir is a slip.
+        # If state_dir is a mistake, it may name somebody else's directory, so only an empty one changes its owner.
         if os.geteuid() == 0 and user and not any(folder.iterdir()):
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
         if user in {"", "root"}:
             guard(folder)
     except KeyError:
-        pass  # become() says so
+        pass  # become() reports it
     except OSError as error:
-        raise StoreError(f"{folder}: {error.strerror}; make it, owned by {user or 'us'}") from error
+        raise StoreError(f"{folder}: {error.strerror}; create it for {user or 'the current user'}") from error
     except RightsError as error:
         raise StoreError(str(error)) from error
 
 
 def _locked(path: Path) -> Lock:
     """
-    Return the lock, taken. The orphan of a killed rsyslogd may have it until its input ends.
+    Take the lock and return it. The orphan of a killed rsyslogd may hold it until its input ends.
 
     Raises:
-        StoreError: another instance has it, or the disk is full.
+        StoreError: another instance holds it, or the disk is full.
     """
-    # Opened anew for each try: the file may be another one by then.
+    # Open the file anew for each try, because it may have been replaced.
     lock = Lock(path)
     try:
         if not lock.take():
@@ -89,5 +89,5 @@ def _locked(path: Path) -> Lock:
 
 
 def _uid_of(user: str) -> int:
-    """Return our user id as it will be after ``become``."""
+    """Return this process's user id after ``become``."""
     return account_of(user).pw_uid if os.geteuid() == 0 and user else os.geteuid()

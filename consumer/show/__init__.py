@@ -1,1 +1,1 @@
-"""What people see in a terminal."""
+"""The output for people in a terminal."""

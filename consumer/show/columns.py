@@ -1,5 +1,5 @@
 """
-The columns of a table, and text cut to their widths.
+The columns of a table, and cutting text to their widths.
 
 The widths depend on the terminal alone. sshbell writes a row as soon as it is known, so it cannot wait for the widest one as
 rich's own tables do. Widths count cells: a Chinese character takes two, a combining mark none.
@@ -34,7 +34,7 @@ class Column(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """The width of each column, and the blanks between two of them. ``last``: of the last column; 0 where nothing is cut."""
+    """The width of each column, and the blanks between two of them. ``last``: the width of the last column; 0 cuts nothing."""
 
     columns: tuple[Column, ...]
     cells: tuple[int, ...]
@@ -42,10 +42,10 @@ class Widths(NamedTuple):
     last: int
 
 
-# Where there is room, columns grow in this order: (column, up to so many cells). LAST is the last column.
+# In a wide terminal, columns grow in this order: (column, up to so many cells). LAST is the last column.
 Growth = Iterable[tuple[str, int]]
 LAST = ""
-# From this width on, two blanks stand between columns; below, one.
+# From this width on, there are two blanks between columns; below, one.
 _SPACIOUS = 100
 
 
@@ -56,8 +56,8 @@ def widths_of(columns: Sequence[Column], last: int, growth: Growth, dropped: Ite
     Args:
         columns: all but the last one.
         last: the least width of the last one.
-        growth: the steps of growth, in turn. A step that does not fit is skipped.
-        dropped: columns that a narrow terminal leaves out, in turn.
+        growth: the steps of growth, in order. A step that does not fit is skipped.
+        dropped: the columns that a narrow terminal leaves out, in order.
         width: of the terminal, in cells.
     """
     gap = " " if width < _SPACIOUS else "  "
@@ -81,24 +81,24 @@ def _taken(columns: Sequence[Column], gap: str) -> int:
 
 
 def unbounded(columns: Sequence[Column]) -> Widths:
-    """Return the widths for a file or a pipe, where nothing is cut."""
+    """Return the widths for a file or a pipe, which get everything uncut."""
     return Widths(tuple(columns), tuple(column.full for column in columns), "  ", 0)
 
 
 def row_of(widths: Widths, texts: Sequence[str], last: str) -> str:
-    """Return a row: the texts in their columns, cut where a terminal wants it, and the last one as it is."""
+    """Return a row: the texts in their columns, cut for a terminal, and the last one unchanged."""
     is_cut = widths.last > 0
     parts = [filled(cut(text, cells) if is_cut else text, cells) for text, cells in zip(texts, widths.cells, strict=True)]
     return widths.gap.join([*parts, last]).rstrip()
 
 
 def painted(text: str, color: str = "", *, bold: bool = False, on: bool) -> str:
-    """Return a text in a colour, or bold; as it is where it wants neither, or where colours are not ``on``."""
+    """Return a text in a colour, or bold; unchanged without either, or if colours are not ``on``."""
     return click.style(text, fg=color or None, bold=bold or None) if on and (color or bold) else text
 
 
 def cells_of(text: str) -> int:
-    """Return how many cells a terminal needs for a text."""
+    """Return the number of cells that a text takes in a terminal."""
     if text.isascii():
         return len(text)
     from rich.cells import cell_len  # noqa: PLC0415 - ASCII needs no rich
@@ -112,7 +112,7 @@ def filled(text: str, cells: int) -> str:
 
 
 def cut(text: str, cells: int) -> str:
-    """Return a text that fits into a width in cells; "…" marks where it is cut."""
+    """Return a text cut to a width in cells; "…" marks the cut."""
     if text.isascii():
         return text if len(text) <= cells else f"{text[: max(0, cells - 1)]}…"
     from rich.cells import cell_len, set_cell_size  # noqa: PLC0415

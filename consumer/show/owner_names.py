@@ -1,4 +1,4 @@
-"""Names of people and key owners, for commands: from ``people.toml``, this host's keys, and the keys that hosts have exported."""
+"""Names of people and key owners for commands: from ``people.toml``, this host's keys, and the keys exported by other hosts."""
 
 import os
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ from consumer.people.people import People
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-# Of a row of a table, which JSON and CSV have in full: owners of one key, and characters of one.
+# Limits for a row of a table: owners of one key, and characters of one owner. JSON and CSV have all of them.
 _OWNERS_LIMIT, _OWNER_LIMIT = 5, 100
-# Answers that are remembered, by action, host, user and key. A replay has few different ones.
+# Remembered answers, by action, host, user and key. A replay has few different ones.
 _CACHE_LIMIT = 10_000
 
 
@@ -27,24 +27,24 @@ class Owners(Protocol):
     """Knows the owners of this host's keys."""
 
     def of(self, event: EcsEvent, /) -> EcsEvent:
-        """Return what is known of the key of a login, to be joined to its event."""
+        """Return the fields about the key of a login, to add to its event."""
 
     def __bool__(self) -> bool:
-        """Tell whether it knows any owners."""
+        """Return whether it knows any owners."""
 
 
 def asked_owners(config: Config, keys_used: Iterable[Login]) -> Owners | None:
     """
-    Return the owners of keys, asked of the process ``keys``; None where it does not run.
+    Return the owners of keys, which the process ``keys`` looks up; None if it is not running.
 
     Args:
         config: has the state directory, where ``keys`` listens.
-        keys_used: logins whose keys the table will show, each user's newest first. It is not read where ``keys`` does not run.
+        keys_used: logins whose keys the table will show, each user's newest first. Not read if ``keys`` is not running.
     """
     state_dir = Path(config.state_dir)
     if not _is_there(state_dir / KEYS_SOCKET):
         return None
-    # Only here: it imports asyncio, which costs more time than a short table.
+    # Here, because it imports asyncio, which takes longer than a short table.
     from consumer.keys.table import TableOwners  # noqa: PLC0415
 
     return TableOwners(state_dir, (of_event(login, []) for login in keys_used))
@@ -55,7 +55,7 @@ class Names:
     Adds names to events. It reports a fault of one of its sources once, on standard error, and goes on without that source.
 
     Args:
-        own: the owners of this host's keys; None where there is no source for them.
+        own: the owners of this host's keys; None if there is no source for them.
     """
 
     def __init__(self, config: Config, own: Owners | None) -> None:
@@ -72,7 +72,7 @@ class Names:
         self._parts: dict[Hashable, tuple[str, ...]] = {}
 
     def added(self, found: EcsEvent) -> EcsEvent:
-        """Return an event with ``user.full_name`` and what is known of its key, where anything is."""
+        """Return an event with ``user.full_name`` and the owners of its key, as far as they are known."""
         if not self._knows_any:
             return found
         ssh = found.ssh
@@ -83,7 +83,7 @@ class Names:
         known = self._known.get(what)
         if known is None:
             known = NOTHING
-            # In the order of enricher.parts_of: where both know the same field, this host's own files count.
+            # In the order of enricher.parts_of: if two know the same field, this host's own files count.
             for source in (self._own, self._index, self._people):
                 known = known if source is None else joined(known, source.of(found))
             if len(self._known) >= _CACHE_LIMIT:
@@ -107,7 +107,7 @@ class Names:
 
 def _parts_of(named: EcsEvent) -> tuple[str, ...]:
     person, owners, authority = named.user.full_name, named.ssh.key.owner, named.ssh.certificate.ca_owner
-    # An attempt shows whose account it was for, not who made it.
+    # The account of an attempt has an owner, but somebody else may have made the attempt.
     is_in = named.event.action in SESSION_ACTIONS
     parts = [] if not person else [person] if is_in else [f"account of {person}"]
     parts += [f"key of {_shown(owner)}" for owner in owners[:_OWNERS_LIMIT]]
@@ -117,10 +117,10 @@ def _parts_of(named: EcsEvent) -> tuple[str, ...]:
 
 
 def _is_there(path: Path) -> bool:
-    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where we may not look
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises if the user has no right to look
 
 
 def _shown(owner: str) -> str:
-    """Return a comment. It may hold anything, so one with a comma is quoted: commas stand between the parts of a row."""
+    """Return a comment. It may contain anything, so one with a comma is quoted: commas separate the parts of a row."""
     cut = owner if len(owner) <= _OWNER_LIMIT else f"{owner[: _OWNER_LIMIT - 1]}…"
     return repr(cut) if "," in cut else cut

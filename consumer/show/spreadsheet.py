@@ -1,4 +1,4 @@
-"""Events as CSV for a spreadsheet: a head and a row each, which neither a spreadsheet nor a terminal obeys."""
+"""Events as CSV for a spreadsheet: a head, and a row for each. Neither a spreadsheet nor a terminal obeys their texts."""
 
 import csv
 import io
@@ -11,7 +11,8 @@ import msgspec
 from consumer.ecs import EcsEvent
 from consumer.text import harmless
 
-# Where the value stands in the JSON object. The first are always there, in this order; new ones go to the end of the others.
+# The path of each value in the JSON object. CSV always has the first columns, in this order; new ones go to the end of the
+# others.
 _COLUMNS = (
     "timestamp", "event.action", "user.name", "user.full_name", "source.address", "source.geo.city_name",
     "source.geo.country_iso_code", "host.name", "ssh.method", "ssh.key.fingerprint", "ssh.key.owner", "ssh.count", "ssh.reason",
@@ -23,9 +24,9 @@ _MORE_COLUMNS = (
     "ssh.certificate.ca_owner", "ssh.claim", "ssh.origin", "ssh.ambiguous",
 )  # fmt: skip
 _TIMES = frozenset({"timestamp", "event.start", "event.end"})
-# Those that JSON has under another name, or in another unit.
+# Columns that JSON has under another name, or in another unit.
 _PLACES = {"timestamp": "@timestamp", "duration_s": "event.duration"}
-# A spreadsheet takes a cell that begins so for a formula.
+# A spreadsheet takes a cell with such a beginning for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -34,8 +35,8 @@ class Spreadsheet:
     Makes the rows.
 
     Args:
-        zone: of the times. They are written without it, since spreadsheets take only such a text for a time.
-        all_columns: with all that is known, behind the columns that are always there.
+        zone: of the times. CSV does not show it, because spreadsheets recognize only times without a zone.
+        all_columns: add all other known values after the usual columns.
     """
 
     def __init__(self, zone: tzinfo, *, all_columns: bool) -> None:
@@ -47,7 +48,7 @@ class Spreadsheet:
         return _written(self._columns)
 
     def row(self, found: EcsEvent) -> bytes:
-        """Return the row of an event; a cell is empty where nothing is known."""
+        """Return the row of an event; a cell without a known value is empty."""
         fields = msgspec.to_builtins(found)
         return _written(self._cell(column, fields) for column in self._columns)
 

@@ -1,4 +1,4 @@
-"""Events and sessions as rows for people, one at a time: a replay may be long."""
+"""Events and sessions as rows for people, one at a time, because a replay may be long."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
@@ -29,7 +29,7 @@ OPEN_SESSIONS = (Column("time", "since", 16, 19), *_WHERE)
 
 # The width of the longest IPv4 address with a port.
 _WITH_PORT = 26
-# The last column has who and how. A short fingerprint takes 14 cells, with the key's type 20, with a person's name 30.
+# The last column says who and how. A short fingerprint takes 14 cells, with the key's type 20, with a person's name 30.
 _LAST_LEAST = 10
 _GROWTH = (
     (LAST, 14), ("time", 19), (LAST, 20), ("place", 8), (LAST, 30), ("user", 12), ("host", 12), ("place", 13), ("place", 16),
@@ -38,9 +38,9 @@ _GROWTH = (
 )  # fmt: skip
 # Terminals of less than 80 columns leave these out, in turn.
 _DROPPED = ("place", "host", "what", "lasted")
-# A narrower column of places has country codes.
+# A narrower column of places shows country codes.
 _PLACE_LEAST = 8
-# With less room than this behind a name, the row has the name alone.
+# With less room than this after a name, the row has only the name.
 _HOW_LEAST = 6
 # The width of a time with seconds, and without.
 _FULL_TIME, _SHORT_TIME = 19, 16
@@ -52,17 +52,17 @@ class Table:
     """
     Rows of events, or of sessions.
 
-    Rows fit the terminal: "…" marks where text is cut. An address is never cut. A long one runs over the columns behind it,
-    and these follow in the next line. A file or a pipe gets everything.
+    Rows fit the terminal: "…" marks where text is cut. An address is never cut. A long one runs over the columns after it, and
+    these follow in the next line. A file or a pipe gets everything.
 
     Args:
         columns: ``EVENTS``, ``SESSIONS`` or ``OPEN_SESSIONS``; "who and how" follows them.
         zone: of the times shown.
-        color: use it.
+        color: use colours.
         width: of the terminal, in cells. None cuts nothing, for a file or a pipe.
-        noise: show tries and probes as well. There may be so many that they hide the rest.
-        names: names people and key owners, before the key.
-        places: the places of addresses; there is a column for them where a database is installed.
+        noise: also show tries and probes. There may be so many that they hide the rest.
+        names: finds the names of people and key owners, which the row shows before the key.
+        places: finds the places of addresses; they get a column if a database is installed.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Table:
         self._has_head = False
 
     def row(self, event: Event) -> str:
-        """Return the text for one event, with the head of the table before the first; "" for one that is only counted."""
+        """Return the text for one event, with the head of the table before the first; "" for one that the table does not show."""
         match event:
             case Login():
                 return self._text(event, {"what": "login"}, self._last(event, self._how(event)), "green")
@@ -123,7 +123,7 @@ class Table:
         return f"{self._fitted(heads, last, '', is_bold=True)}\n{text}"
 
     def _fitted(self, texts: dict[str, str], last: str, color: str, *, is_bold: bool = False) -> str:
-        """Return a row of texts; on two lines where the address needs more cells than it has."""
+        """Return a row of texts; on two lines if the address does not fit its column."""
         gap = self._widths.gap
         if self._width is None:
             parts = [filled(harmless(texts[key]), cells) for key, cells in self._cells.items()]
@@ -140,7 +140,7 @@ class Table:
         for key, cells in self._cells.items():
             text = harmless(texts[key])
             if key == "from" and cells_of(text) > cells:
-                # A host name instead of an address may be of any length, so it is cut.
+                # A host name instead of an address may have any length, so it is cut.
                 lines.append(gap.join([*parts, text if ip_of(text) is not None else cut(text, width - taken)]))
                 parts = [" " * (taken + cells)]
             else:
@@ -155,7 +155,7 @@ class Table:
         return datetime.fromtimestamp(time_us // 1_000_000, self._zone).replace(tzinfo=None).isoformat(" ")[: self._time_cells]
 
     def _from(self, event: Event) -> str:
-        """Return the address; with its port where the column has room for one."""
+        """Return the address, with its port if the column has room for it."""
         address = "address unknown" if event.address is None else readable(event.address)
         if event.port is None or self._from_cells < _WITH_PORT:
             return address
@@ -168,44 +168,44 @@ class Table:
         if 0 < self._place_cells < _PLACE_LEAST:
             return self._places.of(address).geo.country_iso_code or ""
         text = self._places.text(address)
-        # Town and country without the network are better than a part of it.
+        # Town and country alone are better than part of the network's number.
         while self._width is not None and ", " in text and cells_of(text) > self._place_cells:
             text = text.rpartition(", ")[0]
         return text
 
     def _last(self, event: Event, how: Sequence[str], *, is_who_first: bool = True) -> str:
         """
-        Return the last column: a warning, who it was, how they came, and whether the kernel vouches for the line.
+        Return the last column: a warning, who it was, how they logged in, and whether the kernel vouches for the line.
 
         Args:
-            event: the one that the row shows.
-            how: ways to say how, the longest first; the first one that fits is taken.
-            is_who_first: names stand before it, not behind it.
+            event: the event of the row.
+            how: texts for how they logged in, the longest first. The first one that fits counts.
+            is_who_first: put the names before ``how``, not after it.
         """
         marks = ("ambiguous",) if event.line[AMBIGUOUS] else ()
         names = () if self._names is None else self._names.parts(event)
         after = ("verified",) if event.origin == "verified" else ()
 
-        def said(names: Sequence[str], how: str, after: Sequence[str]) -> str:
+        def joined(names: Sequence[str], how: str, after: Sequence[str]) -> str:
             parts = (*marks, *names, how, *after) if is_who_first else (*marks, how, *names, *after)
             return harmless(", ".join(filter(None, parts)))
 
-        whole = said(names, how[0], after) if marks or names or after else harmless(how[0])
+        whole = joined(names, how[0], after) if marks or names or after else harmless(how[0])
         cells = self._widths.last
         if self._width is None or cells_of(whole) <= cells:
             return whole
-        # The origin gives way first, then words about the how, then names but the first.
+        # To save room, drop the origin first, then words of ``how``, then all names but the first.
         fewer = (names, names[:1]) if is_who_first else (names, names[:1], ())
-        shorter = [said(some, text, ()) for some in dict.fromkeys(fewer) for text in how]
+        shorter = [joined(some, text, ()) for some in dict.fromkeys(fewer) for text in how]
         for text in shorter:
             if cells_of(text) <= cells:
                 return text
-        name = said(names[:1], "", ())
+        name = joined(names[:1], "", ())
         is_enough = bool(names) and is_who_first and cells_of(name) <= cells < cells_of(name) + len(", ") + _HOW_LEAST
         return name if is_enough else cut(shorter[-1], cells)
 
     def _how(self, event: Login) -> list[str]:
-        """Return ways to say how somebody logged in, the longest first. A terminal gets a short fingerprint."""
+        """Return texts for how a user logged in, the longest first. A terminal gets a short fingerprint."""
         method = " + ".join(factor_names(event.factors)) or METHODS.get(event.method or "", event.method) or "no Accepted line"
         info = method_info(event.info) if event.info is not None else {}
         fingerprint = info.get("key_fingerprint", "")
@@ -223,7 +223,7 @@ class Table:
 
 
 def short_fingerprint(fingerprint: str) -> str:
-    """Return the beginning of a fingerprint, enough to tell keys apart: ``SHA256:T3h21v…``."""
+    """Return the beginning of a fingerprint, enough to distinguish keys: ``SHA256:T3h21v…``."""
     start = 7 if fingerprint.startswith("SHA256:") else 4 if fingerprint.startswith("MD5:") else 0
     end = start + (_SHOWN_DIGITS if start == 7 else _SHOWN_HEX)
     return fingerprint if len(fingerprint) <= end else f"{fingerprint[:end]}…"
@@ -241,13 +241,13 @@ def _duration(event: Logout) -> str:
 
 
 def duration_text(micros: int) -> str:
-    """Return a duration as people write it."""
+    """Return a duration in the form that people write."""
     seconds = micros / 1_000_000
     whole = round(seconds)
     if whole >= 86400:
         days, hours = divmod(whole // 3600, 24)
         return f"{days} d {hours} h" if hours else f"{days} d"
-    if seconds >= 59.95:  # would be rounded to a minute
+    if seconds >= 59.95:  # rounding would make it a minute
         return f"{timedelta(seconds=whole)}"
-    # Lines that carry whole seconds say no tenths.
+    # Between times in whole seconds, tenths would mean nothing.
     return f"{seconds:.1f} s" if micros % 1_000_000 else f"{seconds:.0f} s"

@@ -1,8 +1,8 @@
 """
-``sshbell run`` and ``sshbell deliver`` that are killed with signal 9 at the place that is armed.
+``sshbell run`` and ``sshbell deliver`` that die by signal 9 at an armed place.
 
-Called with a folder and sshbell's arguments. Whoever comes to a place whose file is in the folder takes the file away, writes
-down that it dies, and dies. The places are before and after each step: journal, pipeline, store, reply; route, send, record.
+Its arguments are a folder and sshbell's arguments. A process that reaches a place whose file is in the folder deletes the file,
+records its death, and dies. The places are before and after each step: journal, pipeline, store, reply; route, send, record.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ STEPS = {
     "deliver": ("Delivery.route", "Email.send", "Delivery.sent"),
 }  # fmt: skip
 PLACES = {who: [f"{when} {step}" for step in steps for when in ("before", "after")] for who, steps in STEPS.items()}
-# In the mail server: the message is on its disk, and nobody has been told.
+# In the mail server: the message is on its disk, but deliver has got no answer.
 TAKEN = "after taking"
 PLACES["smtp"] = [TAKEN]
 
 
 def write_down(folder: Path, who: str, place: str) -> None:
-    """Keep who dies, when and where."""
+    """Record which process dies, when and where."""
     with (folder / DEATHS).open("ab", buffering=0) as deaths:
         deaths.write(f"{time.time_ns()} {who} {place}\n".encode())
 
 
 def perhaps(folder: Path, who: str, place: str) -> None:
-    """Die here, if somebody wants that."""
+    """Die here if the place is armed."""
     try:
         (folder / f"{who} {place}").unlink()
     except FileNotFoundError:
@@ -46,7 +46,7 @@ def perhaps(folder: Path, who: str, place: str) -> None:
 
 
 def surround(folder: Path, who: str, owner: type, name: str) -> None:
-    """Let a method be a place to die at."""
+    """Make the beginning and the end of a method places to die at."""
     method = getattr(owner, name)
     step = f"{owner.__name__}.{name}"
 
@@ -66,8 +66,8 @@ def surround(folder: Path, who: str, owner: type, name: str) -> None:
 
 
 def prepare(folder: Path, who: str) -> None:
-    """Make the places of ``run`` or ``deliver``, and let ``run`` start a ``deliver`` that has them, too."""
-    import subprocess  # noqa: PLC0415 - what follows is loaded by this process alone
+    """Make the places of ``run`` or ``deliver``, and make ``run`` start a ``deliver`` that has them, too."""
+    import subprocess  # noqa: PLC0415 - only this process loads these modules
 
     from consumer.deliver.channels.email import Email  # noqa: PLC0415
     from consumer.intake.journal import Journal  # noqa: PLC0415
@@ -90,7 +90,7 @@ def prepare(folder: Path, who: str) -> None:
         return subprocess.Popen(command, **how)
 
     vars(children)["subprocess"] = SimpleNamespace(Popen=popen, DEVNULL=subprocess.DEVNULL)
-    runtime.SNAPSHOT_BYTES = 20_000  # so that there are many
+    runtime.SNAPSHOT_BYTES = 20_000  # to have many snapshots
 
 
 if __name__ == "__main__":

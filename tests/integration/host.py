@@ -1,4 +1,4 @@
-"""A host with users of its own, on which root starts ``sshbell run``, which becomes one of them."""
+"""A host with its own users. Root starts ``sshbell run`` on it, which becomes one of them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from consumer.ecs import EcsEvent
 
-# What a busy machine may need beyond a limit.
+# The time that a busy machine may need beyond a limit.
 PATIENCE_S = 5.0
 
 
 class Host(Site):
     """
-    A site whose ``run`` becomes a user, and which has more users, who own keys.
+    A site whose ``run`` becomes a user. It has more users, who own keys.
 
     Attributes:
-        bell: whom ``run`` becomes.
+        bell: the user that ``run`` becomes.
         owners: asks ``keys`` as ``deliver`` does.
     """
 
@@ -44,7 +44,7 @@ class Host(Site):
         self.configure(user=self.bell.pw_name)
 
     def start(self, *arguments: str, prefix: Sequence[str] = ()) -> Run:
-        """Start ``run``; it is ready, and so is its ``keys``."""
+        """Start ``run``, and wait until it and its ``keys`` are ready."""
         run = self.start_run(*arguments, prefix=prefix)
         wait_for((self.state_dir / KEYS_SOCKET).exists, "keys may listen")
         keys = keys_of(run.pid)
@@ -52,7 +52,7 @@ class Host(Site):
         return run
 
     def user(self, comment: str = "") -> tuple[pwd.struct_passwd, str]:
-        """Make a user with a key; return it, and the key's fingerprint."""
+        """Create a user with a key; return the account and the key's fingerprint."""
         home = self.folder / f"home-{len(list(self.folder.iterdir()))}"
         account = self.stack.enter_context(system_user.user(home))
         made = self.folder / f"{home.name}.key"
@@ -66,12 +66,12 @@ class Host(Site):
         return " ".join((self.folder / f"{Path(account.pw_dir).name}.key.pub").read_text().split()[:2])
 
     def asked(self, user: str, fingerprint: str) -> tuple[dict[str, Any], float]:
-        """Ask as ``deliver`` does; return what comes of it under ``ssh``, and how long it took."""
+        """Ask as ``deliver`` does; return the fields under ``ssh``, and the time that it took, in seconds."""
         began_s = time.monotonic()
         return fields_of(asyncio.run(self.owners.of(login(user, fingerprint))).ssh), time.monotonic() - began_s
 
     async def asked_at_once(self, logins: list[tuple[pwd.struct_passwd, str]]) -> list[dict[str, Any]]:
-        """Ask about many at the same time."""
+        """Ask about many logins at the same time."""
         found = await asyncio.gather(*[self.owners.of(login(account.pw_name, fingerprint)) for account, fingerprint in logins])
         return [fields_of(one.ssh) for one in found]
 
@@ -86,7 +86,7 @@ def login(user: str, fingerprint: str) -> EcsEvent:
 
 
 def allow(account: pwd.struct_passwd, text: str) -> None:
-    """Write the ``authorized_keys`` of a user who has none."""
+    """Write the ``authorized_keys`` of a new user."""
     folder = Path(account.pw_dir) / ".ssh"
     folder.mkdir(mode=0o700)
     (folder / "authorized_keys").write_text(text)
@@ -96,7 +96,7 @@ def allow(account: pwd.struct_passwd, text: str) -> None:
 
 
 def as_user(account: pwd.struct_passwd) -> list[str]:
-    """Return what makes a command a user's."""
+    """Return the prefix that runs a command as a user."""
     return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
 
 
@@ -106,7 +106,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def child_with(pid: int, word: bytes) -> int:
-    """Return the child of a process that has a word in its command line, once there is one."""
+    """Wait until a process has a child with a word in its command line; return the child."""
 
     def found() -> list[int]:
         return [each for each in children_of(pid) if word in Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")]
@@ -126,7 +126,7 @@ def deliver_of(pid: int) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether a process runs."""
+    """Return whether a process is running."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -134,6 +134,6 @@ def is_alive(pid: int) -> bool:
 
 
 def status(pid: int) -> dict[str, str]:
-    """Return what the kernel says of a process."""
+    """Return the kernel's status of a process."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: " ".join(value.split()) for name, _, value in (line.partition(":") for line in lines)}

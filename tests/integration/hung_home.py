@@ -1,4 +1,4 @@
-"""A file system whose daemon never answers: who looks into it cannot even be killed. Root alone can have it."""
+"""A file system whose daemon never answers: a process that looks into it cannot even be killed. Only root can mount it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MNT_DETACH = 2
 
 
 class HungHome:
-    """Says what was asked: numbers of operations, of those who hang."""
+    """Has the requests of the hanging processes, as numbers of operations."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -33,7 +33,7 @@ class HungHome:
         self._server.start()
 
     def _serve(self) -> None:
-        """Take requests until the end; the first is the only one that is answered, or the kernel would send no other."""
+        """Receive requests until the end. It answers only the first one, without which the kernel would send no other."""
         while self._over not in select.select([self._descriptor, self._over], [], [])[0]:
             request = os.read(self._descriptor, 1 << 17)
             _, operation, unique, *_rest = _HEADER.unpack_from(request)
@@ -43,7 +43,7 @@ class HungHome:
                 self.requests.append(operation)
 
     def release(self) -> None:
-        """End, as a daemon that dies: the kernel answers all who hang with an error."""
+        """End like a daemon that dies: the kernel answers all hanging processes with an error."""
         if self._end >= 0:
             os.close(self._end)
             self._server.join()
@@ -54,7 +54,7 @@ class HungHome:
 
 @contextmanager
 def hung(place: Path) -> Iterator[HungHome]:
-    """Hang whoever looks into a directory; those who do are let go at the end."""
+    """Make all processes that look into a directory hang until the end."""
     libc = ctypes.CDLL(None, use_errno=True)
     try:
         descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)

@@ -1,7 +1,8 @@
 """
-``sshbell run`` that is killed with signal 9 at chosen places: called with a seed, one chance in how many, and run's arguments.
+``sshbell run`` that dies by signal 9 at random places.
 
-The places are before and after each step of a line's way: journal, pipeline, store, reply; and within a snapshot.
+Its arguments are a seed, N for one chance in N at each place, and run's arguments. The places are before and after each step of a
+line's path: journal, pipeline, store, reply; and within a snapshot.
 """
 
 import os
@@ -21,13 +22,13 @@ dice = random.Random(seed)  # noqa: S311 - a test
 
 
 def perhaps() -> None:
-    """Die, now and then."""
+    """Die at random."""
     if chance and dice.randrange(chance) == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def surround(kind: type, name: str) -> None:
-    """Let a method be a place to die at."""
+    """Make the beginning and the end of a method places to die at."""
     method = getattr(kind, name)
 
     def surrounded(*args: Any, **kwargs: Any) -> Any:

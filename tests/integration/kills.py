@@ -1,17 +1,16 @@
 """
-Nothing that was confirmed is forgotten, whoever is killed: a program with a seed.
+Tests with a seed that sshbell never loses a confirmed line, whichever process is killed.
 
     python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
 
-The real rsyslogd with the shipped drop-in writes a log file and feeds ``run``, whose ``deliver`` mails to a server. While
-lines come in, all three are killed with signal 9: from outside at any time, and at chosen places of their
-work (``dying.py``); between the kills rsyslogd is restarted in order, and HUPs come. Then what was told and what is known is
-compared with a run of the same input that nobody has disturbed. The seed decides the input and the kills; the machine decides the
-moments.
+The real rsyslogd with the shipped drop-in writes a log file and feeds ``run``, whose ``deliver`` sends mail to a server. While
+lines come in, this program kills all three with signal 9: from outside at any time, and at chosen places of their work
+(``dying.py``). Between the kills, it restarts rsyslogd in order, and sends HUPs. Then it compares mails and store with those of
+an undisturbed run of the same input. The seed decides the input and the kills; the machine decides the moments.
 
-In every other step ``run``, ``deliver`` or both lose their disk for a while: the kernel lets them write no file beyond a size
-(RLIMIT_FSIZE). A small size stops all that they write; a larger one leaves room for the journal and none for the store. Some are
-killed while they wait for the disk, some after it is back.
+In every other step, ``run``, ``deliver`` or both lose their disk for a while: the kernel lets them write no file beyond a size
+(RLIMIT_FSIZE). A small size stops all of their writes; a larger one leaves room for the journal, but not for the store. Some die
+while they wait for the disk, some after it is back.
 """
 
 from __future__ import annotations
@@ -50,25 +49,25 @@ if TYPE_CHECKING:
 
 HOST = "web1"
 PAM = "logname= uid=0 euid=0 tty=ssh ruser="
-# Lines that are fed without a pause between them, at most; and lines a second.
+# Lines per second.
 RATE = 2000
-# One step in so many restarts rsyslogd, or sends HUP, in addition to the kill.
+# One step in this many also restarts rsyslogd, or sends HUP.
 RESTART_EVERY, HANG_UP_EVERY = 6, 5
 OUTSIDE = "from outside"
 OUTSIDE_OF = ("run", "run", "deliver", "deliver", "smtp")
-# One step in so many takes the disk away, from whom, and what a file may have: nothing new, or a segment of the journal.
+# One step in this many takes the disk away; from these processes; and limits files to nothing new, or a segment of the journal.
 DISK_EVERY = 2
 DISK_OF = (("run",), ("run",), ("deliver",), ("run", "deliver"))
 DISK_SIZES = (0, 65_536)
 DISK_S = 1.5
-# run has taken all that rsyslogd has when no line came for so long; rsyslogd's pause after a death is shorter.
-# What run says of itself is up to five seconds old.
+# If no line has come for this long, run has got all lines that rsyslogd has: rsyslogd's pause after a death is shorter, and run's
+# status is up to five seconds old.
 QUIET_S = 8.0
-# deliver is started again after up to a minute, where it keeps dying.
+# run restarts a deliver that keeps dying after up to a minute.
 PATIENCE_S = 180.0
-# How long to wait for somebody to come to a place; then another is chosen.
+# How long to wait for a process to reach a place, before killing it elsewhere.
 ARMED_S = 8.0
-# Lines of the end, so that nothing is pending: later than all terms.
+# The last lines are this much later, so that all waits of sshbell are over.
 LATER_S = 700
 
 TOLD = ("ssh_login", "ssh_logout")
@@ -82,7 +81,7 @@ input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/tcp
 
 
 def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]:
-    """Make connections, each the lines "tag: text" of its story: so many logins; tries, probes and noise up to so many lines."""
+    """Return connections, each as the lines "tag: text" of its story: ``logins`` logins, and others up to ``lines`` lines."""
     pids = iter(range(2000, 4_000_000, 2))
     found: list[list[str]] = []
 
@@ -130,7 +129,7 @@ def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]
 
 
 def woven(dice: random.Random, stories: list[list[str]]) -> list[str]:
-    """Let connections overlap as they do; the lines of each stay in order."""
+    """Let connections overlap as real ones do; the lines of each stay in order."""
     placed: list[tuple[float, int, str]] = []
     for number, story in enumerate(stories):
         at = dice.random()
@@ -144,7 +143,7 @@ def woven(dice: random.Random, stories: list[list[str]]) -> list[str]:
 
 
 class Site:
-    """Everything of one run, in a folder of its own."""
+    """All parts of one run, in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -189,11 +188,11 @@ class Site:
         self.sent += 1
 
     def drain(self) -> None:
-        """Wait until rsyslogd has written all that was sent to the file: then it has it in sshbell's queue, too."""
+        """Wait until rsyslogd has written all sent lines to the file: then sshbell's queue has them, too."""
         wait_for(lambda: self.logged() >= self.sent, "rsyslogd writes all lines to the file")
 
     def logged(self) -> int:
-        """Return how many of our lines the file has."""
+        """Return the number of this run's lines in the file."""
         with suppress(FileNotFoundError):
             return (self.folder / "all.log").read_bytes().count(f" {HOST} ".encode())
         return 0
@@ -202,7 +201,7 @@ class Site:
         """
         Stop rsyslogd in order, and start it again.
 
-        Where its queue has spilled to the disk while ``run`` starts, 8.2302 cancels both of its workers and may never end.
+        If its queue has spilled to the disk while ``run`` starts, rsyslogd 8.2302 cancels both of its workers, and may never end.
         """
         self.drain()
         self._socket.close()
@@ -211,7 +210,7 @@ class Site:
         self._connect()
 
     def pid(self, who: str) -> int | None:
-        """Return who runs as ``run``, ``deliver`` or ``smtp``; None where nobody does."""
+        """Return the pid of ``run``, ``deliver`` or ``smtp``; None if it is not running."""
         if who == "smtp":
             return self.post.process.pid if self.post.process.poll() is None else None
         try:
@@ -227,7 +226,7 @@ class Site:
         return None
 
     def limit_files(self, pid: int | None, size: int) -> bool:
-        """Let a process write no file beyond a size; tell whether it was there. RLIM_INFINITY takes the limit away."""
+        """Let a process write no file beyond a size; return whether it existed. RLIM_INFINITY removes the limit."""
         try:
             if pid is not None:
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -236,7 +235,7 @@ class Site:
         return pid is not None
 
     def lift_limits(self) -> None:
-        """Take the limit away from ``run``, and then from its children, which may have begun with it."""
+        """Remove the limit from ``run``, and then from its children, which may have inherited it."""
         pid = self.pid("run")
         self.limit_files(pid, resource.RLIM_INFINITY)
         with suppress(OSError):
@@ -244,7 +243,7 @@ class Site:
                 self.limit_files(int(child), resource.RLIM_INFINITY)
 
     def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
-        """Ask one of the databases; nothing where it cannot be asked now."""
+        """Query one of the databases; return nothing if that is not possible now."""
         path = self.folder / "state" / database
         try:
             with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
@@ -253,12 +252,12 @@ class Site:
             return []
 
     def is_quiet(self) -> bool:
-        """Tell whether ``run`` is there and has been given no line for a while."""
+        """Return whether ``run`` is running and has got no line for a while."""
         status = dict(self.query("state.db", "SELECT name, value FROM status"))
         return bool(status) and status["pid"] == self.pid("run") and time.time() - status["last_line_us"] / 1e6 > QUIET_S
 
     def deaths(self) -> list[tuple[int, str, str]]:
-        """Return who died, when (nanoseconds), and where."""
+        """Return all deaths: the time in nanoseconds, the process, and the place."""
         with suppress(FileNotFoundError):
             rows = [line.split(" ", 2) for line in (self.armed / DEATHS).read_text().splitlines()]
             return [(int(at), who, place) for at, who, place in rows]
@@ -269,7 +268,7 @@ class Site:
 
 
 class Disk(threading.Thread):
-    """Takes the disk away from somebody, and gives it back after a while."""
+    """Takes the disk away from processes, and gives it back after a while."""
 
     def __init__(self, site: Site, dice: random.Random) -> None:
         super().__init__()
@@ -279,45 +278,45 @@ class Disk(threading.Thread):
         self.taken = 0
 
     def run(self) -> None:
-        """Do so. An orphan of somebody who was killed meanwhile gets it back, too."""
+        """Do so. Orphans of processes killed meanwhile get it back, too."""
         pids = [self._site.pid(who) for who in self._whom]
         self.taken = sum(self._site.limit_files(pid, self._size) for pid in pids)
-        time.sleep(self._seconds)  # that is the while
+        time.sleep(self._seconds)  # the length of the outage
         for pid in pids:
             self._site.limit_files(pid, resource.RLIM_INFINITY)
         self._site.lift_limits()
 
 
 class Feeder(threading.Thread):
-    """Sends lines while others are killed."""
+    """Sends lines while processes are killed."""
 
     def __init__(self, site: Site, lines: list[str]) -> None:
         super().__init__()
         self._site, self._lines = site, lines
 
     def run(self) -> None:
-        """Send them, at a pace."""
+        """Send them at ``RATE``."""
         for number, line in enumerate(self._lines, 1):
             self._site.send(line)
             if number % 20 == 0:
-                time.sleep(20 / RATE)  # that is the pace
+                time.sleep(20 / RATE)  # to keep the rate
 
 
 def kill_from_outside(site: Site, who: str) -> bool:
-    """Kill somebody; tell whether there was somebody."""
+    """Kill a process; return whether it was running."""
     pid = site.pid(who)
     if pid is None:
         return False
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: site.pid(who) != pid, f"{who} is dead")
-    # Written down behind it: what it did up to now was before its death.
+    # Recorded afterwards, so that all of its actions come before the time of its death.
     write_down(site.armed, who, OUTSIDE)
     return True
 
 
 def kill_at_a_place(site: Site, who: str, place: str) -> bool:
-    """Wait until somebody comes to an armed place and dies; tell whether that came to pass."""
+    """Wait until a process reaches an armed place and dies; return whether it did."""
     file = site.armed / f"{who} {place}"
     if not came_true(lambda: not file.exists(), ARMED_S):
         with suppress(FileNotFoundError):
@@ -328,7 +327,7 @@ def kill_at_a_place(site: Site, who: str, place: str) -> bool:
 
 
 def is_alive(site: Site, who: str) -> Callable[[], bool]:
-    """Return whether somebody runs, as a condition to wait for; nobody else starts the mail server again."""
+    """Return a condition to wait for: a process is running. It also restarts the mail server, which has no parent to do that."""
 
     def is_so() -> bool:
         site.post.revive()
@@ -338,7 +337,7 @@ def is_alive(site: Site, who: str) -> Callable[[], bool]:
 
 
 def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Counter[str]:
-    """Feed all lines, and kill so often meanwhile; return what else was done."""
+    """Feed all lines, and kill ``kills`` times meanwhile; return the counts of other disturbances."""
     done: Counter[str] = Counter()
     places = [(who, place) for who, named in PLACES.items() for place in named]
     dice.shuffle(places)
@@ -350,28 +349,28 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
         disk = Disk(site, dice) if step % DISK_EVERY else None
         if disk is not None:
             disk.start()
-        done["places that nobody came to"] += not fed_with_a_kill(site, part[: len(part) - len(rest)], who, place, dice)
+        done["places that no process reached"] += not fed_with_a_kill(site, part[: len(part) - len(rest)], who, place, dice)
         if disk is not None:
             disk.join()
             done["times that the disk was away"] += disk.taken
         if dice.random() < 1 / HANG_UP_EVERY:
-            # With the line, rsyslogd starts who died in peace.
+            # With this line, rsyslogd restarts a run that died between lines.
             site.send("sshd[1]: a line that nobody knows")
             wait_for(is_alive(site, "run"), "run runs", PATIENCE_S)
             site.rsyslogd.hang_up()
             done["HUPs to rsyslogd"] += 1
         if is_restarted:
             site.restart()
-            # Young lines beside those that rsyslogd had on disk. What was lost in flight is found once run lives long enough.
+            # New lines between those from rsyslogd's disk. run finds the lines lost in flight once it lives long enough.
             Feeder(site, rest).run()
             done["orderly restarts of rsyslogd"] += 1
     return done
 
 
 def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: random.Random) -> bool:
-    """Feed lines, and kill somebody meanwhile; tell whether that was at the place."""
+    """Feed lines, and kill a process meanwhile; return whether it died at the place."""
     feeder = Feeder(site, lines)
-    # Lines come while somebody is still away; rsyslogd starts who died in peace with the next line alone.
+    # Sometimes send lines while the process is still down. rsyslogd restarts a run that died between lines only at the next line.
     is_early = dice.random() < 0.5 or site.pid("run") is None
     if is_early:
         feeder.start()
@@ -392,7 +391,7 @@ def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: ra
 
 
 def has_compared(site: Site) -> bool:
-    """Tell whether ``run`` is there and is done with the log file."""
+    """Return whether ``run`` is running and has finished with the log file."""
     pid = site.pid("run")
     try:
         return pid is not None and str(site.folder / "all.log") not in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir())
@@ -401,20 +400,20 @@ def has_compared(site: Site) -> bool:
 
 
 def begin(site: Site) -> None:
-    """Let ``run`` start, and note how far the log file is."""
+    """Let ``run`` start and record the end of the log file."""
     site.send("sshd[1]: Server listening on 0.0.0.0 port 22.")
-    wait_for(lambda: has_compared(site), "run has looked at the log file")
+    wait_for(lambda: has_compared(site), "run has read the log file")
     site.restart()
 
 
 def finish(site: Site, *, is_disturbed: bool) -> None:
-    """Wait until all is handled: lines, what only the file has, mails."""
+    """Wait until sshbell has handled everything: lines, lines that only the file has, mails."""
     if is_disturbed:
-        site.send("sshd[1]: a line, so that rsyslogd starts who died in peace")
+        site.send("sshd[1]: a line, so that rsyslogd restarts a run that died between lines")
         site.drain()
-        wait_for(site.is_quiet, "rsyslogd has handed over all lines")
+        wait_for(site.is_quiet, "rsyslogd has sent all lines")
         site.restart()
-    wait_for(lambda: has_compared(site), "run has compared the log file with what came in")
+    wait_for(lambda: has_compared(site), "run has compared the log file with the received lines")
     for text in (
         "Accepted password for marker from 192.0.2.1 port 1 ssh2",
         "pam_unix(sshd:session): session opened for user marker(uid=999) by (uid=0)",
@@ -422,11 +421,11 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
     ):
         site.send(f"sshd[1999]: {text}", LATER_S)
     site.drain()
-    wait_for(lambda: is_alive(site, "smtp")() and site.is_quiet() and is_told(site), "all is told", PATIENCE_S)
+    wait_for(lambda: is_alive(site, "smtp")() and site.is_quiet() and is_reported(site), "all is reported", PATIENCE_S)
 
 
-def is_told(site: Site) -> bool:
-    """Tell whether the marker is told, and nothing waits."""
+def is_reported(site: Site) -> bool:
+    """Return whether the marker's logout is stored, and no message waits."""
     (seq,) = (site.query("state.db", "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'") or [(None,)])[0]
     routed = site.query("delivery.db", "SELECT seq FROM cursor")
     waiting = site.query("delivery.db", "SELECT count(*) FROM delivery WHERE state = 'pending'")
@@ -434,11 +433,11 @@ def is_told(site: Site) -> bool:
     return bool(marker) and routed == [(seq,)] and waiting == [(0,)]
 
 
-# ---------------------------------------------------------------- what came of it
+# ---------------------------------------------------------------- the outcome
 
 
 class Outcome(NamedTuple):
-    """What a run has left behind."""
+    """The results of a run."""
 
     events: Counter[tuple[Any, ...]]
     sessions: Counter[tuple[Any, ...]]
@@ -449,7 +448,7 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-# Not the uid: a login that is told after its grace, while rsyslogd was away, does not know it yet.
+# Not the uid: a login that was reported after its grace, while rsyslogd was down, does not know it yet.
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
@@ -465,7 +464,7 @@ def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -
             done = Counter()
             Feeder(site, lines).run()
         finish(site, is_disturbed=bool(kills))
-        done["times that rsyslogd hung when it was to stop, and was killed"] = site.hung
+        done["times that rsyslogd hung at its stop, and was killed"] = site.hung
     seconds = time.monotonic() - started_s
     mails: dict[tuple[str, bool], dict[str, list[int]]] = {}
     others = []
@@ -483,7 +482,7 @@ def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -
 
 
 def unexplained(outcome: Outcome) -> list[str]:
-    """Return the mails that were taken twice without a death of deliver or the server between the two."""
+    """Return the mails that the server got twice without a death of deliver or the server in between."""
     deaths = [at for at, who, _ in outcome.deaths if who in {"deliver", "smtp"}]
     return [
         name
@@ -495,14 +494,14 @@ def unexplained(outcome: Outcome) -> list[str]:
 
 
 def differences(was: Counter[tuple[Any, ...]], found: Counter[tuple[Any, ...]], what: str) -> list[str]:
-    """Say what one has and the other has not."""
+    """Return a line for each entry that only one of the two has."""
     return [f"{what} missing: {row}" for row in (was - found).elements()] + [
         f"{what} too much: {row}" for row in (found - was).elements()
     ]
 
 
 def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[str], list[str]]:
-    """Return a table, and what was promised and is not so."""
+    """Return a table, and the broken promises."""
     wanted = [(f"user{number}", is_logout) for number in range(logins) for is_logout in (False, True)]
     lost = [key for key in wanted if key not in outcome.mails]
     two_ids = [key for key, ids in outcome.mails.items() if len(ids) > 1]
@@ -513,11 +512,11 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
     table += sorted(outcome.done.items())
     table += [
         ("logins", logins),
-        ("  told once", times[False, 1] - (("marker", False) in outcome.mails)),
-        ("  told twice with the same Message-ID", times[False, 2]),
-        ("logouts told once", times[True, 1] - (("marker", True) in outcome.mails)),
-        ("  told twice with the same Message-ID", times[True, 2]),
-        ("told twice with another Message-ID", len(two_ids)),
+        ("  reported once", times[False, 1] - (("marker", False) in outcome.mails)),
+        ("  reported twice with the same Message-ID", times[False, 2]),
+        ("logouts reported once", times[True, 1] - (("marker", True) in outcome.mails)),
+        ("  reported twice with the same Message-ID", times[True, 2]),
+        ("reported twice with another Message-ID", len(two_ids)),
         ("lost", len(lost)),
     ]
     actions = sorted({row[0] for row in undisturbed.events | outcome.events})
@@ -526,17 +525,17 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
         table.append((f"{action}: undisturbed, killed", f"{counts[0]}, {counts[1]}"))
     table.append(("sessions: undisturbed, killed", f"{undisturbed.sessions.total()}, {outcome.sessions.total()}"))
     table.append(("seconds: undisturbed, killed", f"{undisturbed.seconds:.0f}, {outcome.seconds:.0f}"))
-    broken = [f"not told: {key}" for key in lost]
-    broken += [f"told under two Message-IDs: {key}" for key in two_ids]
-    broken += [f"told twice, and nobody had died between: {name}" for name in unexplained(outcome)]
-    broken += [f"no login's mail: {subject}" for subject in outcome.others]
+    broken = [f"not reported: {key}" for key in lost]
+    broken += [f"reported under two Message-IDs: {key}" for key in two_ids]
+    broken += [f"reported twice without a death in between: {name}" for name in unexplained(outcome)]
+    broken += [f"not the mail of a login or logout: {subject}" for subject in outcome.others]
     broken += differences(undisturbed.events, outcome.events, "event")
     broken += differences(undisturbed.sessions, outcome.sessions, "session")
     return [f"{name:<60} {value!s:>16}" for name, value in table], broken
 
 
 def main() -> int:
-    """Run both, compare, and say what came of it; 1 where a promise was broken."""
+    """Run both, compare, and print the result; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for name, default in (("seed", 1), ("logins", 2000), ("lines", 20_000), ("kills", 100)):
         parser.add_argument(f"--{name}", type=int, default=default)

@@ -1,4 +1,4 @@
-"""Lines as rsyslogd hands them to ``sshbell run``: JSON objects of our template."""
+"""Lines as rsyslogd sends them to ``sshbell run``: JSON objects of our template."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def ours(text: str, at: int = 0, number: int = 0, pid: int = 7, **fields: Any) -
 
     Args:
         text: the message.
-        at: the second in which it was written.
-        number: the microsecond of that second in which rsyslogd got it: by this lines of the same text differ.
+        at: the second of its time.
+        number: the microsecond of that second in which rsyslogd received it. It distinguishes lines of the same text.
         pid: sshd's.
-        fields: others, by their names in the template; None takes one out.
+        fields: other fields, by their names in the template; None removes one.
     """
     stamp = f"2026-11-22T10:00:{at:02}"
-    # In the template's order, which some of us rely on.
+    # In the template's order, which some tests rely on.
     known: dict[str, Any] = {
         "v": "1", "ts": f"{stamp}.123456+00:00", "rcvd": f"{stamp}.{number:06}+00:00", "host": "web1", "from_ip": None,
         "input": None, "tag": f"sshd[{pid}]:", "prog": "sshd", "procid": str(pid), "msg": f" {text}", "uid": 0,

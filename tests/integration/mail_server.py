@@ -1,4 +1,4 @@
-"""A real mail server on loopback, and one that follows a script; certificates of an authority that nobody else knows."""
+"""A real mail server on loopback, one that follows a script, and certificates of a private authority."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PASSWORD = "s3cret-Ünïcode"  # noqa: S105 - of a test
 
 
 class Inbox:
-    """Takes mail, and keeps it. ``answers`` may name another answer to DATA, the next first."""
+    """Accepts mail, and keeps it. ``answers`` may have other answers to DATA, the next one first."""
 
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
@@ -35,20 +35,20 @@ class Inbox:
         self.senders: dict[str, str] = {}
 
     async def handle_MAIL(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802
-        """Take a sender, or not."""
+        """Accept or refuse a sender."""
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return self.senders.get(address, "250 OK")
 
     async def handle_RCPT(self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]) -> str:  # noqa: N802
-        """Take a recipient, or not."""
+        """Accept or refuse a recipient."""
         if address in self.refused:
             return self.refused[address]
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Take a message, or not."""
+        """Accept or refuse a message."""
         if self.answers:
             return self.answers.pop(0)
         self.envelopes.append(envelope)
@@ -57,18 +57,18 @@ class Inbox:
 
     @property
     def mails(self) -> list[EmailMessage]:
-        """The messages, as a program that shows mail reads them."""
+        """The messages, as a mail program reads them."""
         return [message_from_bytes(content_of(envelope), policy=SMTPUTF8) for envelope in self.envelopes]
 
 
 def content_of(envelope: Envelope) -> bytes:
-    """Return a message's bytes; aiosmtpd may decode them, which it is not told to."""
+    """Return a message's bytes. aiosmtpd could decode them, but is not configured to."""
     assert isinstance(envelope.content, bytes)
     return envelope.content
 
 
 def authenticator(_server: Any, _session: Any, _envelope: Any, mechanism: str, data: Any) -> AuthResult:
-    """Take one password."""
+    """Accept only ``PASSWORD``."""
     good = mechanism in {"LOGIN", "PLAIN"} and isinstance(data, LoginPassword) and data.password == PASSWORD.encode()
     return AuthResult(success=good, handled=False) if not good else AuthResult(success=True)
 
@@ -84,7 +84,7 @@ async def listening(make: Callable[[], asyncio.BaseProtocol], context: ssl.SSLCo
 
 
 class Post:
-    """A mail server in a thread of its own, on one port for as long as it lives; ``options`` are aiosmtpd's."""
+    """A mail server in its own thread, on the same port all the time; ``options`` are aiosmtpd's."""
 
     def __init__(self, **options: Any) -> None:
         self.inbox = Inbox()
@@ -123,7 +123,7 @@ class Post:
 
     @property
     def ids(self) -> list[str]:
-        """The Message-IDs of what was taken, in order."""
+        """The Message-IDs of the accepted mails, in order."""
         return [str(mail["Message-ID"]) for mail in self.inbox.mails]
 
 
@@ -135,7 +135,7 @@ def server_context(authority: trustme.CA, name: str = "127.0.0.1") -> ssl.SSLCon
 
 
 def ca_file(authority: trustme.CA, folder: Path) -> str:
-    """Write the authority's certificate, as ``ca_file`` wants it."""
+    """Write the authority's certificate to a file for ``ca_file``; return its path."""
     path = folder / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return str(path)
@@ -148,9 +148,9 @@ GREETING, EHLO, OK, GO_ON = "220 hello", "250 hello", "250 OK", "354 go on"
 @asynccontextmanager
 async def scripted(answers: Sequence[str]) -> AsyncIterator[tuple[int, list[bytes]]]:
     """
-    Serve connections that answer one line after another, whatever was said; yield port and what was said.
+    Serve connections that answer each command with the next line of a script; yield the port and the received commands.
 
-    ``HANG`` says nothing for ever, ``CLOSE`` ends the connection, ``CUT`` resets it. Behind ``354`` the whole message is read.
+    ``HANG`` never answers, ``CLOSE`` ends the connection, ``CUT`` resets it. After ``354``, the server reads the whole message.
     """
     said: list[bytes] = []
     tasks: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""A real name server on loopback, by another library than the one that asks it; it may lie, refuse, or never answer."""
+"""A real name server on loopback, from another library than sshbell's resolver. It can lie, refuse, or never answer."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HANG, SERVFAIL = "hang", "servfail"
 
 class NameServer(asyncio.DatagramProtocol):
     """
-    Answers what it was told to.
+    Answers as the test has prepared it.
 
     Attributes:
         pointers: names by address, each as its labels; or HANG, SERVFAIL.
         addresses: addresses by name; or HANG, SERVFAIL.
-        asked: the questions so far.
+        asked: the questions so far, as type and name.
     """
 
     def __init__(self) -> None:
@@ -35,16 +35,16 @@ class NameServer(asyncio.DatagramProtocol):
         self._transport: Any = None
 
     def knows(self, address: str, name: str, *forward: str) -> None:
-        """Give an address a name, and the name addresses: by default that one."""
+        """Give an address a name, and the name its addresses, by default that one."""
         self.pointers[address] = [tuple(label.encode() for label in name.split("."))]
         self.addresses[name] = list(forward or (address,))
 
     def connection_made(self, transport: Any) -> None:
-        """Keep the way back."""
+        """Keep the transport for the answers."""
         self._transport = transport
 
     async def until_asked(self, names: int) -> None:
-        """Wait for questions about so many names."""
+        """Wait for questions about ``names`` different names."""
         while len({name for _, name in self.asked}) < names:
             self._was_asked.clear()
             await self._was_asked.wait()
@@ -78,7 +78,7 @@ class NameServer(asyncio.DatagramProtocol):
 
 @asynccontextmanager
 async def name_server() -> AsyncIterator[tuple[NameServer, dns.asyncresolver.Resolver]]:
-    """Serve on a free port; yield the server, and a resolver that asks it alone."""
+    """Serve on a free port; yield the server, and a resolver that asks only this server."""
     transport, server = await asyncio.get_running_loop().create_datagram_endpoint(NameServer, local_addr=("127.0.0.1", 0))
     resolver = dns.asyncresolver.Resolver(configure=False)
     resolver.nameservers = ["127.0.0.1"]

@@ -1,8 +1,8 @@
 """
-A mail server in a process of its own, which can be killed: what it has taken is on its disk before it says so.
+A mail server in its own process, which a test can kill. It writes each message to the disk before it answers.
 
-Called with a folder, in which ``port`` tells where it listens, now and after a restart, and ``mails`` keeps each message; the
-second folder is that of ``dying.py``.
+Its arguments are two folders. In the first, ``port`` has its port, even after a restart, and ``mails`` has each message. The
+second one is for ``dying.py``.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 
 class Mail(NamedTuple):
-    """A message, and when it was taken, in nanoseconds."""
+    """A message, and when the server accepted it, in nanoseconds since 1970."""
 
     taken_ns: int
     message: EmailMessage
 
 
 class PostOffice:
-    """Starts the server, and reads what it has taken."""
+    """Starts the server, and reads the accepted messages."""
 
     def __init__(self, folder: Path, armed: Path | None = None) -> None:
         self._folder = folder
@@ -60,16 +60,16 @@ class PostOffice:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port on which it listens."""
         return int((self._folder / "port").read_text())
 
     def revive(self) -> None:
-        """Start it again where it has been killed."""
+        """Restart it if it has been killed."""
         if self.process.poll() is not None:
             self.process = self._started()
 
     def mails(self) -> list[Mail]:
-        """Return what has been taken, in order."""
+        """Return the accepted messages, in order."""
         with suppress(FileNotFoundError):
             rows = [json.loads(line) for line in (self._folder / "mails").read_bytes().splitlines()]
             return [Mail(at, message_from_bytes(text.encode("latin-1"), policy=SMTPUTF8)) for at, text in rows]
@@ -77,7 +77,7 @@ class PostOffice:
 
 
 class _Keeper(Inbox):
-    """Writes each message down, then answers."""
+    """Writes each message to the disk, then answers."""
 
     def __init__(self, folder: Path, armed: Path) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class _Keeper(Inbox):
         self._armed = armed
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Take a message."""
+        """Accept a message."""
         row = [time.time_ns(), content_of(envelope).decode("latin-1")]
         os.write(self._out, json.dumps(row).encode() + b"\n")
         perhaps(self._armed, "smtp", TAKEN)

@@ -1,4 +1,4 @@
-"""The real rsyslogd in the foreground, with the shipped drop-in, a socket and a work directory of its own."""
+"""The real rsyslogd in the foreground, with the shipped drop-in, and its own socket and work directory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ action(type="omfile" file="{folder}/all.log" template="RSYSLOG_FileFormat")
 
 
 def entry_point(folder: Path, command: list[str]) -> Path:
-    """Write the script that rsyslogd starts, as it is installed, with another command."""
+    """Write the script that rsyslogd starts, as ``install`` writes it, but with another command."""
     installed = ENTRY_POINT.format(drop_in="", interpreter="PYTHON")
     assert "PYTHON -I -m consumer run" in installed
     where = f"export TZ=UTC PYTHONPATH={shlex.quote(str(PROJECT_DIR))}\n"
@@ -60,12 +60,12 @@ def child(site: Site) -> Path:
 
 class Rsyslogd:
     """
-    One rsyslogd, with a child that keeps what it is given.
+    One rsyslogd, with a child that keeps its input.
 
     Args:
         folder: an empty directory.
-        limit: more parameters of the input.
-        more: more statements, before the drop-in.
+        limit: further parameters of the input.
+        more: further statements, before the drop-in.
         child: another child.
     """
 
@@ -121,10 +121,10 @@ class Rsyslogd:
         Stop it as an init system does, and start it again.
 
         Args:
-            may_hang: kill it where it does not stop, as an init system does, too.
+            may_hang: kill it if it does not stop, as an init system does.
 
         Returns:
-            Whether it has stopped by itself.
+            Whether it stopped by itself.
         """
         has_stopped = True
         try:
@@ -150,17 +150,17 @@ class Rsyslogd:
         return True
 
     def send(self, tag: str, text: str) -> None:
-        """Log a line as a program does that calls syslog()."""
+        """Log a line like a program that calls syslog()."""
         self._socket.send(f"<86>Nov 22 10:00:00 {tag}: {text}".encode("latin-1"))
 
     def received(self) -> list[dict[str, Any]]:
-        """Return what the child has been given so far."""
+        """Return the lines that the child has received so far."""
         if not self._received.exists():
             return []
         whole, _, _torn = self._received.read_bytes().rpartition(b"\n")
         return [json.loads(line) for line in whole.splitlines()]
 
     def until(self, text: str) -> list[dict[str, Any]]:
-        """Wait for a line that holds ``text``; return all up to now."""
-        wait_for(lambda: any(text in line["msg"] for line in self.received()), f"sshbell is given {text!r}")
+        """Wait for a line that contains ``text``; return all lines so far."""
+        wait_for(lambda: any(text in line["msg"] for line in self.received()), f"sshbell receives {text!r}")
         return self.received()

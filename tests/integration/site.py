@@ -1,8 +1,8 @@
 """
-A temporary sshbell: one folder with a configuration, a state directory and a mail server, and the processes that run there.
+A temporary sshbell: one folder with a configuration, a state directory and a mail server, and its processes.
 
-``tests/conftest.py`` has the fixture ``site``. A test stands in the place of rsyslogd (``start_run``), of ``sshbell run``
-(``start_deliver``), or of somebody at a terminal (``ask``).
+``tests/conftest.py`` has the fixture ``site``. A test plays the part of rsyslogd (``start_run``), of ``sshbell run``
+(``start_deliver``), or of a user at a terminal (``ask``).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def configuration(state_dir: Path, **keys: Any) -> str:
 
     Args:
         state_dir: where sshbell keeps its state.
-        keys: as the file has them; ``channel`` is a list of what ``mail_channel`` returns. Without a ``route`` all logins and
-            logouts go to all channels.
+        keys: as in the file; ``channel`` is a list of results of ``mail_channel``. Without a ``route``, all logins and logouts go
+            to all channels.
     """
     known: dict[str, Any] = {"state_dir": str(state_dir), "user": "", "catch_up": ""}
-    # Of the world outside a test wants to know nothing.
+    # Tests must not depend on name servers or databases of this machine.
     known |= {"reverse_dns": False, "geoip": [f"{state_dir}/geoip/*.mmdb"]}
     if names := [channel["name"] for channel in keys.get("channel", ())]:
         known["route"] = [{"events": ["ssh_login", "ssh_logout"], "channels": names}]
@@ -54,13 +54,13 @@ def configuration(state_dir: Path, **keys: Any) -> str:
 
 
 def mail_channel(port: int, name: str = "ops", **keys: Any) -> dict[str, Any]:
-    """Return a channel to a mail server on loopback, as ``configuration`` takes it; ``keys`` replace or add to its keys."""
+    """Return a channel to a mail server on loopback, for ``configuration``; ``keys`` replace or add to its keys."""
     known = {"name": name, "type": "email", "server": "127.0.0.1", "port": port, "security": "none"}
     return known | {"from": "sshbell@example.org", "to": [f"{name}@example.org"], "max_per_hour": 100_000} | keys
 
 
 class Run:
-    """A running ``sshbell run``, with the test in rsyslogd's place."""
+    """A running ``sshbell run``; the test plays the part of rsyslogd."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self.process = subprocess.Popen(
@@ -69,25 +69,25 @@ class Run:
         self.pid = self.process.pid
 
     def is_waiting(self) -> bool:
-        """Tell whether the next byte of its replies is a dot, which asks for patience."""
+        """Return whether the next byte of its replies is a dot, which asks for patience."""
         assert self.process.stdout is not None
         assert select.select([self.process.stdout], [], [], DEADLINE_S)[0], "no reply"
         return os.read(self.process.stdout.fileno(), 1) == b"."
 
     def reply(self) -> bytes:
-        """Return the next reply without its dots; b"" where the process has died."""
+        """Return the next reply without its dots; b"" if the process has died."""
         assert self.process.stdout is not None
         assert select.select([self.process.stdout], [], [], DEADLINE_S)[0], "no reply"
         return self.process.stdout.readline().lstrip(b".")
 
     def write(self, data: bytes) -> None:
-        """Write to its input, and wait for no reply."""
+        """Write to its input without waiting for a reply."""
         assert self.process.stdin is not None
         self.process.stdin.write(data)
         self.process.stdin.flush()
 
     def send(self, line: bytes) -> bytes:
-        """Send a line, and return the reply; b"" where the process has died."""
+        """Send a line, and return the reply; b"" if the process has died."""
         try:
             self.write(line)
         except BrokenPipeError:
@@ -95,7 +95,7 @@ class Run:
         return self.reply()
 
     def end(self) -> tuple[int, bytes]:
-        """Close its input; return its exit code, and what it wrote to standard error."""
+        """Close its input; return its exit code and its standard error."""
         _out, said = self.process.communicate(timeout=DEADLINE_S)
         return self.process.returncode, said
 
@@ -107,14 +107,14 @@ class Run:
 
 class Site:
     """
-    One sshbell, in a folder of its own. What it has started ends with it.
+    One sshbell in its own folder. All of its processes end with it.
 
     Attributes:
-        folder: all of it.
+        folder: has all files.
         config: the configuration, which ``configure`` writes.
-        state_dir: ``sshbell install`` would make it; ``run`` does, too.
-        people, log: where ``people.toml`` and a log file would be; a configuration has to name them.
-        python, env: what runs sshbell, and where.
+        state_dir: the state directory, which ``sshbell install`` or ``run`` would create.
+        people, log: paths for ``people.toml`` and a log file; a configuration has to name them.
+        python, env: the command and the environment that run sshbell.
     """
 
     def __init__(self, folder: Path, *, has_state_dir: bool = True) -> None:
@@ -136,42 +136,42 @@ class Site:
     def __exit__(self, *_details: object) -> None:
         self.stack.close()
 
-    # What is there
+    # Files
 
     def configure(self, **keys: Any) -> None:
-        """Write the configuration; ``configuration`` says how."""
+        """Write the configuration; ``keys`` are those of ``configuration``."""
         self.config.write_text(configuration(self.state_dir, **keys), encoding="utf-8")
 
     @cached_property
     def post(self) -> Post:
-        """A mail server, from the moment in which somebody asks for it."""
+        """A mail server, started at its first use."""
         return self.stack.enter_context(closing(Post()))
 
     def channels(self, *names: str, port: int | None = None, **keys: Any) -> list[dict[str, Any]]:
-        """Return channels, by default ``ops`` alone, to the mail server or to another port; ``configure`` takes them."""
+        """Return channels, by default only ``ops``, to the mail server or to another port, for ``configure``."""
         return [mail_channel(port or self.post.port, name, **keys) for name in names or ("ops",)]
 
     def state(self) -> closing[State]:
-        """Open the store as ``run`` does, which must not run then."""
+        """Open the store as ``run`` does; ``run`` must not be running."""
         return closing(State(self.state_dir, pytest.fail))
 
     def fill(self, *lines: bytes) -> list[Event]:
-        """Record what happened according to whole lines; return it."""
+        """Record the events of whole lines; return them."""
         events = events_of(*lines)
         with self.state() as state:
             state.record(events, frozenset({"ssh_login"}), time.time_ns() // 1000)
         return events
 
     def query(self, statement: str, database: str = "state") -> list[Any]:
-        """Ask one of the databases."""
+        """Query one of the databases."""
         with closing(sqlite3.connect(f"file:{self.state_dir}/{database}.db?mode=ro", uri=True)) as connection:
             return connection.execute(statement).fetchall()
 
     def events(self) -> list[tuple[str, str | None, str | None, str]]:
-        """Return what the store knows: action, user, address and id, in order of time."""
+        """Return the stored events: action, user, address and id, in order of time."""
         return self.query("SELECT action, user, address, id FROM event ORDER BY time_us, id")
 
-    # What runs
+    # Processes
 
     def start_run(
         self, *arguments: str, is_ready: bool = True, prefix: Sequence[str] = (), script: Sequence[str] = ("-m", "consumer")
@@ -180,10 +180,10 @@ class Site:
         Start ``run``.
 
         Args:
-            arguments: more of them.
-            is_ready: wait until it says so; it never does in plain mode.
+            arguments: further arguments.
+            is_ready: wait for its first OK; it sends none in plain mode.
             prefix: a command that runs it.
-            script: what Python is to run in place of sshbell.
+            script: a script that Python runs in place of sshbell.
         """
         run = Run([*prefix, *self.python, *script, "run", "--config", str(self.config), *arguments], self.env)
         self.stack.callback(run.kill)
@@ -192,7 +192,7 @@ class Site:
         return run
 
     def start_deliver(self, *, wake: bool = True) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """Start ``deliver`` as ``run`` does; return it, and our end of the socket, whose end is its end. Or start it by hand."""
+        """Start ``deliver`` as ``run`` does, or without ``wake``; return it, and our end of the socket: closing that ends it."""
         ours, theirs = socket.socketpair()
         self.stack.callback(ours.close)
         with theirs, (self.folder / "deliver.log").open("ab") as log:
@@ -216,7 +216,7 @@ class Site:
         self, *arguments: str | Path, status: int = 0, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None,
         stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-        """Run another command to its end, and check how it ended: not by a fault, and with which status."""
+        """Run another command to its end; check that it reports no error in sshbell itself, and ends with ``status``."""
         done = subprocess.run(
             [*prefix, *self.python, "-m", "consumer", *map(str, arguments), "--config", str(self.config)],
             cwd=PROJECT_DIR, env={**self.env, **(env or {})}, input=stdin, text=True, check=False, capture_output=True,
@@ -228,5 +228,5 @@ class Site:
         return done
 
     def objects(self, *arguments: str) -> list[dict[str, Any]]:
-        """Return the objects that a command writes with ``--json``."""
+        """Return the objects that a command prints with ``--json``."""
         return [json.loads(text) for text in self.ask(*arguments, "--json").stdout.splitlines()]

@@ -1,4 +1,4 @@
-"""The real sshd on a port of loopback, with keys and configuration of its own, which logs to a socket of ours."""
+"""The real sshd on a port of loopback, with its own keys and configuration. It logs to a socket of the test."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# sshd writes to /dev/log: here it has a /dev of its own, in which that is rsyslogd's socket.
+# sshd writes to /dev/log. It gets its own /dev, where /dev/log is the socket of the test's rsyslogd.
 OWN_DEV = """
 set -e
 mount -t tmpfs -o mode=755 none "$1"
@@ -42,7 +42,7 @@ UsePAM yes
 
 
 def key(path: Path) -> str:
-    """Make a key; return its fingerprint."""
+    """Generate a key; return its fingerprint."""
     keygen = needs.program("ssh-keygen", "openssh-client")
     subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
     shown = subprocess.run([keygen, "-l", "-f", path], check=True, capture_output=True, text=True)
@@ -50,7 +50,7 @@ def key(path: Path) -> str:
 
 
 def free_port() -> int:
-    """Return a port that nobody has now; sshd cannot choose one itself."""
+    """Return a free port; sshd cannot choose one itself."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port: int = found.getsockname()[1]
     return port
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 @contextmanager
 def sshd(folder: Path, log: Path) -> Iterator[list[str]]:
-    """Run sshd, which logs to a socket; yield how to log in."""
+    """Run sshd, which logs to a socket; yield the command to log in."""
     daemon, client = needs.program("sshd", "openssh-server"), needs.program("ssh", "openssh-client")
     key(folder / "host_key")
     (folder / "authorized_keys").write_text((folder / "user_key.pub").read_text())

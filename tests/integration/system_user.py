@@ -1,4 +1,4 @@
-"""A system user that is thrown away behind a test, and a Python that it can read; root alone can have them."""
+"""A system user that exists only during a test, and a Python that it can read. Only root can create one."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ _numbers = count(1)
 
 
 def command() -> tuple[list[str], dict[str, str]]:
-    """Return a Python that every user can run, and the environment in which it finds sshbell as it is here."""
+    """Return a Python that every user can run, and the environment in which it finds this copy of sshbell."""
     env = os.environ | {"TZ": "UTC", "PYTHONPATH": str(PROJECT_DIR)}
     for reason in filter(None, map(unreachable, (PROJECT_DIR / "consumer/__init__.py", Path(pytest.__file__)))):
         pytest.skip(reason)
     if unreachable(Path(sys.executable)) is None:
         return [sys.executable], env
-    # One in /root: the system's own will do where it is the same version.
+    # This one is in /root; use the system's own if that is the same version.
     own = shutil.which("python3", path="/usr/bin")
     version = "import sys; print(*sys.version_info[:2])"
     said = [
         subprocess.run([each, "-c", version], capture_output=True, check=True).stdout for each in (own, sys.executable) if each
     ]
     if len(set(said)) != 1 or len(said) != 2:
-        pytest.skip(f"{sys.executable} cannot be run by others than root, and /usr/bin/python3 is another version")
+        pytest.skip(f"only root can run {sys.executable}, and /usr/bin/python3 is another version")
     return [str(own)], env | {"PYTHONPATH": f"{PROJECT_DIR}:{Path(pytest.__file__).parents[1]}"}
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """Make a directory into which every user can look; pytest's are root's alone."""
+    """Create a directory that every user can read; pytest's own are open only to root."""
     with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
         Path(made).chmod(0o755)
         yield Path(made)
@@ -54,7 +54,7 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def user(home: Path) -> Iterator[pwd.struct_passwd]:
-    """Make a user with an empty home; both are gone behind it."""
+    """Create a user with an empty home; delete both at the end."""
     needs.root("make users")
     name = f"sshbell-{os.getpid()}-{next(_numbers)}"
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin"]
@@ -65,13 +65,13 @@ def user(home: Path) -> Iterator[pwd.struct_passwd]:
         os.chown(home, account.pw_uid, account.pw_gid)
         yield account
     finally:
-        # What ran as this user has been ended, and is gone a moment later; userdel refuses until then.
-        wait_for(lambda: not is_at_work(account), f"no process is {name}'s any more")
+        # This user's processes have got a signal, and end a moment later; userdel refuses until then.
+        wait_for(lambda: not is_at_work(account), f"{name} has no more processes")
         subprocess.run(["userdel", name], check=True)  # noqa: S607
 
 
 def is_at_work(account: pwd.struct_passwd) -> bool:
-    """Tell whether a process is a user's."""
+    """Return whether a user has processes."""
     for file in Path("/proc").glob("[0-9]*/status"):
         with suppress(OSError):
             if f"\nUid:\t{account.pw_uid}\t" in file.read_text():

@@ -1,4 +1,4 @@
-"""Commands at a terminal of their own."""
+"""Runs commands at their own terminal."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ PROJECT_DIR = Path(__file__).parents[2]
 
 def on_a_terminal(*arguments: str | Path, columns: int = 80, **env: str) -> str:
     """
-    Return what a command writes to a terminal, with plain line feeds.
+    Return a command's output to a terminal, with plain line feeds.
 
     Args:
-        arguments: of sshbell.
+        arguments: for sshbell.
         columns: the width of the terminal.
         env: further variables of its environment.
     """

@@ -62,7 +62,7 @@ def test_who(site: Site) -> None:
         "since                user              from                         host            who and how",
         f"{shown(AT_US)}  alice             192.0.2.7 port 3             web1            publickey {KEY}",
         f"{shown(AT_US + 5_000_000)}  dave              192.0.2.7 port 4             db1             password",
-        "left out: 1 from before the last 30 days, whose end was never logged",
+        "left out: 1 from more than 30 days ago, whose end was never logged",
     ]
     assert done.stderr == ""
 
@@ -97,7 +97,7 @@ def test_who_selects(site: Site) -> None:
     assert [found["user"]["name"] for found in site.objects("who", "--user", "dave")] == ["dave"]
     assert [found["user"]["name"] for found in site.objects("who", "--host", "web1")] == ["alice"]
     nobody = site.ask("who", "--host", "db1", "--user", "alice")
-    assert (nobody.stdout, nobody.stderr) == ("", "nobody is in\n")
+    assert (nobody.stdout, nobody.stderr) == ("", "nobody is logged in\n")
     assert site.ask("who", "--user", "carol").stdout.startswith("left out: 1 ")
 
 
@@ -329,8 +329,8 @@ def test_wrong_command_lines(site: Site) -> None:
         (["--since", "01/02/2026"], "can be read in two ways"),
         (["--since", "tomorrow"], "is in the future; it is"),
         (["--since", "1d", "--until", "2d"], "not before"),
-        (["--address", "203.0.113.0/244"], "is no address or network"),
-        (["--address", "example.org"], "is no address or network"),
+        (["--address", "203.0.113.0/244"], "is not an address or network"),
+        (["--address", "example.org"], "is not an address or network"),
         (["--limit", "0"], "is not in the range"),
     ):
         assert text in site.ask("history", *arguments, status=USAGE).stderr
@@ -670,6 +670,6 @@ def test_configuration_of_others(site: Site) -> None:
     found = ask("replay", site.log)
     assert found.returncode == OK
     assert "alice" in found.stdout
-    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs, geoip and people\n"
+    assert found.stderr == f"sshbell: {said}; sshbell reads the log without its sshd_programs, geoip and people\n"
     # Who names it wants it.
     assert ask("replay", "--config", site.config, site.log).returncode == RIGHTS

@@ -166,9 +166,9 @@ def test_outage(site: Site, post: Post) -> None:
         site.configure(channel=site.channels())
         process.send_signal(signal.SIGHUP)
         wait_for(lambda: site.said("configured"), "the new configuration")
-        assert site.ask("outbox", "retry", "--all").stdout == "2 messages will be tried now\n"
+        assert site.ask("outbox", "retry", "--all").stdout == "retrying 2 messages now\n"
         wait_for(lambda: len(post.ids) == 2, "the mails")
-        assert site.ask("outbox").stdout == "nothing waits\n"
+        assert site.ask("outbox").stdout == "no messages wait\n"
 
 
 def test_hup_with_a_broken_configuration(site: Site, post: Post) -> None:
@@ -285,12 +285,12 @@ def test_outbox_verbs(site: Site) -> None:
     site.ask("outbox", "drop", "--all", "8000", status=64)
     for verb in ("list", "retry", "drop"):
         done = site.ask("outbox", verb, "--channel", "osp", status=64)
-        assert done.stderr == "sshbell: there is no channel 'osp'; there are: ops, home\n"
-    assert site.ask("outbox", "drop", "8000", "--channel", "ops").stdout == "1 message dropped\n"
-    assert site.ask("outbox", "drop", "--channel", "home").stdout == "3 messages dropped\n"
+        assert done.stderr == "sshbell: there is no channel 'osp'; known channels: ops, home\n"
+    assert site.ask("outbox", "drop", "8000", "--channel", "ops").stdout == "dropped 1 message\n"
+    assert site.ask("outbox", "drop", "--channel", "home").stdout == "dropped 3 messages\n"
     assert [entry["id"] for entry in site.objects("outbox")] == [event_id(3 << 126), event_id(1)]
     assert {entry["state"] for entry in site.objects("outbox", "--all")} == {"pending", "dropped"}
-    assert site.ask("outbox", "retry", "c000").stdout == "1 message will be tried now\n"
+    assert site.ask("outbox", "retry", "c000").stdout == "retrying 1 message now\n"
     # A channel that is no longer in the configuration, but has messages.
     site.configure(channel=site.channels(port=1))
     assert len(site.objects("outbox", "--all", "--channel", "home")) == 3

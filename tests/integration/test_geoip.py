@@ -132,7 +132,7 @@ def test_replay_with_a_damaged_database(site: Site) -> None:
     (site.folder / "bad.mmdb").write_bytes(b"x" * 1000)
     done = site.ask("replay", site.log)
     assert done.stdout == whole
-    assert done.stderr.splitlines() == [f"sshbell: {site.folder}/bad.mmdb: no database in MaxMind's format, or a damaged one"]
+    assert done.stderr.splitlines() == [f"sshbell: {site.folder}/bad.mmdb: not a database in MaxMind's format, or a damaged one"]
 
 
 def test_many_addresses(site: Site) -> None:

@@ -207,7 +207,7 @@ def test_not_newer(site: Site, folder: Path, new: bytes) -> None:
     """What is there already is not fetched again; one that is damaged is, whatever its time."""
     url = site.serve("/x", new, Last_Modified=formatdate(MADE_S, usegmt=True))
     fetch(url, folder)
-    assert fetch(url, folder) == f"{folder / 'x.mmdb'}: nothing newer is there"
+    assert fetch(url, folder) == f"{folder / 'x.mmdb'}: up to date"
     (folder / "x.mmdb").write_bytes(b"damaged")
     os.utime(folder / "x.mmdb", (MADE_S, MADE_S))
     fetch(url, folder)
@@ -303,7 +303,7 @@ def test_room_for_others(site: Site, folder: Path, new: bytes, monkeypatch: pyte
     free = os.statvfs(folder)
     few = os.statvfs_result((*free[:4], (len(new) - 1) // free.f_frsize, *free[5:]))
     monkeypatch.setattr("os.fstatvfs", lambda _descriptor: few)
-    with pytest.raises(OutputError, match="more than half of what is free"):
+    with pytest.raises(OutputError, match="more than half of the free space"):
         fetch(site.serve("/x", new + bytes(free.f_frsize)), folder)
     assert city(folder) == "old"
 
@@ -321,7 +321,7 @@ def endless(bits: int) -> bytes:
 @pytest.mark.parametrize("bits", [32, 128])
 def test_an_endless_tree(site: Site, folder: Path, bits: int) -> None:
     """A tree that nobody can walk through is refused once enough of it was seen."""
-    with pytest.raises(DataError, match="tells neither place nor network"):
+    with pytest.raises(DataError, match="with neither places nor networks"):
         fetch(site.serve("/x", endless(bits)), folder)
     assert city(folder) == "old"
 
@@ -360,7 +360,7 @@ def test_no_http(site: Site, folder: Path, answer: bytes) -> None:
 
 def test_too_large(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What says that it is too large is not begun; what does not say so is ended where it gets so."""
-    with pytest.raises(DataError, match="999,999,999,999 bytes are to come"):
+    with pytest.raises(DataError, match="999,999,999,999 bytes; sshbell downloads at most"):
         fetch(site.raw("/x", HEAD + b"Content-Length: 999999999999\r\n\r\n", then_hang=True), folder)
     monkeypatch.setattr(geoip_fetch, "DOWNLOAD_LIMIT_BYTES", 1 << 20)
     with pytest.raises(DataError, match="more than 1,048,576 bytes"):
@@ -384,7 +384,7 @@ def test_trickles(site: Site, folder: Path, head: bytes, monkeypatch: pytest.Mon
     """A server that sends a byte now and then, in its head or its body, does not hold it for ever."""
     monkeypatch.setattr(geoip_fetch, "FETCH_LIMIT_S", 1.0)
     before = time.monotonic()
-    with pytest.raises(TryLaterError, match="not here within 1 s"):
+    with pytest.raises(TryLaterError, match="not complete within 1 s"):
         fetch(site.raw("/x", head, for_ever=b"x", pause_s=0.05), folder)
     assert time.monotonic() - before < 10
     assert city(folder) == "old"
@@ -428,7 +428,7 @@ def test_nobody_is_there(folder: Path) -> None:
 )
 def test_bad_redirects(site: Site, folder: Path, target: str) -> None:
     """Nothing but https is followed to another machine, and no other scheme at all."""
-    with pytest.raises((DataError, InputError), match=r"not https|302|no URL"):
+    with pytest.raises((DataError, InputError), match=r"not https|302|invalid URL"):
         fetch(site.serve("/x", b"", 302, Location=target), folder)
     assert city(folder) == "old"
 
@@ -609,12 +609,12 @@ def test_to_a_folder_that_will_not_do(site: Site, config: Path, tmp_path: Path, 
     url = site.serve("/new.mmdb", new)
     missing = tmp_path / "missing"
     done = command("--url", url, "--to", missing, "--config", config, status=IO_ERROR)
-    assert done.stderr.startswith(f"sshbell: {missing}: No such file or directory; make it, so that ")
-    assert done.stderr.endswith(f" can write there: mkdir -p {missing}\n")
+    assert done.stderr.startswith(f"sshbell: {missing}: No such file or directory; create it, and let the user ")
+    assert done.stderr.endswith(f" write there: mkdir -p {missing}\n")
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/below"):
         command("--url", url, "--to", place, "--config", config, status=USAGE if place.exists() else IO_ERROR)
-    with pytest.raises(OutputError, match="it is no directory"):
+    with pytest.raises(OutputError, match="it is not a directory"):
         geoip_fetch.check_folder(tmp_path / "file")
     geoip_fetch.check_folder(tmp_path)
     assert site.asked == []
@@ -630,7 +630,7 @@ def test_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         try:
             geoip_fetch.check_folder(tmp_path)
         except OutputError as error:
-            status = str(error) != f"{tmp_path}: Permission denied; who has to be able to write there is nobody"
+            status = str(error) != f"{tmp_path}: Permission denied; let the user nobody write there"
         os._exit(int(status))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     text = 'mount -t tmpfs -o ro none "$1"; exec "$2" -m consumer geoip fetch --to "$1" --config "$3" --url http://127.0.0.1:9/x'
@@ -642,7 +642,7 @@ def test_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         ["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-c", text, *arguments],
         capture_output=True, text=True, check=False, cwd=PROJECT_DIR,
     )  # fmt: skip
-    said = f"sshbell: {tmp_path}/disk: Read-only file system; who has to be able to write there is root\n"
+    said = f"sshbell: {tmp_path}/disk: Read-only file system; let the user root write there\n"
     assert (done.returncode, done.stderr) == (IO_ERROR, said)
 
 
@@ -664,7 +664,7 @@ def test_root_gives_itself_up(site: Site, new: bytes, open_folder: Path) -> None
     site.asked.clear()
     done = as_root("--url", site.serve("/y.mmdb", new), "--to", open_folder, "--config", config, status=IO_ERROR)
     assert site.asked == []
-    assert done.stderr == f"sshbell: {open_folder}: Permission denied; who has to be able to write there is nobody\n"
+    assert done.stderr == f"sshbell: {open_folder}: Permission denied; let the user nobody write there\n"
 
 
 def test_progress_on_a_terminal(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:

@@ -324,7 +324,7 @@ def test_once_it_is_gone(host: Host) -> None:
     time.sleep(_PAUSE_S)
     assert run.send(second) == b""
     code, said = run.end()
-    assert (code, b"owners of keys are not named" in said) == (0, True)
+    assert (code, b"sshbell cannot name the owners of keys" in said) == (0, True)
     run = host.start()
     assert run.send(second) == b"OK\n"
     wait_for(lambda: [row[:2] for row in host.events()] == [("ssh_login", "alice")], "the login is known")

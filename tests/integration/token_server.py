@@ -1,4 +1,4 @@
-"""A server on loopback that answers whatever it is asked with the same bytes, and may go on byte by byte without an end."""
+"""A server on loopback that gives every request the same answer, and may go on byte by byte without an end."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class _Server(ThreadingTCPServer):
 
 class TokenServer:
     """
-    What ``answering`` yields.
+    The server that ``answering`` yields.
 
     Attributes:
-        url: of it.
-        asked: what was sent to it; one connection each.
+        url: its URL.
+        asked: the received requests, one for each connection.
     """
 
     def __init__(self, url: str) -> None:
@@ -35,20 +35,20 @@ class TokenServer:
 @contextmanager
 def answering(answer: bytes, *, drip: bytes = b"") -> Iterator[TokenServer]:
     """
-    Serve.
+    Serve on a free port; yield the server.
 
     Args:
-        answer: to each connection, which is closed then.
-        drip: sent again and again instead of closing it.
+        answer: sent on each connection, which is closed then.
+        drip: sent again and again instead of closing the connection.
     """
     is_over = threading.Event()
 
     class Handler(BaseRequestHandler):
         def handle(self) -> None:
-            said = b""
-            while b"\r\n\r\n" not in said:
-                said += self.request.recv(65536)
-            found.asked.append(said)
+            received = b""
+            while b"\r\n\r\n" not in received:
+                received += self.request.recv(65536)
+            found.asked.append(received)
             with suppress(OSError):
                 self.request.sendall(answer)
                 while drip and not is_over.wait(INTERVAL_S):

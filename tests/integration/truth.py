@@ -1,8 +1,8 @@
 """
-The captures, what really happened in them, and what the command makes of them.
+The captures, the truth about them, and the command's events.
 
-``tests/samples/captures/README.md`` says where they come from. Everything here is independent of the program under test:
-the truth was written by the script that drove the clients, and lines are counted with one plain regular expression.
+``tests/samples/captures/README.md`` describes their origin. Everything here is independent of the program under test: the script
+that drove the clients wrote the truth, and one plain regular expression counts the lines.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Record: TypeAlias = dict[str, Any]
 """One object of a truth file."""
 
 Event: TypeAlias = dict[str, Any]
-"""One object that the command wrote, with its nested keys joined: ``event["source.ip"]``."""
+"""One object of the command's output, with its nested keys joined: ``event["source.ip"]``."""
 
 PROJECT_DIR = Path(__file__).parents[2]
 CAPTURES_DIR = Path(__file__).parents[1] / "samples" / "captures"
@@ -47,7 +47,7 @@ _VERDICT = re.compile(
 
 
 class Peer(NamedTuple):
-    """A client's end of a connection, as the truth and an event both name it."""
+    """A client's end of a connection, as both the truth and an event name it."""
 
     ip: str
     port: int
@@ -67,7 +67,7 @@ class Capture:
 
     @property
     def path(self) -> Path:
-        """The file, packed as it is: the command reads it so."""
+        """The packed file, which the command reads as it is."""
         return CAPTURES_DIR / f"{self}.log.gz"
 
     def read(self) -> bytes:
@@ -76,7 +76,7 @@ class Capture:
 
     @property
     def truth(self) -> list[Record]:
-        """What was done, in the order of the start times."""
+        """The truth, in the order of the start times."""
         return read_truth(self.folder, self.prefix)
 
     @property
@@ -127,7 +127,7 @@ def _peer_of(verdict: re.Match[bytes]) -> Peer:
 
 
 def accepted_at(capture: Capture) -> dict[Peer, dt.datetime]:
-    """Return when the log says that each login was accepted."""
+    """Return the time of each login's ``Accepted`` line in the log."""
     return {_peer_of(v): parse_time(v["time"].decode()) for v in _verdicts(capture) if v["result"] == b"Accepted"}
 
 
@@ -141,7 +141,7 @@ def password_tries(capture: Capture) -> Counter[Peer]:
 
 
 def true_name(record: Record) -> bytes | None:
-    """Return the name sshd went by, before it cut it at 100 bytes; ``None`` when no name was sent."""
+    """Return the name that sshd used, before it cut it at 100 bytes; ``None`` if the client sent no name."""
     if "user_effective" in record:
         return str(record["user_effective"]).encode()
     if "user_hex" in record and "user_sent" not in record:
@@ -158,7 +158,7 @@ def expected_login(record: Record, capture: Capture) -> Event:
     """Return the fields that the login of an accepted record must have; ``None`` stands for an absent field."""
     factors = record["auth_method"].split("+")
     method, _, submethod = factors[-1].partition("/")
-    # The key of a first factor stands in the `Partial` line, which INFO does not show.
+    # The key of a first factor is in the `Partial` line, which INFO does not show.
     key_is_logged = method == "publickey" or ("publickey" in factors and capture.prefix != "info")
     certificate = record.get("cert", {}) if key_is_logged else {}
     expected: Event = {
@@ -192,7 +192,7 @@ def describe(record: Record) -> str:
 
 
 def peer(thing: Event | Record) -> Peer | None:
-    """Return the connection an event or a record belongs to; ``None`` when it names none."""
+    """Return the connection of an event or a record; ``None`` if it names none."""
     keys = ("source.ip", "source.port") if "event.action" in thing else ("src_ip", "src_port")
     ip, port = (thing.get(key) for key in keys)
     return None if ip is None or port is None else Peer(str(ipaddress.ip_address(ip)), int(port))
@@ -213,7 +213,7 @@ def parse_time(text: str) -> dt.datetime:
 
 
 def flattened(value: Mapping[str, Any], prefix: str = "") -> Event:
-    """Join nested keys with dots; a key that already holds one breaks the promise of nested objects."""
+    """Join nested keys with dots; a key that already has a dot is an error, because objects must be nested."""
     event: Event = {}
     for key, inner in value.items():
         assert "." not in key, f"{prefix}{key} is not nested"
@@ -222,7 +222,7 @@ def flattened(value: Mapping[str, Any], prefix: str = "") -> Event:
 
 
 def run(command: str, path: Path) -> list[Event]:
-    """Run ``parse`` or ``replay`` over one file, as a user would, and return what it wrote."""
+    """Run ``parse`` or ``replay`` on one file, as a user would, and return the events of its output."""
     as_json = ["--format", "json"] if command == "replay" else []
     done = subprocess.run(
         [sys.executable, "-m", "consumer", command, *as_json, "--year", "2026", "--tz", "UTC", str(path)],
@@ -237,11 +237,11 @@ def run(command: str, path: Path) -> list[Event]:
 
 @functools.cache
 def replay(capture: Capture) -> list[Event]:
-    """Return what ``replay`` tells about a capture; it runs once, however many tests ask."""
+    """Return the events of ``replay`` for a capture; it runs once for all tests."""
     return run("replay", capture.path)
 
 
 @functools.cache
 def parse(capture: Capture) -> list[Event]:
-    """Return what ``parse`` reads in a capture; it runs once, however many tests ask."""
+    """Return the events of ``parse`` for a capture; it runs once for all tests."""
     return run("parse", capture.path)

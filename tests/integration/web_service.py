@@ -1,4 +1,4 @@
-"""A web service on loopback that answers as MaxMind's does, and misbehaves where a test wants that."""
+"""A web service on loopback that answers like MaxMind's, and misbehaves if a test wants that."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def answers(_request: web.BaseRequest) -> web.StreamResponse:
 
 class Service:
     """
-    The service, in a thread of its own.
+    The service, in its own thread.
 
     Attributes:
         asked: the paths of the questions.
@@ -78,7 +78,7 @@ class Service:
         except BaseException as error:
             if self._port.done():
                 raise
-            # The test waits for the port and gets the error in its place.
+            # The test waits for the port, and gets the error instead.
             self._port.set_exception(error)
 
     async def _serve(self) -> None:

@@ -1,8 +1,8 @@
 """
-What the property tests have in common: hostile texts, the daemons' own formats, and the framings.
+Shared by the property tests: hostile texts, the daemons' own formats, and the framings.
 
 A hostile text is what a peer, a name server, a CA operator or a logged-in user may send. ``Daemon`` renders it as sshd does, with
-its cuts and encodings (log.c, do_log(); auth.c; packet.c), so that a test knows what was really meant.
+its cuts and encodings (log.c, do_log(); auth.c; packet.c), so that a test knows the original text.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ USER = b"root"
 
 
 def hostile(max_size: int = 6, *, without: bytes = b"") -> st.SearchStrategy[bytes]:
-    """Return texts of a peer: a few fragments, sometimes long ones, no NUL."""
+    """Return texts of a peer: a few fragments, sometimes long ones, without NUL."""
     allowed = [fragment for fragment in FRAGMENTS if not any(byte in without for byte in fragment)]
     fillers = [filler for filler in (b"x", b"\xff", b"\\", b" ") if filler not in without]
     long = st.builds(lambda byte, length: byte * length, st.sampled_from(fillers), st.integers(1, 220))
@@ -100,14 +100,14 @@ def hostile(max_size: int = 6, *, without: bytes = b"") -> st.SearchStrategy[byt
 ADDRESSES = st.sampled_from(["192.0.2.10", "198.51.100.7", "2001:db8::10", "2001:db8:1111:2222:3333:4444:5555:6666", "::1"])
 PORTS = st.integers(1, 65535).map(str)
 NAMES = hostile()
-#: Real accounts, so sshd has found them: no control characters, but blanks, letters of any alphabet and backslashes.
+#: Real accounts, which sshd has found: no control characters, but blanks, letters of any alphabet and backslashes.
 ACCOUNTS = st.sampled_from(
     [b"root", b"alice", b"ann marie", b"zo\xc3\xab", b"CORP\\jsmith", b"CORP\\bob", b"a from b", b"x" * 120]
 )
 
 
 def vis(text: bytes) -> bytes:
-    """Encode control and 8-bit characters as log.c has it done: C style, else octal."""
+    """Encode control and 8-bit characters like log.c: in C style if possible, otherwise in octal."""
     named = {9: b"\\t", 10: b"\\n", 13: b"\\r", 7: b"\\a", 8: b"\\b", 11: b"\\v", 12: b"\\f", 92: b"\\\\"}
     return b"".join(named.get(byte) or (bytes([byte]) if 32 <= byte < 127 else b"\\%03o" % byte) for byte in text)
 
@@ -118,13 +118,13 @@ def in_plain(text: bytes) -> str:
 
 
 class Sshd(NamedTuple):
-    """One release of sshd: what it is called, and how often it encodes what the worker before authentication says."""
+    """One release of sshd: its program name, and whether it encodes messages from before authentication twice."""
 
     program: str
     encodes_twice: bool
 
     def line(self, text: bytes, *, preauth: bool = False) -> str:
-        """Write a line: 1024 bytes of buffer, encoded, relayed where it is of the worker, cut to 500."""
+        """Write a line: a buffer of 1024 bytes, encoded, relayed if it is from before authentication, cut to 500 bytes."""
         encoded = vis(text[:1023])[:1023]
         if preauth:
             relayed = (encoded + b" [preauth]")[:1023]
@@ -138,7 +138,7 @@ RELEASES = st.sampled_from(
 
 
 def name_as_sent(name: bytes, limit: int = 100) -> bytes:
-    """Return what of a name sshd logs: cut at the first colon, then at ``limit`` bytes."""
+    """Return the part of a name that sshd logs: cut at the first colon, then at ``limit`` bytes."""
     return name.partition(b":")[0][:limit]
 
 
@@ -160,7 +160,7 @@ def _json(program: str, pid: str, text: str) -> str:
         "procid": pid,
         "msg": f" {text}",
     }
-    # Bytes above 0x7f pass as they came: the line may be no UTF-8.
+    # Bytes above 0x7f pass unchanged, so the line may not be UTF-8.
     return json.dumps(fields, ensure_ascii=False)
 
 
@@ -174,7 +174,7 @@ def _jsonmesg(program: str, pid: str, text: str) -> str:
 
 
 def _journal(program: str, pid: str, text: str) -> str:
-    # journald takes white space off the end of a message (journald-syslog.c), and gives bytes where it is not clean.
+    # journald removes white space from the end of a message (journald-syslog.c), and writes one with other bytes as numbers.
     stripped = text.rstrip(" \t\n\r")
     message = stripped if stripped.isascii() and stripped.isprintable() else list(stripped.encode("latin-1"))
     fields = {
@@ -213,6 +213,6 @@ FRAMINGS: dict[str, Callable[[str, str, str], str]] = {
     "repeated": lambda program, pid, text: f"{TIME} bastion1 {program}[{pid}]: message repeated 2 times: [ {text}]",
 }
 
-# Where the text stands without a tag, or the tag within the text.
+# Framings without a tag, or with the tag within the text.
 WITHOUT_TAG = frozenset({"container", "docker"})
 PUT_BACK = frozenset({"severity", "exported"})

@@ -14,7 +14,7 @@ from consumer.ecs import FileFields, event_of, json_line
 from consumer.framing import json_lines
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
-from consumer.logs.parse import records, said
+from consumer.logs.parse import event_of_line, records
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import PLACE
@@ -104,7 +104,7 @@ def test_any_bytes_can_be_parsed(text: bytes) -> None:
     timestamps = Timestamps(NOW, UTC)
     for number, (record, found) in enumerate(records(block, framer(), MATCHER, timestamps), 1):
         if found is not None:
-            event = said(record, found, MATCHER, number, "x")
+            event = event_of_line(record, found, MATCHER, number, "x")
             assert event.log.file == FileFields(path="x", line=number)
             assert event_of(json_line(event)) == event
     reader = LineReader(MATCHER, Timestamps(NOW, UTC), keep_text=True)

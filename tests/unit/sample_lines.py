@@ -1,16 +1,16 @@
 """
 Reads ``tests/samples/*.txt``.
 
-A sample is a line behind ``>`` (the message alone, of the file's ``@program``) or ``>>`` (a whole line, as a file holds it), and
-below it, indented, what is expected of it::
+A sample is a line after ``>`` (only the message, of the file's ``@program``) or ``>>`` (a whole line of a log file). The indented
+lines below it have the expected result::
 
     > Failed password for root from 192.0.2.10 port 40022 ssh2
         failed failed
         method: password
 
-The first word is the rule, the second its action; ``ambiguous`` may follow. Each field that took part has a line; a value that is
-empty, or begins or ends with a blank or a quote, stands in quotes. ``unmatched`` alone: the line is sshd's, dropbear's or
-PAM's, and no rule reads it. ``another program's`` alone: it is not ours at all.
+The first word is the rule, the second its action; ``ambiguous`` may follow. Each field of the match has a line. A value is in
+quotes if it is empty, or begins or ends with a blank or a quote. ``unmatched`` alone: the line is sshd's, dropbear's or PAM's,
+but no rule reads it. ``another program's`` alone: sshbell skips the line.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NOT_OURS = "another program's"
 
 
 class Sample(NamedTuple):
-    """One line and what is expected of it."""
+    """One line and its expected result."""
 
     grammar: str
     number: int
@@ -49,7 +49,7 @@ class Sample(NamedTuple):
 
     @property
     def whole_line(self) -> str:
-        """The line with a header, one character a byte."""
+        """The line with a header, one character for each byte."""
         return self.line if self.is_whole else f"2026-11-22T10:00:00.000000+00:00 bastion1 {self.program}[4242]: {self.line}"
 
 
@@ -77,7 +77,7 @@ def all_samples() -> list[Sample]:
 
 
 def find(matcher: Matcher, sample: Sample) -> Reading | None:
-    """Frame and match a sample as any line of a file."""
+    """Frame and match a sample like any line of a file."""
     (row,) = Framer(matcher.is_program, matcher.daemon_of).rows(sample.whole_line + "\n")
     return matcher.find(row)
 

@@ -1,4 +1,4 @@
-"""One file per channel. What all have in common is here: they take a message, and answer what became of it."""
+"""One file per channel. The common interface is here: a channel takes a message, and returns the outcome."""
 
 from typing import Protocol
 
@@ -6,20 +6,20 @@ import msgspec
 
 from consumer.config import ChannelSettings, EmailSettings
 
-# For one try, whatever the other side does.
+# For one try, even if the other side hangs.
 LIMIT_S = 30.0
 
 
 class Message(msgspec.Struct, frozen=True):
     """
-    What a channel is to tell; nothing in it is more than text.
+    A message for a channel; all of it is plain text to the channel.
 
     Attributes:
-        id: the same whenever this message is tried; of letters, digits, ``_`` and ``-``.
+        id: the same at each try; letters, digits, ``_`` and ``-``.
         subject: one line.
         thread: the id of the message that this one continues, such as a logout's login; "" for none.
-        late: how late it is, such as ``2 h 5 min``; "" where it is in time.
-        recipients: whom to tell in place of those of the channel, as addresses of its kind; () for those of the channel.
+        late: how late the message is, such as ``2 h 5 min``; "" if it is in time.
+        recipients: addresses of the channel's kind that replace its own recipients; () for the channel's own.
     """
 
     id: str
@@ -32,18 +32,18 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """The other side has taken it. ``note``: what about it was not right, such as one of several recipients; "" for nothing."""
+    """The other side has accepted it. ``note``: a problem, such as with one of several recipients; "" for none."""
 
     note: str = ""
 
 
 class RetryLater(msgspec.Struct, frozen=True):
     """
-    It may be taken later.
+    The other side may accept it later.
 
     Attributes:
-        after_s: not before so many seconds.
-        alone: only this message is in trouble; others may go.
+        after_s: retry no sooner than after this many seconds.
+        alone: only this message has failed; others may be sent.
     """
 
     reason: str
@@ -52,7 +52,7 @@ class RetryLater(msgspec.Struct, frozen=True):
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """It will never be taken as it is."""
+    """The other side will never accept it as it is."""
 
     reason: str
 
@@ -61,20 +61,20 @@ SendResult = Delivered | RetryLater | Rejected
 
 
 class Channel(Protocol):
-    """A way to people. It owns its library's exceptions, and no retry loop."""
+    """Sends messages to people. It handles its library's exceptions, and never retries by itself."""
 
     async def send(self, message: Message) -> SendResult:
         """Send a message, within ``LIMIT_S``."""
 
     async def check(self) -> SendResult:
-        """Connect and log in, within ``LIMIT_S``, and send nothing: Delivered where the other side would take a message."""
+        """Connect and log in, within ``LIMIT_S``, but send nothing: Delivered if the other side would accept a message."""
 
     def close(self) -> None:
         """Close connections, at once."""
 
 
 def channel_of(settings: ChannelSettings) -> Channel:
-    """Make a channel as it is configured. Only the modules of configured channels are loaded."""
+    """Return a channel with these settings. Only the modules of configured channels are loaded."""
     match settings:
         case EmailSettings():
             from consumer.deliver.channels.email import Email  # noqa: PLC0415 - it imports this module

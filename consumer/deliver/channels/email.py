@@ -31,19 +31,19 @@ if TYPE_CHECKING:
     from consumer.config import OAuth2
     from consumer.deliver.oauth2 import AccessToken
 
-# A connection is kept so long for the next message of a burst.
+# How long a connection stays open for the next message of a burst.
 IDLE_S = 5.0
 _QUIT_S = 2.0
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
-# Of messages that some recipients have and others shall get later.
+# The most remembered messages that some recipients have got and others are still to get.
 _PARTIAL_LIMIT = 1000
 _REASON_LIMIT = 300
-# Passwords and tokens that no answer shows, in the forms in which they are sent; of tokens the last few.
+# Remembered passwords and tokens, in the forms in which sshbell sends them, to conceal them in answers; of tokens, the last few.
 _CREDENTIALS_LIMIT = 12
-# 5xx that say something about us, not about the message: RFC 4954, section 6.
+# 5xx that are about sshbell's own login, not about the message: RFC 4954, section 6.
 _OURS = frozenset({530, 534, 535, 538})
 _CLOSING, _PERMANENT = 421, 500
-# As free text, ids that are too long for a line would become encoded words, which nobody takes for ids.
+# As free text, ids that are too long for a line would become encoded words, which mail programs do not recognize as ids.
 _HEADERS = HeaderRegistry()
 for _name in ("In-Reply-To", "References"):
     _HEADERS.map_to_type(_name, MessageIDHeader)  # type: ignore[arg-type]  # typeshed wants a base that it has not
@@ -52,7 +52,7 @@ Work = Callable[[aiosmtplib.SMTP], Awaitable[SendResult]]
 
 
 class _FaultError(Exception):
-    """One server did not take the message; ``result`` says so."""
+    """A server did not accept the message; ``result`` has the outcome."""
 
     def __init__(self, result: SendResult) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class _FaultError(Exception):
 
 
 def _access_token(account: "OAuth2") -> "AccessToken":
-    # Most channels need none, and aiohttp takes 10 MiB.
+    # Imported here, because most channels need no token, and aiohttp takes 10 MiB.
     from consumer.deliver.oauth2 import AccessToken  # noqa: PLC0415
 
     return AccessToken(account)
@@ -71,9 +71,9 @@ class Email:
     Sends mail, one message at a time.
 
     Args:
-        settings: of the configuration.
-        limit_s: for one try, over all servers; each has its share of what is left.
-        idle_s: how long a connection is kept for the next message.
+        settings: from the configuration.
+        limit_s: for one try with all servers; each gets its share of the time left.
+        idle_s: how long a connection stays open for the next message.
     """
 
     def __init__(self, settings: EmailSettings, *, limit_s: float = LIMIT_S, idle_s: float = IDLE_S) -> None:
@@ -90,15 +90,15 @@ class Email:
         self._password = ""
         self._secrets = Threads()
         self._token = None if settings.oauth2 is None else _access_token(settings.oauth2)
-        # By message: recipients that have it already, while others are still to get it.
+        # By message: the recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()
-        # As servers got them. One of them may repeat its password in any later answer.
+        # In the forms that servers got. A server may repeat its password in any later answer.
         self._credentials: deque[str] = deque(maxlen=_CREDENTIALS_LIMIT)
-        with suppress(SecretError):  # said when it is needed
+        with suppress(SecretError):  # reported when the context is needed
             self._tls()
 
     async def send(self, message: Message) -> SendResult:
-        """Send it by the first server that takes it."""
+        """Send it through the first server that accepts it."""
         try:
             mail = self._mail(message)
         except ValueError as error:
@@ -106,11 +106,11 @@ class Email:
         return await self._over(lambda smtp: self._transaction(smtp, message, mail))
 
     async def check(self) -> SendResult:
-        """Connect, log in, and send nothing: Delivered where a server would listen."""
+        """Connect and log in, but send nothing: Delivered if a server would accept a message."""
         return await self._over(_nothing)
 
     async def _over(self, work: Work) -> SendResult:
-        """Do something with the first server that is fit for it."""
+        """Do the work with the first server that can do it."""
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
@@ -122,7 +122,7 @@ class Email:
         for number, server in enumerate(servers):
             share_s = max(0.0, end_s - loop.time()) / (len(servers) - number)
             result = await self._try(server, work, share_s)
-            # A server that has the whole message and does not answer may have taken it: no other gets it now.
+            # A server that has got the whole message without answering may have accepted it, so no other server gets it now.
             if not isinstance(result, RetryLater) or self._is_uncertain:
                 break
         if self._smtp is not None:
@@ -130,7 +130,7 @@ class Email:
         return result
 
     def close(self) -> None:
-        """Close the connection, without a word."""
+        """Close the connection without QUIT."""
         if self._idle is not None:
             self._idle.cancel()
         self._drop()
@@ -138,7 +138,7 @@ class Email:
             task.cancel()
 
     async def _try(self, server: str, work: Work, limit_s: float) -> SendResult:
-        """Do it with one server, and say what its answers, or their absence, mean."""
+        """Do the work with one server, and turn its answers, or their absence, into a result."""
         try:
             async with asyncio.timeout(limit_s):
                 return await self._with(server, work)
@@ -154,7 +154,7 @@ class Email:
             return self._meaning(error, limit_s)
 
     async def _with(self, server: str, work: Work) -> SendResult:
-        """Do it over the connection that is there, or over a new one."""
+        """Do the work over the open connection, or over a new one."""
         if self._server != server:
             self._drop()
         smtp = self._smtp
@@ -162,7 +162,7 @@ class Email:
             try:
                 return await work(smtp)
             except (aiosmtplib.SMTPServerDisconnected, _FaultError) as error:
-                # The server may have closed it while nobody looked; another one is made for that.
+                # The server may have closed it since the last message; in that case, open another one.
                 if self._doing != "MAIL" or (isinstance(error, _FaultError) and smtp.is_connected):
                     raise
         self._drop()
@@ -171,14 +171,14 @@ class Email:
         return await work(self._smtp)
 
     def _meaning(self, error: Exception, limit_s: float) -> RetryLater:
-        """Say what it means that a connection failed: all of it is for the server or the administrator to mend."""
+        """Return the result of a failed connection. Only the server or an administrator can correct any of these faults."""
         if isinstance(error, SecretError):
             return RetryLater(self._shown(str(error)))
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLCertVerificationError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
-            self._context = None  # ca_file is read anew, as a secret is that was refused
+            self._context = None  # read ca_file again next time, like a secret that was refused
             return self._later(
-                f"the server's certificate is not to be trusted: {cause.verify_message}; ca_file may name its authority's"
+                f"the server's certificate is not trusted: {cause.verify_message}; ca_file may name its authority's"
             )
         if isinstance(error, TimeoutError):
             return self._later(f"no answer to {self._doing} within {limit_s:.3g} s")
@@ -188,11 +188,11 @@ class Email:
                 if self._token is not None:
                     self._token.forget()
             if self._doing == "AUTH":
-                # The code alone: some servers repeat the command, which holds the password.
+                # Only the code, because some servers repeat the command, which contains the password.
                 hint = f"; are username and {'password' if self._token is None else 'oauth2'} right?"
                 return self._later(f"AUTH was answered {error.code}", hint)
             return self._later(f"{self._doing} was answered {error.code} {error.message}")
-        return self._later(f"{self._doing}: {_said(error)}")
+        return self._later(f"{self._doing}: {_system_text(error)}")
 
     async def _connected(self, server: str) -> aiosmtplib.SMTP:
         """Return a connection that is ready for a message."""
@@ -211,7 +211,7 @@ class Email:
                 self._doing = "STARTTLS"
                 self._need(
                     smtp.supports_extension("starttls"),
-                    'the server offers no STARTTLS, and nothing goes without; is security "tls", or here "none"?',
+                    'the server offers no STARTTLS, and sshbell sends nothing without; is security "tls", or "none" here?',
                 )
                 await smtp.starttls()
                 self._doing = "EHLO"
@@ -244,14 +244,14 @@ class Email:
             await self._auth_login(smtp, name)
 
     def _conceal(self, *credentials: str) -> None:
-        """Keep something out of all that is shown of answers, as it is and in base64."""
+        """Keep credentials out of all reports about answers, in plain text and in base64."""
         for text in credentials:
             for form in (text, base64.b64encode(text.encode()).decode()):
                 if form and form not in self._credentials:
                     self._credentials.append(form)
 
     async def _auth_login(self, smtp: aiosmtplib.SMTP, name: str) -> None:
-        """Answer question by question: not all servers take the name with the command."""
+        """Answer one question at a time: not all servers accept the name with the command."""
         response = await smtp.execute_command(b"AUTH", b"LOGIN")
         for answer in (name, self._password):
             if response.code != 334:
@@ -262,10 +262,10 @@ class Email:
 
     async def _transaction(self, smtp: aiosmtplib.SMTP, message: Message, mail: EmailMessage) -> SendResult:
         """
-        Hand over one message; see RFC 5321, section 3.3.
+        Transfer one message; see RFC 5321, section 3.3.
 
-        ``sendmail`` of aiosmtplib does it in one call, but does not show how far it came. Only before DATA may another server get
-        the message.
+        aiosmtplib's ``sendmail`` does that in one call, but does not show how far it got. Another server may get the message only
+        until this one gets DATA.
         """
         has = self._has.get(message.id, set())
         recipients = [recipient for text in self._to(message) if (recipient := mailbox_of(text).smtp) not in has]
@@ -298,7 +298,7 @@ class Email:
     async def _recipients(
         self, smtp: aiosmtplib.SMTP, recipients: list[str], encoding: str
     ) -> dict[str, aiosmtplib.SMTPRecipientRefused]:
-        """Name the recipients; return those that the server does not take."""
+        """Send the recipients; return those that the server refuses."""
         self._doing = "RCPT"
         refused = {}
         for recipient in recipients:
@@ -311,15 +311,15 @@ class Email:
     async def _none_taken(
         self, smtp: aiosmtplib.SMTP, message: Message, refused: dict[str, aiosmtplib.SMTPRecipientRefused]
     ) -> SendResult:
-        """Say what it means that nobody was taken: as long as one might be later, it is tried again."""
+        """Return the result if the server refuses all recipients: retry if it may accept one later."""
         await self._reset(smtp)
         errors = list(refused.values())
         first = next((error for error in errors if error.code < _PERMANENT), errors[0])
-        # Recipients of one message's own say nothing of the others.
+        # Recipients of this message alone mean nothing for other messages.
         return self._answer(first.code, f"{first.recipient}: {first.code} {first.message}", alone=bool(message.recipients))
 
     def _done(self, message: Message, taken: list[str], refused: dict[str, aiosmtplib.SMTPRecipientRefused]) -> SendResult:
-        """Somebody has it. Who may get it later is tried again, and nobody twice, as far as memory goes."""
+        """Return the result if some recipients have it. Retry the others if possible, but send it to none twice within memory."""
         later = [error for error in refused.values() if error.code < _PERMANENT]
         if later:
             self._has.setdefault(message.id, set()).update(taken)
@@ -332,12 +332,12 @@ class Email:
         )
 
     def _answer(self, code: int, text: str, *, alone: bool) -> SendResult:
-        """Map an answer to one message: 4xx, and what is ours to mend, is tried again."""
+        """Return the result of an answer to one message: retry after 4xx, and after faults that an administrator can correct."""
         if code >= _PERMANENT and code not in _OURS and self._doing != "MAIL":
             return Rejected(self._at(text))
         return self._later(text, alone=alone and self._doing != "MAIL" and code != _CLOSING)
 
-    def _need(self, is_there: bool, otherwise: str, *, alone: bool = False) -> None:  # noqa: FBT001 - said by the name
+    def _need(self, is_there: bool, otherwise: str, *, alone: bool = False) -> None:  # noqa: FBT001 - the name explains it
         if not is_there:
             raise _FaultError(self._later(otherwise, alone=alone))
 
@@ -348,11 +348,11 @@ class Email:
         return RetryLater(self._at(text, hint), alone=alone)
 
     def _at(self, text: str, hint: str = "") -> str:
-        """Return what a server said, cut, with the place before it and what to do behind it."""
+        """Return a server's answer, cut, with the server before it and the advice after it."""
         return self._shown(f"{self._server}:{self._port()}: {text}") + hint
 
     def _shown(self, text: str) -> str:
-        """Return what a server said, as one line that is fit for a terminal, not too long, and without passwords."""
+        """Return a server's answer as one line that is safe for a terminal, not too long, and without passwords."""
         for credential in sorted(self._credentials, key=len, reverse=True):
             text = text.replace(credential, "***")
         shown = harmless(" ".join(text.split()))
@@ -367,7 +367,7 @@ class Email:
 
     def _mail(self, message: Message) -> EmailMessage:
         mail = EmailMessage(policy=_policy("ascii"))
-        # A user name may look like an encoded word (RFC 2047), which would be decoded, here and by whoever shows it.
+        # A user name may look like an encoded word (RFC 2047), which this package and mail programs would decode.
         mail["Subject"] = message.subject.replace("=?", "= ?")
         mail["From"] = mailbox_of(self._sender()).header
         mail["To"] = [mailbox_of(text).header for text in self._to(message)]
@@ -380,8 +380,8 @@ class Email:
             mail["X-Sshbell-Late"] = message.late
         mail.set_content(message.text)
         mail.add_alternative(message.html, subtype="html")
-        # The email package's own can be guessed by somebody who has many mails. Nor does it avoid what stands in a part: it looks
-        # for lines that end in LF, and ours end in CRLF.
+        # Somebody with many mails could guess the email package's own boundary. And the package cannot avoid a boundary that is
+        # in the text: it looks for lines that end in LF, and these end in CRLF.
         mail.set_boundary(f"=_{secrets.token_hex(16)}")
         return mail
 
@@ -398,7 +398,7 @@ class Email:
         return self._settings.port or _PORTS[self._settings.security]
 
     def _tls(self) -> ssl.SSLContext | None:
-        """Return the context, made once; None where there is no TLS."""
+        """Return the context, which is made once; None without TLS."""
         if self._settings.security == "none":
             return None
         if self._context is None:
@@ -415,7 +415,7 @@ class Email:
             self._smtp = None
 
     def _leave(self) -> None:
-        """Say good-bye to the server: no message has come for a while."""
+        """Send QUIT to the server, because no message has come for a while."""
         self._idle = None
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
@@ -436,11 +436,11 @@ async def _quit(smtp: aiosmtplib.SMTP) -> None:
             smtp.close()
 
 
-def _said(error: Exception) -> str:
-    """Return the system's own words, where it was the system's fault, else the library's."""
+def _system_text(error: Exception) -> str:
+    """Return the system's text for an error of the system, otherwise the library's."""
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(cause, OSError) and cause.errno is not None:
-        # asyncio puts all addresses into its text; the resolver's numbers are its own.
+        # asyncio puts all addresses into its text; the resolver has its own error numbers.
         return str(cause.strerror) if isinstance(cause, socket.gaierror | ssl.SSLError) else os.strerror(cause.errno)
     if cause is not error and isinstance(cause, ConnectionError) and not str(cause):
         return "the server closed the connection"
@@ -449,17 +449,17 @@ def _said(error: Exception) -> str:
 
 @cache
 def _policy(encoding: str) -> "email.policy.EmailPolicy[EmailMessage]":
-    """Seven bits wherever that is possible: not every server on the way takes more."""
+    """Return the policy for messages: seven bits wherever possible, because not every server on the way accepts eight."""
     return email.policy.SMTP.clone(utf8=encoding != "ascii", cte_type="7bit", header_factory=_HEADERS)
 
 
 def _bytes_of(mail: EmailMessage, encoding: str) -> bytes:
-    """Return it as SMTP takes it."""
-    # A first word that fills a line goes to the next one, whose blank would become part of the subject.
+    """Return a message in the form of SMTP."""
+    # A first word that fills a line moves to the next one, whose leading blank would become part of the subject.
     return re.sub(rb"\ASubject:\r\n ", b"Subject: ", mail.as_bytes(policy=_policy(encoding)))
 
 
 def _helo_name() -> str:
-    """Return this machine's name where it is a full one, else an address literal; nothing is looked up."""
+    """Return this machine's name if it is fully qualified, otherwise an address literal. Never asks a name server."""
     name = socket.gethostname()
     return name if "." in name and name.isascii() and not any(map(str.isspace, name)) else "[127.0.0.1]"

@@ -240,7 +240,7 @@ def test_damaged(tmp_path: Path, clock: Clock, *, many: bool) -> None:
             clock.now_s += 11
         path.write_bytes(b"<html>\nanother one")
         assert opened.places.text(ADDRESS) == "AS3215"
-        assert opened.reports == [f"{path}: no database in MaxMind's format, or a damaged one"]
+        assert opened.reports == [f"{path}: not a database in MaxMind's format, or a damaged one"]
         made(path, LYON)
         clock.now_s += 11
         assert opened.places.text(ADDRESS) == "Lyon, FR, AS3215"
@@ -308,7 +308,7 @@ def test_data_that_is_damaged(tmp_path: Path, clock: Clock, *, many: bool) -> No
         for address in (ADDRESS, ADDRESS_6, "193.252.2.2"):
             assert opened.places.text(address) == "AS3215"
             clock.now_s += 11
-        assert opened.reports == [f"{path}: damaged; the others are asked without it"]
+        assert opened.reports == [f"{path}: damaged; sshbell uses the others without it"]
 
 
 # In a process of its own, since what goes wrong here would kill it.

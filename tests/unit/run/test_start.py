@@ -87,7 +87,7 @@ def test_where_others_lead_root(tmp_path: Path) -> None:
 def test_one_that_cannot_be_made(tmp_path: Path) -> None:
     """Says which, and what to do."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"file/state: Not a directory; make it, owned by us"):
+    with pytest.raises(StoreError, match=r"file/state: Not a directory; create it for the current user"):
         _make(tmp_path / "file" / "state", "")
 
 

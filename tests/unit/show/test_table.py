@@ -396,8 +396,8 @@ def test_summary() -> None:
         "12,345 lines read, 12,000 understood, 300 unmatched, 45 in no known framing, 2 cut at 64 KiB",
         "lines:  accepted 1,000",
         "events: ssh_login 1,000",
-        """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""",
-        "what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'",
+        """to see unmatched lines: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""",
+        "to see lines in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'",
         "limits: hosts_dropped_total 3",
     ]
     assert summary_text(Summary()) == "0 lines read, 0 understood, 0 unmatched"
@@ -411,7 +411,7 @@ def test_summary_says_what_to_do() -> None:
     assert "none fits" in said[2]
     assert "journalctl -o json" in said[3]
     said = summary_text(Summary(lines=100)).split("\n")
-    assert said[1].startswith("no line of sshd, dropbear or PAM was found; ")
+    assert said[1].startswith("no lines of sshd, dropbear or PAM; ")
     assert said[1].count("journalctl") == 1
     said = summary_text(Summary(lines=100, understood=100, timeless=7)).split("\n")
     assert said[1].startswith("lines without a usable time: 7 ")
