@@ -692,7 +692,7 @@ def test_locale_without_utf8(command: list[str]) -> None:
 def test_no_usable_time(tmp_path: Path, jobs: int) -> None:
     """Lines with a time that does not exist are counted, by one process and by several, and their logins are told."""
     log = tmp_path / "auth.log"
-    log.write_bytes(MANY + LOG.replace(b"2026-11-22T", b"2026-02-29T"))
+    log.write_bytes(MANY + session(10, port=9001).replace(b"2026-11-22T", b"2026-02-29T"))
     done = run("replay", "--format", "none", "--jobs", str(jobs), log)
     ended(done, OK)
     text = done.stdout.decode()
