@@ -97,12 +97,22 @@ class Probe(AuthEvent, frozen=True):
 
 
 class Forged(AuthEvent, frozen=True):
-    """A line that says it is sshd's, from a process that the kernel says is not. ``claim`` is the action it claims."""
+    """
+    A line that says it is sshd's, from a process that the kernel says is not; or ``count`` of them.
+
+    Attributes:
+        line: the first of them.
+        uid: of the writer; None where several wrote them.
+        claim: the action that they claim; "" where they claim several.
+        last_us: the time of the last of them; 0 where it has none.
+    """
 
     action = EventAction.FORGED
 
-    uid: int
+    uid: int | None
     claim: str
+    count: int = 1
+    last_us: int = 0
 
     @property
     def origin(self) -> str:

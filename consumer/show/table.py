@@ -52,7 +52,7 @@ class Table:
             case Logout():
                 word, last, color = "logout", _duration(event), ""
             case Forged():
-                word, last, color = "FORGED", f"{event.claim} claimed by uid {event.uid}", "red"
+                word, last, color = "FORGED", _claimed(event), "red"
             case Attempt() if self._noise:
                 word, last, color = "try", _tried(event), ""
             case Probe() if self._noise:
@@ -116,6 +116,13 @@ def _how(event: Login) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
+
+
+def _claimed(event: Forged) -> str:
+    """Return what forged lines claim, who wrote them, and how many they are."""
+    writer = "several uids" if event.uid is None else f"uid {event.uid}"
+    times = "" if event.count == 1 else f", {event.count} lines"
+    return f"{event.claim or 'several actions'} claimed by {writer}{times}"
 
 
 def _tried(event: Attempt) -> str:

@@ -223,7 +223,7 @@ def _event(row: _Columns) -> Event | None:
         case EventAction.PROBE:
             return Probe(*start, _logged(row["reason"]))
         case EventAction.FORGED:
-            return Forged(*start, row["uid"] or 0, row["reason"] or "")
+            return Forged(*start, row["uid"], row["reason"] or "", row["count"])
     return None
 
 

@@ -16,6 +16,7 @@ from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
 from consumer.story.connections import Connection, Host
 from consumer.story.correlate import Correlator
+from consumer.story.forged_lines import ForgedCount
 
 FORMAT = 1
 _HOST = "host"
@@ -113,9 +114,22 @@ class Snapshots:
             [
                 FORMAT, host in self._held.heard, host.clock_us, host.last_us, host.leaped_total, host.has_sshd, host.names,
                 host.next_sweep_us,
-                held, rows, by_source, children, waiting, due,
+                held, rows, by_source, children, waiting, due, self._forged(host),
             ]
         )  # fmt: skip
+
+    def _forged(self, host: Host) -> list[Any]:
+        return [
+            [
+                *kind,
+                counted.since_us,
+                counted.count,
+                counted.id,
+                None if counted.line is None else self._line(counted.line),
+                counted.last_us,
+            ]
+            for kind, counted in host.forged.items()
+        ]
 
     def _value(self, name: str, value: Any) -> Any:
         if value is None:
@@ -138,7 +152,7 @@ class Snapshots:
             raise ValueError(f"format {version}")
         host = Host()
         host.clock_us, host.last_us, host.leaped_total, host.has_sshd, names, host.next_sweep_us = fields[:6]
-        held, rows, by_source, children, waiting, due = fields[6:]
+        held, rows, by_source, children, waiting, due, *later = fields[6:]
         host.names = [(name, program) for name, program in names]
         connections = [Connection.__new__(Connection) for _ in rows]
         for connection, row in zip(connections, rows, strict=True):
@@ -148,6 +162,10 @@ class Snapshots:
         host.by_source = {(address, port): connections[number] for address, port, number in by_source}
         host.children = {pid: connections[number] for pid, number in children}
         host.waiting = deque((at, connections[number]) for at, number in waiting)
+        for uid, claim, since_us, count, event_id, line, last_us in later[0] if later else ():
+            host.forged[uid, claim] = ForgedCount(
+                since_us, count, event_id, None if line is None else self._line_of(line), last_us
+            )
         if is_heard:
             self._held.heard.add(host)
         host.due = {term: deque((at, connections[number]) for at, number in queue) for term, queue in due}
