@@ -69,7 +69,7 @@ class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         port: by default 587 with ``starttls``, 465 with ``tls``, 25 with ``none``.
         security: ``none`` only to this machine, unless ``allow_plaintext`` is set.
         ca_file: of the authority that signed the server's certificate, where the system does not know it.
-        max_per_hour: messages; what is above waits, and is told in one message.
+        max_per_hour: messages about one account on one host, and about all else; what is above waits, and is told in one message.
         timezone: of the reader, beside UTC: ``Europe/Berlin``; "" is this host's.
     """
 

@@ -42,7 +42,9 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from contextlib import closing
     from pathlib import Path
 
+    from consumer.clock import now_us
     from consumer.config import load
+    from consumer.deliver.decide import held_until
     from consumer.process.privileges import become
     from consumer.store.delivery import Delivery
 
@@ -54,14 +56,26 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
         if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):
             raise UsageError(f"there is no channel {channel!r}; there are: {', '.join(known) or 'none'}")
         if verb == "list":
-            _list(delivery, ids, channel, everything=everything, as_json=as_json)
+            held_us = {
+                (one.name, name): until_us
+                for one in found.channel
+                for name, until_us in held_until(delivery.spent(one.name), one.max_per_hour, now_us()).items()
+            }
+            _list(delivery, ids, channel, held_us, everything=everything, as_json=as_json)
         else:
             _change(delivery, verb, ids, channel, everything=everything)
 
 
-def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, everything: bool, as_json: bool) -> None:
+def _list(
+    delivery: "Delivery", ids: tuple[str, ...], channel: str | None, held_us: dict[tuple[str, str], int], *, everything: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     states = _STATES if everything else ("pending", "dead")
-    entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
+    entries = [
+        _with_cap(entry, held_us.get((entry.channel, entry.budget)))
+        for prefix in ids or ("",)
+        for entry in delivery.entries(states, _LIMIT, prefix, channel or "")
+    ]
     if len(entries) >= _LIMIT:
         click.echo(f"more may be there; these are the newest {_LIMIT:,}", err=True)
     if as_json:
@@ -81,6 +95,13 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
                 _next(entry), _what(entry.body), entry.reason or "",
             )
         )  # fmt: skip
+
+
+def _with_cap(entry: "DeliveryRow", held_us: int | None) -> "DeliveryRow":
+    """Return a message with the time until which ``max_per_hour`` holds it back, where it does."""
+    if entry.next_us is None or held_us is None:
+        return entry
+    return entry._replace(next_us=max(entry.next_us, held_us), reason=entry.reason or "max_per_hour holds it back")
 
 
 def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_try: str, what: str, reason: str) -> str:

@@ -4,19 +4,27 @@ What a channel does next: send a message, fold several into one, or wait, and wh
 A pure function of the time, the channel's standing and what waits: no database, no clock. ``worker.py`` fetches these, and does
 what it says.
 
-``max_per_hour`` is a bucket of tokens. A message takes one token; they come back evenly, and the bucket holds as many as an hour
-brings. So a channel sends ``max_per_hour`` messages at once at most, and in any span of t hours ``max_per_hour * (1 + t)``.
+``max_per_hour`` is a budget of tokens. A message takes one token; they come back evenly, and the budget holds as many as an hour
+brings. So of one budget ``max_per_hour`` messages go at once at most, and in any span of t hours ``max_per_hour * (1 + t)``.
+
+Logins and logouts have a budget for each account on each host. All else shares another, since strangers and local users can make
+as much of it as they like: noise neither delays a login, nor is told in one message with it.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
-from consumer.store.delivery import LONGEST_WAIT_US, Pending, Standing
+from consumer.actions import SESSION_ACTIONS, OwnAction
+from consumer.ecs import EcsEvent
+from consumer.store.delivery import LONGEST_WAIT_US, Budget, Pending, Standing
 
 _HOUR_S, _HOUR_US = 3600.0, 3600e6
 # No wait for a time of the wall clock is longer: the clock may be set meanwhile.
 _LONGEST_PAUSE_S, _SHORTEST_PAUSE_S = 60.0, 0.001
+# Of the names in that of a budget, in characters.
+_HOST_CHARS, _ACCOUNT_CHARS = 255, 100
 
 
 class Reason(StrEnum):
@@ -34,24 +42,28 @@ class Waiting(msgspec.Struct, frozen=True):
 
     Attributes:
         first: the first message that may be tried now; None: none may.
-        next_us: where none may: when the next one may, in microseconds since 1970 UTC; None: nothing waits.
-        is_crowded: several messages may be tried now, and can be folded into one.
+        budget: of ``first``.
+        held: spent budgets for which messages wait.
+        next_us: where none may: when the next one may, in microseconds since 1970 UTC; None: none waits but for a budget.
+        is_crowded: several messages of this budget may be tried now, and can be folded into one.
     """
 
     first: Pending | None = None
+    budget: Budget = Budget()
+    held: tuple[Budget, ...] = ()
     next_us: int | None = None
     is_crowded: bool = False
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message by itself. ``tokens``: what is left for others once it is sent."""
+    """Send a message by itself. ``tokens``: what is left of its budget once it is sent."""
 
     message: Pending
     tokens: float
 
 
 class Fold(msgspec.Struct, frozen=True):
-    """Send one message in place of ``first`` and the others that may be tried now. ``tokens``: as in ``Send``."""
+    """Send one message in place of ``first`` and the others of its budget that may be tried now. ``tokens``: as in ``Send``."""
 
     first: Pending
     tokens: float
@@ -70,46 +82,68 @@ def decide(now_us: int, standing: Standing, waiting: Waiting, *, max_per_hour: i
 
     Args:
         now_us: the wall clock, in microseconds since 1970 UTC. It may have been set, forwards or backwards.
-        standing: failures and tokens of the channel, as last written down.
+        standing: of the channel, as last written down.
         waiting: the messages.
         max_per_hour: of the channel's settings.
-        is_holding_back: messages had to wait for tokens, and none has been sent since.
+        is_holding_back: messages of this budget had to wait for tokens, and none of them has been sent since.
     """
     first = waiting.first
     if first is None:
-        return _wait_for_messages(now_us, waiting.next_us)
+        return _wait_for_messages(now_us, waiting, max_per_hour)
     is_test = first.seq == 0
     # Somebody is waiting for the result of a test, so its first try never waits.
     if not (is_test and first.attempts == 0) and now_us < standing.retry_us < now_us + LONGEST_WAIT_US:
         return Wait(_pause_s(now_us, standing.retry_us), Reason.CHANNEL)
-    tokens = tokens_of(standing, max_per_hour, now_us)
+    tokens = tokens_of(waiting.budget, max_per_hour, now_us)
     if is_test:
         return Send(first, tokens)
     if tokens < 1:
-        return Wait(_until_token_s(now_us, standing, (1 - tokens) / max_per_hour), Reason.CAP)
+        return Wait(until_token_s(waiting.budget, max_per_hour, now_us), Reason.CAP)
     if is_holding_back and waiting.is_crowded and first.digest is None:
         return Fold(first, tokens - 1)
     return Send(first, tokens - 1)
 
 
-def _wait_for_messages(now_us: int, next_us: int | None) -> Wait:
-    return Wait(None, Reason.NOTHING) if next_us is None else Wait(_pause_s(now_us, next_us), Reason.MESSAGES)
+def _wait_for_messages(now_us: int, waiting: Waiting, max_per_hour: int) -> Wait:
+    waits = [Wait(until_token_s(budget, max_per_hour, now_us), Reason.CAP) for budget in waiting.held]
+    if waiting.next_us is not None:
+        waits.append(Wait(_pause_s(now_us, waiting.next_us), Reason.MESSAGES))
+    return min(waits, key=lambda wait: wait.seconds or 0, default=Wait(None, Reason.NOTHING))
 
 
-def tokens_of(standing: Standing, max_per_hour: int, now_us: int) -> float:
-    """Return how many messages a channel may send now, a fraction included: 0 to ``max_per_hour``."""
+def budget_of(event: EcsEvent) -> str:
+    """Return the name of the budget from which the message of an event takes: host and account, or "" for noise."""
+    host = (event.host.name or "")[:_HOST_CHARS]
+    if event.event.action in SESSION_ACTIONS:
+        return f"{host} {(event.user.name or '')[:_ACCOUNT_CHARS]}"
+    # A notice may name logins that were found late; each process makes one at most.
+    return host if event.event.action == OwnAction.NOTICE else ""
+
+
+def tokens_of(budget: Budget, max_per_hour: int, now_us: int) -> float:
+    """Return how many messages of a budget may be sent now, a fraction included: 0 to ``max_per_hour``."""
     most = float(max_per_hour)
-    # A clock that was wrong wrote a time so far ahead, so its age is unknown; an hour fills the bucket anyway.
-    if standing.tokens is None or standing.tokens_us > now_us + _HOUR_US:
+    # A clock that was wrong wrote a time so far ahead, so its age is unknown; an hour fills the budget anyway.
+    if budget.tokens is None or budget.tokens_us > now_us + _HOUR_US:
         return most
-    elapsed_us = max(0, now_us - standing.tokens_us)
-    return min(most, standing.tokens + elapsed_us * most / _HOUR_US)
+    elapsed_us = max(0, now_us - budget.tokens_us)
+    return min(most, budget.tokens + elapsed_us * most / _HOUR_US)
 
 
-def _until_token_s(now_us: int, standing: Standing, missing_h: float) -> float:
-    """Return how long to wait for what so many hours bring. A clock that was set back brings nothing before it has caught up."""
-    behind_s = max(0, standing.tokens_us - now_us) / 1e6
+def until_token_s(budget: Budget, max_per_hour: int, now_us: int) -> float:
+    """Return how long a spent budget waits for a token. A clock that was set back brings nothing before it has caught up."""
+    missing_h = max(0.0, 1 - tokens_of(budget, max_per_hour, now_us)) / max_per_hour
+    behind_s = max(0, budget.tokens_us - now_us) / 1e6
     return max(_SHORTEST_PAUSE_S, missing_h * _HOUR_S + min(_LONGEST_PAUSE_S, behind_s))
+
+
+def held_until(spent: Iterable[Budget], max_per_hour: int, now_us: int) -> dict[str, int]:
+    """Return until when each budget that is still spent holds messages back, by name, in microseconds since 1970 UTC."""
+    return {
+        budget.name: now_us + round(until_token_s(budget, max_per_hour, now_us) * 1e6)
+        for budget in spent
+        if tokens_of(budget, max_per_hour, now_us) < 1
+    }
 
 
 def _pause_s(now_us: int, until_us: int) -> float:

@@ -14,6 +14,7 @@ import structlog
 from consumer.clock import now_us
 from consumer.config import ChannelSettings, Config, seconds_of
 from consumer.deliver.channels import channel_of
+from consumer.deliver.decide import budget_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.routing import Router
@@ -22,7 +23,7 @@ from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
-from consumer.store.delivery import Delivery
+from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Outbox, Queued
 
 # How often what is done is forgotten; a flood has to wait for neither.
@@ -130,17 +131,18 @@ class Dispatcher:
             return False
         self._routed += len(queued)
         before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
-        for name in self._delivery.route(((message, self._channels_of(message)) for message in queued), before_us):
+        for name in self._delivery.route(map(self._with_channels, queued), before_us):
             if name in self._workers:
                 self._workers[name].call()
         return len(queued) == _BATCH
 
-    def _channels_of(self, message: Queued) -> Iterable[str]:
+    def _with_channels(self, message: Queued) -> Routed:
         try:
-            return self._router.channels_of(event_of(message.body))
+            event = event_of(message.body)
         except NoEventError as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
-            return ()
+            return Routed(message, ())
+        return Routed(message, self._router.channels_of(event), budget_of(event))
 
     def poll(self) -> None:
         """Look whether something was missed; to be called each second."""
@@ -158,6 +160,7 @@ class Dispatcher:
     def _keep(self) -> None:
         now_us = self._clock()
         self._delivery.forget(now_us - int(seconds_of(self._config.keep) * 1e6))
+        self._delivery.forget_budgets(now_us)
         before_us = now_us - int(seconds_of(self._config.give_up) * 1e6)
         if dead := self._delivery.give_up_of_removed(self._workers, before_us, now_us):
             _log.error("given_up", messages=dead, reason="the configuration has no such channel any more")

@@ -20,9 +20,16 @@ from consumer.store.outbox import Queued
 # Messages that are done, and those that wait for one channel; of the latter, tries and probes beyond are dropped, never logins.
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
+# Accounts of one host, and budgets of one channel, that have had messages within the last hour. Beyond the first, the other
+# accounts of that host share a budget; beyond the second, all others do. Who can write log lines can make up accounts.
+ACCOUNT_LIMIT, BUDGET_LIMIT = 100, 10_000
+_SHARED = "*"
+# A budget that was not used for so long is full again.
+_FULL_US = 3600 * 1_000_000
 # Rows that are in memory at once.
 _BATCH = 200
-_UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
+_DUE = "channel = ? AND state = 'pending' AND (next_us <= ? OR next_us > ?)"
+_UNFOLDED = "channel = ? AND budget = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
 _LOOSE = f"{_UNFOLDED} AND seq > 0"
 _LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
 # No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
@@ -31,7 +38,7 @@ LONGEST_WAIT_US = 3600 * 1_000_000
 
 class Pending(NamedTuple):
     """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the message in which others are told too;
-    "": it was in one that was rejected, and goes alone.
+    "": it was in one that was rejected, and goes alone. ``budget`` is the name of the one from which it takes a token.
     """
 
     event_id: str
@@ -40,13 +47,28 @@ class Pending(NamedTuple):
     queued_us: int
     digest: str | None
     body: bytes
+    budget: str = ""
+
+
+class Routed(NamedTuple):
+    """A message of the outbox, where it goes, and the budget that it asks for; "" is that of all noise."""
+
+    message: Queued
+    channels: Iterable[str]
+    budget: str = ""
 
 
 class Standing(NamedTuple):
-    """A channel: failures since its last success, when it may be tried, what is left of ``max_per_hour``, and as of when."""
+    """A channel: failures since its last success, and when it may be tried."""
 
     failures: int = 0
     retry_us: int = 0
+
+
+class Budget(NamedTuple):
+    """What is left of a channel's ``max_per_hour`` for an account on a host, or for noise, and as of when; None: all."""
+
+    name: str = ""
     tokens: float | None = None
     tokens_us: int = 0
 
@@ -62,6 +84,7 @@ class DeliveryRow(NamedTuple):
     next_us: int | None
     reason: str | None
     body: bytes
+    budget: str
 
 
 class Delivery:
@@ -100,7 +123,7 @@ class Delivery:
         with self._transaction():
             self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
 
-    def route(self, routed: Iterable[tuple[Queued, Iterable[str]]], dead_before_us: int = 0) -> set[str]:
+    def route(self, routed: Iterable[Routed], dead_before_us: int = 0) -> set[str]:
         """
         Give messages to channels, and move the cursor behind the last; return the channels that have got something.
 
@@ -113,7 +136,7 @@ class Delivery:
         with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
             waiting: dict[str, int] = {}
-            for last, channels in routed:
+            for last, channels, budget in routed:
                 for channel in channels:
                     if channel not in waiting:
                         waiting[channel] = self._waiting(channel)
@@ -124,11 +147,12 @@ class Delivery:
                         state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
                         "INSERT OR IGNORE INTO delivery"
-                        " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body)"
-                        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                        " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body, budget)"
+                        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
                         (
                             last.event_id, channel, base + last.seq, state, last.queued_us,
                             last.queued_us if reason else None, reason, last.body,
+                            self._budget_for(channel, budget, last.queued_us),
                         ),
                     ).rowcount  # fmt: skip
                     if added and reason is None:
@@ -137,6 +161,21 @@ class Delivery:
             if last is not None:
                 self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
         return found
+
+    def _budget_for(self, channel: str, wanted: str, now_us: int) -> str:
+        """Return the budget that a message gets: the one it asks for, or where there are too many, one that it shares."""
+        host = wanted.partition(" ")[0]
+        for name in filter(None, (wanted, host)):
+            if self._run("SELECT 1 FROM budget WHERE channel = ? AND name = ?", (channel, name)).fetchone():
+                return name
+            (total,) = self._run("SELECT count(*) FROM budget WHERE channel = ?", (channel,)).fetchone()
+            (of_host,) = self._run(
+                "SELECT count(*) FROM budget WHERE channel = ? AND name >= ? AND name < ?", (channel, f"{host} ", f"{host}!")
+            ).fetchone()
+            if total < BUDGET_LIMIT and (of_host < ACCOUNT_LIMIT or name == host):
+                self._run("INSERT INTO budget VALUES (?, ?, NULL, ?)", (channel, name, now_us))
+                return name
+        return _SHARED if wanted else ""
 
     def _waiting(self, channel: str) -> int:
         """Return how many messages wait for a channel; no more than the limit is counted."""
@@ -156,51 +195,103 @@ class Delivery:
                     (event_id, channel, now_us, body),
                 )
 
-    def due(self, channel: str, now_us: int) -> Pending | None:
-        """Return the first message that may be tried now, as far as the message itself is concerned."""
-        row = self._run(
-            "SELECT event_id, seq, attempts, queued_us, digest, body FROM delivery WHERE channel = ? AND state = 'pending'"
-            " AND (next_us <= ? OR next_us > ?) ORDER BY seq LIMIT 1",
-            (channel, now_us, now_us + LONGEST_WAIT_US),
-        ).fetchone()
-        return None if row is None else Pending(*row)
+    def due(self, channel: str, now_us: int, spent: Iterable[str] = ()) -> Pending | None:
+        """
+        Return the message that is tried first: a test, else a message about a login, else noise; of each kind the oldest.
 
-    def next_bodies(self, channel: str, limit: int) -> list[bytes]:
-        """Return the events of the messages that are sent next, as JSON, in order."""
+        Args:
+            channel: its name.
+            now_us: a message may have to wait for its next try.
+            spent: names of the budgets of which no message may be tried.
+        """
+        without = set(spent)
+        others = json.dumps(sorted(without))
+        for which, is_open in (
+            ("seq = 0", True), ("budget <> '' AND budget NOT IN (SELECT value FROM json_each(?))", True),
+            ("budget = '' AND seq > 0", "" not in without),
+        ):  # fmt: skip
+            if not is_open:
+                continue
+            row = self._run(
+                f"SELECT event_id, seq, attempts, queued_us, digest, body, budget FROM delivery WHERE {_DUE} AND {which}"  # noqa: S608
+                " ORDER BY seq LIMIT 1",
+                (channel, now_us, now_us + LONGEST_WAIT_US, *([others] if "?" in which else [])),
+            ).fetchone()
+            if row is not None:
+                return Pending(*row)
+        return None
+
+    def next_bodies(self, message: Pending, channel: str, limit: int) -> list[bytes]:
+        """Return the events of the messages of the same kind as ``message`` that are sent next, as JSON, in order."""
+        which = "budget <> ''" if message.budget else "budget = ''"
         rows = self._run(
-            "SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL ORDER BY seq LIMIT ?",
+            f"SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL AND {which}"  # noqa: S608
+            " ORDER BY seq LIMIT ?",
             (channel, limit),
         )
         return [body for (body,) in rows]
 
-    def next_us(self, channel: str) -> int | None:
-        """Return when the first of the waiting messages may be tried; None where none waits."""
-        (found,) = self._run("SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending'", (channel,)).fetchone()
+    def next_us(self, channel: str, spent: Iterable[str] = ()) -> int | None:
+        """Return when the first of the waiting messages may be tried, without those of spent budgets; None where none waits."""
+        without = set(spent)
+        which = "AND budget <> ''" if "" in without else ""
+        (found,) = self._run(
+            f"SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending' {which}"  # noqa: S608
+            " AND budget NOT IN (SELECT value FROM json_each(?))",
+            (channel, json.dumps(sorted(without))),
+        ).fetchone()
         return None if found is None else int(found)
 
     def standing(self, channel: str) -> Standing:
         """Return how a channel is."""
-        row = self._run("SELECT failures, retry_us, tokens, tokens_us FROM channel WHERE name = ?", (channel,)).fetchone()
+        row = self._run("SELECT failures, retry_us FROM channel WHERE name = ?", (channel,)).fetchone()
         return Standing() if row is None else Standing(*row)
 
-    def is_crowded(self, channel: str, now_us: int) -> bool:
-        """Tell whether more than one message is due that is in no digest."""
-        return len(self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, now_us)).fetchall()) > 1  # noqa: S608
+    def budget(self, channel: str, name: str) -> Budget:
+        """Return a budget as last written down."""
+        row = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND name = ?", (channel, name)).fetchone()
+        return Budget(name) if row is None else Budget(*row)
 
-    def loose(self, channel: str, now_us: int) -> Iterator[tuple[str, bytes]]:
-        """Yield event id and event as JSON of each message that is due and in no digest, in order."""
-        yield from self._by_seq("event_id, body", _UNFOLDED, (channel, now_us))
+    def spent(self, channel: str) -> list[Budget]:
+        """Return the budgets that had less than one token when they were last written down."""
+        rows = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND tokens < 1", (channel,))
+        return [Budget(*row) for row in rows]
 
-    def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
+    def held(self, channel: str, spent: Iterable[str]) -> set[str]:
+        """Return those of the spent budgets for which messages wait."""
+        without = set(spent)
+        if not without:
+            return set()
+        rows = self._run(
+            "SELECT DISTINCT budget FROM delivery WHERE channel = ? AND state = 'pending' AND budget <> ''"
+            " AND budget IN (SELECT value FROM json_each(?))",
+            (channel, json.dumps(sorted(without))),
+        ).fetchall()
+        found = {str(name) for (name,) in rows}
+        noise = "SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' AND budget = '' AND seq > 0 LIMIT 1"
+        if "" in without and self._run(noise, (channel,)).fetchone():
+            found.add("")
+        return found
+
+    def is_crowded(self, channel: str, budget: str, now_us: int) -> bool:
+        """Tell whether more than one message of a budget is due that is in no digest."""
+        found = self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, budget, now_us))  # noqa: S608
+        return len(found.fetchall()) > 1
+
+    def loose(self, channel: str, budget: str, now_us: int) -> Iterator[tuple[str, bytes]]:
+        """Yield event id and event as JSON of each message of a budget that is due and in no digest, in order."""
+        yield from self._by_seq("event_id, body", _UNFOLDED, (channel, budget, now_us))
+
+    def fold(self, channel: str, budget: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
         """
-        Make one digest of all messages that are due, or of those ``only`` names by their events; return of how many.
+        Make one digest of all messages of a budget that are due, or of those ``only`` names by their events; return of how many.
 
         It keeps what it holds, so that a second try is the same message.
         """
         with self._transaction():
             where = _LOOSE if only is None else _LOOSE_OF
             chosen = () if only is None else (json.dumps(list(only)),)
-            values = (digest, channel, now_us, *chosen)
+            values = (digest, channel, budget, now_us, *chosen)
             return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
@@ -223,15 +314,25 @@ class Delivery:
             seq = rows[-1][0]
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
-        """A message is told; this outlives a power cut. ``note`` is said where something about it was not right."""
+        """
+        A message is told; this outlives a power cut.
+
+        Args:
+            channel: its name.
+            message: which.
+            now_us: the wall clock.
+            tokens: what is left of the message's budget.
+            note: where something about it was not right.
+        """
         with self._transaction():
             self._finish(channel, message, "sent", now_us, note)
             self._run(
-                "INSERT INTO channel (name, last_success_us, tokens, tokens_us) VALUES (:name, :now, :tokens, :now)"
-                " ON CONFLICT (name) DO UPDATE"
-                " SET last_success_us = :now, failures = 0, retry_us = 0, tokens = :tokens, tokens_us = :now",
-                {"name": channel, "now": now_us, "tokens": tokens},
+                "INSERT INTO channel (name, last_success_us) VALUES (:name, :now)"
+                " ON CONFLICT (name) DO UPDATE SET last_success_us = :now, failures = 0, retry_us = 0",
+                {"name": channel, "now": now_us},
             )
+            if message.seq:
+                self._run("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?)", (channel, message.budget, tokens, now_us))
             if note is not None:
                 self._run("UPDATE channel SET last_error_us = ?, last_error = ? WHERE name = ?", (now_us, note, channel))
 
@@ -295,6 +396,11 @@ class Delivery:
                     (done - DONE_LIMIT,),
                 )
 
+    def forget_budgets(self, now_us: int) -> None:
+        """Forget the budgets that are full by now, or that a clock wrote down that was wrong."""
+        with self._transaction():
+            self._run("DELETE FROM budget WHERE tokens_us NOT BETWEEN ? AND ?", (now_us - _FULL_US, now_us + _FULL_US))
+
     def has_changed(self) -> bool:
         """Tell whether another process has written since this was asked."""
         before, self._changes = self._changes, self._data_version()
@@ -310,7 +416,7 @@ class Delivery:
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
             " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
-            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body"
+            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body, budget"
             " FROM delivery LEFT JOIN channel ON name = channel"
             " WHERE state IN (SELECT value FROM json_each(?)) AND substr(event_id, 1, ?) = ? AND ? IN ('', channel)"
             " ORDER BY queued_us DESC, seq DESC LIMIT ?",

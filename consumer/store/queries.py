@@ -13,6 +13,7 @@ from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import reading
+from consumer.store.delivery import Budget
 from consumer.text import text_of_bytes
 
 # A session whose end has not been logged by then is over, as the correlator has it: its end was lost.
@@ -275,7 +276,7 @@ class StoreState(msgspec.Struct):
 
 
 class ChannelState(msgspec.Struct):
-    """A channel as ``delivery.db`` knows it; the figures are messages."""
+    """A channel as ``delivery.db`` knows it; the figures are messages. ``spent``: budgets, and how many wait for each."""
 
     pending: int = 0
     dead: int = 0
@@ -283,6 +284,7 @@ class ChannelState(msgspec.Struct):
     last_success_us: int | None = None
     last_error_us: int | None = None
     last_error: str | None = None
+    spent: list[tuple[Budget, int]] = msgspec.field(default_factory=list)
 
 
 def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
@@ -306,6 +308,11 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
                 channel.dead = count
             else:
                 channel.pending, channel.oldest_us = count, oldest_us
+        for name, budget, tokens, tokens_us, count in found.execute(
+            "SELECT budget.*, count(*) FROM budget JOIN delivery ON delivery.channel = budget.channel AND budget = name"
+            " WHERE tokens < 1 AND state = 'pending' AND seq > 0 GROUP BY budget.channel, name"
+        ):
+            channels.setdefault(name, ChannelState()).spent.append((Budget(budget, tokens, tokens_us), count))
     return seq, channels
 
 

@@ -13,7 +13,7 @@ from consumer.events import Login
 from consumer.records import ADDRESS, METHOD, PORT, PROCID, TIME, Line
 
 if TYPE_CHECKING:
-    from consumer.story.forged_lines import ForgedCount, Kind
+    from consumer.story.forged_lines import ForgedCount, WriterAndClaim
 
 SECOND = 1_000_000
 
@@ -122,7 +122,7 @@ class Host:
         self.waiting: deque[tuple[int, Connection]] = deque()
         self.due: dict[int, deque[tuple[int, Connection]]] = {}
         self.next_sweep_us = 0
-        self.forged: dict[Kind, ForgedCount] = {}
+        self.forged: dict[WriterAndClaim, ForgedCount] = {}
 
     def believed(self, time_us: int) -> int:
         """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""

@@ -43,7 +43,7 @@ from consumer.records import (
 )
 from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
-from consumer.story.forged_lines import ForgedCount, Kind, kind_of
+from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
 
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
@@ -499,12 +499,12 @@ class Correlator:
             counted.id, counted.line = self._id(EventAction.FORGED, line), line
         counted.add(line)
 
-    def _tell_forged(self, line: Line, event_id: str, kind: Kind, count: int = 1, last_us: int = 0) -> None:
+    def _tell_forged(self, line: Line, event_id: str, kind: WriterAndClaim, count: int = 1, last_us: int = 0) -> None:
         uid, claim = kind
         user = self._name(line, line[USER])
         self._tell(Forged(event_id, line, user, line[ADDRESS], line[PORT], uid, claim, count, last_us or line[TIME] or 0))
 
-    def _tell_counted(self, host: Host, kind: Kind, counted: ForgedCount) -> None:
+    def _tell_counted(self, host: Host, kind: WriterAndClaim, counted: ForgedCount) -> None:
         """Tell how many forged lines of a kind were counted, and count anew; where there were none, the next is told at once."""
         if counted.line is None:
             del host.forged[kind]

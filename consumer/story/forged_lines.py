@@ -15,8 +15,8 @@ FOLD_US = 60 * 1_000_000
 FORGED_LIMIT = 64
 
 # Uid and claimed action; ``OTHERS`` stands for all kinds beyond the limit.
-Kind = tuple[int | None, str]
-OTHERS: Kind = (None, "")
+WriterAndClaim = tuple[int | None, str]
+OTHERS: WriterAndClaim = (None, "")
 
 
 class ForgedCount(msgspec.Struct):
@@ -47,7 +47,7 @@ class ForgedCount(msgspec.Struct):
         return not 0 <= clock_us - self.since_us < FOLD_US
 
 
-def kind_of(uid: int, claim: str, known: dict[Kind, ForgedCount]) -> Kind:
+def kind_of(uid: int, claim: str, known: dict[WriterAndClaim, ForgedCount]) -> WriterAndClaim:
     """Return the kind under which a line is counted."""
     kind = (uid, claim)
     return kind if kind in known or len(known) < FORGED_LIMIT else OTHERS

@@ -464,7 +464,7 @@ def test_status_of_nothing(site: Site) -> None:
     ]
 
 
-PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}')"
+PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}', '')"
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(1, OK), (16, WARNING), (241, CRITICAL)])

@@ -69,7 +69,8 @@ sshbell held back 9 messages: 2 logins, 1 logout, 3 failed logins, 1
 connection without a login, 1 forged line, 1 notice of sshbell, 1
 unreadable event and 1 event of another kind.
 
-This channel sends at most 60 messages an hour (max_per_hour).
+This channel sends at most 60 messages an hour about one account on one
+host, and as many about all else (max_per_hour).
 They are from 2026-11-22 11:00:00 CET to 11:00:05 CET.
 
 Logins (2)
