@@ -1,7 +1,8 @@
 """
 Routes the outbox to channels.
 
-Each channel has a worker with a task of its own, so that one that is down delays no other. Within a channel messages go in order.
+Each channel has a worker with a task of its own, so that one that is down delays no other. Within a channel messages about logins
+go in order, and before those about noise, which go in order, too.
 """
 
 import asyncio

@@ -30,8 +30,7 @@ _FULL_US = 3600 * 1_000_000
 _BATCH = 200
 _DUE = "channel = ? AND state = 'pending' AND (next_us <= ? OR next_us > ?)"
 _UNFOLDED = "channel = ? AND budget = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
-_LOOSE = f"{_UNFOLDED} AND seq > 0"
-_LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
+_CHOSEN = "AND event_id IN (SELECT value FROM json_each(?))"
 # No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
@@ -275,12 +274,12 @@ class Delivery:
 
     def is_crowded(self, channel: str, budget: str, now_us: int) -> bool:
         """Tell whether more than one message of a budget is due that is in no digest."""
-        found = self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, budget, now_us))  # noqa: S608
+        found = self._run(f"SELECT 1 FROM delivery WHERE {_loose(budget)} LIMIT 2", (channel, budget, now_us))  # noqa: S608
         return len(found.fetchall()) > 1
 
     def loose(self, channel: str, budget: str, now_us: int) -> Iterator[tuple[str, bytes]]:
         """Yield event id and event as JSON of each message of a budget that is due and in no digest, in order."""
-        yield from self._by_seq("event_id, body", _UNFOLDED, (channel, budget, now_us))
+        yield from self._by_seq("event_id, body", _loose(budget), (channel, budget, now_us))
 
     def fold(self, channel: str, budget: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
         """
@@ -289,7 +288,7 @@ class Delivery:
         It keeps what it holds, so that a second try is the same message.
         """
         with self._transaction():
-            where = _LOOSE if only is None else _LOOSE_OF
+            where = _loose(budget) if only is None else f"{_loose(budget)} {_CHOSEN}"
             chosen = () if only is None else (json.dumps(list(only)),)
             values = (digest, channel, budget, now_us, *chosen)
             return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
@@ -525,6 +524,11 @@ class Delivery:
     def _data_version(self) -> int:
         (found,) = self._run("PRAGMA data_version").fetchone()
         return int(found)
+
+
+def _loose(budget: str) -> str:
+    """Return the condition for messages of a budget that are due and in no digest; noise is not looked through for logins."""
+    return f"{_UNFOLDED} AND seq > 0" + (" AND budget <> ''" if budget else "")
 
 
 def _of(channel: str, message: Pending) -> tuple[str, tuple[str, str]]:
