@@ -1,14 +1,14 @@
-# make demo      who logged in, out of a captured log
-# make test      the fast tests; one or two minutes
-# make test-all  all tests, and how much of the code they cover (root); about ten minutes
-# make check     format, lint, types
-# make bench     the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
-# make kills     2,000 logins while everybody is killed with signal 9 (root; needs Debian's package rsyslog); some minutes
+# make demo      show who logged in, from a captured log
+# make test      run the fast tests; one or two minutes
+# make test-all  run all tests, and measure the coverage (root); about ten minutes
+# make check     check format, lint and types
+# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
+# make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
 
-# Of the code that the tests themselves call; the processes that they start are not measured.
+# This covers the code that the tests call directly, not the processes that they start.
 COVERED = --cov --cov-append --cov-report= --cov-fail-under=0
 
 .PHONY: demo test test-all check bench kills clean
@@ -20,7 +20,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	$(VENV)/bin/python -m pytest -m "not integration" --hypothesis-profile=fast --numprocesses=auto $(PYTEST)
 
-# Real processes one after the other: some need root, and some are held to a limit of time.
+# The integration tests run one after the other: some need root, and some have a time limit.
 test-all: $(VENV)/tested
 	$(VENV)/bin/coverage erase
 	$(MAKE) test PYTEST="$(COVERED)"
@@ -40,6 +40,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/flood.py
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
+	$(VENV)/bin/python bench/long_lines.py
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
@@ -54,7 +55,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	    { echo "sshbell needs Python 3.11 or later as '$(PYTHON)'; on Debian 12 and Ubuntu 24.04: apt install python3; or: make PYTHON=python3.12"; exit 69; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	    { echo "a package is missing; on Debian and Ubuntu: apt install python3-venv"; exit 69; }
+	    { echo "sshbell needs venv and ensurepip; on Debian and Ubuntu: apt install python3-venv"; exit 69; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """
-Flood ``sshbell replay`` with things that its tables hold: connections, hosts, sessions, names.
+Flood ``sshbell replay`` with entries for its tables: connections, hosts, sessions, names.
 
-Every table has a bound, so four times as many must take four times as long and no more memory. Each flood is replayed in a
-process of its own at two lengths; times and memory of the second are compared with the first::
+Every table has a limit, so four times as many lines must take four times as long, and no more memory. This replays each flood at
+two lengths, each in a new process, and compares time and memory::
 
     bench/flood.py --only hosts
 """
@@ -19,7 +19,7 @@ from measure import mebibytes, run_timed, run_watched
 from replay import replay_command
 
 FIRST_TIME = datetime(2026, 1, 5, tzinfo=UTC)
-# Where four times as much takes more than this, something grows.
+# If four times as many lines take more than this, something grows.
 ALLOWED_SECONDS, ALLOWED_MEMORY = 6.0, 1.5
 _PAM_OPENED = "pam_unix(sshd:session): session opened for user root(uid=0) by (uid=0)"
 
@@ -46,7 +46,7 @@ def _login(number: int, source: random.Random, tag: str = "sshd[{}]") -> list[st
     return [accepted, f"web1 {program}: {_PAM_OPENED}"]
 
 
-# For each flood how many a second, how many at first, and what the lines of one are, without the time.
+# For each flood: entries per second, entries in the shorter run, and a function that makes the lines of one entry, without time.
 FLOODS: dict[str, tuple[int, int, Callable[[int, random.Random], list[str]]]] = {
     "connections": (10_000, 100_000, lambda n, source: [_connection("web1", n, source)]),
     "guesses": (1_000, 100_000, _guess),
@@ -86,7 +86,7 @@ def lines(name: str, count: int) -> Iterator[str]:
 
 
 def run(name: str, count: int) -> tuple[float, int, int]:
-    """Replay a flood; return seconds, memory and number of lines."""
+    """Replay a flood; return seconds, bytes of memory, and the number of lines."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "auth.log")
         with log.open("w") as file:
@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="only floods with TEXT in their name")
     options = parser.parse_args()
     bad = []
-    print(f"{'':<26}{'lines':>10}{'us a line':>11}{'memory':>12}{'4 times as many: time':>23}{'memory':>9}")
+    print(f"{'':<26}{'lines':>10}{'us/line':>11}{'memory':>12}{'4 times as many: time':>23}{'memory':>9}")
     for name in (name for name in FLOODS if options.only in name):
         count = FLOODS[name][1]
         seconds, memory, _ = run(name, count)

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """
-Look for lines that take more time than their length explains.
+Find lines that take more time than their length explains.
 
-Clients choose much of what sshd logs, and local users all of it. So each message prefix is followed by texts that
-regular expressions are known to trip over, in each framing. A batch always holds the same number of bytes, so that a
-reader in linear time needs as long for few long lines as for many short ones; one in quadratic time needs eight times as
-long when lines are eight times longer. Each batch goes through ``parse`` and through ``replay``, in this process::
+Clients choose much of the text that sshd logs, and local users can choose all of it. So this appends texts that slow down some
+regular expressions to each message prefix, in each framing. A batch always has the same number of bytes: a linear reader takes
+the same time for few long lines as for many short ones, and a quadratic one takes eight times as long if lines are eight times
+longer. Each batch goes through ``parse`` and through ``replay``, in this process::
 
     bench/growth.py
 
-Prints the worst, and ends with status 1 where doubling a line costs three times as much, or more. The second table is
-about short lines, which the rules do read: microseconds a line, beside those of ordinary lines.
+It prints the worst cases, and exits with 1 if doubling a line costs three times as much, or more. The second table shows short
+lines, which the rules do read: microseconds per line, compared with ordinary lines.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from consumer.logs.parse import parse_file
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 
-# The longest line that is read whole, and one to compare it with.
+# The longest line that sshbell reads whole, and one to compare it with.
 LONG_LINE, SHORTER_LINE = 65536, 8192
-# Below the two limits over which sshd's and PAM's texts are not matched.
+# Just below the two limits above which the rules do not match texts of sshd and PAM.
 SHORT_LENGTHS = (480, 1980)
 BATCH_SIZE = 2 * LONG_LINE
-# Time for twice the length, above which it is no longer noise.
+# If twice the length takes more than this factor, it is no longer noise.
 ALLOWED_GROWTH = 3.0
-# A line of SHORTER_LINE bytes that takes so long is slow, and a batch that takes so long is not timed again.
+# A line of SHORTER_LINE bytes that takes this long is slow; a batch that takes this long is not timed again.
 SLOW_S, LONG_S = 0.002, 0.2
 
 _STAMP = "2026-11-22T09:47:07.892585+00:00"
-# What stands before a message, and behind it.
+# The text before a message, and after it.
 FRAMINGS = {
     "rfc3339": (f"{_STAMP} web1 sshd[812]: ", ""),
     "traditional": ("Nov 22 09:47:07 web1 sshd[812]: ", ""),
@@ -52,7 +52,7 @@ FRAMINGS = {
     "json": (f'{{"timestamp":"{_STAMP}","host":"web1","tag":"sshd[812]:","program":"sshd","procid":"812","message":', "}"),
     "journal": ('{"__REALTIME_TIMESTAMP":"1795341448831349","SYSLOG_IDENTIFIER":"sshd","_PID":"812","MESSAGE":', "}"),
 }
-# Headers that end where a reader does not expect it; hostile text follows at once.
+# Headers that end too early; hostile text follows at once.
 HEADERS = {
     "nothing": "",
     "pri": "<38>",
@@ -68,7 +68,7 @@ HEADERS = {
     "other program": f"{_STAMP} web1 cron[812]: ",
 }
 _TAIL = " from 192.0.2.7 port 4711 ssh2"
-# Messages up to where free text begins, and what properly ends them.
+# Messages up to their free text, and their proper ends.
 MESSAGES = {
     "": "",
     "Failed password for ": _TAIL,
@@ -96,7 +96,7 @@ MESSAGES = {
     "message repeated 3 times: [ Failed password for ": f"{_TAIL}]",
     "(pam_unix) ": "",
 }
-# What is repeated up to the length.
+# The text to repeat up to the length.
 FILLS = {
     "spaces": " ",
     "letters": "a",
@@ -157,7 +157,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Yield everything that is tried."""
+    """Yield all cases."""
     for fill_name, fill in FILLS.items():
         for header_name, header in HEADERS.items():
             for end in ("", "]", "x: Failed password for root from 192.0.2.7 port 22 ssh2"):
@@ -181,17 +181,17 @@ class Bench:
         self._matcher = Matcher()
 
     def seconds(self, line: bytes, rounds: int = 1) -> dict[str, float]:
-        """Return the best time of a batch of ``line`` for each command, a line's worth."""
+        """Return the best time per line of a batch of ``line`` for each command, in seconds."""
         copies = max(BATCH_SIZE // len(line), 1)
         self._path.write_bytes(copies * (line + b"\n"))
         return {command: seconds / copies for command, seconds in self.file_seconds(self._path, rounds).items()}
 
     def file_seconds(self, path: Path, rounds: int) -> dict[str, float]:
-        """Return the best time of a whole file for each command."""
+        """Return the best time for a whole file for each command, in seconds."""
         best = {"parse": math.inf, "replay": math.inf}
         for _ in range(rounds):
             start = time.perf_counter()
-            for _event in parse_file(str(path), self._matcher, UTC, None):
+            for _event in parse_file(str(path), self._matcher, UTC, None, lambda _text: None):
                 pass
             between = time.perf_counter()
             Replay(self._matcher, zone=UTC, tell=lambda _event: None, keep_text=True).run([str(path)])
@@ -203,10 +203,10 @@ class Bench:
 
 
 def growth(bench: Bench, case: Case, rounds: int) -> tuple[float, str, float]:
-    """Return the factor that doubling the length costs, for the worse command, its name, and seconds for the longer line."""
+    """Return the time factor for twice the length, for the slower command, its name, and the seconds for the longer line."""
     line = case.line(SHORTER_LINE)
     before = bench.seconds(line, rounds)
-    # What is slow already need not be shown at its slowest.
+    # A line that is slow already need not be tried at its full length.
     longer = case.line(LONG_LINE if max(before.values()) < SLOW_S else 2 * SHORTER_LINE)
     after = bench.seconds(longer, rounds)
     doublings = math.log2(len(longer) / len(line))
@@ -214,7 +214,7 @@ def growth(bench: Bench, case: Case, rounds: int) -> tuple[float, str, float]:
 
 
 def main() -> None:
-    """Read the command line, try everything, print the worst."""
+    """Read the command line, try all cases, and print the worst."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with TEXT in their name")
     parser.add_argument("--show", type=int, default=12, metavar="N", help="how many of the worst to print")
@@ -224,7 +224,7 @@ def main() -> None:
         bench = Bench(folder)
         suspects = sorted(chosen, key=lambda case: -growth(bench, case, 1)[0])[: options.show]
         worst = sorted(((*growth(bench, case, 5), case.name) for case in suspects), reverse=True)
-        print(f"{len(chosen)} cases. Seconds for the longer line; times as long for twice the length:")
+        print(f"{len(chosen)} cases. Seconds for the longer line; factor for twice the length:")
         for factor, command, seconds, name in worst:
             print(f"{seconds:10.4f} s  x{factor:4.1f}  {command:<7} {name}")
         bad = sum(factor >= ALLOWED_GROWTH for factor, *_ in worst)
@@ -232,10 +232,10 @@ def main() -> None:
         log = Path(folder, "ordinary.log")
         write_log(log, 20_000)
         ordinary = {name: seconds / 20_000 for name, seconds in bench.file_seconds(log, 3).items()}
-        print(f"Ordinary lines: {', '.join(f'{name} {s * 1e6:.1f}' for name, s in ordinary.items())} microseconds a line.")
+        print(f"Ordinary lines: {', '.join(f'{name} {s * 1e6:.1f}' for name, s in ordinary.items())} microseconds per line.")
         for length in SHORT_LENGTHS:
-            print(f"Microseconds for a line of {length} bytes; times as long as an ordinary one:")
-            # What is in the message costs the same in every framing.
+            print(f"Microseconds for a line of {length} bytes; factor to an ordinary line:")
+            # The text of a message costs the same in every framing.
             some = [case for case in chosen if case.framing == "rfc3339" or case.framing in HEADERS]
             costs = [(max(bench.seconds(case.line(length)).values()), case) for case in some]
             dear = [case for _, case in sorted(costs, key=lambda cost: -cost[0])[: options.show]]
@@ -246,7 +246,7 @@ def main() -> None:
                 )
                 print(" ", *shown, name)
     if bad:
-        raise SystemExit(f"at least {bad} cases grow more than {ALLOWED_GROWTH} times with twice the length")
+        raise SystemExit(f"at least {bad} cases take more than {ALLOWED_GROWTH} times as long for twice the length")
 
 
 if __name__ == "__main__":

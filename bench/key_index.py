@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """
-Show what the keys of many accounts cost: to export them, to import them, and to find the owner of one.
+Measure the keys of many accounts: the time to export and import them, and to find the owner of one.
 
-The accounts and their homes are made up, in a mount namespace of its own (root, util-linux)::
+It makes up the accounts and their homes in a private mount namespace (root, util-linux)::
 
     bench/key_index.py --accounts 10000 --keys 5 --rounds 3
 """
@@ -33,7 +33,7 @@ UID = 60_000
 
 
 def key(number: int) -> tuple[str, str]:
-    """Return the line of a key, and its fingerprint."""
+    """Return the line of a key and its fingerprint."""
     blob = b"\0\0\0\x0bssh-ed25519\0\0\0\x20" + hashlib.sha256(str(number).encode()).digest()
     print_ = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
     return f"ssh-ed25519 {base64.b64encode(blob).decode()} user{number}@laptop{number % 7}\n", f"SHA256:{print_}"
@@ -68,7 +68,7 @@ def row(name: str, values: list[float], unit: str) -> None:
 
 
 def lookups(folder: Path, prints: list[str]) -> float:
-    """Return the microseconds of one look-up, the index being open."""
+    """Return the microseconds of one look-up in an open index."""
     index = KeyIndex(folder / "state", sys.exit)
     chosen = random.Random(1).choices(prints, k=LOOKUPS)
     assert index.owners("web1", chosen[0])
@@ -83,7 +83,7 @@ def main() -> None:
     """Make a host, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--accounts", type=int, default=10_000)
-    parser.add_argument("--keys", type=int, default=5, help="of each account")
+    parser.add_argument("--keys", type=int, default=5, help="per account")
     parser.add_argument("--rounds", type=int, default=3)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="sshbell-bench-") as text:
@@ -94,7 +94,7 @@ def main() -> None:
         script = f"mount --bind {folder}/etc /etc && exec {sshbell} export --host web1 > {folder}/web1.json"
         export = ["/usr/bin/unshare", "--mount", "/bin/sh", "-c", script]
         import_ = [*sshbell.split(), "import", "--config", f"{folder}/sshbell.toml", f"{folder}/web1.json"]
-        print(f"{chosen.accounts:,} accounts with {chosen.keys} keys each, {chosen.rounds} rounds; median, and the spread")
+        print(f"{chosen.accounts:,} accounts with {chosen.keys} keys each, {chosen.rounds} rounds; median and range")
         steps: list[tuple[str, Callable[[], float], str]] = [
             ("keys export", lambda: run_timed(export), "s"), ("keys import", lambda: run_timed(import_), "s"),
             ("look-up", lambda: lookups(folder, prints), "microseconds"),

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """
-Measure the time from the write of a login's last line to the mail server's acceptance, through the real rsyslogd.
+Measure the time from the last line of a login to the mail server's acceptance of the mail, through the real rsyslogd.
 
-Logins come at a steady rate among noise: failed tries of scanners. Everything is on loopback, and shares this machine::
+Logins come at a steady rate among noise: failed tries of scanners. Everything uses loopback and shares this machine::
 
     bench/latency.py --seconds 30 --logins 10 --noise 5000
 
-Needs the Debian package ``rsyslog``, and what the tests need.
+Needs the Debian package ``rsyslog``, and the dependencies of the tests.
 """
 
 import argparse
@@ -43,7 +43,7 @@ max_per_hour = 100000
 [[route]]
 channels = ["ops"]
 """
-# What a scanner leaves.
+# The lines of a scanner.
 SCANNER = (
     "Invalid user {user} from {source}",
     "Failed password for invalid user {user} from {source} ssh2",
@@ -53,26 +53,26 @@ LINE = "<86>1 {now} web1 sshd {pid} - - {text}\n"
 
 
 class Handler:
-    """Tells when which user's mail was accepted."""
+    """Sends each user whose mail it accepts, and the time, through a pipe."""
 
-    def __init__(self, told: Connection) -> None:
-        self._told = told
+    def __init__(self, reports: Connection) -> None:
+        self._reports = reports
 
     async def handle_DATA(self, _server: SMTP, _session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         """Accept a mail."""
         # A long subject begins on the next line.
         first, *_ = envelope.content.partition(b"Subject:")[2].split(None, 1)
-        self._told.send((first.decode(), time.monotonic()))
+        self._reports.send((first.decode(), time.monotonic()))
         return "250 OK"
 
 
-def serve(told: Connection) -> None:
-    """Be the mail server, for ever; the first thing told is the port."""
+def serve(reports: Connection) -> None:
+    """Run the mail server for ever; first send its port through the pipe."""
 
     async def forever() -> None:
-        handler = Handler(told)
+        handler = Handler(reports)
         server = await asyncio.get_running_loop().create_server(lambda: SMTP(handler), "127.0.0.1", 0)
-        told.send(server.sockets[0].getsockname()[1])
+        reports.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 
     asyncio.run(forever())
@@ -80,11 +80,11 @@ def serve(told: Connection) -> None:
 
 @contextmanager
 def mail_server() -> Iterator[tuple[Connection, int]]:
-    """Run the mail server in a process of its own; yield where it tells of mails, and its port."""
+    """Run the mail server in a new process; yield the pipe on which it reports mails, and its port."""
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
     server.start()
-    theirs.close()  # or its death would not be seen
+    theirs.close()  # or this process would not notice that the server ends
     try:
         yield ours, ours.recv()
     finally:
@@ -93,13 +93,13 @@ def mail_server() -> Iterator[tuple[Connection, int]]:
 
 
 def stamp() -> str:
-    """Return the time as RFC 5424 has it."""
+    """Return the time in the format of RFC 5424."""
     now = time.time()
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
 
 
 def feed(sender: socket.socket, options: argparse.Namespace) -> dict[str, float]:
-    """Send logins among noise, each at its time; return when each login's last line was written."""
+    """Send logins among noise, each at its time; return when it wrote the last line of each login."""
     written: dict[str, float] = {}
     start = time.monotonic()
     noise = logins = 0
@@ -126,16 +126,16 @@ def feed(sender: socket.socket, options: argparse.Namespace) -> dict[str, float]
     return written
 
 
-def collect(told: Connection, accepted: dict[str, float]) -> None:
-    """Take down when which user's mail was accepted, until the server is gone."""
+def collect(reports: Connection, accepted: dict[str, float]) -> None:
+    """Record when the server accepts each user's mail, until it ends."""
     with suppress(EOFError, OSError):
         while True:
-            user, at = told.recv()
+            user, at = reports.recv()
             accepted.setdefault(user, at)
 
 
 def wait_for(what: Callable[[], object]) -> None:
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     while not what():
         time.sleep(0.02)
 
@@ -144,20 +144,20 @@ def main() -> None:
     """Read the command line, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=30)
-    parser.add_argument("--logins", type=int, default=10, help="a second")
-    parser.add_argument("--noise", type=int, default=5000, help="lines a second")
+    parser.add_argument("--logins", type=int, default=10, help="per second")
+    parser.add_argument("--noise", type=int, default=5000, help="lines per second")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, mail_server() as (told, port):
+    with tempfile.TemporaryDirectory() as name, mail_server() as (reports, port):
         folder = Path(name)
         run_lock, deliver_lock = folder / "state" / "run.lock", folder / "state" / "deliver.lock"
         with rsyslogd(folder / "rsyslogd", SSHBELL, CONFIG.format(folder=folder, port=port)) as sender:
             sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sender.sendall(LINE.format(now=stamp(), pid=1, text="Server listening on 0.0.0.0 port 22.").encode())
             wait_for(lambda: deliver_lock.exists() and deliver_lock.read_text())
-            time.sleep(2)  # both have settled
+            time.sleep(2)  # until both have settled
             accepted: dict[str, float] = {}
-            # All the while: the pipe takes some 280 of them, and then the mail server would wait.
-            threading.Thread(target=collect, args=(told, accepted), daemon=True).start()
+            # Read them all the time: the pipe holds about 280, and then the mail server would block.
+            threading.Thread(target=collect, args=(reports, accepted), daemon=True).start()
             written = feed(sender, options)
             end = time.monotonic() + 30
             while len(accepted) < len(written) and time.monotonic() < end:
@@ -165,11 +165,11 @@ def main() -> None:
             sizes = f"run {mebibytes(high_water(run_lock))}, deliver {mebibytes(high_water(deliver_lock))}"
     waits = sorted(1000 * (accepted[user] - written[user]) for user in written if user in accepted)
     cuts = quantiles(waits, n=100)
-    print(f"{options.logins} logins and {options.noise:,} other lines a second for {options.seconds} s")
+    print(f"{options.logins} logins and {options.noise:,} other lines per second for {options.seconds} s")
     print(
         f"{len(written)} logins, {len(accepted)} mails; milliseconds: p50 {cuts[49]:.1f}, p99 {cuts[98]:.1f}, max {waits[-1]:.1f}"
     )
-    print(f"resident at most: {sizes}")
+    print(f"peak resident memory: {sizes}")
 
 
 if __name__ == "__main__":

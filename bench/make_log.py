@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """
-Make a long authentication log out of the captured ones, for the other benches.
+Make a long authentication log from the captured ones, for the other benches.
 
-The four main captures (two OpenSSH releases, LogLevel VERBOSE and INFO) follow each other again and again until the
-asked number of lines is there. Each time every process gets a new PID, every client a new address, and the clock goes
-on, so that the log holds as many connections as its length promises and not the same few over and over::
+It repeats the four main captures (two OpenSSH releases, LogLevel VERBOSE and INFO) until the log has the requested number of
+lines. In each repetition, every process gets a new PID, every client gets a new address, and the clock goes on. So the log has
+as many connections as its length suggests, not the same few over and over::
 
     bench/make_log.py --lines 400000 --format rfc3339 /tmp/auth.log
 
@@ -32,14 +32,14 @@ FORMATS = {
 
 # RSYSLOG_TraditionalFileFormat has no year; the captures were made in this one.
 CAPTURE_YEAR = 2026
-# Early in that year, so that lines without a year do not seem to lie in the future.
+# Early in that year, so that lines without a year do not seem to be in the future.
 FIRST_TIME = datetime(CAPTURE_YEAR, 1, 5, tzinfo=UTC)
-# Linux's largest pid_max on 64-bit machines, and where it starts again after a wrap.
+# Linux's largest pid_max on 64-bit machines, and the PID at which it starts again after a wrap.
 PID_MAX = 4_194_304
 PID_RESERVED = 300
 
-# What changes from one repetition to the next: times, PIDs (in the tag, as RFC 5424's field, in JSON, and in the four
-# texts that name another process), and the clients' addresses. 127.0.0.1 is the server's own.
+# The values that change from one repetition to the next: times, PIDs (in the tag, as RFC 5424's field, in JSON, and in the four
+# texts that name another process), and the clients' addresses. 127.0.0.1 is the server itself.
 CHANGING = re.compile(
     rb"(?P<iso>\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(?=\+00:00))"
     rb"|(?P<bsd>\b[JFMASOND][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?= ))"
@@ -53,16 +53,16 @@ Token = tuple[str, bytes]
 
 @dataclass(frozen=True)
 class Capture:
-    """One captured log, taken apart once."""
+    """One captured log, parsed once."""
 
-    lines: list[tuple[bytes, tuple[Token, ...]]]  # a template for the % operator, and what goes into it
+    lines: list[tuple[bytes, tuple[Token, ...]]]  # a template for the % operator, and the tokens for it
     tokens: list[Token]  # every distinct token, in order of appearance
     first_time: datetime
     span: timedelta  # whole seconds, so that a shifted traditional time stays exact
 
 
 def read_capture(path: Path) -> Capture:
-    """Take a captured log apart."""
+    """Parse a captured log."""
     lines = []
     tokens: dict[Token, None] = {}
     with gzip.open(path) as file:
@@ -117,7 +117,7 @@ def _renew(token: Token, shift: timedelta, pids: Iterator[int], source: random.R
 
 
 def _fresh_pids(source: random.Random) -> Iterator[int]:
-    """PIDs as a busy system hands them out: upwards, with gaps, and from the start again at the end."""
+    """Yield PIDs as a busy system assigns them: upwards, with gaps, and again from the start after the last."""
     pid = PID_RESERVED
     while True:
         pid += source.randint(1, 3)

@@ -1,4 +1,4 @@
-"""Run whole processes and measure them: seconds, and peak memory of the process and its children. Linux only."""
+"""Run whole processes and measure their seconds and their peak memory, including children. Linux only."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from statistics import median
 
 ROOT = Path(__file__).parent.parent
 SSHG_PARSER = Path("/usr/libexec/sshguard/sshg-parser")
-# Long enough not to slow what is measured, short enough not to miss a phase of it.
+# Long enough not to slow down the measured process, short enough not to miss a phase of it.
 SAMPLE_INTERVAL_S = 0.05
 
 
@@ -23,7 +23,7 @@ class Memory:
 
 
 def run_timed(command: Sequence[str], stdin: Path | None = None) -> float:
-    """Run to the end, output thrown away, and return wall-clock seconds."""
+    """Run a command to its end, discard the output, and return wall-clock seconds."""
     start = time.perf_counter()
     process = _start(command, stdin)
     status = process.wait()
@@ -34,11 +34,10 @@ def run_timed(command: Sequence[str], stdin: Path | None = None) -> float:
 
 def run_watched(command: Sequence[str], stdin: Path | None = None) -> Memory:
     """
-    Run to the end and return the memory peaks.
+    Run a command to its end, and return its memory peaks.
 
-    Apart from `run_timed`, because looking costs time. ``ru_maxrss`` of a child starts at the size of the process
-    that started it, this one, which would hide a small program; so it only takes part above that size, and below it
-    the last sample of ``VmHWM`` counts.
+    This is separate from `run_timed`, because sampling costs time. ``ru_maxrss`` of a child starts at the size of this
+    parent process, which would hide a small program. So it counts only above that size; else the last sample of ``VmHWM`` counts.
     """
     process = _start(command, stdin)
     largest = total = 0
@@ -57,17 +56,17 @@ def run_watched(command: Sequence[str], stdin: Path | None = None) -> Memory:
 
 
 def high_water(lock: Path) -> int:
-    """Return the high-water mark of the resident set, in bytes, of the process whose PID stands in a lock file of ours."""
+    """Return the high-water mark of the resident set, in bytes, of the process whose PID is in one of sshbell's lock files."""
     return _field(f"/proc/{int(lock.read_text())}/status", "VmHWM:")
 
 
 def mebibytes(size: int) -> str:
-    """Write a size for people."""
+    """Return a size for people."""
     return f"{size / 2**20:.1f} MiB"
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Write median and range for people."""
+    """Return median and range for people."""
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
@@ -92,7 +91,7 @@ def _descendants(pid: int) -> Iterator[int]:
 
 
 def _sizes(pid: int) -> tuple[int, int]:
-    """High-water mark of the resident set, and the proportional set size now, in bytes."""
+    """Return the high-water mark of the resident set, and the current proportional set size, in bytes."""
     return _field(f"/proc/{pid}/status", "VmHWM:"), _field(f"/proc/{pid}/smaps_rollup", "Pss:")
 
 

@@ -2,11 +2,11 @@
 """
 Show that the memory of ``sshbell replay``, ``run`` and ``deliver`` does not grow with the log, and how long a start takes.
 
-Every repetition inside the made log brings new PIDs and new addresses, so tables that are never cleared would show::
+Every repetition in the made log has new PIDs and new addresses, so a table that is never cleared would show::
 
     bench/memory.py --lines 100000 400000 1600000 --live 100000 300000 1000000
 
-``run`` is fed by a pipe, and every login of that log is told to a mail server on loopback: the first 3,600 by themselves,
+``run`` reads from a pipe. sshbell reports every login of that log to a mail server on loopback: the first 3,600 in single mails,
 then many in one mail.
 """
 
@@ -27,8 +27,8 @@ from replay import replay_command
 
 
 def show_growth(counts: list[int]) -> None:
-    """Print peak memory for each length, with one process and with all."""
-    print(f"{'lines':>10}{'jobs':>6}{'largest process':>18}{'all together':>15}")
+    """Print the peak memory for each length, with one process and with one per core."""
+    print(f"{'lines':>10}{'jobs':>6}{'largest process':>18}{'total':>15}")
     for count in counts:
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder, "auth.log")
@@ -39,9 +39,9 @@ def show_growth(counts: list[int]) -> None:
 
 
 def show_live(counts: list[int]) -> None:
-    """Print peak memory of ``run --plain`` and of ``deliver`` after so many lines of one log, and when all is told."""
+    """Print the peak memory of ``run --plain`` and of ``deliver`` after some numbers of lines, and after the last mail."""
     print(f"{'lines':>10}{'run':>12}{'deliver':>12}{'mails':>8}")
-    with tempfile.TemporaryDirectory() as name, mail_server() as (told, port):
+    with tempfile.TemporaryDirectory() as name, mail_server() as (reports, port):
         folder, mails = Path(name), 0
 
         def row(title: str) -> None:
@@ -58,24 +58,24 @@ def show_live(counts: list[int]) -> None:
             while block := list(islice(log, 1000)):
                 process.stdin.writelines(block)
                 fed += len(block)
-                while told.poll():
-                    told.recv()
+                while reports.poll():
+                    reports.recv()
                     mails += 1
                 if fed in counts:
                     row(f"{fed:,}")
         process.stdin.flush()
         while waits_for(folder / "state"):
-            while told.poll(0.1):
-                told.recv()
+            while reports.poll(0.1):
+                reports.recv()
                 mails += 1
-        row("all told")
+        row("all sent")
         process.stdin.close()
         if process.wait():
             raise SystemExit(f"run --plain ended with {process.returncode}")
 
 
 def waits_for(state_dir: Path) -> bool:
-    """Tell whether there is something that ``deliver`` has not told yet."""
+    """Return whether there is a message that ``deliver`` has not sent yet."""
     with closing(sqlite3.connect(f"file:{state_dir}/delivery.db?mode=ro", uri=True)) as connection:
         connection.execute("ATTACH ? AS run", (f"file:{state_dir}/state.db?mode=ro",))
         return bool(
@@ -87,18 +87,18 @@ def waits_for(state_dir: Path) -> bool:
 
 
 def show_start(runs: int) -> None:
-    """Print the time of ``--version``, beside that of a Python that does nothing."""
+    """Print the time of ``--version``, and of a Python that does nothing."""
     for name, command in {
         "sshbell --version": [sys.executable, "-m", "consumer", "--version"],
         "python -c pass": [sys.executable, "-c", "pass"],
     }.items():
-        run_timed(command)  # byte code gets cached
+        run_timed(command)  # fills the byte code cache
         milliseconds = [run_timed(command) * 1000 for _ in range(runs)]
         print(f"{name}: {spread(milliseconds, 0)} ms, {runs} runs, median (min-max)")
 
 
 def main() -> None:
-    """Read the command line and print both."""
+    """Read the command line and print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, nargs="+", default=[100_000, 400_000, 1_600_000])
     parser.add_argument("--live", type=int, nargs="+", default=[100_000, 300_000, 1_000_000], help="lines for run and deliver")

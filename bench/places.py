@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """
-What places cost: microseconds an event by itself, and a replay with them beside the same replay without.
+Measure the cost of places: microseconds per event, and a replay with places compared with the same replay without.
 
-The log is a made one (``make_log.py``), whose clients get one of ``--clients`` addresses each; with 0 three logins of four come
-from an address that was never seen before, and what is remembered helps little. Without ``--database`` two are made: cities,
-with shared countries and a position of their own, and networks, one for each /16. Whole replays are run in turn, and the ratio is
-taken within each round. It is processor time that is measured: what places cost is less than what other programs do to a clock::
+The log comes from ``make_log.py``; each client gets one of ``--clients`` addresses. With 0, three of four logins come from a new
+address, so caches help little. Without ``--database``, this makes two databases: cities, each with its own position but with
+shared countries, and networks, one for each /16. It runs whole replays in turn, and takes the ratio within each round. It
+measures processor time, because places cost less than the noise of other programs in wall-clock time::
 
     bench/places.py --rounds 7 --lines 400000
     bench/places.py --clients 0 --database /var/lib/sshbell/geoip/dbip-city-lite.mmdb
@@ -65,7 +65,7 @@ def make_databases(folder: Path) -> list[Path]:
 
 
 def city(number: int) -> dict[str, Any]:
-    """Return a record of MaxMind's shape."""
+    """Return a record in MaxMind's format."""
     country = number % 200
     return {
         "city": {"geoname_id": number, "names": {"en": f"City {number}"}},
@@ -79,14 +79,14 @@ def city(number: int) -> dict[str, Any]:
 
 
 def events_of(log: Path) -> list[Event]:
-    """Return what happened."""
+    """Return the events of a log."""
     events: list[Event] = []
     Replay(Matcher(), zone=UTC, tell=events.append, keep_text=False).run([str(log)])
     return events
 
 
 def looked_up(events: list[Event], databases: list[Path]) -> dict[str, float]:
-    """Return the microseconds that each kind of event costs, the databases being opened and nothing being remembered."""
+    """Return the microseconds per event of each kind, including the opening of the databases, with empty caches."""
     by_kind: defaultdict[str, list[EcsEvent]] = defaultdict(list)
     for event in events:
         by_kind[str(event.action)].append(of_event(event, []))
@@ -102,7 +102,7 @@ def looked_up(events: list[Event], databases: list[Path]) -> dict[str, float]:
 
 
 def with_clients(log: Path, count: int) -> None:
-    """Give the clients of a log one of so many addresses each."""
+    """Give each client of a log one of ``count`` addresses."""
     source = random.Random(1)
     clients = [b"%d.%d.%d.%d" % (source.randint(128, 223), *source.randbytes(3)) for _ in range(count)]
 
@@ -114,7 +114,7 @@ def with_clients(log: Path, count: int) -> None:
 
 
 def processor_seconds(command: list[str]) -> float:
-    """Run to the end, output thrown away, and return what it took of the processors."""
+    """Run a command to its end, discard the output, and return its processor seconds."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -124,7 +124,7 @@ def processor_seconds(command: list[str]) -> float:
 
 
 def replays(log: Path, databases: list[Path], folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield names and command lines: each form with and without places."""
+    """Yield names and command lines: each format with and without places."""
     for name, patterns in (("without", []), ("with", databases)):
         config = folder / f"{name}.toml"
         config.write_text(f"geoip = {[str(path) for path in patterns]}\n")
@@ -136,7 +136,7 @@ def replays(log: Path, databases: list[Path], folder: Path) -> Iterator[tuple[st
 
 
 def main() -> None:
-    """Read the command line, make what is not given, measure, print."""
+    """Read the command line, make the log and the databases, measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--lines", type=int, default=400_000)
@@ -156,7 +156,7 @@ def main() -> None:
         print(f"{options.lines:,} lines, {len(events):,} events; {len(logins):,} logins from {len(froms):,} addresses")
         print("databases:", *(f"{path.name} ({path.stat().st_size / 1e6:.1f} MB)" for path in databases))
         rounds = [looked_up(events, databases) for _ in range(options.rounds)]
-        print(f"us an event, {options.rounds} rounds, median (min-max); a line that makes no event is not looked at")
+        print(f"us per event, {options.rounds} rounds, median (min-max); lines without an event are not counted")
         for action in rounds[0]:
             print(f"  {action:<14}{spread([one[action] for one in rounds]):>24}")
         seconds: defaultdict[str, list[float]] = defaultdict(list)
@@ -164,7 +164,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for title, command in commands:
                 seconds[title].append(processor_seconds(command))
-        print("replay --jobs 1, seconds, and times the same without places")
+        print("replay --jobs 1: seconds, and ratio to the same replay without places")
         for form in FORMS:
             ratios = [a / b for a, b in zip(seconds[f"{form} with"], seconds[f"{form} without"], strict=True)]
             print(f"  {form:<8}{spread(seconds[f'{form} with']):>24}{spread(ratios):>24}")

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """
-Measure ``sshbell run``: confirm mode behind the real rsyslogd, beside a child that only answers OK; plain mode beside ``replay``.
+Measure ``sshbell run``: confirm mode behind the real rsyslogd, compared with a child that only answers OK; plain mode, compared
+with ``replay``.
 
-Each round takes them in turn; the ratio is taken within a round, and its range stands beside the median::
+Each round runs them in turn. The ratio is taken within a round; its range is printed beside the median::
 
     bench/run.py --rounds 5 --lines 40000
 
@@ -33,7 +34,7 @@ module(load="imtcp")
 input(type="imtcp" port="0" address="127.0.0.1" listenPortFileName="{folder}/port")
 include(file="{folder}/30-sshbell.conf")
 """
-# The least that a child has to do, and a sign that the end has come.
+# The least that a child has to do, and a file that shows that it has got the last line.
 MINIMAL = """#!{python} -I
 import os, sys
 os.write(1, b"OK\\n")
@@ -46,7 +47,7 @@ while chunk := os.read(0, 65536):
 SSHBELL = """#!/bin/sh
 cd {root} && exec {python} -m consumer run --config {folder}/sshbell.toml
 """
-# Nobody is told.
+# Without channels, so sshbell sends nothing.
 QUIET = 'state_dir = "{folder}/state"\nuser = ""\ncatch_up = ""\n'
 END = b"2030-01-01T00:00:00+00:00 end sshd[1]: Accepted password for theend from 192.0.2.1 port 1 ssh2\n"
 OPENED = b"2030-01-01T00:00:00+00:00 end sshd[1]: pam_unix(sshd:session): session opened for user theend(uid=1) by (uid=0)\n"
@@ -59,15 +60,15 @@ def rsyslogd(folder: Path, child: str, config: str) -> Iterator[socket.socket]:
 
     Args:
         folder: for all of its files.
-        child: the script that omprog starts; what it names in braces is filled in.
-        config: of sshbell.
+        child: the script that omprog starts; this fills in its placeholders in braces.
+        config: sshbell's configuration.
     """
     (folder / "work").mkdir(parents=True)
     (folder / "child").write_text(child.format(python=sys.executable, folder=folder, root=ROOT, end=str(folder / "end")))
     (folder / "child").chmod(0o755)
     (folder / "sshbell.toml").write_text(config)
     drop_in = DROP_IN.read_text().replace("/usr/libexec/rsyslog/sshbell", str(folder / "child"))
-    # All lines wait in memory: what is measured is the child, not the disk queue.
+    # All lines wait in memory, so that this measures the child, not the disk queue.
     drop_in = drop_in.replace("/var/log/sshbell.err", str(folder / "err")).replace('queue.size="50000"', 'queue.size="1000000"')
     (folder / "30-sshbell.conf").write_text(drop_in)
     (folder / "main.conf").write_text(MAIN.format(folder=folder))
@@ -86,19 +87,19 @@ def rsyslogd(folder: Path, child: str, config: str) -> Iterator[socket.socket]:
 
 
 def confirm(log: bytes, child: str, folder: Path) -> float:
-    """Send a log through rsyslogd to a child, and return the seconds from the first line to the last one's handling."""
+    """Send a log through rsyslogd to a child; return the seconds until the child has handled the last line."""
     with rsyslogd(folder, child, QUIET.format(folder=folder)) as sender:
         sender.sendall(b"<38>1 2026-11-22T10:00:00+00:00 warm sshd 1 - - Server listening on 0.0.0.0 port 22.\n")
-        time.sleep(2)  # the child has started
+        time.sleep(2)  # until the child has started
         start = time.perf_counter()
         sender.sendall(log)
         while not is_over(folder):
-            time.sleep(0.05)  # looking costs time too
+            time.sleep(0.05)  # polling costs time, too
         return time.perf_counter() - start
 
 
 def is_over(folder: Path) -> bool:
-    """Tell whether the last line has been handled: in the store, or seen by the child that does nothing."""
+    """Return whether the last line has been handled: it is in the store, or the minimal child has got it."""
     if (folder / "end").exists():
         return True
     store = folder / "state" / "state.db"
@@ -112,11 +113,11 @@ def is_over(folder: Path) -> bool:
 
 
 def plain(log: Path, folder: Path) -> float:
-    """Give a log to plain mode by a pipe, and return the seconds of the whole process."""
+    """Feed a log to plain mode through a pipe, and return the seconds of the whole process."""
     folder.mkdir()
     (folder / "sshbell.toml").write_text(QUIET.format(folder=folder))
     command = [sys.executable, "-m", "consumer", "run", "--plain", "--config", str(folder / "sshbell.toml")]
-    with subprocess.Popen(["cat", log], stdout=subprocess.PIPE) as source:  # noqa: S607 - wherever it is
+    with subprocess.Popen(["cat", log], stdout=subprocess.PIPE) as source:  # noqa: S607 - from any directory
         start = time.perf_counter()
         done = subprocess.run(command, stdin=source.stdout, stderr=subprocess.DEVNULL, cwd=ROOT, check=False)
         seconds = time.perf_counter() - start
@@ -151,10 +152,8 @@ def main() -> None:
         print(f"{options.lines:,} lines, {options.rounds} rounds, median (min-max)")
         for title, seconds in (("OK alone", minimal), ("run", ours), ("run --plain", piped), ("replay --format json", replayed)):
             print(f"{title:<22}{spread(seconds)} s")
-        print(
-            f"confirm mode, times the child that only answers OK: {spread([a / b for a, b in zip(minimal, ours, strict=True)])}"
-        )
-        print(f"plain mode, times replay: {spread([a / b for a, b in zip(replayed, piped, strict=True)])}")
+        print(f"confirm mode, relative to the minimal child: {spread([a / b for a, b in zip(minimal, ours, strict=True)])}")
+        print(f"plain mode, relative to replay: {spread([a / b for a, b in zip(replayed, piped, strict=True)])}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """
-Show where the time of a replay in one process goes: framing, matching, correlating.
+Show how a replay in one process spends its time: reading, framing, matching, correlating.
 
-Block by block, as ``replay`` does, each stage takes what the one before gave, and the time of each is added up; the
-garbage collector is off, as there. Beside it stands the time of ``replay`` itself in the same process::
+Block by block, as in ``replay``, each stage takes the output of the one before; this adds up the time of each. The garbage
+collector is off, as in ``replay``. For comparison, it prints the time of ``replay`` itself in the same process::
 
     bench/stages.py --lines 400000
 """
@@ -39,10 +39,10 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def round_of(log: Path, matcher: Matcher) -> dict[str, float]:
-    """Run every stage once; seconds by stage."""
+    """Run every stage once; return the seconds by stage."""
     seconds = dict.fromkeys(("reading", "framing", "matching", "correlating"), 0.0)
     file = LogFile(str(log))
-    framer, timestamps = Framer(matcher.is_program), Timestamps(file.modified, UTC)
+    framer, timestamps = Framer(matcher.is_program, matcher.daemon_of), Timestamps(file.modified, UTC)
     correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, lambda _event: None)
     counts = [0] * (len(matcher.rules) + 2)
     blocks = file.blocks()
@@ -68,7 +68,7 @@ def round_of(log: Path, matcher: Matcher) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the command line, make a log, print the shares."""
+    """Read the command line, make a log, and print the shares."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=5)
@@ -89,10 +89,10 @@ def main() -> None:
             results.setdefault("replay, all of it", []).append(timed(lambda: whole.run([str(log)])))  # noqa: B023
             gc.collect()
     print(f"{options.lines:,} {options.format} lines, {options.rounds} rounds, median (min-max)")
-    print(f"{'':<20}{'seconds':>20}{'us a line':>12}")
+    print(f"{'':<20}{'seconds':>20}{'us/line':>12}")
     for stage, times in results.items():
         print(f"{stage:<20}{spread(times):>20}{min(times) / options.lines * 1e6:>12.2f}")
-    print(f"Lowering all grammars, once at the start: {lowering:.3f} s")
+    print(f"Lowering all grammars once, at the start: {lowering:.3f} s")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """
-Show what ``State.record`` costs: rows a second, beside SQLite's own ``executemany`` of the same rows in the same file.
+Measure ``State.record``: rows per second, compared with SQLite's own ``executemany`` of the same rows into the same file.
 
-The events are made first, and each round writes to a new file, in batches as ``run`` does::
+It makes the events first. Each round writes to a new file, in batches as ``run`` does::
 
     bench/store.py --rows 10000 --batch 1000
 """
@@ -31,7 +31,7 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def line(number: int) -> Line:
-    """Return a deciding line; 1,000 a second."""
+    """Return a deciding line; there are 1,000 per second."""
     return (
         0, START_US + number * 1000, number, 1, "Failed password for root from 203.0.113.7 port 4711 ssh2", None, False, "sshd",
         "web1.example.org", str(number), "root", None, "203.0.113.7", "4711", "password", None, None,
@@ -39,7 +39,7 @@ def line(number: int) -> Line:
 
 
 def attempts(rows: int) -> list[Event]:
-    """Return tries of a flood."""
+    """Return the failed tries of a flood."""
     return [
         Attempt(derived(str(number), "try"), line(number), f"user{number % 500}", f"203.0.{number % 250}.7", "4711", "password")
         for number in range(rows)
@@ -64,12 +64,12 @@ def logins(rows: int) -> list[Event]:
 
 
 def batches(events: Sequence[Event], size: int) -> list[Sequence[Event]]:
-    """Cut events into what one transaction takes."""
+    """Divide events into batches, one per transaction."""
     return [events[start : start + size] for start in range(0, len(events), size)]
 
 
 def seconds_of(write: Callable[[Path], Callable[[], None]]) -> float:
-    """Return the seconds of one round in a new file, without those of opening it."""
+    """Return the seconds of one round in a new file, without the time to open it."""
     with tempfile.TemporaryDirectory() as folder:
         work = write(Path(folder))
         gc.collect()
@@ -79,7 +79,7 @@ def seconds_of(write: Callable[[Path], Callable[[], None]]) -> float:
 
 
 def with_executemany(events: Sequence[Event], size: int) -> Callable[[Path], Callable[[], None]]:
-    """Write rows that are made already."""
+    """Write rows that were made before."""
 
     def write(folder: Path) -> Callable[[], None]:
         parts = [[_row(event, event.action) for event in part] for part in batches(events, size)]
@@ -99,7 +99,7 @@ def with_executemany(events: Sequence[Event], size: int) -> Callable[[Path], Cal
 def with_record(
     events: Sequence[Event], size: int, told: frozenset[str], *, again: bool = False
 ) -> Callable[[Path], Callable[[], None]]:
-    """Record events; ``again``: which are there already."""
+    """Record events; ``again``: they are in the store already."""
 
     def write(folder: Path) -> Callable[[], None]:
         parts = batches(events, size)
@@ -118,19 +118,19 @@ def with_record(
 
 
 def main() -> None:
-    """Read the command line, write in turns, print the medians."""
+    """Read the command line, write in turns, and print the medians."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000)
-    parser.add_argument("--batch", type=int, default=1_000, help="events a transaction")
+    parser.add_argument("--batch", type=int, default=1_000, help="events per transaction")
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
     tries, ins = attempts(options.rows), logins(options.rows)
     kinds = {
         "executemany of made rows": with_executemany(tries, options.batch),
         "record, tries": with_record(tries, options.batch, NOTHING),
-        "record, tries known already": with_record(tries, options.batch, NOTHING, again=True),
-        "record, tries that are told": with_record(tries, options.batch, frozenset({"ssh_attempt"})),
-        "record, logins that are told": with_record(ins, options.batch, frozenset({"ssh_login"})),
+        "record, tries known before": with_record(tries, options.batch, NOTHING, again=True),
+        "record, tries to report": with_record(tries, options.batch, frozenset({"ssh_attempt"})),
+        "record, logins to report": with_record(ins, options.batch, frozenset({"ssh_login"})),
         "record, logins one by one": with_record(ins, 1, frozenset({"ssh_login"})),
     }
     times: dict[str, list[float]] = {name: [] for name in kinds}
@@ -138,7 +138,7 @@ def main() -> None:
         for name, write in kinds.items():
             times[name].append(seconds_of(write))
     first = median(next(iter(times.values())))
-    print(f"{options.rows:,} events, {options.batch:,} a transaction, {options.rounds} rounds, median (range)")
+    print(f"{options.rows:,} events, {options.batch:,} per transaction, {options.rounds} rounds, median (range)")
     for name, seconds in times.items():
         rates = [options.rows / second for second in seconds]
         spread = f"({min(rates):,.0f}-{max(rates):,.0f})"

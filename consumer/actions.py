@@ -1,7 +1,7 @@
 """
-What a line can say, and what can have happened: one row for each ``event.action``, with all that depends on it alone.
+The actions of lines and of events: one row for each ``event.action``, with everything that depends only on it.
 
-Grammars name an action by its text. The matcher does not start with a rule whose action has no row here.
+Grammars name an action by its text. The matcher refuses to start if a rule's action has no row here.
 """
 
 from enum import StrEnum
@@ -19,14 +19,14 @@ class _LineRow(NamedTuple):
 
 class LineAction(StrEnum):
     """
-    What a line says: ``event.action`` of ``sshbell parse``.
+    The meaning of a line: ``event.action`` of ``sshbell parse``.
 
     Attributes:
         ecs_type: ``event.type``.
-        outcome: ``event.outcome``. A failure that PAM reports is a hint: it counts only where sshd itself logs nothing.
+        outcome: ``event.outcome``. A failure that PAM reports is a hint: it counts only if sshd itself logs nothing.
         is_session: the line is about a session, not about authentication: ``event.category``.
-        is_correlated: the correlator builds events from such lines. Other lines are only counted.
-        is_of_root: only processes of root write such lines. A session's own process runs as its user; its lines are hints.
+        is_correlated: the correlator builds events from such lines. It only counts other lines.
+        is_of_root: only processes of root write such lines. A session's process runs as its user, so its lines are hints.
     """
 
     def __new__(cls, text: str, *_row: object) -> Self:
@@ -88,13 +88,13 @@ class _EventRow(NamedTuple):
 
 class EventAction(StrEnum):
     """
-    What happened: ``event.action`` of ``sshbell replay``.
+    The kind of an event: ``event.action`` of ``sshbell replay``.
 
     Attributes:
-        noun, nouns: what people call one such event, and several.
-        category, ecs_type, outcome, kind: of ECS, under ``event``.
-        is_session: somebody was in. Strangers and local users can make as many of the others as they like: in a flood, the others
-            are dropped first.
+        noun, nouns: the words for one such event, and for several.
+        category, ecs_type, outcome, kind: the ECS fields under ``event``.
+        is_session: somebody was logged in. Strangers and local users can cause any number of the other events, so in a flood
+            sshbell drops those first.
     """
 
     def __new__(cls, text: str, *_row: object) -> Self:
@@ -116,7 +116,7 @@ class EventAction(StrEnum):
 
 
 class OwnAction(StrEnum):
-    """What sshbell says of itself: ``event.action`` of messages that go to all channels."""
+    """Messages about sshbell itself: ``event.action`` of messages to all channels."""
 
     TEST = "sshbell_test"
     NOTICE = "sshbell_notice"

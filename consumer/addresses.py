@@ -1,5 +1,6 @@
-"""Addresses and names of hosts."""
+"""Addresses and host names."""
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
@@ -7,7 +8,7 @@ Network = IPv4Network | IPv6Network
 
 
 def ip_of(address: str | None) -> Address | None:
-    """Return an address as such: without a zone, IPv4-mapped ones as IPv4. None for a name, ``UNKNOWN`` or nothing."""
+    """Return the IP address of a text, without a zone, and as IPv4 if IPv4-mapped; None for a name, ``UNKNOWN`` or nothing."""
     if not address:
         return None
     try:
@@ -17,7 +18,14 @@ def ip_of(address: str | None) -> Address | None:
     return ip.ipv4_mapped or ip if isinstance(ip, IPv6Address) else ip
 
 
+@lru_cache(1024)  # a peer that tries again comes from the same address; a line holds at most some 500 bytes of one
+def ip_text(address: str | None) -> str | None:
+    """Return an address as ``ip_of`` takes it, as text."""
+    ip = ip_of(address)
+    return None if ip is None else str(ip)
+
+
 def is_same_host(one: str, other: str) -> bool:
-    """Tell whether two names may be of one host: they are equal, or one of them is the other's first label."""
+    """Return whether two names may belong to the same host: they are equal, or one is the first label of the other."""
     one, other = one.casefold(), other.casefold()
     return one == other or one == other.partition(".")[0] or other == one.partition(".")[0]

@@ -1,7 +1,9 @@
-"""The command line. Each command imports what it needs when it runs, so that ``--version`` and completion answer at once."""
+"""The command line. Each command imports its modules when it runs, so that ``--version`` and completion answer at once."""
 
+import io
 import os
 import sys
+import time
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any, NoReturn
 import click
 
 from consumer import __version__
-from consumer.errors import OutputError, SshbellError, complain
+from consumer.errors import OutputError, SshbellError, UsageError, complain
 
 EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
-# Each a module of consumer.commands, with a click command of the same name.
+_DAY_S = 86_400
+# Each is a module of consumer.commands with a click command of the same name.
 COMMANDS = (
     "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people", "replay",
     "ring", "run", "status", "uninstall", "who",
@@ -22,26 +25,34 @@ COMMANDS = (
 
 
 class _Commands(click.Group):
-    """A group that imports commands when they are asked for, ends usage errors with EX_USAGE, and suggests what was meant."""
+    """A group that imports commands on demand, ends with EX_USAGE after usage errors, and suggests corrections."""
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Run a command, and end with a sysexits code: no traceback for anything that a user can cause."""
+        """Run a command, and exit with a sysexits code; print no traceback for errors that a user can cause."""
         if sys.stdout is None:
             if sys.argv[1:2] != ["status"]:
                 complain(OutputError("standard output is closed"))
                 sys.exit(EX_IOERR)
-            # Its exit code is the answer. Nothing that it opens may get the number of standard output.
+            # The exit code of status is the answer. No file that it opens may get the number of standard output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - of a descriptor
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
+        if max(abs(time.timezone), abs(time.altzone)) >= _DAY_S:
+            # POSIX allows it, and Python's times do not: each one would be a fault.
+            complain(UsageError("TZ names an offset of a day; UTC is taken in its place"))
+            os.environ["TZ"] = "UTC"
+            time.tzset()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A name that the locale's encoding lacks must not end a table.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
-            # What a command ends with by click's exit(), None otherwise.
+            # The code that a command passes to click's exit(); None otherwise.
             status = super().main(*args, **(kwargs | {"standalone_mode": False})) or 0
             sys.stdout.flush()
-        except BaseException as error:  # noqa: BLE001 - the outermost: whatever it was is said in one line
+        except BaseException as error:  # noqa: BLE001 - the outermost: one line for every error
             status = _status_of(error)
-        # What is still buffered cannot be written either, and Python would say so at its end.
+        # After a write error, the rest of the buffer cannot be written either; Python would complain about it at exit.
         with suppress(OSError, ValueError):
             sys.stdout.flush()
         if status:
@@ -60,16 +71,14 @@ class _Commands(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read what stands before the command; say where options stand that are not there."""
+        """Read the options before the command; for an unknown one, explain that options follow the command."""
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            raise click.UsageError(
-                f"{error.message} Options stand behind the command: sshbell replay --tz UTC FILE", ctx
-            ) from error
+            raise click.UsageError(f"{error.message} Options follow the command: sshbell replay --tz UTC FILE", ctx) from error
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; suggest one where there is none of that name."""
+        """Find the command; suggest a similar one if there is none of that name."""
         from difflib import get_close_matches
 
         try:
@@ -80,7 +89,7 @@ class _Commands(click.Group):
 
 
 def _status_of(error: BaseException) -> int:
-    """Say what went wrong, and return the exit code."""
+    """Print what went wrong, and return the exit code."""
     match error:
         case click.UsageError():
             error.show()
@@ -96,7 +105,7 @@ def _status_of(error: BaseException) -> int:
             complain(error)
             return error.exit_code
         case BrokenPipeError() | SystemExit():
-            return EX_IOERR  # whoever read us has seen enough; click makes an exit of it
+            return EX_IOERR  # the reader of our output has closed it; click turns this into SystemExit
         case OSError():
             complain(OutputError(f"cannot write the output: {error.strerror or error}"))
             return EX_IOERR
@@ -114,23 +123,23 @@ def main() -> None:
     """
     Rings when somebody logs in over SSH.
 
-    Reads sshd, dropbear and PAM lines in any framing: rsyslog's file and JSON formats, RFC 5424,
+    Reads lines of sshd, dropbear and PAM in any format: rsyslog's file and JSON formats, RFC 5424,
     journalctl's short and json outputs, BusyBox, macOS.
 
     \b
-    Who logged in, from where, with which key, for how long, out of log files:
+    Show who logged in, from where, with which key and for how long, from log files:
         sshbell replay /var/log/auth.log*
-    What each line says, as JSON:
+    Turn each line into JSON:
         journalctl -u ssh -o json | sshbell parse
-    Why a line was read as it was:
+    Explain how sshbell reads a line:
         sshbell explain 'Nov 22 10:00:00 web1 sshd[1]: Accepted password for ...'
-    Put it in place under rsyslog, and see whether all is well:
+    Install sshbell under rsyslog, and check the installation:
         sudo sshbell install
         sudo sshbell check --connect
-    Who is in now, and how sshbell itself is:
+    Show who is logged in now, and whether sshbell itself is healthy:
         sudo sshbell who
         sudo sshbell status
-    Where addresses are, and whose keys they are:
+    Get the places of addresses, and check the owners of keys:
         sudo sshbell geoip fetch
         sudo sshbell people check
     """

@@ -1,4 +1,4 @@
-"""The configuration file: TOML, every key with a default, unknown keys refused."""
+"""The configuration file: TOML. Every key has a default; sshbell refuses unknown keys."""
 
 import re
 from collections.abc import Iterator
@@ -20,31 +20,32 @@ from consumer.toml import KeyPath, TomlDocument
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 PEOPLE_PATH = "/etc/sshbell/people.toml"
-# In the state directory: where the process keys answers.
+# In the state directory: the socket on which the process keys answers.
 KEYS_SOCKET = "keys.sock"
 
-# A time that a key holds: "90d", "36h", "10m", "30s".
-Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]$")]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+# The value of a key that is a time: "90d", "36h", "10m", "30s".
+Span = Annotated[str, Meta(pattern=r"^[1-9][0-9]{0,5}[smhdw]\Z")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")]
 AbsolutePath = Annotated[str, Meta(pattern=r"^/")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
+HostName = Annotated[str, Meta(pattern=r"^(?=.{1,253}(?::|\Z))[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?\Z")]
 
-# What map_url may hold in braces.
+# The placeholders of map_url.
 MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
-# Read where nothing else can be, so by itself.
-_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n]*)\1""", re.MULTILINE)
-# Where "sshbell geoip fetch" puts databases, and where others do.
+# Finds state_dir in a file that cannot be parsed.
+_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
+# Where "sshbell geoip fetch" stores databases, and where other programs do.
 _GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def seconds_of(span: str) -> float:
-    """Return the seconds of a span such as ``90d``; of seconds, minutes, hours, days or weeks."""
+    """Return the seconds of a span such as ``90d``: a number of seconds, minutes, hours, days or weeks."""
     return timedelta(**{_UNITS[span[-1]]: int(span[:-1])}).total_seconds()
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a secret is: exactly one of a file, an environment variable, or a command that prints it. Never the secret itself."""
+    """The place of a secret: exactly one of a file, an environment variable, or a command that prints it. Never the secret."""
 
     file: str = ""
     env: str = ""
@@ -52,7 +53,7 @@ class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How to get an access token for XOAUTH2."""
+    """The settings to get an access token for XOAUTH2."""
 
     token_url: str
     client_id: str
@@ -67,10 +68,11 @@ class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
     Attributes:
         server: the servers' names, tried in order.
         port: by default 587 with ``starttls``, 465 with ``tls``, 25 with ``none``.
-        security: ``none`` only to this machine, unless ``allow_plaintext`` is set.
-        ca_file: of the authority that signed the server's certificate, where the system does not know it.
-        max_per_hour: messages about one account on one host, and about all else; what is above waits, and is told in one message.
-        timezone: of the reader, beside UTC: ``Europe/Berlin``; "" is this host's.
+        security: ``none`` only for a server on this machine, unless ``allow_plaintext`` is set.
+        ca_file: certificate of the authority that signed the server's certificate, if the system does not know it.
+        max_per_hour: messages about each account on each host, and about everything else; further ones wait, and sshbell sends
+            them together in one message.
+        timezone: of the reader, shown beside UTC: ``Europe/Berlin``; "" is this host's.
     """
 
     name: Name
@@ -98,7 +100,7 @@ ChannelSettings = EmailSettings
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Events by user (``*`` and ``?`` as in a shell), address (networks) and method; empty lists say nothing, all must fit."""
+    """Selects events by user (``*`` and ``?`` as in a shell), address (networks) and method. All non-empty lists must fit."""
 
     user: list[str] = []
     address: list[str] = []
@@ -110,7 +112,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Which events go to which channels.
 
     Attributes:
-        to_owner: they go to the contacts of the person that they are about; to the channel's own where none is known.
+        to_owner: send them to the contacts of the person they are about; if there are none, to the channel's own recipients.
     """
 
     channels: Annotated[list[str], Meta(min_length=1)]
@@ -122,21 +124,25 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    What can be set.
+    The settings of ``sshbell.toml``.
 
     Attributes:
         sshd_programs: further names under which sshd logs, such as ``sshd-ga`` for a copy of the binary; up to OpenSSH 9.7 the
-            PAM service has that name too.
-        state_dir: journal and databases; of ``user`` alone.
-        user: whom ``run`` becomes when root starts it; "" keeps the caller's identity.
-        catch_up: the log in which to look, at start, for lines that rsyslog lost; "" turns that off.
-        keep: how long events and messages are kept.
-        give_up: how long a message is tried.
-        reverse_dns: whether the name servers are asked for the name of an address.
-        hosts: addresses by host name, to say through which host somebody came.
-        map_url: where a map shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
-        people: who keys, certificates and accounts belong to; there need be none in the default place.
-        geoip: files of databases in MaxMind's format, ``*`` and ``?`` as in a shell; none: places are not told.
+            PAM service has that name, too.
+        state_dir: directory of the journal and the databases; it belongs to ``user`` alone.
+        user: the user that ``run`` becomes when root starts it; "" keeps the caller's identity.
+        catch_up: the log file that sshbell searches at its start for lines that rsyslog lost; "" turns this off.
+        keep: how long sshbell keeps events and messages.
+        give_up: how long sshbell retries a message.
+        reverse_dns: ask the name servers for the name of an address.
+        hosts: addresses by host name, to find the jump host of a login.
+        map_url: URL of a map that shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
+        people: the file of people and their keys, certificates and accounts. The default file is optional.
+        geoip: databases in MaxMind's format, with ``*`` and ``?`` as in a shell; without any, sshbell shows no places. With
+            ``"web"``, ``deliver``, and no other process, asks MaxMind's web service.
+        geoip_account: the number of an account at MaxMind, for the web service; 0 for none.
+        geoip_key: the licence key of that account.
+        geoip_host: the web service's name, with ":" and a port if that is not 443.
     """
 
     sshd_programs: list[str] = []
@@ -151,16 +157,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     people: str = PEOPLE_PATH
     channel: list[ChannelSettings] = []
     route: list[Route] = []
-    geoip: list[AbsolutePath] = msgspec.field(default_factory=lambda: list(_GEOIP))
+    geoip: list[AbsolutePath] | Literal["web"] = msgspec.field(default_factory=lambda: list(_GEOIP))
+    geoip_account: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    geoip_key: Secret | None = None
+    geoip_host: HostName = "geoip.maxmind.com"
 
 
 def load(path: str | None) -> Config:
     """
-    Read the configuration; all defaults where ``path`` is None and there is none in the default place.
+    Read the configuration. The default file is optional: if ``path`` is None and it does not exist, return the defaults.
 
     Raises:
-        ConfigRightsError: whoever runs this may not read it.
-        ConfigError: it cannot be read, or says something that is not known or cannot be meant.
+        ConfigRightsError: the current user may not read it.
+        ConfigError: it cannot be read, or it has faults, such as unknown keys.
     """
     place = path or DEFAULT_PATH
     try:
@@ -169,13 +178,13 @@ def load(path: str | None) -> Config:
         if path is None and isinstance(error, FileNotFoundError):
             return Config()
         if isinstance(error, PermissionError):
-            raise ConfigRightsError(f"{place}: {error.strerror}; it is for root and sshbell's user") from error
+            raise ConfigRightsError(f"{place}: {error.strerror}; only root and sshbell's user may read it") from error
         raise ConfigError(f"{place}: {error.strerror}") from error
     return parse(text, place)
 
 
 def state_dir_of(path: str | None) -> str:
-    """Return where the state is, as far as a configuration says that cannot be used; the default where it does not."""
+    """Return the state directory of a configuration that cannot be used; the default if it does not name one."""
     try:
         found = _STATE_DIR.search(Path(path or DEFAULT_PATH).read_text("utf-8", "replace"))
     except OSError:
@@ -185,10 +194,10 @@ def state_dir_of(path: str | None) -> str:
 
 def parse(text: bytes, place: str) -> Config:
     """
-    Read the text of a configuration; ``place`` is named in errors.
+    Read the text of a configuration; ``place`` is its name, for errors.
 
     Raises:
-        ConfigError: it says something that is not known or cannot be meant. All faults are named, each with its line.
+        ConfigError: it has faults, such as unknown keys. The error lists all of them, each with its line.
     """
     document = TomlDocument(text, place)
     config = _Reader(document).config()
@@ -197,10 +206,10 @@ def parse(text: bytes, place: str) -> Config:
 
 
 _TEXTS = 'a list of texts: ["..."]'
-_PLACE = 'where it is: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
+_PLACE = 'the place of the secret: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
 _SPAN = 'a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"'
 _EVENTS = [f'"{action}"' for action in EventAction]
-# What each key of a table has to be, as it is said where it is not.
+# The valid value of each key of a table, as error messages put it.
 TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
     Config: {
         "sshd_programs": _TEXTS,
@@ -213,7 +222,10 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "hosts": 'a table of lists of addresses: { bastion1 = ["192.0.2.10"] }',
         "map_url": "an address with {ip}, {latitude} or {longitude} in it, in quotes",
         "people": "a path, in quotes",
-        "geoip": 'a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]',
+        "geoip": 'a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]; or "web"',
+        "geoip_account": "a number, without quotes",
+        "geoip_key": _PLACE.replace("mail.password", "maxmind.key"),
+        "geoip_host": 'the name of a host: "geolite.info"',
         "channel": "a table under [[channel]], in two pairs of brackets",
         "route": "a table under [[route]], in two pairs of brackets",
     },
@@ -253,10 +265,10 @@ TAKES: dict[type[msgspec.Struct], dict[str, str]] = {
         "method": 'a list of methods: ["publickey"]',
     },
 }  # fmt: skip
-# Which table stands under a key.
+# The table under a key.
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "channel": EmailSettings, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
-    "route": Route, "include": Choice, "exclude": Choice,
+    "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
@@ -264,41 +276,41 @@ _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
     Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
-# What is wrong, and with which value.
+# The path of a wrong value, and what is wrong with it.
 _Fault = tuple[KeyPath, str]
 
 
 class _Reader:
-    """Makes a configuration of a file, and notes what is wrong with it: key by key, and then what cannot be meant together."""
+    """Turns a file into a configuration, and records its faults: first key by key, then values that contradict each other."""
 
     def __init__(self, document: TomlDocument) -> None:
         self._document = document
 
     def config(self) -> Config:
-        """Return what is right of it."""
+        """Return the valid part of it."""
         tables = self._document.tables
         values = self._values(Config, tables, (), "")
-        # A table that has a fault of its own is judged no further; its name counts all the same.
+        # A table with a fault is not checked further, but its name still counts.
         is_refused = "channel" in tables and "channel" not in values
         names = None if is_refused else [_name_of(table) for table in tables.get("channel", [])]
         channels, routes = values.pop("channel", []), values.pop("route", [])
         config = Config(**values, channel=list(filter(None, channels)), route=list(filter(None, routes)))
-        for path, text in _faults(config, channels, routes, names):
+        for path, text in (*_faults(config, channels, routes, names), *_web_faults(config, tables)):
             self._document.fault(path, text)
         return config
 
     def _struct(self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath, where: str) -> Any:
-        """Return a table; None where something is wrong with it."""
+        """Return a table; None if it has a fault."""
         before = self._document.count
         values = self._values(kind, table, path, where)
         needed = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
         for key in (*needed, *filter(None, [kind.__struct_config__.tag_field])):
             if key not in table:
-                self._document.fault(path, f"{where}{key} is missing; it is {TAKES[kind][key]}")
+                self._document.fault(path, f"{where}{key} is missing; it has to be {TAKES[kind][key]}")
         return kind(**values) if self._document.count == before else None
 
     def _values(self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath, where: str) -> dict[str, Any]:
-        """Return what is right in a table, by the names of its fields."""
+        """Return the valid values of a table, by the names of the fields."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         struct = kind.__struct_config__
         values = {}
@@ -314,7 +326,7 @@ class _Reader:
         return values
 
     def _value(self, field: Any, value: Any, path: KeyPath, where: str, takes: str) -> Any:
-        """Return a value as its field has it; None where it cannot be that."""
+        """Return a value converted to the type of its field; None if that fails."""
         key = field.encode_name
         if key in _LISTS:
             if isinstance(value, list) and all(isinstance(one, dict) for one in value):
@@ -332,7 +344,7 @@ class _Reader:
         return None
 
     def _refuse(self, complaint: str, path: KeyPath, text: str) -> None:
-        """Say what a value has to be, and, of a list of words, which it is not."""
+        """Record a wrong value, with what it has to be and, for a list of words, the wrong one."""
         if element := re.search(r" - at `\$\[(\d+)\]", complaint):
             path = (*path, int(element[1]))
         value = re.match(r"Invalid enum value ('.*?')(?: - at `|$)", complaint, re.DOTALL)
@@ -345,7 +357,7 @@ def _name_of(table: dict[str, Any]) -> str:
 
 
 def _unknown(key: str, own: type[msgspec.Struct]) -> str:
-    """Say that there is no such key, and which one may be meant: of this table, or of another one."""
+    """Return the message for an unknown key, with a similar key of this table, or the table where it belongs."""
     text = f"there is no key {key!r}"
     # "user" is closer to "username" than this, "server" to "user" is not.
     if close := get_close_matches(key.lower(), TAKES[own], 1, 0.65):
@@ -358,10 +370,10 @@ def _faults(
     config: Config, channels: list[ChannelSettings | None], routes: list[Route | None], names: list[str] | None
 ) -> Iterator[_Fault]:
     """
-    Yield what cannot be meant although each key is right by itself.
+    Yield the faults of values that are valid alone but not together, and those that a type cannot express.
 
-    A channel or a route is None where it has a fault already. ``names`` are those of all channels, "" where one has none; None
-    where they are not known, since ``channel`` is no list of tables.
+    A channel or a route is None if it already has a fault. ``names`` has the names of all channels, "" for a channel without one;
+    it is None if they are unknown, because ``channel`` is not a list of tables.
     """
     if not Path(config.state_dir).is_absolute():
         yield ("state_dir",), f"state_dir {config.state_dir!r} is not an absolute path"
@@ -386,28 +398,42 @@ def _enrichment_faults(config: Config) -> Iterator[_Fault]:
             try:
                 ip_address(address)
             except ValueError:
-                yield ("hosts", host, number), f"hosts: {address!r} of {host!r} is no address"
+                yield ("hosts", host, number), f"hosts: {address!r} of {host!r} is not an address"
+    for number, path in enumerate(() if config.geoip == "web" else config.geoip):
+        if path.endswith("/"):
+            yield ("geoip", number), f'geoip: {path!r} is a directory; for the databases in it: "{path.rstrip("/")}/*.mmdb"'
     for text in _map_faults(config.map_url) if config.map_url else ():
         yield ("map_url",), text
+
+
+def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:
+    # A key that is there and wrong has its fault already.
+    if config.geoip == "web":
+        if not tables.get("geoip_account"):
+            yield ("geoip",), 'geoip = "web" needs geoip_account, the number of an account at MaxMind'
+        if "geoip_key" not in tables:
+            yield ("geoip",), f'geoip = "web" needs geoip_key, {TAKES[Config]["geoip_key"]}'
+    if config.geoip_key is not None and not _is_one(config.geoip_key):
+        yield ("geoip_key",), "geoip_key needs exactly one of file, env and command"
 
 
 def _map_faults(map_url: str) -> Iterator[str]:
     try:
         url = urlsplit(map_url)
     except ValueError as error:
-        yield f"map_url is no URL: {error}"
+        yield f"map_url is not a URL: {error}"
         return
     unknown = sorted(set(re.findall(r"[{][^{}]*[}]|[{}]", map_url)) - MAP_PLACES)
     if unknown:
-        yield f"map_url has {unknown[0]!r}; known are {', '.join(sorted(MAP_PLACES))}"
+        yield f"map_url has {unknown[0]!r}; it may have {', '.join(sorted(MAP_PLACES))}"
     elif not any(place in map_url for place in MAP_PLACES):
-        yield "map_url shows the same place for each address; put {ip}, or {latitude} and {longitude}, into it"
+        yield "map_url shows the same place for each address; add {ip}, or {latitude} and {longitude}"
     elif url.scheme != "https" or not url.hostname:
         yield "map_url has to begin with https:// and a host name"
     elif "{" in url.netloc:
-        yield "map_url has a placeholder in its host name: whoever logs in would choose where it leads"
+        yield "map_url has a placeholder in its host name, so the source of a login would choose where the link leads"
     elif not map_url.isascii() or not map_url.isprintable() or " " in map_url:
-        yield "map_url holds a character that no URL has; write it as %XX"
+        yield "map_url has a character that is not allowed in URLs; write it as %XX"
 
 
 def _login_faults(channel: ChannelSettings) -> Iterator[_Fault]:
@@ -419,11 +445,15 @@ def _login_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     if is_secret and not channel.username:
         yield (
             ("oauth2" if channel.password is None else "password",),
-            "username is missing: who logs in with that password or token",
+            "username is missing: it belongs to this password or token",
         )
     for name, secret in secrets(channel):
-        if sum(map(bool, (secret.file, secret.env, secret.command))) != 1:
+        if not _is_one(secret):
             yield tuple(name.split(".")), f"{name} needs exactly one of file, env and command"
+
+
+def _is_one(secret: Secret) -> bool:
+    return sum(map(bool, (secret.file, secret.env, secret.command))) == 1
 
 
 def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
@@ -432,10 +462,12 @@ def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     if channel.security == "none" and not channel.allow_plaintext and not all(map(_is_loopback, channel.servers)):
         yield (
             ("security",),
-            'security = "none" sends all in clear to another machine; take "starttls" or "tls", or allow_plaintext = true',
+            'security = "none" sends everything unencrypted to another machine; set "starttls", "tls" or allow_plaintext = true',
         )
     if channel.oauth2 is not None and not is_guarded(channel.oauth2.token_url):
-        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https://"
+        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https:// and a host name"
+    elif channel.oauth2 is not None and not re.fullmatch(r"[!-~]+", channel.oauth2.token_url):
+        yield ("oauth2", "token_url"), "oauth2.token_url holds a character that no URL has; write it as %XX"
 
 
 def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
@@ -448,7 +480,7 @@ def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
     if channel.timezone and not _is_zone(channel.timezone):
         yield (
             ("timezone",),
-            f"timezone {channel.timezone!r} is not known here; one is 'Europe/Berlin', and the package tzdata has them",
+            f"timezone {channel.timezone!r} is unknown here; give one such as 'Europe/Berlin', or install the package tzdata",
         )
 
 
@@ -476,13 +508,18 @@ def _is_zone(name: str) -> bool:
 
 
 def is_guarded(address: str) -> bool:
-    """Tell whether what is sent to a URL is encrypted, or stays on this machine."""
-    url = urlsplit(address)
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.hostname or ""))
+    """Return whether requests to a URL are encrypted, or stay on this machine; False for text that is no URL."""
+    try:
+        url = urlsplit(address)
+        host = url.hostname or ""
+        is_url = bool(host) and url.port != 0
+    except ValueError:  # brackets without an address, or a port that is not a number
+        return False
+    return is_url and (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host)))
 
 
 def _is_loopback(server: str) -> bool:
-    """Tell whether a server is on this machine, by its name or address; nothing is looked up."""
+    """Return whether a server is on this machine, by its name or address; this looks up nothing."""
     try:
         return ip_address(server).is_loopback
     except ValueError:
@@ -491,11 +528,19 @@ def _is_loopback(server: str) -> bool:
 
 def secret_files(config: Config) -> list[Path]:
     """Return the files that hold secrets."""
-    return [Path(secret.file) for channel in config.channel for _, secret in secrets(channel) if secret.file]
+    return [Path(secret.file) for _, secret in secrets_of(config) if secret.file]
+
+
+def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
+    """Yield all secrets, each with a name for people: ``ops's password``."""
+    for channel in config.channel:
+        yield from ((f"{channel.name}'s {key}", secret) for key, secret in secrets(channel))
+    if config.geoip_key is not None:
+        yield "geoip_key", config.geoip_key
 
 
 def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
-    """Yield the secrets of a channel, with the names of their keys."""
+    """Yield the secrets of a channel, each with the name of its key."""
     if channel.password is not None:
         yield "password", channel.password
     if channel.oauth2 is not None:

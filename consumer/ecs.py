@@ -1,9 +1,9 @@
 """
-The outer form of everything: the Elastic Common Schema, as nested JSON objects, one a line. docs/messages.md says what each field
-holds.
+The external format of all data: the Elastic Common Schema, as nested JSON objects, one per line. docs/messages.md explains each
+field.
 
-One struct, ``EcsEvent``, goes from the store through enrichment to the message, and out of the commands. A value that is not
-known is None, ``()`` or False, and is never written: our JSON has no nulls and no empty objects.
+One struct, ``EcsEvent``, goes from the store through enrichment to the message, and out of the commands. Unknown values are None,
+``()`` or False, and are never written: our JSON has no nulls and no empty objects.
 
 All structs are frozen, so that events can share a part, such as a place.
 """
@@ -15,11 +15,11 @@ import msgspec
 
 
 class Fields(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, gc=False):
-    """A group of fields. Decoding skips names that it does not have: another version may have written them."""
+    """A group of fields. Decoding skips unknown names: another version of sshbell may have written them."""
 
 
 class EventFields(Fields, frozen=True):
-    """``event``: what happened, or what a line says. ``start``, ``end``: RFC 3339; ``duration``: nanoseconds."""
+    """``event``: the event, or the meaning of a line. ``start``, ``end``: RFC 3339; ``duration``: nanoseconds."""
 
     kind: str | None = None
     category: tuple[str, ...] = ()
@@ -34,20 +34,20 @@ class EventFields(Fields, frozen=True):
 
 
 class HostFields(Fields, frozen=True):
-    """``host``: who logged it."""
+    """``host``: the host that logged it."""
 
     name: str | None = None
 
 
 class ProcessFields(Fields, frozen=True):
-    """``process``: which process logged it."""
+    """``process``: the process that logged it."""
 
     name: str | None = None
     pid: int | None = None
 
 
 class UserFields(Fields, frozen=True):
-    """``user``: the account; ``full_name`` is the person's, of ``people.toml``."""
+    """``user``: the account; ``full_name`` is the name of the person in ``people.toml``."""
 
     name: str | None = None
     id: str | None = None
@@ -65,7 +65,7 @@ class LocationFields(Fields, frozen=True):
 
 
 class GeoFields(Fields, frozen=True):
-    """``source.geo``; ``name`` says what an address is that is no public one."""
+    """``source.geo``; ``name`` is the kind of an address that is not public."""
 
     name: str | None = None
     city_name: str | None = None
@@ -91,7 +91,7 @@ class AsFields(Fields, frozen=True):
 
 
 class SourceFields(Fields, frozen=True):
-    """``source``: ``address`` as logged, ``ip`` where it is one; ``anonymous`` lists what hides who is behind it."""
+    """``source``: ``address`` as logged, ``ip`` if it is an IP address; ``anonymous`` lists what hides the real source."""
 
     ip: str | None = None
     port: int | None = None
@@ -106,7 +106,7 @@ NO_SOURCE = SourceFields()
 
 
 class KeyFields(Fields, frozen=True):
-    """``ssh.key``: ``owner`` and ``options`` are those of the lines that allow it."""
+    """``ssh.key``: ``owner`` and ``options`` come from the lines that allow it."""
 
     type: str | None = None
     fingerprint: str | None = None
@@ -131,17 +131,22 @@ class SessionFields(Fields, frozen=True):
 
 
 class ViaFields(Fields, frozen=True):
-    """``ssh.via``: the host through which somebody came, and who was on it."""
+    """``ssh.via``: the jump host of a login, and the user on it."""
 
     host: HostFields = NO_HOST
     user: UserFields = NO_USER
 
 
 class SshFields(Fields, frozen=True):
-    """``ssh``: what ECS has no field for. The last three are of ``sshbell parse`` alone."""
+    """
+    ``ssh``: facts for which ECS has no field. Only ``sshbell parse`` writes the last three.
+
+    ``method`` is the one that let somebody in; ``factors`` has all methods in order, if the log shows several.
+    """
 
     method: str | None = None
     submethod: str | None = None
+    factors: tuple[str, ...] = ()
     key: KeyFields = KeyFields()
     certificate: CertificateFields = CertificateFields()
     principal: str | None = None
@@ -163,7 +168,7 @@ class SshFields(Fields, frozen=True):
 
 
 class PamFields(Fields, frozen=True):
-    """``pam``: ``by`` is who asked for it."""
+    """``pam``: ``by`` is the user that asked for it."""
 
     module: str | None = None
     service: str | None = None
@@ -171,14 +176,17 @@ class PamFields(Fields, frozen=True):
     by: UserFields = NO_USER
 
 
+NO_PAM = PamFields()
+
+
 class RuleFields(Fields, frozen=True):
-    """``rule``: of a grammar, or the detector's."""
+    """``rule``: the rule of a grammar, or of the detector."""
 
     name: str | None = None
 
 
 class FileFields(Fields, frozen=True):
-    """``log.file``: where a replayed line stood."""
+    """``log.file``: the file and line number of a replayed line."""
 
     path: str | None = None
     line: int | None = None
@@ -191,25 +199,25 @@ class LogFields(Fields, frozen=True):
 
 
 class ErrorFields(Fields, frozen=True):
-    """``error``: what is wrong with a line."""
+    """``error``: the fault of a line."""
 
     message: str | None = None
 
 
 class NoticeFields(Fields, frozen=True):
-    """``sshbell``: the events that one notice of ours stands for."""
+    """``sshbell``: the events that one notice about sshbell stands for."""
 
     found: tuple[str, ...] = ()
 
 
 class EcsEvent(Fields, frozen=True):
     """
-    One event, or what one line says.
+    One event, or the meaning of one line.
 
     Attributes:
-        timestamp: RFC 3339, UTC; of a row of the outbox, any text.
-        message: what sshbell says of itself.
-        labels: what else a rule of the grammar names.
+        timestamp: RFC 3339, UTC; in a row of the outbox, any text.
+        message: a message about sshbell itself.
+        labels: further values that a rule of the grammar names.
     """
 
     timestamp: str | None = msgspec.field(name="@timestamp", default=None)
@@ -220,7 +228,7 @@ class EcsEvent(Fields, frozen=True):
     user: UserFields = NO_USER
     source: SourceFields = NO_SOURCE
     ssh: SshFields = SshFields()
-    pam: PamFields = PamFields()
+    pam: PamFields = NO_PAM
     rule: RuleFields = RuleFields()
     log: LogFields = LogFields()
     error: ErrorFields = ErrorFields()
@@ -228,14 +236,14 @@ class EcsEvent(Fields, frozen=True):
     sshbell: NoticeFields = NoticeFields()
 
 
-# What a source of further fields answers where it knows nothing.
+# The answer of a source of further fields that knows nothing.
 NOTHING = EcsEvent()
 
 F = TypeVar("F", bound=Fields)
 
 
 class NoEventError(Exception):
-    """A row of the outbox holds no event."""
+    """A row of the outbox is not an event."""
 
 
 _encode = msgspec.json.Encoder(order=None).encode
@@ -243,25 +251,25 @@ _decode = msgspec.json.Decoder(EcsEvent).decode
 
 
 def json_line(found: object) -> bytes:
-    """One line of JSON, with its line feed; what a terminal obeys is written as an escape."""
+    """Return one line of JSON, with its line feed; characters that a terminal obeys are written as escapes."""
     line: bytes = _encode(found)
-    text = line.decode()
-    if not text.isprintable():
+    # JSON itself escapes the control characters of ASCII, but for one.
+    if (not line.isascii() or b"\x7f" in line) and not (text := line.decode()).isprintable():
         line = "".join(char if char.isprintable() else _escaped(char) for char in text).encode()
     return line + b"\n"
 
 
 def _escaped(char: str) -> str:
-    """Write a character as JSON does: of those beyond U+FFFF, both surrogates."""
+    """Return a character as a JSON escape: two surrogates if it is beyond U+FFFF."""
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
 def event_of(body: bytes) -> EcsEvent:
     """
-    Return the event of a row of the outbox, as ``sshbell replay`` writes it; nothing of it is made harmless.
+    Return the event of a row of the outbox, in the format of ``sshbell replay``; its texts are still hostile.
 
     Raises:
-        NoEventError: ``body`` is no event.
+        NoEventError: ``body`` is not an event.
     """
     try:
         return _decode(body)
@@ -270,7 +278,7 @@ def event_of(body: bytes) -> EcsEvent:
 
 
 def joined(fields: F, more: F) -> F:
-    """Return the fields of both; where both know one, the first counts."""
+    """Return the fields of both; if both have a value, the first counts."""
     added: dict[str, Any] = {}
     for name, nothing in zip(fields.__struct_fields__, fields.__struct_defaults__, strict=True):
         theirs = getattr(more, name)
@@ -284,7 +292,7 @@ def joined(fields: F, more: F) -> F:
     return msgspec.structs.replace(fields, **added) if added else fields
 
 
-# One empty group of each kind. msgspec leaves out a default by identity: only these very objects are not written.
+# One empty group of each kind. msgspec compares a default by identity, so it leaves out only these very objects.
 _EMPTY = {
     type(nothing): nothing
     for group in (EcsEvent, SourceFields, GeoFields, AsFields, SshFields, ViaFields, PamFields, LogFields)
@@ -294,6 +302,6 @@ _EMPTY = {
 
 
 def known(fields: F) -> F:
-    """Return a group as it is put into an event: where nothing of it is known, the one that is not written."""
+    """Return a group for use in an event; an empty one is replaced by the object that msgspec leaves out."""
     nothing: Any = _EMPTY[type(fields)]
     return nothing if fields == nothing else fields

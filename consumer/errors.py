@@ -1,4 +1,4 @@
-"""Every error that sshbell raises on purpose, and the exit code it becomes (sysexits.h)."""
+"""All errors that sshbell raises on purpose, with their exit codes (sysexits.h)."""
 
 import sys
 from collections.abc import Sequence
@@ -8,19 +8,19 @@ from consumer.text import harmless
 
 
 class SshbellError(Exception):
-    """Base of all: ``exit_code`` is what the command line ends with; the text says what to do next."""
+    """The base class. The command line exits with ``exit_code``; the text includes what to do next."""
 
     exit_code = 70
 
 
 class UsageError(SshbellError):
-    """A command line that cannot be meant: EX_USAGE."""
+    """A wrong command line: EX_USAGE."""
 
     exit_code = 64
 
 
 class DataError(SshbellError):
-    """Input that is not what its name says, such as a truncated archive: EX_DATAERR."""
+    """Invalid input, such as a truncated archive: EX_DATAERR."""
 
     exit_code = 65
 
@@ -32,41 +32,41 @@ class InputError(SshbellError):
 
 
 class OutputError(SshbellError):
-    """Output that cannot be written, such as on a full disk: EX_IOERR."""
+    """Output that cannot be written, for example to a full disk: EX_IOERR."""
 
     exit_code = 74
 
 
 class RightsError(SshbellError):
-    """Something that only root may do, or that would let others do what root may: EX_NOPERM."""
+    """Something that only root may do, or that would give root's rights to others: EX_NOPERM."""
 
     exit_code = 77
 
 
 class ConfigError(SshbellError):
-    """A configuration that cannot be used; found at start only: EX_CONFIG. Each argument is one thing that is wrong with it."""
+    """A configuration that cannot be used: EX_CONFIG. Only a start raises it. Each argument is one fault."""
 
     exit_code = 78
 
     def __str__(self) -> str:
-        """Return all of it in one line."""
+        """Return all faults in one line."""
         return "; ".join(map(str, self.args))
 
 
 class ConfigRightsError(ConfigError):
-    """A configuration that whoever runs this may not read: EX_NOPERM."""
+    """A configuration that the current user may not read: EX_NOPERM."""
 
     exit_code = 77
 
 
 class SecretError(SshbellError):
-    """A password or token that is not to be had, or that others can read: EX_CONFIG. It never holds any of it."""
+    """A password or token that cannot be read, or that others can read: EX_CONFIG. The text never has a part of the secret."""
 
     exit_code = 78
 
 
 class LoweringError(SshbellError):
-    """A grammar that cannot be lowered to a regular expression without changing its meaning: a fault of ours."""
+    """A grammar that cannot be lowered to a regular expression without a change of meaning: an error in sshbell itself."""
 
 
 class StoreError(SshbellError):
@@ -76,11 +76,11 @@ class StoreError(SshbellError):
 
 
 class DamagedStoreError(StoreError):
-    """State that waiting does not mend: ``State.renew`` sets the file aside."""
+    """State that stays unusable, however long you wait: ``State.renew`` sets the file aside."""
 
 
 class UndeliveredError(SshbellError):
-    """A message that a channel will never take: EX_UNAVAILABLE."""
+    """A message that a channel will never accept: EX_UNAVAILABLE."""
 
     exit_code = 69
 
@@ -92,13 +92,13 @@ class TryLaterError(SshbellError):
 
 
 def complain(error: SshbellError) -> None:
-    """Say on standard error, in one line, what went wrong."""
-    with suppress(OSError):  # where even that cannot be written, the exit code has to do
-        print(f"sshbell: {harmless(str(error))}", file=sys.stderr, flush=True)  # noqa: T201 - what this is for
+    """Print an error on standard error, in one line."""
+    with suppress(OSError):  # if even that fails, the exit code has to suffice
+        print(f"sshbell: {harmless(str(error))}", file=sys.stderr, flush=True)  # noqa: T201 - the purpose of this function
 
 
 def end_with(errors: Sequence[SshbellError]) -> None:
-    """Say what went wrong with some of the files, after all others have been read; the last one is raised."""
+    """Print the errors of some files, after all other files have been read; raise the last one."""
     for error in errors[:-1]:
         complain(error)
     if errors:

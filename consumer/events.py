@@ -1,7 +1,7 @@
 """
-What happened: one event for each login, end of a session, try and probe, however many lines told of it.
+Events: one for each login, end of a session, try and probe, however many lines reported it.
 
-Events are frozen, and hold nothing that the lines did not say. ``events_as_ecs.py`` gives them their outer form.
+Events are frozen, and have only facts from the lines. ``events_as_ecs.py`` converts them to ECS.
 """
 
 from typing import ClassVar
@@ -11,20 +11,20 @@ import msgspec
 from consumer.actions import EventAction
 from consumer.records import HOST, TIME, TRUSTED, Line
 
-# Files are numbered in the order in which they are read; a place is the file's number times this, plus the line's.
+# Files are numbered in the order of reading. A place is the file's number times this, plus the line's number.
 PLACE_STEP = 1 << 40
 
 
 class AuthEvent(msgspec.Struct, frozen=True):
     """
-    What all events have.
+    The common part of all events.
 
     Attributes:
-        action: what happened.
-        id: stable; "" where nobody asked for texts.
-        line: the deciding one.
-        user: as the client sent it; None where no line named one.
-        address, port: of the client, as logged; None where no line named them.
+        action: the kind of event.
+        id: stable; "" if the caller did not ask for texts.
+        line: the deciding line.
+        user: as the client sent it; None if no line named one.
+        address, port: of the client, as logged; None if no line named them.
     """
 
     action: ClassVar[EventAction]
@@ -37,23 +37,30 @@ class AuthEvent(msgspec.Struct, frozen=True):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC; 0 where no line had a time."""
+        """Microseconds since 1970 UTC; 0 if the line had no time."""
         return self.line[TIME] or 0
 
     @property
     def host(self) -> str:
-        """Who logged the deciding line."""
+        """The host that logged the deciding line."""
         return self.line[HOST]
 
     @property
     def origin(self) -> str:
-        """``verified`` where the kernel vouches for a process of root, else ``unverified``."""
+        """``verified`` if the kernel vouches that a process of root wrote the line, else ``unverified``."""
         trusted = self.line[TRUSTED]
         return "verified" if trusted is not None and trusted[0] == 0 else "unverified"
 
 
 class Login(AuthEvent, frozen=True):
-    """Somebody is in. ``info`` stood behind "ssh2: ": the key or certificate."""
+    """
+    Somebody has logged in.
+
+    Attributes:
+        method: the last one, as sshd writes it: ``keyboard-interactive/pam``.
+        info: the text after "ssh2: ": the key or certificate.
+        factors: all methods in order, if the log shows several; ``method`` is the last of them.
+    """
 
     action = EventAction.LOGIN
 
@@ -61,10 +68,11 @@ class Login(AuthEvent, frozen=True):
     info: str | None = None
     uid: int | None = None
     session_kind: str | None = None
+    factors: tuple[str, ...] = ()
 
 
 class Logout(AuthEvent, frozen=True):
-    """A session that was told is over. ``line`` decided it; ``end_us`` is never before the login's time."""
+    """A session with a ``Login`` has ended. ``line`` decided it. ``end_us`` is never before the login's time; 0: unknown."""
 
     action = EventAction.LOGOUT
 
@@ -73,12 +81,12 @@ class Logout(AuthEvent, frozen=True):
 
     @property
     def time_us(self) -> int:
-        """Microseconds since 1970 UTC."""
+        """Microseconds since 1970 UTC; 0 if the line had no time."""
         return self.end_us
 
 
 class Attempt(AuthEvent, frozen=True):
-    """One failed try at authenticating, or ``count`` equal ones. ``method`` is None where no Failed line told of it."""
+    """One failed try to authenticate, or ``count`` equal ones. ``method`` is None if no Failed line reported it."""
 
     action = EventAction.ATTEMPT
 
@@ -89,7 +97,7 @@ class Attempt(AuthEvent, frozen=True):
 
 
 class Probe(AuthEvent, frozen=True):
-    """A connection that never tried: a scanner, a bad banner, a time-out, a refused one."""
+    """A connection that never tried to log in: a scanner, a bad banner, a time-out, a refused connection."""
 
     action = EventAction.PROBE
 
@@ -98,13 +106,13 @@ class Probe(AuthEvent, frozen=True):
 
 class Forged(AuthEvent, frozen=True):
     """
-    A line that says it is sshd's, from a process that the kernel says is not; or ``count`` of them.
+    A line that pretends to be from sshd, but the kernel names another process; or ``count`` such lines.
 
     Attributes:
         line: the first of them.
-        uid: of the writer; None where several wrote them.
-        claim: the action that they claim; "" where they claim several.
-        last_us: the time of the last of them; 0 where it has none.
+        uid: of the writer; None for several writers.
+        claim: the action that the lines pretend; "" for several actions.
+        last_us: the time of the last of them; 0 if it has none.
     """
 
     action = EventAction.FORGED

@@ -1,8 +1,8 @@
-"""Events in their outer form: what the correlator says, as ``EcsEvent``."""
+"""Converts the correlator's events to ``EcsEvent``."""
 
 import msgspec
 
-from consumer.addresses import ip_of
+from consumer.addresses import ip_text
 from consumer.clock import isoformat
 from consumer.ecs import (
     CertificateFields,
@@ -27,7 +27,7 @@ from consumer.text import readable
 
 
 def of_event(event: Event, paths: list[str]) -> EcsEvent:
-    """What happened: an object of ``sshbell replay``. ``paths``: of the files, in the order in which they were read."""
+    """Return an event as an object of ``sshbell replay``. ``paths``: the files, in the order of reading."""
     login = event if isinstance(event, Login) else event.login if isinstance(event, Logout) else None
     logged = event.line if login is None else login.line
     return EcsEvent(
@@ -46,7 +46,7 @@ def of_event(event: Event, paths: list[str]) -> EcsEvent:
 
 
 def of_session(login: Login, closed_us: int | None) -> EcsEvent:
-    """A login and its end, where it has one: an object of ``sshbell who`` and ``sshbell history``."""
+    """Return a login, and its end if it has one, as an object of ``sshbell who`` and ``sshbell history``."""
     found = of_event(login, [])
     if closed_us is None:
         return found
@@ -57,8 +57,7 @@ def of_session(login: Login, closed_us: int | None) -> EcsEvent:
 
 def source_of(address: str | None, port: int | None) -> SourceFields:
     """Return the group ``source``."""
-    ip = ip_of(address)
-    return known(SourceFields(ip=None if ip is None else str(ip), port=port, address=address))
+    return known(SourceFields(ip=ip_text(address), port=port, address=address))
 
 
 def _event_fields(event: Event) -> EventFields:
@@ -68,7 +67,7 @@ def _event_fields(event: Event) -> EventFields:
     elif isinstance(event, Logout):
         began_us = event.login.time_us
         start, end = _moment(began_us), _moment(event.end_us)
-        duration = (event.end_us - began_us) * 1000 if began_us else None
+        duration = (event.end_us - began_us) * 1000 if began_us and event.end_us else None
     elif isinstance(event, Forged) and event.count > 1:
         start, end = _moment(event.time_us), _moment(event.last_us)
     action = event.action
@@ -79,7 +78,7 @@ def _event_fields(event: Event) -> EventFields:
 
 
 def _ssh_fields(event: Event, login: Login | None) -> SshFields:
-    """``login``: the event, or the one that it ends; None where it is neither."""
+    """Return the group ``ssh``. ``login``: the event itself, or the login that it ends, or None."""
     method = reason = claim = claimed_by_uid = login_id = count = None
     match event:
         case Login():
@@ -99,6 +98,7 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
     return SshFields(
         method=METHODS.get(name, name) or None,
         submethod=submethod or None,
+        factors=() if login is None else factor_names(login.factors),
         key=known(KeyFields(type=info.get("key_type"), fingerprint=info.get("key_fingerprint"))),
         certificate=_certificate_fields(info),
         principal=info.get("principal"),
@@ -112,6 +112,11 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         claimed_by_uid=claimed_by_uid,
         login_id=login_id,
     )
+
+
+def factor_names(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a login's methods, without submethods."""
+    return tuple(METHODS.get(name, name) for name in (method.partition("/")[0] for method in methods))
 
 
 def _certificate_fields(info: dict[str, str]) -> CertificateFields:

@@ -1,21 +1,22 @@
 """
-The way of a line, as one composition. The boxes are folders of ``consumer``; below each stands what it gives to the next.
+The path of a line through sshbell. The boxes are folders of ``consumer``; below each is what it passes to the next.
 
     rsyslogd ─▶ intake ─▶ framing ─▶ matching ─▶ story ─▶ (detect) ─▶ store ─▶ deliver ─▶ people
     or a file   bytes     Row        Line        Event    later       outbox   Message
 
-    intake      reads whole lines, and keeps each in the journal before it is confirmed
-    framing     finds time, host, program, PID and message, whatever format the line has
-    matching    finds the rule of ``grammars`` that reads the message, and what it says
+    intake      reads whole lines, and writes each to the journal before it confirms the line
+    framing     finds time, host, program, PID and message in a line of any format
+    matching    finds the rule of ``grammars`` that reads the message, and takes its values
     story       joins the lines of one connection: a login, a logout, a try, a probe, a forged line
-    store       keeps what happened in ``state.db``; what is to be told stands there in the outbox, as an ``EcsEvent``
-    deliver     routes it, lets ``enrich`` add what is known besides, renders it and sends it by a channel
+    store       keeps all events in ``state.db``, and those to report in its outbox, as ``EcsEvent``
+    deliver     routes an event, lets ``enrich`` add further facts, renders it and sends it through a channel
 
-``LineReader`` is framing and matching, which remember nothing of other lines and can run in several processes. ``Pipeline`` is
-framing to story for lines as they come in, with what a restart would forget; ``run/service.py`` has it between intake and store.
+``LineReader`` combines framing and matching. Of other lines they remember only the one before, so they can run in several
+processes. ``Pipeline`` combines framing to story for lines as they come in, with the memory that a restart needs;
+``run/service.py`` puts it between intake and store.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, tzinfo
 
 import msgspec
@@ -26,52 +27,66 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import TIME, Line
+from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
-from consumer.story.snapshot import Snapshots
+from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
 from consumer.text import harmless, readable, text_of_bytes
 
-# A tick that comes late, after a pause of the machine or a restart, lets no more time pass than this.
+# After a pause of the machine or a restart, a late tick counts as no more time than this.
 _TICK_LIMIT_US = 5_000_000
-# Bytes of a line that are shown when a fault is reported.
+# Bytes of a line that the report of a fault shows.
 _SHOWN = 200
+# The part of a snapshot that is no correlator's.
+_OWN = "pipeline"
 
 
 class LineReader:
     """Frames and matches the blocks of one source."""
 
     def __init__(self, matcher: Matcher, timestamps: Timestamps, *, keep_text: bool) -> None:
-        self.framer = Framer(matcher.is_program)
+        self.framer = Framer(matcher.is_program, matcher.daemon_of)
         self._matcher = matcher
         self._timestamps = timestamps
         self._keep_text = keep_text
-        # Lines by rule; then those of ours that no rule reads, and those that no framing fits.
+        # Lines by rule; then lines of our programs that no rule reads, and lines that fit no framing.
         self.counts = [0] * (len(matcher.rules) + 2)
 
     def lines(self, block: bytes, first: int) -> list[Line]:
         """
-        Read a block.
+        Read a block; texts that are too long are cut: see ``bounded``.
 
         Args:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        rows = self.framer.rows(text_of_bytes(block))
-        return self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), block, first)
+
+    def lines_of(self, rows: list[Row], block: bytes, first: int) -> list[Line]:
+        """Read the rows of a block. The framer takes each block once: it remembers the line before."""
+        lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        # Few blocks have a long line, and fewer have one that is long without its header.
+        is_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(_is_long, rows))
+        return list(map(bounded, lines)) if is_long else lines
+
+
+def _is_long(row: Row) -> bool:
+    """Return whether a part of a line may exceed the bound. The names of some modules become a part of the text."""
+    _stamp, _host, program, _procid, text, trusted = row
+    return len(program) + len(text) + 2 > TEXT_LIMIT or (trusted != "" and len(trusted[1]) > TEXT_LIMIT)
 
 
 class Pipeline:
     """
-    Lines as they come in, to events.
+    Turns lines into events as they come in.
 
-    Deterministic: the same calls give the same events, so a journal of the calls repairs whatever a crash broke.
+    It is deterministic: the same calls give the same events, so replaying a journal of the calls repairs any damage of a crash.
 
     Args:
         programs: further names of sshd.
-        zone: of time stamps that name none.
+        zone: for time stamps without one.
         now_us: the wall clock, microseconds since 1970 UTC.
-        report: is told in one line what of an earlier process's memory cannot be read.
+        report: gets one line about each part of an earlier process's memory that cannot be read, and about faults of sshbell.
     """
 
     def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
@@ -94,18 +109,23 @@ class Pipeline:
         self._reader = LineReader(self._matcher, self._timestamps, keep_text=True)
 
     def configure(self, programs: Iterable[str]) -> None:
-        """Take other names of sshd, from the next line on."""
-        counts = self._reader.counts
+        """Use other names of sshd from the next line on."""
+        counts, examples = self._reader.counts, self._matcher.examples
         self._configure(programs)
-        self._reader.counts = counts
+        self._reader.counts, self._matcher.examples = counts, examples
 
     @property
     def counts(self) -> list[int]:
-        """How many lines each rule has read; then those that none reads, and those in no known framing."""
+        """The number of lines that each rule has read; then of lines that no rule reads, and of lines in no known framing."""
         return self._reader.counts
 
+    @property
+    def examples(self) -> dict[str, str]:
+        """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
+        return {name: readable(text) for name, text in self._matcher.examples.items()}
+
     def is_redelivered(self, line: bytes) -> bool:
-        """Tell whether rsyslog has sent this very line before, and remember it."""
+        """Return whether rsyslog has sent this very line before, and remember it."""
         return self._redelivery.has_seen(line)
 
     @property
@@ -114,7 +134,7 @@ class Pipeline:
         return self._redelivery.total
 
     def feed(self, block: bytes) -> list[Event]:
-        """Take whole lines, each with its line feed; return what they decide."""
+        """Process whole lines, each with its line feed; return the events that they decide."""
         try:
             lines = self._reader.lines(block, 0)
         except Exception as error:  # noqa: BLE001 - see _fault
@@ -125,7 +145,7 @@ class Pipeline:
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
-            rest = iter(lines)
+            rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
             while True:
                 try:
                     self._correlator.feed(rest)
@@ -135,30 +155,35 @@ class Pipeline:
                     break
         return self._taken()
 
+    def _received(self, line: Line) -> Line:
+        """Give a line without a time that can be read the time of its receipt."""
+        return (line[RULE], self._tick_us, *line[PLACE:])
+
     def _fault(self, error: Exception, block: bytes) -> None:
         """
-        Say that a line has met a fault of ours. The other lines go on.
+        Report that a line has triggered an error in sshbell itself. Go on with the other lines.
 
-        The journal has it, so each start would meet it again: without this, one line could keep sshbell from running for ever.
+        The line is in the journal, so each start would trigger the error again: one line could block sshbell for ever.
         """
         shown = harmless(readable(text_of_bytes(block[:_SHOWN])))
-        self._report(f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; the others count")
+        self._report(
+            f"a fault of sshbell, {type(error).__name__}: {error}; among the lines from {shown!r} on; sshbell reads the others"
+        )
 
-    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> list[bytes]:
-        """Return the lines of a log file that say something and never came in: see ``Comparison``."""
+    def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> Iterator[bytes]:
+        """Yield the meaningful lines of a log file that rsyslog never sent: see ``Comparison``. You may feed them at once."""
         reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
-        found: list[bytes] = []
         for block in blocks:
-            found += comparison.missing(block, reader.framer.rows(text_of_bytes(block)), reader.lines(block, 0))
-        return found
+            rows = reader.framer.rows(text_of_bytes(block))
+            yield from comparison.missing(block, rows, reader.lines_of(rows, block, 0))
 
     def hold(self, *, is_holding: bool) -> None:
-        """Wait for lines that were lost and may yet be found, or do so no more: see ``Correlator.hold``."""
+        """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""
         self._correlator.hold(is_holding=is_holding)
 
     def tick(self, now_us: int) -> list[Event]:
-        """Let time pass; return what that decides."""
+        """Let time pass; return the events that this decides."""
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
         self._tick_us = now_us
         self._timestamps.set_reference(_moment(now_us))
@@ -172,29 +197,59 @@ class Pipeline:
         events, self._events[:] = list(self._events), []
         return events
 
-    def changed(self) -> dict[str, bytes | None]:
-        """Return the parts of the memory that are not as they were when this was last asked."""
-        parts = self._snapshots.changed()
+    def changed(self) -> Iterator[SnapshotPart]:
+        """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
+        yield from self._snapshots.changed()
         seen, again_total = self._redelivery.state()
-        own = [seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), self._correlator.held.is_holding]
-        parts["pipeline"] = msgspec.msgpack.encode(own)
-        return parts
+        is_holding = self._correlator.held.is_holding
+        own = _Own(seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding)
+        yield _OWN, [msgspec.msgpack.encode(own)]
+
+    def kept(self) -> None:
+        """Take note that the store has what ``changed`` yielded last, and that nothing has come since."""
+        self._snapshots.kept()
 
     def forget_snapshot(self) -> None:
-        """Count every part as changed: what was kept is lost."""
+        """Count every part as changed, because the stored snapshot is lost."""
         self._snapshots.forget()
 
-    def restore(self, parts: dict[str, bytes]) -> None:
-        """Take over what an earlier process remembered."""
-        own = parts.pop("pipeline", None)
-        if own is not None:
-            seen, self._tick_us, again_total, counts, digests, seconds, is_partial, *later = msgspec.msgpack.decode(own)
-            self.hold(is_holding=later == [True])
-            self._redelivery.restore(seen, again_total)
-            if len(counts) == len(self._reader.counts):
-                self._reader.counts = counts
-            self.known.restore(digests, seconds, is_partial=is_partial)
-        self._snapshots.restore(parts)
+    def restore(self, parts: Iterable[SnapshotPart]) -> None:
+        """Take over what an earlier process remembered; a part that cannot be read is reported and left out."""
+        is_damaged = False
+        for name, pieces in parts:
+            if name != _OWN:
+                self._snapshots.restore(name, pieces)
+                continue
+            try:
+                self._restore_own(msgspec.msgpack.decode(b"".join(pieces), type=_Own))
+            except DAMAGE as error:
+                is_damaged = True
+                self._report(f"the memory of {name!r} cannot be read ({error}); sshbell may read lines of the log file again")
+        self._snapshots.begin()
+        if is_damaged:
+            # Lines that come again make the same events, so the store has them.
+            self._snapshots.forget_identities()
+
+    def _restore_own(self, own: "_Own") -> None:
+        self.known.restore(own.digests, own.seconds, is_partial=own.is_partial)
+        self._redelivery.restore(own.seen, own.again_total)
+        self._tick_us = own.tick_us
+        if len(own.counts) == len(self._reader.counts):
+            self._reader.counts = own.counts
+        self.hold(is_holding=own.is_holding)
+
+
+class _Own(msgspec.Struct, array_like=True, frozen=True):
+    """What a pipeline remembers besides its correlator."""
+
+    seen: list[bytes]
+    tick_us: int
+    again_total: int
+    counts: list[int]
+    digests: bytes
+    seconds: bytes
+    is_partial: bool
+    is_holding: bool = False
 
 
 def _moment(now_us: int) -> datetime:

@@ -1,30 +1,32 @@
 """
-The nouns between the stages: a row, as framing gives it, and a line, as the correlator takes it.
+The types between the stages: a row, the output of framing, and a line, the input of the correlator.
 
-Every line of a log becomes a row, and most become a line. To make an object with names of each would cost more than all that is
-done with it, so both are plain tuples. ``SyslogRecord`` is a row with names, for whoever asks.
+Every line of a log becomes a row, and most become a line. Both are plain tuples, because creating an object for each would cost
+more than all the work on it. ``SyslogRecord`` is a row with names, for code that is not as fast.
 
-All text is the bytes of the log decoded as latin-1: one character a byte, nothing lost, whatever the encoding was.
-``text_of_bytes`` and ``readable`` go in and out.
+All text is the bytes of the log decoded as latin-1: one character per byte, without loss, whatever the encoding was.
+``text_of_bytes`` and ``readable`` convert to and from this form.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-# What the kernel vouches for, where the record carries it: the sender's uid and the path of its program ("" unknown).
+from consumer.text import text_of_bytes
+
+# The facts that the kernel vouches for, if the record has them: the sender's uid and the path of its program ("" if unknown).
 Trusted = tuple[int, str]
 
-# A line whose header was read. A function takes it apart at its head, by these names:
+# A line after framing. Functions unpack it at their start, with these names:
 #     stamp, host, program, procid, msg, trusted
-# A field that the line does not have is "". The message has no leading blank and no byte order mark. A line that no framing fits
-# has an empty program and stands whole in the message.
+# A missing field is "". The message has no leading blank and no byte order mark. If no framing fits, the program is empty and the
+# whole line is the message.
 Row = tuple[str, str, str, str, str, Trusted | str]
 
 
 class SyslogRecord(NamedTuple):
-    """One syslog message with its header settled."""
+    """One syslog message with its header parsed."""
 
     time_us: int | None  # None: the header has no time, or one that does not exist
-    stamp: str  # the time as it was written
+    stamp: str  # the time as written
     host: str
     program: str
     procid: str  # digits, or ""
@@ -33,7 +35,7 @@ class SyslogRecord(NamedTuple):
     raw: str  # the whole line
 
 
-# A line that a rule has read, as the correlator takes it. The constants below name its places.
+# A line that a rule has read, for the correlator. The constants below name its positions.
 Line = tuple[
     int, int | None, int, int, str, Trusted | None, bool, str, str, str,
     str | None, str | None, str | None, str | None, str | None, str | None, str | None,
@@ -41,15 +43,15 @@ Line = tuple[
 
 RULE: Final = 0  # index into Matcher.rules
 TIME: Final = 1  # microseconds since 1970 UTC; None: the header has no time, or one that does not exist
-PLACE: Final = 2  # where it stood: see events.PLACE_STEP
+PLACE: Final = 2  # its file and line number: see events.PLACE_STEP
 REPEATS: Final = 3  # how many lines of the daemon it stands for
-TEXT: Final = 4  # what was matched; "" where nobody will ask
+TEXT: Final = 4  # the matched text; "" if no caller needs it
 TRUSTED: Final = 5
-AMBIGUOUS: Final = 6  # sshd cut the line: its address is not to be trusted, and not given
+AMBIGUOUS: Final = 6  # sshd cut the line, so its address is untrustworthy and left out
 PROGRAM: Final = 7
 HOST: Final = 8
-PROCID: Final = 9  # "" where the tag has none
-# What the rule took, in the order of CORE in matching/rules.py; None where it has no such field.
+PROCID: Final = 9  # "" if the tag has none
+# The values that the rule took, in the order of CORE in matching/rules.py; None if it has no such field.
 USER: Final = 10
 INVALID: Final = 11
 ADDRESS: Final = 12
@@ -58,8 +60,33 @@ METHOD: Final = 14
 EXTRA: Final = 15
 PREAUTH: Final = 16
 
-# What rsyslog says of lines that came by a socket or a journal of this machine.
+# Bytes that a line keeps of the whole message, and of each value in it. sshd cuts its own messages at this length, so the bound
+# matters for PAM only, of whose messages sshbell reads 2,000 bytes. No account has so long a name.
+TEXT_LIMIT = 500
+
+
+def bounded(line: Line) -> Line:
+    """Cut the long texts of a line, and mark each with its original length."""
+    trusted = line[TRUSTED]
+    is_path_long = trusted is not None and len(trusted[1]) > TEXT_LIMIT
+    # Every value of a rule is a part of the text; "" was not kept.
+    if 0 < len(line[TEXT]) <= TEXT_LIMIT and not is_path_long:
+        return line
+    values: list[Any] = [_cut(value) if isinstance(value, str) else value for value in line]
+    if trusted is not None and is_path_long:
+        values[TRUSTED] = trusted[0], trusted[1][-TEXT_LIMIT:]  # the program's name is at the end
+    return tuple(values)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= TEXT_LIMIT:
+        return text
+    mark = text_of_bytes(f"…[{len(text)} bytes]".encode())
+    return text[: TEXT_LIMIT - len(mark)] + mark
+
+
+# The address that rsyslog gives for lines from a socket or a journal of this machine.
 OURS = "127.0.0.1"
-# Pairs of host and address that are remembered.
+# Pairs of host and address to remember.
 SENDER_LIMIT = 10_000
 Pair = tuple[str, str]

@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read: others replace or change what we keep open, and nobody tells us."""
+"""Notices that another program has replaced or changed a file that sshbell has read or keeps open."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 class Stamp(NamedTuple):
     """
-    What differs where a file was replaced or changed.
+    The values that differ after a file was replaced or changed.
 
-    The time is that of the last change of content, name or rights, which nobody can set back, as ``cp -p`` does with others.
+    The time is that of the last change of content, name or rights (ctime). Nobody can set it back, as ``cp -p`` does with mtime.
     """
 
     device: int
@@ -19,13 +19,13 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, file: str | Path | int) -> "Stamp | None":
-        """Take it of a path or of an open file; None where there is none, or it cannot be looked at."""
+        """Return the stamp of a path or an open file; None if it does not exist or cannot be examined."""
         try:
-            found = os.stat(file)  # noqa: PTH116 - a third of the time of a Path's, and on the way of every message
+            found = os.stat(file)  # noqa: PTH116 - a third of the time of Path.stat, and it runs for every message
         except (OSError, ValueError):
             return None
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
 
     def is_same_file(self, other: "Stamp | None") -> bool:
-        """Tell whether it is the same file, whatever was written to it meanwhile."""
+        """Return whether it is the same file, whether or not its content has changed."""
         return other is not None and self[:2] == other[:2]

@@ -12,18 +12,21 @@ Very old Linux-PAM put the module into the tag, ``sshd(pam_unix)[123]: message``
 
 import pyparsing as pp
 
-from grammars.rule import END, Rule, rule
+from grammars.rule import END, Rule, other, rule
 
 # auth failure fields, modules/pam_unix/support.c and libpam: two blanks before user=, a single one elsewhere. The ssh
 # service always has an empty ruser; elsewhere it may hold anything.
 _WHO = r"logname=(?P<logname>[^ ]*) uid=(?P<uid>-?[0-9]+) euid=-?[0-9]+ tty=(?P<tty>[^ ]*)"
-_FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user=(?P<user>.*)| {{0,2}}){END}"
-_FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user=(?P<user>.*)| {{0,2}}){END}"
+# A name that ends the line; blanks behind it are a collector's.
+_LAST = r"(?P<user>.*[^ ]|) *"
+_FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
+_FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
 
 
-def _pam(name: str, action: str, module: str, message: str, tail: str) -> Rule:
+def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
+    """A message of a module, or of one of several."""
     prefix = [
-        pp.Literal(f"{module}("),
+        pp.MatchFirst([pp.Literal(f"{module}(") for module in modules.split("|")]),
         pp.Regex("[^():]*")("service"),
         pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
         pp.Literal("): "),
@@ -47,12 +50,39 @@ RULES: list[Rule] = [
         "session opened for user ",
         rf"(?P<user>.*) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
     ),
-    _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", rf"(?P<user>.*){END}"),
+    # 0.7x and some copies of it say by nobody.
+    _pam(
+        "session_opened_bare",
+        "session_opened",
+        "pam_unix",
+        "session opened for user ",
+        rf"(?P<user>.*?)(?:\(uid=(?P<user_uid>[0-9]+)\))?(?: by (?P<by_user>[^ ]*))? *{END}",
+    ),
+    _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", f"{_LAST}{END}"),
     # modules/pam_unix/support.c, _unix_verify_password(): the first failure of a connection.
     _pam("auth_failure", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS),
     _pam("auth_failure_odd", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS_ODD),
+    # Many others copy it: pam_winbind, pam_ldap, pam_unix2.
+    rule(
+        "module_failure",
+        "pam_failure",
+        pp.Literal("pam_"),
+        pp.Regex("[a-z0-9_]+"),
+        pp.Literal("("),
+        pp.Regex("[^():]*")("service"),
+        pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
+        pp.Literal("): authentication failure; "),
+        pp.Regex(_FIELDS),
+    ),
     # The same file: the name is shown with the option "audit" only.
     _pam("user_unknown", "invalid_user", "pam_unix", "check pass; user ", rf"(?P<invalid>)(?:\((?P<user>.*)\) )?unknown{END}"),
+    _pam(
+        "could_not_identify",
+        "invalid_user",
+        "pam_unix",
+        "could not identify user (from ",
+        rf"(?P<invalid>)[a-z]+\((?P<user>.*)\)\){END}",
+    ),
     _pam("bad_username", "invalid_user", "pam_unix", "bad username [", rf"(?P<invalid>)(?P<user>.*)\]{END}"),
     # modules/pam_unix/pam_unix_acct.c.
     _pam("account_expired", "user_denied", "pam_unix", "account ", rf"(?P<user>.*) has expired \((?P<reason>[^()]*)\){END}"),
@@ -64,6 +94,17 @@ RULES: list[Rule] = [
     _pam("conversation_failed", "notice", "pam_unix", "conversation failed", END),
     # libpam/pam_handlers / modules/pam_unix/support.c, _cleanup_failures(): written at the end, without a module. It
     # stands for failures that sshd has already counted itself.
+    rule(
+        "more_failures_old",
+        "pam_failure",
+        pp.Literal("pam_unix("),
+        pp.Regex("[^():]*")("service"),
+        pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
+        pp.Literal("): "),
+        pp.Regex("[0-9]+")("more"),
+        pp.Literal(" more authentication failure"),
+        pp.Regex(f"s?; {_FIELDS}"),
+    ),
     rule(
         "more_failures",
         "pam_failure",
@@ -89,12 +130,17 @@ RULES: list[Rule] = [
         rf"(?P<user>.*) account temporarily locked{END}",
     ),
     _pam("faillock_unknown", "invalid_user", "pam_faillock", "User unknown", rf"(?P<invalid>)(?:: (?P<user>.*))?{END}"),
-    _pam("faillock_other", "notice", "pam_faillock", "", rf"(?P<reason>.*){END}"),
-    # modules/pam_tally2/pam_tally2.c: gone since Linux-PAM 1.5, alive in old logs.
-    _pam("tally2", "notice", "pam_tally2", "", rf"(?P<reason>.*){END}"),
+    # modules/pam_tally/pam_tally.c and modules/pam_tally2/pam_tally2.c: gone since Linux-PAM 1.5, alive in old logs.
+    _pam(
+        "tally_denied",
+        "user_denied",
+        "pam_tally|pam_tally2",
+        "user ",
+        rf"(?P<user>.*) \([0-9]+\) (?P<reason>tally [0-9]+, deny [0-9]+|has time limit .*){END}",
+    ),
+    _pam("tally_unknown", "invalid_user", "pam_tally|pam_tally2", "pam_get_uid; ", rf"(?P<invalid>)no such user.*{END}"),
     # sssd, src/sss_client/pam_sss.c.
     _pam("sss_success", "pam_success", "pam_sss", "authentication success; ", _FIELDS),
-    _pam("sss_failure", "pam_failure", "pam_sss", "authentication failure; ", _FIELDS),
     _pam(
         "sss_received", "pam_failure", "pam_sss", "received for user ", rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}"
     ),
@@ -105,11 +151,17 @@ RULES: list[Rule] = [
         "Access denied for user ",
         rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}",
     ),
-    # samba, nsswitch/pam_winbind.c.
-    _pam("winbind_granted", "pam_success", "pam_winbind", "user '", rf"(?P<user>.*)' granted access{END}"),
-    _pam("winbind_denied", "pam_failure", "pam_winbind", "user '", rf"(?P<user>.*)' denied access \((?P<reason>.*)\){END}"),
+    # samba, nsswitch/pam_winbind.c; modules/pam_userdb/pam_userdb.c.
+    _pam("winbind_granted", "pam_success", "pam_winbind|pam_userdb", "user ", rf"[`'](?P<user>.*)' granted access{END}"),
+    _pam(
+        "winbind_denied",
+        "pam_failure",
+        "pam_winbind|pam_userdb",
+        "user ",
+        rf"[`'](?P<user>.*)' denied access(?: \((?P<reason>.*)\))?{END}",
+    ),
+    _pam("userdb_unknown", "invalid_user", "pam_userdb", "user ", rf"[`'](?P<invalid>)(?P<user>.*)' does not exist{END}"),
     _pam("winbind_failed", "pam_failure", "pam_winbind", "request ", rf"(?P<reason>wbcLogonUser failed: .*){END}"),
-    _pam("winbind_other", "notice", "pam_winbind", "", rf"(?P<reason>.*){END}"),
     # nss-pam-ldapd, pam/pam.c; older pam_ldap: 'error trying to bind as user "DN" (REASON)'.
     _pam(
         "ldap_failure",
@@ -119,35 +171,83 @@ RULES: list[Rule] = [
         rf"(?P<reason>[Aa]uthentication failure); (?:.*[ ;])?user=(?P<user>.*){END}",
     ),
     _pam("ldap_bind", "pam_failure", "pam_ldap", "error trying to bind as user ", rf'"(?P<user>.*)" \((?P<reason>.*)\){END}'),
-    _pam("ldap_other", "notice", "pam_ldap", "", rf"(?P<reason>.*){END}"),
     # pam-krb5, Russ Allbery's: auth.c.
     _pam("krb5_success", "pam_success", "pam_krb5", "user ", rf"(?P<user>.*) authenticated as (?P<principal>.*){END}"),
-    _pam(
-        "krb5_failure",
-        "pam_failure",
-        "pam_krb5",
-        "authentication failure; ",
-        rf"logname=(?P<logname>[^ ]*) uid=(?P<uid>[0-9]+) euid=[0-9]+ tty=(?P<tty>[^ ]*) ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*){END}",
+    # Red Hat's pam_krb5, src/auth.c: its own PID in the place of service and type.
+    *(
+        rule(
+            name,
+            action,
+            pp.Literal("pam_krb5["),
+            pp.Regex("[0-9]+"),
+            pp.Literal(f"]: authentication {word} for '"),
+            pp.Regex(rf"(?P<user>.*)' \((?P<principal>[^()]*)\)(?:: (?P<reason>.*))?{END}"),
+        )
+        for name, action, word in (("krb5_succeeds", "pam_success", "succeeds"), ("krb5_fails", "pam_failure", "fails"))
+    ),
+    # duo_unix, pam_duo/pam_duo.c: without a module's prefix.
+    *(
+        rule(
+            name,
+            action,
+            pp.MatchFirst([pp.Literal(word) for word in words]),
+            pp.Literal(" Duo login for '"),
+            pp.Regex(rf"(?P<user>[^:]*)'(?: from (?P<address>[^ ]+?))?(?:: (?P<reason>.*))?{END}"),
+        )
+        for name, action, words in (
+            ("duo_success", "pam_success", ["Successful", "Skipped"]),
+            ("duo_failure", "pam_failure", ["Failed", "Aborted", "Error in"]),
+        )
     ),
     # google-authenticator-libpam, src/pam_google_authenticator.c: its own tag, sshd(pam_google_authenticator). Not a login.
+    # FreeBSD calls it pam_google_auth.
     _pam(
         "google_authenticator_accepted",
         "pam_success",
-        "pam_google_authenticator",
+        "pam_google_authenticator|pam_google_auth",
         "Accepted google_authenticator for ",
         rf"(?P<user>.*){END}",
     ),
     _pam(
         "google_authenticator_invalid",
         "pam_failure",
-        "pam_google_authenticator",
+        "pam_google_authenticator|pam_google_auth",
         "Invalid verification code for ",
         rf"(?P<user>.*){END}",
     ),
-    _pam("google_authenticator_other", "notice", "pam_google_authenticator", "", rf"(?P<reason>.*){END}"),
     # modules/pam_access/pam_access.c: an opening grave accent, a closing apostrophe.
     _pam(
         "access_denied", "user_denied", "pam_access", "access denied for user `", rf"(?P<user>.*)' from `(?P<address>[^ ]*)'{END}"
+    ),
+    # modules/pam_listfile/pam_listfile.c, pam_securetty/pam_securetty.c, pam_canonicalize_user/pam_canonicalize_user.c.
+    _pam(
+        "listfile_refused",
+        "user_denied",
+        "pam_listfile",
+        "Refused user ",
+        rf"(?P<user>.*) for service (?P<for_service>[^ ]*){END}",
+    ),
+    _pam("securetty_denied", "user_denied", "pam_securetty", "access denied: ", rf"(?P<reason>.*){END}"),
+    _pam("canonicalize_unknown", "invalid_user", "pam_canonicalize_user", "user unknown", rf"(?P<invalid>){END}"),
+    # google-compute-engine-oslogin, src/pam/pam_oslogin_login.cc.
+    _pam(
+        "oslogin_allowed", "pam_success", "pam_oslogin_login", "Organization user ", rf"(?P<user>.*) has login permission\.?{END}"
+    ),
+    _pam(
+        "oslogin_denied",
+        "user_denied",
+        "pam_oslogin_login",
+        "Organization user ",
+        rf"(?P<user>.*) does not have login permission\.?{END}",
+    ),
+    # modules/pam_warn/pam_warn.c.
+    _pam(
+        "warn",
+        "notice",
+        "pam_warn",
+        "function=[",
+        rf"(?P<function>[a-z_]+)\] (?:flags=(?P<flags>[^ ]+) )?service=\[(?P<warned_service>[^\]]*)\] terminal=\[(?P<tty>[^\]]*)\] "
+        rf"user=\[(?P<user>.*)\] ruser=\[(?P<ruser>[^\]]*)\] rhost=\[(?P<address>[^\] ]*)\]{END}",
     ),
     # modules/pam_succeed_if/pam_succeed_if.c.
     _pam(
@@ -185,4 +285,18 @@ RULES: list[Rule] = [
             "pam_namespace",
         )
     ),
+]
+
+# What no rule reads: of any module, and of the library itself (libpam/pam_syslog.c).
+OTHER = [
+    other(
+        "other_module",
+        pp.Literal("pam_"),
+        pp.Regex("[a-z0-9_]+"),
+        pp.Literal("("),
+        pp.Regex("[^():]*")("service"),
+        pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
+        pp.Literal("): "),
+    ),
+    other("other_pam", pp.Literal("PAM ")),
 ]

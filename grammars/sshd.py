@@ -1,5 +1,5 @@
 r"""
-OpenSSH's server, 6.0 to 10.5: sshd, sshd-session, sshd-auth.
+OpenSSH's server, 6.0 to 10.5: sshd, sshd-session, sshd-auth. A little of what is older.
 
 Format strings come from openssh-portable; the file and function stand above each rule. "6.0+" means all
 versions that this grammar knows. User names (``user``) are visual-encoded by sshd and never hold a colon:
@@ -15,18 +15,15 @@ the tail is anchored with ``\Z``: the last ``from ADDRESS port PORT`` is the dae
 
 import pyparsing as pp
 
-from grammars.rule import ADDRESS, END, PORT, PREAUTH, Rule, rule
+from grammars.rule import ADDRESS, AT, END, LEVEL, PORT, PREAUTH, Rule, other, rule
 
 # Program names whose lines this grammar reads; one family, because one connection logs under several.
 FAMILY = "sshd"
 PROGRAMS = ("sshd", "sshd-session", "sshd-auth", "sshd.pam")
 
-# log.c, do_log(): the prefix of a line at SYSLOG_LEVEL_ERROR or _FATAL. Levels changed between versions.
-_LEVEL = pp.Opt(pp.MatchFirst([pp.Literal("error: "), pp.Literal("fatal: ")])("level"))
-
 
 def _sshd(name: str, action: str, *parts: pp.ParserElement) -> Rule:
-    return rule(name, action, _LEVEL, *parts)
+    return rule(name, action, LEVEL, *parts)
 
 
 def _text(name: str, action: str, start: str, tail: str) -> Rule:
@@ -34,14 +31,33 @@ def _text(name: str, action: str, start: str, tail: str) -> Rule:
     return _sshd(name, action, *([pp.Literal(start)] if start else []), pp.Regex(tail))
 
 
-# "keyboard-interactive/pam": the submethod, 6.2+, stands behind a slash.
-_METHOD = pp.Regex("[a-z0-9/_-]+")("method")
-_INVALID = pp.Opt(pp.Literal("invalid user ")("invalid"))
-_FROM = f" from {ADDRESS}(?: port {PORT})?(?: ssh[12])?"
+def _any_of(name: str, action: str, starts: list[str], tail: str) -> Rule:
+    """A message that starts with one of several fixed texts."""
+    return _sshd(name, action, pp.MatchFirst([pp.Literal(start) for start in starts]), pp.Regex(tail))
 
 
-def _verdict(name: str, result: str, invalid: list[pp.ParserElement], info: str) -> Rule:
-    tail = f"(?P<user>[^:]*) from {ADDRESS}(?: port {PORT})?(?: ssh[12](?:: (?P<method_info>{info}))?)?{PREAUTH}"
+def _function(name: str, action: str, functions: list[str], tail: str) -> Rule:
+    """A message behind the name of a function (``__func__``): FreeBSD's libssh puts "Fssh_" before it."""
+    names = pp.MatchFirst([pp.Literal(f"{function}: ") for function in functions])
+    return _sshd(name, action, pp.Opt(pp.Literal("Fssh_")), names, pp.Regex(tail))
+
+
+# "keyboard-interactive/pam": the submethod, 6.2+, stands behind a slash. sshd writes the name that the method's table has for it.
+_METHOD = pp.Regex("[^ ]+")("method")
+# "illegal" up to 4.0.
+_NOBODY = pp.MatchFirst([pp.Literal("invalid user "), pp.Literal("illegal user ")])
+_INVALID = pp.Opt(_NOBODY("invalid"))
+_INVALID_USER = "(?:(?:invalid|illegal) user (?P<invalid>))?"
+# Solaris' auth.c does not say which.
+_NO_NAME = "<(?:invalid|illegal) username>"
+# What the 500-byte limit of a line has cut in a user's name, or behind it. A short one with a blank or a full stop at its end is
+# whole: those are a collector's.
+_CUT = rf"(?P<user_cut>.*(?:[^ .]|(?<=.{{200}}))){END}"
+_FROM = f" from {AT}(?: ssh[12])?"
+
+
+def _verdict(name: str, result: str, invalid: list[pp.ParserElement], info: str, user: str = "[^:]*") -> Rule:
+    tail = f"(?P<user>{user}) from {AT}(?: ssh[12](?:: (?P<method_info>{info}))?)?{PREAUTH}"
     start = [pp.Literal(result), _METHOD, pp.Literal(" for ")]
     return _sshd(name, name, *start, *invalid, pp.Regex(tail))
 
@@ -53,14 +69,15 @@ def _closed(name: str, action: str, start: str, tail: str = PREAUTH) -> list[Rul
     Up to 7.4 there is no user part; up to 7.1 no port.
     """
     at = f"{ADDRESS} port {PORT}{tail}"
+    nobody = [pp.Literal(start), _NOBODY]
     return [
-        _text(f"{name}_invalid_user", action, f"{start}invalid user ", f"(?P<user>.*) (?P<invalid>){at}"),
+        _sshd(f"{name}_invalid_user", action, *nobody, pp.Regex(f"(?P<user>.*) (?P<invalid>){at}")),
         _text(f"{name}_authenticating_user", action, f"{start}authenticating user ", f"(?P<user>.*) {at}"),
         _text(f"{name}_user", action, f"{start}user ", f"(?P<user>.*) {at}"),
         # The 500-byte limit of a line can cut the address off; what is left is the user's name, or a part of it.
-        _text(f"{name}_invalid_user_cut", action, f"{start}invalid user ", f"(?P<invalid>)(?P<user_cut>.*){END}"),
-        _text(f"{name}_authenticating_user_cut", action, f"{start}authenticating user ", f"(?P<user_cut>.*){END}"),
-        _text(name, action, start, f"{ADDRESS}(?: port {PORT})?{tail}"),
+        _sshd(f"{name}_invalid_user_cut", action, *nobody, pp.Regex(f"(?P<invalid>){_CUT}")),
+        _text(f"{name}_authenticating_user_cut", action, f"{start}authenticating user ", _CUT),
+        _text(name, action, start, f"{AT}{tail}"),
     ]
 
 
@@ -71,39 +88,52 @@ def _disconnecting(action: str, suffix: str, reason: str) -> list[Rule]:
     rules = [_text(f"disconnecting_{kind.replace(' ', '_')}{suffix}", action, start + kind, user + tail) for kind, user in kinds]
     if reason == ".*?":
         # The 500-byte limit has cut the address off.
-        rules.append(
-            _text("disconnecting_invalid_user_cut", action, start + "invalid user ", f"(?P<invalid>)(?P<user_cut>.*){END}")
-        )
-        rules.append(
-            _text("disconnecting_authenticating_user_cut", action, start + "authenticating user ", f"(?P<user_cut>.*){END}")
-        )
+        rules.append(_text("disconnecting_invalid_user_cut", action, start + "invalid user ", f"(?P<invalid>){_CUT}"))
+        rules.append(_text("disconnecting_authenticating_user_cut", action, start + "authenticating user ", _CUT))
     return [*rules, _text(f"disconnecting_old_{suffix}", action, "Disconnecting: ", f"(?P<reason>{reason}){PREAUTH}")]
 
+
+_WRITERS = ["packet_write_wait", "packet_write_poll", "ssh_packet_write_wait", "ssh_packet_write_poll"]
 
 RULES: list[Rule] = [
     # auth.c, auth_log(): "%s %s%s%s for %s%.100s from %.200s port %d ssh2%s%s", 6.2+; 6.0/6.1 without submethod.
     # The Failed line of versions before 3.9 has no " ssh2", some systems' none of the port.
-    _verdict("failed", "Failed ", [_INVALID], ".*?"),
+    _verdict("failed", "Failed ", [_INVALID], ".*?", f"(?!{_NO_NAME} )[^:]*"),
+    _sshd(
+        "failed_invalid_username",
+        "failed",
+        pp.Literal("Failed "),
+        _METHOD,
+        pp.Literal(" for "),
+        pp.Regex(f"{_NO_NAME}(?P<invalid>){_FROM}{PREAUTH}"),
+    ),
     _verdict("accepted", "Accepted ", [], ".*"),
     _verdict("partial", "Partial ", [_INVALID], ".*?"),
     _verdict("postponed", "Postponed ", [_INVALID], ".*?"),
     # auth.c, getpwnamallow(): "Invalid user %.100s from %.100s port %d", without the port up to 7.2.
-    _text("invalid_user", "invalid_user", "Invalid user ", f"(?P<invalid>)(?P<user>.*) from {ADDRESS}(?: port {PORT})?{PREAUTH}"),
-    _text("illegal_user", "invalid_user", "Illegal user ", f"(?P<invalid>)(?P<user>.*) from {ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("invalid_user", "invalid_user", "Invalid user ", f"(?P<invalid>)(?P<user>.*) from {AT}{PREAUTH}"),
+    _text("illegal_user", "invalid_user", "Illegal user ", f"(?P<invalid>)(?P<user>.*) from {AT}{PREAUTH}"),
     # packet.c / sshd.c / serverloop.c: the ends of a connection.
     _text(
         "received_disconnect",
         "received_disconnect",
         "Received disconnect from ",
-        rf"{ADDRESS} port {PORT}:(?P<disconnect_code>[0-9]+): (?P<reason>.*?){PREAUTH}",
+        # Some clients send no words, and collectors cut the blank that is left.
+        rf"{ADDRESS} port {PORT}:(?P<disconnect_code>[0-9]+):(?:(?=\Z| \[p[a-z]+\]\Z)| (?P<reason>.*?)){PREAUTH}",
     ),
     # packet.c, ssh_packet_read_poll2(), up to 7.1: "Received disconnect from %s: %u: %.400s". The colon after an IPv6
-    # address is the first that a blank follows.
+    # address is the first that a blank follows. Protocol 1 has no code.
     _text(
         "received_disconnect_old",
         "received_disconnect",
         "Received disconnect from ",
-        rf"{ADDRESS}: ?(?P<disconnect_code>[0-9]+): (?P<reason>.*?){PREAUTH}",
+        rf"{ADDRESS}: ?(?P<disconnect_code>[0-9]+):(?: (?P<reason>.*?))??{PREAUTH}",
+    ),
+    _text(
+        "received_disconnect_1",
+        "received_disconnect",
+        "Received disconnect from ",
+        rf"{AT}: (?P<reason>.*?){PREAUTH}",
     ),
     *_closed("connection_closed", "connection_closed", "Connection closed by "),
     *_closed("connection_reset", "connection_closed", "Connection reset by "),
@@ -113,9 +143,16 @@ RULES: list[Rule] = [
         "connection_opened",
         "connection_opened",
         "Connection from ",
-        rf'{ADDRESS} port {PORT}(?: on (?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})(?: rdomain "(?P<rdomain>.*)")?)?{PREAUTH}',
+        rf'{AT}(?: on (?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})(?: rdomain "(?P<rdomain>.*)")?)?{PREAUTH}',
     ),
     *_closed("connection_timed_out", "timeout", "Connection from ", r" timed out" + PREAUTH),
+    # auth.c, auth_maxtries_exceeded(), 6.7 alone. Up to 6.6 a user's name may look like it: see messages.py.
+    _text(
+        "disconnecting_from_max_attempts",
+        "max_attempts",
+        "Disconnecting: ",
+        f"(?P<reason>Too many authentication failures) for {_INVALID_USER}(?P<user>.*) from {ADDRESS} port {PORT} ssh[12]{PREAUTH}",
+    ),
     *_disconnecting("max_attempts", "max_attempts", "Too many authentication failures(?: for (?P<user_old>.*?))?"),
     *_disconnecting(
         "protocol_error", "protocol_error", "(?:[Bb]ad client|[Pp]acket corrupt|Corrupted|[Pp]rotocol error|Bad packet).*?"
@@ -129,11 +166,12 @@ RULES: list[Rule] = [
         rf"(?P<key_type>[^ ]+) (?P<key_fingerprint>[^ ]+) found at (?P<file>.*):(?P<line>[0-9]+){PREAUTH}",
     ),
     _text("found_matching_key", "key_found", "Found matching ", rf"(?P<key_type>[^ ]+) key: (?P<key_fingerprint>[^ ]+){PREAUTH}"),
+    # 7.2+ with the serial; of a CA in authorized_keys 7.7+ with "CA" first.
     _text(
         "accepted_certificate",
         "key_found",
         'Accepted certificate ID "',
-        rf'(?P<certificate_id>.*)" \(serial (?P<certificate_serial>[0-9]+)\) signed by (?P<ca_key_type>[^ ]+) CA (?P<ca_fingerprint>[^ ]+) via (?P<file>.*?){PREAUTH}',
+        rf'(?P<certificate_id>.*)"(?: \(serial (?P<certificate_serial>[0-9]+)\))? signed by (?:(?P<ca_key_type>[^ ]+) CA|CA [^ ]+) (?P<ca_fingerprint>[^ ]+) (?:via|found at|from) (?P<file>.*?){PREAUTH}',
     ),
     # auth2-hostbased.c, hostbased_key_allowed(), VERBOSE.
     _text(
@@ -158,8 +196,12 @@ RULES: list[Rule] = [
     ),
     _text("certificate_invalid", "user_denied", "Certificate invalid: ", rf"(?P<reason>.*?){PREAUTH}"),
     # auth2.c up to 7.4: the user is unknown; same PID as "Invalid user".
-    _text(
-        "input_userauth_request", "invalid_user", "input_userauth_request: invalid user ", rf"(?P<invalid>)(?P<user>.*?){PREAUTH}"
+    _sshd(
+        "input_userauth_request",
+        "invalid_user",
+        pp.Literal("input_userauth_request: "),
+        _NOBODY,
+        pp.Regex(rf"(?P<invalid>)(?P<user>.*?){PREAUTH}"),
     ),
     # session.c, session_begin(): VERBOSE, 6.5+; " id %d" 7.2+.
     _sshd(
@@ -186,7 +228,7 @@ RULES: list[Rule] = [
         "Transferred: sent ",
         rf"(?P<bytes_sent>[0-9]+), received (?P<bytes_received>[0-9]+) bytes{PREAUTH}",
     ),
-    _text("closing_connection", "notice", "Closing connection to ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("closing_connection", "notice", "Closing connection to ", rf"{AT}{PREAUTH}"),
     # packet.c / clientloop: "Read error from remote host %.100s port %d: %.100s"; 7.1 and older without the port.
     _text("read_error", "disconnected", "Read error from remote host ", rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"),
     _text("read_error_old", "disconnected", "Read error from remote host ", rf"{ADDRESS}: (?P<reason>.*?){PREAUTH}"),
@@ -209,29 +251,29 @@ RULES: list[Rule] = [
         "user_not_allowed",
         "user_denied",
         "User ",
-        rf"(?P<user>.*) from (?P<address>[^ ]+) not allowed because (?P<reason>listed in DenyUsers|not listed in AllowUsers|not in any group|a group is listed in DenyGroups|none of user's groups are listed in AllowGroups){PREAUTH}",
+        rf"(?P<user>.*) from {AT} not allowed because (?P<reason>.*?)\.?{PREAUTH}",
     ),
     _text(
         "user_not_allowed_locally",
         "user_denied",
         "User ",
-        rf"(?P<user>.*) not allowed because (?P<reason>account is locked|shell .* does not exist|shell .* is not executable|[^ ]+ exists|listed in DenyUsers|not listed in AllowUsers|not in any group|a group is listed in DenyGroups|none of user's groups are listed in AllowGroups)\.?{PREAUTH}",
+        rf"(?P<user>.*) not allowed because (?P<reason>.*?)\.?{PREAUTH}",
     ),
     # auth.c, auth_root_allowed(): 7.2 and older without the port.
-    _text("root_login_refused", "user_denied", "ROOT LOGIN REFUSED FROM ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
+    _text("root_login_refused", "user_denied", "ROOT LOGIN REFUSED FROM ", rf"{AT}{PREAUTH}"),
     _text("root_forced_command", "notice", "Root login accepted for forced command.", PREAUTH),
     # auth.c, auth_maxtries_exceeded(): 6.8+.
     _text(
         "max_attempts",
         "max_attempts",
         "maximum authentication attempts exceeded for ",
-        rf"(?:invalid user (?P<invalid>))?(?P<user>.*){_FROM}{PREAUTH}",
+        rf"{_INVALID_USER}(?P<user>.*){_FROM}{PREAUTH}",
     ),
     _text(
         "max_attempts_cut",
         "max_attempts",
         "maximum authentication attempts exceeded for ",
-        rf"(?:invalid user (?P<invalid>))?(?P<user_cut>.*){END}",
+        f"{_INVALID_USER}{_CUT}",
     ),
     # auth-pam.c, sshpam_auth_passwd() and input of the keyboard-interactive device: "PAM: %s for %s%.100s from %.100s".
     # One PAM text holds " for " itself; "via" is Apple's.
@@ -239,10 +281,14 @@ RULES: list[Rule] = [
         "pam_error",
         "pam_failure",
         "PAM: ",
-        rf"(?P<reason>Have exhausted maximum number of retries for service|.*?) for (?:illegal user (?P<invalid>))?(?P<user>.*) from {ADDRESS}(?: via (?P<local_address>[^ ]+))? ?{PREAUTH}",
+        rf"(?P<reason>Have exhausted maximum number of retries for service|.*?) for {_INVALID_USER}(?P<user>.*) from {AT}(?: via (?P<local_address>[^ ]+))? ?{PREAUTH}",
     ),
     # auth-pam.c / monitor.c: the account stack said no, after a right password or key.
     _text("pam_account_denied", "user_denied", "Access denied for user ", rf"(?P<user>.*) by PAM account configuration{PREAUTH}"),
+    # auth1.c and auth2.c, where PAM is not asked.
+    _text("access_denied", "user_denied", "Access denied for user ", rf"(?P<user>.*?)\.?{PREAUTH}"),
+    # auth-pam.c, do_pam_chauthtok().
+    _text("pam_password_expired", "user_denied", "Password expired", rf"(?: \((?P<reason>.*)\))?{PREAUTH}"),
     # auth-shadow.c, auth_shadow_acctexpired() and auth_shadow_pwexpired().
     _text("account_expired", "user_denied", "Account ", rf"(?P<user>.*) has expired{PREAUTH}"),
     _text(
@@ -266,12 +312,85 @@ RULES: list[Rule] = [
         "Authentication tried for ",
         rf"(?P<user>.*?) with correct key but not from a permitted host \(host=(?P<host>[^ ]*), ip=(?P<address>[^ ,)]+)(?:, required=(?P<required>.*))?\)\.?{PREAUTH}",
     ),
+    # auth2-pubkeyfile.c, auth_authorise_keyopts(), 8.9+; auth2-pubkey.c; auth-options.c, parse_option_list(), up to 6.x.
+    *(
+        _text(
+            f"wrong_source_for_certificate{old}",
+            "user_denied",
+            start,
+            rf"{place}(?P<user>.*) with valid certificate but not from a permitted (?:source address|host) \((?:ip=)?(?P<address>[^ ()]+)\)\.?{PREAUTH}",
+        )
+        for old, start, place in (
+            ("", "", "(?P<file>/[^ ]*):(?P<line>[0-9]+): Authentication tried for "),
+            ("_old", "Authentication tried for ", ""),
+        )
+    ),
     _text("refused_by_key_options", "user_denied", "Refused by key options", rf"(?: at (?P<file>.*):(?P<line>[0-9]+))?{PREAUTH}"),
     _text(
         "key_revoked",
         "user_denied",
         "Authentication key ",
         rf"(?P<key_type>[^ ]+) (?P<key_fingerprint>[^ ]+) revoked by file (?P<file>.*?){PREAUTH}",
+    ),
+    # auth.c, auth_key_is_revoked(): the list of revoked keys cannot be read, so no key is good.
+    _text(
+        "key_not_checked",
+        "user_denied",
+        "Error checking authentication key ",
+        rf"(?P<key_type>[^ ]+) (?P<key_fingerprint>[^ ]+) in revoked keys file (?P<reason>.*?){PREAUTH}",
+    ),
+    _any_of(
+        "revoked_keys_unreadable",
+        "user_denied",
+        [
+            "Revoked keys file is unreadable: ",
+            "Revoked keys file not accessible - ",
+            "Revoked keys file not readable - ",
+            "Invalid KRL, ",
+        ],
+        rf"(?P<reason>refusing .*?){PREAUTH}",
+    ),
+    _text(
+        "revoked_key_used",
+        "user_denied",
+        "WARNING: authentication attempt with a revoked ",
+        rf"(?P<key_type>[^ ]+) key (?P<key_fingerprint>[^ ]+) ?{PREAUTH}",
+    ),
+    # auth2-pubkey.c, userauth_pubkey(), 8.4+: a token that was not touched.
+    _text(
+        "signature_refused",
+        "user_denied",
+        "public key ",
+        rf"(?P<key_type>[^ ]+)(?: (?P<key_fingerprint>[^ ]+))? signature for {_INVALID_USER}(?P<user>[^:]*) from {ADDRESS} port {PORT} rejected: (?P<reason>.*?) ?{PREAUTH}",
+    ),
+    # auth-rhosts.c and auth.c, check_key_in_hostfiles().
+    _any_of(
+        "refused_for_modes",
+        "user_denied",
+        ["Rhosts authentication refused for ", "Authentication refused for "],
+        rf"(?P<user>[^:]*): (?P<reason>.*?){PREAUTH}",
+    ),
+    # openbsd-compat/port-aix.c, sys_auth_allowed_user().
+    _text("login_restricted", "user_denied", "Login restricted for ", rf"(?P<user>[^:]*): (?P<reason>.*?){PREAUTH}"),
+    # auth.c, getpwnamallow() under Cygwin: the case of the name differs.
+    _text(
+        "name_differs",
+        "user_denied",
+        "Login name ",
+        rf"(?P<user>.*) does not match stored username (?P<stored>.*?){PREAUTH}",
+    ),
+    # auth-pam.c, check_pam_user(), 10.x: a module has changed the name. Up to 9.x the connection goes on.
+    _text("pam_user_changed", "user_denied", "PAM user mismatch", PREAUTH),
+    _function("pam_user_differs", "user_denied", ["check_pam_user"], rf"(?P<reason>PAM user .*?){PREAUTH}"),
+    # auth-pam.c of 3.x and 4.x.
+    _text(
+        "pam_rejected", "user_denied", "PAM rejected by account configuration", rf"\[(?P<code>[0-9]+)\]: (?P<reason>.*?){PREAUTH}"
+    ),
+    _text(
+        "pam_password_failed",
+        "pam_failure",
+        "PAM password authentication failed for ",
+        rf"{_INVALID_USER}(?P<user>[^:]*): (?P<reason>.*?){PREAUTH}",
     ),
     _text("revoked_key_tried", "user_denied", "WARNING: revoked key for ", rf"(?P<user>.*) attempted authentication\.?{PREAUTH}"),
     # auth2.c, 8.5+: "Username too long from %s port %d".
@@ -281,7 +400,7 @@ RULES: list[Rule] = [
         "connection_prohibited",
         "user_denied",
         "administratively prohibited connection for ",
-        rf"(?:invalid user (?P<invalid>))?(?P<user>.*) from {ADDRESS} port {PORT}{PREAUTH}",
+        rf"{_INVALID_USER}(?P<user>.*) from {ADDRESS} port {PORT}{PREAUTH}",
     ),
     # libwrap, hosts_access(3), refuse(): sshd with TCP wrappers.
     _text(
@@ -324,9 +443,9 @@ RULES: list[Rule] = [
         "grace_timeout_listener",
         "timeout",
         "Timeout before authentication for connection from ",
-        rf"{ADDRESS} to (?P<local_address>[^ ,]+), pid = (?P<connection_pid>[0-9]+){PREAUTH}",
+        rf"{AT} to (?P<local_address>[^ ,]+)(?: port [0-9]+)?, pid = (?P<connection_pid>[0-9]+){PREAUTH}",
     ),
-    _text("grace_timeout", "timeout", "Timeout before authentication for ", rf"{ADDRESS}(?: port {PORT})?\.?{PREAUTH}"),
+    _text("grace_timeout", "timeout", "Timeout before authentication for ", rf"{AT}\.?{PREAUTH}"),
     # sshd.c, child_reap(), 9.8+.
     _text(
         "session_crash",
@@ -341,21 +460,19 @@ RULES: list[Rule] = [
         rf"(?P<connection_pid>[0-9]+) for connection from {ADDRESS} to (?P<local_address>[^ ]+) (?P<reason>.*?){PREAUTH}",
     ),
     # kex.c, kex_exchange_identification(), 8.0+; sshconnect-style name ssh_exchange_identification in 7.x.
-    _text("bad_banner", "bad_client", "kex_exchange_identification: ", rf"(?P<reason>.*?){PREAUTH}"),
-    _text("bad_banner_old", "bad_client", "ssh_exchange_identification: ", rf"(?P<reason>.*?){PREAUTH}"),
+    _function("bad_banner", "bad_client", ["kex_exchange_identification"], rf"(?P<reason>.*?){PREAUTH}"),
+    _function("bad_banner_old", "bad_client", ["ssh_exchange_identification"], rf"(?P<reason>.*?){PREAUTH}"),
     # sshd-session.c, main(), 8.0+: "banner exchange" + sshpkt_fmt_connection_id().
     _text(
         "banner_exchange", "bad_client", "banner exchange: Connection from ", rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"
     ),
     # sshd.c, sshd_exchange_identification(), up to 7.9; kex.c since.
-    _text(
-        "no_identification", "bad_client", "Did not receive identification string from ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"
-    ),
+    _text("no_identification", "bad_client", "Did not receive identification string from ", rf"{AT}{PREAUTH}"),
     _text(
         "bad_version",
         "bad_client",
         "Bad protocol version identification '",
-        rf"(?P<reason>.*)' from {ADDRESS}(?: port {PORT})?{PREAUTH}",
+        rf"(?P<reason>.*)' from {AT}{PREAUTH}",
     ),
     _text("bad_remote_version", "bad_client", "Bad remote protocol version identification: '", rf"(?P<reason>.*)'{PREAUTH}"),
     _text("versions_differ", "bad_client", "Protocol major versions differ: ", rf"(?P<reason>.*?){PREAUTH}"),
@@ -363,11 +480,18 @@ RULES: list[Rule] = [
         "versions_differ_old",
         "bad_client",
         "Protocol major versions differ for ",
-        rf"{ADDRESS}(?: port {PORT})?: (?P<reason>.*?){PREAUTH}",
+        rf"{AT}: (?P<reason>.*?){PREAUTH}",
     ),
     # sshd.c, sshd_exchange_identification(): clients that say they are scanners.
-    _text("probed", "bad_client", "probed from ", rf"{ADDRESS}(?: port {PORT})? with (?P<reason>.*)\.  Don't panic\.{PREAUTH}"),
-    _text("scanned", "bad_client", "scanned from ", rf"{ADDRESS}(?: port {PORT})? with (?P<reason>.*)\.  Don't panic\.{PREAUTH}"),
+    _text("probed", "bad_client", "probed from ", rf"{AT} with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}"),
+    _text(
+        "scanned",
+        "bad_client",
+        "scanned from ",
+        rf"{AT} with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}",
+    ),
+    _text("ident_not_written", "bad_client", "Could not write ident string to ", rf"{AT}{PREAUTH}"),
+    _text("banner_timeout", "timeout", "Connection timed out during banner exchange", PREAUTH),
     # packet.c, sshpkt_vfatal(): 6.7 to 6.9 without the port; kex.c.
     _text(
         "negotiation_failed",
@@ -379,31 +503,108 @@ RULES: list[Rule] = [
     _text("no_common_method", "negotiation_failed", "Unable to negotiate a ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("no_matching", "negotiation_failed", "no matching ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("no_hostkey_alg", "negotiation_failed", "no hostkey alg", PREAUTH),
+    _text("no_kex_alg", "negotiation_failed", "no kex alg", PREAUTH),
     # packet.c: what only a broken or hostile client causes.
-    _text("bad_packet_length", "protocol_error", "Bad packet length ", rf"(?P<reason>[0-9]+)\.{PREAUTH}"),
-    _text("corrupted_mac", "protocol_error", "Corrupted MAC on input.", PREAUTH),
-    _text("corrupted_check", "protocol_error", "Corrupted check bytes on input.", PREAUTH),
+    _text("bad_packet_length", "protocol_error", "Bad packet length ", rf"(?P<reason>[0-9]+)\.?{PREAUTH}"),
+    _text("corrupted_mac", "protocol_error", "Corrupted MAC on input", rf"\.?{PREAUTH}"),
+    _text("corrupted_check", "protocol_error", "Corrupted check bytes on input", rf"\.?{PREAUTH}"),
     _text("padding_error", "protocol_error", "padding error: ", rf"(?P<reason>.*?){PREAUTH}"),
-    _text("discarding", "protocol_error", "Finished discarding for ", rf"{ADDRESS}(?: port {PORT})?{PREAUTH}"),
-    _text(
+    _text("discarding", "protocol_error", "Finished discarding for ", rf"{AT}{PREAUTH}"),
+    _function(
         "dispatch_fatal_invalid_user",
         "protocol_error",
-        "ssh_dispatch_run_fatal: Connection from invalid user ",
-        rf"(?P<invalid>)(?P<user>[^:]*) {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
+        ["ssh_dispatch_run_fatal"],
+        rf"Connection from invalid user (?P<invalid>)(?P<user>[^:]*) {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
     ),
-    _text(
+    _function(
         "dispatch_fatal_user",
         "protocol_error",
-        "ssh_dispatch_run_fatal: Connection from ",
-        rf"(?:authenticating )?user (?P<user>[^:]*) {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
+        ["ssh_dispatch_run_fatal"],
+        rf"Connection from (?:authenticating )?user (?P<user>[^:]*) {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
     ),
-    _text(
+    _function(
         "dispatch_fatal",
         "protocol_error",
-        "ssh_dispatch_run_fatal: Connection from ",
-        rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
+        ["ssh_dispatch_run_fatal"],
+        rf"Connection from {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
     ),
-    _text("dispatch_protocol_error", "protocol_error", "dispatch_protocol_error: ", rf"(?P<reason>.*?){PREAUTH}"),
+    # dispatch.c and kex.c: a message that is not expected now. 7.x "kex protocol error: ", 6.x "Hm, kex protocol error: ".
+    _function(
+        "dispatch_protocol_error",
+        "protocol_error",
+        ["dispatch_protocol_error", "dispatch_protocol_ignore"],
+        rf"(?P<reason>.*?){PREAUTH}",
+    ),
+    _any_of(
+        "kex_protocol_error",
+        "protocol_error",
+        ["kex_protocol_error: ", "Fssh_kex_protocol_error: ", "kex protocol error: ", "Hm, kex protocol error: "],
+        rf"(?P<reason>.*?){PREAUTH}",
+    ),
+    # kex.c, packet.c, auth1.c, session.c: so is this, and in dh.c what was sent is no number for a key.
+    _any_of(
+        "unexpected",
+        "protocol_error",
+        [
+            "invalid public DH value",
+            "non-transport message",
+            "SSH2_MSG_EXT_INFO",
+            "too many SSH2_MSG_EXT_INFO messages",
+            "RekeyLimit exceeded before authentication completed",
+            "Invalid ssh1 packet type",
+            "Unknown packet type received after authentication",
+            "Unknown message during authentication",
+            "protocol error",
+        ],
+        rf":? ?(?P<reason>.*?){PREAUTH}",
+    ),
+    # sshkey.c, key.c, kex.c, kexgen.c, packet.c, buffer.c: a packet that cannot be read.
+    _function(
+        "malformed",
+        "protocol_error",
+        [
+            "key_from_blob",
+            "sshkey_from_blob",
+            "kex_input_kexinit",
+            "kex_input_ext_info",
+            "kex_input_newkeys",
+            "input_kex_dh_init",
+            "input_kex_gen_init",
+            "input_kex_dh_gex_request",
+            "input_kex_dh_gex_init",
+            "kexecdh_server",
+            "ssh_packet_read_poll2",
+        ],
+        rf"(?P<reason>.*?){PREAUTH}",
+    ),
+    _text("malformed_buffer", "protocol_error", "buffer_get", rf"[a-z0-9_]*: (?P<reason>.*?){PREAUTH}"),
+    # packet.c, sshpkt_fatal() with a packet that cannot be written: the connection is gone.
+    _function(
+        "packet_not_written_user",
+        "connection_closed",
+        _WRITERS,
+        rf"Connection from (?:(?:authenticating|(?P<invalid>)invalid) )?user (?P<user>[^:]*) {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
+    ),
+    _function(
+        "packet_not_written",
+        "connection_closed",
+        _WRITERS,
+        rf"Connection (?:from|to) {AT}: (?P<reason>.*?){PREAUTH}",
+    ),
+    # packet.c, packet_read_seqnr() and packet_write_wait(), up to 6.6.
+    _text(
+        "packet_timed_out",
+        "timeout",
+        "Connection to ",
+        rf"{AT} timed out while waiting to (?P<reason>read|write){PREAUTH}",
+    ),
+    # sshd.c and canohost.c: source routing.
+    _text(
+        "ip_options",
+        "protocol_error",
+        "Connection from ",
+        rf"{AT} with IP opt(?:ion)?s: ?(?P<reason>.*?){PREAUTH}",
+    ),
     _text("read_from_socket_failed", "connection_closed", "Read from socket failed: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("write_failed", "connection_closed", "Write failed: ", rf"(?P<reason>.*?){PREAUTH}"),
     # canohost.c, remote_hostname() / auth.c, remote_hostname(): UseDNS yes. Up to 7.2 ends in " - POSSIBLE BREAK-IN ATTEMPT!".
@@ -411,14 +612,22 @@ RULES: list[Rule] = [
         "reverse_mapping_failed",
         "dns_warning",
         "reverse mapping checking getaddrinfo for ",
-        rf"(?P<domain>.*) \[(?P<address>[^\] ]+)\] failed(?: - POSSIBLE BREAK-IN ATTEMPT!?|\.)?{PREAUTH}",
+        rf"(?P<domain>.*) \[(?P<address>[^\] ]+)\] failed(?: - POSSIBLE BREAK-?IN ATTEMPT!?|\.)?{PREAUTH}",
     ),
     _text(
         "address_maps_elsewhere",
         "dns_warning",
         "Address ",
-        rf"{ADDRESS} maps to (?P<domain>.*), but this does not map back to the address(?: - POSSIBLE BREAK-IN ATTEMPT!?|\.)?{PREAUTH}",
+        rf"{AT} maps to (?P<domain>.*), but this does not map back to the address(?: - POSSIBLE BREAK-?IN ATTEMPT!?|\.)?{PREAUTH}",
     ),
+    # canohost.c, get_remote_hostname(), up to 4.x.
+    _text(
+        "reverse_mapping_failed_old",
+        "dns_warning",
+        "reverse mapping checking get",
+        rf"[a-z]+ for (?P<domain>[^ ]+) failed(?: - POSSIBLE BREAK-?IN ATTEMPT!?|\.)?{PREAUTH}",
+    ),
+    _text("no_reverse_name", "dns_warning", "Could not reverse map address ", rf"(?P<address>[^ ]+?)\.?{PREAUTH}"),
     _text("nasty_ptr", "dns_warning", 'Nasty PTR record "', rf'(?P<domain>.*)" is set up for {ADDRESS}, ignoring{PREAUTH}'),
     # Gentoo's and HPN's patch of sshd.c and kex.c.
     _text(
@@ -435,7 +644,7 @@ RULES: list[Rule] = [
         "server_listening",
         "server_listening",
         "Server listening on ",
-        rf"(?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})\.?{PREAUTH}",
+        rf"(?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})(?: rdomain (?P<rdomain>.*?))?\.?{PREAUTH}",
     ),
     _text("server_stopped", "server_stopped", "Received signal ", rf"(?P<reason>[0-9]+); terminating\.{PREAUTH}"),
     _text("server_restarted", "server_restarted", "Received SIGHUP; restarting.", PREAUTH),
@@ -443,6 +652,88 @@ RULES: list[Rule] = [
     _text("debug", "debug", "debug", rf"[1-3]: (?P<reason>.*?){PREAUTH}"),
     _text("monitor_trouble", "notice", "mm_", rf"(?P<reason>[a-z_]+: .*?){PREAUTH}"),
     _text("chroot", "notice", 'Changed root directory to "', rf'(?P<file>.*)"{PREAUTH}'),
+    # session.c, safely_chroot(): the session ends before it begins.
+    _text(
+        "chroot_bad_modes", "notice", "bad ownership or modes for chroot directory ", rf'(?:component )?"(?P<file>.*)"{PREAUTH}'
+    ),
+    # monitor.c, monitor_child_preauth(), and sshd.c, privsep_preauth().
+    _function(
+        "preauth_crash",
+        "child_crashed",
+        ["monitor_child_preauth", "privsep_preauth"],
+        rf"preauth child(?: [0-9]+)? (?P<reason>.*?){PREAUTH}",
+    ),
+    # misc.c, exited_cleanly() and its predecessors in auth2-pubkey.c. The administrator writes the arguments: the user's name
+    # is known where it stands alone, or before the key's fingerprint.
+    *(
+        _any_of(
+            f"command_failed{suffix}",
+            "notice",
+            ["AuthorizedKeysCommand ", "AuthorizedPrincipalsCommand "],
+            rf"(?P<command>/[^ ]*){arguments} (?P<reason>failed, status [0-9]+|exited on signal [0-9]+|returned status [0-9]+){PREAUTH}",
+        )
+        for suffix, arguments in (
+            ("", " (?P<user>[A-Za-z0-9_][^ /]*)(?: (?P<key_fingerprint>(?:SHA256|MD5):[^ ]+))?"),
+            ("_other", ".*?"),
+        )
+    ),
+    # auth2-pubkeyfile.c, auth_openfile(); auth2-pubkey.c; auth2-passwd.c; auth2-gss.c; auth-pam.c; servconf.c: said by the side of
+    # a try, whose own line follows.
+    _text("keys_not_opened", "notice", "Could not open ", rf"(?P<reason>.* '.*' ?'?.*?){PREAUTH}"),
+    _text(
+        "pam_trouble",
+        "notice",
+        "PAM: ",
+        rf"(?P<reason>(?:pam_[a-z_]+\(\)|initiali[sz]ation|failed to|could not|expected|conversation|sshpam_).*?){PREAUTH}",
+    ),
+    _any_of(
+        "config_line_again",
+        "notice",
+        ["reprocess config line ", "rexec line "],
+        rf"(?P<line>[0-9]+): (?P<reason>.*?){PREAUTH}",
+    ),
+    _sshd("config_line", "notice", pp.Regex(rf"(?P<file>/[^ :]*):? line (?P<line>[0-9]+): (?P<reason>.*?){PREAUTH}")),
+    # auth-rh-rsa.c and auth-rsa.c, whose verdict follows; loginrec.c, channels.c, platform.c; faults of sshd's own.
+    _any_of(
+        "side_line",
+        "notice",
+        [
+            "refusing previously-used ",
+            "password change not supported",
+            "GSSAPI MIC check failed",
+            "Rhosts with RSA host authentication accepted for ",
+            "Wrong response to RSA authentication challenge",
+            "Client on ",
+            "Writing login record failed for ",
+            "X11 connection rejected because of wrong authentication",
+            "INTERNAL ERROR: ",
+            "Internal error: ",
+            "Failed to set process credentials",
+            "login grace time ",
+            "accept from auth socket",
+            "Unknown authentication method ",
+            "wrong user name passed to monitor: ",
+        ],
+        rf".*?{PREAUTH}",
+    ),
+    # serverloop.c and channels.c: what a session forwards, or may not. The names and ports are the client's.
+    _any_of(
+        "forward_refused",
+        "notice",
+        ["refused local port forward: originator ", "refused streamlocal port forward: originator "],
+        rf"(?P<originator>[^ ]+) port (?P<originator_port>[0-9]+), target (?P<target>.*?)(?: port (?P<target_port>-?[0-9]+))?{PREAUTH}",
+    ),
+    _text(
+        "forward_not_permitted",
+        "notice",
+        "Received request ",
+        rf"(?:from (?P<originator>[^ ]+) port (?P<originator_port>[0-9]+) )?to connect to (?:host|path) (?P<target>.*?)(?: port (?P<target_port>-?[0-9]+))?, but the request was denied\.?{PREAUTH}",
+    ),
+    _text(
+        "forward_failed", "notice", "connect_to ", rf"(?P<target>.*) port (?P<target_port>[0-9]+): (?P<reason>failed\.){PREAUTH}"
+    ),
+    _text("forward_unknown_host", "notice", "connect_to ", rf"(?P<target>[^:]*): unknown host \((?P<reason>.*)\){PREAUTH}"),
+    _text("forward_not_bound", "notice", "bind [", rf"(?P<target>[^\]]*)\]:(?P<target_port>[0-9]+): (?P<reason>.*?){PREAUTH}"),
     # session.c, session_subsystem_req(): the client chooses the name. Since 7.x with the user's.
     *(
         _text(f"subsystem{failed}{old}", "notice", "subsystem request for ", f"{command}{result}{PREAUTH}")
@@ -452,7 +743,21 @@ RULES: list[Rule] = [
     _text("logout_record", "notice", "syslogin_perform_logout: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("userauth_pubkey", "notice", "userauth_pubkey: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("oom_score", "notice", "Set /proc/self/oom_score_adj ", rf"(?P<reason>.*?){PREAUTH}"),
+    # packet.c, sshpkt_vfatal(): what went wrong, behind the name of any function.
+    _sshd(
+        "packet_fatal",
+        "protocol_error",
+        pp.Regex("[A-Za-z0-9_]+")("function"),
+        pp.Literal(": Connection from "),
+        pp.Regex(
+            r"(?:(?:authenticating |invalid (?P<invalid>))?user (?P<user>[^:]*) )?"
+            rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"
+        ),
+    ),
 ]
+
+# What no rule reads.
+OTHER = [other("other", LEVEL, end=PREAUTH)]
 
 # The text behind "ssh2: " of a verdict. auth.c, format_method_key(): "%s %s%s%s", and "%s ID %s (serial %llu) CA %s %s".
 METHOD_INFO: list[Rule] = [

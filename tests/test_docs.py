@@ -47,17 +47,27 @@ def test_code_is_fenced(page: Path) -> None:
 
 
 def test_configuration_examples(tmp_path: Path) -> None:
-    """Each example of a configuration is one: those of channels, routes and people together are read without a fault."""
+    """Each example of a configuration is one: those of keys, channels, routes and people together are read without a fault."""
     examples = [block.text for page in PAGES for block in blocks(page, "toml")]
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
-    keys = [text for text in examples if not text.startswith("[[person]]")]
-    config.write_text(f'people = "{people}"\n' + "\n".join(keys), encoding="utf-8")
+    keys = [text for text in examples if not text.startswith("[")]
+    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]"))]
+    assert len(examples) == len(keys) + len(tables) + 1
+    config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
     assert [channel.name for channel in loaded.channel] == ["ops", "provider"]
-    assert len(loaded.route) == len(keys) - 1  # the provider's has none of its own
+    assert loaded.geoip == "web"
+    assert len(loaded.route) == len(tables) - 1  # the provider's has none of its own
     person = People.load(people).holders_of("alice", "web1")
     assert [each.name for each in person] == ["Alice Example"]
+
+
+def test_one_name_of_the_password_file() -> None:
+    """README, docs and the sample call the file with the mail password the same."""
+    sample = (PROJECT_DIR / "consumer/sshbell.toml").read_text(encoding="utf-8")
+    for text in (documents(), sample):
+        assert set(re.findall(r"/etc/sshbell/[\w.-]*passw[\w.-]*", text)) == {"/etc/sshbell/mail.password"}
 
 
 def command_named(name: str) -> click.Command:

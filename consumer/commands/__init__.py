@@ -1,1 +1,1 @@
-"""One module a command, each with a click command of the same name. They import what they need when they run."""
+"""One module per command, with a click command of the same name. A command imports its modules when it runs."""

@@ -7,17 +7,18 @@ from consumer.commands.options import CONFIG, in_color
 _COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
-@click.command(short_help="Say whether configuration and system are as they should be.")
-@click.option("--connect", is_flag=True, help="Try to reach each channel's server, and to log in; nothing is sent.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a check, for programs.")
+@click.command(short_help="Check the configuration and the system.")
+@click.option("--connect", is_flag=True, help="Connect to each channel's server and log in; send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per check, for programs.")
 @CONFIG
 @click.pass_context
 def check(context: click.Context, config: str | None, *, connect: bool, as_json: bool) -> None:
     """
-    Say whether configuration and system are as they should be, and what to do where they are not.
+    Check the configuration and the system, and show how to fix what is wrong.
 
-    Looks at the configuration, the state and who may read it, secrets, channels, rsyslog's drop-in and its trusted
-    properties, and sshd's log level. Changes nothing. Only root can see all of it. Ends with 78 where something is a fault.
+    It checks the configuration, the state directory and its permissions, secrets, channels, rsyslog's drop-in and trusted
+    properties, and sshd's log level. It changes nothing. Only root can check everything. The exit code is 78 if there is
+    a fault.
 
     \b
         sudo sshbell check --connect

@@ -3,12 +3,12 @@
 import click
 
 
-@click.command(short_help="Print a script that completes commands.")
+@click.command(short_help="Print a completion script for your shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """
-    Print a script that completes sshbell's commands and options in SHELL.
+    Print a script with which SHELL completes sshbell's commands and options.
 
     \b
         echo 'eval "$(sshbell completion bash)"' >> ~/.bashrc

@@ -6,36 +6,37 @@ from consumer.commands.options import CONFIG
 from consumer.errors import UsageError
 
 
-@click.command(short_help="Send what waits in the outbox.", hidden=True)
+@click.command(short_help="Send the messages of the outbox.", hidden=True)
 @click.option("--wake", type=int, metavar="FD", help="Socket from sshbell run: a byte means news, its end means stop.")
 @CONFIG
 def deliver(config: str | None, wake: int | None) -> None:
     """
-    Send what waits in the outbox; "sshbell run" starts this, and it need not be called by hand.
+    Send the messages of the outbox. "sshbell run" starts this, so you do not need to run it yourself.
 
-    Without --wake it goes on until TERM or INT, and ends with 75 where another one runs. It logs JSON lines on standard error,
-    and reads the configuration again on HUP.
+    Without --wake it runs until TERM or INT, and exits with 75 if another one is running. It logs JSON lines to standard error,
+    and reloads the configuration on HUP.
 
     \b
         sshbell deliver
         sshbell deliver --config /etc/sshbell/sshbell.toml
     """
-    import asyncio
     import os
     import signal
     import socket
+    from pathlib import Path
 
     from consumer.config import load
     from consumer.process import log
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
+    from consumer.process.threads import run_async
 
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is listened to
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until serve handles it
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     log.configure()
     os.umask(0o077)
     found = load(config)
     if wake is not None:
-        # Until it is listened to; by the end of the socket this ends all the same.
+        # Until serve handles them; if the socket closes, deliver ends all the same.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -46,6 +47,7 @@ def deliver(config: str | None, wake: int | None) -> None:
         listener.setblocking(False)  # noqa: FBT003 - socket's own signature
         listener.set_inheritable(False)
     become(found.user)
+    guard(Path(found.state_dir))
     from consumer.deliver.process import serve
 
-    asyncio.run(serve(found, config, listener))
+    run_async(serve(found, config, listener))

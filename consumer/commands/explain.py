@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from consumer.matching.matcher import Matcher
 
 
-@click.command(short_help="Show how a line was read and why.", context_settings={"ignore_unknown_options": True})
+@click.command(short_help="Show how sshbell reads a line, and why.", context_settings={"ignore_unknown_options": True})
 @click.argument("words", nargs=-1, required=True, metavar="LINE")
 @reading
 def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
     """
-    Show how a LINE was framed, which rule took which part, and what it became.
+    Show the format of a LINE, which rule reads which part of it, and the result.
 
-    Where no rule reads it: how far the best one got. "-" reads lines from standard input.
+    If no rule reads the line, show how far the best one gets. "-" reads lines from standard input.
 
     \b
         sshbell explain 'sshd[812]: Failed password for root from 192.0.2.7 port 4711 ssh2'
@@ -30,6 +30,6 @@ def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: 
     from consumer.logs.explain import explain_lines
 
     if len(words) > 1:
-        raise UsageError("LINE has to be one argument: put it within single quotes, or pipe it into: sshbell explain -")
+        raise UsageError("LINE has to be one argument: put it in single quotes, or pipe it into: sshbell explain -")
     for text in explain_lines(words[0], matcher, zone, year):
         click.echo("\n".join(harmless(part) for part in text.split("\n")))

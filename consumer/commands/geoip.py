@@ -64,7 +64,8 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
     for address in addresses:
         if ip_of(address) is None:
             raise UsageError(f"{address!r} is no address; give 203.0.113.7 or 2001:db8::1, or: sshbell geoip fetch")
-    places = Places(load(config).geoip, lambda fault: complain(InputError(fault)), many=len(addresses) > 1000)
+    settings = load(config)
+    places = Places(settings.geoip, lambda fault: complain(InputError(fault)), many=len(addresses) > 1000)
     if as_json:
         for address in addresses:
             event = EcsEvent(source=SourceFields(ip=str(ip_of(address)), address=address))
@@ -73,14 +74,16 @@ def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> No
         for row in _table([("address", "place", "network", "what"), *((one, *_cells(places.of(one))) for one in addresses)]):
             click.echo(row)
     sys.stdout.flush()
-    _say_databases(places)
+    _say_databases(places, settings.geoip)
 
 
-def _say_databases(places: "Places") -> None:
+def _say_databases(places: "Places", geoip: "list[str] | str") -> None:
     """Say on standard error where that is from."""
     from consumer.text import harmless
 
-    if not places.databases:
+    if not places.databases and geoip == "web":
+        click.echo('geoip = "web": only messages have places; sudo sshbell check --connect tries the web service', err=True)
+    elif not places.databases:
         click.echo("no database; to get one: sudo sshbell geoip fetch", err=True)
     for database in places.databases:
         made = f", {database.built:%Y-%m-%d}" if database.built else ""
@@ -132,13 +135,13 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
         sudo sshbell geoip fetch --url https://mirror.example.org/country.mmdb.gz
     """
     from consumer.config import Secret, load
-    from consumer.deliver.secret import read_secret
     from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
+    from consumer.secret import read_secret
 
     if url is not None and (editions or server or maxmind_account or maxmind_key):
         raise UsageError("--url says all; leave out --edition, --server and --maxmind-...")
-    if (maxmind_account is None) != (maxmind_key is None):
+    if (maxmind_account is None) != (maxmind_key is None) or maxmind_key == "":
         raise UsageError("MaxMind wants both: --maxmind-account ID and --maxmind-key FILE")
     settings = load(config)
     # Nothing from the network is read as root.
@@ -153,6 +156,7 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     if to is None:
         _make(folder)
     check_folder(folder)
+    guard(folder)
     errors: list[SshbellError] = []
     for source in sources:
         try:
@@ -178,10 +182,13 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _say_unread(folder: Path, sources: "list[Source]", patterns: list[str]) -> None:
+def _say_unread(folder: Path, sources: "list[Source]", patterns: "list[str] | str") -> None:
     """Say where the configuration does not name what was fetched."""
     from glob import glob
 
+    if isinstance(patterns, str):
+        click.echo('note: geoip = "web" asks the web service; to use databases, delete that key from the configuration', err=True)
+        return
     read = {path for pattern in patterns for path in glob(pattern)}  # noqa: PTH207 - Path's takes no absolute one
     if any(str(folder.absolute() / source.name) not in read for source in sources):
         click.echo(f'note: the key geoip does not name it; add to it: "{folder.absolute()}/*.mmdb"', err=True)

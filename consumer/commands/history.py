@@ -1,11 +1,11 @@
 """``sshbell history``."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG, HOST, SINCE, UNTIL, USER, ZONE, in_color, number, width
+from consumer.commands.options import CONFIG, HOST, SINCE, UNTIL, USER, WIDE, ZONE, in_color, number, width
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from consumer.show.table import Table
     from consumer.store.queries import Session
 
-# Of CSV: where the value stands in the JSON object.
-_COLUMNS = (
-    "timestamp", "event.action", "event.outcome", "event.start", "event.end", "event.duration", "user.name", "source.address",
-    "source.port", "source.geo.name", "source.geo.city_name", "source.geo.country_iso_code", "source.as.number",
-    "source.as.organization.name", "host.name", "ssh.method", "ssh.submethod", "ssh.key.type", "ssh.key.fingerprint",
-    "ssh.certificate.id", "ssh.count", "ssh.reason", "ssh.claim", "ssh.origin", "ssh.ambiguous", "event.id", "user.full_name",
-    "ssh.key.owner", "ssh.key.options", "ssh.certificate.ca_owner",
-)  # fmt: skip
-# A spreadsheet takes a cell that begins so for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
 
 @click.command(short_help="Show who was in, and what else happened.")
 @SINCE
@@ -40,17 +29,22 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 @click.option("--events", "all_events", is_flag=True, help="Tries, probes and forged lines as well, each event by itself.")
 @click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) a line.")
 @click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a text that it would take for a formula begins with '.")
+@click.option("--all-columns", is_flag=True, help="With --csv: all that is known, behind the columns that are always there.")
+@WIDE
 @ZONE
 @CONFIG
 def history(since: str | None, until: str | None, user: str | None, host: str | None, address: str | None, limit: int | None,
-            *, all_events: bool, form: str | None, zone: "tzinfo", config: str | None) -> None:  # fmt: skip
+            zone: "tzinfo", config: str | None, *, all_events: bool, form: str | None, all_columns: bool,
+            wide: bool) -> None:  # fmt: skip
     """
     Show who was in, from where, for how long; with --events all that happened. The oldest comes first.
 
-    What is shown is what the store keeps: see the key "keep" of the configuration.
+    With --since and --until: who was in at some time between the two, also if they came earlier. How long the store keeps
+    sessions, the key "keep" of the configuration says.
 
     \b
-        sudo sshbell history --since 7d
+        sudo sshbell history --since yesterday
+        sudo sshbell history --since "2026-11-22 22:00" --until "2026-11-23 06:00"
         sudo sshbell history --user root --address 203.0.113.0/24 --limit 20
         sudo sshbell history --events --since 2026-11-22 --csv > november.csv
     """
@@ -63,32 +57,40 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.errors import InputError, complain
     from consumer.places.geoip import Places
     from consumer.selection import Selection
-    from consumer.show.owner_names import Names
-    from consumer.show.table import Table
+    from consumer.show.owner_names import Names, asked_owners
+    from consumer.show.spreadsheet import Spreadsheet
+    from consumer.show.table import EVENTS, SESSIONS, Table
     from consumer.store.queries import Asked, events, keys_used, sessions
 
+    if all_columns and form != "csv":
+        raise UsageError("--all-columns is about --csv; --json has all fields")
     try:
-        asked = Asked(Selection.of(since, until, user, host, zone), _network(address), limit)
+        now_us = clock.now_us()
+        selection = Selection.of(since, until, user, host, zone, now_us)
+        asked = Asked(selection, _network(address), limit)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if fault := selection.fault_of_future(zone, now_us):
+        raise UsageError(fault)
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
-    names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events))
+    names = Names(loaded, asked_owners(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events)))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
-    now_us = clock.now_us()
-    table = Table(zone, color=in_color(), width=width(), noise=True, names=names, places=places)
+    columns = EVENTS if all_events else SESSIONS
+    table = Table(columns, zone, color=in_color(), width=width(is_wide=wide), noise=True, names=names, places=places)
 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
     write = sys.stdout.buffer.write
+    spreadsheet = Spreadsheet(zone, all_columns=all_columns)
     if form == "csv":
-        write(_csv(_COLUMNS))
+        write(spreadsheet.head())
     shown = 0
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - what is counted
         match form:
             case "json":
                 write(json_line(places.add(names.added(_as_ecs(found)))))
             case "csv":
-                write(_csv(_cells(places.add(names.added(_as_ecs(found))))))
+                write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
             case _:
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
@@ -111,7 +113,7 @@ def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
         return table.row(found)
     opened_us = found.login.time_us
     if found.closed_us is None:
-        lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "no end logged"
+        lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "end lost"
     else:
         lasted = duration_text(found.closed_us - opened_us) if opened_us else "unknown"
     return table.session(found.login, lasted)
@@ -128,31 +130,3 @@ def _network(text: str | None) -> "Network | None":
         return ip_network(ip_of(text) or text, strict=False)
     except ValueError:
         raise ValueError(f"--address: {text!r} is no address or network; give 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32") from None
-
-
-def _cells(found: "EcsEvent") -> list[str]:
-    """Return the values of all columns; "" for what is not known."""
-    from msgspec import to_builtins
-
-    fields = to_builtins(found)
-    cells = []
-    for column in _COLUMNS:
-        value: Any = fields
-        for name in ("@timestamp" if column == "timestamp" else column).split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        value = "; ".join(map(str, value)) if isinstance(value, tuple) else value
-        cells.append("" if value is None else str(value).lower() if isinstance(value, bool) else str(value))
-    return cells
-
-
-def _csv(cells: "Iterable[str]") -> bytes:
-    """Return a row of CSV that neither a spreadsheet nor a terminal obeys."""
-    import csv
-    import io
-
-    from consumer.text import harmless
-
-    out = io.StringIO()
-    safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
-    csv.writer(out, lineterminator="\n").writerow([harmless(cell) for cell in safe])
-    return out.getvalue().encode()

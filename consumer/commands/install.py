@@ -5,21 +5,21 @@ from pathlib import Path
 import click
 
 
-@click.command(short_help="Put everything in place under rsyslog.")
+@click.command(short_help="Install sshbell under rsyslog.")
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
     default=Path("/"),
     metavar="DIR",
-    help="The tree to install into, such as that of an image; by default this system.",
+    help="Install into this tree, for example an image; by default into this system.",
 )
 def install(root: Path) -> None:
     """
-    Put in place what rsyslog needs to start sshbell.
+    Install everything that rsyslog needs to start sshbell.
 
-    The drop-in for rsyslog, a sample configuration where there is none, the directories, the user and group sshbell, and the
-    program that rsyslogd starts. Nothing is asked. What is there already is kept, or it is said what was changed; a
-    second call changes nothing. Ends with what is left to do by hand.
+    This creates the drop-in for rsyslog, a sample configuration if there is none, the directories, the user and group
+    sshbell, and the program that rsyslogd starts. It asks no questions. It keeps existing files, and lists all changes;
+    a second run changes nothing. At the end it lists the steps that are left for you.
 
     \b
         sudo /opt/sshbell/bin/sshbell install
@@ -27,20 +27,20 @@ def install(root: Path) -> None:
     """
     from consumer.system.install import install as put_in_place
 
-    tell(put_in_place(root, say))
+    print_steps(put_in_place(root, print_row))
 
 
-def say(word: str, what: str) -> None:
-    """Write a line of what is done."""
+def print_row(word: str, what: str) -> None:
+    """Print one row: what was done, and to what."""
     from consumer.text import harmless
 
     click.echo(f"{word:<9}{harmless(what)}")
 
 
-def tell(steps: list[str]) -> None:
-    """Write what is left to do."""
+def print_steps(steps: list[str]) -> None:
+    """Print the steps that are left for the user."""
     from consumer.text import harmless
 
-    click.echo("\nWhat is left to do:")
+    click.echo("\nNext steps:")
     for number, step in enumerate(steps, 1):
         click.echo(f"  {number}. {harmless(step)}")

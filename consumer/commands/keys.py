@@ -8,10 +8,10 @@ from consumer.commands.options import CONFIG, FILE
 from consumer.errors import UsageError
 
 
-@click.group(short_help="Bring the names of keys from the hosts to a relay.")
+@click.group(short_help="Copy the owners of keys from the hosts to a relay.")
 def keys() -> None:
     """
-    Bring the names of keys from the hosts to a relay, which then says whose key it was.
+    Copy the owners of keys from the hosts to a relay, which can then name them.
 
     \b
         ssh root@web1 sshbell keys export > web1.json
@@ -19,14 +19,14 @@ def keys() -> None:
     """
 
 
-@keys.command("export", short_help="Write down who may log in here with which key.")
-@click.option("--host", metavar="NAME", help="This host's name in its log lines; by default what it calls itself.")
+@keys.command("export", short_help="Write the keys of this host's accounts.")
+@click.option("--host", metavar="NAME", help="This host's name in its log lines; by default its own host name.")
 def export(host: str | None) -> None:
     """
-    Write the keys of all accounts of this host to standard output, with their comments: JSON lines.
+    Write the keys of all accounts of this host to standard output, with their comments, as JSON lines.
 
-    It has what sshd would accept out of files: AuthorizedKeysFile and TrustedUserCAKeys. Each home is read as its own user; one
-    that takes longer than 5 s is left out, and that is said. Only root can do this.
+    These are the keys that sshd would accept from files: AuthorizedKeysFile and TrustedUserCAKeys. sshbell reads each home
+    as its own user. It skips and reports a home that takes longer than 5 s. Only root can do this.
 
     \b
         sudo sshbell keys export > web1.json
@@ -41,23 +41,23 @@ def export(host: str | None) -> None:
 
     name = host or socket.gethostname()
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,255}", name):
-        raise UsageError(f"--host: {name!r} is no host's name")
+        raise UsageError(f"--host: {name!r} is not a host name")
     want_root()
     head = Head(FORMAT, VERSION, name, isoformat(now_us()))
     for line in written(head, exported_keys(lambda fault: complain(InputError(fault)))):
         sys.stdout.buffer.write(line)
 
 
-@keys.command("import", short_help="Take over what another host has written down.")
+@keys.command("import", short_help="Import the keys of other hosts.")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@click.option("--host", metavar="NAME", help="Whose keys these are, as in its log lines; by default FILE's name without its end.")
+@click.option("--host", metavar="NAME", help="The host of these keys, as in its log lines; by default FILE's name without .json.")
 @CONFIG
 def import_(files: tuple[str, ...], host: str | None, config: str | None) -> None:
     """
-    Take over what other hosts have written down, in place of what was known of them; "-" is standard input.
+    Import the keys of other hosts, and replace the earlier keys of these hosts; "-" is standard input.
 
-    A host names keys for itself alone: web1.json, or --host web1, has to be what web1 has exported. A file that is cut or
-    wrong changes nothing.
+    A host can only name its own keys: web1.json, or --host web1, has to be an export from web1. A truncated or invalid file
+    changes nothing.
 
     \b
         sshbell keys import web1.json db1.example.org.json
@@ -72,17 +72,17 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.keys.document import Document, arrived
     from consumer.keys.index import imported
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
 
     if host is not None and len(files) > 1:
-        raise UsageError("--host is of one file alone; give the others names such as web1.json")
+        raise UsageError("--host works with one FILE only; give several files names such as web1.json")
     if host is None and "-" in files:
-        raise UsageError("say whose keys come on standard input: --host web1")
+        raise UsageError("name the host of the keys on standard input: --host web1")
     found = load(config)
     errors: list[SshbellError] = []
     with ExitStack() as stack:
         streams = []
-        # Opened by whoever calls; all else is done as sshbell, since what is in them is not to be trusted.
+        # The caller opens the files. sshbell's user does everything else, because their contents are not trustworthy.
         for name in files:
             try:
                 streams.append((name, sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))))
@@ -90,6 +90,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
                 errors.append(InputError(f"{name}: {error.strerror}"))
         os.umask(0o077)
         become(found.user)
+        guard(Path(found.state_dir))
         for name, stream in streams:
             whose = host or Path(name).name.removesuffix(".jsonl").removesuffix(".json")
             try:

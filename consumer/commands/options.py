@@ -47,12 +47,25 @@ CONFIG = click.option(
 )
 
 
+def complete_channel(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the channels of the configuration for the shell; none where it cannot be read."""
+    from consumer.config import load
+    from consumer.errors import SshbellError
+
+    try:
+        channels = load(context.params.get("config")).channel
+    except SshbellError:
+        return []
+    return [channel.name for channel in channels if channel.name.startswith(incomplete)]
+
+
 SINCE = click.option(
     "--since",
     metavar="TIME",
-    help="Only what happened at or after TIME (2026-11-22 or 2026-11-22T10:00), or not longer ago (90m or 36h or 7d or 2w).",
+    help='Only from TIME on: yesterday, monday, 07:46, "2 hours ago", 7d, 2026-11-22 or "2026-11-22 10:00".',
 )
-UNTIL = click.option("--until", metavar="TIME", help="Only what happened before TIME.")
+UNTIL = click.option("--until", metavar="TIME", help="Only before TIME, in the same forms.")
+WIDE = click.option("--wide", is_flag=True, help="Cut nothing: whole fingerprints, and addresses with ports.")
 USER = click.option("--user", help="Only this user.")
 HOST = click.option("--host", help="Only this host.")
 
@@ -92,7 +105,7 @@ def _configuration(path: str | None) -> "Config":
     except ConfigRightsError as error:
         if path is not None:
             raise
-        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs and geoip"))
+        complain(ConfigRightsError(f"{error}; reading without it, and so without its sshd_programs, geoip and people"))
         return Config()
 
 
@@ -101,8 +114,8 @@ def in_color() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def width() -> int | None:
-    """Return the terminal's width; None where standard output is none."""
+def width(*, is_wide: bool = False) -> int | None:
+    """Return the terminal's width; None where standard output is none, or nothing is to be cut."""
     from shutil import get_terminal_size
 
-    return get_terminal_size().columns if sys.stdout.isatty() else None
+    return get_terminal_size().columns if sys.stdout.isatty() and not is_wide else None

@@ -4,10 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import CONFIG
+from consumer.commands.options import CONFIG, complete_channel, in_color, width
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from consumer.ecs import EcsEvent
     from consumer.store.delivery import Delivery, DeliveryRow
 
@@ -16,12 +18,15 @@ _LIMIT = 1000
 # What is shorter may be a slip, and drop the wrong thing.
 _PREFIX = 4
 _SHOWN_ID = 12
+# A terminal with fewer cells left for reasons shows each in a line of its own, in full.
+_REASON_LEAST = 40
+_COLORS = {"dead": "red", "sent": "green"}
 
 
 @click.command(short_help="Show what waits to be sent and why; retry or drop it.")
 @click.argument("verb", type=click.Choice(["list", "retry", "drop"]), default="list", metavar="[list|retry|drop]")
 @click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--channel", metavar="NAME", help="Only this channel.")
+@click.option("--channel", metavar="NAME", shell_complete=complete_channel, help="Only this channel.")
 @click.option(
     "--all", "everything", is_flag=True, help="list: what is sent or dropped too. retry, drop: all that wait or were given up."
 )
@@ -45,11 +50,12 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from consumer.clock import now_us
     from consumer.config import load
     from consumer.deliver.decide import held_until
-    from consumer.process.privileges import become
+    from consumer.process.privileges import become, guard
     from consumer.store.delivery import Delivery
 
     found = load(config)
     become(found.user)
+    guard(Path(found.state_dir))
     with closing(Delivery(Path(found.state_dir), None)) as delivery:
         known = [one.name for one in found.channel]
         # One that was taken out of the configuration may still have messages.
@@ -87,28 +93,58 @@ def _list(
     if not entries:
         click.echo("nothing waits" if not everything else "nothing is here")
         return
-    click.echo(_row("id", "channel", "state", "tries", "queued", "next try", "what", "reason"))
-    for entry in entries:
-        click.echo(
-            _row(
-                entry.event_id[:_SHOWN_ID], entry.channel, entry.state, str(entry.attempts), _moment(entry.queued_us),
-                _next(entry), _what(entry.body), entry.reason or "",
-            )
-        )  # fmt: skip
+    for text in _rows(entries, width(), color=in_color()):
+        click.echo(text)
 
 
 def _with_cap(entry: "DeliveryRow", held_us: int | None) -> "DeliveryRow":
-    """Return a message with the time until which ``max_per_hour`` holds it back, where it does."""
+    """Return a message with the time until which ``max_per_hour`` holds it back, if it does."""
     if entry.next_us is None or held_us is None:
         return entry
-    return entry._replace(next_us=max(entry.next_us, held_us), reason=entry.reason or "max_per_hour holds it back")
+    held = f"held back by max_per_hour until {_moment(held_us)}"
+    return entry._replace(next_us=max(entry.next_us, held_us), reason=held if entry.reason is None else f"{held}; {entry.reason}")
 
 
-def _row(event_id: str, channel: str, state: str, tries: str, queued: str, next_try: str, what: str, reason: str) -> str:
+def _rows(entries: list["DeliveryRow"], width: int | None, *, color: bool) -> "Iterator[str]":
+    """
+    Yield the lines of the table, the head first.
+
+    Args:
+        entries: the rows.
+        width: of the terminal, in cells; None cuts nothing.
+        color: use it.
+    """
+    from consumer.show.columns import LAST, Column, cells_of, painted, row_of, unbounded, widths_of
     from consumer.text import harmless
 
-    row = f"{event_id:<{_SHOWN_ID}}  {channel:<12}  {state:<7}  {tries:>5}  {queued:<19}  {next_try:<19}  {what:<34}  {reason}"
-    return harmless(row.rstrip())
+    columns = (
+        Column("id", "id", _SHOWN_ID, _SHOWN_ID), Column("channel", "channel", 8, 12), Column("state", "state", 7, 7),
+        Column("tries", "tries", 5, 5), Column("queued", "queued", 16, 19), Column("next", "next try", 16, 19),
+        Column("what", "what", 20, 34),
+    )  # fmt: skip
+    growth = (("what", 24), ("next", 19), ("channel", 12), ("queued", 19), (LAST, _REASON_LEAST), ("what", 34), ("channel", 24))
+    dropped = ("queued", "next", "tries", "id")
+    widths = unbounded(columns) if width is None else widths_of(columns, 0, growth, dropped, width)
+    is_reason_below = width is not None and widths.last < _REASON_LEAST
+
+    head = row_of(widths, [column.head for column in widths.columns], "" if is_reason_below else "reason")
+    yield painted(head, bold=True, on=color)
+    for entry in entries:
+        texts = {
+            "id": entry.event_id[:_SHOWN_ID], "channel": entry.channel, "state": entry.state, "tries": f"{entry.attempts:>5}",
+            "queued": _moment(entry.queued_us), "next": _next(entry), "what": _what(entry.body),
+        }  # fmt: skip
+        cells = dict(zip((column.key for column in widths.columns), widths.cells, strict=True))
+        for key in ("queued", "next"):
+            if cells.get(key, 0) == len("2026-11-22 10:00"):
+                texts[key] = texts[key][: cells[key]]
+        reason = harmless(entry.reason or "")
+        is_delayed = entry.state == "pending" and (entry.attempts or reason)
+        row_color = "yellow" if is_delayed else _COLORS.get(entry.state, "")
+        is_below = bool(reason) and (is_reason_below or (width is not None and cells_of(reason) > widths.last))
+        row = row_of(widths, [harmless(texts[column.key]) for column in widths.columns], "" if is_below else reason)
+        for text in (row, f"    {reason}") if is_below else (row,):
+            yield painted(text, row_color, on=color)
 
 
 def _object(entry: "DeliveryRow") -> dict[str, Any]:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from consumer.matching.matcher import Matcher
 
 
-@click.command(short_help="Say what each line says as JSON.")
+@click.command(short_help="Turn each line into JSON.")
 @click.argument("files", nargs=-1, metavar="[FILE...]", type=FILE)
 @reading
 def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
     """
-    Say what each line says: one JSON object (Elastic Common Schema) a line of sshd, PAM or dropbear.
+    Turn each line of sshd, PAM or dropbear into one JSON object (Elastic Common Schema).
 
-    Other programs' lines give nothing. Reads standard input without a FILE, or with "-".
+    It skips the lines of other programs. Without a FILE, or with "-", it reads standard input.
 
     \b
         sshbell parse /var/log/auth.log | jq 'select(.event.action == "accepted")'
@@ -33,7 +33,7 @@ def parse(files: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "t
     errors: list[SshbellError] = []
     for path in files or ("-",):
         try:
-            for line in parse_file(path, matcher, zone, year):
+            for line in parse_file(path, matcher, zone, year, lambda text: click.echo(f"sshbell: {text}", err=True)):
                 write.write(line)
                 if path == "-":
                     write.flush()

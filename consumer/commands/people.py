@@ -14,35 +14,34 @@ if TYPE_CHECKING:
     from consumer.people.check import Allowed
 
 _COLORS = {"warning": "yellow", "fault": "red"}
-_TITLES = {"nobodys": "nobody's", "shared": "shared", "unseen": "unseen", "account": "no account", "stale": "stale"}
+_TITLES = {"unowned": "unowned", "shared": "shared", "unseen": "unseen", "account": "no account", "stale": "stale"}
 
 
-@click.group(short_help="Compare people.toml with the keys that are in use.")
+@click.group(short_help="Compare people.toml with the keys in use.")
 def people() -> None:
     """
-    Compare people.toml, which says who keys, certificates and accounts belong to, with what is in use.
+    Compare people.toml, which names the owners of keys, certificates and accounts, with the keys in use.
 
     \b
         sudo sshbell people check
     """
 
 
-@people.command(short_help="Say which keys are nobody's, shared or unused, and which accounts are not there.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a finding, for programs.")
+@people.command(short_help="List unowned, shared and unused keys, and unknown accounts.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per finding, for programs.")
 @CONFIG
 @click.pass_context
 def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     """
-    Say where people.toml and the keys that are in use do not agree.
+    List the differences between people.toml and the keys in use.
 
-    Looks at the logins of the store, at the keys that "sshbell keys import" has brought and, as root, at those of this host's
-    accounts. Faults are keys that nobody has, and keys of several people; warnings are keys without a login for 90 days,
-    accounts that are not known to exist, and hosts whose keys were exported more than 7 days ago. Ends with 78 where something
-    is a fault.
+    It reads the logins in the store, the keys from "sshbell keys import" and, as root, the keys of this host's accounts. Faults
+    are keys that belong to nobody, and keys of several people. Warnings are keys without a login for 90 days, accounts that do
+    not seem to exist, and hosts whose keys were exported more than 7 days ago. The exit code is 78 if there is a fault.
 
     \b
         sudo sshbell people check
-        sudo sshbell people check --json | jq -r 'select(.finding == "nobodys").key'
+        sudo sshbell people check --json | jq -r 'select(.finding == "unowned").key'
     """
     from pathlib import Path
 
@@ -58,7 +57,7 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
 
     found = load(config)
     if not Path(found.people).exists():
-        raise InputError(f"{found.people} is not there; sshbell install puts a sample there")
+        raise InputError(f"{found.people} does not exist; sshbell install creates a sample")
     known = People.load(found.people)
 
     left_out: list[str] = []
@@ -73,7 +72,7 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     try:
         oldest_us, seen = keys_seen(state_dir)
     except StoreError as error:
-        note(f"logins are left out: {error}")
+        note(f"skipping the logins: {error}")
         oldest_us, seen = None, []
     has_fault, is_well = False, True
     for one in findings(known, allowed, index.stale_hosts(), seen, oldest_us, now_us()):
@@ -88,15 +87,15 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
         click.echo(f"{state}  {_TITLES[one.finding]:<10}  {harmless(one.text)}")
     sys.stdout.flush()
     if is_well:
-        # Whoever makes their own home hang, so that its keys are left out, must not have it called well.
-        verdict = "the rest is well" if left_out else "all is well"
+        # A user can make their own home hang, so that sshbell skips its keys. Then the verdict must not cover them.
+        verdict = "the rest is fine" if left_out else "everything is fine"
         click.echo(f"{verdict}; people: {len(known.persons):,}, lines with keys: {len(allowed):,}", err=True)
     if has_fault:
         context.exit(ConfigError.exit_code)
 
 
 def _allowed(index: "KeyIndex", note: "Callable[[str], None]") -> "list[Allowed]":
-    """Return the keys that are known to be good for an account: of hosts that exported theirs and, as root, of this one."""
+    """Return the known lines of authorized_keys: of hosts that exported theirs and, as root, of this host."""
     import os
     import socket
 
@@ -106,7 +105,7 @@ def _allowed(index: "KeyIndex", note: "Callable[[str], None]") -> "list[Allowed]
 
     allowed = [Allowed(Fingerprints(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
     if os.geteuid() != 0:
-        note("the keys of this host's accounts are left out; call it as root to see them: sudo sshbell people check")
+        note("skipping the keys of this host's accounts; run it as root to include them: sudo sshbell people check")
         return allowed
     here = socket.gethostname().partition(".")[0]
     own = (key for key in exported_keys(note) if not key.authority)

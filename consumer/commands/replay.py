@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, in_color, number, reading, width
+from consumer.commands.options import FILE, HOST, SINCE, UNTIL, USER, WIDE, in_color, number, reading, width
 from consumer.errors import UsageError, end_with
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import tzinfo
 
     from consumer.config import Config
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from consumer.logs.replay import Summary
     from consumer.matching.matcher import Matcher
     from consumer.places.geoip import Places
+    from consumer.show.owner_names import Names
 
 
 @click.command(short_help="Tell who logged in and from where and for how long.")
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
 @UNTIL
 @USER
 @HOST
+@click.option("--no-owners", is_flag=True, help="Do not name people and key owners; faster.")
+@WIDE
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Processes that read and match; by default one per core.")
 @reading
 @click.pass_obj
 def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
-           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo") -> None:  # fmt: skip
+           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *, no_owners: bool,
+           wide: bool) -> None:  # fmt: skip
     """
     Tell what happened: who logged in, from where, with which key, for how long.
 
@@ -45,12 +50,12 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
     """
+    from consumer.clock import now_us
     from consumer.logs.replay import Replay
     from consumer.selection import Selection
-    from consumer.show.table import Table
 
     try:
-        selection = Selection.of(since, until, user, host, zone)
+        selection = Selection.of(since, until, user, host, zone, now_us())
     except ValueError as error:
         raise UsageError(str(error)) from error
     paths: list[str] = []
@@ -59,18 +64,23 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         from consumer.ecs import json_line
         from consumer.events_as_ecs import of_event
 
-        places = _places(settings)
+        places, names = _places(settings), None if no_owners else _names(settings)
         out = sys.stdout.buffer
 
         def tell(event: "Event") -> None:
-            out.write(json_line(places.add(of_event(event, paths))))
+            found = of_event(event, paths)
+            out.write(json_line(places.add(found if names is None else names.added(found))))
 
     elif form == "table":
-        table = Table(zone, color=in_color(), width=width(), places=_places(settings))
+        from consumer.show.table import EVENTS, Table
+
+        names = None if no_owners else _names(settings)
+        table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=_places(settings))
+        write = sys.stdout.write
 
         def tell(event: "Event") -> None:
             if row := table.row(event):
-                click.echo(row)
+                write(f"{row}\n")
 
     else:
 
@@ -87,7 +97,9 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     if paths:
         click.echo(summary_text(summary), err=form == "json")
     if paths and not selection.is_all and not summary.events:
-        click.echo("sshbell: nothing that happened is what --since, --until, --user and --host ask for", err=True)
+        # A log may come from a host whose clock is ahead, so this is no error.
+        future = selection.fault_of_future(zone, now_us())
+        click.echo(f"sshbell: {future or 'nothing that happened fits --since, --until, --user and --host'}", err=True)
     end_with(replayed.errors)
 
 
@@ -96,6 +108,14 @@ def _places(settings: "Config") -> "Places":
     from consumer.places.geoip import Places
 
     return Places(settings.geoip, lambda fault: complain(InputError(fault)), many=True)
+
+
+def _names(settings: "Config") -> "Names":
+    from consumer.errors import InputError, complain
+    from consumer.keys.local_owners import LocalOwners
+    from consumer.show.owner_names import Names
+
+    return Names(settings, LocalOwners(lambda fault: complain(InputError(fault))))
 
 
 class _progress:  # noqa: N801 - used as a function
@@ -144,14 +164,27 @@ def summary_text(summary: "Summary") -> str:
         lines.append("events: " + ", ".join(f"{action} {count:,}" for action, count in summary.events.items()))
     if summary.unverified:
         lines.append(f"unverified logins: {summary.unverified:,} (the log does not say who wrote their lines)")
-    if summary.unmatched:
-        lines.append("""what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'""")
-    if summary.unframed:
-        lines.append("what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'")
-    if summary.unframed * 2 > summary.lines:
-        lines.append(
-            "most lines are in no framing that sshbell knows; from the journal, take journalctl -o json or short-iso-precise"
-        )
+    lines.extend(_advice(summary, others))
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))
     return "\n".join(lines)
+
+
+def _advice(summary: "Summary", others: int) -> "Iterator[str]":
+    """Yield what to do about lines that sshbell could not use; ``others`` are those of other programs."""
+    from consumer.framing.framer import HINT
+
+    if summary.unmatched:
+        yield """what is unmatched: sshbell parse FILE | jq 'select(.event.action == "unmatched")'"""
+    if summary.unframed:
+        yield "what is in no known framing: sshbell explain - < FILE | grep -A 1 'none fits'"
+    if summary.unframed * 2 > summary.lines:
+        yield f"most lines are in no framing that sshbell knows; {HINT}"
+    elif summary.lines and not summary.understood and not summary.unmatched:
+        yield f"no line of sshd, dropbear or PAM was found; if the log has some, its framing is not read; {HINT}"
+    if summary.timeless:
+        yield (
+            f"lines without a usable time: {summary.timeless:,} (their events have none); for a journal, use LC_ALL=C journalctl"
+        )
+    if others * 2 > summary.lines and summary.understood:
+        yield "most lines are of other programs; if your sshd logs under another name, add that to sshd_programs"

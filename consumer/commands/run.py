@@ -5,16 +5,17 @@ import click
 from consumer.commands.options import CONFIG
 
 
-@click.command(short_help="Take lines from rsyslog (omprog starts this).")
-@click.option("--plain", "is_plain", is_flag=True, help="Confirm nothing: for pipes, syslog-ng and rsyslog's plain mode.")
-@click.option("--confirmed", "is_confirmed", is_flag=True, hidden=True, help="The first OK is said: by the entry point.")
+@click.command(short_help="Read lines from rsyslog (omprog starts this).")
+@click.option("--plain", "is_plain", is_flag=True, help="Do not confirm lines: for pipes, syslog-ng and rsyslog's plain mode.")
+@click.option("--confirmed", "is_confirmed", is_flag=True, hidden=True, help="The entry point has already sent the first OK.")
 @CONFIG
 def run(config: str | None, *, is_plain: bool, is_confirmed: bool) -> None:
     """
-    Take lines on standard input, and tell of logins as they happen, until the input ends.
+    Read lines on standard input and report logins as they happen, until the input ends.
 
-    rsyslog starts this through omprog, with confirmMessages="on": each line is answered with "OK" once no death of a process can
-    lose it. TERM and INT are ignored; HUP makes it read its configuration again. It starts "sshbell deliver", which sends.
+    rsyslog starts this through omprog, with confirmMessages="on". sshbell answers each line with "OK" once a crash cannot lose
+    it any more. It ignores TERM and INT, and reloads its configuration on HUP. It starts "sshbell deliver", which sends the
+    messages.
 
     \b
         tail -n 0 -F /var/log/auth.log | sshbell run --plain

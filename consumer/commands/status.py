@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import CONFIG, ZONE
+from consumer.commands.options import CONFIG, ZONE, in_color
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     from consumer.system.status import Health, Process
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
+_COLORS = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red", "UNKNOWN": "magenta"}
 
 
-@click.command(short_help="Show how sshbell itself is; for monitoring, too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.command(short_help="Show whether sshbell is healthy; also for monitoring.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @ZONE
 @CONFIG
 def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     """
-    Show whether sshbell runs, what it has read, and whether its messages go out.
+    Show whether sshbell is running, parsing its input and delivering its messages.
 
-    The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (configuration
-    or state directory may not be read), also where nobody reads all of the text. The first line says why.
+    The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (you may not read the
+    configuration or the state directory). It stays the same if a pipe reads only a part. The first line gives the reason.
 
     \b
-    critical    run or deliver does not run, the store cannot be read, a wrong configuration,
-                a message has been waiting for more than 4 hours
-    warning     a message has been waiting for more than 15 minutes or was given up, a channel's
-                last message failed, more than 5 % of the lines are not understood, a damaged
-                file was set aside, another version is installed than runs
+    critical    run or deliver is not running, the store is unreadable, the configuration has a
+                fault, a message has been waiting for more than 4 hours
+    warning     a message has been waiting for more than 15 minutes, or sshbell gave up on it; a
+                channel's last message failed; no rule reads more than 5 % of the lines; sshbell
+                set a damaged file aside; the running version is not the installed one
 
     \b
         sudo sshbell status
@@ -44,6 +45,7 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     from consumer.config import Config, load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
+    from consumer.show.columns import painted
     from consumer.system.status import Health, Level, Problem, Process, examine, wait_for_start
     from consumer.text import harmless
 
@@ -57,28 +59,36 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
             unknown = Process(is_running=None, pid=0)
             health = Health(unknown, unknown, None, {}, [], [Problem(Level.UNKNOWN, str(error))])
         else:
-            # What runs has the configuration from before; of the new one, where the state is has to do.
+            # The running sshbell still uses the old configuration. Of the new one, this needs only the state directory.
             health = examine(Config(state_dir=state_dir_of(config)), now_us)
             health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
-    said = "; ".join(problem.text for problem in sorted(health.problems, key=lambda problem: -problem.level))
-    rows = [f"sshbell {health.level.name}: {said or 'it runs, and nothing waits too long'}"]
-    rows += [f"{name:<12}{text}" for name, text in _rows(health, zone, now_us)]
-    _write(json_line(_object(health)) if as_json else "".join(f"{harmless(row)}\n" for row in rows))
+    problems = "; ".join(problem.text for problem in sorted(health.problems, key=lambda problem: -problem.level))
+    first = f"sshbell {health.level.name}: {problems or 'it is running, and no message waits too long'}"
+    if as_json:
+        _write(json_line(_object(health)))
+    else:
+        on = in_color()
+        rows = [painted(harmless(first), _COLORS[health.level.name], bold=True, on=on)]
+        rows += [
+            f"{painted(f'{name:<12}', bold=True, on=on)}{painted(harmless(text), color, on=on)}"
+            for name, text, color in _rows(health, zone, now_us)
+        ]
+        _write("".join(f"{row}\n" for row in rows))
     click.get_current_context().exit(health.level)
 
 
 def _write(text: str | bytes) -> None:
-    """Write all of it; where the reader leaves, such as head -n 1, the exit code still counts."""
+    """Write the output. If the reader closes it early, as head -n 1 does, the exit code still counts."""
     try:
         click.echo(text, nl=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still buffered goes nowhere, and is no error at the end.
+        # Discard the rest of the buffer, which would raise an error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, str]]:
-    """Yield name and text of each line for people."""
+def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, str, str]]:
+    """Yield name, text and colour of each row for people."""
     from datetime import datetime
 
     from consumer import __version__
@@ -92,15 +102,18 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
         return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S} ({ago} ago)"
 
     figures = health.store.figures if health.store is not None else {}
-    yield "run", _process(health.run) + (f", since {moment(figures['started_us'])}" if figures.get("started_us") else "")
-    yield "deliver", _process(health.deliver)
+    since = f", since {moment(figures['started_us'])}" if figures.get("started_us") else ""
+    yield "run", _process(health.run) + since, _process_color(health.run)
+    yield "deliver", _process(health.deliver), _process_color(health.deliver)
     running = health.store.notes.get("version") if health.store is not None else None
-    yield "version", f"{running or 'none'} ran last, {__version__} is installed" if running != __version__ else __version__
+    is_current = running == __version__
+    version = __version__ if is_current else f"last started: {running or 'none'}, installed: {__version__}"
+    yield "version", version, "" if is_current else "yellow"
     if health.store is not None:
-        yield "last line", moment(figures.get("last_line_us"))
-        yield "last event", moment(figures.get("last_event_us"))
+        yield "last line", moment(figures.get("last_line_us")), ""
+        yield "last event", moment(figures.get("last_event_us")), ""
         share = unmatched_share(figures)
-        yield "lines", ", ".join(
+        lines = ", ".join(
             f"{figures.get(f'{name}_total', 0):,} {text}"
             for name, text in (
                 ("lines", "read"), ("understood", "understood"),
@@ -108,8 +121,10 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
                 ("redelivered", "delivered again"), ("caught_up", "found by catch_up"),
             )
         )  # fmt: skip
-        yield "store", f"{figures.get('snapshots_total', 0):,} snapshots, {figures.get('damaged_total', 0):,} damaged files met"
-    yield "backlog", _backlog(health, moment)
+        yield "lines", lines, ""
+        store = f"{figures.get('snapshots_total', 0):,} snapshots, {figures.get('damaged_total', 0):,} damaged files found"
+        yield "store", store, ""
+    yield "backlog", _backlog(health, moment), ""
     for name, channel in health.channels.items():
         error = f"{moment(channel.last_error_us)}: {channel.last_error}" if channel.last_error_us else "never"
         held = ""
@@ -117,21 +132,24 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
             count, until_us = health.held[name]
             until = datetime.fromtimestamp(until_us // 1_000_000, zone)
             held = f" ({count:,} held back by max_per_hour until {until:%Y-%m-%d %H:%M:%S})"
-        yield (
-            "channel",
-            (
-                f"{name}: {channel.pending:,} pending{held}, {channel.dead:,} given up,"
-                f" last success {moment(channel.last_success_us)}, last error {error}"
-            ),
+        text = (
+            f"{name}: {channel.pending:,} pending{held}, {channel.dead:,} given up,"
+            f" last success {moment(channel.last_success_us)}, last error {error}"
         )
+        is_failing = (channel.last_error_us or 0) > (channel.last_success_us or 0)
+        yield "channel", text, "yellow" if channel.dead or is_failing or held else ""
     for file in health.damaged:
-        yield "damaged", str(file)
+        yield "damaged", str(file), "yellow"
+
+
+def _process_color(process: "Process") -> str:
+    return {True: "green", False: "red", None: ""}[process.is_running]
 
 
 def _process(process: "Process") -> str:
     if process.is_running is None:
         return "unknown"
-    return f"runs (pid {process.pid or 'unknown'})" if process.is_running else "does not run"
+    return f"running (pid {process.pid or 'unknown'})" if process.is_running else "not running"
 
 
 def _process_object(process: "Process | None") -> dict[str, Any]:
@@ -148,11 +166,11 @@ def _backlog(health: "Health", moment: Any) -> str:
     unrouted = health.store.unrouted if health.store is not None else 0
     oldest_us = _oldest_us(health)
     pending = sum(channel.pending for channel in health.channels.values())
-    return f"{unrouted:,} not routed, {pending:,} pending" + ("" if oldest_us is None else f", the oldest of {moment(oldest_us)}")
+    return f"{unrouted:,} not routed, {pending:,} pending" + ("" if oldest_us is None else f", oldest from {moment(oldest_us)}")
 
 
 def _object(health: "Health") -> dict[str, Any]:
-    """Return all of it for programs; times are RFC 3339, as in events."""
+    """Return everything for programs; times are in RFC 3339, as in events."""
     from consumer import __version__
     from consumer.clock import isoformat
     from consumer.system.status import unmatched_share

@@ -4,23 +4,23 @@ from pathlib import Path
 
 import click
 
-from consumer.commands.install import say, tell
+from consumer.commands.install import print_row, print_steps
 
 
-@click.command(short_help="Undo what install did.")
+@click.command(short_help="Undo install.")
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
     default=Path("/"),
     metavar="DIR",
-    help="The tree that was installed into; by default this system.",
+    help="Uninstall from this tree; by default from this system.",
 )
 def uninstall(root: Path) -> None:
     """
-    Undo what "sshbell install" did, and nothing else.
+    Undo the changes of "sshbell install", and nothing else.
 
-    A file that was changed since is kept, and a directory with something in it; so are user and group as long as something
-    of theirs is. It is said what is kept; once that is removed by hand, a second call removes the rest.
+    It keeps files that somebody has changed, and directories that are not empty. While they exist, it also keeps the user
+    and the group that own them. It lists the kept files; once you have removed them, a second run removes the rest.
 
     \b
         sudo sshbell uninstall
@@ -28,4 +28,4 @@ def uninstall(root: Path) -> None:
     """
     from consumer.system.install import uninstall as take_away
 
-    tell(take_away(root, say))
+    print_steps(take_away(root, print_row))

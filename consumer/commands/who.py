@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG, HOST, USER, ZONE, in_color, width
+from consumer.commands.options import CONFIG, HOST, USER, WIDE, ZONE, in_color, width
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 @USER
 @HOST
 @click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) a line.")
+@WIDE
 @ZONE
 @CONFIG
-def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", config: str | None) -> None:
+def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: "tzinfo", config: str | None) -> None:
     """
     Show who is in now: since when, from where, with which key, on which host.
 
@@ -37,24 +38,24 @@ def who(user: str | None, host: str | None, *, as_json: bool, zone: "tzinfo", co
     from consumer.errors import InputError, complain
     from consumer.events_as_ecs import of_session
     from consumer.places.geoip import Places
-    from consumer.show.owner_names import Names
-    from consumer.show.table import Table
+    from consumer.show.owner_names import Names, asked_owners
+    from consumer.show.table import OPEN_SESSIONS, Table
     from consumer.store.queries import endless_total, keys_used, open_now, sessions
 
     loaded = load(config)
     state_dir = Path(loaded.state_dir)
     now_us = clock.now_us()
     asked = open_now(user, host, now_us)
-    names = Names(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=False))
+    names = Names(loaded, asked_owners(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=False)))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
-    table = Table(zone, color=in_color(), width=width(), names=names, places=places)
+    table = Table(OPEN_SESSIONS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=places)
     shown = 0
     for session in sessions(state_dir, asked):
         shown += 1
         if as_json:
             sys.stdout.buffer.write(json_line(places.add(names.added(of_session(session.login, None)))))
         else:
-            click.echo(table.session(session.login, None))
+            click.echo(table.session(session.login))
     sys.stdout.flush()
     if not shown and not as_json:
         click.echo("nobody is in", err=True)

@@ -162,6 +162,7 @@ class Dispatcher:
         now_us = self._clock()
         self._delivery.forget(now_us - int(seconds_of(self._config.keep) * 1e6))
         self._delivery.forget_budgets(now_us)
+        self._delivery.forget_bytes()
         before_us = now_us - int(seconds_of(self._config.give_up) * 1e6)
         if dead := self._delivery.give_up_of_removed(self._workers, before_us, now_us):
             _log.error("given_up", messages=dead, reason="the configuration has no such channel any more")

@@ -55,7 +55,7 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
         "via": "@".join(filter(None, (via.user.name, via.host.name))),
         "via_host": via.host.name or "",
         "map": _map_link(map_url, source) if map_url else "",
-        "method": f"{ssh.method or ''}/{ssh.submethod}" if ssh.submethod else ssh.method or "",
+        "method": " + ".join(filter(None, ssh.factors)) or "/".join(filter(None, (ssh.method, ssh.submethod))),
         "key": " ".join(filter(None, (key.type, key.fingerprint))),
         "owners": [owner for owner in key.owner if owner],
         "options": ",".join(filter(None, key.options)),

@@ -1,22 +1,55 @@
 """Access tokens for XOAUTH2: got with the refresh token, kept until they expire."""
 
 import asyncio
-import json
+import os
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
+from typing import Annotated
+from urllib.parse import urlsplit
 
+import msgspec
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorCertificateError,
+    ClientConnectorDNSError,
+    ClientError,
+    ClientPayloadError,
+    ClientSession,
+)
+from msgspec import Meta
+
+from consumer import __version__
 from consumer.config import OAuth2
-from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
+from consumer.process.threads import Threads
+from consumer.secret import read_secret
 from consumer.text import harmless
 
-_LIMIT_S = 10.0
+# For one token, from the look-up of the server's name to the last byte of its answer.
+TOKEN_LIMIT_S = 10.0
+# Of the body of an answer, in bytes; aiohttp bounds the head.
 _SIZE_LIMIT = 64 * 1024
 # Where the server does not say how long a token lives; and how long before its end it is no longer used.
 _DEFAULT_LIFE_S, _MARGIN_S = 300.0, 60.0
+# Of an error nothing else is shown: RFC 6749, sections 5.2 and 4.1.2.1.
+_ERRORS = frozenset({
+    "access_denied", "invalid_client", "invalid_grant", "invalid_request", "invalid_scope", "server_error",
+    "temporarily_unavailable", "unauthorized_client", "unsupported_grant_type",
+})  # fmt: skip
+
+
+class _Granted(msgspec.Struct):
+    """RFC 6749, section 5.1; the token as in section A.12."""
+
+    access_token: Annotated[str, Meta(pattern=r"^[ -~]+\Z")]
+    expires_in: float = _DEFAULT_LIFE_S
+
+
+class _Refused(msgspec.Struct):
+    """RFC 6749, section 5.2."""
+
+    error: str
 
 
 class AccessToken:
@@ -25,6 +58,7 @@ class AccessToken:
     def __init__(self, account: OAuth2, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._account = account
         self._clock_s = clock_s
+        self._secrets = Threads()
         self._token = ""
         self._until_s = 0.0
 
@@ -36,7 +70,8 @@ class AccessToken:
             SecretError: there is none to be had.
         """
         if not self._token or self._clock_s() >= self._until_s:
-            self._token, life_s = await asyncio.to_thread(self._refresh)
+            self._token, life_s = await self._refresh()
+            # One that is not a number has no time left, either.
             self._until_s = self._clock_s() + max(0.0, life_s - _MARGIN_S)
         return self._token
 
@@ -44,39 +79,81 @@ class AccessToken:
         """Get another one next time: the server did not take this one."""
         self._token = ""
 
-    def _refresh(self) -> tuple[str, float]:
+    async def _refresh(self) -> tuple[str, float]:
         account = self._account
         form = {
             "grant_type": "refresh_token",
             "client_id": account.client_id,
-            "refresh_token": read_secret(account.refresh_token),
+            "refresh_token": await self._secrets.run(read_secret, account.refresh_token),
         }
         if account.client_secret is not None:
-            form["client_secret"] = read_secret(account.client_secret)
-        where = harmless(urllib.parse.urlsplit(account.token_url).netloc.rpartition("@")[2])
+            form["client_secret"] = await self._secrets.run(read_secret, account.client_secret)
         fault = ""
         try:
-            # The configuration allows https alone, and http to this machine.
-            request = urllib.request.Request(account.token_url, urllib.parse.urlencode(form).encode())  # noqa: S310
-            with urllib.request.urlopen(request, timeout=_LIMIT_S) as answer:  # noqa: S310
-                said = json.loads(answer.read(_SIZE_LIMIT))
-            return str(said["access_token"]), float(said.get("expires_in", _DEFAULT_LIFE_S))
-        except urllib.error.HTTPError as error:
-            fault = f"{error.code} {_code_of(error.read(_SIZE_LIMIT))}".strip()
-            error.close()
-        except urllib.error.URLError as error:
-            fault = harmless(str(error.reason))
-        except OSError as error:
-            fault = harmless(error.strerror or "no answer")
-        except (ValueError, KeyError, TypeError, AttributeError):
+            async with asyncio.timeout(TOKEN_LIMIT_S):
+                status, answer = await _posted(account.token_url, form)
+            if status == HTTPStatus.OK:
+                granted = msgspec.json.decode(answer, type=_Granted, strict=False)
+                return granted.access_token, granted.expires_in
+            fault = f"{status} {_error_of(answer)}".strip()
+        except TimeoutError:
+            fault = f"no answer within {TOKEN_LIMIT_S:g} s"
+        except (OSError, ClientError) as error:
+            fault = _fault_of(error)
+        except (ValueError, RecursionError):
             fault = "its answer holds no access token"
         # Outside, so that no answer and no form is in the error's context.
-        raise SecretError(f"no access token from {where}: {fault}")
+        raise SecretError(f"no access token from {harmless(_place_of(account.token_url))}: {fault}")
 
 
-def _code_of(answer: bytes) -> str:
-    """Return the error's name (RFC 6749, 5.2), and nothing else of the answer."""
+def _fault_of(error: OSError | ClientError) -> str:
+    """Return the fault in our words: aiohttp's hold the address, and may hold a part of the answer."""
+    if isinstance(error, ClientConnectorCertificateError):
+        return f"its certificate is not trusted: {harmless(str(error.certificate_error))}"
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    if isinstance(error, ClientConnectorDNSError):
+        return "no server of this name"
+    if isinstance(error, ClientConnectionError):
+        return "the connection broke"
+    return "its answer is cut, too long or not HTTP"
+
+
+def _place_of(url: str) -> str:
+    """Return host and port of a URL, without a password that may stand there."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _error_of(answer: bytes) -> str:
+    """Return the error's name, and nothing else of the answer: a server may repeat the form in it."""
     try:
-        return harmless(str(json.loads(answer)["error"]))[:100]
-    except (ValueError, KeyError, TypeError):
+        error = msgspec.json.decode(answer, type=_Refused).error
+    except (ValueError, RecursionError):
         return ""
+    return error if error in _ERRORS else ""
+
+
+async def _posted(url: str, form: dict[str, str]) -> tuple[int, bytes]:
+    """
+    Send a form, and return the answer's status and body.
+
+    The variables ``https_proxy`` and ``no_proxy`` count. It follows no redirect: no other server gets the form.
+
+    Args:
+        url: https, or http to this machine, as the configuration allows it.
+        form: names and values.
+
+    Raises:
+        OSError, ClientError: the server cannot be reached or trusted, or its answer is cut, too long or not HTTP.
+    """
+    headers = {"Accept": "application/json", "User-Agent": f"sshbell/{__version__}"}
+    async with (
+        ClientSession(trust_env=True, headers=headers) as session,
+        session.post(url, data=form, allow_redirects=False) as response,
+    ):
+        answer = bytearray()
+        async for piece in response.content.iter_any():
+            answer += piece
+            if len(answer) > _SIZE_LIMIT:
+                raise ClientPayloadError
+        return response.status, bytes(answer)

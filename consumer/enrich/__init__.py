@@ -1,1 +1,1 @@
-"""What an event gets besides what its lines say: who it was, and where from. It adds, and never raises."""
+"""Further facts about an event, such as the person and the source. Enrichment only adds fields, and never raises."""

@@ -1,8 +1,8 @@
 """
-Adds to an event what it does not say itself, between routing and rendering: once for all channels, all parts at the same time.
+Adds further facts to an event, between routing and rendering: once for all channels, with all parts at the same time.
 
-A part is asked about an event and answers with fields. One that hangs costs a notice ``Part.limit_s`` and its own fields,
-nothing else; one that fails costs its own fields, and is reported once.
+sshbell asks each part about an event; the part answers with fields. A part that hangs delays a notice by ``Part.limit_s`` and
+loses its own fields, nothing else. A part that fails loses its own fields, and sshbell reports it once.
 """
 
 import asyncio
@@ -27,37 +27,39 @@ from consumer.keys.index import KeyIndex
 from consumer.people.people import People
 from consumer.places.geoip import Places
 
-# What was found is kept so long: for all channels, and a quick retry. A later one asks again; parts that are slow have caches.
+# How long answers are kept, for all channels and a quick retry. A later retry asks again; slow parts have their own caches.
 FRESH_S = 60.0
-# Events that are kept.
+# Events whose answers are kept.
 EVENTS_LIMIT = 500
-# Faults that are remembered, to be reported once.
+# Faults to remember, so that sshbell reports each once.
 _FAULT_LIMIT = 100
-# After so many events in a row that a part left without an answer it is said that it hangs.
+# sshbell reports that a part hangs when it leaves this many events in a row unanswered.
 _HANGS = 3
 
-# What does not wait for anybody.
+# For parts that wait for nothing outside this process.
 _AT_ONCE_S = 1.0
-# It gives up by itself a little earlier.
+# The client itself gives up a little earlier.
 KEYS_LIMIT_S = keys_client.LIMIT_S + 0.1
-# A state file's disk may hang; it is read in a thread.
+# The disk of state.db may hang, so a thread reads it.
 VIA_LIMIT_S = 1.0
-# So may a directory of accounts.
+# So may a directory service for accounts.
 ACCOUNT_LIMIT_S = 1.0
-# Two questions to the name server: see reverse_names.
+# Two queries to the name server: see reverse_names.
 REVERSE_LIMIT_S = 2.0
+# One query to MaxMind's web service, with the connection: see places/web_service.py.
+WEB_LIMIT_S = 2.0
 
 _log = structlog.get_logger()
 
 
 class Part(NamedTuple):
     """
-    One source of what is known.
+    One source of further facts.
 
     Attributes:
         name: for the log.
-        limit_s: a notice waits no longer for it.
-        of: returns the fields to add for an event; ``NOTHING`` where nothing is known. It may raise anything.
+        limit_s: a notice waits no longer than this for it.
+        of: returns the fields to add to an event, or ``NOTHING``. It may raise anything.
     """
 
     name: str
@@ -66,15 +68,14 @@ class Part(NamedTuple):
 
 
 def parts_of(config: Config, people: People) -> list[Part]:
-    """Return the parts that a configuration asks for."""
+    """Return the parts that a configuration turns on."""
     state_dir = Path(config.state_dir)
-    places = Places(config.geoip, lambda what: _log.error("geoip", reason=what))
     index = KeyIndex(state_dir, lambda what: _log.error("key_index", reason=what))
     parts = [
         Part("people", _AT_ONCE_S, _at_once(people.of)),
         Part("key owners", KEYS_LIMIT_S, KeyOwners(state_dir).of),
-        Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip)))),
-        # Where the host is another one's, it alone knows.
+        _places_of(config),
+        # For events of other hosts, only the index knows the owners of keys.
         Part("key index", _AT_ONCE_S, _at_once(index.of)),
         Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
         Part("local accounts", ACCOUNT_LIMIT_S, local_account),
@@ -84,8 +85,22 @@ def parts_of(config: Config, people: People) -> list[Part]:
     return parts
 
 
+def _places_of(config: Config) -> Part:
+    def report(what: str) -> None:
+        _log.error("geoip", reason=what)
+
+    if config.geoip == "web" and config.geoip_key is not None:
+        # Imported here, because the import takes 20 MB of memory.
+        from consumer.places.web_service import WebPlaces  # noqa: PLC0415
+
+        web = WebPlaces(config.geoip_account, config.geoip_key, config.geoip_host, report)
+        return Part("places", WEB_LIMIT_S, web.of)
+    places = Places(config.geoip, report)
+    return Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip))))
+
+
 def _at_once(of: Callable[[EcsEvent], EcsEvent]) -> Callable[[EcsEvent], Awaitable[EcsEvent]]:
-    """Return a function that is quick as a part's."""
+    """Wrap a function that returns at once as the function of a part."""
 
     async def answered(event: EcsEvent) -> EcsEvent:
         return of(event)
@@ -98,7 +113,7 @@ class Enricher:
     Asks all parts about an event.
 
     Args:
-        parts: asked at the same time; where two know the same field, the first in this order counts.
+        parts: all run at the same time; if two return the same field, the first in this order counts.
     """
 
     def __init__(self, parts: Iterable[Part] = ()) -> None:
@@ -111,19 +126,19 @@ class Enricher:
         self._unanswered: dict[str, int] = {}
 
     def configure(self, parts: Iterable[Part]) -> None:
-        """Ask other parts from now on."""
+        """Use other parts from now on."""
         self._parts = list(parts)
         self._known.clear()
         self._reported.clear()
         self._unanswered.clear()
 
     def knows(self, event_id: str) -> bool:
-        """Tell whether an event has been asked about of late."""
+        """Return whether the parts were asked about an event within ``FRESH_S``."""
         found = self._known.get(event_id)
         return found is not None and time.monotonic() - found[0] < FRESH_S
 
     def begin(self, event: EcsEvent) -> asyncio.Task[EcsEvent]:
-        """Ask about an event unless that was done of late; a later ``enrich`` waits for the rest alone."""
+        """Ask the parts about an event, unless that happened recently; a later ``enrich`` waits only for the rest."""
         event_id = event.event.id or ""
         if self.knows(event_id):
             return self._known[event_id][1]
@@ -136,10 +151,10 @@ class Enricher:
         return task
 
     async def enrich(self, event: EcsEvent) -> EcsEvent:
-        """Return the event with what is known about it, in place of the one that is given; never later than the longest limit."""
+        """Return the event with all further facts, at the latest after the longest limit."""
         if not self._parts:
             return event
-        # Several channels may wait for one task: the end of one of them must not be that of the task.
+        # Several channels may wait for one task: if one of them is cancelled, the task must go on.
         return await asyncio.shield(self.begin(event))
 
     async def _asked(self, event: EcsEvent) -> EcsEvent:
@@ -150,7 +165,7 @@ class Enricher:
 
     async def _answer(self, part: Part, event: EcsEvent) -> EcsEvent:
         task = asyncio.create_task(_called(part, event))
-        # Not wait_for, which would wait for one that does not let itself be cancelled.
+        # Not wait_for, which would wait for a task that ignores its cancellation.
         await asyncio.wait({task}, timeout=part.limit_s)
         if not task.done():
             self._late.add(task)
@@ -170,7 +185,7 @@ class Enricher:
         return task.result()
 
     def _left_unanswered(self, part: Part) -> None:
-        """One late answer is everyday life; that there are no others is worth a line."""
+        """Count late answers. A single one is normal; several in a row are worth a line in the log."""
         self._unanswered[part.name] = count = self._unanswered.get(part.name, 0) + 1
         if count == _HANGS:
             _log.warning("enrichment_hangs", part=part.name, limit_s=part.limit_s, reason="messages are sent without it")
@@ -185,9 +200,9 @@ class Enricher:
 
 
 async def _called(part: Part, event: EcsEvent) -> EcsEvent:
-    """Call a part in a task of its own, so that whatever it raises, or returns, is its own fault."""
+    """Call a part, and check its answer. This runs as a separate task, so that errors are counted against the part."""
     found = await part.of(event)
     if not isinstance(found, EcsEvent):
-        raise TypeError(f"it returned {type(found).__name__} in place of fields")
-    # Structs take any value; one of another type would stop the message where it is rendered.
+        raise TypeError(f"it returned {type(found).__name__} instead of fields")
+    # Structs accept any value; one of a wrong type would make rendering fail.
     return msgspec.convert(msgspec.to_builtins(found), EcsEvent)

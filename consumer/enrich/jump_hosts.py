@@ -1,13 +1,11 @@
 """
-The host through which somebody came, and who was on it: ``ssh.via``.
+The jump host of a login, and the user on it: ``ssh.via``.
 
-A login is said to come through a host where its source address is that host's and a session on that host was open at that moment.
-Which address is whose stands in the configuration's ``hosts``; for other addresses, and on a relay, rsyslog has said it of the
-lines that came in: the sender's address is that of the host that they name. An address of which several hosts are known is no
-host's: a relay in between, a NAT.
+sshbell reports that a login came through a host if its source address belongs to that host and a session on that host was open
+at the time. The configuration's ``hosts`` lists addresses by host. For other addresses, a relay knows from rsyslog which address
+sent a host's lines. An address that several hosts share (a relay in between, a NAT) counts for none of them.
 """
 
-import asyncio
 import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -18,14 +16,18 @@ from pathlib import Path
 from consumer.actions import EventAction
 from consumer.addresses import Address, ip_of
 from consumer.ecs import NOTHING, EcsEvent, HostFields, SshFields, UserFields, ViaFields, known
+from consumer.process.threads import Threads
 from consumer.records import OURS
 from consumer.store.database import reading
 from consumer.store.queries import OPEN_LIMIT_US
 
-# Whose an address is counts so long after its last line: addresses move on.
+# How long an address counts for a host after the last line from it, since hosts change addresses.
 SENDER_US = 7 * 86400 * 1_000_000
-# The clocks of two hosts are not one: a session may begin so much later than a login through it.
+# The clocks of two hosts differ: a session may seem to begin this much later than a login through it.
 SKEW_US = 2_000_000
+
+# Events that are asked about at the same time.
+_READERS = 4
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _USERS = """
@@ -40,15 +42,16 @@ _USERS = """
 
 class JumpHosts:
     """
-    Asks ``state.db``.
+    Finds jump hosts in ``state.db``.
 
     Args:
-        state_dir: where it is.
-        hosts: addresses by host name, as configured.
+        state_dir: its directory.
+        hosts: addresses by host name, from the configuration.
     """
 
     def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
         self._path = state_dir / "state.db"
+        self._readers = Threads(_READERS)
         self._hosts: dict[Address, set[str]] = {}
         for host, addresses in hosts.items():
             for address in addresses:
@@ -57,17 +60,17 @@ class JumpHosts:
 
     async def of(self, event: EcsEvent) -> EcsEvent:
         """
-        Return ``ssh.via.host.name`` and, where one user alone was on that host, ``ssh.via.user.name``.
+        Return ``ssh.via.host.name`` and, if only one user was on that host, ``ssh.via.user.name``.
 
         Raises:
             StoreError: ``state.db`` cannot be read.
         """
-        # A disk may hang, and the other channels must not.
-        return await asyncio.to_thread(self._of, event)
+        # A disk may hang, but the other channels must not.
+        return await self._readers.run(self._of, event)
 
     def _of(self, event: EcsEvent) -> EcsEvent:
         ip, at_us = ip_of(event.source.ip), _login_us(event)
-        # What comes from a loopback address may have come through any tunnel.
+        # A connection from a loopback address may come through any tunnel.
         if ip is None or at_us is None or ip.is_loopback or ip.is_link_local:
             return NOTHING
         own = event.ssh.login_id or event.event.id or None
@@ -85,14 +88,14 @@ class JumpHosts:
 
 
 def _senders(connection: sqlite3.Connection, address: str, since_us: int) -> set[str]:
-    """Return the hosts whose lines have come from an address of late."""
+    """Return the hosts whose lines have recently come from an address."""
     return {
         host for (host,) in connection.execute("SELECT host FROM sender WHERE address = ? AND seen_us >= ?", (address, since_us))
     }
 
 
 def _is_ours(ip: Address) -> bool:
-    """Tell whether this machine would reach an address from that very address. Nothing is sent; it knows the first of several."""
+    """Return whether an address belongs to this machine: would it connect to that address from itself? This sends nothing."""
     family = socket.AF_INET6 if isinstance(ip, IPv6Address) else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -103,7 +106,7 @@ def _is_ours(ip: Address) -> bool:
 
 
 def _login_us(event: EcsEvent) -> int | None:
-    """Return when somebody came, in microseconds since 1970 UTC: of a logout, when the session began. None: not known."""
+    """Return the time of the login, in microseconds since 1970 UTC; for a logout, the start of its session. None: unknown."""
     text = event.event.start if event.event.action == EventAction.LOGOUT else event.timestamp
     try:
         moment = datetime.fromisoformat(text or "")

@@ -1,8 +1,8 @@
 """
-The name that an address says it has, where that name leads back to it: ``source.domain``.
+The reverse name of an address, if that name resolves back to the address: ``source.domain``.
 
-Whoever owns an address chooses what its PTR record says, so a name counts only where its own A or AAAA record has the address,
-and where it is made of what host names are made of.
+The owner of an address chooses its PTR record. So a name counts only if its A or AAAA record has the address, and if it has only
+characters of host names.
 """
 
 import asyncio
@@ -24,30 +24,30 @@ from consumer.ecs import NOTHING, EcsEvent, SourceFields
 from consumer.places.special_addresses import special_name
 from consumer.stamp import Stamp
 
-# For both questions together. A notice waits less long (enricher.py); a name that comes later is there for the next one.
+# For both queries together. A notice waits less (enricher.py); a name that comes later is ready for the next notice.
 LOOKUP_LIMIT_S = 5.0
-# Of one name server, before the next is asked.
+# Time for one name server before the next one is asked.
 _SERVER_S = 1.0
-# Look-ups at one time, and those that may wait for their turn; what is beyond has no name.
+# Look-ups at the same time, and look-ups in all, with those that wait their turn. Further addresses get no name.
 AT_ONCE_LIMIT, PENDING_LIMIT = 16, 200
-# Addresses that are remembered, and for how long at most: a name, that there is none, and that nobody answered.
+# Addresses to remember, and for how long at most: a name, the lack of a name, and the lack of an answer.
 CACHE_LIMIT = 4096
 NAME_S, NO_NAME_S, NO_ANSWER_S = 3600.0, 600.0, 60.0
-# A record that changes every second is not asked for every second.
+# The least time to remember a record, even if its TTL is one second.
 _SHORTEST_S = 60.0
-# An address may have many names: so many are tried.
+# An address may have many names; this many are tried.
 _NAMES_LIMIT = 3
 _RESOLV_CONF = "/etc/resolv.conf"
 
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 # A last label of digits would look like an address.
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}\Z")
-# Of addresses that are no public ones, those to which a site's own name server may give names.
+# The kinds of private addresses that a site's name server may have names for.
 _OWN = frozenset({"private network", "carrier-grade NAT", "unique local", "site-local"})
 
 
 class _Known(NamedTuple):
-    """What was found, and until when that counts, on the monotonic clock."""
+    """A name, or None, and how long it is valid, on the monotonic clock."""
 
     name: str | None
     until_s: float
@@ -55,10 +55,10 @@ class _Known(NamedTuple):
 
 class ReverseNames:
     """
-    Looks addresses up, and remembers what it found.
+    Looks up addresses, and remembers the answers.
 
     Args:
-        resolver: whom to ask; None: the name servers of ``/etc/resolv.conf``, which is read again when it changes.
+        resolver: None: the name servers of ``/etc/resolv.conf``, which sshbell reads again when it changes.
     """
 
     def __init__(self, resolver: dns.asyncresolver.Resolver | None = None) -> None:
@@ -70,7 +70,7 @@ class ReverseNames:
 
     async def of(self, event: EcsEvent) -> EcsEvent:
         """
-        Return ``source.domain`` for an event, where there is such a name.
+        Return ``source.domain`` for an event, if there is such a name.
 
         Raises:
             dns.exception.DNSException: ``/etc/resolv.conf`` names no name server.
@@ -92,11 +92,11 @@ class ReverseNames:
             resolver = self._current()
             task = self._asked[ip] = asyncio.create_task(self._looked_up(ip, resolver))
             task.add_done_callback(lambda _task: self._asked.pop(ip, None))
-        # Whoever does not wait for it any longer leaves it to others.
+        # A caller that gives up must not cancel the look-up for the others.
         return await asyncio.shield(task)
 
     def _current(self) -> dns.asyncresolver.Resolver:
-        """Return the resolver; another one where its configuration is another file by now."""
+        """Return the resolver; a new one if its configuration file has changed."""
         if self._given is not None:
             return self._given
         stamp = Stamp.of(_RESOLV_CONF)
@@ -119,13 +119,13 @@ class ReverseNames:
 
 
 def is_asked_for(ip: Address) -> bool:
-    """Tell whether an address can have a name that means something to anybody else."""
+    """Return whether an address can have a meaningful name: it is public, or of a kind that a site's name server may know."""
     special = special_name(int(ip), ip.max_prefixlen)
     return special in _OWN or not (special or ip.is_reserved)
 
 
 async def _confirmed(ip: Address, resolver: dns.asyncresolver.Resolver) -> tuple[str | None, float]:
-    """Return the name and how long it counts."""
+    """Return the name, or None, and how long to remember it."""
     try:
         pointers = await resolver.resolve(
             dns.reversename.from_address(str(ip)), dns.rdatatype.PTR, search=False, lifetime=LOOKUP_LIMIT_S

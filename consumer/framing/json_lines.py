@@ -1,15 +1,20 @@
 """
 The framings in which a line is one JSON object: our omprog template, rsyslog's ``%jsonmesg%``, other list templates, journald's.
 
+What fluent-bit, vector, syslog-ng, logstash, GELF, ECS and docker's json-file make of a line of syslog is known by the names that
+they give its fields.
+
 Values may hold bytes that are not UTF-8 (rsyslog passes them as they came), numbers as text, lists of byte numbers (journald,
 for a message with control characters), or nothing.
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
 
+from consumer.framing.headers import has_year
 from consumer.records import Row, Trusted
 
 Json = dict[str, Any]
@@ -47,13 +52,18 @@ def row_of_json(line: str) -> Row | None:
         found = _object(line)
     except (ValueError, RecursionError, UnicodeError):
         return None
-    if not isinstance(found, dict):
-        return None
-    if "MESSAGE" in found or "__REALTIME_TIMESTAMP" in found:
+    return _by_name(found) if isinstance(found, dict) else None
+
+
+def _by_name(found: Json) -> Row | None:
+    """Read an object by the names of its fields; None where it holds no message."""
+    if ("MESSAGE" in found and "PROGRAM" not in found) or "__REALTIME_TIMESTAMP" in found:
         return _journal(found)
-    if "syslogtag" in found:
+    if "syslogtag" in found and "timereported" in found:
         return _jsonmesg(found)
-    return _template(found) if "tag" in found else None
+    if "tag" in found and not found.keys().isdisjoint(("prog", "program", "msg", "message")):
+        return _template(found)
+    return _of_another(found)
 
 
 def _usual(line: str) -> Row | None:
@@ -125,11 +135,12 @@ def _jsonmesg(found: Json) -> Row:
 
 
 def _journal(found: Json) -> Row:
-    micros = _number(found.get("__REALTIME_TIMESTAMP"))
+    # fluent-bit leaves the journal's own time out, and has another.
+    micros = _number(found.get("__REALTIME_TIMESTAMP", found.get("_SOURCE_REALTIME_TIMESTAMP")))
     uid = _number(found.get("_UID"))
     name = _text(found.get("SYSLOG_IDENTIFIER") or found.get("_COMM"))
     return _row(
-        None if micros is None else f"{micros // 1_000_000}.{micros % 1_000_000:06d}",
+        _time_of(found) if micros is None else f"{micros // 1_000_000}.{micros % 1_000_000:06d}",
         found.get("_HOSTNAME"),
         name,
         found.get("SYSLOG_PID", found.get("_PID")),
@@ -137,6 +148,63 @@ def _journal(found: Json) -> Row:
         None if uid is None else (uid, _text(found.get("_EXE"))),
         name,
     )
+
+
+# The names under which others have a field, the surest first: small letters, "-" as "_", without a leading "_" or "@".
+_TIMES = ("realtime_timestamp", "ts", "timestamp", "time", "date", "datetime", "isodate", "eventtime", "event_time")
+_HOSTS = ("hostname", "logsource", "syslog_hostname", "host", "host_name", "fromhost")
+_PROGRAMS = (
+    "syslog_identifier", "prog", "program", "programname", "ident", "appname", "app_name", "application_name", "syslog_program",
+    "sourcename", "process_name", "process", "syslogtag", "tag", "comm",
+)  # fmt: skip
+_PIDS = ("syslog_pid", "procid", "pid", "process_id", "processid", "process")
+_MESSAGES = ("msg", "message", "short_message", "log", "line", "text")
+
+
+def _of_another(found: Json) -> Row | None:
+    """Read an object that holds a line of syslog, or its parts, under somebody else's names."""
+    message = _first(found, _MESSAGES)
+    if message is None:
+        return None
+    return _row(_time_of(found), _first(found, _HOSTS), "", _first(found, _PIDS), message, None, _first(found, _PROGRAMS))
+
+
+def _first(found: Json, names: Iterable[str]) -> object:
+    """Return the value of the first of some names that is there; None where none is."""
+    return next(_values(found, names), None)
+
+
+def _values(found: Json, names: Iterable[str]) -> Iterator[object]:
+    """Yield the values that stand under some names, the surest first."""
+    known: dict[str, list[object]] = {}
+    for name, value in found.items():
+        plain = name.lower().lstrip("_@").replace("-", "_")
+        one = value
+        if isinstance(value, dict):  # ECS and others nest
+            one = value.get("pid") if names is _PIDS else value.get("name", value.get("hostname"))
+        if isinstance(one, (str, int, float, list)) and one != "":
+            known.setdefault(plain, []).append(one)
+    for name in names:
+        yield from known.get(name, ())
+
+
+def _time_of(found: Json) -> str:
+    """Return the time: the first that has a year."""
+    stamps = [_stamp(value) for value in _values(found, _TIMES)]
+    return next((stamp for stamp in stamps if has_year(stamp)), stamps[0] if stamps else "")
+
+
+def _stamp(value: object) -> str:
+    """Return a time as text; a number counts seconds, or parts of a second, from 1970 on."""
+    text = f"{value:.6f}" if isinstance(value, float) and abs(value) < 1e12 else _text(value)
+    if not text.isdecimal() or not text.isascii() or len(text) not in _DIGITS_OF_SECOND:
+        return text[:64]
+    digits = _DIGITS_OF_SECOND[len(text)]
+    return f"{text[:-digits]}.{text[-digits:]}"
+
+
+# Milliseconds, microseconds and nanoseconds of our times, by their length.
+_DIGITS_OF_SECOND = {13: 3, 16: 6, 19: 9}
 
 
 def _row(stamp: object, host: object, program: object, procid: object, msg: object, trusted: Trusted | None, tag: object) -> Row:
@@ -150,7 +218,7 @@ def _row(stamp: object, host: object, program: object, procid: object, msg: obje
         _text(stamp)[:64],
         _text(host)[:255],
         name[:128],
-        pid if pid.isdecimal() and len(pid) <= 10 else "",
+        pid if pid.isdecimal() and pid.isascii() and len(pid) <= 10 else "",
         text,
         trusted or "",
     )

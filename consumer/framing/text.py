@@ -8,6 +8,8 @@ everything but the message empty. Facts: what rsyslog and journalctl write was m
 
 import re
 
+from consumer.framing.headers import FACILITY
+
 # RFC 5424 section 6 allows 255 characters for a host and 48 for a program; what is longer is no header.
 # "host tag[pid]: " with everything optional that some system leaves out: the host (UDP senders without a header), the pid,
 # the colon (rsyslog, for messages relayed as RFC 5424), the blank. Solaris and macOS put a second blank before the host.
@@ -19,8 +21,11 @@ _REST = r"([^\n]*)()\n?"
 _DAY = "[A-Z][a-z]{2}"
 _CLOCK = r"\d\d:\d\d:\d\d"
 _ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}[^ \n]*"
-_BSD = rf"{_DAY} {{1,2}}\d{{1,2}} (?:\d{{4}} )?{_CLOCK}(?:\.\d+)?(?: \d{{4}})?"
-_FACILITY = r"(?:kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7])\.[a-z]+"
+_TIME = rf"\d{{1,2}} (?:\d{{4}} )?{_CLOCK}(?:\.\d+)?(?: \d{{4}})?"
+_BSD = rf"(?:\d{{4}} )?{_DAY} {{1,2}}{_TIME}"
+# A month in any language: "déc.", "de gen.", "10月", "Thg 11". Bytes beyond ASCII are parts of letters.
+_LETTERS = r"[A-Za-z'.\x80-\xff-]"
+_LOCAL = rf"(?:\d{{0,2}}{_LETTERS}{{1,20}} )?\d{{0,2}}{_LETTERS}{{0,60}} {{1,2}}{_TIME}"
 
 # RFC 5424 section 6.3; a backslash in a quoted value makes the next character part of it.
 _STRUCTURED = r'(?:-|(?:\[[^ \n"\]=]+(?: [^ \n"\]=]+="(?:[^"\\\n]|\\[^\n])*")*\])+)'
@@ -37,15 +42,25 @@ FRAMINGS: dict[str, re.Pattern[str]] = {
         rf"[^ \n]+ {_STRUCTURED}(?: |(?=\n)|\Z) ?"
     ),
     # RSYSLOG_TraditionalFileFormat, journalctl -o short and short-precise; BusyBox and FreeBSD, with a facility.
-    "traditional": _line(rf"(?:<\d{{1,3}}>)?({_BSD})  ?(?:<{_FACILITY}> )?{_HOST}(?:{_FACILITY} )?{_TAG}"),
-    # OpenWrt's logread, of one host that it does not name.
-    "logread": _line(rf"({_DAY} {_BSD}) ()(?:{_FACILITY} ){_TAG}"),
-    # RSYSLOG_FileFormat, journalctl -o short-iso and short-iso-precise, macOS.
-    "iso": _line(rf"(?:<\d{{1,3}}>)?({_ISO})  ?{_HOST}(?:{_FACILITY}: )?{_TAG}"),
+    "traditional": _line(rf"(?:<\d{{1,3}}>)?({_BSD})  ?(?:<{FACILITY}> )?{_HOST}(?:{FACILITY} )?{_TAG}"),
+    # OpenWrt's logread, of one host that it does not name; with -t the time stands there once more, in seconds since 1970.
+    "logread": _line(rf"(?:{_DAY} {_BSD} \[(?=\d+\.\d+\] ))?({_DAY} {_BSD}|(?<=\[)\d+\.\d+(?=\]))\]? ()(?:{FACILITY} ){_TAG}"),
+    # RSYSLOG_FileFormat, journalctl -o short-iso and short-iso-precise, macOS, socklog; ESXi with its level, "In(38)".
+    "iso": _line(rf"(?:<\d{{1,3}}>)?({_ISO})  ?(?:[A-Z][a-z]\(\d+\) )?{_HOST}(?:{FACILITY}: )?{_TAG}"),
     # journalctl -o short-unix.
     "epoch": _line(rf"(\d{{9,11}}\.\d+) {_HOST}{_TAG}"),
-    # journalctl -o short-full and with-unit.
-    "full": _line(rf"({_DAY} {_ISO} (?:[A-Z]{{2,5}}|[+-]\d\d(?:\d\d)?)) {_HOST}{_TAG}"),
+    # journalctl -o short-full and with-unit, which has the unit in the tag's place: "ssh@1-192.0.2.1:22-192.0.2.2:4711.service".
+    "full": _line(
+        rf"({_DAY} {_ISO} (?:[A-Z]{{2,5}}|[+-]\d\d(?:\d\d)?)) {_HOST}"
+        rf"([^ \n\[]{{1,255}}\.(?:service|scope|socket)|[^ \n:\[]{{1,128}})(?:\[([0-9]{{1,10}})\])?:? ?"
+    ),
+    # journalctl -o short under another LC_TIME than English.
+    "localized": _line(rf"({_LOCAL})  ?{_HOST}{_TAG}"),
+    # A host in brackets; metalog's program in brackets, of one host that it does not name.
+    "bracketed": _line(
+        rf"({_BSD}|{_ISO}) (?:\[([^ \n\[\]]{{1,255}})\] (?=[^ \n:\[]{{1,128}}\[\d)|)"
+        rf"(?:\[(?=[^ \n\[\]]+\]:? ))?([^ \n:\[\]]{{1,128}})(?:\[([0-9]{{1,10}})\]|\])?:? ?"
+    ),
 }
 
 # A line without a time, such as somebody's extract; read where nothing else fits and the program is one of ours.

@@ -4,7 +4,8 @@ The time of a record, in microseconds since 1970 UTC, from what stands in its he
 Years and zones are settled here and nowhere else. A stamp is self-describing:
 
 * ``2026-11-22T09:47:07.892585+00:00`` and its relatives (blank for T; no zone, Z, +0000; 0 to 9 fraction digits);
-* ``Nov 22 09:47:07`` with no year, or with one before or behind the time; local time of the machine that wrote the file;
+* ``Nov 22 09:47:07`` with no year, or with one before the month, before or behind the time; local time of the machine that wrote
+  the file. The month may stand in another language (``months.py``);
 * ``Sun 2026-11-22 09:57:28 UTC`` (journalctl short-full);
 * ``1795341448.831349`` (seconds since 1970).
 
@@ -14,6 +15,8 @@ A stamp that names no possible moment (Feb 29 of another year, a damaged fractio
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from consumer.framing.months import months_of
+
 _MONTHS = {
     name: n for n, name in enumerate(["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"], 1)
 }
@@ -22,8 +25,8 @@ _ISO = re.compile(
     r"(?:[.,](\d{1,9}))? ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?( [A-Z]{2,5})?\Z"
 )
 _BSD = re.compile(
-    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
-    r"([A-Z][a-z]{2}) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?: (\d{4}))?\Z"
+    r"(?:(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?(?:(\d{4}) )?"
+    r"((?:\d{1,2})?[^\d: ][^:]*?) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?: (UTC|GMT))?(?: (\d{4}))?\Z"
 )
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
 # A line may be this much later than the file it stands in: clocks differ, and zones may have been guessed wrong.
@@ -53,6 +56,7 @@ class Timestamps:
         self._zone = zone
         self._year = first_year
         self._month = self._day = self._turns = 0
+        self._languages = frozenset[str]()  # in which all names of months so far have a meaning; empty: any
         self._minute = "none"
         self._rest = ""
         self._start = 0
@@ -86,7 +90,7 @@ class Timestamps:
         """Note the minute of a stamp in one of the two common forms, so that others in it need not be parsed."""
         if stamp[13:15] == "60" or stamp[17:19] == "60":
             return  # a leap second belongs to the next minute
-        if len(stamp) >= 26 and stamp[10] == "T" and stamp[19] == ".":
+        if stamp[10:11] == "T" and stamp[19:20] == "." and stamp[20:26].isdecimal() and len(stamp) >= 26:
             self._minute, self._rest = stamp[:17], stamp[26:]
         elif len(stamp) == 15 and stamp[12] == ":":
             self._minute = stamp[:13]
@@ -99,14 +103,15 @@ class Timestamps:
             year, month, day, hour, minute, second, fraction, zone, _name = match.groups()
             return _epoch(int(year), int(month), int(day), int(hour), int(minute), int(second), fraction, self._offset(zone))
         if match := _BSD.match(stamp):
-            name, day, year_before, hour, minute, second, fraction, year_behind = match.groups()
-            number = _MONTHS.get(name)
+            year_first, name, day, year_before, hour, minute, second, fraction, zone, year_behind = match.groups()
+            rest = int(day), int(hour), int(minute), int(second)
+            number = _MONTHS.get(name) or self._month_of(name, *rest)
             if number is None:
                 return None
-            given = year_before or year_behind
-            date = number, int(day), int(hour), int(minute), int(second)
+            given = year_first or year_before or year_behind
+            date = number, *rest
             year = int(given) if given else self._year_of(*date)
-            return None if year is None else _epoch(year, *date, fraction, self._zone)
+            return None if year is None else _epoch(year, *date, fraction, self._offset(zone))
         if match := _EPOCH.match(stamp):
             return int(match[1]) * 1_000_000 + _fraction(match[2])
         return None
@@ -120,7 +125,8 @@ class Timestamps:
         if found is None:
             if len(self._zones) >= _ZONE_LIMIT:
                 self._zones.clear()
-            found = self._zones[zone] = datetime.strptime(f"{zone}00" if len(zone) == 3 else zone, "%z").tzinfo or UTC
+            # Not strptime: at its first call it imports a module, when the process may no longer be able to read a file.
+            found = self._zones[zone] = datetime.fromisoformat(f"1970-01-01T00:00{zone}").tzinfo or UTC
         return found
 
     def _year_of(self, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
@@ -136,6 +142,11 @@ class Timestamps:
                     self._turns -= 1
             self._month, self._day = month, day
             return self._year
+        latest = self._latest_of(month, day, hour, minute, second)
+        return None if latest is None else latest.year
+
+    def _latest_of(self, month: int, day: int, hour: int, minute: int, second: int) -> datetime | None:
+        """Return the latest moment that a stamp without a year can mean; None where there is none."""
         # Eight years back are enough for Feb 29, also around 1900 and 2100.
         for year in range(self._latest.year, self._latest.year - 9, -1):
             try:
@@ -143,8 +154,24 @@ class Timestamps:
             except ValueError:
                 continue
             if moment <= self._latest:
-                return year
+                return moment
         return None
+
+    def _month_of(self, name: str, day: int, hour: int, minute: int, second: int) -> int | None:
+        """
+        Return the month of a name that is not English.
+
+        Where it means two, the other names in the file tell the language. Before there are any, the latest moment counts that
+        is not yet to come.
+        """
+        months = months_of(name)
+        known = {month: languages for month, languages in months.items() if languages & self._languages} or months
+        if len(known) == 1:
+            ((month, languages),) = known.items()
+            self._languages = languages & self._languages or languages
+            return month
+        moments = [(moment, month) for month in known if (moment := self._latest_of(month, day, hour, minute, second))]
+        return max(moments)[1] if moments else None
 
 
 def _epoch(year: int, month: int, day: int, hour: int, minute: int, second: int, fraction: str | None, zone: tzinfo) -> int:

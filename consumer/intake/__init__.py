@@ -1,1 +1,1 @@
-"""Bytes in: the only place that reads log lines."""
+"""Input: the only package that reads log lines."""

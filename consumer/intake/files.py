@@ -1,8 +1,8 @@
 """
 Log files as blocks of whole lines: plain, ``.gz``, ``.bz2``, ``.xz``, ``.zst``, or standard input.
 
-What a file is, its first bytes say, not its name. Lines over ``LINE_LIMIT`` are cut and counted, so no input can take more
-memory than that.
+The first bytes of a file decide its type, not its name. sshbell cuts and counts lines over ``LINE_LIMIT``, so no input takes
+more memory than that.
 """
 
 import bz2
@@ -27,27 +27,32 @@ import zstandard
 from consumer.errors import DataError, InputError
 
 STDIN = "-"
-# The longest line that is read whole: rsyslog's own limit is 8 kB by default, and JSON may make six of one byte.
+# The longest line that is read whole: rsyslog's own limit is 8 kB by default, and JSON may write one byte as six.
 LINE_LIMIT = 65536
 # Read at once: small enough that a block stays in the processor's cache.
 BLOCK_SIZE = 65536
 
+# Of the memory that an archive may want, so that it can be unpacked: xz -9 and zstd -19 want less, zstd --long wants more.
+WINDOW_LIMIT_BYTES = 64 << 20
+# What the unpacker of xz has beside that.
+_XZ_BYTES = 1 << 20
+
 _MAGIC: list[tuple[bytes, Callable[[BinaryIO], Any]]] = [
     (b"\x1f\x8b", lambda raw: gzip.GzipFile(fileobj=raw)),
     (b"BZh", bz2.BZ2File),
-    (b"\xfd7zXZ\x00", lzma.LZMAFile),
+    (b"\xfd7zXZ\x00", lambda raw: _Xz(raw)),  # noqa: PLW0108 - defined below
     (b"\x28\xb5\x2f\xfd", lambda raw: _Zstandard(raw)),  # noqa: PLW0108 - defined below
 ]
 _MONTH_STAMP = re.compile(rb"^(?:<\d{1,3}>)?(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) {1,2}\d", re.MULTILINE)
 _MONTHS = {name: n for n, name in enumerate(b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _HALF_A_YEAR = 6
 _BOM = b"\xef\xbb\xbf"
-# The first bytes that tell what a file is.
+# Bytes that decide the type of a file.
 _HEAD_SIZE = 6
 
 
 class _Raw(io.FileIO):
-    """A file whose first read has the bytes that tell what it is: a pipe may hand them over one by one."""
+    """A file whose first read returns enough bytes to decide its type, even if a pipe delivers them one by one."""
 
     _has_begun = False
 
@@ -61,18 +66,54 @@ class _Raw(io.FileIO):
         return count
 
 
-class _Zstandard:
-    """Frames of zstd as a stream. zstandard's own reader says nothing when the last frame is not whole."""
+class _Xz:
+    """Streams of xz as one. Python's own reader gives an archive as much memory as it says that it wants."""
 
-    # A few bytes can stand for 128 KiB each, so little is unpacked at a time.
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._stream = _xz_stream()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        pass
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes; b"" at the end."""
+        part = b""
+        while not part:
+            packed = b""
+            if self._stream.eof:
+                # Zeros may stand between two streams, and behind the last.
+                packed = self._stream.unused_data.lstrip(b"\0")
+                while not packed and (more := self._raw.read(BLOCK_SIZE)):
+                    packed = more.lstrip(b"\0")
+                if not packed:
+                    return b""
+                self._stream = _xz_stream()
+            elif self._stream.needs_input and not (packed := self._raw.read(BLOCK_SIZE)):
+                raise EOFError("it ends within a stream")
+            part = self._stream.decompress(packed, size)
+        return part
+
+
+def _xz_stream() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=WINDOW_LIMIT_BYTES + _XZ_BYTES)
+
+
+class _Zstandard:
+    """Frames of zstd as a stream. zstandard's own reader does not report a truncated last frame."""
+
+    # A few bytes can unpack to 128 KiB, so this unpacks little at a time.
     _STEP = 256
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = _zstd_frame()
         self._is_within = False
-        self._rest = b""  # what stands behind the end of a frame
-        self._unpacked, self._at = b"", 0  # what was more than somebody wanted, and how much of it they have
+        self._rest = b""  # packed bytes after the end of a frame
+        self._unpacked, self._at = b"", 0  # unpacked bytes beyond the last read, and how many of them are consumed
 
     def __enter__(self) -> Self:
         return self
@@ -90,7 +131,7 @@ class _Zstandard:
             part = self._frame.decompress(packed)
             self._is_within, self._rest = not self._frame.eof, self._frame.unused_data
             if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._frame = _zstd_frame()
             parts.append(part)
             length += len(part)
         if not length and self._is_within:
@@ -99,14 +140,18 @@ class _Zstandard:
         return self._unpacked[:size]
 
 
+def _zstd_frame() -> "zstandard.ZstdDecompressionObj":
+    return zstandard.ZstdDecompressor(max_window_size=WINDOW_LIMIT_BYTES).decompressobj()
+
+
 class LogFile:
     """
     One input.
 
     Attributes:
-        path: as it was given; ``-`` is standard input.
-        can_be_read_twice: it is no pipe.
-        size: bytes on disk, for a progress bar; 0 where it is not known.
+        path: as given; ``-`` is standard input.
+        can_be_read_twice: it is a regular file, not a pipe.
+        size: bytes on disk, for a progress bar; 0 if unknown.
         modified: when it was last written to; now for standard input.
         cut_total: lines that were longer than ``LINE_LIMIT``.
     """
@@ -126,7 +171,7 @@ class LogFile:
         except OSError as error:
             raise InputError(f"{path}: {_reason(error)}") from error
         if stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{path}: is a directory; name the log files in it" if path else "a FILE has no name")
+            raise InputError(f"{path}: is a directory; name the log files in it" if path else "the name of a FILE is empty")
         if stat.S_ISREG(found.st_mode):
             self.can_be_read_twice = True
             self.size = found.st_size
@@ -134,7 +179,7 @@ class LogFile:
 
     def first_block(self) -> bytes:
         """
-        Return what ``blocks`` will yield first, b"" for an empty file.
+        Return the first block that ``blocks`` will yield; b"" for an empty file.
 
         Raises:
             InputError, DataError: as ``blocks`` does.
@@ -162,14 +207,18 @@ class LogFile:
             with self._opened() as source:
                 yield from self._blocks(source)
         except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+            if "emory" in str(error):  # neither library has a type of its own for it
+                size = f"{WINDOW_LIMIT_BYTES >> 20} MiB"
+                advice = f"unpack it yourself, with xz -dc {self.path} or zstd -dc --long=31 {self.path}"
+                raise DataError(f"{self.path}: the archive wants more than {size} of memory; {advice}") from error
             raise DataError(f"{self.path}: the archive is damaged or truncated ({error}); what could be read was") from error
         except OSError as error:
-            if error.errno is None:  # bz2 says so of damaged data
+            if error.errno is None:  # bz2 raises this for damaged data
                 raise DataError(f"{self.path}: the archive is damaged or truncated ({error}); what could be read was") from error
             raise InputError(f"{self.path}: {_reason(error)}") from error
 
     def position(self) -> int:
-        """Return how many bytes of the file have been read."""
+        """Return the number of bytes read from the file."""
         try:
             return self._raw.tell() if self._raw is not None and not self._raw.closed else 0
         except OSError:
@@ -177,8 +226,8 @@ class LogFile:
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """Open the file, unpacked where it is an archive."""
-        # Descriptor 0 itself: sys.stdin is missing where it is closed.
+        """Open the file; unpack it if it is an archive."""
+        # Descriptor 0 itself: sys.stdin is None if it is closed.
         with io.BufferedReader(_Raw(0 if self.path == STDIN else self.path, closefd=self.path != STDIN)) as raw:
             self._raw = raw
             head = raw.peek(_HEAD_SIZE)[:_HEAD_SIZE]
@@ -217,10 +266,9 @@ class LogFile:
 
     def first_year(self) -> int | None:
         """
-        Return the year of the first line of a file without years that spans more than one; None where one look suffices.
+        Return the year of the first line, for a file without years that spans several; None if its last change gives the year.
 
-        The months of lines all over the file tell how often the year turned; the last one was written before the
-        file was closed.
+        Months sampled all over the file show how often the year turned; the last line was written before the file was closed.
         """
         if not self.size or self.path == STDIN:
             return None

@@ -1,12 +1,12 @@
 """
-The intake journal: what was read is written here before it is confirmed.
+The intake journal: sshbell writes every line here before it confirms it to rsyslog.
 
-A journal is a folder of segments, ``00000001.journal`` and on, each a header line and records::
+A journal is a folder of segments, ``00000001.journal`` and so on. Each has a header line and records::
 
     length of the payload (4 bytes, little endian), CRC-32 of kind and payload (4), kind (1), payload
 
-A snapshot stands for all segments before a number; they are dropped once it is safe. A crash can tear the last record of a
-segment alone, which was never confirmed and is left out; what stands from a damaged record of a segment on is set aside.
+A snapshot replaces all segments before a number; sshbell deletes them once the snapshot is safe. A crash can tear only the last
+record of a segment. sshbell never confirmed that one and skips it. From a damaged record on, sshbell sets the segment aside.
 """
 
 import os
@@ -23,18 +23,18 @@ from consumer.errors import StoreError
 _HEADER = b"sshbell journal 1\n"
 _RECORD = struct.Struct("<IIB")
 _NAME = re.compile(r"(\d{8})\.journal\Z")
-# More than the greatest block that is read at once.
+# More than the largest block that is read at once.
 PAYLOAD_LIMIT = 1 << 24
 
 
 class Kind(IntEnum):
-    """What a record holds."""
+    """The content of a record."""
 
     LINES = 1  # whole lines from rsyslog, each with its line feed
     TICK = 2  # the wall clock, as decimal microseconds
     PROGRAMS = 3  # the names under which sshd logs, as JSON: a changed configuration
-    CAUGHT_UP = 4  # whole lines that were found in the log file alone
-    HOLDING = 5  # whether lines that were lost may yet be found, as 0 or 1
+    CAUGHT_UP = 4  # whole lines that catch_up found only in the log file
+    HOLDING = 5  # whether catch_up may still find lost lines, as 0 or 1
 
 
 class Journal:
@@ -42,7 +42,7 @@ class Journal:
     Appends records to the newest segment.
 
     Raises:
-        StoreError: it cannot be written; what was begun is taken back, and it may be tried again.
+        StoreError: a write failed. The journal is as it was before, and the call may be repeated.
     """
 
     def __init__(self, folder: Path, segment: int) -> None:
@@ -61,7 +61,7 @@ class Journal:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             try:
                 if os.write(fd, _HEADER) != len(_HEADER):
-                    raise OSError(28, os.strerror(28))  # noqa: TRY301 - ENOSPC, as the next write would say
+                    raise OSError(28, os.strerror(28))  # noqa: TRY301 - ENOSPC, as the next write would raise
             except OSError:
                 os.close(fd)
                 raise
@@ -74,7 +74,7 @@ class Journal:
         return self._folder / f"{segment:08}.journal"
 
     def append(self, kind: Kind, payload: bytes) -> None:
-        """Write one record, with one call."""
+        """Write one record, with one system call."""
         tail = bytes((kind,)) + payload
         record = _RECORD.pack(len(payload), crc32(tail), kind) + payload
         try:
@@ -90,7 +90,7 @@ class Journal:
 
     def begin_sync(self) -> bool:
         """
-        Let what was written outlive a power cut, and do not wait for that; False: the one before has not ended.
+        Start a sync to disk without waiting for it; return False if the one before has not ended.
 
         Raises:
             StoreError: the one before has failed.
@@ -104,7 +104,7 @@ class Journal:
         return True
 
     def _end_sync(self) -> None:
-        """Wait for what was begun."""
+        """Wait for the sync that was started, if any."""
         syncing, self._syncing = self._syncing, None
         try:
             if syncing is not None:
@@ -114,7 +114,7 @@ class Journal:
             raise StoreError(f"{self._path(self.segment)}: {error.strerror}") from error
 
     def sync(self) -> None:
-        """Let what was written outlive a power cut."""
+        """Sync to disk, so that the records survive a power cut."""
         self._end_sync()
         if self._is_synced:
             return
@@ -125,8 +125,10 @@ class Journal:
         self._is_synced = True
 
     def turn(self) -> int:
-        """Begin the next segment, and return its number."""
+        """Start the next segment, unless this one is empty: sshbell retries a failed snapshot. Return its number."""
         self.sync()
+        if self.size == len(_HEADER):
+            return self.segment
         size, old = self.size, self._fd
         try:
             self._fd = self._opened(self.segment + 1)
@@ -138,7 +140,7 @@ class Journal:
         return self.segment
 
     def drop_before(self, segment: int) -> None:
-        """Remove the segments before a number; a snapshot stands for them."""
+        """Delete the segments before a number; a snapshot replaces them."""
         for number, path in segments(self._folder):
             if number < segment:
                 path.unlink(missing_ok=True)
@@ -153,7 +155,7 @@ class Journal:
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """Return the segments that are there, in order."""
+    """Return the existing segments, in order."""
     if not folder.is_dir():
         return []
     return sorted((int(found[1]), path) for path in folder.iterdir() if (found := _NAME.match(path.name)))
@@ -165,8 +167,8 @@ def replayed(folder: Path, first: int, report: Callable[[str], None]) -> Iterato
 
     Args:
         folder: of the journal.
-        first: the segment at whose beginning the snapshot was taken.
-        report: is told in one line what is damaged; a torn record at the end of a segment is what a crash leaves, and nothing.
+        first: the segment that began when the snapshot was taken.
+        report: gets one line about each damaged segment; a torn record at the end of one is normal after a crash.
 
     Raises:
         StoreError: a segment cannot be read.
@@ -197,7 +199,7 @@ def replayed(folder: Path, first: int, report: Callable[[str], None]) -> Iterato
 
 
 def _is_damaged(data: bytes, position: int) -> bool:
-    """Tell a damaged record from one that a crash tore: a torn one is the last, and ends early."""
+    """Return whether a record is damaged rather than torn by a crash: a torn one is the last, and ends early."""
     if len(data) - position < _RECORD.size:
         return False
     length: int = _RECORD.unpack_from(data, position)[0]
@@ -210,4 +212,4 @@ def _set_aside(path: Path, data: bytes, position: int, report: Callable[[str], N
         aside.write_bytes(data[position:])
     except OSError as error:
         raise StoreError(f"{aside}: {error.strerror}") from error
-    report(f"{path} is damaged from byte {position} on; what is behind it is now in {aside}")
+    report(f"{path} is damaged from byte {position} on; sshbell moved the rest to {aside}")

@@ -1,8 +1,8 @@
 """
-rsyslog's side: lines on descriptor 0, replies on what was descriptor 1.
+The connection to rsyslog: lines come on descriptor 0, replies go to the former descriptor 1.
 
-Confirm mode: "OK" once at the start, then one for each line; a dot restarts rsyslog's time-out and says nothing. Plain mode: no
-replies. Measured on rsyslog 8.2302; the contract is in its plugins/external/INTERFACE.md.
+Confirm mode: "OK" once at the start, then one for each line; a dot only restarts rsyslog's time-out. Plain mode: no replies.
+Measured on rsyslog 8.2302; its plugins/external/INTERFACE.md defines the protocol.
 """
 
 import fcntl
@@ -11,16 +11,16 @@ import select
 
 from consumer.intake.files import LINE_LIMIT
 
-# Read at once; in confirm mode only one line is ever there.
+# Bytes of one read; in confirm mode there is never more than one line.
 _CHUNK_SIZE = 1 << 18
 
 
 class Replies:
     """
-    Answers rsyslog, on a private copy of descriptor 1.
+    Answers rsyslog on a private copy of descriptor 1.
 
-    Descriptor 1 itself becomes standard error: a stray line on it would answer for a message that nobody has read. So this is
-    made before anything else runs.
+    Descriptor 1 itself becomes a copy of standard error, because a stray line on it would confirm a message that sshbell has not
+    read. So create this before anything else runs.
     """
 
     def __init__(self, *, is_plain: bool) -> None:
@@ -30,18 +30,18 @@ class Replies:
             os.dup2(2, 1)
 
     def ok(self) -> None:
-        """Confirm a line, or say that we are ready."""
+        """Confirm a line, or report that sshbell is ready."""
         self._write(b"OK\n")
 
     def dot(self) -> None:
-        """Ask for patience."""
+        """Ask rsyslog to wait."""
         self._write(b".")
 
     def _write(self, reply: bytes) -> None:
         if self._fd is not None:
             try:
                 os.write(self._fd, reply)
-            except BrokenPipeError:  # rsyslog closes both ends when it stops; its end of input is what counts
+            except BrokenPipeError:  # rsyslog closes both pipes when it stops; sshbell acts on the end of input
                 self._fd = None
 
 
@@ -57,9 +57,9 @@ class Lines:
 
     def read(self) -> bytes:
         """
-        Read once, and return the whole lines that are there; b"" where there are none yet, or no more.
+        Read once, and return the whole lines; b"" if there are none yet, or no more.
 
-        A line over 64 KiB is cut. What stands behind the last line feed when the input ends is torn, and dropped.
+        This cuts a line over 64 KiB, and drops an unfinished line at the end of the input.
         """
         try:
             chunk = os.read(self.fd, _CHUNK_SIZE)
@@ -92,11 +92,11 @@ class Lines:
         return line[:LINE_LIMIT] + b"\n"
 
     def has_hung_up(self) -> bool:
-        """Tell whether the other end is closed; what it wrote before may still be there."""
+        """Return whether the other end is closed; there may still be lines that it wrote before."""
         poll = select.poll()
         poll.register(self.fd, 0)
         return bool(poll.poll(0))
 
     def is_ready(self) -> bool:
-        """Tell whether reading would not wait."""
+        """Return whether ``read`` would return at once."""
         return bool(select.select([self.fd], [], [], 0)[0])

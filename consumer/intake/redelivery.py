@@ -1,21 +1,22 @@
-"""Lines that rsyslog sends again: it does so when it did not hear our "OK", and when we were started anew."""
+"""Lines that rsyslog sends again because it did not get our "OK" or because it has restarted sshbell."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from hashlib import blake2b
 
-# Lines that are remembered; between two that rsyslog sends again stand fewer.
+# Lines that are remembered. rsyslog sends a line again before that many others.
 _LIMIT = 8192
 
 
 class Redelivery:
     """
-    Knows the last lines of our template again.
+    Recognizes lines that rsyslog sends again.
 
-    Only that template can tell: it has the time of receipt in microseconds. Equal lines of other senders are genuine repeats.
+    This works only for lines of our own template, which has the time of receipt in microseconds. Equal lines in another format
+    are genuine repeats.
 
     Attributes:
-        total: how many lines have come again.
+        total: how many lines rsyslog has sent again.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class Redelivery:
         self._seen: OrderedDict[bytes, None] = OrderedDict()
 
     def has_seen(self, line: bytes) -> bool:
-        """Tell whether this very line has come before, and remember it."""
+        """Return whether rsyslog has sent this very line before, and remember it."""
         if line[:1] != b"{" or b'"rcvd"' not in line:
             return False
         digest = blake2b(line, digest_size=8).digest()
@@ -36,10 +37,10 @@ class Redelivery:
         return False
 
     def state(self) -> tuple[list[bytes], int]:
-        """Return what is remembered, the oldest first, and the total."""
+        """Return the digests of the remembered lines, oldest first, and the total."""
         return list(self._seen), self.total
 
     def restore(self, seen: Iterable[bytes], total: int) -> None:
-        """Take over what an earlier process remembered."""
+        """Take over the memory of an earlier process."""
         self._seen.update(dict.fromkeys(seen))
         self.total = total

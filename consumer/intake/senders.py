@@ -1,8 +1,7 @@
 """
-Which host's lines come from which address, as rsyslog says of each line: on a relay that tells whose an address is.
+Which host sends its lines from which address. rsyslog adds the address to each line, so a relay learns the addresses of hosts.
 
-Seen at the edge of ``sshbell run``, beside the way of a line: one look a second, and where somebody logs in. No event depends
-on it.
+``sshbell run`` collects this beside the pipeline: once a second, and at each login. No event depends on it.
 """
 
 import re
@@ -14,10 +13,10 @@ from consumer.addresses import ip_of
 from consumer.events import Event, Login
 from consumer.records import OURS, SENDER_LIMIT, Pair
 
-# A pair is noted again after so long, while its lines come.
+# A pair is noted again after this time, as long as its lines come in.
 _AGAIN_S = 3600.0
 _LOOK_S = 1.0
-# As our template begins (rsyslog.d/30-sshbell.conf); inside a message a quotation mark has a backslash before it.
+# The beginning of our template (rsyslog.d/30-sshbell.conf); inside a message, a backslash precedes each quotation mark.
 _PAIR = re.compile(
     rb'^\{"v": ?"1", ?"ts":"[^"\n]*", ?"rcvd":"[^"\n]*", ?"host":"([!#-\[\]-~]{1,255})", ?"from_ip":"([0-9A-Fa-f.:]{2,45})"',
     re.MULTILINE,
@@ -29,7 +28,7 @@ class Senders:
     Notes pairs of host and address.
 
     Attributes:
-        new: pairs that are to be stored; whoever has stored them empties it.
+        new: pairs to store; the caller empties it after storing them.
     """
 
     def __init__(self) -> None:
@@ -38,7 +37,7 @@ class Senders:
         self._looked_s = -_LOOK_S
 
     def note(self, block: bytes, events: Iterable[Event]) -> None:
-        """Note whose lines a block holds, if it is time to look, or if one of its events is a login."""
+        """Note the senders of a block's lines, if a second has passed or if one of its events is a login."""
         now_s = time.monotonic()
         if now_s - self._looked_s < _LOOK_S and not any(isinstance(event, Login) for event in events):
             return
@@ -53,7 +52,7 @@ class Senders:
 
 
 def _plain(raw: bytes) -> str:
-    """Return an address in its usual form, and one address for all of loopback; "" for what says nothing about a host."""
+    """Return an address in its usual form, one address for all of loopback, or "" for one that does not identify a host."""
     ip = ip_of(raw.decode("ascii"))
     if ip is None or ip.is_link_local or ip.is_unspecified:
         return ""

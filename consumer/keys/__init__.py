@@ -1,1 +1,1 @@
-"""Who has which key: read on this host, exported by others."""
+"""The owners of keys: read on this host, or exported by other hosts."""

@@ -1,5 +1,5 @@
 r"""
-The lines of ``authorized_keys``, read as sshd reads them.
+Reads the lines of ``authorized_keys`` as sshd does.
 
 Source: OpenSSH ``auth2-pubkeyfile.c`` (``auth_check_authkey_line``), ``sshkey.c`` (``sshkey_read``), ``authfile.c``
 (``sshkey_advance_past_options``), ``auth-options.c`` (``sshauthopt_parse``), 6.0 to 10.2. Rule::
@@ -9,8 +9,8 @@ Source: OpenSSH ``auth2-pubkeyfile.c`` (``auth_check_authkey_line``), ``sshkey.c
     option  = name | name "=" quote *(any but quote, or "\" quote) quote
 
 A line ends with a line feed or at a NUL; blanks are space and tab. sshd refuses a line with an option that it does not know or
-cannot read, so such a line names nobody here either. What is in a key beyond its lengths is not looked at (whether the point of
-an ECDSA key is on its curve): sshd has done so before it let anybody in.
+cannot read, so sshbell skips such a line, too. It checks only the lengths in a key, not whether, for example, the point of an
+ECDSA key is on its curve: sshd has checked that before it let anybody in.
 """
 
 import re
@@ -20,16 +20,16 @@ from collections.abc import Iterator
 from hashlib import md5, sha256
 from typing import NamedTuple
 
-# A longer line is passed over: RSA keys of 16,384 bits, sshd's longest, take 2,800 bytes.
+# Longer lines are skipped: RSA keys of 16,384 bits, the longest that sshd accepts, take 2,800 bytes.
 LINE_LIMIT = 16 * 1024
 LINES_LIMIT = 200_000
 COMMENT_LIMIT = 200
 OPTION_LIMIT = 200
-# Of one line; sshd refuses all of these twice but expiry-time.
+# Options of one line; sshd refuses a second one of each of these except expiry-time.
 OPTIONS_LIMIT = 8
 
 _KEY = re.compile(rb"([^ \t]+)[ \t]+([^ \t]+)[ \t]*", re.DOTALL)
-# Alternatives begin with different characters: nothing to go back to.
+# The alternatives begin with different characters, so the pattern never backtracks.
 _QUOTED = rb'"(?:[^"\\]|\\"|\\(?!"))*"'
 _OPTIONS = re.compile(rb'((?:[^ \t"\\]|\\"|\\(?!")|' + _QUOTED + rb")+)[ \t]+")
 _OPTION = re.compile(
@@ -45,10 +45,10 @@ _VALUES = {
     b"tunnel": re.compile(rb"any|[0-9]+", re.IGNORECASE),
 }
 _ONCE = frozenset({b"command", b"from", b"principals"})
-# Not environment: it may hold secrets, and says nothing about a login.
+# Not environment: it may hold secrets, and it does not restrict a login.
 _SHOWN = frozenset({b"command", b"expiry-time", b"from", b"principals", b"restrict"})
 
-# The strings of a key's blob behind its type: their lengths, None for any.
+# The lengths of the strings after the type in a key's blob; None for any length.
 _FIELDS: dict[bytes, tuple[int | None, ...]] = {
     b"ecdsa-sha2-nistp256": (8, 65),
     b"ecdsa-sha2-nistp384": (8, 97),
@@ -59,7 +59,7 @@ _FIELDS: dict[bytes, tuple[int | None, ...]] = {
     b"ssh-ed25519": (32,),
     b"ssh-rsa": (None, None),
 }
-# Names of signatures, which sshd takes for names of keys, too.
+# Names of signatures that sshd also accepts as names of keys.
 _ALIASES = {
     b"rsa-sha2-256": b"ssh-rsa",
     b"rsa-sha2-512": b"ssh-rsa",
@@ -77,11 +77,11 @@ class AuthorizedKey(NamedTuple):
         type: as the key itself spells it, ``ssh-ed25519``.
         sha256: ``SHA256:`` and 43 characters of unpadded base64, as sshd logs it.
         md5: ``MD5:`` and 16 bytes in hex with colons.
-        comment: what stands behind the key, "" if nothing does; hostile text, bytes that are not UTF-8 as ``\xNN``, and what is
-            longer than ``COMMENT_LIMIT`` characters ends with ``…``.
-        options: those that say something about a login, as the file writes them: ``from="192.0.2.0/24"``, ``restrict``; at most
-            ``OPTIONS_LIMIT`` of ``OPTION_LIMIT`` characters, hostile as the comment is.
-        is_authority: it is a ``cert-authority`` line: no key of a person, but one whose certificates are accepted.
+        comment: the text after the key, or ""; hostile. Bytes that are not UTF-8 are written as ``\xNN``. A comment of more than
+            ``COMMENT_LIMIT`` characters is cut and ends with ``…``.
+        options: those that restrict a login, as in the file: ``from="192.0.2.0/24"``, ``restrict``; at most ``OPTIONS_LIMIT``, of
+            up to ``OPTION_LIMIT`` characters each; hostile like the comment.
+        is_authority: it is a ``cert-authority`` line: not a person's key, but one whose certificates sshd accepts.
         line: 1 is the first.
     """
 
@@ -102,7 +102,7 @@ class _Parts(NamedTuple):
 
 
 def parsed(text: bytes) -> Iterator[AuthorizedKey]:
-    """Yield the lines that allow something, of the first ``LINES_LIMIT``; never raises."""
+    """Yield the lines that allow a key, among the first ``LINES_LIMIT``; never raises."""
     start = 0
     for number in range(1, LINES_LIMIT + 1):
         if start >= len(text):
@@ -118,7 +118,7 @@ def parsed(text: bytes) -> Iterator[AuthorizedKey]:
 
 
 def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
-    """Return what a line without its line feed allows; None for a blank line, a comment and what sshd refuses."""
+    """Return the key that a line (without line feed) allows; None for a blank line, a comment and a line that sshd refuses."""
     found = _read(line)
     if found is None:
         return None
@@ -141,7 +141,7 @@ def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
 
 
 def _read(line: bytes) -> _Parts | None:
-    """Split a line, whatever its options are."""
+    """Split a line without checking its options."""
     line = line.partition(b"\0")[0].lstrip(b" \t")
     if not line or line[0] == ord("#"):
         return None
@@ -163,7 +163,7 @@ def _read_key(options: bytes, text: bytes) -> _Parts | None:
 
 
 def _decoded(text: bytes) -> bytes | None:
-    """Undo base64 as sshd does: white space is passed over, and nothing else that is not written by an encoder."""
+    """Decode base64 as sshd does: skip white space, and refuse anything else that an encoder would not write."""
     text = text.translate(None, b"\r\n\v\f")
     try:
         blob = a2b_base64(text)
@@ -173,9 +173,9 @@ def _decoded(text: bytes) -> bytes | None:
 
 
 def _is_key(type_: bytes, blob: bytes) -> bool:
-    """Tell whether a blob is a key of a type. One that we do not know has to be strings, and to begin with its name."""
+    """Return whether a blob is a key of a type. A key of an unknown type must consist of strings and begin with its type."""
     strings = _strings(blob)
-    # Certificates never stand in these files: their authorities do.
+    # These files never hold certificates, only their authorities.
     if strings is None or strings[:1] != [type_] or type_.endswith(_CERTIFICATE):
         return False
     if type_ == b"ssh-rsa" and int.from_bytes(strings[-1], "big").bit_length() < _RSA_BITS:
@@ -188,7 +188,7 @@ def _is_key(type_: bytes, blob: bytes) -> bool:
 
 
 def _strings(blob: bytes) -> list[bytes] | None:
-    """Split what RFC 4251 calls strings: four bytes of length each, then the text; None where they do not fill the blob."""
+    """Split a blob into RFC 4251 strings: four bytes of length each, then the text; None if they do not fill the blob."""
     strings = []
     at = 0
     while at < len(blob):
@@ -201,7 +201,7 @@ def _strings(blob: bytes) -> list[bytes] | None:
 
 
 def _read_options(text: bytes) -> list[tuple[bytes, bytes]] | None:
-    """Return names in lower case and whole texts; None where sshd refuses them."""
+    """Return each option's name in lower case and its whole text; None if sshd refuses them."""
     found: list[tuple[bytes, bytes]] = []
     at = 0
     while at < len(text):

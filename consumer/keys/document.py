@@ -1,8 +1,8 @@
 """
-What ``sshbell keys export`` writes and ``import`` reads: JSON lines.
+The format of ``sshbell keys export`` and ``import``: JSON lines.
 
-The first says whose keys these are, then comes one for each line of an ``authorized_keys`` file, and the last says how many
-there were: what was cut on its way is known.
+The first line names the host, then comes one for each line of an ``authorized_keys`` file, and the last has their number. So
+``import`` notices a truncated document.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from consumer.errors import DataError
 
 FORMAT: Final = "sshbell-keys"
 VERSION = 1
-# Of one host, and of one of its lines: an exporting host is less to be trusted than the one that imports.
+# Limits for one host and for one line, because the exporting host deserves less trust than the importing one.
 KEYS_LIMIT = 500_000
 KEY_LINE_LIMIT = 64 * 1024
 DOCUMENT_LIMIT = 256 * 1024 * 1024
@@ -48,7 +48,7 @@ class ExportedKey(msgspec.Struct, frozen=True, omit_defaults=True):
     One line that allows a key: see ``AuthorizedKey``.
 
     Attributes:
-        account: whose line it is; "" of an authority that is good for all accounts.
+        account: the account that the line opens; "" for an authority for all accounts.
     """
 
     account: Annotated[str, Meta(max_length=256)]
@@ -61,7 +61,7 @@ class ExportedKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Tail(msgspec.Struct, frozen=True):
-    """The last line: how many keys stand before it."""
+    """The last line: the number of keys before it."""
 
     keys: int
 
@@ -69,12 +69,12 @@ class Tail(msgspec.Struct, frozen=True):
 @contextmanager
 def arrived(stream: BinaryIO, place: str) -> Iterator[BinaryIO]:
     """
-    Yield a copy of a document once all of it is here: a host that falls silent in the midst of it holds nobody up.
+    Yield a copy of a document once it is complete, so that a host that stops in the middle does not hold up the import.
 
     Raises:
         DataError: it cannot be read or kept.
     """
-    left = DOCUMENT_LIMIT + 1  # whoever reads it says that it is too long
+    left = DOCUMENT_LIMIT + 1  # one byte more lets the reader report that it is too long
     with ExitStack() as stack:
         try:
             whole = stack.enter_context(TemporaryFile())
@@ -91,6 +91,8 @@ _head = msgspec.json.Decoder(Head).decode
 _row = msgspec.json.Decoder(ExportedKey).decode
 _tail = msgspec.json.Decoder(Tail).decode
 _END = b'{"keys":'
+# What a decoder raises; of brackets within brackets without an end it is a RecursionError.
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def written(head: Head, keys: Iterable[ExportedKey]) -> Iterator[bytes]:
@@ -108,11 +110,11 @@ class Document:
     Reads a document, line by line.
 
     Args:
-        stream: of which no more is held than a line.
-        place: is named in errors.
+        stream: no more than one line of it is held in memory.
+        place: its name, for errors.
 
     Raises:
-        DataError: this is not what ``sshbell keys export`` writes.
+        DataError: ``sshbell keys export`` did not write this.
     """
 
     def __init__(self, stream: BinaryIO, place: str) -> None:
@@ -122,7 +124,7 @@ class Document:
         line = self._line()
         try:
             self.head = _head(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _NO_JSON as error:
             raise self._wrong(f"it does not begin as sshbell keys export does: {error}") from error
         try:
             self.time_us = int(datetime.fromisoformat(self.head.time).timestamp() * 1_000_000)
@@ -133,10 +135,10 @@ class Document:
 
     def keys(self) -> Iterator[tuple[int, ExportedKey]]:
         """
-        Yield the number of each line, and what it says.
+        Yield each line's number and key.
 
         Raises:
-            DataError: it is not what it should be, or it was cut: what came before is not to be used either.
+            DataError: the document is invalid or truncated. Do not use the lines before either.
         """
         count = 0
         while not (line := self._line()).startswith(_END):
@@ -145,11 +147,11 @@ class Document:
                 raise self._wrong(f"more than {KEYS_LIMIT:,} keys of one host")
             try:
                 yield self._number, _row(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except _NO_JSON as error:
                 raise self._wrong(str(error)) from error
         try:
             tail = _tail(line)
-        except msgspec.DecodeError as error:
+        except _NO_JSON as error:
             raise self._wrong(str(error)) from error
         if tail.keys != count:
             raise self._wrong(f"it says that it has {tail.keys:,} keys, and has {count:,}")

@@ -1,8 +1,8 @@
 """
-The keys of all accounts of this host: what sshd would accept, each home read as its own user.
+The keys of all accounts of this host that sshd would accept. Each home is read as its own user.
 
-A process of its own fetches what is in the homes, one after the other, since one that hangs (a dead file server) hangs whoever
-looks at it. It is root, and each user in turn; so what the files say is read by another one, which has given up all rights.
+A separate process fetches the files of the homes one after the other, because a home on a dead file server hangs its reader. This
+process is root, and each user in turn; so another one, which has dropped all rights, parses the files.
 """
 
 import gc
@@ -25,40 +25,42 @@ from consumer.keys.files import KeyFile, files_of, lines_of
 from consumer.keys.sshd_config import SshdSettings, sshd_settings
 from consumer.process.privileges import become_account, keep_descriptors, keep_only
 
-# How long one account's keys may take, and after how many that took longer it is no use to go on.
+# How long one account's keys may take, and how many accounts may take longer before the export gives up.
 HOME_LIMIT_S = 5.0
 HUNG_LIMIT = 4
-# Of one account: whoever fills their own file must not fill what a relay takes of the whole host.
+# Keys of one account: a user with a huge file must not fill the relay's limit for the whole host.
 ACCOUNT_LIMIT = 10_000
 _CHUNK = 65536
 _END_S = 1.0
-# What stands before each file on its way, and alone behind each account: a kind, and how many bytes follow.
+# Precedes each file in the pipe, and follows each account: a kind, and how many bytes follow.
 _FRAME = struct.Struct("!BI")
 _OVER, _OWN, _TRUSTED = range(3)
 
 
 def want_root() -> None:
     """
-    Say that root has to do this, before anything is written.
+    Check that root runs this, before anything is written.
 
     Raises:
-        RightsError: it is not root who calls.
+        RightsError: the caller is not root.
     """
     if os.geteuid() != 0:
         raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
 
 
-def exported_keys(report: Callable[[str], None]) -> Iterator[ExportedKey]:
+def exported_keys(report: Callable[[str], None], accounts: list[pwd.struct_passwd] | None = None) -> Iterator[ExportedKey]:
     """
-    Yield the keys of all accounts, and the authorities whose certificates are good for all of them.
+    Yield the keys of accounts, and the authorities whose certificates open all of them.
 
     Args:
-        report: is told in one line which account's keys could not be read within the limit, or are more than are written.
+        report: gets one line about each account whose keys could not be read in time, or that has too many.
+        accounts: the accounts; None: all accounts of this host.
 
     Raises:
-        TryLaterError: too many homes hang; what was yielded is not all.
+        TryLaterError: too many homes hang; the export is incomplete.
     """
-    accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
+    if accounts is None:
+        accounts = list({account.pw_name: account for account in pwd.getpwall()}.values())
     done = hung = 0
     common: set[str] = set()
     while done < len(accounts):
@@ -82,7 +84,7 @@ def exported_keys(report: Callable[[str], None]) -> Iterator[ExportedKey]:
 
 
 class _Reader:
-    """Two children: one fetches files, the other reads them. A line for each key, and an empty one behind each account."""
+    """Two children: one fetches files, the other parses them. It writes a line for each key, and an empty one per account."""
 
     def __init__(self, accounts: list[pwd.struct_passwd]) -> None:
         fetched, to_reader = os.pipe()
@@ -101,7 +103,7 @@ class _Reader:
         for pid in self._pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        # One that the kernel holds cannot be waited for.
+        # Do not wait for a child that the kernel holds.
         end_s = time.monotonic() + _END_S
         for pid in self._pids:
             while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < end_s:
@@ -124,26 +126,26 @@ class _Reader:
                 elif len(found) <= ACCOUNT_LIMIT:
                     try:
                         found.append(decode(line))
-                    except (msgspec.DecodeError, UnicodeDecodeError):
+                    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                         return
 
 
 def _child(work: Callable[[], None], *descriptors: int) -> int:
-    """Start a child that has nothing of ours but some descriptors, and ends after its work; return its pid."""
+    """Start a child that keeps only some of our descriptors, and ends after its work; return its pid."""
     pid = os.fork()
     if pid != 0:
         return pid
     try:
-        gc.disable()  # what it would close is closed already
+        gc.disable()  # the descriptors that it would close are closed already
         os.setsid()  # no terminal
         keep_descriptors(descriptors)
         work()
     finally:
-        os._exit(0)  # whatever it was: who waits for it sees that an account is missing
+        os._exit(0)  # after any error, too: the parent notices that an account is missing
 
 
 def _fetch_files(accounts: list[pwd.struct_passwd], to: int) -> None:
-    """Write what is in the accounts' files. Nothing here looks at it: this process can be root again."""
+    """Write the accounts' files into a pipe. This process does not parse them, because it can become root again."""
     with os.fdopen(to, "wb") as out:
         for account in accounts:
             with suppress(OSError):
@@ -156,7 +158,7 @@ def _fetch_files(accounts: list[pwd.struct_passwd], to: int) -> None:
 
 
 def _files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[KeyFile]:
-    """Yield an account's files; what is opened is opened with its rights, and no others."""
+    """Yield an account's files; open them with the rights of the account only."""
     os.initgroups(account.pw_name, account.pw_gid)
     os.setegid(account.pw_gid)
     os.seteuid(account.pw_uid)
@@ -169,16 +171,17 @@ def _files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[Ke
 
 
 def _read_files(names: list[str], fetched: int, to: int) -> None:
-    """Write the keys of the accounts' files, as nobody, for good."""
+    """Write the keys of the accounts' files, running as nobody for good."""
     try:
-        # Who owns nothing. There need be no such name. Made here: Python 3.11.7 complains at its end of one in a module.
+        # A user that owns nothing; the name need not exist. Created here, because Python 3.11.7 complains at exit about one in a
+        # module.
         become_account(pwd.struct_passwd(("nobody", "", 65534, 65534, "", "/", "")))
     except OSError:
-        keep_only(())  # root that may become nobody, in a container
+        keep_only(())  # in a container, root may be unable to become other users
     encode = msgspec.json.Encoder().encode
     with os.fdopen(fetched, "rb") as files, os.fdopen(to, "wb") as out:
         for name in names:
-            left = ACCOUNT_LIMIT + 1  # one more says that there are too many
+            left = ACCOUNT_LIMIT + 1  # one more shows that there are too many
             while frame := files.read(_FRAME.size):
                 kind, size = _FRAME.unpack(frame)
                 if kind == _OVER:

@@ -1,16 +1,56 @@
-"""What an event gets to say of who has its key."""
+"""Keys in events: the question about the key of a login, and the fields for the answer."""
 
 from collections.abc import Iterable
 
+import msgspec
+
+from consumer.actions import SESSION_ACTIONS
+from consumer.addresses import is_same_host
 from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields, known
+
+
+class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """
+    Who owns this key, for this user? The fields are those of ``consumer.keys.files.Wanted``; ``Match`` needs the ``address``.
+
+    A question ``for_table`` may use only some of the slots for look-ups, which a hanging look-up occupies.
+    """
+
+    user: str
+    fingerprint: str = ""
+    ca_fingerprint: str = ""
+    key_type: str = ""
+    address: str = ""
+    for_table: bool = False
+
+
+def question_of(event: EcsEvent, here: str) -> Question | None:
+    """
+    Return the question about an event; None if it is not a login to this host with a key.
+
+    Args:
+        event: from the outbox.
+        here: this host's name.
+    """
+    user, host, key, certificate = event.user.name, event.host.name, event.ssh.key, event.ssh.certificate
+    if user is None or host is None or not (key.fingerprint or certificate.ca_fingerprint):
+        return None
+    if event.event.action not in SESSION_ACTIONS or not is_same_host(host, here):
+        return None
+    return Question(user, key.fingerprint or "", certificate.ca_fingerprint or "", key.type or "", address=event.source.ip or "")
+
+
+def account_name(user: str) -> str:
+    """Return the same text for all spellings of an account: a name service may accept any case (sssd with AD)."""
+    return user.casefold()
 
 
 def of_owners(lines: Iterable[tuple[str, list[str], bool]]) -> EcsEvent:
     """
-    Return whose key it was, or whose authority signed its certificate, and what restricts it.
+    Return the owners of a key, or of the authority that signed its certificate, and the restrictions.
 
     Args:
-        lines: those that allow the key, or its authority's certificates: comment, options, and whether it is an authority's.
+        lines: the lines that allow the key or its authority: comment, options, and whether it is a line for an authority.
     """
     owners: dict[str, None] = {}
     authorities: dict[str, None] = {}

@@ -1,9 +1,9 @@
 """
-Whose key it was: the lines of ``authorized_keys`` that allow it, in every place where sshd looks.
+The owner of a key: the lines of ``authorized_keys`` that allow it, in every place where sshd looks.
 
-Files are read as the current process, so whoever asks about a user becomes that user before (root cannot read a home on NFS with
-``root_squash``), and gives the look-up a time: a file system that hangs, hangs. All else has bounds. What they hold is the
-user's, and hostile: whatever is wrong with it costs the name only.
+This reads files with the rights of the current process. So the caller must become the user first (root cannot read a home on NFS
+with ``root_squash``), and must limit the time, since a file system may hang. Everything else has limits. The files belong to the
+user and are hostile: a fault in them loses only the name.
 """
 
 import os
@@ -31,7 +31,7 @@ OUTPUT_LIMIT = 1024 * 1024
 
 _BLOCK = 64 * 1024
 _COMMAND_PATH = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
-# What sshd calls a key in its log, and the protocol. ECDSA is three.
+# Types of keys as in sshd's log, and as in the protocol. ECDSA is missing, because it stands for three types.
 _TYPES = {
     "DSA": "ssh-dss",
     "ECDSA-SK": "sk-ecdsa-sha2-nistp256@openssh.com",
@@ -43,11 +43,11 @@ _TYPES = {
 
 class Wanted(NamedTuple):
     """
-    What sshd has logged of a login; "" for what is not there.
+    The key of a login, as sshd logged it; "" for missing parts.
 
     Attributes:
-        fingerprint: with ``SHA256:`` or ``MD5:`` before it, or bare MD5 as up to OpenSSH 6.7; of a certificate's own key, too.
-        ca_fingerprint: of the authority's key; not "" means that a certificate was used.
+        fingerprint: with ``SHA256:`` or ``MD5:``, or bare MD5 as up to OpenSSH 6.7; for a certificate, of its own key.
+        ca_fingerprint: of the authority's key; not "" if the login used a certificate.
         key_type: as sshd logs it, ``ED25519``; only ``AuthorizedKeysCommand`` may need it.
     """
 
@@ -58,11 +58,11 @@ class Wanted(NamedTuple):
 
 class KeyFile(NamedTuple):
     """
-    What sshd would read.
+    A file that sshd would read.
 
     Attributes:
-        text: its bytes, hostile but for those of ``TrustedUserCAKeys``.
-        is_trusted: it is ``TrustedUserCAKeys``: each of its keys is an authority's, for all accounts.
+        text: its bytes, hostile except in ``TrustedUserCAKeys``.
+        is_trusted: it is ``TrustedUserCAKeys``: each of its keys is an authority for all accounts.
     """
 
     path: str
@@ -72,9 +72,9 @@ class KeyFile(NamedTuple):
 
 def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
     """
-    Return the lines that allow a key, or, where a certificate was used, its authority; never raises, and never waits for a pipe.
+    Return the lines that allow a key or, for a certificate, its authority; never raises, and never waits for a pipe.
 
-    At most ``OWNERS_LIMIT``, in sshd's order. sshd takes the first that it may; which that was the log says only at VERBOSE.
+    It returns at most ``OWNERS_LIMIT``, in sshd's order. sshd uses the first one that fits; it logs which one only at VERBOSE.
     """
     return _fitting(wanted, (key for _, key in keys_of(account, settings)))
 
@@ -87,23 +87,23 @@ def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[tupl
 
 
 def files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[KeyFile]:
-    """Yield what is in a user's files and in ``TrustedUserCAKeys``, unread as yet; never raises."""
+    """Yield a user's files and ``TrustedUserCAKeys``, not parsed yet; never raises."""
     left = SIZE_LIMIT
     for path in _paths(account, settings):
         text = _read(path, account, left, strict=settings.strict_modes)
         left -= len(text)
-        # Half a line would have half a comment.
+        # Drop the last line of a cut file, whose comment may be cut.
         yield KeyFile(path, text if left else text[: text.rfind(b"\n") + 1], is_trusted=False)
     if path := settings.trusted_user_ca_keys:
         yield KeyFile(path, _read(path, account, SIZE_LIMIT, strict=False), is_trusted=True)
 
 
 def lines_of(file: KeyFile) -> Iterator[AuthorizedKey]:
-    """Yield what a file allows; never raises."""
+    """Yield the keys that a file allows; never raises."""
     for key in parsed(file.text):
         if not file.is_trusted:
             yield key
-        # A line with options is none there.
+        # TrustedUserCAKeys takes no lines with options.
         elif not key.is_authority and not key.options:
             yield key._replace(is_authority=True)
 
@@ -112,12 +112,13 @@ def owners_by_command(
     wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings, end_s: float = inf
 ) -> list[AuthorizedKey]:
     """
-    Return what ``AuthorizedKeysCommand`` says of a key; never raises, and returns within ``COMMAND_LIMIT_S``.
+    Return the lines of ``AuthorizedKeysCommand`` for a key; never raises, and returns within ``COMMAND_LIMIT_S``.
 
-    Whatever it has started has ended then, and by ``end_s`` of the monotonic clock.
+    By then, and by ``end_s`` of the monotonic clock, all processes that the command started have ended.
 
-    It runs as the current process: become ``settings.authorized_keys_command_user`` before, since as anybody else it is not run.
-    Nor is it where it wants what is not in the log, such as the key itself (``%k``), or where others than root can write it.
+    The command runs with the rights of the current process. So become ``settings.authorized_keys_command_user`` first; for any
+    other user this does not run it. It also skips a command that needs facts that are not in the log, such as the key itself
+    (``%k``), and one that users other than root can write.
     """
     command = _command(wanted, account, settings)
     text = (
@@ -136,7 +137,7 @@ def _fitting(wanted: Wanted, keys: Iterator[AuthorizedKey]) -> list[AuthorizedKe
 
 
 def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
-    """Return the places of a user's files, with their tokens expanded; relative ones are in the home."""
+    """Return the paths of a user's files, with tokens expanded; relative ones are in the home."""
     home = account.pw_dir or "/"
     tokens = {"%": "%", "h": home, "u": account.pw_name, "U": str(account.pw_uid)}
     texts = (_expanded(file, tokens) for file in settings.authorized_keys_files)
@@ -146,7 +147,7 @@ def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
 
 
 def _expanded(text: str, tokens: dict[str, str]) -> str | None:
-    """Expand ``%`` and a letter; None where there is one that is not known."""
+    """Expand ``%`` and a letter; None if there is an unknown one."""
     if any(token not in tokens for token in re.findall("%(.?)", text, re.DOTALL)):
         return None
     return re.sub("%(.)", lambda found: tokens[found[1]], text, flags=re.DOTALL)
@@ -154,13 +155,13 @@ def _expanded(text: str, tokens: dict[str, str]) -> str | None:
 
 def _read(path: str, account: pwd.struct_passwd, limit: int, *, strict: bool) -> bytes:
     """
-    Return a regular file's first bytes; nothing where it cannot be read or is not to be.
+    Return a regular file's first bytes; b"" if it cannot or must not be read.
 
-    What it is, and where, is asked of the descriptor, so that nobody can put something else in its place meanwhile.
+    All checks use the descriptor, so that nobody can exchange the file in between.
     """
     text = b""
     with suppress(OSError, ValueError):
-        # Opens nothing yet: a device or a pipe could act on it.
+        # O_PATH does not open the file itself yet: that could trigger a device or a pipe.
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if stat.S_ISREG(os.fstat(place).st_mode) and _is_allowed(place, path, account, strict=strict):
@@ -183,7 +184,7 @@ def _content(place: int, limit: int) -> bytes:
 
 
 def _is_allowed(place: int, path: str, account: pwd.struct_passwd, *, strict: bool) -> bool:
-    """Tell whether an open file is in the home, if its name says so, and, with ``StrictModes``, nobody else can write it."""
+    """Return whether a file is in the home, if its path is, and, with ``StrictModes``, whether no other user can write it."""
     home = os.path.realpath(account.pw_dir or "/")
     real = os.readlink(f"/proc/self/fd/{place}")  # noqa: PTH115 - a Path costs more than the call
     is_in_home = _is_within(real, home)
@@ -198,7 +199,7 @@ def _is_within(path: str, folder: str) -> bool:
 
 
 def _command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
-    """Return the command with its tokens expanded; nothing where there is none, or it wants what is not known."""
+    """Return the command with its tokens expanded; [] if there is none, or if it needs unknown facts."""
     words = arguments(settings.authorized_keys_command, comments=False) or []
     tokens = {"%": "%", "h": account.pw_dir, "u": account.pw_name, "U": str(account.pw_uid)}
     if wanted.fingerprint.startswith("SHA256:"):
@@ -209,7 +210,7 @@ def _command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings)
     command = words[:1] + [word for word in expanded if word is not None]
     if not words or not words[0].startswith("/") or len(command) < len(words):
         return []
-    # So says sshd_config(5) of a command without arguments.
+    # By sshd_config(5), a command without arguments gets the user's name.
     return command if len(command) > 1 else [*command, account.pw_name]
 
 
@@ -221,7 +222,7 @@ def _is_command_user(settings: SshdSettings) -> bool:
 
 
 def _output(command: list[str], end_s: float) -> bytes:
-    """Return what a command prints; nothing where it fails, as sshd takes nothing then, prints too much, or takes too long."""
+    """Return a command's output; b"" if it fails (sshd ignores the output then), prints too much, or takes too long."""
     limit_s = min(COMMAND_LIMIT_S, end_s - time.monotonic())
     if limit_s <= 0:
         return b""

@@ -1,11 +1,11 @@
-"""Fingerprints of keys, however sshd of any version or a person writes them."""
+"""Fingerprints of keys, in all spellings of people and of sshd's versions."""
 
 import re
 from typing import NamedTuple
 
 
 class Fingerprints(NamedTuple):
-    """A key: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" where one is not known."""
+    """A key: ``SHA256:`` and 43 characters, ``MD5:`` and hex with colons; "" if one is unknown."""
 
     sha256: str
     md5: str
@@ -15,7 +15,7 @@ class Fingerprints(NamedTuple):
 
 
 def canonical(fingerprint: str) -> str:
-    """Return a fingerprint as ``Fingerprints`` has it, however sshd of any version or a person writes it; "" for what is none."""
+    """Return a fingerprint in the form of ``Fingerprints``; "" if the text is not one."""
     text = fingerprint.strip()
     if re.fullmatch(r"SHA256:[A-Za-z0-9+/]{43}=?", text):
         return text.rstrip("=")

@@ -1,7 +1,7 @@
 """
-Keys of other hosts, by host: what their ``sshbell keys export`` wrote, so that a relay can say whose key it was.
+Keys of other hosts, by host, from their ``sshbell keys export``, so that a relay can name the owner of a key.
 
-``keys.db`` has them. A host can name keys for itself alone: for which host an import counts is said by whoever imports.
+They are in ``keys.db``. A host can name keys only for itself: the importing side decides which host an import counts for.
 """
 
 import json
@@ -24,7 +24,7 @@ from consumer.stamp import Stamp
 from consumer.store.database import open_for_writing, reading, transaction
 
 NAME = "keys.db"
-# What was written longer ago is shown with its date: the line may be gone since.
+# sshbell shows the date of an older export, because its line may have been removed since.
 STALE_DAYS = 7
 _DAY_US = 86400 * 1_000_000
 
@@ -34,9 +34,9 @@ class IndexedKey(msgspec.Struct, frozen=True):
     A line that allows a key on a host, or an authority.
 
     Attributes:
-        account: whose line it is; "" for all accounts.
-        comment: the owner, if anything; hostile text.
-        as_of: the day on which it was exported, where that is too long ago; else "".
+        account: the account that the line opens; "" for all accounts.
+        comment: usually the owner; hostile text.
+        as_of: the day of the export if that is too long ago; else "".
     """
 
     account: str
@@ -47,17 +47,17 @@ class IndexedKey(msgspec.Struct, frozen=True):
 
     @property
     def shown(self) -> str:
-        """The comment, with its date where it is stale; "" where there is none."""
+        """The comment, with the date if it is stale; "" if there is none."""
         return f"{self.comment} (as of {self.as_of})" if self.comment and self.as_of else self.comment
 
 
 class KeyIndex:
     """
-    Finds keys. It may be there or not, and be replaced at any time; what is wrong with it costs names only.
+    Finds keys in ``keys.db``. The file is optional and may be replaced at any time; a fault in it loses only names.
 
     Args:
-        state_dir: where ``keys.db`` is.
-        report: is told in one line, once for each cause, why nothing can be found.
+        state_dir: the directory of ``keys.db``.
+        report: gets one line, once for each cause, if the file cannot be used.
         clock: the wall clock, in microseconds.
     """
 
@@ -77,7 +77,7 @@ class KeyIndex:
 
     def owners(self, host: str, fingerprint: str, user: str | None = None) -> list[IndexedKey]:
         """
-        Return the lines of a host that allow a key: those of ``user`` where there are any, else all.
+        Return the lines of a host that allow a key: those of ``user`` if there are any, else all.
 
         Never raises. ``fingerprint`` is as sshd logs it.
         """
@@ -89,11 +89,11 @@ class KeyIndex:
         return [key for key in self._found(host, fingerprint) if key.is_authority and key.account in {"", user}]
 
     def of(self, event: EcsEvent) -> EcsEvent:
-        """Return what to join to an event: whose key it was, and whose authority."""
+        """Return the fields to add to an event: the owner of the key or of the authority."""
         host, user = event.host.name, event.user.name or None
         fingerprint, authority = event.ssh.key.fingerprint, event.ssh.certificate.ca_fingerprint
         keys: list[IndexedKey] = []
-        # With a certificate it is its authority's line that let somebody in, whatever lines have its key.
+        # With a certificate, the line of its authority opened the account, even if other lines have its key.
         if host and authority:
             keys = self.authorities(host, authority, user)
         elif host and fingerprint:
@@ -101,13 +101,13 @@ class KeyIndex:
         return of_owners((key.shown, key.options, key.is_authority) for key in keys)
 
     def all_keys(self) -> Iterator[tuple[str, str, IndexedKey]]:
-        """Yield host, SHA256 fingerprint and line of all keys that are no authority's. Never raises."""
+        """Yield host, SHA256 fingerprint and line of all keys except authorities. Never raises."""
         query = "SELECT host, sha256, account, comment FROM key WHERE NOT authority ORDER BY host, sha256, account"
         for host, sha256, account, comment in self._rows(query):
             yield host, sha256, IndexedKey(account, comment, [], is_authority=False)
 
     def stale_hosts(self) -> list[tuple[str, str]]:
-        """Return the hosts whose export is too old, and its day. Never raises."""
+        """Return the hosts whose export is too old, and the day of the export. Never raises."""
         rows = self._rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", self._stale_us())
         return [(host, _day(exported_us)) for host, exported_us in rows]
 
@@ -153,20 +153,20 @@ class KeyIndex:
 
 def imported(state_dir: Path, document: Document, host: str, report: Callable[[str], None], now_us: int) -> int:
     """
-    Take a document's keys for those of a host, in place of what was known of it; return how many. It is all or nothing.
+    Replace the keys of a host by those of a document, completely or not at all; return how many.
 
     Raises:
-        DataError: it is of another host, or not what it should be.
-        StoreError: it cannot be written.
+        DataError: the document is invalid, or from another host.
+        StoreError: the keys cannot be written.
     """
     head = document.head
     if not is_same_host(head.host, host):
         raise DataError(
-            f"{document.place}: it was exported by {head.host!r}, and is imported for {host!r}: a host names its own keys alone."
-            f" If it is the same machine, call it there: sshbell keys export --host {host}"
+            f"{document.place}: {head.host!r} exported it, but you import it for {host!r}; a host can only name its own keys."
+            f" If both are the same machine, run there: sshbell keys export --host {host}"
         )
     name = host.casefold()
-    # A clock that is ahead must not keep keys fresh.
+    # A clock that runs ahead must not keep keys fresh.
     exported_us = min(document.time_us, now_us)
     count = 0
     with closing(open_for_writing(state_dir / NAME, report)) as connection, transaction(connection):

@@ -1,11 +1,11 @@
 """
-The process ``keys``: whose is this fingerprint, for this user?
+The process ``keys``: who owns the key with this fingerprint, for this user?
 
-``sshbell run`` starts it while it is root, and it keeps of root what ``run`` gives up: the right to become users. Each home is
-read as its user, by a child that lives for one look-up: root cannot read every home (NFS), and what reads hostile files should
-have no rights. This process itself opens no file and looks up no user: no home and no name service holds it up.
+``sshbell run`` starts it while ``run`` is root. It keeps the one right of root that ``run`` drops: to become other users. For
+each look-up, a child becomes the user and reads the home: root cannot read every home (NFS), and a process that reads hostile
+files should have no rights. ``keys`` itself opens no file and looks up no user, so no home and no name service holds it up.
 
-It ends with its socket to ``run``, and by no signal but 9. Nobody starts it again before ``run`` itself is started anew.
+It ends when its socket to ``run`` closes, and ignores all signals but 9. Only a restart of ``run`` starts it again.
 """
 
 import asyncio
@@ -34,9 +34,8 @@ from consumer.keys.client import (
     TEXT_LIMIT,
     Answer,
     Owner,
-    Question,
-    account_name,
 )
+from consumer.keys.fields import Question, account_name
 from consumer.keys.files import Wanted, owners_by_command, owners_of
 from consumer.keys.sshd_config import sshd_settings
 from consumer.process.log import configure
@@ -51,18 +50,18 @@ from consumer.process.privileges import (
     may_become,
 )
 
-# For a place, sshd's settings, the files, and AuthorizedKeysCommand, which ends by itself before; below the client's LIMIT_S.
+# For waiting, sshd's settings, the files, and AuthorizedKeysCommand, which ends earlier by itself; below the client's LIMIT_S.
 LOOK_UP_S = 2.5
-# A command is ended so long before, by the look-up that has started it: once that is killed, nobody would.
+# The look-up ends its command this much earlier, because a command would outlive a killed look-up.
 _END_S = 0.3
-# Children at the same time, for one user and in all. One that hangs in a dead file system cannot be killed, and counts until it
+# Children at the same time, per user and in all. A child that hangs in a dead file system survives a kill, and counts until it
 # ends.
 USER_LIMIT, CHILD_LIMIT = 2, 8
-# What tables may have of these: however often somebody looks who is in while something hangs, there is room for messages.
+# The share of tables in these. It leaves room for messages, even if somebody runs "sshbell who" often while a home hangs.
 TABLE_USER_LIMIT, TABLE_CHILD_LIMIT = 1, 4
-# Who asks is deliver, about what it sends next, and few tables: more than this at the same time is a fault.
+# The clients are deliver, for its next messages, and a few tables: more at the same time is a fault.
 _CLIENT_LIMIT = 128
-# An answer is good for so long: many logins at once are often one user's, with one key.
+# How long an answer is reused: many logins at once often have the same user and key.
 KNOWN_S = 5.0
 _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 
@@ -71,7 +70,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """What a child has found; ``command_user`` where sshd would ask a command, too, and as whom; ``fault`` is one of ours."""
+    """The result of a child. ``command_user``: sshd would also run a command, as this user. ``fault``: an error of sshbell."""
 
     owners: list[Owner]
     command_user: str = ""
@@ -79,22 +78,22 @@ class LookedUp(msgspec.Struct, frozen=True):
 
 
 class Child(msgspec.Struct):
-    """A look-up, and whose; it is stuck where it had its time, and lives."""
+    """A look-up and its user. It is stuck if it is still alive after its time."""
 
     user: str
     is_stuck: bool = False
 
 
-# What a child does: become somebody, and look.
+# The work of a child: become a user, and look.
 LookUp = Callable[[Question], LookedUp]
 
 
 class KeysServer:
     """
-    Answers.
+    Answers questions about owners of keys.
 
     Args:
-        uids: who may ask.
+        uids: the users that may ask.
     """
 
     def __init__(self, uids: Collection[int]) -> None:
@@ -115,7 +114,7 @@ class KeysServer:
             except BlockingIOError:
                 return
             except OSError:
-                pass  # it is closed as well
+                pass  # then the socket is closed, too
             loop.remove_reader(life)
             over.set()
 
@@ -125,7 +124,7 @@ class KeysServer:
             await over.wait()
             for pid in self._children:
                 _kill(pid)
-            # Neither a client nor a child that cannot be killed is waited for.
+            # Do not wait for clients, nor for children that survive a kill.
             os._exit(0)
 
     # ---------------------------------------------------------------- who asks
@@ -136,12 +135,12 @@ class KeysServer:
             if self._clients <= _CLIENT_LIMIT and self._may_ask(writer):
                 async with asyncio.timeout(LOOK_UP_S):
                     question = msgspec.json.decode(await reader.readuntil(b"\n"), type=Question)
-                # The time of a look-up that others have begun is its own.
+                # A look-up has its own time limit, which may have begun with an earlier question.
                 writer.write(_encode(Answer(await asyncio.shield(self._asked(question)))) + b"\n")
                 async with asyncio.timeout(LOOK_UP_S):
                     await writer.drain()
-        except (OSError, EOFError, asyncio.LimitOverrunError, msgspec.MsgspecError, RecursionError) as error:
-            # No answer is "unknown"; whoever asked has gone, asked nonsense, or the time is over.
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, msgspec.MsgspecError, RecursionError) as error:
+            # To a client, no answer means "unknown". It has gone, asked nonsense, or the time is over.
             _log.warning("not answered", reason=type(error).__name__)
         finally:
             self._clients -= 1
@@ -157,7 +156,7 @@ class KeysServer:
     # ---------------------------------------------------------------- children
 
     def _asked(self, question: Question) -> asyncio.Task[list[Owner]]:
-        """Return the look-up of a question, which may be one that was begun of late."""
+        """Return the look-up for a question; reuse a recent one."""
         task = self._known.get(question)
         if task is None:
             task = self._known[question] = asyncio.create_task(self._owners(question))
@@ -165,7 +164,7 @@ class KeysServer:
         return task
 
     async def _owners(self, question: Question) -> list[Owner]:
-        """Return what is known within ``LOOK_UP_S``."""
+        """Return the owners that can be found within ``LOOK_UP_S``."""
         end_s = time.monotonic() + LOOK_UP_S - _END_S
         try:
             async with asyncio.timeout(LOOK_UP_S):
@@ -178,14 +177,14 @@ class KeysServer:
             return []
 
     async def _looked_up(self, question: Question, look_up: LookUp) -> LookedUp:
-        """Let a child look; nothing is found where there is no place for one, or it has its time and does not end."""
+        """Start a child and return its result; an empty one if there is no free slot. A child that takes too long is killed."""
         if not await self._place(question):
             return LookedUp([])
         reading, writing = os.pipe()
         try:
             pid = os.fork()
         except OSError:
-            os.close(reading)  # too many processes: whoever made them must not use up what we may open
+            os.close(reading)  # too many processes: that must not use up our descriptors, too
             os.close(writing)
             raise
         if pid == 0:
@@ -208,7 +207,7 @@ class KeysServer:
         return found
 
     async def _place(self, question: Question) -> bool:
-        """Wait until another child may be started; tell at once where none will, since all places are held by what hangs."""
+        """Wait until another child may start; return False at once if hanging look-ups occupy all slots."""
         account = account_name(question.user)
         of_user, of_all = (TABLE_USER_LIMIT, TABLE_CHILD_LIMIT) if question.for_table else (USER_LIMIT, CHILD_LIMIT)
         while True:
@@ -218,7 +217,7 @@ class KeysServer:
             ):
                 if len(own) >= limit:
                     if all(child.is_stuck for child in own):
-                        if not question.for_table:  # a table has many, and its reader sees it
+                        if not question.for_table:  # a table asks for many keys, and its reader sees the gaps
                             _log.warning("unknown, since look-ups hang", user=question.user, children=len(own))
                         return False
                     break
@@ -228,7 +227,7 @@ class KeysServer:
             await self._ended.wait()
 
     def _reap(self) -> None:
-        """Let those go that have ended."""
+        """Reap the children that have ended."""
         with suppress(ChildProcessError):
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
                 self._children.pop(pid, None)
@@ -236,7 +235,7 @@ class KeysServer:
 
 
 async def _said_in(reading: int) -> bytes:
-    """Return the line that comes through a pipe, and close it."""
+    """Return the line that comes through a pipe, and close the pipe."""
     pipe = os.fdopen(reading, "rb", buffering=0)
     reader = asyncio.StreamReader(limit=2 * ANSWER_LIMIT)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
@@ -245,7 +244,7 @@ async def _said_in(reading: int) -> bytes:
 
 
 def _kill(pid: int) -> None:
-    """Kill a child, and what it has started."""
+    """Kill a child and the processes that it has started."""
     for kill in (os.killpg, os.kill):
         with suppress(OSError):
             kill(pid, signal.SIGKILL)
@@ -255,27 +254,27 @@ def _kill(pid: int) -> None:
 
 
 def _look(writing: int, look_up: LookUp, question: Question) -> NoReturn:
-    """Do one look-up, in a process that has nothing of its parent but a pipe; write what it found, and end."""
+    """Do one look-up, in a process that keeps only a pipe of its parent; write the result, and end."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        gc.disable()  # what it would close is closed already, and its numbers are others' by then
+        gc.disable()  # the descriptors that it would close are closed already, and their numbers may be in use again
         os.setpgid(0, 0)
-        # One that hangs holds what it has: also rsyslogd's pipe for what we say.
+        # A hanging child keeps its descriptors open, among them rsyslogd's pipe for our log.
         keep_descriptors([writing])
         try:
             found = look_up(question)
-        except Exception as error:  # noqa: BLE001 - the parent says so
+        except Exception as error:  # noqa: BLE001 - the parent logs it
             found = LookedUp([], fault=f"{type(error).__name__}: {error}")
         said = _encode(found) + b"\n"
         while said:
             said = said[os.write(writing, said) :]
-    finally:  # whatever it was, this child does not become a second parent
+    finally:  # whatever happened, this child must not go on as a second parent
         os._exit(0)
 
 
 def by_files(question: Question) -> LookedUp:
-    """Read what is in the user's files, as the user."""
+    """Search the user's files, as the user."""
     try:
         account = pwd.getpwnam(question.user)
     except (KeyError, ValueError):
@@ -288,7 +287,7 @@ def by_files(question: Question) -> LookedUp:
 
 
 def by_command(question: Question, end_s: float) -> LookedUp:
-    """Ask ``AuthorizedKeysCommand``, as its user; it has until ``end_s`` of the monotonic clock."""
+    """Run ``AuthorizedKeysCommand`` as its user, until ``end_s`` of the monotonic clock at the latest."""
     account = pwd.getpwnam(question.user)
     settings = sshd_settings(account.pw_name, question.address, question.address)
     if not _has_become(pwd.getpwnam(settings.authorized_keys_command_user)):
@@ -297,12 +296,12 @@ def by_command(question: Question, end_s: float) -> LookedUp:
 
 
 def _has_become(account: pwd.struct_passwd) -> bool:
-    """Become somebody; tell whether what follows may be done as who we are: never with rights that are not theirs."""
+    """Become a user; return whether the look-up may go on: never with rights that the user does not have."""
     if may_become():
         become_account(account)
         end_with_parent(signal.SIGKILL)
         return True
-    # Who never was root reads what anybody may. Root that may become nobody reads what is its own.
+    # A process that never was root reads what its user may read. Root that may not become other users reads only root's files.
     return os.geteuid() != 0 or account.pw_uid == 0
 
 
@@ -315,7 +314,7 @@ def _told(owners: list[AuthorizedKey]) -> list[Owner]:
         Owner(owner.comment[:TEXT_LIMIT], [option[:TEXT_LIMIT] for option in owner.options[:OPTION_LIMIT]], owner.is_authority)
         for owner in owners[:OWNER_LIMIT]
     ]
-    # The first one fits, whatever is in it.
+    # A single owner always fits, even with all texts at their limits.
     while len(_encode(Answer(told))) >= ANSWER_LIMIT:
         told.pop()
     return told
@@ -326,11 +325,11 @@ def _told(owners: list[AuthorizedKey]) -> list[Owner]:
 
 def main(life_fd: int, uid: int) -> None:
     """
-    Be the process ``keys``.
+    Run the process ``keys``.
 
     Args:
-        life_fd: a socket to ``run``: where to listen comes through it, once ``run`` has the lock; its end ends this.
-        uid: of sshbell, who may ask, as root may.
+        life_fd: a socket to ``run``. Once ``run`` has the lock, it sends the listening socket; if it closes, this ends.
+        uid: of sshbell, which may ask, like root.
     """
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
@@ -339,16 +338,16 @@ def main(life_fd: int, uid: int) -> None:
     os.umask(0o077)
     if may_become():
         os.setgroups([])
-        # The saved one is that of run, or the kernel would not send us the signal at its end.
+        # The saved uid is that of run; otherwise the kernel would not send us the signal when run ends.
         os.setresuid(os.getuid(), os.geteuid(), uid)
-    # CAP_KILL to end look-ups; it is nothing that CAP_SETUID would not give. sshd's host keys and configuration are root's own.
+    # CAP_KILL to end look-ups; CAP_SETUID would give as much. No capability is needed to read sshd's files: root owns them.
     keep_only((CAP_KILL, CAP_SETGID, CAP_SETUID))
     end_with_parent(signal.SIGKILL)
     with closing(socket.socket(fileno=life_fd)) as life:
         life.set_inheritable(False)
         _, descriptors, _, _ = socket.recv_fds(life, 1, 1)
         if not descriptors:
-            return  # run has ended before it had the lock
+            return  # run has ended before it got the lock
         listener = socket.socket(fileno=descriptors[0])
         life.settimeout(0)
         asyncio.run(KeysServer({0, uid}).serve(life, listener))

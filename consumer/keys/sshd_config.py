@@ -1,12 +1,12 @@
 """
-sshd's configuration: asked of sshd itself, or read from its files where sshd cannot be asked.
+sshd's configuration, from sshd itself, or from its files if sshd cannot be asked.
 
-Only root can run ``sshd -T``, since it reads the host keys; and Debian's needs ``/run/sshd``. So the files are read here, too:
+Only root can run ``sshd -T``, since it reads the host keys; and Debian's needs ``/run/sshd``. So this reads the files, too, with
 ``Include``, ``Match``, and sshd's own rules for quotes and comments.
 
-``sshd -T -C user=...,host=...,addr=...`` takes about 10 ms, and mostly 10,000 users have the same answer. The files show which
-``Match`` blocks would change a setting that concerns keys, and sshd is asked once for each set of them that holds. All of it is
-forgotten when a file of the configuration, or sshd itself, changes.
+``sshd -T -C user=...,host=...,addr=...`` takes about 10 ms, and 10,000 users usually have the same answer. The files show which
+``Match`` blocks change a setting about keys, so this asks sshd only once for each set of matching blocks. It forgets the answers
+when a file of the configuration, or sshd itself, changes.
 
 Source: OpenSSH ``servconf.c``, ``match.c`` and ``misc.c`` (``argv_split``, ``strdelim``), 8.7 to 10.5. Up to 9.8, and here, only
 double quotes are quotes in a ``Match``; since 9.9 single quotes and backslashes count there, too.
@@ -30,13 +30,13 @@ from consumer.stamp import Stamp
 DEFAULT_CONFIG = "/etc/ssh/sshd_config"
 
 SSHD_LIMIT_S = 5
-# Bounds of what is read: an administrator's files, but a mistake must not cost the memory.
+# Limits of the input. An administrator writes these files, but a mistake must not fill the memory.
 FILE_LIMIT = 1024 * 1024
 FILES_LIMIT = 256
 DEPTH_LIMIT = 16
-# Answers that are kept.
+# Answers to keep.
 ANSWERS_LIMIT = 1024
-# Of sshd -T, which prints about 6 KiB; each name of AllowUsers is a line.
+# For sshd -T, which prints about 6 KiB, plus a line for each name of AllowUsers.
 _OUTPUT_LIMIT_BYTES = 4 * FILE_LIMIT
 
 _PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
@@ -44,11 +44,11 @@ _FOLDER = "/etc/ssh"
 _FILES, _COMMAND, _COMMAND_USER, _AUTHORITIES, _STRICT = _KEYWORDS = (
     "authorizedkeysfile", "authorizedkeyscommand", "authorizedkeyscommanduser", "trustedusercakeys", "strictmodes",
 )  # fmt: skip
-# Of these sshd keeps the rest of the line as it stands, quotes and comments included.
+# For these, sshd keeps the rest of the line as it is, with quotes and comments.
 _WHOLE_LINE = {_COMMAND, "authorizedprincipalscommand", "forcecommand", "versionaddendum"}
-# What may stand in the argument of -C, where commas and blanks divide.
+# The characters allowed in the argument of -C, which commas and blanks divide.
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@%\\$-]+")
-# The log does not have them, and without them a Match for them would end sshd -T.
+# The log does not have these, but without them, sshd -T fails if a Match tests them.
 _OUR_ADDRESS, _OUR_PORT = "127.0.0.1", "22"
 _BLANKS = " \t\r\n"
 _DELIMITER = re.compile(r'[ \t\r\n"=]')
@@ -56,14 +56,14 @@ _DELIMITER = re.compile(r'[ \t\r\n"=]')
 
 class SshdSettings(NamedTuple):
     """
-    What sshd would do for one user from one address.
+    sshd's settings for one user from one address.
 
     Attributes:
         authorized_keys_files: with their tokens (``%h``, ``%u``, ``%U``, ``%%``); relative ones are relative to the home.
         authorized_keys_command: with its arguments and tokens, as in the configuration; "" for none.
-        authorized_keys_command_user: whom it runs as; "" for none.
+        authorized_keys_command_user: the user that it runs as; "" for none.
         trusted_user_ca_keys: a file; "" for none.
-        strict_modes: files that others can write are not used.
+        strict_modes: sshd ignores files that other users can write.
     """
 
     authorized_keys_files: tuple[str, ...] = (".ssh/authorized_keys", ".ssh/authorized_keys2")
@@ -74,19 +74,19 @@ class SshdSettings(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """Who comes from where; ``host`` is what sshd calls the peer: its address unless ``UseDNS`` is set."""
+    """The user and source of a login. ``host`` is sshd's name for the peer: its address unless ``UseDNS`` is set."""
 
     user: str
     host: str
     address: str
 
 
-# Setting by name, in small letters: each of its values, in sshd's order.
+# All values of each setting, in sshd's order, by name in lower case.
 Values = dict[str, list[str]]
 
 
 class _Directive(NamedTuple):
-    """A line, and the criteria of the ``Match`` blocks around it; all have to hold. ``value`` is as ``sshd -T`` writes it."""
+    """A line, and the criteria of the ``Match`` blocks around it, which must all hold. ``value`` is as in ``sshd -T``."""
 
     keyword: str
     value: str
@@ -96,43 +96,43 @@ class _Directive(NamedTuple):
 
 def sshd_settings(user: str, host: str, address: str, config: str = DEFAULT_CONFIG) -> SshdSettings:
     """
-    Return what sshd would do for a user who comes from a host and an address; never raises. It wants to be called as root.
+    Return sshd's settings for a user who comes from a host and an address; never raises. Run it as root.
 
     Args:
         user: the account's name.
-        host: as sshd names the peer: its address unless ``UseDNS`` is set; "" for that.
-        address: "" where it does not matter.
-        config: sshd's configuration.
+        host: sshd's name for the peer if ``UseDNS`` is set; else its address, or "".
+        address: "" if it does not matter.
+        config: sshd's configuration file.
     """
     known = _configs.get(config)
     if known is None or not known.is_current():
         known = _configs[config] = SshdConfig(config)
-    # What sshd itself calls a peer that it does not know.
+    # sshd's own word for an unknown peer.
     address = address or "UNKNOWN"
     return known.settings(Visit(user, host or address, address))
 
 
 class SshdConfig:
-    """A configuration as it stands now."""
+    """A configuration as it is now."""
 
     def __init__(self, path: str = DEFAULT_CONFIG) -> None:
         self._path = path
         self._program = shutil.which("sshd", path=_PATH) or ""
         self._stamps: dict[str, Stamp | None] = {self._program: Stamp.of(self._program)}
         self._included: dict[str, list[str]] = {}
-        self._closed = ""  # a file that may not be read
-        self._is_quoted = False  # the versions of sshd read a Match in different ways
+        self._closed = ""  # a file that this user may not read
+        self._is_quoted = False  # a Match has quotes, which sshd's versions read differently
         self._directives = list(self._read(path, (), 0))
         self._ours = [directive for directive in self._directives if directive.keyword in _KEYWORDS]
         self._answers: dict[tuple[object, ...], SshdSettings] = {}
 
     @property
     def is_there(self) -> bool:
-        """Whether there is an sshd, or a configuration of one."""
+        """Whether sshd or its configuration exists."""
         return bool(self._program) or self._stamps[self._path] is not None
 
     def is_current(self) -> bool:
-        """Tell whether no file has changed since."""
+        """Return whether no file has changed since."""
         return all(Stamp.of(path) == stamp for path, stamp in self._stamps.items()) and all(
             _matching(pattern) == paths for pattern, paths in self._included.items()
         )
@@ -141,14 +141,14 @@ class SshdConfig:
         """
         Return the settings by name.
 
-        What ``sshd -T`` says has all of them, with their defaults, as it writes them (``loglevel``: ``INFO``); what the files say
-        has those that stand there, as they stand there.
+        From ``sshd -T``, these are all settings, with defaults, as it prints them (``loglevel``: ``INFO``). From the files, these
+        are only the settings that they have, as they are written there.
 
         Args:
-            visit: for whom; None for what no ``Match`` changes.
+            visit: the user and source; None for the settings outside of ``Match``.
 
         Raises:
-            PermissionError: sshd cannot be asked, and a file may not be read.
+            PermissionError: sshd cannot be asked, and this user may not read a file.
         """
         if said := self._asked(visit):
             return said
@@ -160,7 +160,7 @@ class SshdConfig:
         return found
 
     def settings(self, visit: Visit) -> SshdSettings:
-        """Return what concerns keys; never raises."""
+        """Return the settings about keys; never raises."""
         held: tuple[object, ...] = tuple(number for number, one in enumerate(self._ours) if _holds(one.criteria, visit))
         if self._is_quoted:
             held += visit
@@ -172,12 +172,12 @@ class SshdConfig:
         return answer
 
     def _settings(self, said: Values, visit: Visit) -> SshdSettings:
-        """Return what concerns keys: as sshd has said, else as the files do."""
+        """Return the settings about keys: from sshd's answer, else from the files."""
         written = {directive.keyword: directive for directive in reversed(_in_order(self._ours, visit))}
         values = {keyword: directive.value for keyword, directive in written.items()}
         values |= {keyword: said[keyword][0] for keyword in _KEYWORDS if keyword in said}
         files = values.get(_FILES, "").split()
-        # sshd -T runs words with blanks together.
+        # sshd -T does not quote words that contain blanks.
         if _FILES in written and written[_FILES].value == values[_FILES]:
             files = written[_FILES].words
         return SshdSettings(
@@ -189,7 +189,7 @@ class SshdConfig:
         )
 
     def _asked(self, visit: Visit | None) -> Values:
-        """Return what sshd says; nothing where it cannot be asked."""
+        """Return the answer of ``sshd -T``; {} if sshd cannot be asked."""
         if not self._program or (visit is not None and not all(map(_PLAIN.fullmatch, visit))):
             return {}
         command = [self._program, "-T", "-f", self._path]
@@ -205,7 +205,7 @@ class SshdConfig:
         return said
 
     def _read(self, path: str, outer: tuple[tuple[str, str], ...], depth: int) -> Iterator[_Directive]:
-        """Yield the lines of a file and of those it includes. A ``Match`` holds to the end of its file."""
+        """Yield the lines of a file and of the files it includes. A ``Match`` block ends with its file."""
         if depth > DEPTH_LIMIT or len(self._stamps) > FILES_LIMIT:
             return
         self._stamps[path] = Stamp.of(path)
@@ -228,9 +228,9 @@ class SshdConfig:
                 yield _Directive(keyword, rest if keyword in _WHOLE_LINE else " ".join(words), words, criteria)
 
     def _text(self, path: str) -> str:
-        """Return a file's text, one character a byte where it is not UTF-8; "" where there is none."""
+        """Return a file's text, with one character per byte that is not UTF-8; "" if there is none."""
         try:
-            # Not to wait for a writer, where it is a pipe.
+            # O_NONBLOCK, so as not to wait for a writer if it is a pipe.
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             with open(descriptor, "rb") as file:  # noqa: PTH123 - of a descriptor
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -250,7 +250,7 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _in_order(directives: list[_Directive], visit: Visit | None) -> list[_Directive]:
-    """Return those that hold. Of one keyword the first within a ``Match`` counts, else the first outside."""
+    """Return the directives that hold. For each keyword the first within a ``Match`` counts, else the first outside."""
     return sorted((one for one in directives if _holds(one.criteria, visit)), key=lambda one: not one.criteria)
 
 
@@ -260,9 +260,9 @@ def _unless_none(value: str) -> str:
 
 def _delimited(text: str) -> tuple[str | None, str | None]:
     """
-    Return the first word of a text and what is behind it, as sshd does (``strdelim``); None for what is not there.
+    Return the first word of a text and the rest, as sshd does (``strdelim``); None for a missing part.
 
-    A double quote may begin within the word, and ends it; one ``=`` may stand behind it.
+    A double quote may begin within the word, and the closing one ends it; one ``=`` may follow.
     """
     found = _DELIMITER.search(text)
     if found is None:
@@ -278,8 +278,8 @@ def _delimited(text: str) -> tuple[str | None, str | None]:
 
 
 def _divided(line: str) -> tuple[str, str]:
-    """Return the keyword of a line, in small letters, and the rest; "" for both where there is none."""
-    # To C a line ends with a NUL.
+    """Return the keyword of a line, in lower case, and the rest; "" for both if there is none."""
+    # In C, a NUL ends the line.
     word, rest = _delimited(line.partition("\0")[0].rstrip(_BLANKS + "\f"))
     if word == "" and rest is not None:
         word, rest = _delimited(rest)
@@ -288,10 +288,10 @@ def _divided(line: str) -> tuple[str, str]:
 
 def arguments(text: str, *, comments: bool = True) -> list[str] | None:
     r"""
-    Split a line as sshd does (``argv_split``); None where a quote is open.
+    Split a line as sshd does (``argv_split``); None if a quote is not closed.
 
-    Both quotes hold blanks; a backslash hides a quote or a backslash, and outside of quotes a blank. ``#`` before a word
-    ends it all, where there may be comments.
+    Both kinds of quotes protect blanks. A backslash protects a quote or a backslash and, outside of quotes, a blank. If
+    ``comments`` is set, ``#`` at the start of a word ends the line.
     """
     found: list[str] = []
     at = 0
@@ -321,7 +321,7 @@ def arguments(text: str, *, comments: bool = True) -> list[str] | None:
 
 
 def _criteria(text: str) -> Iterator[tuple[str, str]]:
-    """Yield what a ``Match`` asks for, name and patterns."""
+    """Yield the criteria of a ``Match``: name and patterns."""
     rest: str | None = text
     while rest is not None:
         name, rest = _delimited(rest)
@@ -359,7 +359,7 @@ def _is_met(name: str, patterns: str, visit: Visit | None) -> bool:
 
 
 def _is_listed(patterns: str, names: list[str]) -> bool:
-    """Tell whether one of the patterns fits one of the names, and none that begins with ``!`` does."""
+    """Return whether one of the patterns fits one of the names, and none that begins with ``!`` does."""
     found = False
     for pattern in patterns.split(","):
         if any(_fits(pattern.removeprefix("!"), name) for name in names):
@@ -375,7 +375,7 @@ def _fits(pattern: str, name: str) -> bool:
 
 
 def _is_address_listed(patterns: str, address: str) -> bool:
-    """Tell the same of an address: a pattern may be a network. Nothing fits what is none, not even ``*``."""
+    """Return the same for an address; a pattern may be a network. If ``address`` is not an address, not even ``*`` fits."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -394,7 +394,7 @@ def _is_address_listed(patterns: str, address: str) -> bool:
 
 
 def _groups(user: str) -> list[str]:
-    """Return the names of a user's groups; none where there is no such user."""
+    """Return the names of a user's groups; none if the user does not exist."""
     try:
         return [grp.getgrgid(number).gr_name for number in os.getgrouplist(user, pwd.getpwnam(user).pw_gid)]
     except (KeyError, ValueError, OSError):

@@ -1,7 +1,7 @@
 """
-Whose the keys in a table are: asks the process ``keys`` about many at once, and the table does not wait for what hangs.
+The owners of the keys in a table: asks the process ``keys`` about many at once. The table does not wait for hanging look-ups.
 
-``keys`` serves ``deliver`` first: half of its places, and one of each user's, are never a table's, whatever hangs.
+``keys`` serves ``deliver`` first: a table never gets more than half of its slots, nor more than one of a user's two.
 """
 
 import asyncio
@@ -12,24 +12,25 @@ from contextlib import suppress
 from pathlib import Path
 
 from consumer.ecs import NOTHING, EcsEvent
-from consumer.keys.client import KeyOwners, Question, account_name, question_of
+from consumer.keys.client import KeyOwners
+from consumer.keys.fields import Question, account_name, question_of
 
-# Users with a key, or with an authority's certificates; the first. A look-up takes about 15 ms of processor time.
+# Look up only the first pairs of user and key, or user and authority. A look-up takes about 15 ms of processor time.
 KEYS_LIMIT = 64
-# TABLE_CHILD_LIMIT of keys: more would wait there, and be unknown sooner.
+# The TABLE_CHILD_LIMIT of keys: more would only wait there, and run out of time sooner.
 AT_ONCE_LIMIT = 4
-# For all of them. Less than LOOK_UP_S of keys: before it gives up one that hangs, no other is begun, which might hang, too.
+# For all look-ups. Less than LOOK_UP_S of keys, so that no further look-up begins, and perhaps hangs, when keys gives one up.
 TABLE_LIMIT_S = 2.4
 
 
 class TableOwners:
     """
-    The owners of keys, as ``keys`` has said them within ``TABLE_LIMIT_S``; what it has not is not known.
+    The owners of keys that ``keys`` finds within ``TABLE_LIMIT_S``; the others stay unknown.
 
     Args:
         state_dir: where ``keys`` listens.
-        logins: events, each user's newest first; of those with the same user, key and authority the first is asked about. No
-            more are taken than are asked about.
+        logins: events, each user's newest first. Of several with the same user, key and authority, the first is asked about. This
+            takes no more of them than it asks about.
     """
 
     def __init__(self, state_dir: Path, logins: Iterable[EcsEvent]) -> None:
@@ -45,7 +46,7 @@ class TableOwners:
             asyncio.run(self._ask(KeyOwners(state_dir, for_table=True), wanted))
 
     def of(self, event: EcsEvent) -> EcsEvent:
-        """Return what ``KeyOwners.of`` does, without asking."""
+        """Return the same as ``KeyOwners.of``, without asking ``keys``."""
         question = self._question(event)
         return NOTHING if question is None else self._known.get(question, NOTHING)
 
@@ -53,11 +54,11 @@ class TableOwners:
         return any(found != NOTHING for found in self._known.values())
 
     def _question(self, event: EcsEvent) -> Question | None:
-        """Return what there is to know of an event, without what the newest stands for: address, and a certificate's own key."""
+        """Return the question about an event, without the address and without a certificate's own key, which vary."""
         question = question_of(event, self._here)
         if question is None:
             return None
-        # Where certificates live for a day, each may have a key of its own; it is their authority's line that is looked for.
+        # Certificates that live for a day may each have a new key; the look-up searches the line of their authority.
         fingerprint = "" if question.ca_fingerprint else question.fingerprint
         return Question(question.user, fingerprint, question.ca_fingerprint)
 
@@ -66,7 +67,7 @@ class TableOwners:
         users: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
         async def ask(question: Question, login: EcsEvent) -> None:
-            # In this order, so that who waits for a user's other key holds no place.
+            # In this order, so that a question that waits for the user's other key occupies no slot.
             async with users[account_name(question.user)], places:
                 self._known[question] = await owners.of(login)
 

@@ -17,7 +17,7 @@ from consumer.matching.matcher import Matcher
 from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
 _WHOLE_LINE = (
@@ -28,7 +28,7 @@ _WHOLE_LINE = (
 def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[str]:
     """Yield one explanation a line; ``-`` reads lines from standard input."""
     blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
-    framer = Framer(matcher.is_program)
+    framer = Framer(matcher.is_program, matcher.daemon_of)
     timestamps = Timestamps(datetime.now(UTC), zone, year)
     number = 0
     for block in blocks:
@@ -42,9 +42,10 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
 def _explained(record: SyslogRecord, reading: Reading | None, framing: str, matcher: Matcher, number: int) -> str:
     if reading is None and not record.program:
         # A message without a header is what people paste.
-        reading = matcher.find((record.stamp, record.host, sshd.PROGRAMS[0], record.procid, record.msg, ""))
-        framing = "none; read as the message of an sshd line"
-        if reading is None or reading.rule is None:
+        daemon = matcher.daemon_of(record.msg)
+        reading = matcher.find((record.stamp, record.host, daemon, record.procid, record.msg, "")) if daemon else None
+        framing = f"none; read as the message of a line of {daemon}"
+        if reading is None:
             text = _indented("line", readable(record.msg))
             return f"framing   none fits, and no rule reads it as a message of sshd\n{text}\n{_indented('try', _WHOLE_LINE)}"
     time = isoformat(record.time_us) if record.time_us is not None else f"none ({readable(record.stamp)!r})"
@@ -70,9 +71,9 @@ def _became(record: SyslogRecord, reading: Reading, matcher: Matcher, number: in
     """Show which part each field is, and what the line says."""
     lines = []
     if reading.rule is not None and reading.match is not None:
-        fields = reading.rule.groupdict(reading.match).items()
+        fields = reading.rule.groupdict(reading.match)
         lines.append(f"rule      {reading.rule.name}   action {reading.rule.action}")
-        lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields if value is not None]
+        lines += [f"  {name:<20}'{readable(value)}'" for name, value in fields.items()]
     pretty = msgspec.json.format(msgspec.json.encode(said(record, reading, matcher, number, "")), indent=2).decode()
     return [*lines, "became", pretty]
 
@@ -83,9 +84,12 @@ def _indented(name: str, text: str) -> str:
 
 def _nearest(reading: Reading) -> list[str]:
     """Show how far the best rule got, with a marker under the place."""
-    grammar = {sshd.FAMILY: sshd.RULES + pam.RULES, dropbear.FAMILY: dropbear.RULES + pam.RULES}.get(
-        reading.program.family, pam.RULES
-    )
+    grammars = {
+        sshd.FAMILY: sshd.RULES + sftp.RULES + pam.RULES,
+        dropbear.FAMILY: dropbear.RULES + pam.RULES,
+        sftp.FAMILY: sftp.RULES,
+    }
+    grammar = grammars.get(reading.program.family, pam.RULES)
     reached, best = max(((_reach(rule, reading.text), rule) for rule in grammar), key=lambda pair: pair[0])
     lines = ["result    unmatched: no rule reads this message"]
     if reached <= 0:

@@ -1,11 +1,13 @@
 """``sshbell parse``: what each line says."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from datetime import tzinfo
 
 from consumer.actions import LineAction
 from consumer.clock import isoformat
 from consumer.ecs import (
+    NO_PAM,
     CertificateFields,
     EcsEvent,
     ErrorFields,
@@ -24,32 +26,56 @@ from consumer.ecs import (
     known,
 )
 from consumer.events_as_ecs import source_of
-from consumer.framing.framer import Framer
+from consumer.framing.framer import HINT, Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.matching.matcher import Matcher
+from consumer.matching.matcher import Matcher, is_unframed
 from consumer.matching.messages import AuthMessage, auth_message, origin
 from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
 
+_MODULE = re.compile("pam_[a-z0-9_]+")
+# Which module writes the messages that name none, by rule.
+_WITHOUT_MODULE = {
+    "more_failures": "pam_unix",
+    "ignoring_max_retries": "pam_unix",
+    "duo_success": "pam_duo",
+    "duo_failure": "pam_duo",
+}
 
-def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None) -> Iterator[bytes]:
+
+def parse_file(path: str, matcher: Matcher, zone: tzinfo, year: int | None, report: Callable[[str], None]) -> Iterator[bytes]:
     """
     Yield one line of JSON for each line of sshd, PAM or dropbear.
+
+    Args:
+        path: of the file; ``-`` is standard input.
+        matcher: of the engine that is asked for.
+        zone: of time stamps that name none.
+        year: of the first line, where lines have none; None: the file's own time tells.
+        report: takes a sentence at the end, if some lines are in no framing that sshbell knows.
 
     Raises:
         InputError, DataError: the file cannot be read, or not to its end; what could be read was yielded.
     """
     file = LogFile(path)
-    framer = Framer(matcher.is_program)
+    framer = Framer(matcher.is_program, matcher.daemon_of)
     timestamps = Timestamps(file.modified, zone, file.first_year() if year is None else year)
-    number = 0
+    number = unframed = 0
+    is_ours = False
     for block in file.blocks():
         for record, reading in records(text_of_bytes(block), framer, matcher, timestamps):
             number += 1
             if reading is not None:
+                is_ours = True
                 yield json_line(said(record, reading, matcher, number, path))
+            elif is_unframed((record.stamp, record.host, record.program, record.procid, record.msg, "")):
+                unframed += 1
+    if unframed:
+        report(f"{path}: {unframed:,} of {number:,} lines are in no framing that sshbell knows; {HINT}")
+    elif number and not is_ours:
+        report(f"{path}: no line of sshd, dropbear or PAM was found; if it has some, its framing is not read; {HINT}")
 
 
 def records(
@@ -59,9 +85,11 @@ def records(
     lines = block.replace("\r\n", "\n").split("\n")
     for raw, row in zip(lines, framer.rows(block), strict=False):
         stamp, host, program, procid, msg, trusted = row
+        reading = matcher.find(row)
+        stamp = stamp if reading is None else reading.stamp
         time_us = timestamps.microseconds(stamp) if stamp else None
         known_sender = trusted if isinstance(trusted, tuple) else None
-        yield SyslogRecord(time_us, stamp, host, program, procid, msg, known_sender, raw), matcher.find(row)
+        yield SyslogRecord(time_us, stamp, host, program, procid, msg, known_sender, raw), reading
 
 
 def said(record: SyslogRecord, reading: Reading, matcher: Matcher, number: int, path: str) -> EcsEvent:
@@ -112,14 +140,7 @@ def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, ori
             disconnect_code=_number(fields.pop("disconnect_code", None)),
             reason=fields.pop("reason", None),
         ),
-        pam=known(
-            PamFields(
-                module=_module(reading),
-                service=fields.pop("service", None),
-                type=fields.pop("type", None),
-                by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
-            )
-        ),
+        pam=_pam_fields(reading, fields),
         rule=known(RuleFields(name=message.rule)),
         log=LogFields(file=FileFields(path=path or None, line=number)),
         error=known(ErrorFields(message=_time_fault(record.stamp, time_us))),
@@ -131,10 +152,19 @@ def _time_fault(stamp: str, time_us: int | None) -> str | None:
     return f"the time {readable(stamp)!r} does not exist" if stamp and time_us is None else None
 
 
-def _module(reading: Reading) -> str | None:
+def _pam_fields(reading: Reading, fields: dict[str, str]) -> PamFields:
+    """Return the group ``pam``, and take out of ``fields`` what it holds."""
     if reading.rule is None or not reading.rule.is_pam:
-        return None
-    return reading.text.partition("(")[0] if reading.text.startswith("pam_") else "pam_unix"
+        return NO_PAM
+    named = _MODULE.match(reading.text)
+    return known(
+        PamFields(
+            module=named[0] if named else _WITHOUT_MODULE.get(reading.rule.name),
+            service=fields.pop("service", None),
+            type=fields.pop("type", None),
+            by=known(UserFields(name=fields.pop("by_user", None), id=fields.pop("by_uid", None))),
+        )
+    )
 
 
 def _number(text: str | None) -> int | None:

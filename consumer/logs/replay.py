@@ -17,6 +17,7 @@ from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import Line
 from consumer.story.correlate import Correlator
+from consumer.text import text_of_bytes
 
 
 class Summary(msgspec.Struct):
@@ -27,6 +28,7 @@ class Summary(msgspec.Struct):
     unmatched: int = 0
     unframed: int = 0
     cut: int = 0
+    timeless: int = 0  # lines whose time could not be read: what they decide has none
     unverified: int = 0  # logins of which nothing says who wrote their lines
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
@@ -104,6 +106,7 @@ class Replay:
         summary.unmatched, summary.unframed = self._counts[-2:]
         summary.events = {str(kind.action): count for kind, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
+        summary.timeless = summary.notes.pop("lines_without_time_total", 0)
         return summary
 
     def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:
@@ -154,22 +157,31 @@ class Replay:
         # The first block tells the framing, which all workers then know.
         for first, block in blocks:
             self._correlator.feed(reader.lines(block, first))
+            last = _last_line(block)
             break
         else:
             return
         self._add(reader.counts)
 
-        def work(request: tuple[int, bytes]) -> tuple[list[Line], list[int]]:
-            first, block = request
+        def work(request: tuple[int, bytes, bytes]) -> tuple[list[Line], list[int]]:
+            first, block, before = request
             reader.counts = [0] * len(reader.counts)
+            reader.framer.begin_behind(text_of_bytes(before))
             return reader.lines(block, first), reader.counts
 
         second = next(blocks, None)
         if second is None:
             return
+
+        def requests() -> Iterator[tuple[int, bytes, bytes]]:
+            before = last
+            for first, block in chain([second], blocks):
+                yield first, block, before
+                before = _last_line(block) or before
+
         workers = Workers(self._jobs - 1, work)
         try:
-            for lines, counts in workers.map(chain([second], blocks)):
+            for lines, counts in workers.map(requests()):
                 self._correlator.feed(lines)
                 self._add(counts)
         finally:
@@ -190,3 +202,15 @@ class Replay:
 
     def _add(self, counts: list[int]) -> None:
         self._counts = [mine + other for mine, other in zip(self._counts, counts, strict=True)]
+
+
+def _last_line(block: bytes) -> bytes:
+    """Return the last line of a block that can be repeated; b"" where syslogd tells of nothing but repetitions."""
+    end = len(block) - 1
+    while end > 0:
+        begin = block.rfind(b"\n", 0, end) + 1
+        line = block[begin:end]
+        if b"ast message " not in line:
+            return line
+        end = begin - 1
+    return b""

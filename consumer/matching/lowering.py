@@ -76,10 +76,11 @@ def _ways(element: pp.ParserElement) -> Iterator[tuple[list[str | re.Pattern[str
         case pp.And():
             ways: list[tuple[list[str | re.Pattern[str]], bool]] = [([], True)]
             for part in element.exprs:
+                further = list(_ways(part))
                 ways = [
                     (way + more, whole_more) if whole else (way, False)
                     for way, whole in ways
-                    for more, whole_more in (_ways(part) if whole else [([], False)])
+                    for more, whole_more in (further if whole else [([], False)])
                 ]
             yield from ways
         case pp.MatchFirst():

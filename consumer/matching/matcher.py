@@ -8,10 +8,11 @@ which gives everything that a line says.
 
 import re
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
-from consumer.framing.framer import mended
+from consumer.framing.headers import mended
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.rules import (
     HINTS,
@@ -26,17 +27,24 @@ from consumer.matching.rules import (
     RuleMatch,
 )
 from consumer.records import Line, Row
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sftp, sshd
+from grammars.rule import Rule
 
 # pam_syslog() does not cut; names of some hundred bytes are the longest it is given.
 PAM_LIMIT = 2000
 
 # Text that stands between the tag and the message on some systems: Solaris' msgid(3C), a kernel time stamp, a second blank.
 _NOISE = re.compile(r" *(?:\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] |kernel: ?\[ *[0-9]+\.[0-9]+\]:? )?")
-_REPEATED = re.compile(r"message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
+_REPEATED = re.compile(r" *message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
 _OLD_PAM = re.compile(r"\((pam_[a-z0-9_]+)\) ")
 _PID_IN_TEXT = re.compile(r"\[([0-9]{1,10})\]: ")
+# dropbear -E writes PID and time itself, also where its standard error goes to a journal that adds its own.
+_OWN_HEADER = re.compile(r"\[([0-9]{1,10})\] [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d ")
 _TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
+# journalctl -o with-unit has the unit in the tag's place. What runs in a session's scope is the user's, but for sshd itself.
+_UNIT = re.compile(r"(sshd?|dropbear)(?:@.*)?\.(?:service|socket)\Z")
+_SCOPE = re.compile(r"session-[^.]*\.scope\Z")
+_PAM_OF_SSHD = re.compile(r"pam_[a-z0-9_]+\(sshd?[:)]")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
 _ANNOTATED = " @[_PID="
@@ -46,8 +54,14 @@ _ANNOTATIONS_LIMIT = 32
 _ANNOTATED_LIMIT = 8192
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
 
-# Names that rsyslog makes of a header it does not know: a facility, a part of an IPv6 address, a host with odd characters.
-_MOVED = re.compile(r"[0-9A-Fa-f]{0,4}\Z|[a-z0-7]+\.[a-z]+\Z|.*[^A-Za-z0-9._/()-]")
+# A whole word at the begin of a message.
+_WORD = re.compile(r"[^ :]+(?=[ :])")
+# A line of ours within another program's message: a forgery, or a header that no framing knows.
+_OURS_WITHIN = re.compile(r"(?:\A|[^A-Za-z0-9_.-])(?:sshd(?:-session|-auth)?|dropbear)\[[0-9]{1,10}\]: ")
+# What is kept of a line as an example.
+_SHOWN = 200
+# The files of a container's runtime (CRI) name the stream, and tell whether the line is whole.
+_STREAMS = frozenset({"stdout", "stderr"})
 
 # The candidates of a line are remembered by its first characters; PAM's common prefix says nothing, so more are needed there.
 _KEY_LENGTH = 12
@@ -69,26 +83,45 @@ class Matcher:
     """
 
     def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
-        own = [(rule, sshd.FAMILY, False) for rule in sshd.RULES]
-        dropbears = [(rule, dropbear.FAMILY, False) for rule in dropbear.RULES]
-        pams = [(rule, "", True) for rule in pam.RULES]
-        compiled = [
-            CompiledRule(rule, index, family, is_pam=is_pam, engine=engine)
-            for index, (rule, family, is_pam) in enumerate(own + dropbears + pams)
-        ]
-        self.rules = compiled
-        after_own, after_dropbear = len(own), len(own) + len(dropbears)
+        self._engine = engine
+        self.rules: list[CompiledRule] = []
+        own, dropbears = self._compiled(sshd.RULES, sshd.FAMILY), self._compiled(dropbear.RULES, dropbear.FAMILY)
+        sftps, pams = self._compiled(sftp.RULES, sftp.FAMILY), self._compiled(pam.RULES, "", is_pam=True)
         self._by_family = {
-            sshd.FAMILY: compiled[:after_own] + compiled[after_dropbear:],
-            dropbear.FAMILY: compiled[after_own:],
-            "": compiled[after_dropbear:],
+            sshd.FAMILY: own + sftps + pams,  # what a process in a chroot says comes through sshd's monitor
+            dropbear.FAMILY: dropbears + pams,
+            sftp.FAMILY: sftps,
+            "": pams,
+        }
+        other_pam = self._compiled(pam.OTHER, "", is_pam=True)
+        self._others = {
+            sshd.FAMILY: other_pam + self._compiled(sshd.OTHER, sshd.FAMILY),
+            dropbear.FAMILY: other_pam + self._compiled(dropbear.OTHER, dropbear.FAMILY),
+            sftp.FAMILY: self._compiled(sftp.OTHER, sftp.FAMILY),
+            "": other_pam,
         }
         self._candidates: dict[str, dict[str, list[CompiledRule]]] = {family: {} for family in self._by_family}
-        self._names = dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY) | dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY)
+        self._names = {
+            **dict.fromkeys(sftp.PROGRAMS, sftp.FAMILY),
+            **dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY),
+            **dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY),
+        }
         self._by_first: dict[tuple[str, str], list[CompiledRule]] = {}
+        # The last line that nobody understood, and the last in no known framing.
+        self.examples: dict[str, str] = {}
+        # What the tag of each of our programs holds.
+        self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
         self._programs: dict[str, Program] = {}
         # For ``lines``: by program name and key. Names with a path or a module take the longer way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
+
+    def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
+        """Add the rules of a grammar to ``rules``; return them, ready to be matched."""
+        first = len(self.rules)
+        self.rules += [
+            CompiledRule(rule, index, family, is_pam=is_pam, engine=self._engine) for index, rule in enumerate(rules, first)
+        ]
+        return self.rules[first:]
 
     def program(self, name: str) -> Program:
         """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
@@ -98,12 +131,22 @@ class Matcher:
                 self._programs.clear()
             tagged = _TAG_WITH_MODULE.match(name)
             base = (tagged[1] if tagged else name).rpartition("/")[2]
-            found = self._programs[name] = Program(base, self._names.get(base, ""), tagged[2] if tagged else None)
+            unit = _UNIT.match(base)
+            family = self._names.get(base, "") if unit is None else dropbear.FAMILY if unit[1] == "dropbear" else sshd.FAMILY
+            found = self._programs[name] = Program(base, family, tagged[2] if tagged else None)
         return found
 
     def is_program(self, name: str) -> bool:
         """Tell whether lines under the tag ``name`` are sshd's or dropbear's."""
         return self.program(name).family != ""
+
+    def daemon_of(self, text: str) -> str:
+        """Name the daemon whose message ``text`` is, where nothing but the message tells; "" where it is none's."""
+        for family in (sshd.FAMILY, dropbear.FAMILY):
+            rule, _ = self._match(family, text)
+            if rule is not None and not rule.is_pam:
+                return family
+        return ""
 
     def candidates(self, family: str, text: str) -> list[CompiledRule]:
         """Return the rules that can read a text that begins like ``text``, in the order of the grammar."""
@@ -130,21 +173,67 @@ class Matcher:
 
         The order of what is undone here: the annotation of imuxsock, noise before the message, a repetition, old PAM forms.
         """
-        _stamp, host, name, procid, text, trusted = row
-        program = self.program(name)
-        if not program.family and program.module is None and not _PAM_LINE.match(text):
-            _stamp, host, name, procid, text, trusted = mended(row, self.is_program)
-            program = self.program(name)
-            if not program.family:
-                return None
-        if not trusted and text[-1:] == "]" and _ANNOTATED in text:
-            # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
-            return self._find_annotated(program, host, procid, text)
-        known = trusted if isinstance(trusted, tuple) else None
-        return self._read(program, host, procid, text)._replace(trusted=known)
+        known = self._sender(row)
+        if known is None:
+            return None
+        program, row = known
+        _stamp, _host, _name, _procid, text, trusted = row
+        # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
+        is_annotated = not trusted and text[-1:] == "]" and _ANNOTATED in text
+        reading = self._find_annotated(program, row) if is_annotated else self._read(program, row, text)
+        return reading if reading.rule is not None else self._as_other(reading)
 
-    def _read(self, program: Program, host: str, procid: str, text: str) -> Reading:
-        """Read a text without an annotation."""
+    def _sender(self, row: Row) -> tuple[Program, Row] | None:
+        """Return who wrote a line, and the row with its header put right. None: it is another program's."""
+        _stamp, _host, name, _procid, text, _trusted = row
+        program = self.program(name)
+        if program.family or program.module is not None:
+            return program, row
+        if _SCOPE.match(name) and (_PAM_OF_SSHD.match(text) or self.daemon_of(text) == sshd.FAMILY):
+            return self.program(sshd.PROGRAMS[0]), row
+        if _PAM_LINE.match(text):
+            return program, row
+        row = mended(row, self.is_program)
+        row = self._without_header(row) or row
+        _stamp, _host, name, _procid, _text, _trusted = row
+        program = self.program(name)
+        return (program, row) if program.family else None
+
+    def _as_other(self, reading: Reading) -> Reading:
+        """Read a line that no rule reads as a side line, unless it looks like authentication, or may have lost what would."""
+        text = reading.text
+        for rule in self._others[reading.program.family]:
+            if len(text) < (SSHD_LIMIT if rule.family in {sshd.FAMILY, dropbear.FAMILY} else PAM_LIMIT):
+                match = rule.ready().match(text)
+                if match is not None:
+                    return reading._replace(rule=rule, match=match)
+        return reading
+
+    def _without_header(self, row: Row) -> Row | None:
+        """Read a message behind a time alone, whose first words stand in the fields of host and program."""
+        stamp, host, program, procid, text, trusted = row
+        if not stamp or not program or procid or not self._begins_message(program, host):
+            return None
+        for between in (" ", ": "):
+            message = text if host in _STREAMS else f"{host} {program}{between}{text}".removeprefix(" ")
+            daemon = self.daemon_of(message)
+            if daemon:
+                return stamp, "", daemon, "", message, trusted
+        return None
+
+    @cached_property
+    def _first_words(self) -> frozenset[str]:
+        """The whole words with which messages of sshd and dropbear begin."""
+        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
+        leading = [way[0] for rule in rules for way in rule.leading if way and isinstance(way[0], str)]
+        return frozenset(word[0] for text in leading if (word := _WORD.match(text)))
+
+    def _begins_message(self, program: str, host: str) -> bool:
+        return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
+
+    def _read(self, program: Program, row: Row, text: str) -> Reading:
+        """Read ``text``, which is what the message of ``row`` holds without an annotation."""
+        stamp, host, _name, procid, _text, trusted = row
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
         count = 1
@@ -152,29 +241,33 @@ class Matcher:
         if rule is None:
             if repeated := _REPEATED.match(text):
                 count, text = int(repeated[1]), repeated[2]
-            procid, plain = _plain(procid, text, program)
-            rule, match = self._match(program.family, plain)
-            if rule is not None:
-                text = plain
-        return Reading(program, host, procid, text, count, rule, match)
+            procid, text = _plain(procid, text, program)
+            rule, match = self._match(program.family, text)
+            if rule is None and len(text) < WHOLE_BELOW:
+                # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
+                trimmed = text.rstrip(" .\t")
+                rule, match = self._match(program.family, trimmed)
+                text = text if rule is None else trimmed
+        return Reading(program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None, stamp)
 
-    def _find_annotated(self, program: Program, host: str, procid: str, text: str) -> Reading:
+    def _find_annotated(self, program: Program, row: Row) -> Reading:
         """
-        Read a text with what looks like imuxsock's annotation at its end.
+        Read a message with what looks like imuxsock's annotation at its end.
 
         A peer can write one into a name, and a forger into the command line that rsyslog shows behind its own: so each that
         begins in the text may be rsyslog's, and what stands before it the message. An annotation may convict but not acquit,
         since where rsyslog adds none a sender can write it: a user's id counts, root's proves nothing.
         """
+        _stamp, _host, _name, _procid, text, _trusted = row
         # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
         end = "]" if text.startswith("message repeated ") and text.endswith("]]") else ""
-        whole = self._read(program, host, procid, text)
+        whole = self._read(program, row, text)
         if len(text) > _ANNOTATED_LIMIT:
             return whole
         begun = list(islice(_ANNOTATION.finditer(text), _ANNOTATIONS_LIMIT))
         uids = [int(match[1]) for match in begun]
         for number in range(len(begun) - 1, -1, -1):
-            found = self._read(program, host, procid, text[: begun[number].start()] + end)
+            found = self._read(program, row, text[: begun[number].start()] + end)
             if found.rule is not None:
                 break
         else:
@@ -250,26 +343,38 @@ class Matcher:
 
     def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
         """Read one row for the correlator; None where that has no use for it."""
-        stamp, host, name, _procid, text, _trusted = row
-        if text[:4] != "pam_" and not self.is_program(name) and not _worth_a_look(name, host, text):
+        _stamp, host, name, _procid, text, _trusted = row
+        if text[:4] != "pam_" and not self.is_program(name) and not self._is_worth_a_look(name, host, text):
             # Most lines of a mixed log end here: what another program has to say.
-            counts[-1] += not name and text != ""
+            if not name and text != "":
+                counts[-1] += 1
+                self.examples["unframed"] = text[:_SHOWN]
             return None
         found = self.find(row)
         if found is None:
-            counts[-1] += not name and text != ""
+            if is_unframed(row):
+                counts[-1] += 1
+                self.examples["unframed"] = text[:_SHOWN]
             return None
         if found.rule is None:
             counts[-2] += 1
+            self.examples["unmatched"] = text[:_SHOWN]
             return None
         counts[found.rule.index] += 1
         if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
-        time_us, kept = timestamps.microseconds(stamp), found.text if keep_text else ""
+        time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
         return (
             found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
             found.host, found.procid, *found.core(),
         )  # fmt: skip
+
+    def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
+        """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header stands elsewhere."""
+        for own in self._in_tags:
+            if own in text:
+                return True
+        return text[:4] in {"PAM ", "(pam"} or name[-1:] == ")" or name[-6:] == ".scope" or self._begins_message(name, host)
 
     def _match(self, family: str, text: str) -> tuple[CompiledRule | None, RuleMatch | None]:
         if len(text) > PAM_LIMIT:
@@ -283,16 +388,19 @@ class Matcher:
         return None, None
 
 
+def is_unframed(row: Row) -> bool:
+    """Tell whether a line that is none of ours is in no framing that we know: it may be one of ours yet."""
+    _stamp, _host, program, _procid, text, _trusted = row
+    return text != "" and (not program or _OURS_WITHIN.search(text) is not None)
+
+
 def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:
     """Return the PID and the message without what some systems put before it."""
     text = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
     if old := _OLD_PAM.match(text):
         text = f"{old[1]}({program.name}): {text[old.end() :]}"
+    if program.family == dropbear.FAMILY and (own := _OWN_HEADER.match(text)):
+        return own[1], text[own.end() :]
     if not procid and (in_text := _PID_IN_TEXT.match(text)):
         return in_text[1], text[in_text.end() :]
     return procid, text
-
-
-def _worth_a_look(name: str, host: str, text: str) -> bool:
-    """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header was moved about."""
-    return name[-1:] == ")" or text[:4] in {"PAM ", "(pam"} or host[:1] in {"<", "1", "2"} or _MOVED.match(name) is not None

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from consumer.actions import LineAction
-from consumer.addresses import Address, ip_of
+from consumer.addresses import ip_text
 from consumer.matching.rules import Reading
 from consumer.records import Trusted
 from consumer.text import readable
@@ -25,7 +25,7 @@ _VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r",
 # rsyslog, parser.escapeControlCharactersOnReceive: only control characters are written so.
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
 
-METHODS = {"Password": "password", "Pubkey": "publickey"}
+METHODS = {"Password": "password", "Pubkey": "publickey", "pubkey": "publickey"}
 
 
 class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,7 +50,7 @@ class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     user: str | None = None
     user_is_valid: bool = True
     address: str | None = None
-    ip: Address | None = None
+    ip: str | None = None
     port: int | None = None
     method: str | None = None
     submethod: str | None = None
@@ -71,12 +71,14 @@ def auth_message(reading: Reading) -> AuthMessage:
     rule, match = reading.rule, reading.match
     if rule is None or match is None:
         return AuthMessage(action=LineAction.UNMATCHED, count=reading.repeats)
-    fields = {name: value for name, value in rule.groupdict(match).items() if value is not None}
+    fields = rule.groupdict(match)
     used = dict(fields)
     preauth = fields.pop("preauth", None) is not None
     if "method_info" in fields:
         fields |= method_info(fields.pop("method_info"))
-    name = next((fields.pop(field) for field in ("user", "user_old", "user_cut") if field in fields), None)
+    name = fields.pop("user", None)
+    if name is None:
+        name = next((fields.pop(field) for field in ("user_old", "user_cut") if field in fields), None)
     if name is None and rule.action is LineAction.PAM_FAILURE:
         name = fields.get("ruser") or None
     if name is None and rule.name == "root_login_refused":
@@ -90,17 +92,15 @@ def auth_message(reading: Reading) -> AuthMessage:
     cut = reading.is_ambiguous
     count = reading.repeats * int(fields.pop("more", "1"))
     is_raw = rule.is_pam or reading.program.family != sshd.FAMILY
+    # sshd writes its PID. Where there is none, as in a container's output, the release cannot be told by the program's name.
+    program = reading.program.name if reading.procid else ""
     return AuthMessage(
         action=rule.action,
         rule=rule.name,
-        user=None
-        if name is None
-        else pam_name(name)
-        if is_raw
-        else sshd_name(name, preauth=preauth, program=reading.program.name),
+        user=None if name is None else pam_name(name) if is_raw else sshd_name(name, preauth=preauth, program=program),
         user_is_valid=not is_invalid,
         address=None if cut or address is None else readable(address),
-        ip=None if cut else ip_of(address),
+        ip=None if cut else ip_text(address),
         port=int(port) if port and not cut else None,
         method=METHODS.get(method, method) or None,
         submethod=submethod or None,
@@ -118,9 +118,23 @@ def auth_message(reading: Reading) -> AuthMessage:
         # rsyslog writes a control character as it writes these four characters.
         or (is_raw and name is not None and reading.is_annotated and reading.text.endswith(name))
         or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
-        or (preauth and not is_raw and _relayed_name(name or "", reading.program.name)[1]),
+        # Blanks behind a name that ends the line are a collector's, or the name's.
+        or (is_raw and name is not None and reading.text[-1:] == " " and reading.text.rstrip(" ").endswith(name))
+        or (preauth and not is_raw and _relayed_name(name or "", program)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},
     )
+
+
+# What stands between two texts of which one is free, and how often it stands there in a line that can be read in one way alone.
+_BETWEEN = {
+    "session_opened": (") by ", 1),
+    "session_opened_old": (" by ", 1),
+    "session_opened_bare": (" by ", 0),
+    "authorized_principal": (", krb5 principal ", 1),
+    "requirement_not_met": (' by user "', 1),
+    "accepted_certificate": (" signed by ", 1),
+    **dict.fromkeys(("subsystem", "subsystem_failed", "subsystem_old", "subsystem_failed_old"), (" by user ", 1)),
+}
 
 
 def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
@@ -129,24 +143,14 @@ def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
         case "starting_session":
             # The command and the user's name are both free.
             return text.count("' for ") + text.count("' on ") > 1
-        case "session_opened":
-            return text.count(") by ") > 1
-        case "session_opened_old":
-            return text.count(" by ") > 1
-        case "auth_failure_odd" | "ldap_failure":
+        case "auth_failure_odd" | "ldap_failure" | "disconnecting_from_max_attempts":
+            # OpenSSH 6.7 ends that line in the address; up to 6.6 it ends in the name, which may look the same.
             return True
-        case "auth_failure" | "sss_failure" | "sss_success":
+        case "auth_failure" | "module_failure" | "sss_success":
             # sshd gives PAM no ruser. Other services may, and then the names of fields can be part of one.
             return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
-        case "authorized_principal":
-            return text.count(", krb5 principal ") > 1
-        case "requirement_not_met":
-            return text.count(' by user "') > 1
-        case "subsystem" | "subsystem_failed" | "subsystem_old" | "subsystem_failed_old":
-            return text.count(" by user ") > 1
-        case "accepted_certificate":
-            return text.count('" (serial ') > 1
-    return False
+    between, most = _BETWEEN.get(rule, ("", len(text) + 1))
+    return text.count(between) > most
 
 
 def method_info(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ A rule is either lowered to a regular expression or run by pyparsing as it is wr
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
@@ -22,8 +23,8 @@ CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
 Core = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str | None]
 _SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
-    # A rule has at most one of these.
-    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "key_fingerprint", "more", "reason"),
+    # The first of these that a rule has.
+    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint"),
 }
 
 # log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
@@ -74,9 +75,13 @@ class CompiledRule:
         self.is_pam = is_pam
         self.is_hint = is_pam and self.action.outcome == "failure"
         self.use = ONLY_COUNTS if not self.action.is_correlated else HINTS if self.is_hint else TELLS_OF_PAM if is_pam else TELLS
-        self.leading = leading_pieces(rule.expression)
         self._expression = rule.expression
         self._engine = engine
+
+    @cached_property
+    def leading(self) -> list[list[str | re.Pattern[str]]]:
+        """What a text must begin with; found when a line of the family is read for the first time."""
+        return leading_pieces(self._expression)
 
     def ready(self) -> "CompiledRule":
         """Lower the rule, when it is needed for the first time: a log meets a third of all rules."""
@@ -100,14 +105,11 @@ class CompiledRule:
             numbers.append(found[0][0] if found else absent)
         return tuple(numbers)
 
-    def groupdict(self, match: RuleMatch) -> dict[str, str | None]:
-        """Return the fields of ``match`` by their names in the grammar; alternatives that share a name are coalesced."""
+    def groupdict(self, match: RuleMatch) -> dict[str, str]:
+        """Return the fields that ``match`` has, by their names in the grammar; of alternatives that share a name, one matches."""
         if isinstance(match, _PyparsingMatch):
-            return match.fields
-        return {
-            name: next((match[number] for number in numbers if match[number] is not None), None)
-            for name, numbers in self.fields.items()
-        }
+            return {name: text for name, text in match.fields.items() if text is not None}
+        return {name: text for name, numbers in self.fields.items() for number in numbers if (text := match[number]) is not None}
 
     def can_start(self, key: str) -> bool:
         """Tell whether a text that begins with ``key`` can match."""
@@ -176,6 +178,7 @@ class Reading(NamedTuple):
     rule: CompiledRule | None  # None: a line of sshd, dropbear or PAM that no rule reads
     match: RuleMatch | None
     trusted: Trusted | None = None
+    stamp: str = ""  # the time, where the header parts were put back as well
     is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
     is_torn: bool = False  # what looks like an annotation stands in it, which may be a peer's or a forger's
 

@@ -1,1 +1,1 @@
-"""Who keys, certificates and accounts belong to."""
+"""The people that keys, certificates and accounts belong to."""

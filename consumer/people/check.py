@@ -1,4 +1,4 @@
-"""``sshbell people check``: where ``people.toml`` and the keys that are in use do not agree."""
+"""``sshbell people check``: compare ``people.toml`` with the keys in use."""
 
 import pwd
 import socket
@@ -15,7 +15,7 @@ from consumer.people.people import People, host_matching, split_account
 from consumer.store.queries import KeySeen
 from consumer.text import readable
 
-# A key that nobody has used for so long may be lost, or better taken out.
+# A key without a login for this long may be lost; somebody should remove it.
 UNSEEN_DAYS = 90
 _DAY_US = 86400 * 1_000_000
 _SHOWN = 5
@@ -23,18 +23,18 @@ _SHOWN = 5
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     """
-    What does not agree.
+    A mismatch between ``people.toml`` and the keys in use.
 
     Attributes:
-        finding: ``nobodys``: a key, or a certificate, that no person has; ``shared``: a key of several people; ``unseen``: a
-            key without a login for 90 days, or for as long as the store goes back; ``account``: one that is not known to exist;
+        finding: ``unowned``: a key or a certificate that belongs to no person; ``shared``: a key of several people; ``unseen``: a
+            key without a login for 90 days, or since the store begins; ``account``: an account that does not seem to exist;
             ``stale``: a host whose keys were exported too long ago.
-        key: its fingerprint, or the certificate's id; "" of an account and a host.
-        accounts: for which the key is good or was used, as user@host; or the account itself; or all of the host, as *@host.
-        last: when it was last used, as far as is known: RFC 3339.
+        key: the fingerprint, or the certificate's id; "" for an account or a host.
+        accounts: the accounts that the key opens or has opened, as user@host; or the account itself; or the host, as *@host.
+        last: the last known use, in RFC 3339.
     """
 
-    finding: Literal["nobodys", "shared", "unseen", "account", "stale"]
+    finding: Literal["unowned", "shared", "unseen", "account", "stale"]
     state: Literal["fault", "warning"]
     text: str
     key: str = ""
@@ -44,7 +44,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Allowed(msgspec.Struct, frozen=True):
-    """A line of ``authorized_keys``: fingerprints, the account and host for which it is good, and its comment."""
+    """A line of ``authorized_keys``: fingerprints, the account and host that it opens, and its comment."""
 
     key: Fingerprints
     user: str
@@ -53,7 +53,7 @@ class Allowed(msgspec.Struct, frozen=True):
 
 
 class _Use(msgspec.Struct):
-    """What is known of one key that nobody has."""
+    """The use of one key that belongs to no person."""
 
     accounts: dict[str, None]
     comments: dict[str, None]
@@ -69,14 +69,14 @@ def findings(
     now_us: int,
 ) -> Iterator[Finding]:
     """
-    Yield all that does not agree.
+    Yield all mismatches.
 
     Args:
-        people: as ``people.toml`` has them.
-        allowed: the keys that are known to be good for an account.
-        stale: the hosts whose keys were exported too long ago, and the day.
-        seen: what logins have shown.
-        oldest_us: how far back that goes; None where nothing is known.
+        people: from ``people.toml``.
+        allowed: the known lines of ``authorized_keys``.
+        stale: the hosts whose keys were exported too long ago, and the day of the export.
+        seen: the keys that logins used.
+        oldest_us: the time of the oldest login; None if there is none.
         now_us: the wall clock.
     """
     uses: dict[str, _Use] = {}
@@ -97,12 +97,12 @@ def findings(
         if (certificate or fingerprint) and people.person_of(EcsEvent(ssh=shown)) is None:
             use = _note(uses, f"certificate {certificate!r}" if certificate else fingerprint, one.user or "", one.host)
             use.last_us = max(use.last_us, one.last_us)
-    yield from _nobodys(uses)
+    yield from _unowned(uses)
     yield from _shared(people)
     yield from _unseen(people, last_us, oldest_us, now_us)
     yield from _accounts(people, existing)
     for host, day in stale:
-        yield Finding("stale", "warning", f"{host}: its keys are those of {day}; import a new export", "", [], [f"*@{host}"])
+        yield Finding("stale", "warning", f"{host}: its keys were exported on {day}; import a new export", "", [], [f"*@{host}"])
 
 
 def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:
@@ -111,24 +111,24 @@ def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:
     return use
 
 
-def _nobodys(uses: dict[str, _Use]) -> Iterator[Finding]:
+def _unowned(uses: dict[str, _Use]) -> Iterator[Finding]:
     for key, use in sorted(uses.items()):
         comments = ", ".join(filter(None, use.comments))
         accounts = list(use.accounts)
         text = f"{key}{f' ({comments})' if comments else ''}: {_some(accounts)}"
         if use.last_us:
             text += f"; last login {_day(use.last_us)}"
-        yield Finding("nobodys", "fault", text, key, [], accounts, isoformat(use.last_us) if use.last_us else "")
+        yield Finding("unowned", "fault", text, key, [], accounts, isoformat(use.last_us) if use.last_us else "")
 
 
 def _shared(people: People) -> Iterator[Finding]:
-    told = set()
+    shown = set()
     for person in people.persons:
         for key in person.keys:
             for fingerprint in filter(None, key):
                 names = [owner.name for owner in people.owners_of(fingerprint)]
-                if len(names) > 1 and str(key) not in told:
-                    told.add(str(key))
+                if len(names) > 1 and str(key) not in shown:
+                    shown.add(str(key))
                     yield Finding("shared", "fault", f"{key}: {_some(names)}", str(key), names)
 
 
@@ -157,7 +157,7 @@ def _accounts(people: People, existing: set[tuple[str, str]]) -> Iterator[Findin
             user, host = split_account(account)
             fits = host_matching(host)
             if not any(char in user for char in "*?") and not any(map(fits, hosts_of.get(user, ()))):
-                text = f"{account} of {person.name}: it is not here, and neither a key nor a login of it is known"
+                text = f"{account} of {person.name}: it does not exist here, and sshbell knows no key and no login of it"
                 yield Finding("account", "warning", text, "", [person.name], [account])
 
 

@@ -1,4 +1,4 @@
-"""``people.toml``: who a key, a certificate or an account belongs to, and how to reach them."""
+"""``people.toml``: the people that keys, certificates and accounts belong to, and how to reach them."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -18,25 +18,25 @@ from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.mailbox import mailbox_of
 from consumer.toml import KeyPath, TomlDocument
 
-# Of several people to whom a login may belong; the rest is counted.
+# If a login may belong to several people, name this many and count the rest.
 _NAMED = 4
 
 _Matches = Callable[[str], object]
 
 
 class Contacts(msgspec.Struct, frozen=True):
-    """Where somebody can be reached, by the type of channel that does it."""
+    """The addresses of a person, by type of channel."""
 
     email: tuple[str, ...] = ()
 
 
 class Person(msgspec.Struct, frozen=True):
     """
-    Somebody who logs in; or, of ``People.person_of``, the several to whom a login may belong.
+    A person who logs in. ``People.person_of`` also returns one Person for several people to whom a login may belong.
 
     Attributes:
         certificates: ids of certificates, with ``*`` and ``?``.
-        accounts: ``alice`` on every host, ``alice@web*`` on some.
+        accounts: ``alice`` for every host, ``alice@web*`` for some.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Person(msgspec.Struct, frozen=True):
 
 
 class People:
-    """Knows people by their keys, certificates and accounts."""
+    """Finds people by their keys, certificates and accounts."""
 
     def __init__(self, persons: Iterable[Person] = ()) -> None:
         self.persons = tuple(persons)
@@ -67,10 +67,10 @@ class People:
     @classmethod
     def load(cls, path: str | Path) -> "People":
         """
-        Read a file; nobody is known where there is none in the default place.
+        Read a file. The default file is optional: without it there are no people.
 
         Raises:
-            ConfigError: it cannot be read, or says something that is not known or cannot be meant. All faults are named.
+            ConfigError: it cannot be read, or it has faults, such as unknown keys. The error lists all of them.
         """
         try:
             text = Path(path).read_bytes()
@@ -78,21 +78,21 @@ class People:
             if str(path) == PEOPLE_PATH and isinstance(error, FileNotFoundError):
                 return cls()
             if isinstance(error, PermissionError):
-                raise ConfigRightsError(f"{path}: {error.strerror}; it is for root and sshbell's user") from error
+                raise ConfigRightsError(f"{path}: {error.strerror}; only root and sshbell's user may read it") from error
             raise ConfigError(f"{path}: {error.strerror}") from error
         return cls(_persons_of(text, str(path)))
 
     def of(self, event: EcsEvent) -> EcsEvent:
-        """Return the name of the person whom an event is about, to be joined to it."""
+        """Return a field to add to an event: the name of the person it is about."""
         person = self.person_of(event)
         return NOTHING if person is None else EcsEvent(user=UserFields(full_name=person.name))
 
     def person_of(self, event: EcsEvent) -> Person | None:
         """
-        Return who an event is about, by its certificate's id, else by its key, else by its account.
+        Return the person that an event is about: by its certificate's id, else by its key, else by its account.
 
-        Where several people claim the same, nobody guesses: it is a person whose name says them all, and whose contacts are
-        those of all. A forged line is about nobody: what it says was chosen by whoever forged it.
+        If it fits several people, sshbell does not guess: it returns one Person with all names and all contacts. A forged line is
+        about no one, because the forger chose its contents.
         """
         if event.event.action == EventAction.FORGED:
             return None
@@ -104,16 +104,16 @@ class People:
         return _together(found) if found else None
 
     def owners_of(self, fingerprint: str | None) -> list[Person]:
-        """Return who has a key, by its fingerprint as sshd logs it."""
+        """Return the owners of a key, by its fingerprint as sshd logs it."""
         return _single(self._keys.get(canonical(fingerprint), ())) if fingerprint else []
 
     def holders_of(self, user: str | None, host: str | None) -> list[Person]:
-        """Return whose account it is on a host."""
+        """Return the people that an account on a host belongs to."""
         return self._accounts.of(user, host)
 
 
 class _Patterns:
-    """People by a pattern, and another one for the host. Most are plain names, and found at once."""
+    """People by a pattern for the name, and one for the host. Most are plain names, which a dict finds at once."""
 
     def __init__(self) -> None:
         self._plain: dict[str, list[tuple[_Matches, Person]]] = {}
@@ -136,17 +136,17 @@ class _Patterns:
 
 
 def _matching(pattern: str) -> _Matches:
-    """Return what tells whether a text fits; only ``*`` and ``?`` stand for others."""
+    """Return a function that tests whether a text fits a pattern, in which only ``*`` and ``?`` are wildcards."""
     return re.compile(translate(pattern.replace("[", "[[]"))).match
 
 
 def host_matching(pattern: str) -> _Matches:
-    """Return what tells whether the name of a host, in small letters, fits."""
+    """Return a function that tests whether a host name, in lower case, fits a pattern."""
     return _matching(pattern.casefold())
 
 
 def split_account(account: str) -> tuple[str, str]:
-    """Return user and host of ``alice@web*``; the last @ counts, and without one it is every host."""
+    """Return user and host of ``alice@web*``. The last @ counts; without one, the host is ``*``."""
     user, _, host = account.rpartition("@")
     return (user, host) if user else (account, "*")
 
@@ -168,11 +168,11 @@ def _together(found: list[Person]) -> Person:
 
 # ------------------------------------------------------------ the file
 
-# Of a text in this file; RSA keys of 16,384 bits have less.
+# Limits for texts in this file, in characters; an RSA key of 16,384 bits is shorter.
 _TEXT_LIMIT, _NAME_LIMIT = 4096, 200
 
 
-# Is told what is wrong with a key of a person, or with one of its elements.
+# Records a fault of a person's key, or of one of its elements.
 _Fault = Callable[[KeyPath, str], None]
 
 
@@ -205,11 +205,11 @@ def _unknown(key: str, known: Iterable[str]) -> str:
     # "nane" is closer to "name" than this, "countries" to "accounts" is not.
     close = get_close_matches(key, known, 1, 0.72)
     text = f"there is no key {key!r}; "
-    return text + (f"did you mean {close[0]!r}?" if close else f"take it out; the keys here are {', '.join(known)}")
+    return text + (f"did you mean {close[0]!r}?" if close else f"remove it; the keys here are {', '.join(known)}")
 
 
 def _person(table: dict[str, Any], fault: _Fault) -> Person:
-    """Make a person of what can be used, and say what cannot."""
+    """Return a person from the valid values, and record the faults."""
     for key in table:
         if key not in Person.__struct_fields__:
             fault((key,), _unknown(key, Person.__struct_fields__))
@@ -227,12 +227,12 @@ def _person(table: dict[str, Any], fault: _Fault) -> Person:
     )
 
 
-# A text of a list, and where it stands.
+# A text of a list, and the path to it.
 _Text = tuple[KeyPath, str]
 
 
 def _texts(table: dict[str, Any], path: KeyPath, fault: _Fault) -> Iterator[_Text]:
-    """Yield the texts of a list, each with its place; ``path`` leads to the list, whose key is its last part."""
+    """Yield the texts of a list, each with its path; ``path`` leads to the list, and its last part is the list's key."""
     key, name = str(path[-1]), ".".join(map(str, path))
     values = table.get(key, [])
     if not isinstance(values, list):
@@ -255,7 +255,7 @@ def _keys(texts: Iterable[_Text], fault: _Fault) -> Iterator[Fingerprints]:
         if len(found) != 1 or "\n" in text.strip():
             fault(path, f"keys: {shown!r} is neither a fingerprint, as ssh-keygen -lf FILE shows it, nor a public key's line")
         elif found[0].is_authority:
-            fault(path, f"keys: {shown!r} is an authority's; the ids of a person's certificates go under certificates")
+            fault(path, f"keys: {shown!r} is the key of an authority; put the ids of a person's certificates under certificates")
         else:
             yield Fingerprints(found[0].sha256, found[0].md5)
 

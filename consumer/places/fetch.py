@@ -10,6 +10,7 @@ import fcntl
 import io
 import os
 import pwd
+import re
 import signal
 import ssl
 import stat
@@ -18,24 +19,24 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate, parsedate_to_datetime
 from gzip import BadGzipFile, GzipFile
 from http.client import HTTPException, HTTPResponse, InvalidURL
-from itertools import islice
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import IO, NamedTuple
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from consumer import __version__
 from consumer.config import is_guarded
 from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
+from consumer.places.database import DamagedDatabaseError, Database, open_database
 from consumer.places.geo_record import fields_of
-from consumer.places.geoip import DamagedDatabaseError, Database, open_database
 from consumer.text import harmless
 
 DBIP = "https://download.db-ip.com"
@@ -43,10 +44,19 @@ MAXMIND = "https://download.maxmind.com"
 _DBIP_EDITIONS = ("city", "country", "asn")
 DOWNLOAD_LIMIT_BYTES = 1 << 30
 UNPACKED_LIMIT_BYTES = 2 << 30
+# A packed database is a third of its size, or a tenth. What grows more, and is no small one, is a bomb.
+GROWTH_LIMIT = 50
+_SMALL_BYTES = 64 << 20
 # Of one file, and between two pieces of it.
 FETCH_LIMIT_S = 1800.0
 SILENCE_LIMIT_S = 30.0
 _CHUNK = 1 << 18
+# Networks of a database that are looked at, with the gaps between them: a tree may have more than anybody can walk through.
+_STEPS_LIMIT = 5000
+
+_URL = re.compile(r"[!-~]+")
+# Up to the host, and up to what may be a secret.
+_SHOWN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:/+|/*)([^?#]*)")
 
 # Is told how many bytes were received, and of how many, where that is known.
 Progress = Callable[[int, int | None], None]
@@ -104,10 +114,24 @@ def of_url(url: str) -> Source:
     Raises:
         UsageError: it cannot be meant.
     """
-    name = unquote(urlsplit(url).path.rpartition("/")[2])
+    name = unquote(_parts(url).path.rpartition("/")[2])
     for suffix in (".gz", ".tgz", ".tar", ".mmdb"):
         name = name.removesuffix(suffix)
     return Source(f"{_plain(name, url)}.mmdb", [url])
+
+
+def _parts(url: str) -> SplitResult:
+    """
+    Return the parts of a URL.
+
+    Raises:
+        UsageError: it is none.
+    """
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if (parts.port is None or parts.port) and _URL.fullmatch(url):
+            return parts
+    raise UsageError(f"{_shown(url)}: no URL; a character that none has is written as %XX")
 
 
 def _plain(name: str, whole: str) -> str:
@@ -219,13 +243,13 @@ class _Redirects(HTTPRedirectHandler):
     """Follows a redirect only where nobody on the way can change what comes."""
 
     def redirect_request(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: object, newurl: str) -> Request | None:
-        if urlsplit(newurl).scheme != "https" and not (_is_local(req.full_url) and _is_local(newurl)):
+        if not newurl.startswith("https:") and not (_is_local(req.full_url) and _is_local(newurl)):
             raise DataError(f"{_shown(req.full_url)}: leads to {_shown(newurl)}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)  # type: ignore[arg-type]
 
 
 def _is_local(url: str) -> bool:
-    return urlsplit(url).scheme == "http" and is_guarded(url)
+    return url.startswith("http:") and is_guarded(url)
 
 
 def _download(source: Source, to: Path, have_s: float | None, progress: Progress) -> float | None:
@@ -242,7 +266,7 @@ class _NotThereError(InputError):
 
 def _download_one(url: str, authorization: str, to: Path, have_s: float | None, progress: Progress) -> float | None:
     shown = _shown(url)
-    if not is_guarded(url) or "@" in urlsplit(url).netloc:
+    if "@" in _parts(url).netloc or not is_guarded(url):
         raise UsageError(f"{shown}: only https, or http to this machine; and no password, which all users would see")
     headers = {"User-Agent": f"sshbell/{__version__}", "Accept-Encoding": "identity"}
     if have_s is not None:
@@ -265,7 +289,8 @@ def _download_one(url: str, authorization: str, to: Path, have_s: float | None, 
         text = reason.strerror if isinstance(reason, OSError) and not isinstance(reason, ssl.SSLError) else reason
         raise TryLaterError(f"{shown}: {text or reason}") from error
     except (InvalidURL, ValueError) as error:
-        raise UsageError(f"{shown}: {error}") from error
+        # A redirect's, of which the error's own text may hold all.
+        raise DataError(f"{shown}: leads to what is no URL") from error
     except TimeoutError as error:
         raise TryLaterError(f"{shown}: nothing came for {SILENCE_LIMIT_S:.0f} s") from error
     except (ConnectionError, HTTPException, ssl.SSLError) as error:
@@ -317,16 +342,18 @@ def _made_s(text: str | None) -> float:
 def _modified_s(path: Path) -> float | None:
     """Return when what is there was made; None where it is not there, or is no database any more."""
     try:
-        with open_database(str(path)).reader:
+        with closing(open_database(str(path))):
             return path.stat().st_mtime
     except (OSError, DamagedDatabaseError):
         return None
 
 
 def _shown(url: str) -> str:
-    """Return a URL for messages, without what may be a secret."""
-    parts = urlsplit(url)
-    return harmless(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}" if parts.netloc else url)[:200]
+    """Return a URL, or what is meant to be one, for messages: without password and query, which may be secrets."""
+    found = _SHOWN.match(url)
+    assert found is not None
+    host, slash, path = found[2].partition("/")
+    return harmless(f"{found[1]}{host.rpartition('@')[2]}{slash}{path}")[:200]
 
 
 # ---------------------------------------------------------------- files
@@ -339,17 +366,18 @@ class _Unpacked(io.RawIOBase):
     tarfile takes a header of any length into memory; here it gets none that is longer than a piece.
     """
 
-    def __init__(self, file: IO[bytes] | GzipFile) -> None:
+    def __init__(self, file: IO[bytes] | GzipFile, packed_bytes: int) -> None:
         self._file = file
+        self._limit = min(UNPACKED_LIMIT_BYTES, max(_SMALL_BYTES, GROWTH_LIMIT * packed_bytes))
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= _CHUNK or self._file.tell() > UNPACKED_LIMIT_BYTES:
-            raise DataError(f"more than {UNPACKED_LIMIT_BYTES:,} bytes unpacked, or an archive with headers that none needs")
+        if not 0 <= size <= _CHUNK or self._file.tell() > self._limit:
+            raise DataError(f"more than {self._limit:,} bytes unpacked, or an archive with headers that none needs")
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET and offset > UNPACKED_LIMIT_BYTES:
-            raise DataError(f"more than {UNPACKED_LIMIT_BYTES:,} bytes unpacked")
+        if whence == io.SEEK_SET and offset > self._limit:
+            raise DataError(f"more than {self._limit:,} bytes unpacked")
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
@@ -362,7 +390,7 @@ def _unpack(packed: Path, unpacked: Path, shown: str) -> None:
         with packed.open("rb") as file, _created(unpacked) as out:
             is_gzip = file.read(2) == b"\x1f\x8b"
             file.seek(0)
-            content = _Unpacked(GzipFile(fileobj=file)) if is_gzip else _Unpacked(file)
+            content = _Unpacked(GzipFile(fileobj=file) if is_gzip else file, packed.stat().st_size)
             is_tar = content.read(512)[257:262] == b"ustar"
             content.seek(0)
             member = _member(content) if is_tar else content
@@ -396,7 +424,7 @@ def _verified(path: Path, shown: str) -> str:
         database = open_database(str(path))
     except DamagedDatabaseError as error:
         raise DataError(f"{shown}: {error}") from error
-    with database.reader:
+    with closing(database):
         try:
             known = sum(found != NO_SOURCE for found in _samples(database))
         except Exception as error:
@@ -413,9 +441,16 @@ def _samples(database: Database) -> Iterator[SourceFields]:
     for first in (0x2001, 0x2400, 0x2600, 0x2800, 0x2A00, 0x2C0F):
         for second in range(0, 0x10000, 0x400):
             yield database.fields((first << 16 | second) << 96 | 1, 128)
-    # One that names few addresses, such as those of anonymous networks.
-    for _, record in islice(database.reader, 100):
+    # One that names few addresses, such as those of anonymous networks: the first of its tree.
+    bits = 128 if database.has_ipv6 else 32
+    number = 0
+    for _ in range(_STEPS_LIMIT):
+        address = IPv6Address(number) if bits == 128 else IPv4Address(number)
+        record, length = database.records.get_with_prefix_len(address)
         yield fields_of(record)
+        number = (number >> bits - length) + 1 << bits - length
+        if number >> bits:
+            break
 
 
 def _put(unpacked: Path, target: Path, modified_s: float) -> None:
@@ -442,6 +477,10 @@ def _created(path: Path) -> IO[bytes]:
 
 def _write(out: IO[bytes], piece: bytes, path: Path) -> None:
     try:
+        found = os.fstatvfs(out.fileno())
+        # What others on this disk need, such as our own journal, stays theirs. Some file systems do not say what they have.
+        if found.f_blocks and out.tell() + len(piece) > found.f_bavail * found.f_frsize:
+            raise OutputError(f"{path.parent}: it would take more than half of what is free on this disk")
         out.write(piece)
     except OSError as error:
         # The network's errors have another meaning.

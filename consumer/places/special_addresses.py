@@ -7,6 +7,7 @@ An address is its number, and how many bits it has: 32 or 128.
 from bisect import bisect_right
 from collections.abc import Iterable
 from ipaddress import ip_network
+from typing import NamedTuple
 
 # No network contains another, so the last that begins at or before an address is the only one that can hold it.
 _IPV4 = (
@@ -69,3 +70,28 @@ def inner(number: int) -> tuple[str, int] | None:
     if number >> 112 == _6TO4:
         return "6to4", number >> 80 & 0xFFFF_FFFF
     return None
+
+
+class Meaning(NamedTuple):
+    """
+    The address to look up in place of another one.
+
+    Attributes:
+        name: of a special address, or of the way in which it holds an IPv4 address: ``loopback``, ``6to4``; "" for any other.
+        number, bits: the address to look up: the IPv4 address inside, or the address itself.
+        is_public: that address is on the Internet.
+    """
+
+    name: str
+    number: int
+    bits: int
+    is_public: bool
+
+
+def meaning_of(number: int, bits: int) -> Meaning:
+    """Return the meaning of an address of 32 or 128 bits."""
+    tunnel = ""
+    if bits == 128 and (within := inner(number)):
+        (tunnel, number), bits = within, 32
+    special = special_name(number, bits)
+    return Meaning(f"{tunnel}, {special}" if tunnel and special else tunnel or special, number, bits, not special)

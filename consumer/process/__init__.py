@@ -1,1 +1,1 @@
-"""What each of our processes does to itself: lock, log, privileges."""
+"""What each sshbell process needs for itself: a lock, a log, fewer privileges, and a safe way to run commands."""

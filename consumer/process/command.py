@@ -1,11 +1,12 @@
 """
-Run another program: an argument list, no shell, a deadline, and bounds on what it prints.
+Run another program: an argument list, no shell, a deadline, and a limit on its output.
 
-The program gets a session of its own. When it ends, or its time is over, every process that is still in its process group is
-killed, so nothing that it has started stays behind. A process that makes a session of its own, as daemons do, is out of reach;
-one that also keeps the output open costs the whole time limit.
+The program runs in a new session. When it ends, or its time is over, sshbell kills every process that is left in its process
+group, so its children do not stay behind. A child that starts its own session, as daemons do, is out of reach. If such a child
+also keeps the output open, the command takes the whole time limit.
 """
 
+import atexit
 import os
 import selectors
 import signal
@@ -17,19 +18,21 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 _BLOCK = 64 * 1024
-# A process that the kernel holds (a dead file system) does not die of a kill; nobody waits longer for it.
+# A process that the kernel holds (a dead file system) survives a kill; sshbell waits no longer than this for it.
 _KILLED_S = 1.0
+# Groups of commands that run: one in a thread that nobody waits for ends with us.
+_running: set[int] = set()
 
 
 class Done(NamedTuple):
     """
-    What a command did.
+    The result of a command.
 
     Attributes:
-        output: its standard output; what came of it where ``fault`` is set.
-        errors: its standard error, cut at the limit; empty unless asked for.
-        fault: why the output does not count, as text to follow the command's name: it could not be started, did not end in time,
-            printed too much, or ended with another status than 0. "" where all went well.
+        output: its standard output; only a part of it if ``fault`` is set.
+        errors: its standard error, cut at the limit; empty unless ``with_errors`` was set.
+        fault: why the output does not count, as text to follow the command's name: the command did not start, did not end in
+            time, printed too much, or ended with a status other than 0. "" if it succeeded.
     """
 
     output: bytes = b""
@@ -46,14 +49,14 @@ def run_command(
     with_errors: bool = False,
 ) -> Done:
     """
-    Run a command to its end, with "/" as its directory and nothing on standard input; never raises.
+    Run a command to its end, in the directory "/" and with empty standard input; never raises.
 
     Args:
         command: program and arguments.
-        limit_s: seconds for all of it.
-        output_limit: bytes of standard output; with one more the command is killed.
+        limit_s: seconds for the whole run.
+        output_limit: bytes of standard output; one byte more, and the command is killed.
         env: its whole environment; None for ours.
-        with_errors: keep standard error, which is discarded otherwise.
+        with_errors: keep standard error; otherwise it is discarded.
     """
     end_s = time.monotonic() + limit_s
     try:
@@ -68,6 +71,7 @@ def run_command(
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     texts: list[bytearray] = [bytearray() for _ in pipes]
     fault = ""
+    _running.add(process.pid)
     try:
         if not _read(pipes, texts, output_limit, end_s):
             fault = f"longer than {_size(output_limit)}" if len(texts[0]) > output_limit else _late(limit_s)
@@ -76,9 +80,9 @@ def run_command(
     finally:
         for pipe in pipes:
             pipe.close()
-        # Its number is still taken, so the group is nobody else's.
-        with suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # The process is not reaped yet, so its number still names its own group.
+        _kill(process.pid)
+        _running.discard(process.pid)
         with suppress(subprocess.TimeoutExpired):
             process.wait(_KILLED_S)
     output, errors = (*map(bytes, texts), b"")[:2]
@@ -86,12 +90,23 @@ def run_command(
 
 
 def system_path() -> str:
-    """Return our search path with the folders of the system's programs, which ordinary users, and some of sudo's, do not have."""
+    """Return our search path plus the sbin folders, which the paths of ordinary users, and of some with sudo, lack."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
+def _kill(group: int) -> None:
+    with suppress(OSError):
+        os.killpg(group, signal.SIGKILL)
+
+
+@atexit.register
+def _kill_all() -> None:
+    for group in tuple(_running):
+        _kill(group)
+
+
 def _read(pipes: list[IO[bytes]], texts: list[bytearray], limit: int, end_s: float) -> bool:
-    """Read all pipes to their ends; False where the time is over before, or the first one has more than ``limit`` bytes."""
+    """Read all pipes to their ends; False if the time is over first, or if the first pipe has more than ``limit`` bytes."""
     with selectors.DefaultSelector() as selector:
         for pipe, text in zip(pipes, texts, strict=True):
             selector.register(pipe, selectors.EVENT_READ, text)
@@ -115,7 +130,7 @@ def _read(pipes: list[IO[bytes]], texts: list[bytearray], limit: int, end_s: flo
 
 
 def _has_ended(pid: int, end_s: float) -> bool:
-    """Wait for the end of a child, and leave its number taken; False where the time is over before."""
+    """Wait for the end of a child without reaping it; False if the time is over first."""
     pause_s = 0.0005
     try:
         while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
@@ -124,7 +139,7 @@ def _has_ended(pid: int, end_s: float) -> bool:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 0.05)
     except ChildProcessError:
-        pass  # whoever started us ignores SIGCHLD, so the kernel has collected it
+        pass  # our parent ignores SIGCHLD, so the kernel has already reaped the child
     return True
 
 

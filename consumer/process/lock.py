@@ -1,4 +1,4 @@
-"""Who has a lock file is the only process of its kind. It is let go of at the end of the process, however that ends."""
+"""A lock file keeps a process the only one of its kind. The kernel releases the lock when the process ends, however it ends."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from consumer.errors import StoreError
 
 class Lock:
     """
-    A lock file, open.
+    An open lock file.
 
     Raises:
         StoreError: it cannot be opened.
@@ -24,10 +24,10 @@ class Lock:
 
     def take(self) -> bool:
         """
-        Take it if nobody has it.
+        Take the lock if it is free; return whether this process has it now.
 
         Raises:
-            StoreError: it is taken, and who we are cannot be noted in it.
+            StoreError: this process has the lock, but cannot write its pid into the file.
         """
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,5 +41,5 @@ class Lock:
         return True
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         os.close(self._descriptor)

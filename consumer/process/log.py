@@ -1,4 +1,4 @@
-"""What ``run`` and ``deliver`` say about themselves: one JSON line an event on standard error, short enough not to be torn."""
+"""The log of ``run`` and ``deliver``: one JSON line per event on standard error, short enough to be written in one piece."""
 
 import os
 import sys
@@ -8,15 +8,15 @@ from typing import Any
 
 import structlog
 
-# A write of a line up to PIPE_BUF is not mixed with another's.
+# The kernel does not mix writes of up to PIPE_BUF bytes from several processes.
 _LINE_LIMIT = 4000
 _TEXT_LIMIT = 500
-# Of a fault of ours: where it came from stands at the end.
+# For a fault of sshbell itself: its origin is at the end of the traceback.
 _TRACEBACK_LIMIT = 2000
 
 
 def configure() -> None:
-    """Send everything to descriptor 2; standard output may be rsyslog's protocol."""
+    """Send everything to descriptor 2; rsyslog may read standard output as its protocol."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -32,26 +32,26 @@ def configure() -> None:
 
 
 def _bounded(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Cut long texts: they may be from the network."""
+    """Cut long texts: they may come from the network."""
     return {key: value[:_TEXT_LIMIT] if isinstance(value, str) else value for key, value in event.items()}
 
 
 def _traced(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Add the traceback of a fault, where there is one: lines of code and the error's text, and no values."""
+    """Add the traceback of a fault, if there is one: lines of code and the error's text, no values."""
     if event.pop("exc_info", False):
         event["traceback"] = format_exc()[-_TRACEBACK_LIMIT:]
     return event
 
 
 class _Stderr:
-    """Writes whole lines to descriptor 2, and lets nothing that happens there stop us."""
+    """Writes whole lines to descriptor 2, and ignores all errors."""
 
     def write(self, text: str) -> int:
         """Write one line."""
-        with suppress(OSError):  # nobody to complain to
+        with suppress(OSError):  # an error of the log has nowhere to go
             os.write(2, text.encode()[: _LINE_LIMIT - 1].rstrip(b"\n") + b"\n")
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Flush standard error, although ``write`` does not buffer."""
         sys.stderr.flush()

@@ -32,6 +32,8 @@ _RECEIVED = b'"rcvd":"'
 
 # Device and inode, and a number of bytes.
 Position = tuple[int, int, int]
+# No file's: all that is in the files stands behind it.
+EVERYTHING: Position = (0, 0, 0)
 
 
 class CatchUp:
@@ -89,7 +91,7 @@ class CatchUp:
         since = self.position
         if since is None:
             return
-        is_behind = False
+        is_behind = since == EVERYTHING
         for fd in self._files:
             found = os.fstat(fd)
             is_it = (found.st_dev, found.st_ino) == since[:2]

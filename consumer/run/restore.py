@@ -5,7 +5,7 @@ The pipeline is deterministic, and rows of the store are keyed by event id: what
 stored now.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -17,11 +17,14 @@ from consumer.config import Config
 from consumer.events import Event
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.pipeline import Pipeline
-from consumer.run.catch_up import Position
+from consumer.run.catch_up import EVERYTHING, Position
 from consumer.run.retry import Store
+from consumer.story.snapshot import SnapshotPart
 
 # Events that are stored together; a login waits for one such commit at most.
 BATCH_EVENTS = 100
+# Parts of a snapshot that are no pipeline's.
+_SEGMENT, _POSITION = "journal", "position"
 
 
 class Restored(NamedTuple):
@@ -44,13 +47,15 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
         report: gets one line about each part that cannot be read.
 
     Raises:
-        StoreError: the journal cannot be read now; all of this may be done again.
+        StoreError: the snapshot or the journal cannot be read now; all of this may be done again.
     """
-    parts = store.until(store.state.snapshot)
-    first = int(parts.pop("journal", b"1"))
-    position = parts.pop("position", None)
     pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report)
-    pipeline.restore(parts)
+    own: dict[str, bytes] = {}
+    pipeline.restore(_without_own(store.state.snapshot(), own))
+    first, position = _segment(own, report), _position(own, report)
+    if position == EVERYTHING:
+        # The file has years of lines, and sshbell may be here for an hour.
+        pipeline.known.look_no_further_back()
     folder = state_dir / "journal"
     events: list[Event] = []
     for kind, payload in replayed(folder, first, report):
@@ -60,7 +65,44 @@ def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str]
     _record(store, events, told)
     newest = max((number for number, _path in segments(folder)), default=0)
     journal = store.until(partial(Journal, folder, max(newest + 1, first)))
-    return Restored(pipeline, journal, None if position is None else tuple(msgspec.json.decode(position)))
+    return Restored(pipeline, journal, position)
+
+
+def parts_of(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
+    """Yield the parts of a snapshot that are no pipeline's: from which segment of the journal on it goes on, and the position."""
+    yield _SEGMENT, [str(segment).encode()]
+    if position is not None:
+        yield _POSITION, [msgspec.json.encode(position)]
+
+
+def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterator[SnapshotPart]:
+    """Yield the parts that are the pipeline's, and put ours into ``own``."""
+    for name, pieces in parts:
+        if name in {_SEGMENT, _POSITION}:
+            own[name] = b"".join(pieces)
+        else:
+            yield name, pieces
+
+
+def _segment(own: Mapping[str, bytes], report: Callable[[str], None]) -> int:
+    """Return the first segment that the snapshot does not stand for; where that cannot be read, all that are left are read."""
+    try:
+        return int(own.get(_SEGMENT, b"1"))
+    except ValueError as error:
+        report(f"the memory of {_SEGMENT!r} cannot be read ({error}); sshbell reads all that is left of the journal")
+        return 1
+
+
+def _position(own: Mapping[str, bytes], report: Callable[[str], None]) -> Position | None:
+    """Return the place in the log file; where that cannot be read, the files are compared from their beginning on."""
+    if _POSITION not in own:
+        return None
+    try:
+        position: Position = msgspec.json.decode(own[_POSITION], type=Position)
+    except msgspec.DecodeError as error:
+        report(f"the memory of {_POSITION!r} cannot be read ({error}); sshbell compares the log file from its beginning on")
+        return EVERYTHING
+    return position
 
 
 def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:

@@ -17,6 +17,7 @@ import select
 import time
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -34,7 +35,7 @@ from consumer.process.log import configure
 from consumer.process.privileges import account_of
 from consumer.run.catch_up import CAUGHT_UP_LIMIT, Backlog, notice_of
 from consumer.run.children import DeliverChild
-from consumer.run.restore import BATCH_EVENTS, restored
+from consumer.run.restore import BATCH_EVENTS, parts_of, restored
 from consumer.run.retry import HungUpError, Patience, Store
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
@@ -125,7 +126,7 @@ class Service:
         self._senders = Senders()
 
         # The rest in the order of a start.
-        patience = Patience(lines, replies)
+        self._patience = patience = Patience(lines, replies)
         self._signals, self._log_file, self._keys, self._lock = started(config, patience)
         folder = Path(config.state_dir)
         with patience.meanwhile():
@@ -343,7 +344,7 @@ class Service:
             self._hold(is_holding=False)
 
     def _keep_status(self) -> None:
-        self._store.state.set_notes({"refused": self._refused})
+        self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._store.state.set_status(
@@ -365,15 +366,15 @@ class Service:
         self._schedule.done(time.monotonic(), "snapshot")
         if not self._store.has_snapshot:
             self._pipeline.forget_snapshot()
-        segment = self._journal.turn()
-        parts = self._pipeline.changed() | {"journal": str(segment).encode()}
-        if self._log_file.position is not None:
-            parts["position"] = msgspec.json.encode(self._log_file.position)
-        self._store.state.keep_snapshot(parts)
-        self._store.has_snapshot = True
-        self._journal.drop_before(segment)
+        with self._patience.meanwhile():
+            segment = self._journal.turn()
+            own = parts_of(segment, self._log_file.position)
+            self._store.state.keep_snapshot(chain(self._pipeline.changed(), own))
+            self._pipeline.kept()
+            self._store.has_snapshot = True
+            self._journal.drop_before(segment)
+            gc.collect()
         self._figures["snapshots_total"] += 1
-        gc.collect()
 
     def _forget(self) -> None:
         if self._store.state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US)):
@@ -422,16 +423,18 @@ class Service:
     def _take_from_file(self) -> None:
         """Take the lines of the log file that never came in."""
         self._figures["compared_us"] = now_us()
-        missing = self._pipeline.missing(self._log_file.blocks(), local_zone())
-        if not missing:
-            return
         self._flush()
         events: list[Event] = []
-        for line in missing:
-            self._append(Kind.CAUGHT_UP, line)
-            events += self._pipeline.feed(line)
-        self._figures["caught_up_total"] += len(missing)
-        log.warning("lines that only the log file had", lines=len(missing), events=len(events))
+        lines = 0
+        with self._patience.meanwhile():
+            for line in self._pipeline.missing(self._log_file.blocks(), local_zone()):
+                self._append(Kind.CAUGHT_UP, line)
+                events += self._pipeline.feed(line)
+                lines += 1
+        if not lines:
+            return
+        self._figures["caught_up_total"] += lines
+        log.warning("lines that only the log file had", lines=lines, events=len(events))
         told = [event for event in events if event.action in self._told]
         if len(told) > CAUGHT_UP_LIMIT:
             notice = notice_of(told, self._config.catch_up, now_us())

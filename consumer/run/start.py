@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumer.config import KEYS_SOCKET, Config
-from consumer.errors import StoreError
+from consumer.errors import RightsError, StoreError
 from consumer.process.lock import Lock
-from consumer.process.privileges import account_of, become
+from consumer.process.privileges import account_of, become, guard
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import KeysChild
 from consumer.run.retry import Patience
@@ -52,7 +52,7 @@ def _make(folder: Path, user: str) -> None:
     Make the state directory where there is none, and give it to the user that root becomes.
 
     Raises:
-        StoreError: it cannot be made.
+        StoreError: it cannot be made, or others could lead root in it.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -60,10 +60,14 @@ def _make(folder: Path, user: str) -> None:
         if os.geteuid() == 0 and user and not any(folder.iterdir()):
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
+        if user in {"", "root"}:
+            guard(folder)
     except KeyError:
         pass  # become() says so
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror}; make it, owned by {user or 'us'}") from error
+    except RightsError as error:
+        raise StoreError(str(error)) from error
 
 
 def _locked(path: Path) -> Lock:

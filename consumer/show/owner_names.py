@@ -1,38 +1,64 @@
-"""
-Who logins belong to, for ``who`` and ``history``: by ``people.toml``, and by keys, of this host and of those that have exported
-theirs.
-"""
+"""Names of people and key owners, for commands: from ``people.toml``, this host's keys, and the keys that hosts have exported."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+from consumer.actions import SESSION_ACTIONS
 from consumer.config import KEYS_SOCKET, Config
 from consumer.ecs import NOTHING, EcsEvent, joined
 from consumer.errors import ConfigError, InputError, complain
-from consumer.events import Event, Login
+from consumer.events import Event, Login, Logout
 from consumer.events_as_ecs import of_event
 from consumer.keys.index import NAME, KeyIndex
 from consumer.people.people import People
 
 if TYPE_CHECKING:
-    from consumer.keys.table import TableOwners
+    from collections.abc import Hashable
 
 # Of a row of a table, which JSON and CSV have in full: owners of one key, and characters of one.
 _OWNERS_LIMIT, _OWNER_LIMIT = 5, 100
+# Answers that are remembered, by action, host, user and key. A replay has few different ones.
+_CACHE_LIMIT = 10_000
+
+
+class Owners(Protocol):
+    """Knows the owners of this host's keys."""
+
+    def of(self, event: EcsEvent, /) -> EcsEvent:
+        """Return what is known of the key of a login, to be joined to its event."""
+
+    def __bool__(self) -> bool:
+        """Tell whether it knows any owners."""
+
+
+def asked_owners(config: Config, keys_used: Iterable[Login]) -> Owners | None:
+    """
+    Return the owners of keys, asked of the process ``keys``; None where it does not run.
+
+    Args:
+        config: has the state directory, where ``keys`` listens.
+        keys_used: logins whose keys the table will show, each user's newest first. It is not read where ``keys`` does not run.
+    """
+    state_dir = Path(config.state_dir)
+    if not _is_there(state_dir / KEYS_SOCKET):
+        return None
+    # Only here: it imports asyncio, which costs more time than a short table.
+    from consumer.keys.table import TableOwners  # noqa: PLC0415
+
+    return TableOwners(state_dir, (of_event(login, []) for login in keys_used))
 
 
 class Names:
     """
-    Adds names. What is wrong with their sources is said once on standard error, and costs names only.
+    Adds names to events. It reports a fault of one of its sources once, on standard error, and goes on without that source.
 
     Args:
-        keys_used: logins with the keys that will be asked for, each user's newest first. None is taken where ``keys``
-            cannot answer.
+        own: the owners of this host's keys; None where there is no source for them.
     """
 
-    def __init__(self, config: Config, keys_used: Iterable[Login]) -> None:
+    def __init__(self, config: Config, own: Owners | None) -> None:
         state_dir = Path(config.state_dir)
         self._index = KeyIndex(state_dir, lambda fault: complain(InputError(fault)))
         try:
@@ -40,33 +66,54 @@ class Names:
         except ConfigError as error:
             complain(error)
             self._people = People()
-        self._owners: TableOwners | None = None
-        if _is_there(state_dir / KEYS_SOCKET):
-            # Not before: it brings asyncio, which is much for a short table.
-            from consumer.keys import table as table_owners  # noqa: PLC0415
-
-            self._owners = table_owners.TableOwners(state_dir, (of_event(login, []) for login in keys_used))
-        self._knows_any = bool(self._people.persons) or bool(self._owners) or _is_there(state_dir / NAME)
+        self._own = own
+        self._knows_any = bool(self._people.persons) or bool(own) or _is_there(state_dir / NAME)
+        self._known: dict[Hashable, EcsEvent] = {}
+        self._parts: dict[Hashable, tuple[str, ...]] = {}
 
     def added(self, found: EcsEvent) -> EcsEvent:
         """Return an event with ``user.full_name`` and what is known of its key, where anything is."""
-        named = found
-        # In the order of enricher.parts_of: where both know the same field, this host's own files count.
-        for known in (self._owners.of(found) if self._owners else NOTHING, self._index.of(found), self._people.of(found)):
-            named = joined(named, known)
-        return named
-
-    def text(self, event: Event) -> str:
-        """Return what a row of a table says of it: person, owners of the key, and whose authority signed it; or ""."""
         if not self._knows_any:
-            return ""
-        named = self.added(of_event(event, []))
-        person, owners, authority = named.user.full_name, named.ssh.key.owner, named.ssh.certificate.ca_owner
-        texts = [person] if person else []
-        texts += [f"key of {_shown(owner)}" for owner in owners[:_OWNERS_LIMIT]]
-        texts += [f"and {len(owners) - _OWNERS_LIMIT} others"] if len(owners) > _OWNERS_LIMIT else []
-        texts += [f"signed by {_shown(authority)}"] if authority else []
-        return ", ".join(texts)
+            return found
+        ssh = found.ssh
+        what = (
+            found.event.action, found.host.name, found.user.name, ssh.key.fingerprint, ssh.certificate.id,
+            ssh.certificate.ca_fingerprint,
+        )  # fmt: skip
+        known = self._known.get(what)
+        if known is None:
+            known = NOTHING
+            # In the order of enricher.parts_of: where both know the same field, this host's own files count.
+            for source in (self._own, self._index, self._people):
+                known = known if source is None else joined(known, source.of(found))
+            if len(self._known) >= _CACHE_LIMIT:
+                self._known.clear()
+            self._known[what] = known
+        return found if known is NOTHING else joined(found, known)
+
+    def parts(self, event: Event) -> tuple[str, ...]:
+        """Return the names for a row of a table: the person, the owners of the key, and the authority that signed it."""
+        if not self._knows_any:
+            return ()
+        login = event.login if isinstance(event, Logout) else event
+        what = (event.action, event.host, event.user, login.info if isinstance(login, Login) else None)
+        parts = self._parts.get(what)
+        if parts is None:
+            if len(self._parts) >= _CACHE_LIMIT:
+                self._parts.clear()
+            parts = self._parts[what] = _parts_of(self.added(of_event(event, [])))
+        return parts
+
+
+def _parts_of(named: EcsEvent) -> tuple[str, ...]:
+    person, owners, authority = named.user.full_name, named.ssh.key.owner, named.ssh.certificate.ca_owner
+    # An attempt shows whose account it was for, not who made it.
+    is_in = named.event.action in SESSION_ACTIONS
+    parts = [] if not person else [person] if is_in else [f"account of {person}"]
+    parts += [f"key of {_shown(owner)}" for owner in owners[:_OWNERS_LIMIT]]
+    parts += [f"and {len(owners) - _OWNERS_LIMIT} others"] if len(owners) > _OWNERS_LIMIT else []
+    parts += [f"signed by {_shown(authority)}"] if authority else []
+    return tuple(parts)
 
 
 def _is_there(path: Path) -> bool:
@@ -74,6 +121,6 @@ def _is_there(path: Path) -> bool:
 
 
 def _shown(owner: str) -> str:
-    """Return a comment, in quotes where it has what stands between two parts of a row: it may hold anything."""
+    """Return a comment. It may hold anything, so one with a comma is quoted: commas stand between the parts of a row."""
     cut = owner if len(owner) <= _OWNER_LIMIT else f"{owner[: _OWNER_LIMIT - 1]}…"
     return repr(cut) if "," in cut else cut

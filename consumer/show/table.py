@@ -1,39 +1,72 @@
-"""Events as rows for people; a replay may be long, so each row is written when it is known."""
+"""Events and sessions as rows for people, one at a time: a replay may be long."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
-import click
-
+from consumer.addresses import ip_of
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
+from consumer.show.columns import LAST, Column, cells_of, cut, filled, painted, unbounded, widths_of
 from consumer.text import harmless, readable
 
 if TYPE_CHECKING:
     from consumer.places.geoip import Places
     from consumer.show.owner_names import Names
 
-_USER_WIDTH, _FROM_WIDTH, _PLACE_WIDTH, _HOST_WIDTH = 16, 27, 22, 14
+_WHERE = (
+    Column("user", "user", 9, 16),
+    Column("from", "from", 15, 27),
+    Column("place", "place", 2, 22),
+    Column("host", "host", 8, 14),
+)
+# The first column of each table is a time, whose key is "time".
+EVENTS = (Column("time", "time", 16, 19), Column("what", "what", 6, 6), *_WHERE)
+SESSIONS = (Column("time", "since", 16, 19), Column("lasted", "lasted", 9, 9), *_WHERE)
+OPEN_SESSIONS = (Column("time", "since", 16, 19), *_WHERE)
+
+# The width of the longest IPv4 address with a port.
+_WITH_PORT = 26
+# The last column has who and how. A short fingerprint takes 14 cells, with the key's type 20, with a person's name 30.
+_LAST_LEAST = 10
+_GROWTH = (
+    (LAST, 14), ("time", 19), (LAST, 20), ("place", 8), (LAST, 30), ("user", 12), ("host", 12), ("place", 13), ("place", 16),
+    (LAST, 38), ("from", _WITH_PORT), (LAST, 48), ("user", 16), ("place", 24), ("host", 20), (LAST, 60), ("user", 32),
+    ("host", 32),
+)  # fmt: skip
+# Terminals of less than 80 columns leave these out, in turn.
+_DROPPED = ("place", "host", "what", "lasted")
+# A narrower column of places has country codes.
+_PLACE_LEAST = 8
+# With less room than this behind a name, the row has the name alone.
+_HOW_LEAST = 6
+# The width of a time with seconds, and without.
+_FULL_TIME, _SHORT_TIME = 19, 16
+# Characters of a shortened fingerprint.
+_SHOWN_DIGITS, _SHOWN_HEX = 6, 8
 
 
 class Table:
     """
-    Rows of logins, logouts and forged lines. Tries and probes are counted in a replay's summary; a row for each would hide the
-    rest.
+    Rows of events, or of sessions.
+
+    Rows fit the terminal: "…" marks where text is cut. An address is never cut. A long one runs over the columns behind it,
+    and these follow in the next line. A file or a pipe gets everything.
 
     Args:
+        columns: ``EVENTS``, ``SESSIONS`` or ``OPEN_SESSIONS``; "who and how" follows them.
         zone: of the times shown.
         color: use it.
-        width: of the terminal, in characters; what does not fit goes to a second line. None, for a file or a pipe: nothing is
-            cut.
-        noise: give tries and probes rows as well.
-        names: of the people, which stand behind how they came.
-        places: of the addresses, which get a column where there is a database.
+        width: of the terminal, in cells. None cuts nothing, for a file or a pipe.
+        noise: show tries and probes as well. There may be so many that they hide the rest.
+        names: names people and key owners, before the key.
+        places: the places of addresses; there is a column for them where a database is installed.
     """
 
     def __init__(
-        self, zone: tzinfo, *, color: bool, width: int | None, noise: bool = False,
+        self, columns: Sequence[Column], zone: tzinfo, *, color: bool, width: int | None, noise: bool = False,
         names: "Names | None" = None, places: "Places | None" = None,
     ) -> None:  # fmt: skip
         self._names = names
@@ -42,87 +75,165 @@ class Table:
         self._noise = noise
         self._color = color
         self._width = width
+        shown = [column for column in columns if column.key != "place" or self._places]
+        self._widths = unbounded(shown) if width is None else widths_of(shown, _LAST_LEAST, _GROWTH, _DROPPED, width)
+        cells = {column.key: cells for column, cells in zip(self._widths.columns, self._widths.cells, strict=True)}
+        self._cells = cells
+        self._place_cells = cells.get("place", 0)
+        self._from_cells = cells["from"]
+        self._time_cells = _FULL_TIME if cells["time"] >= _FULL_TIME else _SHORT_TIME
         self._has_head = False
 
     def row(self, event: Event) -> str:
         """Return the text for one event, with the head of the table before the first; "" for one that is only counted."""
         match event:
             case Login():
-                word, last, color = "login", _how(event), "green"
+                return self._text(event, {"what": "login"}, self._last(event, self._how(event)), "green")
             case Logout():
-                word, last, color = "logout", _duration(event), ""
+                word, how, color = "logout", [_duration(event)], ""
             case Forged():
-                word, last, color = "FORGED", _claimed(event), "red"
+                word, how, color = "FORGED", _claimed(event), "red"
             case Attempt() if self._noise:
-                word, last, color = "try", _tried(event), ""
+                word, how, color = "try", [_tried(event)], ""
             case Probe() if self._noise:
-                word, last, color = "probe", sshd_name(event.reason) if event.reason else "", ""
+                word, how, color = "probe", [sshd_name(event.reason) if event.reason else ""], ""
             case Attempt() | Probe():
                 return ""
-        return self._text(f"{'time':<19}  {'what':<6}", f"{self._time(event.time_us)}  {word:<6}", event, last, color)
+        return self._text(event, {"what": word}, self._last(event, how, is_who_first=False), color)
 
-    def session(self, login: Login, lasted: str | None) -> str:
-        """Return the text for one session, with the head of the table before the first. ``lasted``: None for no such column."""
-        head, start = f"{'since':<19}", self._time(login.time_us)
-        if lasted is not None:
-            head, start = f"{head}  {'lasted':<15}", f"{start}  {lasted:<15}"
-        return self._text(head, start, login, _how(login), "")
+    def session(self, login: Login, lasted: str = "") -> str:
+        """Return the text for one session, with the head of the table before the first; ``lasted`` is for ``SESSIONS``."""
+        return self._text(login, {"lasted": lasted}, self._last(login, self._how(login)), "")
+
+    def _text(self, event: Event, own: dict[str, str], last: str, color: str) -> str:
+        texts = {
+            "time": self._time(event.time_us), "user": event.user or "-", "from": self._from(event),
+            "host": readable(event.host), **own,
+        }  # fmt: skip
+        if self._places is not None:
+            texts["place"] = self._place(event.address)
+        text = self._fitted(texts, last, color)
+        if self._has_head:
+            return text
+        self._has_head = True
+        heads = {column.key: column.head for column in self._widths.columns}
+        if 0 < self._place_cells < _PLACE_LEAST:
+            heads["place"] = "in"
+        last = "who and how" if self._width is None else cut("who and how", self._widths.last)
+        return f"{self._fitted(heads, last, '', is_bold=True)}\n{text}"
+
+    def _fitted(self, texts: dict[str, str], last: str, color: str, *, is_bold: bool = False) -> str:
+        """Return a row of texts; on two lines where the address needs more cells than it has."""
+        gap = self._widths.gap
+        if self._width is None:
+            parts = [filled(harmless(texts[key]), cells) for key, cells in self._cells.items()]
+            lines = [gap.join([*parts, last]).rstrip()]
+        else:
+            lines = self._fitted_lines(texts, last, self._width)
+        return "\n".join([painted(line, color, bold=is_bold, on=self._color) for line in lines])
+
+    def _fitted_lines(self, texts: dict[str, str], last: str, width: int) -> list[str]:
+        lines: list[str] = []
+        parts: list[str] = []
+        taken = 0
+        gap = self._widths.gap
+        for key, cells in self._cells.items():
+            text = harmless(texts[key])
+            if key == "from" and cells_of(text) > cells:
+                # A host name instead of an address may be of any length, so it is cut.
+                lines.append(gap.join([*parts, text if ip_of(text) is not None else cut(text, width - taken)]))
+                parts = [" " * (taken + cells)]
+            else:
+                parts.append(filled(cut(text, cells), cells))
+            taken += cells + len(gap)
+        return [*lines, gap.join([*parts, last]).rstrip()]
 
     def _time(self, time_us: int) -> str:
-        when = datetime.fromtimestamp(time_us // 1_000_000, self._zone) if time_us else None
-        return f"{f'{when:%Y-%m-%d %H:%M:%S}' if when is not None else 'unknown':<19}"
+        if not time_us:
+            return "unknown"
+        # Twice as fast as strftime.
+        return datetime.fromtimestamp(time_us // 1_000_000, self._zone).replace(tzinfo=None).isoformat(" ")[: self._time_cells]
 
-    def _text(self, head: str, start: str, event: Event, last: str, color: str) -> str:
-        name = "" if self._names is None else harmless(self._names.text(event))
-        marks = f", {name}" if name else ""
-        marks += ", verified" if event.origin == "verified" else ""
-        marks += ", ambiguous" if event.line[AMBIGUOUS] else ""
-        where = f"{event.address or 'address unknown'}{'' if event.port is None else f' port {event.port}'}"
-        text = self._fitted(
-            start, event.user or "-", harmless(readable(where)), self._place(event), readable(event.host), harmless(last) + marks
-        )
-        if self._color and color:
-            text = click.style(text, fg=color)
-        if not self._has_head:
-            self._has_head = True
-            head = self._fitted(head, "user", "from", "place" if self._places else None, "host", "how")
-            return f"{click.style(head, bold=True) if self._color else head}\n{text}"
+    def _from(self, event: Event) -> str:
+        """Return the address; with its port where the column has room for one."""
+        address = "address unknown" if event.address is None else readable(event.address)
+        if event.port is None or self._from_cells < _WITH_PORT:
+            return address
+        text = f"{address} port {event.port}"
+        return text if self._width is None or cells_of(text) <= self._from_cells else address
+
+    def _place(self, address: str | None) -> str:
+        if self._places is None:
+            return ""
+        if 0 < self._place_cells < _PLACE_LEAST:
+            return self._places.of(address).geo.country_iso_code or ""
+        text = self._places.text(address)
+        # Town and country without the network are better than a part of it.
+        while self._width is not None and ", " in text and cells_of(text) > self._place_cells:
+            text = text.rpartition(", ")[0]
         return text
 
-    def _place(self, event: Event) -> str | None:
-        return None if self._places is None else harmless(self._places.text(event.address))
+    def _last(self, event: Event, how: Sequence[str], *, is_who_first: bool = True) -> str:
+        """
+        Return the last column: a warning, who it was, how they came, and whether the kernel vouches for the line.
 
-    def _fitted(self, start: str, user: str, where: str, place: str | None, host: str, how: str) -> str:
-        """Return the text of a row, on two lines where one is too narrow. Only the user's name is cut there, with a mark."""
-        placed = "" if place is None else f"{place:<{_PLACE_WIDTH}}  "
-        begin = f"{start}  {harmless(user):<{_USER_WIDTH}}  {where:<{_FROM_WIDTH}}  {placed}"
-        text = f"{begin}{harmless(host):<{_HOST_WIDTH}}  {how}".rstrip()
-        if self._width is None or len(text) <= self._width:
-            return text
-        room = max(4, min(_USER_WIDTH, self._width - len(start) - 4 - max(len(where), _FROM_WIDTH)))
-        return (
-            f"{start}  {_cut(harmless(user), room):<{room}}  {where}\n    {f'{place}  ' if place else ''}{harmless(host)}  {how}"
-        )
+        Args:
+            event: the one that the row shows.
+            how: ways to say how, the longest first; the first one that fits is taken.
+            is_who_first: names stand before it, not behind it.
+        """
+        marks = ("ambiguous",) if event.line[AMBIGUOUS] else ()
+        names = () if self._names is None else self._names.parts(event)
+        after = ("verified",) if event.origin == "verified" else ()
+
+        def said(names: Sequence[str], how: str, after: Sequence[str]) -> str:
+            parts = (*marks, *names, how, *after) if is_who_first else (*marks, how, *names, *after)
+            return harmless(", ".join(filter(None, parts)))
+
+        whole = said(names, how[0], after) if marks or names or after else harmless(how[0])
+        cells = self._widths.last
+        if self._width is None or cells_of(whole) <= cells:
+            return whole
+        # The origin gives way first, then words about the how, then names but the first.
+        fewer = (names, names[:1]) if is_who_first else (names, names[:1], ())
+        shorter = [said(some, text, ()) for some in dict.fromkeys(fewer) for text in how]
+        for text in shorter:
+            if cells_of(text) <= cells:
+                return text
+        name = said(names[:1], "", ())
+        is_enough = bool(names) and is_who_first and cells_of(name) <= cells < cells_of(name) + len(", ") + _HOW_LEAST
+        return name if is_enough else cut(shorter[-1], cells)
+
+    def _how(self, event: Login) -> list[str]:
+        """Return ways to say how somebody logged in, the longest first. A terminal gets a short fingerprint."""
+        method = " + ".join(factor_names(event.factors)) or METHODS.get(event.method or "", event.method) or "no Accepted line"
+        info = method_info(event.info) if event.info is not None else {}
+        fingerprint = info.get("key_fingerprint", "")
+        if self._width is not None and fingerprint:
+            fingerprint = short_fingerprint(fingerprint)
+        key = " ".join(filter(None, (info.get("key_type"), fingerprint)))
+        parts = [method, key, info.get("principal", "")]
+        if "certificate_id" in info:
+            certificate = f"certificate {sshd_name(info['certificate_id'])!r}"
+            return [" ".join(filter(None, (*parts, certificate))), certificate]
+        whole = " ".join(filter(None, parts))
+        if event.factors:
+            return [whole, method]
+        return [whole, key, fingerprint] if fingerprint else [whole]
 
 
-def _how(event: Login) -> str:
-    parts = [METHODS.get(event.method or "", event.method) or "no Accepted line"]
-    info = method_info(event.info) if event.info is not None else {}
-    parts += [info[name] for name in ("key_type", "key_fingerprint", "principal") if name in info]
-    if "certificate_id" in info:
-        parts.append(f"certificate {sshd_name(info['certificate_id'])!r}")
-    return " ".join(parts)
+def short_fingerprint(fingerprint: str) -> str:
+    """Return the beginning of a fingerprint, enough to tell keys apart: ``SHA256:T3h21v…``."""
+    start = 7 if fingerprint.startswith("SHA256:") else 4 if fingerprint.startswith("MD5:") else 0
+    end = start + (_SHOWN_DIGITS if start == 7 else _SHOWN_HEX)
+    return fingerprint if len(fingerprint) <= end else f"{fingerprint[:end]}…"
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[: max(0, width - 1)]}…"
-
-
-def _claimed(event: Forged) -> str:
-    """Return what forged lines claim, who wrote them, and how many they are."""
+def _claimed(event: Forged) -> list[str]:
+    """Return ways to say what forged lines claim, who wrote them, and how many there are, the longest first."""
     writer = "several uids" if event.uid is None else f"uid {event.uid}"
     times = "" if event.count == 1 else f", {event.count} lines"
-    return f"{event.claim or 'several actions'} claimed by {writer}{times}"
+    return [f"{event.claim or 'several actions'} claimed by {writer}{times}", f"by {writer}{times}"]
 
 
 def _tried(event: Attempt) -> str:
@@ -131,13 +242,19 @@ def _tried(event: Attempt) -> str:
 
 
 def _duration(event: Logout) -> str:
-    return f"after {duration_text(event.end_us - event.login.time_us)}" if event.login.time_us else "after an unknown time"
+    if not event.login.time_us or not event.end_us:
+        return "after an unknown time"
+    return f"after {duration_text(event.end_us - event.login.time_us)}"
 
 
 def duration_text(micros: int) -> str:
     """Return a duration as people write it."""
     seconds = micros / 1_000_000
+    whole = round(seconds)
+    if whole >= 86400:
+        days, hours = divmod(whole // 3600, 24)
+        return f"{days} d {hours} h" if hours else f"{days} d"
     if seconds >= 59.95:  # would be rounded to a minute
-        return f"{timedelta(seconds=round(seconds))}"
+        return f"{timedelta(seconds=whole)}"
     # Lines that carry whole seconds say no tenths.
     return f"{seconds:.1f} s" if micros % 1_000_000 else f"{seconds:.0f} s"

@@ -1,1 +1,1 @@
-"""What is kept on disk: the only SQL."""
+"""The databases: the only package with SQL."""

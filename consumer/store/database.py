@@ -1,4 +1,4 @@
-"""SQLite files: opened, checked, brought to this version; damaged ones are set aside."""
+"""SQLite files: open them, check them, upgrade them to this version, and set damaged ones aside."""
 
 import os
 import shutil
@@ -15,11 +15,20 @@ from consumer.errors import DamagedStoreError, StoreError
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
 MIGRATIONS: dict[str, dict[int, str]] = {
     "state": {
-        # Jump hosts: who was on a host at a moment, and whose an address is.
+        # Jump hosts: who was on a host at a moment, and which host an address belongs to.
         1: (
             "CREATE INDEX session_host ON session (host, closed_us, opened_us);"
             "CREATE TABLE sender"
             " (address TEXT NOT NULL, host TEXT NOT NULL, seen_us INTEGER NOT NULL, PRIMARY KEY (address, host));"
+        ),
+        # Logins with several factors. Parts of a snapshot in pieces: SQLite takes no blob over 1 GB.
+        2: (
+            "ALTER TABLE event ADD COLUMN factors TEXT; ALTER TABLE session ADD COLUMN factors TEXT;"
+            "ALTER TABLE snapshot RENAME TO whole;"
+            "CREATE TABLE snapshot"
+            " (part TEXT NOT NULL, piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (part, piece)) WITHOUT ROWID;"
+            "INSERT INTO snapshot SELECT part, 0, body FROM whole;"
+            "DROP TABLE whole;"
         ),
     },
     "delivery": {
@@ -40,14 +49,14 @@ MIGRATIONS: dict[str, dict[int, str]] = {
     },
     "keys": {},
 }
-# Damaged files that are kept to be looked at; the oldest goes first, or a bad disk would fill itself with them.
+# Damaged files to keep for inspection. sshbell deletes the oldest, or a bad disk would fill up with them.
 DAMAGED_LIMIT = 5
 _BUSY_S = 5.0
-# What a large transaction leaves of the log is cut to this.
+# SQLite cuts the log to this size after a large transaction.
 _LOG_LIMIT_BYTES = 64 << 20
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
-# Whose primary code says that the file cannot be used now, not that its content is wrong. It is tried again.
+# Primary codes of errors that may pass: the file is unusable now, but its content is not wrong. sshbell retries.
 _PASSING = frozenset(
     [
         sqlite3.SQLITE_PERM,
@@ -64,23 +73,23 @@ _PASSING = frozenset(
         sqlite3.SQLITE_AUTH,
     ]
 )
-# Faults of reading that stay: a bad sector, a file that is shorter than its own header says. sqlite.org/rescode.html; Python
-# 3.11 has names for them only where its SQLite was new enough.
+# Read errors that do not pass: a bad sector, a file that is shorter than its header requires. See sqlite.org/rescode.html.
+# Python 3.11 has names for them only if it was built with a new enough SQLite.
 _LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, _DATA, _CORRUPTFS
 
 
 def version_of(name: str) -> int:
-    """Return the version that this program writes of ``state``, ``delivery`` or ``keys``."""
+    """Return the version of ``state``, ``delivery`` or ``keys`` that this sshbell writes."""
     return 1 + len(MIGRATIONS[name])
 
 
 def open_for_writing(path: Path, report: Callable[[str], None]) -> sqlite3.Connection:
     """
-    Open a database that this process alone writes, or make it. A damaged one is set aside, and a new one made.
+    Open a database that only this process writes, or create it. Set a damaged one aside and create a new one.
 
     Args:
-        path: its name without the suffix is that of its schema.
-        report: is told in one line what was set aside.
+        path: its name without the suffix names the schema.
+        report: gets one line about a file that was set aside.
 
     Raises:
         StoreError: it cannot be written now, or a newer sshbell has written it.
@@ -99,10 +108,10 @@ def open_for_writing(path: Path, report: Callable[[str], None]) -> sqlite3.Conne
 
 def set_aside(path: Path, reason: str, report: Callable[[str], None]) -> None:
     """
-    Give a damaged database and its log another name, and report it; forget the oldest of too many.
+    Rename a damaged database and its log, and report it; delete the oldest if there are too many.
 
     Raises:
-        OSError: it cannot be done now.
+        OSError: this fails now.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     for number in count(1):
@@ -116,11 +125,11 @@ def set_aside(path: Path, reason: str, report: Callable[[str], None]) -> None:
     for old in set_aside_of(path)[:-DAMAGED_LIMIT]:
         for suffix in _SUFFIXES:
             _remove(_with_suffix(old, suffix))
-    report(f"{path} is damaged ({reason}); it is now {aside}, and a new one is made")
+    report(f"{path} is damaged ({reason}); sshbell renamed it to {aside} and creates a new one")
 
 
 def set_aside_of(path: Path) -> list[Path]:
-    """Return what a database's damaged predecessors are called now, the oldest first; without their logs."""
+    """Return the paths of a database's damaged predecessors, oldest first, without their logs."""
     return sorted(file for file in path.parent.glob(f"{path.name}.damaged-*") if not file.name.endswith(_SUFFIXES[1:]))
 
 
@@ -136,7 +145,7 @@ def _with_suffix(path: Path, suffix: str) -> Path:
 
 
 def _is_damage(path: Path, error: sqlite3.Error) -> bool:
-    """Tell whether another file has to take the place of this one, since waiting does not help."""
+    """Return whether a new file has to replace this one, because waiting does not help."""
     if any(_is_no_file(_with_suffix(path, suffix)) for suffix in _SUFFIXES):
         return True
     code = getattr(error, "sqlite_errorcode", None)
@@ -154,10 +163,10 @@ def _text_of(error: sqlite3.Error | OSError) -> str:
 def _opened(path: Path) -> sqlite3.Connection:
     name = path.stem
     if not path.exists():
-        # SQLite would make it readable to all; log and shared memory take its mode.
+        # SQLite would make it readable for everybody. The log and the shared memory get the same mode.
         os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     elif not os.access(path, os.W_OK, effective_ids=True):
-        # SQLite would give a new log the same mode, and that would still stop us when this file may be written again.
+        # SQLite would give a new log the same mode. That log would still block us once this file is writable again.
         raise StoreError(f"{path}: this user may not write it, or the disk is read-only")
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
     try:
@@ -180,7 +189,7 @@ def _check(connection: sqlite3.Connection) -> None:
 
 
 def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
-    """Return the version that has been written; 0 for a new file."""
+    """Return the version of a file; 0 for a new one."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > version_of(name):
         raise StoreError(
@@ -192,7 +201,7 @@ def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
 
 
 def _migrate(connection: sqlite3.Connection, name: str, version: int) -> None:
-    """Bring the tables to this version, and look whether they are ours."""
+    """Upgrade the tables to this version, and check that they are ours."""
     wanted = version_of(name)
     if version < wanted:
         steps = [MIGRATIONS[name][number] for number in range(version, wanted)] if version else [schema_of(name)]
@@ -204,7 +213,7 @@ def _migrate(connection: sqlite3.Connection, name: str, version: int) -> None:
 
 
 def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
-    """Return table, place and name of each column, and of what keeps rows apart: rows are inserted by place."""
+    """Return table, position, name and primary key number of each column. Positions matter: rows are inserted by position."""
     return set(
         connection.execute(
             "SELECT t.name, c.cid, c.name || ' ' || c.pk FROM sqlite_schema t, pragma_table_info(t.name) c"
@@ -214,17 +223,18 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
 
 
 def schema_of(name: str) -> str:
-    """Return the schema of ``state``, ``delivery`` or ``keys``, as this version makes it."""
+    """Return this version's schema of ``state``, ``delivery`` or ``keys``."""
     return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
 
 
 def open_of_another(path: Path) -> sqlite3.Connection:
     """
-    Open a database for short transactions beside the process that it belongs to: it is neither made, brought to this version
-    nor replaced, since that process would go on with the old one.
+    Open another process's database for short transactions.
+
+    This does not create, upgrade or replace the file, because the process that owns it would go on with the old one.
 
     Raises:
-        StoreError: there is none, it cannot be used, or it is of another version.
+        StoreError: it does not exist, cannot be used, or has another version.
     """
     with reading(path):
         pass
@@ -238,15 +248,15 @@ def open_of_another(path: Path) -> sqlite3.Connection:
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """
-    Open a database that another process writes, to read it.
+    Open a database that another process writes, read-only.
 
     Raises:
-        StoreError: there is none, it cannot be read, or it is of another version.
+        StoreError: it does not exist, cannot be read, or has another version.
     """
     try:
         path.stat()
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: there is none yet; sshbell run makes it: restart rsyslog") from error
+        raise StoreError(f"{path}: it does not exist yet; sshbell run creates it: restart rsyslog") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     try:
@@ -254,14 +264,14 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(connection):
             known = version_of(path.stem)
             if version == 0:
-                raise StoreError(f"{path}: it is not made yet")
+                raise StoreError(f"{path}: it is still empty")
             if version > known:
                 raise StoreError(
                     f"{path}: a newer sshbell has written it (version {version}, this one knows {known}); install that one"
                 )
             if version < known:
                 raise StoreError(
-                    f"{path}: it is of version {version}; sshbell run makes {known} of it when rsyslog starts it anew"
+                    f"{path}: it has version {version}; sshbell run upgrades it to {known} when it starts: restart rsyslog"
                 )
             yield connection
     except sqlite3.Error as error:
@@ -269,11 +279,12 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Return a connection that cannot write, and the version of the file."""
+    """Return a read-only connection, and the version of the file."""
     try:
         return _connected_with(path, "mode=ro")
     except sqlite3.OperationalError:
-        # On a full or a read-only disk no shared memory can be made. Without a log nobody writes, and none is needed.
+        # On a full or read-only disk, SQLite cannot create the shared memory. It does not need any if there is no log, since
+        # nobody writes then.
         log = _with_suffix(path, "-wal")
         if log.exists() and log.stat().st_size:
             raise
@@ -283,7 +294,7 @@ def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
 def _connected_with(path: Path, options: str) -> tuple[sqlite3.Connection, int]:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None)
     try:
-        # The first to read the file.
+        # This is the first statement that reads the file.
         return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])
     except BaseException:
         connection.close()
@@ -293,11 +304,11 @@ def _connected_with(path: Path, options: str) -> tuple[sqlite3.Connection, int]:
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """
-    Do all of it or nothing.
+    Run all statements of the block in one transaction.
 
     Raises:
-        DamagedStoreError: it never can be written, with this file.
-        StoreError: it could not be written; nothing is.
+        DamagedStoreError: this file can never be written.
+        StoreError: the write failed, and nothing was written.
     """
     with guarded(connection):
         try:
@@ -305,20 +316,29 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             yield
             connection.execute("COMMIT")
         except BaseException:
-            # A full disk has ended it already, and a second end would be another error.
+            # A full disk has already ended the transaction; a second end would raise another error.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
 
 
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """Return how much of a file is in use; what rows left behind that are gone is used again."""
+    with guarded(connection):
+        pages, free, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
+        )
+    return (pages - free) * size
+
+
 @contextmanager
 def guarded(connection: sqlite3.Connection) -> Iterator[None]:
     """
-    Make a StoreError of what SQLite says, with the name of the file.
+    Turn an error of SQLite into a StoreError that names the file.
 
     Raises:
-        DamagedStoreError: it never can be, with this file.
-        StoreError: it could not be done.
+        DamagedStoreError: this file can never be used.
+        StoreError: the statement failed.
     """
     try:
         yield
@@ -327,7 +347,7 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def store_error(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:
-    """Return a StoreError that names the file; a DamagedStoreError where waiting does not help."""
+    """Return a StoreError that names the file; a DamagedStoreError if waiting does not help."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     is_damage = code in _LASTING or code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
     return (DamagedStoreError if is_damage else StoreError)(f"{_path_of(connection)}: {error}")

@@ -1,8 +1,8 @@
 """
-``delivery.db``: which message goes to which channel, and what became of it.
+``delivery.db``: which message goes to which channel, and whether it was sent.
 
-It belongs to who has ``deliver.lock``: ``sshbell deliver``, or ``sshbell ring`` where none runs. ``sshbell outbox``, and
-``sshbell ring`` else, write beside it in short transactions.
+It belongs to the process that holds ``deliver.lock``: ``sshbell deliver``, or ``sshbell ring`` if ``deliver`` is not running.
+``sshbell outbox``, and ``sshbell ring`` otherwise, write to it in short transactions.
 """
 
 import json
@@ -14,30 +14,35 @@ from typing import Any, NamedTuple
 
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction
+from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction, used_bytes
 from consumer.store.outbox import Queued
 
-# Messages that are done, and those that wait for one channel; of the latter, tries and probes beyond are dropped, never logins.
+# Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
+# logins.
 DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
-# Accounts of one host, and budgets of one channel, that have had messages within the last hour. Beyond the first, the other
-# accounts of that host share a budget; beyond the second, all others do. Who can write log lines can make up accounts.
+# The whole file, however long the messages are: beyond it, sshbell deletes finished messages.
+DELIVERY_LIMIT_BYTES = 1 << 29
+# Accounts of one host, and budgets of one channel, with messages within the last hour. Beyond the first, the other accounts of
+# that host share a budget; beyond the second, all others do. Anybody who can write log lines can make up accounts.
 ACCOUNT_LIMIT, BUDGET_LIMIT = 100, 10_000
 _SHARED = "*"
-# A budget that was not used for so long is full again.
+# An unused budget is full again after this time.
 _FULL_US = 3600 * 1_000_000
-# Rows that are in memory at once.
+# Rows in memory at once.
 _BATCH = 200
+# Rows that are forgotten at once where bytes count.
+_BYTES_PIECE = 2_000
 _DUE = "channel = ? AND state = 'pending' AND (next_us <= ? OR next_us > ?)"
 _UNFOLDED = "channel = ? AND budget = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
 _CHOSEN = "AND event_id IN (SELECT value FROM json_each(?))"
-# No channel waits longer than this for its next try; a time beyond was written while the clock was wrong.
+# No channel waits longer than this for its next try. A later time was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
 
 class Pending(NamedTuple):
-    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the message in which others are told too;
-    "": it was in one that was rejected, and goes alone. ``budget`` is the name of the one from which it takes a token.
+    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the digest that it is part of. "" means that
+    the server rejected this digest, so the message goes alone. ``budget`` names the budget from which it takes a token.
     """
 
     event_id: str
@@ -50,7 +55,7 @@ class Pending(NamedTuple):
 
 
 class Routed(NamedTuple):
-    """A message of the outbox, where it goes, and the budget that it asks for; "" is that of all noise."""
+    """A message of the outbox, its channels, and the budget that it asks for; "" is the budget of all noise."""
 
     message: Queued
     channels: Iterable[str]
@@ -58,14 +63,14 @@ class Routed(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A channel: failures since its last success, and when it may be tried."""
+    """A channel's retry state: failures since the last success, and the time of the next try."""
 
     failures: int = 0
     retry_us: int = 0
 
 
 class Budget(NamedTuple):
-    """What is left of a channel's ``max_per_hour`` for an account on a host, or for noise, and as of when; None: all."""
+    """What is left of a channel's ``max_per_hour`` for an account on a host or for noise, as of ``tokens_us``. None: all."""
 
     name: str = ""
     tokens: float | None = None
@@ -73,7 +78,7 @@ class Budget(NamedTuple):
 
 
 class DeliveryRow(NamedTuple):
-    """A message as ``sshbell outbox`` shows it. ``next_us`` is None where it will not be tried again."""
+    """A message as ``sshbell outbox`` shows it. ``next_us`` is None if sshbell will not try it again."""
 
     event_id: str
     channel: str
@@ -88,16 +93,16 @@ class DeliveryRow(NamedTuple):
 
 class Delivery:
     """
-    Writes ``delivery.db``. Where it turns out to be damaged in use, the next call sets it aside and makes a new one, into which
-    the outbox is routed again.
+    Writes ``delivery.db``. If the file turns out to be damaged in use, the next call sets it aside and creates a new one, and
+    ``deliver`` routes the outbox again.
 
     Args:
-        state_dir: where it is.
-        report: is told in one line what was set aside because it was damaged. None: the file is another process's, and is
-            neither made nor replaced.
+        state_dir: its directory.
+        report: gets one line about a damaged file that was set aside. None: the file belongs to another process, so this neither
+            creates nor replaces it.
 
     Raises:
-        StoreError: it cannot be used now; so do all methods.
+        StoreError: the file cannot be used now. All methods raise this, too.
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None] | None) -> None:
@@ -113,22 +118,22 @@ class Delivery:
             self._connection = None
 
     def cursor(self) -> tuple[int, str]:
-        """Return number and event id of the last message of the outbox that was routed."""
+        """Return number and event id of the last outbox message that was routed."""
         seq, event_id = self._run("SELECT seq, event_id FROM cursor").fetchone()
         return int(seq), str(event_id)
 
     def restart(self) -> None:
-        """Route the outbox from its beginning: ``state.db`` is a new one. What is here already stays single."""
+        """Route the outbox from its beginning, because ``state.db`` is new. Messages that exist here are not added twice."""
         with self._transaction():
             self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
 
     def route(self, routed: Iterable[Routed], dead_before_us: int = 0) -> set[str]:
         """
-        Give messages to channels, and move the cursor behind the last; return the channels that have got something.
+        Queue messages for channels, and move the cursor behind the last one; return the channels that got a message.
 
-        What became known before ``dead_before_us`` is a dead letter at once: after the loss of a file, nobody wants old news.
+        A message from before ``dead_before_us`` is a dead letter at once: after the loss of a file, sshbell sends no old news.
 
-        This is not synced to the disk: what a power cut takes away is read from the outbox again, with the cursor before it.
+        This does not sync to disk. After a power cut, the cursor is also back, so sshbell reads the outbox again from there.
         """
         found: set[str] = set()
         last: Queued | None = None
@@ -141,7 +146,7 @@ class Delivery:
                         waiting[channel] = self._waiting(channel)
                     state, reason = "pending", None
                     if last.queued_us < dead_before_us:
-                        state, reason = "dead", "it was too old when it was read"
+                        state, reason = "dead", "it was too old when deliver read it"
                     elif last.action in EXPENDABLE_ACTIONS and waiting.get(channel, 0) >= WAITING_LIMIT:
                         state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
@@ -162,7 +167,7 @@ class Delivery:
         return found
 
     def _budget_for(self, channel: str, wanted: str, now_us: int) -> str:
-        """Return the budget that a message gets: the one it asks for, or where there are too many, one that it shares."""
+        """Return the budget that a message gets: the one it asks for, or a shared one if there are too many."""
         host = wanted.partition(" ")[0]
         for name in filter(None, (wanted, host)):
             if self._run("SELECT 1 FROM budget WHERE channel = ? AND name = ?", (channel, name)).fetchone():
@@ -177,7 +182,7 @@ class Delivery:
         return _SHARED if wanted else ""
 
     def _waiting(self, channel: str) -> int:
-        """Return how many messages wait for a channel; no more than the limit is counted."""
+        """Return how many messages wait for a channel; this counts no further than the limit."""
         found: tuple[int] = self._run(
             "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' LIMIT ?)",
             (channel, WAITING_LIMIT),
@@ -185,7 +190,7 @@ class Delivery:
         return found[0]
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
-        """Give channels a test, which goes before everything else."""
+        """Queue a test for channels; it goes before everything else."""
         with self._transaction():
             for channel in channels:
                 self._run(
@@ -196,12 +201,14 @@ class Delivery:
 
     def due(self, channel: str, now_us: int, spent: Iterable[str] = ()) -> Pending | None:
         """
-        Return the message that is tried first: a test, else a message about a login, else noise; of each kind the oldest.
+        Return the first message that is due now: a test, then messages about logins, then noise; the oldest of each kind first.
+
+        The channel itself may still have to wait.
 
         Args:
             channel: its name.
-            now_us: a message may have to wait for its next try.
-            spent: names of the budgets of which no message may be tried.
+            now_us: the wall clock; a message may have to wait for its next try.
+            spent: names of the budgets whose messages have to wait.
         """
         without = set(spent)
         others = json.dumps(sorted(without))
@@ -221,7 +228,7 @@ class Delivery:
         return None
 
     def next_bodies(self, message: Pending, channel: str, limit: int) -> list[bytes]:
-        """Return the events of the messages of the same kind as ``message`` that are sent next, as JSON, in order."""
+        """Return the events of the next messages of the same kind as ``message``, as JSON, in order."""
         which = "budget <> ''" if message.budget else "budget = ''"
         rows = self._run(
             f"SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL AND {which}"  # noqa: S608
@@ -231,7 +238,7 @@ class Delivery:
         return [body for (body,) in rows]
 
     def next_us(self, channel: str, spent: Iterable[str] = ()) -> int | None:
-        """Return when the first of the waiting messages may be tried, without those of spent budgets; None where none waits."""
+        """Return when the first waiting message is due, except those of spent budgets; None if none waits."""
         without = set(spent)
         which = "AND budget <> ''" if "" in without else ""
         (found,) = self._run(
@@ -242,22 +249,22 @@ class Delivery:
         return None if found is None else int(found)
 
     def standing(self, channel: str) -> Standing:
-        """Return how a channel is."""
+        """Return the channel's retry state."""
         row = self._run("SELECT failures, retry_us FROM channel WHERE name = ?", (channel,)).fetchone()
         return Standing() if row is None else Standing(*row)
 
     def budget(self, channel: str, name: str) -> Budget:
-        """Return a budget as last written down."""
+        """Return a budget as it was last stored."""
         row = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND name = ?", (channel, name)).fetchone()
         return Budget(name) if row is None else Budget(*row)
 
     def spent(self, channel: str) -> list[Budget]:
-        """Return the budgets that had less than one token when they were last written down."""
+        """Return the budgets that had less than one token when they were last stored."""
         rows = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND tokens < 1", (channel,))
         return [Budget(*row) for row in rows]
 
     def held(self, channel: str, spent: Iterable[str]) -> set[str]:
-        """Return those of the spent budgets for which messages wait."""
+        """Return the names of those spent budgets that have waiting messages."""
         without = set(spent)
         if not without:
             return set()
@@ -273,19 +280,19 @@ class Delivery:
         return found
 
     def is_crowded(self, channel: str, budget: str, now_us: int) -> bool:
-        """Tell whether more than one message of a budget is due that is in no digest."""
+        """Return whether more than one message of a budget is due outside digests."""
         found = self._run(f"SELECT 1 FROM delivery WHERE {_loose(budget)} LIMIT 2", (channel, budget, now_us))  # noqa: S608
         return len(found.fetchall()) > 1
 
     def loose(self, channel: str, budget: str, now_us: int) -> Iterator[tuple[str, bytes]]:
-        """Yield event id and event as JSON of each message of a budget that is due and in no digest, in order."""
+        """Yield event id and event (JSON) of each due message of a budget outside digests, in order."""
         yield from self._by_seq("event_id, body", _loose(budget), (channel, budget, now_us))
 
     def fold(self, channel: str, budget: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
         """
-        Make one digest of all messages of a budget that are due, or of those ``only`` names by their events; return of how many.
+        Combine all due messages of a budget, or those whose event ids are in ``only``, into one digest; return how many.
 
-        It keeps what it holds, so that a second try is the same message.
+        The digest keeps its messages, so that a second try sends the same text.
         """
         with self._transaction():
             where = _loose(budget) if only is None else f"{_loose(budget)} {_CHOSEN}"
@@ -294,12 +301,12 @@ class Delivery:
             return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
-        """Yield when each of a digest became known, and the event as JSON, in order."""
+        """Yield the queue time and the event (JSON) of each message of a digest, in order."""
         where = "channel = ? AND digest = ? AND state = 'pending'"
         yield from self._by_seq("queued_us, body", where, (channel, digest))
 
     def _by_seq(self, columns: str, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
-        """Yield rows of a channel but tests, in order. Between two of them anything may be written: no statement stays open."""
+        """Yield rows of a channel except tests, in order. The caller may write between two rows: no statement stays open."""
         seq = 0
         while True:
             rows = self._run(
@@ -314,14 +321,14 @@ class Delivery:
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
         """
-        A message is told; this outlives a power cut.
+        Record that a message was sent; this survives a power cut.
 
         Args:
             channel: its name.
-            message: which.
+            message: the message.
             now_us: the wall clock.
             tokens: what is left of the message's budget.
-            note: where something about it was not right.
+            note: a warning about it, or None.
         """
         with self._transaction():
             self._finish(channel, message, "sent", now_us, note)
@@ -337,9 +344,9 @@ class Delivery:
 
     def rejected(self, channel: str, message: Pending, now_us: int, reason: str) -> None:
         """
-        A message will never be taken: a dead letter. The channel as such works.
+        Record that the server rejected a message for good: it is a dead letter. The channel itself works.
 
-        Of a digest each message is tried by itself then: one stranger's name must not cost the others.
+        sshbell then tries each message of a rejected digest alone: a stranger's odd name must not block the others.
         """
         with self._transaction():
             if message.digest:
@@ -350,7 +357,7 @@ class Delivery:
             self._fault(channel, now_us, reason, 0, 0)
 
     def retry_later(self, channel: str, message: Pending, now_us: int, reason: str, after_us: int, *, alone: bool) -> None:
-        """A message was not taken now. Where it is not ``alone`` in that, its channel waits too."""
+        """Record that a try failed for now. ``alone``: only this message waits; otherwise the whole channel waits."""
         with self._transaction():
             where, key = _of(channel, message)
             self._run(
@@ -361,7 +368,7 @@ class Delivery:
             self._fault(channel, now_us, reason, failures, 0 if alone else now_us + after_us)
 
     def give_up(self, channel: str, before_us: int, now_us: int, reason: str) -> int:
-        """Make dead letters of what became known before; return how many."""
+        """Turn waiting messages that were queued before a time into dead letters; return how many."""
         with self._transaction():
             return self._run(
                 "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"
@@ -370,7 +377,7 @@ class Delivery:
             ).rowcount
 
     def give_up_of_removed(self, channels: Iterable[str], before_us: int, now_us: int) -> int:
-        """Make dead letters of what became known before and waits for channels that are no more; return how many."""
+        """Do the same for channels that are no longer configured; return how many."""
         waiting = {str(name) for (name,) in self._rows("SELECT DISTINCT channel FROM delivery WHERE state = 'pending'")}
         return sum(
             self.give_up(name, before_us, now_us, "the configuration has no such channel any more")
@@ -379,9 +386,9 @@ class Delivery:
 
     def forget(self, before_us: int) -> None:
         """
-        Forget what was done before, and what is beyond the bound.
+        Delete messages that were done before a time, and the oldest beyond the limit.
 
-        What was dropped goes first, so that no flood costs a dead letter.
+        Dropped messages go first, so that a flood does not push out dead letters.
         """
         with self._transaction():
             self._run("DELETE FROM delivery WHERE state <> 'pending' AND done_us < ?", (before_us,))
@@ -396,12 +403,29 @@ class Delivery:
                 )
 
     def forget_budgets(self, now_us: int) -> None:
-        """Forget the budgets that are full by now, or that a clock wrote down that was wrong."""
+        """Forget the budgets that are full again, or whose time was written while the clock was wrong."""
         with self._transaction():
             self._run("DELETE FROM budget WHERE tokens_us NOT BETWEEN ? AND ?", (now_us - _FULL_US, now_us + _FULL_US))
 
+    def forget_bytes(self) -> None:
+        """Forget what is done while the file is too large, piece by piece: the oldest, and first what was dropped."""
+        for kind in ("AND state = 'dropped'", ""):
+            while self._used_bytes() > DELIVERY_LIMIT_BYTES:
+                with self._transaction():
+                    gone = self._run(
+                        "DELETE FROM delivery WHERE (event_id, channel) IN (SELECT event_id, channel FROM delivery"  # noqa: S608
+                        f" WHERE state <> 'pending' {kind} ORDER BY done_us LIMIT {_BYTES_PIECE})"
+                    ).rowcount
+                if not gone:
+                    break
+
+    def _used_bytes(self) -> int:
+        self._run("SELECT 1")  # opens it
+        assert self._connection is not None
+        return used_bytes(self._connection)
+
     def has_changed(self) -> bool:
-        """Tell whether another process has written since this was asked."""
+        """Return whether another process has written since the last call."""
         before, self._changes = self._changes, self._data_version()
         return before != self._changes
 
@@ -411,7 +435,7 @@ class Delivery:
         return {channel: (state, attempts, reason) for channel, state, attempts, reason in rows}
 
     def entries(self, states: Iterable[str], limit: int, event_id: str = "", channel: str = "") -> list[DeliveryRow]:
-        """Return messages for people, the newest first; of one event id's beginning, or one channel, where they are given."""
+        """Return messages to show, newest first; only those of a channel, or of an event id's beginning, if given."""
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
             " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
@@ -424,7 +448,7 @@ class Delivery:
         return [DeliveryRow(*row) for row in rows]
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
-        """Try waiting messages and dead letters at once; return how many. None: of all events, of all channels."""
+        """Make waiting messages and dead letters due now; return how many. None means all events, or all channels."""
         with self._transaction():
             where, values = _chosen(event_id, channel)
             self._run(
@@ -438,7 +462,7 @@ class Delivery:
             ).rowcount
 
     def drop(self, event_id: str | None, channel: str | None, now_us: int) -> int:
-        """Never try these again; return how many. None: of all events, of all channels."""
+        """Drop waiting messages and dead letters; return how many. None means all events, or all channels."""
         with self._transaction():
             where, values = _chosen(event_id, channel)
             return self._run(
@@ -489,7 +513,7 @@ class Delivery:
             yield
 
     def _usable(self) -> sqlite3.Connection:
-        """Return the connection; where the file was damaged, to a new one."""
+        """Return the connection; if the file was damaged, one to a new file."""
         if self._damage and self._report is not None:
             self.close()
             try:
@@ -504,11 +528,11 @@ class Delivery:
     def _opened(self) -> sqlite3.Connection:
         connection = open_of_another(self._path) if self._report is None else open_for_writing(self._path, self._report)
         with guarded(connection):
-            connection.execute("PRAGMA synchronous = FULL")  # what is told stays told
+            connection.execute("PRAGMA synchronous = FULL")  # a power cut must not make sshbell send a message twice
         return connection
 
     def _noted(self, error: StoreError) -> StoreError:
-        """Remember that the file is damaged, where that is what an error says."""
+        """Remember that the file is damaged, if the error means that."""
         if isinstance(error, DamagedStoreError):
             self._damage = str(error)
         return error
@@ -527,7 +551,7 @@ class Delivery:
 
 
 def _loose(budget: str) -> str:
-    """Return the condition for messages of a budget that are due and in no digest; noise is not looked through for logins."""
+    """Return the condition for due messages of a budget outside digests. The search for logins does not read the noise."""
     return f"{_UNFOLDED} AND seq > 0" + (" AND budget <> ''" if budget else "")
 
 

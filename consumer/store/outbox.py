@@ -1,4 +1,4 @@
-"""The outbox of ``state.db``, as ``sshbell deliver`` reads it: the file may not be there yet, and may be replaced."""
+"""The outbox of ``state.db`` for ``sshbell deliver``. The file may not exist yet, and ``run`` may replace it."""
 
 import sqlite3
 from contextlib import ExitStack
@@ -11,7 +11,7 @@ from consumer.store.database import reading
 
 
 class Queued(NamedTuple):
-    """A message in the outbox. ``queued_us`` is of the wall clock, when it became known; ``body`` the event as JSON."""
+    """A message in the outbox. ``queued_us`` is the wall clock when ``run`` queued it; ``body`` is the event as JSON."""
 
     seq: int
     event_id: str
@@ -21,7 +21,7 @@ class Queued(NamedTuple):
 
 
 class Outbox:
-    """Reads messages in their order, over a connection that is kept while the file is the same."""
+    """Reads messages in order, over a connection that it keeps while the file is the same."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "state.db"
@@ -36,7 +36,7 @@ class Outbox:
 
     def since(self, seq: int, limit: int) -> list[Queued]:
         """
-        Return messages behind ``seq``; none where there is no file yet.
+        Return messages after ``seq``; none if there is no file yet.
 
         Raises:
             StoreError: it cannot be read now.
@@ -56,7 +56,7 @@ class Outbox:
 
     def is_behind(self, seq: int, event_id: str) -> bool:
         """
-        Tell whether this is not the file that has once given ``event_id`` the number ``seq``: its numbers began anew.
+        Return whether ``state.db`` is a new file, so that ``seq`` is not the number of ``event_id`` in it.
 
         Raises:
             StoreError: it cannot be read now.
@@ -66,7 +66,7 @@ class Outbox:
             return False
         last = self._rows(connection, "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'")
         here = self._rows(connection, "SELECT event_id FROM outbox WHERE seq = ?", seq)
-        # What was kept long enough is gone, and says nothing.
+        # run deletes old messages, so a missing row proves nothing.
         return not last or last[0][0] < seq or bool(here and here[0][0] != event_id)
 
     def _current(self) -> sqlite3.Connection | None:

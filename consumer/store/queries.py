@@ -1,5 +1,6 @@
-"""What ``who``, ``history`` and ``status`` ask the databases; nothing is written, and no writer waits."""
+"""Queries of ``who``, ``history`` and ``status``. They write nothing and block no writer."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +17,18 @@ from consumer.store.database import reading
 from consumer.store.delivery import Budget
 from consumer.text import text_of_bytes
 
-# A session whose end has not been logged by then is over, as the correlator has it: its end was lost.
+# A session without a logged end counts as over after this time, as in the correlator: its end was lost.
 OPEN_LIMIT_US = 30 * 86400 * 1_000_000
-# Rows of one read. A reader that holds on to its place lets the writer's log grow: so each page is a transaction of its own.
+# Rows of one read. A long read makes the writer's log grow, so each page is a separate transaction.
 _PAGE = 2_000
-# Rows, the newest, among which keys are looked for: so it takes no longer, however long the history is.
+# The newest rows in which to look for keys. The limit keeps this fast, however long the history is.
 _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
 
-_Columns = dict[str, Any]  # of a row, by name
+_Columns = dict[str, Any]  # values of a row, by name
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A login, and when it ended; None: it is open, or its end was never logged."""
+    """A login, and when it ended; None if it is open or sshd never logged its end."""
 
     login: Login
     closed_us: int | None
@@ -35,11 +36,11 @@ class Session(msgspec.Struct, frozen=True):
 
 class Asked(msgspec.Struct, frozen=True):
     """
-    What is asked of the history.
+    A query of the history.
 
     Attributes:
-        limit: how many, the newest; None: all.
-        only_open: sessions without an end.
+        limit: how many of the newest; None: all.
+        only_open: only sessions without an end.
     """
 
     selection: Selection
@@ -49,26 +50,26 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 def open_now(user: str | None, host: str | None, now_us: int) -> Asked:
-    """Return who is in, without sessions that are too old to be believed."""
+    """Return the query for open sessions, without those that are too old to be credible."""
     return Asked(Selection(now_us - OPEN_LIMIT_US, None, user, host), only_open=True)
 
 
 def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
     """
-    Yield logins with their ends, the oldest first.
+    Yield logins with their ends, oldest first: those that were open at some time between the bounds.
 
     Raises:
-        StoreError: there is no store, or it cannot be read.
+        StoreError: the store does not exist or cannot be read.
     """
     yield from map(_session, _rows(state_dir, "SELECT *", _SESSION, asked))
 
 
 def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
     """
-    Return how many sessions without an end are too old to be believed.
+    Return how many sessions without an end are too old to be credible.
 
     Raises:
-        StoreError: there is no store, or it cannot be read.
+        StoreError: the store does not exist or cannot be read.
     """
     with _reading(state_dir / "state.db") as found:
         total: int = found.execute(
@@ -80,10 +81,10 @@ def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: i
 
 def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
     """
-    Yield all that happened, the oldest first.
+    Yield all events, oldest first.
 
     Raises:
-        StoreError: there is no store, or it cannot be read.
+        StoreError: the store does not exist or cannot be read.
     """
     columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
     for row in _rows(state_dir, columns, _EVENT, asked):
@@ -94,26 +95,25 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
 
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
     """
-    Yield a login for each user and key or certificate of this host: the newest of each user, then each one's second, and so on.
+    Yield one login for each user and key or certificate on this host: each user's newest, then each user's second, and so on.
 
-    So whoever logs in with many keys is in nobody's way. At most ``_KEYS_LIMIT``, out of the newest ``_KEY_ROWS`` of the rows
-    that are asked for. Nothing is read before the first is taken.
+    Thus a user with many keys cannot crowd out the others. This yields at most ``_KEYS_LIMIT`` logins, from the newest
+    ``_KEY_ROWS`` rows that match. It reads nothing before the caller takes the first.
 
     Args:
-        state_dir: where the store is.
-        asked: what will be shown.
+        state_dir: directory of the store.
+        asked: the query whose rows the command will show.
         here: this host's name.
-        of_events: what ``events`` yields is asked for, not ``sessions``.
+        of_events: the query is for ``events``, not for ``sessions``.
 
     Raises:
-        StoreError: there is no store, or it cannot be read.
+        StoreError: the store does not exist or cannot be read.
     """
     kind = _EVENT if of_events else _SESSION
     table, time, key = kind
-    wanted, values = _wanted(kind, asked)
-    values["rows"] = min(asked.limit or _KEY_ROWS, _KEY_ROWS)
+    wanted = _wanted(kind, asked)
     sessions_alone = f"AND action IN {_SESSIONS}" if of_events else ""
-    # max() is what makes SQLite take all other columns of the newest row. Whole rows are read of those alone that are yielded.
+    # max() makes SQLite take the other columns from the newest row. The outer query reads whole rows only for the final logins.
     newest = (
         f"SELECT {key}, user, max({time}) AS newest_us"  # noqa: S608
         f" FROM (SELECT *{wanted} ORDER BY {time} DESC, {key} DESC LIMIT :rows)"
@@ -126,31 +126,64 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     statement = f"SELECT {table}.* FROM ({turns}) JOIN {table} USING ({key}) ORDER BY turn, newest_us DESC"  # noqa: S608
     with _reading(state_dir / "state.db", asked.network) as found:
         found.create_function("is_here", 1, lambda host: is_same_host(host, here), deterministic=True)
+        values = _values(found, kind, asked) | {"rows": min(asked.limit or _KEY_ROWS, _KEY_ROWS)}
         rows = found.execute(statement, values).fetchall()
-    # By now: whoever takes them may be long about it.
+    # All rows are read by now, because the caller may take long with each.
     for row in rows:
         yield _login(row, row[key], row[time])
 
 
 # A table, its time, and its key.
 _SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
-_SESSIONS = tuple(map(str, SESSION_ACTIONS))  # is written as SQL writes a list
+_SESSIONS = tuple(map(str, SESSION_ACTIONS))  # its repr is an SQL list
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
 
-def _wanted(kind: tuple[str, str, str], asked: Asked) -> tuple[str, dict[str, object]]:
-    """Return the condition for the rows that are asked for, but for their limit, and its values."""
+def _wanted(kind: tuple[str, str, str], asked: Asked) -> str:
+    """Return FROM and WHERE for the rows of a query, without the limit."""
     table, time, key = kind
     wanted = (
         f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE}"
         + (" AND closed_us IS NULL" if asked.only_open else "")
         + (" AND in_network(address)" if asked.network is not None else "")
     )
+    if _reaches_back(kind, asked):
+        wanted += " AND (opened_us >= :since OR login_id IN (SELECT value FROM json_each(:across)))"
+    return wanted
+
+
+def _reaches_back(kind: tuple[str, str, str], asked: Asked) -> bool:
+    """Return whether sessions count that began before the first bound and were still open then."""
+    return kind == _SESSION and asked.selection.since_us is not None and not asked.only_open
+
+
+# Sessions that were open at a moment: of each host those that ended later, found by session_host alone; and those without an end,
+# which are over after a while.
+_ACROSS = """
+    WITH RECURSIVE known(host) AS (
+        SELECT min(host) FROM session
+        UNION ALL SELECT (SELECT min(host) FROM session WHERE session.host > known.host) FROM known WHERE host IS NOT NULL
+    )
+    SELECT login_id, opened_us FROM known JOIN session USING (host) WHERE closed_us >= :since AND opened_us < :since
+    UNION ALL SELECT login_id, opened_us FROM session
+        WHERE closed_us IS NULL AND opened_us < :since AND opened_us >= :since - :open_limit
+"""
+
+
+def _values(found: sqlite3.Connection, kind: tuple[str, str, str], asked: Asked) -> dict[str, object]:
+    """Return the values of the condition."""
     selection = asked.selection
-    return wanted, {
-        "time": -(1 << 63) if selection.since_us is None else selection.since_us - 1,
-        "key": "\U0010ffff",  # behind every id of the microsecond before
+    since_us = -(1 << 63) if selection.since_us is None else selection.since_us
+    across: list[_Columns] = []
+    if _reaches_back(kind, asked):
+        across = found.execute(_ACROSS, {"since": since_us, "open_limit": OPEN_LIMIT_US}).fetchall()
+    first_us = min((row["opened_us"] for row in across), default=since_us)
+    return {
+        "time": max(first_us - 1, -(1 << 63)),
+        "key": "\U0010ffff",  # greater than every id of the microsecond before
+        "since": since_us,
         "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
+        "across": json.dumps([row["login_id"] for row in across]),
         "user": selection.user,
         "host": selection.host,
     }
@@ -159,10 +192,11 @@ def _wanted(kind: tuple[str, str, str], asked: Asked) -> tuple[str, dict[str, ob
 def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Asked) -> Iterator[_Columns]:
     """Yield rows in the order of their times, page by page."""
     _table, time, key = kind
-    wanted, values = _wanted(kind, asked)
+    wanted = _wanted(kind, asked)
     with _reading(state_dir / "state.db", asked.network) as found:
+        values = _values(found, kind, asked)
         if asked.limit is not None:
-            # The one before the first that is wanted; with none there, all are.
+            # The row before the first of the limit; if there is none, all rows are within the limit.
             before = f"SELECT {time}, {key}{wanted} ORDER BY {time} DESC, {key} DESC LIMIT 1 OFFSET :limit"
             start = found.execute(before, values | {"limit": asked.limit}).fetchone()
             values |= {"time": start[time], "key": start[key]} if start is not None else {}
@@ -175,7 +209,7 @@ def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Aske
 
 
 class _reading:  # noqa: N801 - used as a function
-    """``reading``, with rows by name and the function that knows networks."""
+    """``reading``, with rows by name and an SQL function that tests addresses."""
 
     def __init__(self, path: Path, network: Network | None = None) -> None:
         self._reading = reading(path)
@@ -206,12 +240,12 @@ def _session(row: _Columns) -> Session:
 def _login(row: _Columns, login_id: str, time_us: int) -> Login:
     return Login(
         login_id, _line(row, time_us), row["user"], _logged(row["address"]), _digits(row["port"]), row["method"],
-        _logged(row["info"]), row["uid"],
+        _logged(row["info"]), row["uid"], factors=tuple(row["factors"].split(",")) if row["factors"] else (),
     )  # fmt: skip
 
 
 def _event(row: _Columns) -> Event | None:
-    """Make the event of a row, without what the store does not keep; None for an action that is not known."""
+    """Return the event of a row, without the parts that the store does not keep; None for an unknown action."""
     line = _line(row, row["time_us"])
     start = (row["id"], line, row["user"], _logged(row["address"]), _digits(row["port"]))
     match row["action"]:
@@ -231,12 +265,12 @@ def _event(row: _Columns) -> Event | None:
 def _line(row: _Columns, time_us: int) -> Line:
     trusted: Trusted | None = (0, "") if row["origin"] == "verified" else None
     host = text_of_bytes(row["host"].encode())
-    nothing = (None, None, None, None, None, None, None)  # the store keeps none of what the rule took
+    nothing = (None, None, None, None, None, None, None)  # the store does not keep the fields that the rule took
     return (0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", *nothing)
 
 
 def _logged(text: str | None) -> str | None:
-    """Text of a column as events hold it: one character a byte."""
+    """Return the text of a column as events hold it: one character per byte."""
     return None if text is None else text_of_bytes(text.encode())
 
 
@@ -245,7 +279,7 @@ def _digits(number: int | None) -> str | None:
 
 
 class KeySeen(msgspec.Struct, frozen=True):
-    """What the logins of one account on one host showed: ``info`` as ``Login`` has it, and when that was last."""
+    """A key that logins of an account on a host used: ``info`` as in ``Login``, and the time of the last such login."""
 
     info: str | None
     user: str | None
@@ -255,10 +289,10 @@ class KeySeen(msgspec.Struct, frozen=True):
 
 def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
     """
-    Return since when logins are known, None where there is none, and what they showed.
+    Return the time of the oldest login, None if there is none, and the keys that logins used.
 
     Raises:
-        StoreError: there is no store, or it cannot be read.
+        StoreError: the store does not exist or cannot be read.
     """
     with reading(state_dir / "state.db") as found:
         (oldest_us,) = found.execute("SELECT min(opened_us) FROM session WHERE opened_us > 0").fetchone()
@@ -267,7 +301,7 @@ def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
 
 
 class StoreState(msgspec.Struct):
-    """What ``state.db`` says of itself: figures and notes that ``run`` keeps, and what is not routed yet."""
+    """The figures and notes that ``run`` keeps in ``state.db``, and the messages that are not routed yet."""
 
     figures: dict[str, int]
     notes: dict[str, str]
@@ -276,7 +310,7 @@ class StoreState(msgspec.Struct):
 
 
 class ChannelState(msgspec.Struct):
-    """A channel as ``delivery.db`` knows it; the figures are messages. ``spent``: budgets, and how many wait for each."""
+    """A channel in ``delivery.db``; ``pending`` and ``dead`` count messages. ``spent``: used-up budgets, with their messages."""
 
     pending: int = 0
     dead: int = 0
@@ -289,10 +323,10 @@ class ChannelState(msgspec.Struct):
 
 def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
     """
-    Return up to where the outbox has been routed, and each channel.
+    Return the number of the last routed message, and the state of each channel.
 
     Raises:
-        StoreError: there is no ``delivery.db``, or it cannot be read.
+        StoreError: ``delivery.db`` does not exist or cannot be read.
     """
     channels: dict[str, ChannelState] = {}
     with reading(state_dir / "delivery.db") as found:
@@ -318,10 +352,10 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
 
 def stored(state_dir: Path, routed_seq: int) -> StoreState:
     """
-    Return what ``run`` says of itself, and how much waits behind ``routed_seq``.
+    Return the figures and notes of ``run``, and how many messages wait after ``routed_seq``.
 
     Raises:
-        StoreError: there is no ``state.db``, or it cannot be read.
+        StoreError: ``state.db`` does not exist or cannot be read.
     """
     with reading(state_dir / "state.db") as found:
         unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()

@@ -3,6 +3,8 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,26 @@ from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
-from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction
+from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction, used_bytes
 from consumer.text import readable
 
-# Bounds of size; the oldest go first, tries and probes before all others, so that no flood makes sshbell forget whom it has told
-# of. 2,000,000 events are about 400 MB.
+# Limits of size. sshbell deletes the oldest rows, tries and probes before all others, so that a flood does not push out logins
+# that it has reported. 2,000,000 events take about 400 MB.
 EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
+# Of the whole file, however long the rows are; as many rows as above of the usual length take less.
+STATE_LIMIT_BYTES = 1 << 30
 
-# rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
-# small pieces take longer in all: each touches most pages.
+# rsyslog waits during a deletion, for 20 s at most, and a shorter ``keep`` may leave a million rows to delete. Ids are random, so
+# each piece touches most pages; smaller pieces would take longer in total.
 _FORGET_S, _PIECE = 5.0, 50_000
-_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
+# Rows of one step when bytes count: a long row takes two pages.
+_BYTES_PIECE = 2_000
+_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 _INTEGER_MAX = (1 << 63) - 1
 
-# Id, action and JSON of a message of our own.
+# Id, action and JSON of a message about sshbell itself.
 OwnMessage = tuple[str, str, bytes]
 
 
@@ -36,14 +42,14 @@ class State:
     Writes ``state.db``.
 
     Raises:
-        DamagedStoreError: it never can be written again: ``renew``, then try again.
-        StoreError: it cannot be written; everything may be tried again, since rows are keyed by event id.
+        DamagedStoreError: the file can never be written again. Call ``renew``, then retry.
+        StoreError: a write failed. Every call may be retried, since rows are keyed by event id.
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
         self._path, self._report = state_dir / "state.db", report
         self._connection = self._opened()
-        self._is_renewed = False  # True: the damaged file is away, and the new one could not be made yet
+        self._is_renewed = False  # True: the damaged file is set aside, but the new one could not be created yet
 
     def close(self) -> None:
         """Close the file."""
@@ -51,10 +57,10 @@ class State:
 
     def renew(self, reason: str) -> None:
         """
-        Go on with a new file, after a DamagedStoreError. It has no snapshot, so a whole one has to be kept next.
+        Continue with a new file after a DamagedStoreError. It has no snapshot, so the caller must keep a complete one next.
 
         Raises:
-            StoreError: not now; it has to be called again.
+            StoreError: this fails now; call it again.
         """
         self._connection.close()
         if not self._is_renewed:
@@ -67,7 +73,7 @@ class State:
         self._is_renewed = False
 
     def _opened(self) -> sqlite3.Connection:
-        """Open the file; its outbox goes on behind what ``deliver`` has routed, or messages of a new file would never be seen."""
+        """Open the file. Its outbox continues after ``deliver``'s cursor, or ``deliver`` would skip new messages."""
         connection = open_for_writing(self._path, self._report)
         try:
             routed_seq, _ = self._taken_over()
@@ -82,17 +88,17 @@ class State:
         return connection
 
     def _taken_over(self) -> tuple[int, int]:
-        """Return up to where ``deliver`` has routed the outbox, and up to where it is done with it; 0 where nobody knows."""
+        """Return the last outbox message that ``deliver`` has routed, and the last one that is done; 0 if unknown."""
         try:
             with reading(self._path.with_name("delivery.db")) as found:
                 routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
-                # Tests by ``ring`` have the number 0: they never stood in the outbox.
+                # Tests by ``ring`` have the number 0: they were never in the outbox.
                 (pending_seq,) = found.execute(
                     "SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > ?", (base,)
                 ).fetchone()
         except StoreError:
             return 0, 0
-        # What waits of an earlier state.db is below the base, and in delivery.db alone.
+        # Messages of an earlier state.db have numbers below the base, and are only in delivery.db.
         return routed_seq, routed_seq if pending_seq is None else max(0, min(routed_seq, pending_seq - base - 1))
 
     def record(
@@ -104,17 +110,17 @@ class State:
         senders: Iterable[Pair] = (),
     ) -> int:
         """
-        Keep what happened; what is there already stays as it is.
+        Store events; existing rows stay as they are.
 
         Args:
-            events: in the order in which they were decided.
+            events: in the order of the correlator.
             told: actions that go to the outbox.
-            now_us: of the wall clock.
-            instead: one message in place of all of theirs.
-            senders: pairs of host and address whose lines have come in.
+            now_us: the wall clock.
+            instead: one message that replaces the messages of all these events.
+            senders: pairs of host and address that have sent lines.
 
         Returns:
-            How many messages are new in the outbox.
+            The number of new messages in the outbox.
         """
         outbox = 0
         with transaction(self._connection):
@@ -151,58 +157,68 @@ class State:
             (
                 login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
                 None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
-                login.time_us, closed_us,
+                login.time_us, closed_us, _factors(login),
             ),
         )  # fmt: skip
 
-    def snapshot(self) -> dict[str, bytes]:
-        """Return the parts of the pipeline's memory as they were last kept."""
-        with guarded(self._connection):
-            return dict(self._connection.execute("SELECT part, body FROM snapshot"))
+    def snapshot(self) -> Iterator[tuple[str, Iterator[bytes]]]:
+        """
+        Yield the stored parts of the pipeline's memory, each with its pieces. Take the pieces before the next part.
 
-    def keep_snapshot(self, changed: Mapping[str, bytes | None]) -> None:
-        """Keep parts of the pipeline's memory, and forget those that are None, so that they outlive a power cut."""
+        Raises:
+            DamagedStoreError: as for all methods, while it is read.
+            StoreError: likewise.
+        """
+        with guarded(self._connection):
+            rows = self._connection.execute("SELECT part, body FROM snapshot ORDER BY part, piece")
+            for part, pieces in groupby(rows, itemgetter(0)):
+                yield part, (body for _part, body in pieces)
+
+    def keep_snapshot(self, changed: Iterable[tuple[str, Iterable[bytes]]]) -> None:
+        """
+        Store parts of the pipeline's memory, all or none; this survives a power cut.
+
+        Args:
+            changed: name and pieces of each part; a part without pieces is deleted.
+        """
         with guarded(self._connection):
             self._connection.execute("PRAGMA synchronous = FULL")
             try:
                 with transaction(self._connection):
-                    self._connection.executemany(
-                        "INSERT OR REPLACE INTO snapshot VALUES (?, ?)",
-                        [(part, body) for part, body in changed.items() if body is not None],
-                    )
-                    self._connection.executemany(
-                        "DELETE FROM snapshot WHERE part = ?", [(part,) for part, body in changed.items() if body is None]
-                    )
+                    for part, pieces in changed:
+                        self._connection.execute("DELETE FROM snapshot WHERE part = ?", (part,))
+                        for number, body in enumerate(pieces):
+                            self._connection.execute("INSERT INTO snapshot VALUES (?, ?, ?)", (part, number, body))
             finally:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def set_status(self, values: Mapping[str, int]) -> None:
-        """Keep figures for ``sshbell status``."""
+        """Store figures for ``sshbell status``."""
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO status VALUES (?, ?)", list(values.items()))
 
     def note(self, name: str) -> str | None:
-        """Return a text that is kept, if it is."""
+        """Return a stored text, or None."""
         with transaction(self._connection):
             found = self._connection.execute("SELECT text FROM note WHERE name = ?", (name,)).fetchone()
         return found[0] if found else None
 
     def set_notes(self, texts: Mapping[str, str]) -> None:
-        """Keep texts for ``sshbell status``."""
+        """Store texts for ``sshbell status``."""
         with transaction(self._connection):
             self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
 
     def forget(self, before_us: int) -> bool:
         """
-        Forget what is older, and what is beyond the bounds; return whether there is more than there was time for.
+        Delete older rows and those beyond the limits; return whether time ran out before everything was deleted.
 
-        A session is as old as its end. One without an end stays, as far as the bound allows: somebody may still be in.
+        The end of a session decides its age. A session without an end stays within the limit: somebody may still be logged in.
         """
         end_s = time.monotonic() + _FORGET_S
         return any(time.monotonic() > end_s for _ in self._pieces(before_us))
 
     def _pieces(self, before_us: int) -> Iterator[int]:
-        """Forget piece by piece, each in a transaction of its own; yield how many rows were in it."""
+        """Delete piece by piece, each in a separate transaction; yield the number of its rows."""
         for table, key, which in (
             ("event", "id", "time_us < :before ORDER BY time_us"),
             ("session", "login_id", "opened_us < :before AND closed_us < :before"),
@@ -215,19 +231,32 @@ class State:
         yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
         yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
         yield from self._shortened("sender", "rowid", "seen_us", SENDER_LIMIT)
+        noise = f"WHERE action IN {_NOISE} ORDER BY"
+        yield from self._lightened(("event", "id", f"{noise} time_us"), ("outbox", "seq", f"{noise} seq"))
+        yield from self._lightened(
+            ("event", "id", "ORDER BY time_us"), ("outbox", "seq", "ORDER BY seq"), ("session", "login_id", "ORDER BY opened_us")
+        )
+
+    def _lightened(self, *tables: tuple[str, str, str]) -> Iterator[int]:
+        """Forget some rows of each table in turn while the file is too large; yield how many were in each piece."""
+        while used_bytes(self._connection) > STATE_LIMIT_BYTES:
+            gone = sum(self._delete(table, key, which, _BYTES_PIECE) for table, key, which in tables)
+            if not gone:
+                return
+            yield gone
 
     def forget_delivered(self) -> None:
         """
-        Forget the messages before the first that ``deliver`` still has to send.
+        Delete the messages before the first that ``deliver`` still has to send.
 
-        If ``delivery.db`` is lost, what is left here is sent again: so all that waits has to stay, and little else.
+        If ``delivery.db`` is lost, sshbell sends the whole outbox again. So all waiting messages must stay, and few others.
         """
         _, done_seq = self._taken_over()
         with transaction(self._connection):
             self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
 
     def _shortened(self, table: str, key: str, order: str, limit: int, *first: str) -> Iterator[int]:
-        """Forget the oldest rows beyond a limit, those that a condition takes first; yield how many were in each piece."""
+        """Delete the oldest rows beyond a limit, first those that match a condition; yield the number of rows of each piece."""
         with guarded(self._connection):
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
         excess = rows - limit
@@ -245,16 +274,16 @@ class State:
             ).rowcount
 
 
-_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_SESSION = (
-    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)"
 )
 _INSERT_MESSAGE = "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)"
 
 
 def _integer(number: int | None) -> int | None:
-    """Return a number that a line claims, or None where no column can hold it."""
+    """Return a number from a line, or None if a column cannot hold it."""
     return number if number is None or number <= _INTEGER_MAX else None
 
 
@@ -262,15 +291,20 @@ def _source(event: Event) -> tuple[str | None, int | None]:
     return None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
 
 
+def _factors(login: Login) -> str | None:
+    # The protocol has lists of methods with commas between them: no name holds one.
+    return ",".join(login.factors) or None
+
+
 def _row(event: Event, action: str) -> tuple[object, ...]:
     login: Any = event.login if isinstance(event, Logout) else event
-    uid = method = info = reason = login_id = None
+    uid = method = info = reason = login_id = factors = None
     count = 1
     match event:
         case Login() | Logout():
             uid, method = login.uid, login.method
             info = None if login.info is None else readable(login.info)
-            login_id = login.id if isinstance(event, Logout) else None
+            login_id, factors = login.id if isinstance(event, Logout) else None, _factors(login)
         case Attempt():
             method, count, reason = event.method, event.count, event.reason
         case Probe():
@@ -280,4 +314,5 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
     return (
         event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
         event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
+        factors,
     )  # fmt: skip

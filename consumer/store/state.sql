@@ -1,9 +1,9 @@
--- What `sshbell run` knows. It is the only writer.
+-- The store of `sshbell run`, which is the only writer.
 
--- Everything that happened, by event.id; writing it twice changes nothing.
+-- All events, by event.id; writing one twice changes nothing.
 CREATE TABLE event (
     id        TEXT PRIMARY KEY,
-    time_us   INTEGER NOT NULL,            -- microseconds since 1970 UTC, of the log
+    time_us   INTEGER NOT NULL,            -- microseconds since 1970 UTC, from the log
     action    TEXT NOT NULL,               -- event.action
     host      TEXT NOT NULL,
     user      TEXT,
@@ -11,12 +11,13 @@ CREATE TABLE event (
     address   TEXT,
     port      INTEGER,
     method    TEXT,                        -- with submethod, as sshd writes it: keyboard-interactive/pam
-    info      TEXT,                        -- key or certificate, as sshd writes it behind "ssh2: "
+    info      TEXT,                        -- key or certificate, as sshd writes it after "ssh2: "
     origin    TEXT NOT NULL,               -- verified, unverified, forged
-    count     INTEGER NOT NULL,            -- of an ssh_attempt: how many equal tries; of an ssh_forged: how many lines
-    reason    TEXT,                        -- of an ssh_forged: what it claims
+    count     INTEGER NOT NULL,            -- for an ssh_attempt: how many equal tries; for an ssh_forged: how many lines
+    reason    TEXT,                        -- for an ssh_forged: what the line claims
     ambiguous INTEGER NOT NULL,            -- 1: peer text could have forged the line
-    login_id  TEXT                         -- of an ssh_logout: its ssh_login
+    login_id  TEXT,                        -- for an ssh_logout: its ssh_login
+    factors   TEXT                         -- with several factors, the methods in order: publickey,keyboard-interactive/pam
 ) WITHOUT ROWID;
 CREATE INDEX event_time ON event (time_us);
 
@@ -33,13 +34,14 @@ CREATE TABLE session (
     origin    TEXT NOT NULL,
     ambiguous INTEGER NOT NULL,
     opened_us INTEGER NOT NULL,            -- 0: no line had a time
-    closed_us INTEGER                      -- NULL: still open, or its end was never logged
+    closed_us INTEGER,                     -- NULL: still open, or sshd never logged its end
+    factors   TEXT
 ) WITHOUT ROWID;
 CREATE INDEX session_opened ON session (opened_us);
 CREATE INDEX session_open ON session (opened_us) WHERE closed_us IS NULL;
 CREATE INDEX session_host ON session (host, closed_us, opened_us);
 
--- From which address a host's lines have come, as rsyslog says; on a relay.
+-- The addresses from which a relay has received a host's lines, from rsyslog.
 CREATE TABLE sender (
     address   TEXT NOT NULL,
     host      TEXT NOT NULL,
@@ -47,7 +49,7 @@ CREATE TABLE sender (
     PRIMARY KEY (address, host)
 );
 
--- What is to be told, in the order in which it became known; `sshbell deliver` reads it.
+-- The messages to send, in the order of the events; `sshbell deliver` reads it.
 CREATE TABLE outbox (
     seq       INTEGER PRIMARY KEY AUTOINCREMENT,
     event_id  TEXT NOT NULL UNIQUE,
@@ -56,10 +58,12 @@ CREATE TABLE outbox (
     body      BLOB NOT NULL                -- the event as JSON, as `sshbell replay --format json` writes it
 );
 
--- The memory of the pipeline at the beginning of a segment of the intake journal, part by part.
+-- The memory of the pipeline at the start of a segment of the intake journal, in parts, each in pieces.
 CREATE TABLE snapshot (
-    part      TEXT PRIMARY KEY,
-    body      BLOB NOT NULL
+    part      TEXT NOT NULL,
+    piece     INTEGER NOT NULL,            -- from 0 on
+    body      BLOB NOT NULL,
+    PRIMARY KEY (part, piece)
 ) WITHOUT ROWID;
 
 -- Counters and times that `sshbell status` shows.
@@ -68,7 +72,7 @@ CREATE TABLE status (
     value     INTEGER NOT NULL
 ) WITHOUT ROWID;
 
--- Texts that `sshbell status` shows: the version that runs.
+-- Texts that `sshbell status` shows, such as the running version.
 CREATE TABLE note (
     name      TEXT PRIMARY KEY,
     text      TEXT NOT NULL

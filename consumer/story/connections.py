@@ -49,6 +49,7 @@ class Connection:
     user: str | None = None
     user_is_valid = True
     attempts = 0
+    pam_attempts = 0  # what PAM counts; sshd counts the same ones, where it is heard
     denied: str | None = None
     reason: str | None = None
     pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
@@ -59,6 +60,7 @@ class Connection:
     child_over: Line | None = None  # the session's process said that it ends, before it was known whether PAM opens a session
     uid: int | None = None
     partial_info: str | None = None
+    partial_methods: tuple[str, ...] = ()  # of the factors before the last one
     child_pid: str | None = None
     session_kind: str | None = None
     login: Login | None = None
@@ -326,7 +328,8 @@ class Connections:
     @staticmethod
     def found_by_source(host: Host, connection: Connection) -> None:
         """Let lines of the session's own process find it, unless they are another's: one port can reach two of our addresses."""
-        if connection.address is not None and connection.port is not None:
+        # Nothing would ever take away one that is gone.
+        if connection.address is not None and connection.port is not None and not connection.is_gone:
             source = (connection.address, connection.port)
             other = host.by_source.get(source)
             if other is None or other.is_over or other.accepted is None or connection.accepted is not None:
@@ -376,7 +379,7 @@ class Connections:
         connection = host.connections.get(procid)
         if connection is None:
             return self.new(host, line, procid, address, port)
-        time_us = line[TIME] or 0
+        time_us = line[TIME] or host.clock_us
         if port is None:
             if connection.ended_us and time_us >= connection.ended_us:
                 return self.new(host, line, procid, address, port)

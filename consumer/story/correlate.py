@@ -15,6 +15,7 @@ a lost line).
 Lines may come out of order by seconds, PIDs are reused, any line may be missing.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -45,6 +46,10 @@ from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US,
 from consumer.story.event_ids import Identities, derived
 from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
 
+# Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
+_FACTORS_LIMIT = 8
+# The separators that winbind can be given.
+_DOMAIN = re.compile(r".+[\\+/]")
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
@@ -117,7 +122,8 @@ class Correlator:
                     self._forged(host, line)
                     continue  # it does not even move the clock
             if time_us is None:
-                line = (rule, host.clock_us, *line[2:])
+                # What it decides has no time: no other line's would be true of it.
+                self.held.counters["lines_without_time_total"] += 1
             else:
                 ahead = time_us - host.clock_us
                 if ahead > LEAP_US or ahead < -LEAP_US:
@@ -228,9 +234,13 @@ class Correlator:
         connection.seen = line
 
     def _max_attempts(self, host: Host, line: Line) -> None:
-        connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        known = host.connections.get(line[PROCID])
+        if self._rules[line[RULE]].name == "disconnecting_from_max_attempts" and known is not None and known.address is not None:
+            connection = known  # up to 6.6 what looks like an address is a part of the user's name
+        else:
+            connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
-            connection.user = line[USER]
+            connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
         connection.reason = connection.reason or "too many authentication failures"
         if connection.denied is None and not connection.attempts:
             connection.denied = "too many authentication failures"
@@ -260,7 +270,7 @@ class Correlator:
             connection.pam_failures = line
             connection.address = connection.address or line[ADDRESS] or None
         more = line[EXTRA]
-        connection.attempts += (
+        connection.pam_attempts += (
             int(more) if more and more.isdecimal() and len(more) < 10 else line[REPEATS] if line[ADDRESS] is not None else 0
         )
 
@@ -331,8 +341,13 @@ class Correlator:
         """One of several factors is done; the key of a two-factor login stands here alone."""
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user = line[USER]
-        if line[EXTRA] is not None:
-            connection.partial_info = line[EXTRA]
+        method, info, before = line[METHOD], line[EXTRA], connection.partial_methods
+        # Two keys are two factors; the same line twice is one.
+        is_again = before[-1:] == (method,) and info in {None, connection.partial_info}
+        if method is not None and not is_again and len(before) < _FACTORS_LIMIT:
+            connection.partial_methods = (*before, method)
+        if info is not None:
+            connection.partial_info = info
 
     def _accepted(self, host: Host, line: Line) -> None:
         user = line[USER]
@@ -533,7 +548,7 @@ class Correlator:
             return user
         if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
             return pam_name(user)
-        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM])
+        return sshd_name(user, preauth=line[PREAUTH] is not None, program=line[PROGRAM] if line[PROCID] else "")
 
     def _tell_attempt(self, connection: Connection, line: Line, method: str, count: int, reason: str | None = None) -> None:
         connection.attempts += count
@@ -554,7 +569,7 @@ class Correlator:
     def _finish(self, host: Host, connection: Connection, line: Line) -> None:
         """Let a connection go that no login came of, once lines that are late have had their time."""
         if connection.accepted is None and connection.opened is None:
-            connection.ended_us = line[TIME] or 0
+            connection.ended_us = line[TIME] or host.clock_us
             self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
     def _tell_rest(self, host: Host, connection: Connection) -> None:
@@ -568,12 +583,11 @@ class Correlator:
         """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
         connection.is_told = True
         self._tell_pam_failure(connection)
-        if connection.pam_failures is not None:
-            if not host.has_sshd and connection.attempts:
-                count, connection.attempts = connection.attempts, 0
-                self._tell_attempt(connection, connection.pam_failures, "", count=count)
+        if connection.pam_failures is not None and not host.has_sshd:
+            if connection.pam_attempts:
+                self._tell_attempt(connection, connection.pam_failures, "", count=connection.pam_attempts)
             return
-        if connection.attempts or connection.login is not None:
+        if connection.attempts or connection.login is not None or not self._is_of_sshd(connection):
             return
         if connection.denied is not None or not connection.user_is_valid:
             self._tell_attempt(connection, connection.seen, "", count=1, reason=connection.denied)
@@ -581,6 +595,12 @@ class Correlator:
         line = connection.seen
         user = self._name(line, connection.user)
         self._tell(Probe(self._id(EventAction.PROBE, line), line, user, connection.address, connection.port, connection.reason))
+
+    def _is_of_sshd(self, connection: Connection) -> bool:
+        """Tell whether sshd itself has said of a connection what is to be told."""
+        rule = self._rules[connection.seen[RULE]]
+        # What PAM alone said belongs to a connection of another PID. A fault without an address may be that of a session.
+        return not rule.is_pam and not (rule.action is LineAction.PROTOCOL_ERROR and connection.address is None)
 
     def _tell_login(self, host: Host, connection: Connection) -> None:
         line = connection.accepted or connection.opened
@@ -593,6 +613,7 @@ class Correlator:
             accepted[METHOD] if accepted else None,
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
+            (*connection.partial_methods, accepted[METHOD] or "") if accepted and connection.partial_methods else (),
         )  # fmt: skip
         connection.is_told = True
         if host.waiting and host.waiting[0][1] is connection:
@@ -603,7 +624,9 @@ class Correlator:
             self._tell_logout(host, connection, connection.child_over)
             return
         closed = connection.closed
-        if closed is not None and (closed[TIME] or 0) >= connection.login.time_us and _same_user(closed[USER], line[USER]):
+        if closed is None or not _same_user(closed[USER], line[USER]):
+            return
+        if closed[TIME] is None or closed[TIME] >= connection.login.time_us:
             self._tell_logout(host, connection, closed)
 
     def _end_session(self, host: Host, connection: Connection, line: Line) -> None:
@@ -619,9 +642,10 @@ class Correlator:
         if login is None:
             return
         connection.is_over = True
-        connection.ended_us = line[TIME] or 0
+        connection.ended_us = line[TIME] or host.clock_us
+        end_us = max(line[TIME], login.time_us) if line[TIME] is not None else 0
         logout_id = derived(login.id, EventAction.LOGOUT) if login.id else ""
-        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, max(line[TIME] or 0, login.time_us)))
+        self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
 
@@ -635,13 +659,22 @@ def _user_of(connection: Connection) -> str | None:
 
 
 def _same_user(ours: str | None, theirs: str | None) -> bool:
-    """Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone."""
+    """
+    Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone.
+
+    A directory's module may set another spelling of the name (pam_winbind, pam_sss): with its domain, in small letters.
+    """
     if ours == theirs:
         return True
     if ours is None or theirs is None:
         return False
-    names = {sshd_name(ours), pam_name(ours)}
-    return not names.isdisjoint({sshd_name(theirs), pam_name(theirs)})
+    names = {_account(sshd_name(ours)), _account(pam_name(ours))}
+    return not names.isdisjoint({_account(sshd_name(theirs)), _account(pam_name(theirs))})
+
+
+def _account(name: str) -> str:
+    r"""Return a name without its domain: of ``DOMAIN\alice``, ``DOMAIN+alice``, ``DOMAIN/alice`` and ``alice@domain``."""
+    return _DOMAIN.sub("", name.partition("@")[0] or name).casefold()
 
 
 def _same_sshd_user(connection: Connection, line: Line) -> bool:

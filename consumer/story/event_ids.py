@@ -27,6 +27,10 @@ class Identities:
         """Take over what an earlier process remembered."""
         self._seen.update((bytes(digest), int(ordinal)) for digest, ordinal in state)
 
+    def forget(self) -> None:
+        """Remember no line: the next of each second is the first."""
+        self._seen.clear()
+
     def of_line(self, kind: str, host: str, family: str, procid: str, time_us: int, text: str) -> str:
         """Return the id of an event that one line decides."""
         parts = (kind, host, family, procid, str(time_us // _SECOND), text)

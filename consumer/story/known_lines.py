@@ -14,6 +14,8 @@ from consumer.text import text_of_bytes
 
 # Lines that are remembered; of these, those that outlive the process.
 KNOWN_LIMIT, _KNOWN_KEPT = 262_144, 65_536
+# Seconds since 1970.
+_EVER, _NEVER = 0, 1 << 62
 # As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
 _PASSED = re.compile(r"[^/]+\Z|/.*/[^/]+\Z")
 
@@ -29,7 +31,7 @@ class KnownLines:
         self._family_of = family_of
         self._digests = array("Q")
         self._seconds = array("q")
-        self._is_partial = False  # older ones were forgotten
+        self._is_partial = False
         self.total = 0
 
     def add(self, lines: Iterable[Line]) -> None:
@@ -44,6 +46,10 @@ class KnownLines:
                 self._digests[place], self._seconds[place] = digest, second
             self.total += 1
 
+    def look_no_further_back(self) -> None:
+        """Count no line of a file as missing that is older than all that are remembered."""
+        self._is_partial = True
+
     def _digest(self, line: Line) -> int:
         parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // SECOND), line[TEXT])
         return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
@@ -51,7 +57,8 @@ class KnownLines:
     def comparison(self, rules: Sequence[CompiledRule]) -> "Comparison":
         """Return what compares a log file with all this; ``rules`` are those of its lines."""
         left = Counter(self._digests)
-        oldest = min(self._seconds) if self._is_partial or self.total > KNOWN_LIMIT else 0
+        is_partial = self._is_partial or self.total > KNOWN_LIMIT
+        oldest = min(self._seconds, default=_NEVER) if is_partial else _EVER
 
         def is_missing(line: Line) -> bool:
             digest = self._digest(line)
@@ -71,10 +78,18 @@ class KnownLines:
         return digests.tobytes(), seconds.tobytes(), self._is_partial or first > 0
 
     def restore(self, digests: bytes, seconds: bytes, *, is_partial: bool) -> None:
-        """Take over what an earlier process remembered."""
+        """
+        Take over what an earlier process remembered.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        found, times = array("Q", digests), array("q", seconds)
+        if len(found) != len(times):
+            raise ValueError("as many lines as times are wanted")
         self._is_partial = is_partial
-        self._digests, self._seconds = array("Q", digests), array("q", seconds)
-        self.total = len(self._digests)
+        self._digests, self._seconds = found, times
+        self.total = len(found)
 
 
 class Comparison:

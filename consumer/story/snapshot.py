@@ -1,12 +1,13 @@
 """
 The memory of a correlator, part by part, as bytes: what a restart would forget.
 
-A part is one host, or the identities that were given lately. Rules are written by name, so a snapshot outlives a version in which
-rules were added; a part that cannot be read is left out and reported.
+A part is one host, or the identities that were given lately. A host comes in pieces, each a list of records of some connections,
+so that no piece and no step is large, however much the host holds. Rules are written by name, so a snapshot outlives a version in
+which rules were added; sshbell leaves out a part that it cannot read, and reports it.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -14,14 +15,23 @@ import msgspec
 from consumer.events import Login
 from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
-from consumer.story.connections import Connection, Host
+from consumer.story.connections import Connection, Connections, Host
 from consumer.story.correlate import Correlator
 from consumer.story.forged_lines import ForgedCount
 
-FORMAT = 1
+FORMAT = 2
+# Bytes of a piece; one record may be larger by itself.
+PIECE_BYTES = 1 << 18
+# Entries of a queue in one record.
+_RUN = 256
 _HOST = "host"
 _IDENTITIES = "identities"
 _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
+# What bytes that were damaged, or written by another version, do to us.
+DAMAGE = (msgspec.DecodeError, LookupError, TypeError, ValueError)
+
+# A part's name and its pieces; none where the part is gone.
+SnapshotPart = tuple[str, Iterable[bytes]]
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -43,7 +53,7 @@ class Snapshots:
     Writes and reads the memory of one correlator.
 
     Args:
-        report: is told in one line what could not be read.
+        report: gets one line about each part that cannot be read.
     """
 
     def __init__(self, correlator: Correlator, rules: list[CompiledRule], report: Callable[[str], None]) -> None:
@@ -51,47 +61,72 @@ class Snapshots:
         self._held = correlator.held
         self._names = rule_names(rules)
         self._report = report
+        self._unreadable: set[str] = set()
 
-    def changed(self) -> dict[str, bytes | None]:
-        """Return the parts that are not as they were when this was last asked; None stands for one that is gone."""
-        parts: dict[str, bytes | None] = {}
+    def changed(self) -> Iterator[SnapshotPart]:
+        """
+        Yield the parts that differ from the last snapshot. Take the pieces of each before the next.
+
+        Only ``kept`` ends this: a store that fails gets them again.
+        """
         self._held.changed.update(host.key for host in self._held.heard)
+        for name in self._unreadable:
+            yield name, ()
         for key in self._held.changed:
             host = self._held.host_of(key)
-            parts[f"{_HOST}\t{key[1]}\t{key[0]}"] = None if host is None else self._of_host(host)
+            yield f"{_HOST}\t{key[1]}\t{key[0]}", () if host is None else self._pieces(host)
+        if self._held.changed or self._unreadable:
+            yield _IDENTITIES, [_encode([FORMAT, self._correlator.identities.state()])]
+
+    def kept(self) -> None:
+        """Take note that the store has what ``changed`` yielded last, and that nothing has come since."""
         self._held.changed.clear()
-        if parts:
-            parts[_IDENTITIES] = _encode([FORMAT, self._correlator.identities.state()])
-        return parts
+        self._unreadable.clear()
 
     def forget(self) -> None:
         """Count every part as changed."""
         self._held.changed.update(self._held.keys())
 
-    def restore(self, parts: dict[str, bytes]) -> None:
-        """Take over what an earlier process remembered."""
-        for name, body in parts.items():
-            kind, _, rest = name.partition("\t")
-            try:
-                if kind == _IDENTITIES:
-                    _version, state = _decode(body)
-                    self._correlator.identities.restore(state)
-                elif kind == _HOST:
-                    family, _, host = rest.partition("\t")
-                    self._held.restore((host, family), self._host(body))
-            except (msgspec.DecodeError, LookupError, TypeError, ValueError) as error:
-                self._report(f"the memory of {name!r} cannot be read ({error}); what was half-known of it is forgotten")
+    def restore(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Take over a part of what an earlier process remembered; ``begin`` follows the last one."""
+        kind, _, rest = name.partition("\t")
+        try:
+            if kind == _IDENTITIES:
+                _version, state = _decode(b"".join(pieces))
+                self._correlator.identities.restore(state)
+            elif kind == _HOST:
+                family, _, host = rest.partition("\t")
+                self._held.restore((host, family), _Reader(self._names, self._held).host(pieces))
+        except DAMAGE as error:
+            self._unreadable.add(name)
+            self._report(f"the memory of {name!r} cannot be read ({error}); sshbell forgets the half-known stories in it")
+
+    def begin(self) -> None:
+        """Put in order what was restored."""
         self._held.begin_again()
 
-    # ---------------------------------------------------------------- out
+    def forget_identities(self) -> None:
+        """Number equal lines anew, so that lines that come once more get the ids that they had."""
+        self._correlator.identities.forget()
 
-    def _of_host(self, host: Host) -> bytes:
+    def _pieces(self, host: Host) -> Iterator[bytes]:
+        """Yield the records of a host, some at a time."""
+        piece: list[msgspec.Raw] = []
+        size = 0
+        for record in self._records(host):
+            body = _encode(record)
+            if piece and size + len(body) > PIECE_BYTES:
+                yield _encode(piece)
+                piece, size = [], 0
+            piece.append(msgspec.Raw(body))
+            size += len(body)
+        yield _encode(piece)
+
+    def _records(self, host: Host) -> Iterator[list[Any]]:
         found: dict[int, int] = {}
         connections: list[Connection] = []
 
-        def number(connection: Connection | None) -> int | None:
-            if connection is None:
-                return None
+        def number(connection: Connection) -> int:
             known = found.get(id(connection))
             if known is None:
                 known = found[id(connection)] = len(connections)
@@ -103,87 +138,170 @@ class Snapshots:
         by_source = [[*source, number(connection)] for source, connection in host.by_source.items()]
         children = [[pid, number(connection)] for pid, connection in host.children.items()]
         waiting = [[at, number(each)] for at, each in host.waiting if not each.is_gone and not each.login]
-        due = [[term, [[at, number(each)] for at, each in queue if not each.is_gone]] for term, queue in host.due.items()]
-        held = len(host.connections)
-        rows = []
+        due = [(term, [[at, number(each)] for at, each in queue if not each.is_gone]) for term, queue in host.due.items()]
+        yield [
+            "host", FORMAT, host in self._held.heard, host.clock_us, host.last_us, host.leaped_total, host.has_sshd, host.names,
+            host.next_sweep_us, len(host.connections),
+        ]  # fmt: skip
         for connection in connections:  # grows by those that had the same PID before
-            row = {name: self._value(name, value) for name, value in vars(connection).items()}
-            row["older"] = number(connection.older)
-            rows.append(row)
-        return _encode(
-            [
-                FORMAT, host in self._held.heard, host.clock_us, host.last_us, host.leaped_total, host.has_sshd, host.names,
-                host.next_sweep_us,
-                held, rows, by_source, children, waiting, due, self._forged(host),
-            ]
-        )  # fmt: skip
+            lines: list[Line] = []
+            row = {name: _value(name, value, lines) for name, value in vars(connection).items() if name != "older"}
+            older = None if connection.older is None else number(connection.older)
+            yield ["connection", row, older, [self._row_of(line) for line in lines]]
+        yield from _runs(by_source, "by_source")
+        yield from _runs(children, "children")
+        yield from _runs(waiting, "waiting")
+        for term, queue in due:
+            yield from _runs(queue, "due", term)
+        if host.forged:
+            yield ["forged", self._forged(host)]
+        yield ["end"]
 
-    def _forged(self, host: Host) -> list[Any]:
+    def _forged(self, host: Host) -> list[list[Any]]:
         return [
-            [
-                *kind,
-                counted.since_us,
-                counted.count,
-                counted.id,
-                None if counted.line is None else self._line(counted.line),
-                counted.last_us,
-            ]
+            [*kind, counted.since_us, counted.count, counted.id, counted.line and self._row_of(counted.line), counted.last_us]
             for kind, counted in host.forged.items()
         ]
 
-    def _value(self, name: str, value: Any) -> Any:
-        if value is None:
-            return None
-        if name in _LINES:
-            return self._line(value)
-        if isinstance(value, Login):
-            fields = msgspec.structs.asdict(value)
-            return fields | {"line": self._line(value.line)}
-        return value
-
-    def _line(self, line: Line) -> list[Any]:
+    def _row_of(self, line: Line) -> list[Any]:
+        """Return a line as it is kept, with its rule by name."""
         return [self._names[line[RULE]], *line[RULE + 1 :]]
 
-    # ---------------------------------------------------------------- in
 
-    def _host(self, body: bytes) -> Host:
-        version, is_heard, *fields = _decode(body)
-        if version != FORMAT:
-            raise ValueError(f"format {version}")
+def _value(name: str, value: Any, lines: list[Line]) -> Any:
+    """Return an attribute of a connection as it is kept; a line goes into ``lines``, and its number stands in its place."""
+    if value is None:
+        return None
+    if name in _LINES:
+        return _number_of(value, lines)
+    if isinstance(value, Login):
+        return msgspec.structs.asdict(value) | {"line": _number_of(value.line, lines)}
+    return value
+
+
+def _number_of(line: Line, lines: list[Line]) -> int:
+    """Return the number of a line; most of a connection's attributes share one."""
+    for number, other in enumerate(lines):
+        if other is line:
+            return number
+    lines.append(line)
+    return len(lines) - 1
+
+
+def _runs(entries: list[Any], *kind: Any) -> Iterator[list[Any]]:
+    """Yield records of some entries each; one where there is none, since the order of empty queues counts."""
+    for begin in range(0, max(1, len(entries)), _RUN):
+        yield [*kind, entries[begin : begin + _RUN]]
+
+
+class _Reader:
+    """Reads one host."""
+
+    def __init__(self, names: list[str], held: Connections) -> None:
+        self._names = names
+        self._held = held
+        self._connections: list[Connection] = []
+        self._older: list[tuple[Connection, int]] = []
+
+    def host(self, pieces: Iterable[bytes]) -> Host:
+        """
+        Make the host of its pieces.
+
+        Raises:
+            DAMAGE: it cannot be read.
+        """
         host = Host()
-        host.clock_us, host.last_us, host.leaped_total, host.has_sshd, names, host.next_sweep_us = fields[:6]
-        held, rows, by_source, children, waiting, due, *later = fields[6:]
-        host.names = [(name, program) for name, program in names]
-        connections = [Connection.__new__(Connection) for _ in rows]
-        for connection, row in zip(connections, rows, strict=True):
-            for name, value in row.items():
-                setattr(connection, name, self._read(name, value, connections))
-        host.connections = {connection.procid: connection for connection in connections[:held]}
-        host.by_source = {(address, port): connections[number] for address, port, number in by_source}
-        host.children = {pid: connections[number] for pid, number in children}
-        host.waiting = deque((at, connections[number]) for at, number in waiting)
-        for uid, claim, since_us, count, event_id, line, last_us in later[0] if later else ():
-            host.forged[uid, claim] = ForgedCount(
-                since_us, count, event_id, None if line is None else self._line_of(line), last_us
-            )
+        is_heard, held, is_whole = False, 0, False
+        for kind, *values in (record for piece in pieces for record in _records_of(_decode(piece))):
+            if kind == "host":
+                is_heard, held = self._head(host, values)
+            elif kind == "connection":
+                self._connection(*values)
+            elif kind == "end":
+                is_whole = True
+            else:
+                self._references(host, kind, *values)
+        if not is_whole:
+            raise ValueError("it has no end")
+        for connection, number in self._older:
+            connection.older = self._connections[number]
+        host.connections = {connection.procid: connection for connection in self._connections[:held]}
         if is_heard:
             self._held.heard.add(host)
-        host.due = {term: deque((at, connections[number]) for at, number in queue) for term, queue in due}
         return host
 
-    def _read(self, name: str, value: Any, connections: list[Connection]) -> Any:
-        if value is None:
-            return None
-        if name == "older":
-            return connections[value]
-        if name in _LINES:
-            return self._line_of(value)
-        if name == "login":
-            return Login(**value | {"line": self._line_of(value["line"])})
-        return value
+    @staticmethod
+    def _head(host: Host, values: list[Any]) -> tuple[bool, int]:
+        """Return whether the host was heard since the last tick, and how many of its connections are found by their PID."""
+        version, is_heard, host.clock_us, host.last_us, host.leaped_total, host.has_sshd, names, host.next_sweep_us, held = values
+        if version > FORMAT:
+            raise ValueError(f"format {version}")
+        host.names = [(name, program) for name, program in names]
+        return is_heard, held
+
+    def _references(self, host: Host, kind: str, *values: Any) -> None:
+        """Take a part of a table or a queue, which gives connections by their number, or the counts of forged lines."""
+        connections = self._connections
+        if kind == "by_source":
+            host.by_source.update(((address, port), connections[number]) for address, port, number in values[0])
+        elif kind == "children":
+            host.children.update((pid, connections[number]) for pid, number in values[0])
+        elif kind == "waiting":
+            host.waiting.extend(self._queue(values[0]))
+        elif kind == "due":
+            host.due.setdefault(values[0], deque()).extend(self._queue(values[1]))
+        elif kind == "forged":
+            for uid, claim, since_us, count, event_id, line, last_us in values[0]:
+                first = None if line is None else self._line_of(line)
+                host.forged[uid, claim] = ForgedCount(since_us, count, event_id, first, last_us)
+        else:
+            raise ValueError(f"record {kind!r}")
+
+    def _queue(self, entries: Iterable[tuple[int, int]]) -> list[tuple[int, Connection]]:
+        return [(at, self._connections[number]) for at, number in entries]
+
+    def _connection(self, row: dict[str, Any], older: int | None, rows_of_lines: list[list[Any]]) -> None:
+        lines = [self._line_of(values) for values in rows_of_lines]
+        connection = Connection.__new__(Connection)
+        for name, value in row.items():
+            setattr(connection, name, _read(name, value, lines))
+        self._connections.append(connection)
+        if older is not None:
+            self._older.append((connection, older))
 
     def _line_of(self, values: list[Any]) -> Line:
         values[RULE] = self._names.index(values[RULE])
         if values[TRUSTED] is not None:
             values[TRUSTED] = tuple(values[TRUSTED])
         return tuple(values)
+
+
+def _read(name: str, value: Any, lines: list[Line]) -> Any:
+    """Return an attribute of a connection that was kept."""
+    if value is None:
+        return None
+    if name in _LINES:
+        return lines[value]
+    if name == "login":
+        return Login(**value | {"line": lines[value["line"]], "factors": tuple(value.get("factors", ()))})
+    return tuple(value) if name == "partial_methods" else value
+
+
+def _records_of(piece: Any) -> Iterator[list[Any]]:
+    """Yield the records of a piece; before format 2 a host was one row of fields."""
+    if piece[0] != 1:
+        yield from piece
+        return
+    version, *fields, held, rows, by_source, children, waiting, due = piece
+    yield ["host", version, *fields, held]
+    for row in rows:
+        lines: list[Any] = []
+        for attributes, name in (*((row, name) for name in _LINES), (row.get("login") or {}, "line")):
+            if attributes.get(name) is not None:
+                lines.append(attributes[name])
+                attributes[name] = len(lines) - 1
+        yield ["connection", row, row.pop("older"), lines]
+    yield from (["by_source", by_source], ["children", children], ["waiting", waiting])
+    for term, queue in due:
+        yield ["due", term, queue]
+    yield ["end"]

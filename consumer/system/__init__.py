@@ -1,1 +1,1 @@
-"""The machine around us: installation, checks, status."""
+"""The machine that sshbell runs on: installation, checks, status."""

@@ -1,4 +1,4 @@
-"""``sshbell install`` and ``uninstall``: what sshbell needs outside its own package, put in place and taken away."""
+"""``sshbell install`` and ``uninstall``: add and remove the files and accounts that sshbell needs outside its package."""
 
 import os
 import shlex
@@ -33,48 +33,48 @@ _LOGROTATE = Path("/etc/logrotate.d/sshbell")
 _LOADS_OMPROG = 'module(load="omprog")\n'
 _ENTRY_POINT = """\
 #!/bin/sh
-# What rsyslogd starts (see {drop_in}): this Python, and nothing of its environment.
-# A HUP for log rotation may come before anybody listens to it.
+# rsyslogd starts this script (see {drop_in}). Its Python ignores PYTHONPATH and the like.
+# A HUP for log rotation may arrive before sshbell can handle it.
 trap '' HUP INT TERM
-# rsyslogd 8.2302 crashes where its only child ends without this word, as it did with a fault in sshbell.toml. An error that
-# answers the first line does not hurt it.
+# rsyslogd 8.2302 crashes if its only child ends without this word, as sshbell does if sshbell.toml has a fault. An error in
+# answer to the first line does no harm.
 echo OK
 exec {interpreter} -I -m consumer run --confirmed "$@"
 """
 _ROOT = Path("/")
 
-# Is told what was done ("made", "updated", "changed", "kept", "there", "removed", "gone"), and to what.
-Say = Callable[[str, str], None]
+# Prints one row: what install did ("created", "updated", "changed", "kept", "exists", "removed", "missing"), and to what.
+Report = Callable[[str, str], None]
 
 
-def install(root: Path, say: Say) -> list[str]:
+def install(root: Path, report: Report) -> list[str]:
     """
-    Put everything in place below ``root``; return what is left to be done by hand.
+    Install everything below ``root``; return the steps that are left for you.
 
     Raises:
-        SshbellError: it cannot be done, and nothing was; or it could not be done to its end, and a second call goes on.
+        SshbellError: install cannot start and has changed nothing; or it failed halfway, and a second call continues.
     """
-    return _Installation(root, say).install()
+    return _Installation(root, report).install()
 
 
-def uninstall(root: Path, say: Say) -> list[str]:
+def uninstall(root: Path, report: Report) -> list[str]:
     """
-    Undo what ``install`` did below ``root``, as it wrote it down; return what is left to be done by hand.
+    Undo the steps that ``install`` recorded below ``root``; return the steps that are left for you.
 
     Raises:
-        SshbellError: there is nothing to undo, or it could not be done to its end.
+        SshbellError: there is nothing to undo, or it failed halfway.
     """
-    return _Installation(root, say).uninstall()
+    return _Installation(root, report).uninstall()
 
 
 class _Installation:
-    def __init__(self, root: Path, say: Say) -> None:
+    def __init__(self, root: Path, report: Report) -> None:
         if os.geteuid() != 0:
-            raise RightsError("only root can do this; call it again with sudo")
+            raise RightsError("only root can do this; run it again with sudo")
         if not root.is_dir():
             raise InputError(f"{root}: no such directory")
         self._root = root.resolve()
-        self._say = say
+        self._report = report
         self._accounts = Accounts(self._root)
         self._manifest = Manifest(self._at(MANIFEST))
         self._fault = ""  # of the configuration
@@ -86,7 +86,7 @@ class _Installation:
         code = self._checked_code(interpreter)
         config = self._config()
         rsyslog = self._rsyslog()
-        # Where rsyslogd gives up root, sshbell cannot become anybody else.
+        # If rsyslogd drops root, sshbell cannot become another user.
         user = (rsyslog.user if rsyslog else None) or config.user or "root"
         for path in (interpreter, *code) if user != "root" else ():
             if reason := unreachable(path, self._root):
@@ -95,25 +95,25 @@ class _Installation:
         if user != "root" and self._accounts.user(user) is None:
             self._accounts.check_tree(user)
         try:
-            # First: our record is in it.
+            # This comes first: the directory holds our record.
             self._directory(_CONFIG.parent, None)
             account = self._account(user)
             self._put_all(interpreter, config, rsyslog, account)
         except OSError as error:
-            raise OutputError(f"{error.filename or 'output'}: {error.strerror}; nothing else was done") from error
+            raise OutputError(f"{error.filename or 'output'}: {error.strerror}; install stopped there") from error
         return list(self._next_steps(config, rsyslog))
 
     def _checked_code(self, interpreter: Path) -> list[Path]:
         """
-        Return from where a Python takes its code.
+        Return the paths from which a Python loads its code.
 
-        One that does not find us by itself is refused, and one that others could change: rsyslogd runs it as root.
+        rsyslogd runs it as root. So it must find sshbell by itself, and only root may be able to change it.
         """
         if reason := untrusted(interpreter, self._root):
             raise RightsError(f"rsyslogd would run this Python as root, but {reason}; {how_to_install(interpreter)}")
         code = code_of(interpreter)
         if code is None:
-            raise ConfigError(f"{interpreter} -I -m consumer does not find sshbell; {how_to_install(interpreter)}")
+            raise ConfigError(f"{interpreter} -I -m consumer cannot find sshbell; {how_to_install(interpreter)}")
         if reason := untrusted_code(interpreter, code, self._root):
             raise RightsError(f"rsyslogd would run this as root, but {reason}; {how_to_install(interpreter)}")
         return code
@@ -124,14 +124,14 @@ class _Installation:
         except ConfigError as error:
             if self._at(_CONFIG).exists():
                 self._fault = str(error)
-                self._say("note", f"{error}; taking the defaults")
+                self._report("note", f"{error}; install uses the defaults")
             return Config()
 
     def _rsyslog(self) -> RsyslogConfig | None:
         try:
             return RsyslogConfig(self._root)
         except OSError:
-            self._say("note", f"{self._at(MAIN)} is not there or cannot be read: is rsyslog installed?")
+            self._report("note", f"{self._at(MAIN)} does not exist or is not readable: is rsyslog installed?")
             return None
 
     def _account(self, name: str) -> Account:
@@ -139,28 +139,28 @@ class _Installation:
             return Account(0, 0)
         found = self._accounts.user(name)
         if found is not None:
-            self._say("there", f"user {name}")
+            self._report("exists", f"user {name}")
             return found
         if self._accounts.group(name) is None:
             self._manifest.add(MadeGroup(name))
             self._accounts.add_group(name)
-            self._say("made", f"group {name}")
+            self._report("created", f"group {name}")
         self._manifest.add(MadeUser(name))
         self._accounts.add_user(name)
-        self._say("made", f"user {name}")
+        self._report("created", f"user {name}")
         made = self._accounts.user(name)
         assert made is not None
         return made
 
     def _check_state_dir(self, path: Path, user: str) -> None:
-        """Refuse a directory that is not ours: owner and mode of somebody's /var/lib are not to be changed."""
+        """Refuse a directory that is not ours: install must not change owner and mode of /var/lib."""
         place, account = self._at(path), Account(0, 0) if user == "root" else self._accounts.user(user)
         if not place.is_dir() or not any(place.iterdir()):
             return
         if account is None or not is_private(place.lstat(), account.uid):
             raise ConfigError(
-                f"state_dir {path} is not empty, and not {user}'s alone ({Owned.of(place)}); name a directory for sshbell alone, "
-                f"or, where this one is: chown -R {user}: {path}; chmod -R go= {path}"
+                f"state_dir {path} is not empty and does not belong to {user} alone ({Owned.of(place)}); name a directory that "
+                f"only sshbell uses, or, if this is one: chown -R {user}: {path}; chmod -R go= {path}"
             )
 
     def _put_all(self, interpreter: Path, config: Config, rsyslog: RsyslogConfig | None, account: Account) -> None:
@@ -169,12 +169,12 @@ class _Installation:
         for name in ("sshbell.toml", "people.toml"):
             place = _CONFIG.parent / name
             self._file(place, package.joinpath(name).read_bytes(), Owned(0, account.gid, 0o640))
-            # run reads it as root, deliver does not: an editor, or a copy, may have made it root's alone.
+            # run reads it as root, deliver does not. An editor or a copy may have made it readable for root alone.
             if closed_to(account, self._at(place), self._root) == self._at(place):
                 self._own(place, Owned(0, account.gid, 0o640))
         for path in secret_files(config):
             place = self._at(path)
-            # What a link leads to, or "..", is elsewhere.
+            # A link or ".." may lead elsewhere.
             if path.is_relative_to(_CONFIG.parent) and ".." not in path.parts and place.is_file() and not place.is_symlink():
                 self._own(path, Owned(0, account.gid, 0o640))
         self._directory(Path(config.state_dir), Owned(account.uid, account.gid, 0o700))
@@ -189,7 +189,7 @@ class _Installation:
                        Owned(0, 0, 0o644))  # fmt: skip
         if self._at(_LOGROTATE).parent.is_dir():
             self._file(_LOGROTATE, package.joinpath("rsyslog.d", "sshbell.logrotate").read_bytes(), Owned(0, 0, 0o644))
-        # Last: from here on rsyslogd starts us.
+        # This comes last: from here on rsyslogd starts sshbell.
         self._directory(DROP_IN.parent, None)
         self._file(DROP_IN, self._drop_in(rsyslog).encode(), Owned(0, 0, 0o644))
 
@@ -200,24 +200,24 @@ class _Installation:
             return text
         place = f"{_ROOT / other.path.relative_to(self._root)}:{other.line}"
         if other.path.parent == self._at(DROP_IN).parent and other.path.name > DROP_IN.name:
-            self._say("note", f"{place} loads omprog, as {DROP_IN} now does before it: take that line out")
+            self._report("note", f"{place} loads omprog, but {DROP_IN} now loads it first: remove that line")
             return text
-        self._say("note", f"{place} loads omprog already, so {DROP_IN} does not")
-        return text.replace(_LOADS_OMPROG, f"# {_LOADS_OMPROG.strip()} stands in {place}.\n", 1)
+        self._report("note", f"{place} loads omprog already, so {DROP_IN} does not")
+        return text.replace(_LOADS_OMPROG, f"# {_LOADS_OMPROG.strip()} is in {place}.\n", 1)
 
     def _other_omprog(self, rsyslog: RsyslogConfig | None) -> Statement | None:
-        """Return where another file than our drop-in loads omprog."""
+        """Return the statement of a file other than our drop-in that loads omprog."""
         return rsyslog.module("omprog", except_in=self._at(DROP_IN)) if rsyslog else None
 
     def _at(self, path: Path) -> Path:
         """Return the place of ``path`` below the root."""
         found = self._root / path.relative_to("/")
         if self._root != _ROOT and not found.resolve().is_relative_to(self._root):
-            raise ConfigError(f"{found} leads out of {self._root}, by a link")
+            raise ConfigError(f"{found} leads out of {self._root} through a link")
         return found
 
     def _directory(self, path: Path, owned: Owned | None) -> None:
-        """Make a directory and those above it; or set its owner and mode, where they matter."""
+        """Create a directory and its parents. If it exists, set its owner and mode, unless ``owned`` is None."""
         place = self._at(path)
         if place.is_dir():
             if owned is None:
@@ -229,60 +229,60 @@ class _Installation:
         self._manifest.add(MadeDirectory(str(path)))
         place.mkdir(mode=0o700)
         _give(place, owned or Owned(0, 0, 0o755))
-        self._say("made", f"{path}/")
+        self._report("created", f"{path}/")
 
     def _own(self, path: Path, owned: Owned) -> None:
-        """Set owner and mode of what is there."""
+        """Set owner and mode of an existing path."""
         place = self._at(path)
         was = Owned.of(place)
         if was == owned:
-            self._say("there", str(path))
+            self._report("exists", str(path))
             return
         if self._manifest.find(MadeDirectory, path) is None and self._manifest.find(MadeFile, path) is None:
             before = self._manifest.find(Changed, path)
             self._manifest.add(Changed(str(path), before.was if isinstance(before, Changed) else was, owned))
         _give(place, owned)
-        self._say("changed", f"{path}: owner and mode from {was} to {owned}")
+        self._report("changed", f"{path}: owner and mode from {was} to {owned}")
 
     def _file(self, path: Path, data: bytes, owned: Owned) -> None:
-        """Write a file that is not there, or that is as an earlier version wrote it."""
+        """Write a file that does not exist, or that nobody has changed since an earlier version wrote it."""
         place = self._at(path)
         entry = self._manifest.find(MadeFile, path)
         try:
             found = place.read_bytes()
         except FileNotFoundError:
-            # Written down first: what is not undone is worse than what was not done.
+            # Record it first: uninstall can skip a file that was never written, but not find one without a record.
             self._manifest.add(MadeFile(str(path), digest(data)))
             write_file(place, data, owned)
-            self._say("made", str(path))
+            self._report("created", str(path))
             return
         if found == data:
-            self._say("there", str(path))
+            self._report("exists", str(path))
         elif isinstance(entry, MadeFile) and digest(found) == entry.sha256:
             write_file(place, data, owned)
-            self._say("updated", str(path))
+            self._report("updated", str(path))
         else:
-            self._say("kept", f"{path}: it is not as sshbell wrote it; this version's is {_source(path)}")
+            self._report("kept", f"{path}: it differs from this version's file: {_source(path)}")
             return
         if entry is not None:
             self._manifest.add(MadeFile(str(path), digest(data)))
 
     def _next_steps(self, config: Config, rsyslog: RsyslogConfig | None) -> Iterator[str]:
         if self._fault:
-            yield f"mend {self._fault}"
+            yield f"fix {self._fault}"
         elif not config.channel:
-            yield f"say in {_CONFIG} whom to tell: a [[channel]] and a [[route]]"
+            yield f"add a [[channel]] and a [[route]] to {_CONFIG}; without them sshbell sends no messages"
         if rsyslog is not None and (advice := trusted_advice(rsyslog)):
             yield f"{advice.fault}: {advice.remedy}"
         if Path("/sys/fs/selinux/enforce").exists() and self._root == _ROOT:
             folders = f"{ENTRY_POINT.parent} {_CONFIG.parent} {config.state_dir}"
             yield f"SELinux: restorecon -Rv {folders}; then read {_source(Path('README.md'))}"
-        yield "see whether all is right: sshbell check --connect; and send a test: sshbell ring"
+        yield "check the installation: sshbell check --connect; and send a test message: sshbell ring"
         yield f"restart rsyslog: {self._restart()}"
-        yield "see whether it runs: sshbell status"
+        yield "check that sshbell is running: sshbell status"
 
     def _restart(self) -> str:
-        """Say how to restart rsyslog on this system."""
+        """Return the command that restarts rsyslog on this system."""
         if self._root != _ROOT:
             return "systemctl restart rsyslog, or without systemd: /etc/init.d/rsyslog restart"
         if Path("/run/systemd/system").is_dir():
@@ -291,14 +291,14 @@ class _Installation:
             return "/etc/init.d/rsyslog restart"
         if not Path("/run/rsyslogd.pid").exists():
             return "rsyslogd"
-        # A second one refuses to start as long as the first has its file; one that has died has left it behind.
+        # A second rsyslogd refuses to start while the first one's PID file exists. One that crashed left its file behind.
         return 'kill "$(cat /run/rsyslogd.pid)" && while [ -e /run/rsyslogd.pid ]; do sleep 0.2; done; rsyslogd'
 
     # ------------------------------------------------------------ uninstall
 
     def uninstall(self) -> list[str]:
         if not self._manifest.entries:
-            raise InputError(f"{self._at(MANIFEST)} is not there: nothing was installed, or it is undone")
+            raise InputError(f"{self._at(MANIFEST)} does not exist: nothing is installed, or uninstall has already undone it")
         own_folder = MadeDirectory(str(_CONFIG.parent))
         try:
             for entry in reversed(self._manifest.entries[:]):
@@ -312,24 +312,24 @@ class _Installation:
                 self._at(MANIFEST).unlink()
                 self._undo(own_folder, self._undo_path)
         except OSError as error:
-            raise OutputError(f"{error.filename or 'output'}: {error.strerror}; call it again once that is mended") from error
+            raise OutputError(f"{error.filename or 'output'}: {error.strerror}; fix this, then run it again") from error
         return list(self._last_steps())
 
     def _last_steps(self) -> Iterator[str]:
-        yield f"restart rsyslog, so that it lets go of sshbell: {self._restart()}"
+        yield f"restart rsyslog, so that it stops sshbell: {self._restart()}"
         if self._manifest.entries:
-            self._say("kept", f"{MANIFEST}, which names what is kept")
+            self._report("kept", f"{MANIFEST}, which lists the kept files")
             left = shlex.join(dict.fromkeys(map(str, self._by_hand())))
             command = f": rm -r {left};" if left else ","
-            yield f"remove by hand what was kept and is not wanted{command} and then once more: sshbell uninstall"
+            yield f"remove the kept files that you do not need{command} then run sshbell uninstall again"
         if (log := self._at(Path(LOG))).exists():
-            yield f"remove, if you like, what rsyslogd has written: {log}"
+            yield f"if you like, remove the log that rsyslogd has written: {log}"
 
     def _by_hand(self) -> Iterator[Path]:
         """
-        Yield what keeps the rest and is ours to remove: our user's directory, changed files, and what was put beside them.
+        Yield the paths that you can remove to let uninstall finish: our user's directory, changed files, and files beside them.
 
-        Never a directory of root's, in which others may have something; nor our record, which a second call needs.
+        Never a directory that belongs to root, since other programs may use it; nor our record, which the second run needs.
         """
         for path in map(self._at, self._remaining()):
             if not path.is_dir() or Owned.of(path).uid != 0:
@@ -339,7 +339,7 @@ class _Installation:
             yield from (path for path in sorted(folder.iterdir()) if path not in map(self._at, (MANIFEST, _CONFIG)))
 
     def _undo(self, entry: Entry, how: Callable[[Entry], bool]) -> None:
-        """Undo one thing, and forget it once it is undone."""
+        """Undo one step, then remove it from the record."""
         if how(entry):
             self._manifest.entries.remove(entry)
             self._manifest.save()
@@ -348,27 +348,27 @@ class _Installation:
         assert isinstance(entry, MadeFile | MadeDirectory | Changed)
         place = self._at(Path(entry.path))
         if not place.exists():
-            self._say("gone", entry.path)
+            self._report("missing", entry.path)
             return True
         match entry:
             case MadeFile():
                 if digest(place.read_bytes()) != entry.sha256:
-                    self._say("kept", f"{entry.path}: it was changed")
+                    self._report("kept", f"{entry.path}: somebody has changed it")
                     return False
                 place.unlink()
-                self._say("removed", entry.path)
+                self._report("removed", entry.path)
             case MadeDirectory():
                 if left := self._left_in(Path(entry.path)):
-                    self._say("kept", f"{entry.path}/: {left} is in it")
+                    self._report("kept", f"{entry.path}/: it contains {left}")
                     return False
                 place.rmdir()
-                self._say("removed", f"{entry.path}/")
+                self._report("removed", f"{entry.path}/")
             case Changed():
                 if Owned.of(place) != entry.now:
-                    self._say("kept", f"{entry.path}: owner and mode were changed")
+                    self._report("kept", f"{entry.path}: somebody has changed its owner or mode")
                     return True
                 _give(place, entry.was)
-                self._say("changed", f"{entry.path}: owner and mode back to {entry.was}")
+                self._report("changed", f"{entry.path}: owner and mode back to {entry.was}")
         return True
 
     def _undo_account(self, entry: Entry) -> bool:
@@ -376,24 +376,24 @@ class _Installation:
         kind = "user" if isinstance(entry, MadeUser) else "group"
         account, gid = self._accounts.user(entry.name), self._accounts.group(entry.name)
         if (account if kind == "user" else gid) is None:
-            self._say("gone", f"{kind} {entry.name}")
+            self._report("missing", f"{kind} {entry.name}")
             return True
-        # A number that somebody else gets one day must not open what is left.
+        # Another user may get this id one day, and must not get the remaining files with it.
         for path in self._remaining():
             owned = Owned.of(self._at(path))
             if (account is not None and owned.uid == account.uid) or owned.gid == gid:
-                self._say("kept", f"{kind} {entry.name}: {path} is kept, and belongs to it")
+                self._report("kept", f"{kind} {entry.name}: {path} is kept and belongs to it")
                 return False
         try:
             (self._accounts.remove_user if kind == "user" else self._accounts.remove_group)(entry.name)
         except OutputError as error:
-            self._say("kept", f"{kind} {entry.name}: {error}")
+            self._report("kept", f"{kind} {entry.name}: {error}")
             return False
-        self._say("removed", f"{kind} {entry.name}")
+        self._report("removed", f"{kind} {entry.name}")
         return True
 
     def _remaining(self) -> Iterator[Path]:
-        """Yield what was made and is kept; our own directory counts when more than our record is in it."""
+        """Yield the paths that install created and that still exist. Our own directory counts if it has more than our record."""
         for entry in self._manifest.entries:
             if isinstance(entry, MadeFile | MadeDirectory):
                 path = Path(entry.path)
@@ -401,7 +401,7 @@ class _Installation:
                     yield path
 
     def _left_in(self, path: Path) -> str | None:
-        """Return the name of something in a directory, beside our own record."""
+        """Return the name of a file in a directory other than our record; None if there is none."""
         names = sorted(os.listdir(self._at(path)))  # noqa: PTH208 - names alone
         return next((name for name in names if path / name != MANIFEST), None)
 
@@ -412,10 +412,10 @@ def _give(place: Path, owned: Owned) -> None:
 
 
 def _source(path: Path) -> str:
-    """Return where the package has what was put at ``path``."""
+    """Return the file of the package that install copies to ``path``."""
     package = files("consumer")
     others = {_APPARMOR: "rsyslog.d/sshbell.apparmor", _LOGROTATE: "rsyslog.d/sshbell.logrotate"}
     for name in (others.get(path, path.name), f"rsyslog.d/{path.name}"):
         if package.joinpath(name).is_file():
             return str(package.joinpath(name))
-    return "made anew by each installation; remove the file and call sshbell install again"
+    return "each installation writes its own; remove the file and run sshbell install again"

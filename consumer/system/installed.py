@@ -1,4 +1,4 @@
-"""What ``sshbell install`` does, written down before it is done: ``sshbell uninstall`` undoes that, and nothing else."""
+"""The record of ``sshbell install``, which writes down each step before taking it. ``sshbell uninstall`` undoes only these."""
 
 import os
 import stat
@@ -11,12 +11,12 @@ import msgspec
 from consumer.errors import DataError
 from consumer.rights import changeable_by
 
-# In a directory that root alone can write: what it names is removed by root.
+# In a directory that only root can write: uninstall runs as root and removes the paths that this file names.
 MANIFEST = Path("/etc/sshbell/installed.json")
 
 
 class Owned(NamedTuple):
-    """Whose a file or a directory is, and who may do what with it."""
+    """Owner, group and mode of a file or a directory."""
 
     uid: int
     gid: int
@@ -24,7 +24,7 @@ class Owned(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> "Owned":
-        """Read it."""
+        """Read them from a path."""
         found = path.lstat()
         return cls(found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
 
@@ -33,32 +33,32 @@ class Owned(NamedTuple):
 
 
 class MadeFile(msgspec.Struct, frozen=True, tag="file", forbid_unknown_fields=True):
-    """A file that was not there; ``sha256`` is of what was written."""
+    """A file that install created; ``sha256`` is the hash of the data it wrote."""
 
     path: str
     sha256: str
 
 
 class MadeDirectory(msgspec.Struct, frozen=True, tag="directory", forbid_unknown_fields=True):
-    """A directory that was not there."""
+    """A directory that install created."""
 
     path: str
 
 
 class MadeUser(msgspec.Struct, frozen=True, tag="user", forbid_unknown_fields=True):
-    """A user that was not there."""
+    """A user that install created."""
 
     name: str
 
 
 class MadeGroup(msgspec.Struct, frozen=True, tag="group", forbid_unknown_fields=True):
-    """A group that was not there."""
+    """A group that install created."""
 
     name: str
 
 
 class Changed(msgspec.Struct, frozen=True, tag="owner", forbid_unknown_fields=True):
-    """Owner and mode of something that was there."""
+    """An existing path whose owner and mode install changed."""
 
     path: str
     was: Owned
@@ -75,13 +75,13 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
 
 class Manifest:
     """
-    The entries in the order in which things were done.
+    The entries, in the order of the steps.
 
     Args:
-        path: where they are written down.
+        path: of the record.
 
     Raises:
-        DataError: what stands there cannot be trusted or read.
+        DataError: the record cannot be trusted or read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,14 +92,14 @@ class Manifest:
         except FileNotFoundError:
             return
         if changeable_by(found) or not stat.S_ISREG(found.st_mode):
-            raise DataError(f"{path}: others than root could have written it; look at it, and remove it or give it to root")
+            raise DataError(f"{path}: users other than root could have written it; read it, then remove it or give it to root")
         try:
             self.entries = msgspec.json.decode(path.read_bytes(), type=_Content).entries
-        except msgspec.DecodeError as error:
-            raise DataError(f"{path}: {error}; remove it, and what sshbell had put in place by hand") from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DataError(f"{path}: {error}; remove by hand this file and the files that sshbell installed") from error
 
     def add(self, entry: Entry) -> None:
-        """Write down what is going to be done; an entry about the same thing gives way."""
+        """Record a step before taking it. The entry replaces one about the same path or name."""
         same = [one for one in self.entries if type(one) is type(entry) and _name(one) == _name(entry)]
         if entry in same:
             return
@@ -110,11 +110,11 @@ class Manifest:
         self.save()
 
     def find(self, kind: type[Entry], name: Path | str) -> Entry | None:
-        """Return the entry about a path or a name."""
+        """Return the entry about a path or a name, or None."""
         return next((one for one in self.entries if type(one) is kind and _name(one) == str(name)), None)
 
     def save(self) -> None:
-        """Write it down; where nothing is left, nothing is kept. Without its directory it cannot be, yet."""
+        """Write the record, or delete it when it is empty. Do nothing while its directory does not exist."""
         if not self.entries:
             self._path.unlink(missing_ok=True)
         elif self._path.parent.is_dir():
@@ -127,13 +127,13 @@ def _name(entry: Entry) -> str:
 
 
 def digest(data: bytes) -> str:
-    """Return what ``MadeFile.sha256`` holds of ``data``."""
+    """Return ``MadeFile.sha256`` for ``data``."""
     return sha256(data).hexdigest()
 
 
 def write_file(path: Path, data: bytes, owned: Owned) -> None:
-    """Write a whole file or none; whoever could read the old one never sees the new one with other rights than it shall have."""
-    # A name that no program takes for its configuration.
+    """Write a whole file or nothing. Nobody ever sees the new file with rights other than ``owned``."""
+    # No program takes a file of this name for its configuration.
     partial = path.with_name(f".{path.name}.sshbell-tmp")
     partial.unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""The Python that rsyslogd runs as root, where its code comes from, and which one to take where this one will not do."""
+"""The Python that rsyslogd runs as root: where its code comes from, and which other Python to use if this one is unsafe."""
 
 import os
 import re
@@ -9,15 +9,15 @@ from pathlib import Path
 from consumer.process.command import run_command
 from consumer.rights import unreachable, untrusted, untrusted_below
 
-# A Python from a slow disk takes seconds; one that answers never is none.
+# Python takes seconds to start from a slow disk. One that never answers is unusable.
 _LIMIT_S, _OUTPUT_LIMIT_BYTES = 30.0, 1 << 20
-# What the interpreter says of itself when nothing of the environment is believed.
+# Makes an interpreter print the paths of its code; -I makes it ignore the environment.
 _ASKED = """
 import os, sys, consumer, grammars
 found = [*sys.path, *consumer.__path__, *grammars.__path__, os.path.join(sys.prefix, "pyvenv.cfg")]
 print(*dict.fromkeys(found), sep="\\0", end="")
 """
-# Where the system's own is, and others that belong to all users.
+# Where the system's own Python is, and others for all users.
 _FOLDERS = (Path("/usr/bin"), Path("/usr/local/bin"))
 _NAME = re.compile(r"python3(?:\.(\d+))?")
 _IS_FIT = "import sys; sys.exit(sys.version_info < (3, 11))"
@@ -25,12 +25,12 @@ _HOME = Path("/opt/sshbell")
 
 
 def this_interpreter() -> Path:
-    """Return the interpreter that runs us, by the name that makes it find its environment."""
+    """Return the running interpreter, by the path that makes it find its virtual environment."""
     return Path(os.path.abspath(sys.executable))  # noqa: PTH100 - resolve() would leave the environment
 
 
 def code_of(interpreter: Path) -> list[Path] | None:
-    """Return from where an interpreter takes sshbell and all that it needs; None where it does not find it by itself."""
+    """Return the paths from which an interpreter loads sshbell and its dependencies; None if it cannot find sshbell by itself."""
     done = run_command([interpreter, "-I", "-c", _ASKED], limit_s=_LIMIT_S, output_limit=_OUTPUT_LIMIT_BYTES)
     if done.fault:
         return None
@@ -38,7 +38,7 @@ def code_of(interpreter: Path) -> list[Path] | None:
 
 
 def untrusted_code(interpreter: Path, code: Iterable[Path], root: Path = Path("/")) -> str | None:
-    """Return why others than root could change what an interpreter runs, or None."""
+    """Return why users other than root could change the code that an interpreter runs, or None."""
     if reason := untrusted(interpreter, root):
         return reason
     done: list[Path] = []
@@ -53,34 +53,34 @@ def untrusted_code(interpreter: Path, code: Iterable[Path], root: Path = Path("/
 
 def how_to_install(interpreter: Path) -> str:
     """
-    Say how to install sshbell so that rsyslogd can run it, with which Python by its whole name.
+    Return how to install sshbell so that rsyslogd can run it, with the full path of a suitable Python.
 
-    What ``python3`` means depends on the search path: with pyenv it is one that belongs to a user.
+    ``python3`` alone depends on the search path: with pyenv it belongs to a user.
     """
     real = interpreter.resolve()
     python = _system_python()
     if python is None:
         named = "/usr/bin/python3"
-        first = "install your system's own Python, 3.11 or later, such as with: apt install python3 python3-venv; then "
+        first = "install your system's own Python, 3.11 or later, for example: apt install python3 python3-venv; then "
     else:
         named = str(python)
         is_other = real != python.resolve()
-        first = f"it runs with {real}; use {named} in its place, whatever python3 is in your path; " if is_other else ""
+        first = f"it runs with {real}; use {named} instead, whatever python3 is in your path; " if is_other else ""
         if run_command([python, "-I", "-c", "import venv, ensurepip"], limit_s=_LIMIT_S, output_limit=_OUTPUT_LIMIT_BYTES).fault:
             first += "apt install python3-venv; "
-    # What an environment has already it keeps, the Python among it.
+    # Without --clear, an existing environment keeps its old Python.
     clear = " --clear" if (_HOME / "pyvenv.cfg").exists() else ""
     return (
-        f"{first}put sshbell where root alone can write, in a clone of it: {named} -m venv {_HOME}{clear}; "
+        f"{first}install sshbell where only root can write; in a clone of it: {named} -m venv {_HOME}{clear}; "
         f"{_HOME}/bin/pip install .; {_HOME}/bin/sshbell install"
     )
 
 
 def _system_python() -> Path | None:
-    """Return a Python that all users may run, and root alone can change; None where there is none of 3.11 or later."""
+    """Return a Python, 3.11 or later, that all users may run and only root can change; None if there is none."""
     for folder in _FOLDERS:
         found = {int(name[1] or -1): path for path in folder.glob("python3*") if (name := _NAME.fullmatch(path.name))}
-        # The one without a number is the system's; of the others the newest is next.
+        # python3 without a number is the system's, so it is tried first; then the others, newest first.
         for _, path in sorted(found.items(), key=lambda one: (one[0] >= 0, -one[0])):
             if untrusted(path) or unreachable(path):
                 continue

@@ -1,4 +1,4 @@
-"""rsyslog's configuration, as far as sshbell has to know it: which modules are loaded, where, and with what."""
+"""rsyslog's configuration, as far as sshbell needs it: which modules it loads, where, and with which parameters."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ MAIN = Path("/etc/rsyslog.conf")
 DROP_IN = Path("/etc/rsyslog.d/30-sshbell.conf")
 ENTRY_POINT = Path("/usr/libexec/rsyslog/sshbell")
 
-# Strings are kept, with what looks like a comment in them; comments become blanks, and line numbers stay.
+# Keeps strings, even if they contain "#"; turns comments into blanks, so that line numbers stay right.
 _COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|#[^\n]*|/\*.*?\*/', re.DOTALL)
 _STATEMENT = re.compile(
     r"^[ \t]*(?:\$(?P<directive>\w+)[ \t]+(?P<value>[^\n]*)"
@@ -21,7 +21,7 @@ _DEPTH_LIMIT = 10  # of files that include files
 
 
 class Statement(NamedTuple):
-    """One statement: ``module``, ``global``, or the name of an old directive with its value under ""; all names in lower case."""
+    """One statement: ``module``, ``global``, or an old directive with its value under "". All names are in lower case."""
 
     path: Path
     line: int
@@ -37,7 +37,7 @@ class Statement(NamedTuple):
 
 class RsyslogConfig:
     """
-    All statements of a configuration, those of included files in their place.
+    All statements of a configuration, including those of included files, in rsyslogd's order.
 
     Raises:
         OSError: a file cannot be read.
@@ -65,7 +65,7 @@ class RsyslogConfig:
                         yield from self._read(included, depth + 1)
 
     def module(self, name: str, *, except_in: Path | None = None) -> Statement | None:
-        """Return where a module is loaded, in other files than one."""
+        """Return the statement that loads a module, or None; skip the file ``except_in``."""
         for statement in self._statements:
             if statement.path == except_in:
                 continue
@@ -75,16 +75,16 @@ class RsyslogConfig:
         return None
 
     def includes(self, path: Path) -> bool:
-        """Tell whether a file with statements of ours is read."""
+        """Return whether rsyslogd reads a file that has such statements."""
         return any(statement.path == path for statement in self._statements)
 
     def directive(self, name: str) -> str | None:
-        """Return the value of an old directive; the last counts."""
+        """Return the value of an old directive; the last one counts."""
         values = [statement.parameters[""] for statement in self._statements if statement.name == name.lower()]
         return values[-1] if values else None
 
     def setting(self, name: str) -> str | None:
-        """Return a parameter of ``global()``; the last counts."""
+        """Return a parameter of ``global()``; the last one counts."""
         values = [
             statement.parameters[name.lower()]
             for statement in self._statements
@@ -94,7 +94,7 @@ class RsyslogConfig:
 
     @property
     def user(self) -> str | None:
-        """Whom rsyslogd becomes, and sshbell with it, where it gives up root."""
+        """The user that rsyslogd, and sshbell with it, becomes when it drops root; None if it keeps root."""
         return self.setting("privdrop.user.name") or self.directive("PrivDropToUser")
 
 
@@ -116,37 +116,37 @@ _TRUSTED = {
 
 
 class Advice(NamedTuple):
-    """What is not as it should be, and what to do."""
+    """What is wrong, and what to do."""
 
     fault: str
     remedy: str
 
 
 def trusted_advice(config: RsyslogConfig) -> Advice | None:
-    """Return how to turn on the properties that tell who wrote a line; None where they are on."""
+    """Return how to turn on the properties that show who wrote a line; None if they are on."""
     socket, journal = config.module("imuxsock"), config.module("imjournal")
     if journal is not None and (socket is None or not is_on(socket.parameters.get("syssock.use", "on"))):
         if journal.parameters.get("usepid", "").lower() == "system":
             return None
-        return Advice("a local user can choose the PID of a line", _in_place_of(journal, {"UsePid": "system"}))
-    fault = "any local user can write a login that looks real"
+        return Advice("a local user can choose the PID of a line", _replacing(journal, {"UsePid": "system"}))
+    fault = "any local user can forge a login"
     if socket is None:
         line = 'module(load="imuxsock" ' + " ".join(f'{name}="on"' for name in _TRUSTED) + ")"
-        return Advice(f"no local input is loaded; with the default one {fault}", f"put into {MAIN}: {line}")
+        return Advice(f"rsyslog loads no local input; with the default one, {fault}", f"add to {MAIN}: {line}")
     missing = {
         name: "on"
         for name, old in _TRUSTED.items()
         if not is_on(socket.parameters.get(name.lower())) and not is_on(config.directive(old))
     }
-    return Advice(fault, _in_place_of(socket, missing)) if missing else None
+    return Advice(fault, _replacing(socket, missing)) if missing else None
 
 
-def _in_place_of(statement: Statement, wanted: dict[str, str]) -> str:
-    """Say how the line that loads a module has to look."""
+def _replacing(statement: Statement, wanted: dict[str, str]) -> str:
+    """Return how to change the line that loads a module."""
     text = statement.text if statement.name == "module" else f'module(load="{statement.parameters[""]}")'
     for name, value in wanted.items():
         text, count = re.subn(rf'(?i)(?<![\w.]){re.escape(name)}\s*=\s*(?:"[^"]*"|\w+)', f'{name}="{value}"', text)
         if not count:
             text = f'{text.rstrip(") ")} {name}="{value}")'
     module = text.split('"')[1]
-    return f"in {statement.place} put in place of the line that loads {module}: {text}"
+    return f"in {statement.place}, replace the line that loads {module} with: {text}"

@@ -1,4 +1,4 @@
-"""How sshbell itself is: what ``sshbell status`` finds, and what of it is a problem."""
+"""The health of sshbell itself: what ``sshbell status`` finds, and which of it is a problem."""
 
 import fcntl
 import os
@@ -17,10 +17,11 @@ from consumer.errors import StoreError
 from consumer.store.database import set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
 
-# How long a message may wait. What a channel's max_per_hour holds back is told within the hour after.
+# How long a message may wait. A channel sends what its max_per_hour held back within the following hour.
 LATE_WARNING_US = 15 * 60 * 1_000_000
 LATE_CRITICAL_US = 4 * 3600 * 1_000_000
-# Shares of lines that nobody understands, and from how many on a share says something.
+# Shares of lines that look like authentication but that no rule reads, and of lines that fit no framing; and the number of lines
+# from which on a share means something.
 UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
@@ -28,12 +29,12 @@ _SHARE_LEAST = 100
 # How long "sshbell status" waits for a process that is just starting: monitoring gives a plug-in 10 s or more.
 START_S = 5.0
 
-# Where both say why they do not run; the drop-in for rsyslog names it.
+# Where run and deliver log why they stop; the rsyslog drop-in names this file.
 LOG = "/var/log/sshbell.err"
 
 
 class Level(IntEnum):
-    """The exit codes of monitoring-plugins.org, which Nagios, Icinga and others know."""
+    """The exit codes of monitoring-plugins.org, which Nagios, Icinga and others use."""
 
     OK = 0
     WARNING = 1
@@ -42,14 +43,14 @@ class Level(IntEnum):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is wrong, and how much it matters."""
+    """What is wrong, and how serious it is."""
 
     level: Level
     text: str
 
 
 class Process(msgspec.Struct, frozen=True):
-    """``run`` or ``deliver``; None, and a pid of 0, where that is not known."""
+    """``run`` or ``deliver``. ``is_running`` is None, and ``pid`` 0, if it is not known."""
 
     is_running: bool | None
     pid: int
@@ -57,14 +58,14 @@ class Process(msgspec.Struct, frozen=True):
 
 class Health(msgspec.Struct):
     """
-    All that is known.
+    Everything that ``status`` shows.
 
     Attributes:
         run, deliver: the two processes.
-        store: None where it cannot be read.
+        store: None if it cannot be read.
         channels: those of the configuration, and others that still have messages.
-        held: how many messages of a channel its ``max_per_hour`` holds back, and until when all of them.
-        damaged: files that were set aside.
+        held: for each channel whose ``max_per_hour`` is used up, how many messages wait, and until when all of them do.
+        damaged: files that sshbell has set aside.
     """
 
     run: Process
@@ -77,20 +78,21 @@ class Health(msgspec.Struct):
 
     @property
     def level(self) -> Level:
-        """The worst of all problems."""
+        """The worst level of all problems."""
         levels = {problem.level for problem in self.problems}
-        # Unknown is the highest number, not the worst.
+        # UNKNOWN has the highest number, but is not the worst.
         return next((level for level in (Level.CRITICAL, Level.UNKNOWN, Level.WARNING) if level in levels), Level.OK)
 
 
 def process(lock: Path) -> Process:
     """
-    Tell whether somebody holds a lock, without more than a moment's hold of it.
+    Return the process that holds a lock.
 
-    A shared one is enough to know, so that two who look do not see each other; whoever starts in this moment tries again.
+    To find out, this takes the lock for a moment. It takes a shared one, so two such checks do not see each other; a process that
+    starts at this moment tries again.
 
     Raises:
-        OSError: nobody knows.
+        OSError: the lock file cannot be opened.
     """
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -117,7 +119,7 @@ def wait_for_start(config: Config) -> None:
 
 
 def examine(config: Config, now_us: int) -> Health:
-    """Look at locks, databases and files; what cannot be seen is a problem and not an error."""
+    """Examine locks, databases and files. A file that cannot be read is a problem in the result, not an error."""
     state_dir = Path(config.state_dir)
     problems: list[Problem] = []
     found: dict[str, Process] = {}
@@ -125,16 +127,16 @@ def examine(config: Config, now_us: int) -> Health:
         try:
             found[name] = process(state_dir / f"{name}.lock")
         except OSError as error:
-            fix = f"; be root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
+            fix = f"; run this as root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}.lock: {error.strerror}{fix}"))
             found[name] = Process(is_running=None, pid=0)
     health = Health(found["run"], found["deliver"], None, {}, [], problems)
     if problems:
         return health
     if not found["run"].is_running:
-        problems.append(Problem(Level.CRITICAL, "sshbell run is not running: nobody reads the log; restart rsyslog"))
+        problems.append(Problem(Level.CRITICAL, "sshbell run is not running and reads no lines; restart rsyslog"))
     if not found["deliver"].is_running and config.channel:
-        problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running: no message goes out; see {LOG}"))
+        problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
     _read(health, config, state_dir)
     _find_held(health, config, now_us)
     _judge(health, now_us)
@@ -142,7 +144,7 @@ def examine(config: Config, now_us: int) -> Health:
 
 
 def _read(health: Health, config: Config, state_dir: Path) -> None:
-    """Read the databases, and find what was set aside."""
+    """Read the databases, and find the files that sshbell has set aside."""
     routed_seq = 0
     known: dict[str, ChannelState] = {}
     try:
@@ -170,18 +172,18 @@ def _find_held(health: Health, config: Config, now_us: int) -> None:
 
 
 def _judge(health: Health, now_us: int) -> None:
-    """Name what is a problem."""
+    """Add the problems."""
     waits = [(f"channel {name}", channel.oldest_us) for name, channel in health.channels.items()]
     if health.store is not None:
-        _judge_figures(health, health.store.figures)
+        _judge_figures(health, health.store)
         if health.channels:
             waits.append(("the outbox", health.store.oldest_us))
         if health.run.is_running and (reason := health.store.notes.get("refused")):
-            health.problems.append(Problem(Level.WARNING, f"the configuration was refused when it was read again: {reason}"))
+            health.problems.append(Problem(Level.WARNING, f"sshbell run has refused the changed configuration: {reason}"))
         version = health.store.notes.get("version", __version__)
         if health.run.is_running and version != __version__:
             health.problems.append(
-                Problem(Level.WARNING, f"version {version} runs and {__version__} is installed: restart rsyslog")
+                Problem(Level.WARNING, f"version {version} is running, but {__version__} is installed: restart rsyslog")
             )
     for name, oldest_us in waits:
         late_us = 0 if oldest_us is None else now_us - oldest_us
@@ -195,7 +197,7 @@ def _judge(health: Health, now_us: int) -> None:
     ]
     if health.damaged:
         names = ", ".join(file.name for file in health.damaged)
-        health.problems.append(Problem(Level.WARNING, f"damaged and set aside: {names}; remove what you do not need"))
+        health.problems.append(Problem(Level.WARNING, f"sshbell set damaged files aside: {names}; remove what you do not need"))
 
 
 def _channel_problems(channel: ChannelState) -> Iterator[str]:
@@ -205,13 +207,24 @@ def _channel_problems(channel: ChannelState) -> Iterator[str]:
         yield channel.last_error or "the last message failed"
 
 
-def _judge_figures(health: Health, figures: dict[str, int]) -> None:
+def _judge_figures(health: Health, store: StoreState) -> None:
+    figures = store.figures
     share = unmatched_share(figures)
     if share is not None and share > UNMATCHED_WARNING and _ours(figures) >= _SHARE_LEAST:
-        health.problems.append(Problem(Level.WARNING, f"{share:.0%} of the lines of sshd and PAM are unmatched"))
+        text = f"{share:.0%} of the lines of sshd and PAM look like authentication, and no rule reads them"
+        remedy = "sshbell explain shows how far each is read; please report it, and which program wrote it"
+        health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unmatched')}; {remedy}"))
     lines, unframed = figures.get("lines_total", 0), figures.get("unframed_total", 0)
     if lines >= _SHARE_LEAST and unframed > lines * UNFRAMED_WARNING:
-        health.problems.append(Problem(Level.WARNING, f"{unframed / lines:.0%} of all lines are in no known framing"))
+        text = f"{unframed / lines:.0%} of all lines are in no known framing"
+        remedy = "sshbell check tells whether rsyslogd sends them as it should"
+        health.problems.append(Problem(Level.WARNING, f"{text}{_such_as(store, 'unframed')}; {remedy}"))
+
+
+def _such_as(store: StoreState, name: str) -> str:
+    """Return an example for a problem, if there is one."""
+    example = store.notes.get(name, "")
+    return f", such as {example!r}" if example else ""
 
 
 def _ours(figures: dict[str, int]) -> int:
@@ -219,5 +232,5 @@ def _ours(figures: dict[str, int]) -> int:
 
 
 def unmatched_share(figures: dict[str, int]) -> float | None:
-    """Return which share of the lines of sshd and PAM no rule reads; None where there were none."""
+    """Return the share of sshd and PAM lines that look like authentication but that no rule reads; None if there were none."""
     return figures.get("unmatched_total", 0) / _ours(figures) if _ours(figures) else None

@@ -8,6 +8,10 @@ lines come in, all three are killed with signal 9: from outside at any time, and
 work (``dying.py``); between the kills rsyslogd is restarted in order, and HUPs come. Then what was told and what is known is
 compared with a run of the same input that nobody has disturbed. The seed decides the input and the kills; the machine decides the
 moments.
+
+In every other step ``run``, ``deliver`` or both lose their disk for a while: the kernel lets them write no file beyond a size
+(RLIMIT_FSIZE). A small size stops all that they write; a larger one leaves room for the journal and none for the store. Some are
+killed while they wait for the disk, some after it is back.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import argparse
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -51,6 +56,11 @@ RATE = 2000
 RESTART_EVERY, HANG_UP_EVERY = 6, 5
 OUTSIDE = "from outside"
 OUTSIDE_OF = ("run", "run", "deliver", "deliver", "smtp")
+# One step in so many takes the disk away, from whom, and what a file may have: nothing new, or a segment of the journal.
+DISK_EVERY = 2
+DISK_OF = (("run",), ("run",), ("deliver",), ("run", "deliver"))
+DISK_SIZES = (0, 65_536)
+DISK_S = 1.5
 # run has taken all that rsyslogd has when no line came for so long; rsyslogd's pause after a death is shorter.
 # What run says of itself is up to five seconds old.
 QUIET_S = 8.0
@@ -140,6 +150,7 @@ class Site:
         self.folder = folder
         self.armed = folder / "armed"
         self.sent = 0
+        self.hung = 0
         self._parts = ExitStack()
 
     def __enter__(self) -> Self:
@@ -161,8 +172,15 @@ class Site:
         self._parts.close()
 
     def _connect(self) -> None:
-        wait_for(lambda: bool((self.folder / "tcp_port").exists() and (self.folder / "tcp_port").read_text()), "imtcp listens")
-        self._socket = socket.create_connection(("127.0.0.1", int((self.folder / "tcp_port").read_text())))
+        wait_for(self._is_connected, "imtcp listens")
+
+    def _is_connected(self) -> bool:
+        """Connect; imtcp writes the number of its port before it listens there."""
+        try:
+            self._socket = socket.create_connection(("127.0.0.1", int((self.folder / "tcp_port").read_text())))
+        except (FileNotFoundError, ValueError, ConnectionRefusedError):
+            return False
+        return True
 
     def send(self, line: str, later_s: float = 0) -> None:
         """Log a line, now."""
@@ -181,11 +199,15 @@ class Site:
         return 0
 
     def restart(self) -> None:
-        """Stop rsyslogd in order, and start it again."""
+        """
+        Stop rsyslogd in order, and start it again.
+
+        Where its queue has spilled to the disk while ``run`` starts, 8.2302 cancels both of its workers and may never end.
+        """
         self.drain()
         self._socket.close()
         (self.folder / "tcp_port").unlink()
-        self.rsyslogd.restart()
+        self.hung += not self.rsyslogd.restart(may_hang=True)
         self._connect()
 
     def pid(self, who: str) -> int | None:
@@ -203,6 +225,23 @@ class Site:
         except (OSError, ValueError):
             pass
         return None
+
+    def limit_files(self, pid: int | None, size: int) -> bool:
+        """Let a process write no file beyond a size; tell whether it was there. RLIM_INFINITY takes the limit away."""
+        try:
+            if pid is not None:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        except (ProcessLookupError, PermissionError):  # dying, or dead
+            return False
+        return pid is not None
+
+    def lift_limits(self) -> None:
+        """Take the limit away from ``run``, and then from its children, which may have begun with it."""
+        pid = self.pid("run")
+        self.limit_files(pid, resource.RLIM_INFINITY)
+        with suppress(OSError):
+            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+                self.limit_files(int(child), resource.RLIM_INFINITY)
 
     def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """Ask one of the databases; nothing where it cannot be asked now."""
@@ -227,6 +266,26 @@ class Site:
 
 
 # ---------------------------------------------------------------- what happens
+
+
+class Disk(threading.Thread):
+    """Takes the disk away from somebody, and gives it back after a while."""
+
+    def __init__(self, site: Site, dice: random.Random) -> None:
+        super().__init__()
+        self._site = site
+        self._whom, self._size = dice.choice(DISK_OF), dice.choice(DISK_SIZES)
+        self._seconds = dice.uniform(0.1, DISK_S)
+        self.taken = 0
+
+    def run(self) -> None:
+        """Do so. An orphan of somebody who was killed meanwhile gets it back, too."""
+        pids = [self._site.pid(who) for who in self._whom]
+        self.taken = sum(self._site.limit_files(pid, self._size) for pid in pids)
+        time.sleep(self._seconds)  # that is the while
+        for pid in pids:
+            self._site.limit_files(pid, resource.RLIM_INFINITY)
+        self._site.lift_limits()
 
 
 class Feeder(threading.Thread):
@@ -288,7 +347,13 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
         part = lines[len(lines) * step // kills : len(lines) * (step + 1) // kills]
         is_restarted = dice.random() < 1 / RESTART_EVERY
         rest = part[len(part) // 2 :] if is_restarted else []
+        disk = Disk(site, dice) if step % DISK_EVERY else None
+        if disk is not None:
+            disk.start()
         done["places that nobody came to"] += not fed_with_a_kill(site, part[: len(part) - len(rest)], who, place, dice)
+        if disk is not None:
+            disk.join()
+            done["times that the disk was away"] += disk.taken
         if dice.random() < 1 / HANG_UP_EVERY:
             # With the line, rsyslogd starts who died in peace.
             site.send("sshd[1]: a line that nobody knows")
@@ -400,6 +465,7 @@ def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -
             done = Counter()
             Feeder(site, lines).run()
         finish(site, is_disturbed=bool(kills))
+        done["times that rsyslogd hung when it was to stop, and was killed"] = site.hung
     seconds = time.monotonic() - started_s
     mails: dict[tuple[str, bool], dict[str, list[int]]] = {}
     others = []

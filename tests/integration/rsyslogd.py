@@ -116,11 +116,26 @@ class Rsyslogd:
             self._process.kill()
             self._process.wait()
 
-    def restart(self) -> None:
-        """Stop it as an init system does, and start it again."""
-        self._stop()
+    def restart(self, *, may_hang: bool = False) -> bool:
+        """
+        Stop it as an init system does, and start it again.
+
+        Args:
+            may_hang: kill it where it does not stop, as an init system does, too.
+
+        Returns:
+            Whether it has stopped by itself.
+        """
+        has_stopped = True
+        try:
+            self._stop()
+        except subprocess.TimeoutExpired:
+            if not may_hang:
+                raise
+            has_stopped = False
         self._launch()
         wait_for(self._connected, "rsyslogd listens again")
+        return has_stopped
 
     def hang_up(self) -> None:
         """Send it HUP, as logrotate does."""

@@ -7,6 +7,7 @@ import fcntl
 import io
 import json
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -16,6 +17,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.cells import cell_len
 
 from consumer import __version__
 from consumer.events import Login
@@ -23,6 +25,7 @@ from consumer.events_as_ecs import of_event
 from consumer.store.database import open_for_writing
 from tests.ecs_events import fields_of
 from tests.integration.site import PROJECT_DIR, Site, mail_channel
+from tests.integration.terminal import on_a_terminal
 from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ def test_who(site: Site) -> None:
     who_is_in(site)
     done = site.ask("who")
     assert done.stdout.splitlines() == [
-        "since                user              from                         host            how",
+        "since                user              from                         host            who and how",
         f"{shown(AT_US)}  alice             192.0.2.7 port 3             web1            publickey {KEY}",
         f"{shown(AT_US + 5_000_000)}  dave              192.0.2.7 port 4             db1             password",
         "left out: 1 from before the last 30 days, whose end was never logged",
@@ -140,9 +143,9 @@ def test_history(site: Site) -> None:
     """Logins with their ends, the oldest first."""
     everything(site)
     assert site.ask("history").stdout.splitlines() == [
-        f"{start:<36}  {user:<16}  {where:<27}  {host:<14}  {how}"
+        f"{start:<30}  {user:<16}  {where:<27}  {host:<14}  {how}"
         for start, user, where, host, how in (
-            ("since                lasted", "user", "from", "host", "how"),
+            ("since                lasted", "user", "from", "host", "who and how"),
             (f"{shown(AT_US - 2 * DAY_US)}  0:01:01", "bob", "203.0.113.7 port 1", "web1", f"publickey {KEY}"),
             (f"{shown(AT_US - DAY_US)}  0:10:00", "alice", "2001:db8::7 port 2", "db1", f"publickey {KEY}"),
             (f"{shown(AT_US + 3_000_000)}  still in", "alice", "192.0.2.7 port 5", "web1", f"publickey {KEY}"),
@@ -212,11 +215,47 @@ def test_history_selects(site: Site, arguments: list[str], ports: list[int]) -> 
 
 
 def test_bounds_are_exact(site: Site) -> None:
-    """--since is included and --until is not."""
+    """Of events --since is included and --until is not; a session counts up to its end, and not at its beginning."""
     everything(site)
-    moment = shown(AT_US - DAY_US)
-    assert [found["source"]["port"] for found in site.objects("history", "--since", moment)] == [2, 5]
+    moment, next_moment = shown(AT_US - DAY_US), shown(AT_US - DAY_US + 1_000_000)
+    for since, actions in ((moment, ["ssh_login", "ssh_logout"]), (next_moment, ["ssh_logout"])):
+        found = site.objects("history", "--events", "--since", since, "--user", "alice", "--host", "db1")
+        assert [one["event"]["action"] for one in found] == actions
     assert [found["source"]["port"] for found in site.objects("history", "--until", moment)] == [1]
+    assert [found["source"]["port"] for found in site.objects("history", "--until", next_moment)] == [1, 2]
+
+
+def test_sessions_that_overlap_a_span(site: Site) -> None:
+    """``history --since --until`` shows who was in at that time, whenever they came; one without an end is over after 30 days."""
+    began_us = AT_US - 40 * DAY_US
+    site.fill(
+        *session_lines(1, "long", at_us=began_us, lasts_s=20 * 86400),
+        *session_lines(2, "short", at_us=began_us + DAY_US, lasts_s=60),
+        *session_lines(3, "endless", at_us=began_us + 2 * DAY_US, lasts_s=None),
+        *session_lines(4, "elsewhere", at_us=began_us + 3 * DAY_US, lasts_s=10 * 86400, host="db1"),
+        *session_lines(5, "now", at_us=AT_US, lasts_s=None),
+    )
+
+    def users(since_us: int, until_us: int, *more: str) -> list[str]:
+        span = ["--since", shown(since_us), "--until", shown(until_us)]
+        return [found["user"]["name"] for found in site.objects("history", *span, *more)]
+
+    everybody = ["long", "short", "endless", "elsewhere"]
+    assert users(began_us - DAY_US, AT_US) == everybody
+    # Nobody of these came in that minute.
+    minute = (began_us + 4 * DAY_US, began_us + 4 * DAY_US + 60_000_000)
+    assert users(*minute) == ["long", "endless", "elsewhere"]
+    assert users(*minute, "--limit", "2") == ["endless", "elsewhere"]
+    assert users(*minute, "--limit", "1", "--host", "web1") == ["endless"]
+    assert users(*minute, "--user", "long") == ["long"]
+    assert users(*minute, "--address", "198.51.100.0/24") == []
+    # The second of its end is the last one of a session.
+    end_us = began_us + 20 * DAY_US
+    assert users(end_us, end_us + 1_000_000) == ["long", "endless"]
+    assert users(end_us + 1_000_000, end_us + 2_000_000) == ["endless"]
+    assert users(began_us + 32 * DAY_US + 1_000_000, began_us + 33 * DAY_US) == []
+    assert users(began_us + 31 * DAY_US, AT_US + 1_000_000) == ["endless", "now"]
+    assert [found["user"]["name"] for found in site.objects("who")] == ["now"]
 
 
 @pytest.mark.parametrize("limit", [None, 1, 1999, 2000, 2001, 4100, 4500])
@@ -230,7 +269,7 @@ def test_many(site: Site, limit: int | None) -> None:
     # Without the correlator, which is not asked here.
     with site.state() as state:
         state._connection.executemany(
-            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL)",
+            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL, NULL)",
             [(f"{number % 7}{number:031x}", number, 1 + AT_US + number // 1500) for number in range(4500)],
         )
     found = [(one["@timestamp"], one["event"]["id"]) for one in site.objects("history", "--limit", str(limit))]
@@ -249,8 +288,12 @@ def test_csv(site: Site) -> None:
         "'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\\x09x", "'\\x0dx", '"quoted, twice"'
     ]  # fmt: skip
     assert rows[0]["ssh.key.fingerprint"] == KEY.partition(" ")[2]
-    assert rows[0]["source.port"] == "1"
     assert None not in rows[0]
+    assert len(rows[0]) == 15
+    (row, *_) = csv.DictReader(io.StringIO(site.ask("history", "--csv", "--all-columns", "--tz", "+02:00").stdout, newline=""))
+    assert list(row)[:15] == list(rows[0])
+    assert (row["source.port"], row["timestamp"]) == ("1", shown(AT_US + 1_000_000 + 2 * 3600 * 1_000_000))
+    assert "--csv" in site.ask("history", "--json", "--all-columns", status=USAGE).stderr
     events = list(csv.DictReader(io.StringIO(site.ask("history", "--csv", "--events").stdout, newline="")))
     assert [row["event.action"] for row in events] == ["ssh_login"] * len(FORMULAS)
 
@@ -283,7 +326,9 @@ def test_wrong_command_lines(site: Site) -> None:
     """What cannot be meant is said, with what can."""
     everything(site)
     for arguments, text in (
-        (["--since", "yesterday"], "is no time"),
+        (["--since", "whenever"], "is not a time"),
+        (["--since", "01/02/2026"], "can be read in two ways"),
+        (["--since", "tomorrow"], "is in the future; it is"),
         (["--since", "1d", "--until", "2d"], "not before"),
         (["--address", "203.0.113.0/244"], "is no address or network"),
         (["--address", "example.org"], "is no address or network"),
@@ -296,7 +341,7 @@ def test_wrong_command_lines(site: Site) -> None:
 def test_no_store(site: Site, command: str) -> None:
     """Where nothing has run yet, or the file is damaged, one line says so."""
     done = site.ask(command, status=STORE)
-    assert done.stderr == f"sshbell: {site.state_dir}/state.db: there is none yet; sshbell run makes it: restart rsyslog\n"
+    assert done.stderr == f"sshbell: {site.state_dir}/state.db: it does not exist yet; sshbell run creates it: restart rsyslog\n"
     (site.state_dir / "state.db").write_bytes(b"garbage " * 999)
     done = site.ask(command, status=STORE)
     assert done.stderr == f"sshbell: {site.state_dir}/state.db: file is not a database\n"
@@ -379,10 +424,10 @@ def test_status_ok(live: Site) -> None:
     with Running(live, "run", "deliver"):
         out = live.ask("status").stdout.splitlines()
         found = json.loads(live.ask("status", "--json").stdout)
-    assert out[0] == "sshbell OK: it runs, and nothing waits too long"
+    assert out[0] == "sshbell OK: it is running, and no message waits too long"
     rows = {row[:12].strip(): row[12:] for row in out[1:]}
-    assert rows["run"].startswith(f"runs (pid 4242), since {shown(AT_US)} (2:0")
-    assert rows["deliver"] == "runs (pid 4242)"
+    assert rows["run"].startswith(f"running (pid 4242), since {shown(AT_US)} (2:0")
+    assert rows["deliver"] == "running (pid 4242)"
     assert rows["version"] == __version__
     assert rows["last line"].startswith(shown(NOW_US))
     assert rows["lines"] == (
@@ -425,12 +470,52 @@ def test_status_that_nobody_reads(live: Site, options: list[str]) -> None:
     assert statuses() == [CRITICAL] * 4
 
 
+@pytest.mark.parametrize("columns", [80, 120, 160])
+def test_tables_at_a_terminal(site: Site, columns: int) -> None:
+    """They are as wide as the terminal allows, with short fingerprints; --wide shows all of them, and NO_COLOR has no colour."""
+    everything(site)
+    fingerprint = KEY.partition(" ")[2]
+    for command in (["who"], ["history"], ["history", "--events"]):
+        said = on_a_terminal(*command, "--config", site.config, columns=columns, NO_COLOR="1")
+        assert "\x1b" not in said
+        assert all(cell_len(row) <= columns for row in said.splitlines())
+        assert fingerprint not in said
+        assert fingerprint[:13] in said
+        wide = on_a_terminal(*command, "--wide", "--config", site.config, columns=columns)
+        assert "\x1b[1m" in wide
+        assert fingerprint in wide
+
+
+def test_status_and_outbox_in_color(live: Site) -> None:
+    """Green where all is well, red where not, at a terminal alone; NO_COLOR is respected."""
+
+    def first(command: str, **env: str) -> str:
+        return on_a_terminal(command, "--config", live.config, columns=80, **env).splitlines()[0]
+
+    with Running(live, "run", "deliver"):
+        assert first("status").startswith("\x1b[32m\x1b[1msshbell OK: ")
+        assert first("status", NO_COLOR="1").startswith("sshbell OK: ")
+        assert first("status", TERM="dumb").startswith("sshbell OK: ")
+    assert first("status").startswith("\x1b[31m\x1b[1msshbell CRITICAL: ")
+    change(
+        live,
+        "INSERT INTO delivery VALUES ('3fa29c01ab12', 'ops', 1, 'dead', 5, ?, 0, ?, '550 no such mailbox', NULL, '{}')",
+        NOW_US,
+        NOW_US,
+    )
+    said = on_a_terminal("outbox", "--config", live.config).splitlines()
+    assert [row.partition("m")[0] for row in said] == ["\x1b[1", "\x1b[31", "\x1b[31"]
+    assert "\x1b" not in on_a_terminal("outbox", "--config", live.config, NO_COLOR="1")
+    for command in ("status", "outbox"):
+        assert "\x1b" not in live.ask(command, status=CRITICAL if command == "status" else OK).stdout
+
+
 def test_status_of_processes(live: Site) -> None:
     """Whoever holds the lock is alive; a lock file alone says nothing."""
     with Running(live, "run"):
-        assert problems(live, CRITICAL) == ["sshbell deliver is not running: no message goes out; see /var/log/sshbell.err"]
+        assert problems(live, CRITICAL) == ["sshbell deliver is not running and sends no messages; see /var/log/sshbell.err"]
     with Running(live, "deliver"):
-        assert problems(live, CRITICAL) == ["sshbell run is not running: nobody reads the log; restart rsyslog"]
+        assert problems(live, CRITICAL) == ["sshbell run is not running and reads no lines; restart rsyslog"]
     assert len(problems(live, CRITICAL)) == 2
     live.configure()
     with Running(live, "run"):
@@ -459,8 +544,8 @@ def test_status_does_not_keep_the_lock(live: Site) -> None:
 def test_status_of_nothing(site: Site) -> None:
     """Where nothing has run yet: critical, and in plain words."""
     assert problems(site, CRITICAL) == [
-        "sshbell run is not running: nobody reads the log; restart rsyslog",
-        f"{site.state_dir}/state.db: there is none yet; sshbell run makes it: restart rsyslog",
+        "sshbell run is not running and reads no lines; restart rsyslog",
+        f"{site.state_dir}/state.db: it does not exist yet; sshbell run creates it: restart rsyslog",
     ]
 
 
@@ -481,7 +566,7 @@ def test_status_of_waiting_messages(live: Site, minutes: int, status: int) -> No
         change(live, "INSERT INTO outbox VALUES (5, 'a', 'ssh_login', ?, '{}')", queued_us, name="state")
         found = problems(live, status)
         assert [text.partition(":")[0] for text in found] == ["the outbox"] * (status != OK)
-        assert "1 not routed, 0 pending, the oldest of " in live.ask("status", status=status).stdout
+        assert "1 not routed, 0 pending, oldest from " in live.ask("status", status=status).stdout
         change(live, "UPDATE cursor SET seq = 5")
         assert problems(live, OK) == []
 
@@ -499,21 +584,48 @@ def test_status_of_channels(live: Site) -> None:
         assert out.replace("\n", "").isprintable()
 
 
+def test_status_of_what_is_held_back(live: Site) -> None:
+    """The table says how many messages max_per_hour holds back, and until when; a budget that has a token counts for nothing."""
+    with Running(live, "run", "deliver"):
+        # A token takes an hour, so none comes back during the test.
+        live.configure(channel=[mail_channel(25, max_per_hour=1)])
+        now_us = time.time_ns() // 1000
+        for event_id, budget in (("a", ""), ("b", ""), ("c", "web1 alice"), ("d", "web1 root")):
+            change(live, PENDING.replace("'')", f"'{budget}')"), event_id, "pending", now_us)
+        change(live, "INSERT INTO budget VALUES ('ops', '', 0, ?)", now_us)
+        change(live, "INSERT INTO budget VALUES ('ops', 'web1 alice', 0.5, ?)", now_us)
+        change(live, "INSERT INTO budget VALUES ('ops', 'web1 root', 1, ?)", now_us)
+        (row,) = [text for text in live.ask("status").stdout.splitlines() if text.startswith("channel ")]
+        found = re.fullmatch(
+            r"channel     ops: 4 pending \(3 held back by max_per_hour until (.{19})\), 0 given up, last .*", row
+        )
+        assert found is not None, row
+        # Until both budgets have a token. The sum of two fractions of a second may round the other way.
+        assert found[1] in {shown(now_us + 3_600_000_000 + rounding_us) for rounding_us in (-1000, 0, 1000)}
+        change(live, "UPDATE budget SET tokens = 1")
+        assert "ops: 4 pending, 0 given up" in live.ask("status").stdout
+
+
 def test_status_of_figures(live: Site) -> None:
     """Too many lines that nobody understands are a warning, and so is another version than the installed one."""
     with Running(live, "run", "deliver"):
         for name, value, text in (
-            ("unmatched_total", 110, "10% of the lines of sshd and PAM are unmatched"),
+            ("unmatched_total", 110, "10% of the lines of sshd and PAM look like authentication, and no rule reads them"),
             ("unframed_total", 2_469, "20% of all lines are in no known framing"),
         ):
             change(live, "UPDATE status SET value = ? WHERE name = ?", value, name, name="state")
-            assert problems(live, WARNING) == [text]
+            (problem,) = problems(live, WARNING)
+            assert problem.startswith(f"{text}; sshbell ")
+            example = "Login \x1b[2J of root succeeded"
+            change(live, "INSERT OR REPLACE INTO note VALUES (?, ?)", name.removesuffix("_total"), example, name="state")
+            (problem,) = problems(live, WARNING)
+            assert problem.startswith(f"{text}, such as {example!r}; sshbell ")
             change(live, "UPDATE status SET value = 0 WHERE name = ?", name, name="state")
         change(live, "UPDATE note SET text = '0.0.1'", name="state")
-        assert problems(live, WARNING) == [f"version 0.0.1 runs and {__version__} is installed: restart rsyslog"]
+        assert problems(live, WARNING) == [f"version 0.0.1 is running, but {__version__} is installed: restart rsyslog"]
         change(live, "UPDATE note SET text = ? WHERE name = 'version'", __version__, name="state")
         change(live, "INSERT OR REPLACE INTO note VALUES ('refused', 'sshbell.toml: no')", name="state")
-        assert problems(live, WARNING) == ["the configuration was refused when it was read again: sshbell.toml: no"]
+        assert problems(live, WARNING) == ["sshbell run has refused the changed configuration: sshbell.toml: no"]
         change(live, "UPDATE note SET text = '' WHERE name = 'refused'", name="state")
         live.ask("status", status=OK)
 
@@ -524,7 +636,7 @@ def test_status_of_damage(live: Site) -> None:
         (live.state_dir / "state.db.damaged-20261122T100000Z-01").touch()
         (live.state_dir / "state.db.damaged-20261122T100000Z-01-wal").touch()
         assert problems(live, WARNING) == [
-            "damaged and set aside: state.db.damaged-20261122T100000Z-01; remove what you do not need"
+            "sshbell set damaged files aside: state.db.damaged-20261122T100000Z-01; remove what you do not need"
         ]
         for name in ("delivery", "state"):
             (live.state_dir / f"{name}.db").write_bytes(b"garbage " * 999)
@@ -572,7 +684,7 @@ def test_configuration_of_others(site: Site) -> None:
         command = [sys.executable, "-c", REFUSED, site.config, *arguments]
         return subprocess.run(command, cwd=PROJECT_DIR, text=True, check=False, capture_output=True, timeout=60)
 
-    said = f"{site.config}: Permission denied; it is for root and sshbell's user"
+    said = f"{site.config}: Permission denied; only root and sshbell's user may read it"
     found = ask("status")
     assert (found.returncode, found.stdout.splitlines()[0]) == (UNKNOWN, f"sshbell UNKNOWN: {said}")
     for command in ("who", "history", "outbox", "ring"):
@@ -581,6 +693,6 @@ def test_configuration_of_others(site: Site) -> None:
     found = ask("replay", site.log)
     assert found.returncode == OK
     assert "alice" in found.stdout
-    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs and geoip\n"
+    assert found.stderr == f"sshbell: {said}; reading without it, and so without its sshd_programs, geoip and people\n"
     # Who names it wants it.
     assert ask("replay", "--config", site.config, site.log).returncode == RIGHTS

@@ -156,7 +156,7 @@ def test_each_fault_has_a_row(host: Host) -> None:
     assert all(row.text.count(str(host.config)) == 1 for row in rows)
 
 
-@pytest.mark.parametrize(("was", "says"), [(ROUTE, "no [[route]] leads to ops"), (CHANNEL + ROUTE, "nobody is told")])
+@pytest.mark.parametrize(("was", "says"), [(ROUTE, "no [[route]] leads to ops"), (CHANNEL + ROUTE, "sshbell sends nothing")])
 def test_nobody_is_told(host: Host, was: str, says: str) -> None:
     """A configuration by which nothing is sent is not what anybody wants."""
     host.edit(was.format(host.root), "")
@@ -169,7 +169,7 @@ def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, "DEFAULT_PATH", str(host.config))
     monkeypatch.setattr(module, "closed_to", lambda _account, place: place if place == host.config else None)
     found = host.results()["configuration"]
-    assert (found.state, found.text) == ("fault", f"{host.config} is closed to sshbell's user: deliver cannot start")
+    assert (found.state, found.text) == ("fault", f"sshbell's user cannot access {host.config}: deliver cannot start")
     assert found.advice == "sudo sshbell install"
 
 
@@ -181,7 +181,7 @@ def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(module, "load", refused)
     found = host.wrong(configuration="warning")["configuration"]
-    assert found.advice == "call it as root to see that: sudo sshbell check"
+    assert found.advice == "run it as root to check this: sudo sshbell check"
 
 
 def test_state(host: Host) -> None:
@@ -189,7 +189,7 @@ def test_state(host: Host) -> None:
     state = host.root / "state"
     (state / "state.db").touch(0o640)
     (state / "state.db").chmod(0o640)
-    assert "state.db: not" in host.wrong(state="fault")["state"].text
+    assert "state.db does not belong" in host.wrong(state="fault")["state"].text
     (state / "state.db").unlink()
     connection = sqlite3.connect(state / "state.db")
     connection.execute("PRAGMA user_version = 99")
@@ -204,13 +204,13 @@ def test_state(host: Host) -> None:
     state.chmod(0o755)
     assert str(state) in host.wrong(state="fault")["state"].text
     state.rmdir()
-    assert "is not there" in host.wrong(state="fault")["state"].text
+    assert "does not exist" in host.wrong(state="fault")["state"].text
 
 
 def test_no_such_user(host: Host) -> None:
     """The user has to exist."""
     host.edit(f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"', 'user = "nobody-of-that-name"')
-    assert "no user nobody-of-that-name" in host.wrong(state="fault")["state"].text
+    assert "user nobody-of-that-name does not exist" in host.wrong(state="fault")["state"].text
 
 
 def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,13 +218,13 @@ def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(os.geteuid(), os.getegid()))
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")', "$PrivDropToUser syslog")
     found = host.results()["privileges"]
-    assert (found.state, "only where syslog can read authorized_keys" in found.text) == ("warning", True)
+    assert (found.state, "only if syslog can read authorized_keys" in found.text) == ("warning", True)
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")')
     monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(999, 999))
     assert host.results()["privileges"].state == "ok"
     monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(0, 0))
     found = host.results()["privileges"]
-    assert (found.state, found.advice) == ("warning", 'set user = "sshbell", and call sudo sshbell install')
+    assert (found.state, found.advice) == ("warning", 'set user = "sshbell", and run sudo sshbell install')
 
 
 def test_keys(host: Host) -> None:
@@ -256,8 +256,8 @@ def test_secrets(host: Host) -> None:
     assert host.wrong(secrets="fault")["secrets"].advice == f"chmod o-rw {password}"
     password.unlink()
     found = host.wrong(secrets="fault")["secrets"]
-    assert "is not there" in found.text
-    assert found.advice == f"(umask 077; cat > {password}), and type it"
+    assert "does not exist" in found.text
+    assert found.advice == f"(umask 077; cat > {password}), and type the secret"
     host.edit(f'file = "{password}"', 'command = ["/nonexistent/command", "x"]')
     assert "/nonexistent/command" in host.wrong(secrets="fault")["secrets"].text
     host.edit('command = ["/nonexistent/command", "x"]', 'env = "PASSWORD"')
@@ -270,7 +270,7 @@ def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Accounts, "user", lambda _self, _name: account)
     found = host.results()
     for name in ("configuration", "secrets"):
-        assert (found[name].state, "closed to sshbell's user" in found[name].text) == ("fault", True)
+        assert (found[name].state, "sshbell's user cannot access" in found[name].text) == ("fault", True)
     with tempfile.TemporaryDirectory() as folder:
         for path in (place := Path(folder), config := place / "sshbell.toml", password := place / "password"):
             if path != place:
@@ -310,16 +310,16 @@ def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_entry_point(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """What rsyslogd starts has to be there, to be a program, to find sshbell, and to be root's alone."""
     host.entry_point.chmod(0o644)
-    assert "cannot be run" in host.results()["entry point"].text
+    assert "is not executable" in host.results()["entry point"].text
     host.entry_point.chmod(0o755)
     host.entry_point.write_text("#!/bin/sh\nexec /nonexistent/python -I -m consumer run\n")
-    assert "/nonexistent/python is not there" in host.results()["entry point"].text
+    assert "/nonexistent/python does not exist" in host.results()["entry point"].text
     host.entry_point.write_text(f"#!/bin/sh\nexec {sys.executable} -I -m consumer run\n")
     with monkeypatch.context() as other:
         other.setattr(module, "untrusted_code", lambda _interpreter, _code: "/opt belongs to uid 1000, not to root")
         assert "/opt belongs to uid 1000" in host.results()["entry point"].text
     host.entry_point.write_text("#!/bin/sh\nexec 'torn -I -m consumer run\n")
-    assert "not as sshbell wrote it" in host.results()["entry point"].text
+    assert "somebody has changed" in host.results()["entry point"].text
     host.entry_point.unlink()
     assert host.results()["entry point"].state == "fault"
 
@@ -336,7 +336,7 @@ def test_drop_in(host: Host) -> None:
     host.rsyslog(TRUSTED)
     assert "does not include" in host.results()["drop-in"].text
     host.drop_in.unlink()
-    assert "is not there" in host.results()["drop-in"].text
+    assert "does not exist" in host.results()["drop-in"].text
 
 
 def test_trusted(host: Host) -> None:
@@ -384,7 +384,7 @@ def test_no_sshd(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sshd_config, "_PATH", str(host.root))
     host.sshd_config.unlink()
     found = host.wrong(sshd="warning")["sshd"]
-    assert "nothing to do where other hosts' lines come" in found.advice
+    assert "nothing to do if this host only receives" in found.advice
 
 
 def test_configuration_of_sshd_that_may_not_be_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,7 +396,7 @@ def test_configuration_of_sshd_that_may_not_be_read(host: Host, monkeypatch: pyt
     monkeypatch.setattr(sshd_config.SshdConfig, "values", refused)
     found = host.wrong(sshd="warning")["sshd"]
     assert (found.text, found.advice) == (
-        f"{host.sshd_config}: Permission denied", "call it as root to see that: sudo sshbell check",
+        f"{host.sshd_config}: Permission denied", "run it as root to check this: sudo sshbell check",
     )  # fmt: skip
 
 

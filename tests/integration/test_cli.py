@@ -8,7 +8,6 @@ import bz2
 import gzip
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -23,6 +22,8 @@ import pytest
 from consumer import __version__
 from consumer.cli import COMMANDS
 from tests import needs
+from tests.integration.site import configuration, mail_channel
+from tests.integration.terminal import on_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,8 +133,8 @@ def test_help_has_an_example(command: str, option: str) -> None:
         (["replya"], "Did you mean 'replay'?"),
         (["frobnicate"], "No such command"),
         ([], "Commands:"),
-        (["--tz", "UTC", "replay", "x"], "behind the command"),
-        (["explain", "Nov", "22"], "within single quotes"),
+        (["--tz", "UTC", "replay", "x"], "follow the command"),
+        (["explain", "Nov", "22"], "in single quotes"),
         (["replay", "--since", "2026-11-22", "--until", "2026-11-21", "x"], "--since is not before --until"),
         (["replay"], "Missing argument"),
         (["explain"], "Missing argument"),
@@ -141,7 +142,8 @@ def test_help_has_an_example(command: str, option: str) -> None:
         (["replay", "--format", "xml", "x"], "xml"),
         (["replay", "--jobs", "0", "x"], "--jobs"),
         (["replay", "--jobs", "many", "x"], "--jobs"),
-        (["replay", "--since", "yesterday", "x"], "2026-11-22"),
+        (["replay", "--since", "whenever", "x"], "2026-11-22"),
+        (["replay", "--since", "01/02/2026", "x"], "can be read in two ways"),
         (["replay", "--until", "9d9", "x"], "--until"),
         (["replay", "--since", "999999w", "x"], "--since"),
         (["parse", "--tz", "Europe/Atlantis", "x"], "Europe/Paris"),
@@ -218,6 +220,26 @@ def test_completion_answers() -> None:
     assert run(command=INSTALLED, env=asked).stdout.decode().splitlines() == ["plain,replay"]
 
 
+@pytest.mark.parametrize("command", ["ring", "outbox"])
+def test_completion_of_channels(tmp_path: Path, command: str) -> None:
+    """``--channel`` is completed from the configuration; where that cannot be read or is wrong, by nothing and in silence."""
+
+    def completed(config: Path, begun: str) -> list[str]:
+        words = f"sshbell {command} --config {config} --channel {begun}"
+        env = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "5"}
+        done = run(command=INSTALLED, env=env)
+        assert done.stderr == b""
+        return done.stdout.decode().split()
+
+    config = tmp_path / "sshbell.toml"
+    config.write_text(configuration(tmp_path, channel=[mail_channel(25, name) for name in ("ops", "oncall", "boss")]))
+    assert completed(config, "") == ["plain,ops", "plain,oncall", "plain,boss"]
+    assert completed(config, "o") == ["plain,ops", "plain,oncall"]
+    assert completed(tmp_path / "none", "o") == []
+    config.write_text("nonsense")
+    assert completed(config, "o") == []
+
+
 # ---------------------------------------------------------------- input
 
 
@@ -243,6 +265,20 @@ def test_parse_says_what_each_line_says(log: Path) -> None:
         (action, {"path": str(log), "line": number})
         for number, action in enumerate(["failed", "accepted", "session_opened", "session_closed"], 2)
     ]
+
+
+def test_parse_names_the_module_of_pam() -> None:
+    """``pam.module`` is the module that a line names, or the only one that writes such a line."""
+    modules = {
+        "pam_unix(sshd:session): session closed for user alice": "pam_unix",
+        "pam_krb5[42]: authentication fails for 'alice' (alice@EXAMPLE.ORG): Cannot read password": "pam_krb5",
+        "pam_made_up(sshd:auth): a side line": "pam_made_up",
+        "PAM 2 more authentication failures; logname= uid=0 euid=0 tty=ssh ruser= rhost=192.0.2.7 ": "pam_unix",
+        "Successful Duo login for 'alice' from 192.0.2.7": "pam_duo",
+    }
+    lines = "".join(f"2026-11-22T09:00:00+00:00 web1 sshd[42]: {text}\n" for text in modules)
+    said = events(run("parse", stdin=lines.encode()).stdout)
+    assert [one["pam"]["module"] for one in said] == list(modules.values())
 
 
 @pytest.mark.parametrize("command", ["parse", "replay"])
@@ -274,6 +310,52 @@ def test_processes_write_the_same(tmp_path: Path) -> None:
     assert (one.returncode, one.stderr) == (OK, three.stderr)
     assert one.stdout == three.stdout
     assert len(one.stdout.splitlines()) == 3 * (9000 - 1025)
+
+
+def test_repetitions_do_not_depend_on_processes(tmp_path: Path) -> None:
+    """What syslogd has folded counts for the line before it, also where another process has read that."""
+    path = tmp_path / "auth.log"
+    failed = "Nov 22 10:00:07 host1 sshd[42]: Failed password for root from 192.0.2.1 port 5 ssh2\n"
+    again = "Nov 22 10:00:09 host1 last message repeated 2 times\n"
+    path.write_text((failed + again + again) * 9000, encoding="ascii")
+    one, three = (run("replay", "--format", "json", "--jobs", jobs, path) for jobs in ("1", "3"))
+    assert one.stdout == three.stdout
+    assert sum(event["ssh"].get("count", 1) for event in map(json.loads, three.stdout.splitlines())) == 5 * 9000
+
+
+MONOTONIC = "[ 1234.567890] web1 sshd[42]: Accepted password for alice from 192.0.2.7 port 5 ssh2\n"
+WITHIN = "Nov 22 10:00:00 web1 app[9]: web1 sshd[42]: Accepted password for alice from 192.0.2.7 port 5 ssh2\n"
+CSV = "2026-11-22T10:00:00Z,web1,sshd,42,Accepted password for alice from 192.0.2.7 port 5 ssh2\n"
+
+
+@pytest.mark.parametrize("text", [MONOTONIC, CSV, WITHIN], ids=["short-monotonic", "CSV", "within another's message"])
+def test_a_framing_that_is_not_read_gets_a_hint(tmp_path: Path, text: str) -> None:
+    """A log of which nothing is read is never passed over in silence: one line tells what to do."""
+    path = tmp_path / "auth.log"
+    path.write_text(text, encoding="ascii")
+    parsed = run("parse", path)
+    assert parsed.stdout == b""
+    (hint,) = parsed.stderr.decode().splitlines()
+    assert hint.startswith(f"sshbell: {path}: ")
+    replayed = run("replay", path).stdout.decode().splitlines()
+    for said in (hint, *(line for line in replayed if "journalctl" in line)):
+        assert "LC_ALL=C journalctl -o json" in said
+    assert sum("journalctl" in line for line in replayed) == 1
+
+
+def test_a_log_that_is_read_gets_no_hint(log: Path) -> None:
+    """Where all is well nothing is said."""
+    assert run("parse", log).stderr == b""
+    assert b"journalctl" not in run("replay", log).stdout
+
+
+def test_times_that_cannot_be_read_are_counted(tmp_path: Path) -> None:
+    """A login at a time that cannot be read is told at no time, and the summary says so."""
+    path = tmp_path / "auth.log"
+    path.write_text("Foo 22 10:00:00 web1 sshd[42]: Accepted password for alice from 192.0.2.7 port 5 ssh2\n", encoding="ascii")
+    said = run("replay", path).stdout.decode()
+    assert re.search(r"^unknown +login +alice", said, re.MULTILINE)
+    assert "times that cannot be read: 1 " in said
 
 
 @pytest.mark.parametrize("command", ["parse", "replay"])
@@ -435,7 +517,7 @@ def test_table(log: Path) -> None:
     done = run("replay", log, env={"COLUMNS": "200"})
     ended(done, OK)
     rows = done.stdout.decode().splitlines()
-    assert rows[0].split() == ["time", "what", "user", "from", "host", "how"]
+    assert rows[0].split() == ["time", "what", "user", "from", "host", "who", "and", "how"]
     assert [re.sub(" +", " ", row).rstrip() for row in rows[1:3]] == [
         "2026-11-22 10:00:02 login alice 192.0.2.7 port 4711 web1 password",
         "2026-11-22 10:10:02 logout alice 192.0.2.7 port 4711 web1 after 0:10:00",
@@ -530,6 +612,7 @@ def test_selection_counts_what_it_takes(log: Path) -> None:
     assert "unverified logins: 1 " in done.stdout.decode()
     assert b"nothing that happened" not in done.stderr
     assert "nothing that happened" in ended(run("replay", "--user", "nobody", log), OK)
+    assert "is in the future" in ended(run("replay", "--since", "tomorrow", log), OK)
 
 
 def test_no_summary_of_nothing(tmp_path: Path) -> None:
@@ -537,31 +620,11 @@ def test_no_summary_of_nothing(tmp_path: Path) -> None:
     assert run("replay", tmp_path / "missing.log").stdout == b""
 
 
-def on_a_terminal(*arguments: str | Path, env: dict[str, str]) -> bytes:
-    """Return what the command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], cwd=PROJECT_DIR, stdout=theirs, stderr=theirs, stdin=theirs,
-        env={**os.environ, "TZ": "UTC", "TERM": "xterm", **env},
-    )  # fmt: skip
-    os.close(theirs)
-    output = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            output += chunk
-    except OSError:
-        pass  # EIO: the other side is closed
-    os.close(ours)
-    process.wait(60)
-    return output
-
-
 def test_color(log: Path) -> None:
     """Color is for terminals, and for those who want it: not with NO_COLOR, not on a dumb one, not in a pipe."""
-    clean = dict.fromkeys(("NO_COLOR",), "")
-    assert b"\x1b[32m" in on_a_terminal("replay", log, env=clean)
-    assert b"\x1b" not in on_a_terminal("replay", log, env={"NO_COLOR": "1"})
-    assert b"\x1b" not in on_a_terminal("replay", log, env={**clean, "TERM": "dumb"})
+    assert "\x1b[32m" in on_a_terminal("replay", log)
+    assert "\x1b" not in on_a_terminal("replay", log, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("replay", log, TERM="dumb")
     assert b"\x1b" not in run("replay", log).stdout
 
 
@@ -625,6 +688,19 @@ def test_locale_without_utf8(command: list[str]) -> None:
     ended(done, OK)
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_no_usable_time(tmp_path: Path, jobs: int) -> None:
+    """Lines with a time that does not exist are counted, by one process and by several, and their logins are told."""
+    log = tmp_path / "auth.log"
+    log.write_bytes(MANY + LOG.replace(b"2026-11-22T", b"2026-02-29T"))
+    done = run("replay", "--format", "none", "--jobs", str(jobs), log)
+    ended(done, OK)
+    text = done.stdout.decode()
+    assert ", 4 without a usable time\n" in text
+    assert "ssh_login 7,976" in text
+    assert "without a usable time" not in run("replay", "-", stdin=LOG).stdout.decode()
+
+
 # ---------------------------------------------------------------- explain
 
 
@@ -642,14 +718,14 @@ def test_explain_a_line() -> None:
 
 def test_explain_a_line_that_no_rule_reads() -> None:
     """The marker stands under the place where the nearest rule stopped."""
-    text = "User child is on pid x1"
+    text = "drop connection #x: login refused"
     said = run("explain", f"Nov 22 10:00:00 web1 sshd[1]: {text}").stdout.decode()
     lines = said.splitlines()
     assert "unmatched: no rule reads this message" in said
     shown = next(number for number, one in enumerate(lines) if one.endswith(text) and not one.startswith("message"))
     marker = lines[shown + 1].index("^")
     assert lines[shown + 1].strip() == "^"
-    assert lines[shown][:marker].endswith("User child is on pid ")
+    assert lines[shown][:marker].endswith("drop connection #")
 
 
 def test_explain_other_lines() -> None:

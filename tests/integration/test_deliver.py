@@ -271,7 +271,9 @@ def test_outbox_verbs(site: Site) -> None:
     """Messages are chosen by the beginning of their id, by channel, or all; what fits nothing, or too much, is refused."""
     site.configure(channel=site.channels("ops", "home", port=1))
     none = site.ask("outbox", status=74)
-    assert none.stderr == f"sshbell: {site.state_dir}/delivery.db: there is none yet; sshbell run makes it: restart rsyslog\n"
+    assert (
+        none.stderr == f"sshbell: {site.state_dir}/delivery.db: it does not exist yet; sshbell run creates it: restart rsyslog\n"
+    )
     _, wake = site.start_deliver()
     with wake, site.state() as state:
         record(state, login(1), login(1 << 127), login(3 << 126))
@@ -308,4 +310,4 @@ def test_root_becomes_the_user(site: Site) -> None:
     needs.root("become another user")
     site.configure(user="no-such-user")
     done = site.ask("outbox", status=78)
-    assert "no such user" in done.stderr
+    assert "this user does not exist" in done.stderr

@@ -174,5 +174,5 @@ def test_folded_repeats_are_counted(capture: Capture) -> None:
 
 @every_format
 def test_old_repetition_text_says_nothing(capture: Capture) -> None:
-    """``last message repeated 3 times`` does not say which message, so nothing is told."""
+    """``last message repeated 3 times`` does not say which message: behind one that is folded already, nothing is told."""
     assert read(capture, "old repetition text") == []

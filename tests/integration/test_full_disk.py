@@ -76,7 +76,7 @@ def test_full(small: Path) -> None:
     """On a full disk a batch is refused as a whole, again and again; with space it is taken, and nothing else was lost."""
     with closing(State(small, pytest.fail)) as state:
         state.record(events_of(*batch(0)), TOLD, START_US)
-        state.keep_snapshot({"a": b"1"})
+        state.keep_snapshot([("a", [b"1"])])
         before = counts(small)
         assert before == {"event": BATCH, "session": BATCH, "outbox": BATCH, "snapshot": 1}
         ballast = fill(small)
@@ -84,12 +84,12 @@ def test_full(small: Path) -> None:
             with pytest.raises(StoreError, match=r"state\.db: .*(full|disk I/O error)"):
                 state.record(events_of(*batch(1)), TOLD, START_US)
             with pytest.raises(StoreError, match=r"state\.db: .*(full|disk I/O error)"):
-                state.keep_snapshot({"a": bytes(1 << 20)})
+                state.keep_snapshot([("a", [bytes(1 << 19)] * 2)])
             assert counts(small) == before
-            assert state.snapshot() == {"a": b"1"}
+            assert [(part, list(pieces)) for part, pieces in state.snapshot()] == [("a", [b"1"])]
         ballast.unlink()
         assert state.record(events_of(*batch(1)), TOLD, START_US) == BATCH
-        state.keep_snapshot({"a": b"2"})
+        state.keep_snapshot([("a", [b"2"])])
     assert counts(small) == {"event": 2 * BATCH, "session": 2 * BATCH, "outbox": 2 * BATCH, "snapshot": 1}
 
 

@@ -18,9 +18,10 @@ from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from mmdb_writer import METADATA_MAGIC, Encoder
 
 from consumer.ecs import GeoFields, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, SshbellError, TryLaterError, UsageError
@@ -290,6 +291,41 @@ def test_wrong_content(site: Site, folder: Path, new: bytes, kind: str, monkeypa
     assert city(folder) == "old"
 
 
+def test_a_bomb_by_its_growth(site: Site, folder: Path) -> None:
+    """What is far larger than it was when it was packed is refused long before the bound of all files."""
+    with pytest.raises(DataError, match="more than 67,108,864 bytes unpacked"):
+        fetch(site.serve("/x", gzip.compress(bytes(100 << 20))), folder)
+    assert city(folder) == "old"
+
+
+def test_room_for_others(site: Site, folder: Path, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that is nearly full, the rest is left to the journal and the databases of sshbell."""
+    free = os.statvfs(folder)
+    few = os.statvfs_result((*free[:4], (len(new) - 1) // free.f_frsize, *free[5:]))
+    monkeypatch.setattr("os.fstatvfs", lambda _descriptor: few)
+    with pytest.raises(OutputError, match="more than half of what is free"):
+        fetch(site.serve("/x", new + bytes(free.f_frsize)), folder)
+    assert city(folder) == "old"
+
+
+def endless(bits: int) -> bytes:
+    """Return a database whose tree has 2 to the power of its bits leaves, all of them empty."""
+    tree = b"".join((number + 1).to_bytes(3, "big") * 2 for number in range(bits))
+    fields: dict[str, Any] = {
+        "node_count": bits, "record_size": 24, "ip_version": 6 if bits == 128 else 4, "database_type": "x", "languages": [],
+        "binary_format_major_version": 2, "binary_format_minor_version": 0, "build_epoch": MADE_S, "description": {},
+    }  # fmt: skip
+    return tree + bytes(16) + METADATA_MAGIC + Encoder(cache=False).encode_meta(fields)
+
+
+@pytest.mark.parametrize("bits", [32, 128])
+def test_an_endless_tree(site: Site, folder: Path, bits: int) -> None:
+    """A tree that nobody can walk through is refused once enough of it was seen."""
+    with pytest.raises(DataError, match="tells neither place nor network"):
+        fetch(site.serve("/x", endless(bits)), folder)
+    assert city(folder) == "old"
+
+
 def test_names_in_an_archive_lead_nowhere(site: Site, folder: Path, new: bytes) -> None:
     """An archive says what it holds, and not where that goes."""
     body = archive(("../../../etc/cron.d/x", b"x"), ("/tmp/evil", b"x"), ("../../evil.mmdb", new))  # noqa: S108
@@ -379,11 +415,20 @@ def test_nobody_is_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["http://192.0.2.1/x", "ftp://127.0.0.1/x", "file:///etc/passwd", "http://127.0.0.1.example.org/x", "//192.0.2.1/x"]
+    "target",
+    [
+        "http://[::1/",
+        "https://[::1]:x/",
+        "http://192.0.2.1/x",
+        "ftp://127.0.0.1/x",
+        "file:///etc/passwd",
+        "http://127.0.0.1.example.org/x",
+        "//192.0.2.1/x",
+    ],
 )
 def test_bad_redirects(site: Site, folder: Path, target: str) -> None:
     """Nothing but https is followed to another machine, and no other scheme at all."""
-    with pytest.raises((DataError, InputError), match=r"not https|302"):
+    with pytest.raises((DataError, InputError), match=r"not https|302|no URL"):
         fetch(site.serve("/x", b"", 302, Location=target), folder)
     assert city(folder) == "old"
 
@@ -398,13 +443,17 @@ def test_redirects_for_ever(site: Site, folder: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     ["http://192.0.2.1/x.mmdb", "http://download.example.org/x.mmdb", "ftp://127.0.0.1/x.mmdb", "file:///etc/passwd", "x.mmdb",
-     "https://me:secret@example.org/x.mmdb", "https://exa mple.org/x\r\ny.mmdb"],
+     "https://me:secret@example.org/x.mmdb", "https://exa mple.org/x\r\ny.mmdb", "http://[::1/x", "https://[::1]:x/x", "https:///x",
+     "https://me:secret@[::1/x?secret", "me:secret@example.org/x", "https:/me:secret@example.org/x", "//me:secret@example.org:x/",
+     "https://example.org:secret@/x", "x?secret@x"],
 )  # fmt: skip
 def test_bad_urls(folder: Path, url: str) -> None:
     """Refused before anything is sent; a password in one is not shown."""
     with pytest.raises(UsageError) as error:
         fetch(url, folder)
     assert "secret" not in str(error.value)
+    with suppress(UsageError):
+        of_url(url)
     assert city(folder) == "old"
 
 

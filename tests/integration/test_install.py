@@ -137,7 +137,7 @@ def test_install(tree: Path) -> None:
     assert after["etc/shadow"][:3] == before["etc/shadow"][:3]
     assert re.fullmatch(re.escape(before["etc/shadow"][3]) + rb"sshbell:!:\d*::::::\n", after["etc/shadow"][3])
     assert after["etc/gshadow"] == (*before["etc/gshadow"][:3], before["etc/gshadow"][3] + b"sshbell:!::\n")
-    assert all(any(str(what).startswith(f"/{path}") for what in said.of("made")) for path in PUT)
+    assert all(any(str(what).startswith(f"/{path}") for what in said.of("created")) for path in PUT)
     text = "\n".join(steps)
     assert 'module(load="imuxsock" SysSock.Annotate="on" SysSock.ParseTrusted="on" SysSock.UsePIDFromSystem="on")' in text
     assert "restart rsyslog" in text
@@ -178,7 +178,7 @@ def test_what_a_tree_needs(tree: Path, tmp_path: Path, monkeypatch: pytest.Monke
     before = everything(tree)
     with monkeypatch.context() as alone:
         alone.setattr("consumer.system.accounts.system_path", lambda: str(tmp_path))
-        with pytest.raises(OutputError, match=r"BusyBox cannot make a user in a tree: install shadow .*sshbell install again"):
+        with pytest.raises(OutputError, match=r"BusyBox cannot create a user in a tree: install shadow .*sshbell install again"):
             install(tree, Said())
         assert everything(tree) == before
         # By hand, as it says.
@@ -187,12 +187,12 @@ def test_what_a_tree_needs(tree: Path, tmp_path: Path, monkeypatch: pytest.Monke
                 out.write(line)
         said = Said()
         install(tree, said)
-        assert said.of("there") == ["user sshbell"]
+        assert said.of("exists") == ["user sshbell"]
         assert everything(tree)["var/lib/sshbell"][:3] == (500, 500, 0o700)
         uninstall(tree, Said())
     for name in ("passwd", "group"):
         (tree / "etc" / name).unlink()
-    with pytest.raises(OutputError, match=rf"{tree}/etc/passwd is not there, .*: install the system into {tree} first"):
+    with pytest.raises(OutputError, match=rf"{tree}/etc/passwd is missing, .*: install the system into {tree} first"):
         install(tree, Said())
     assert not (tree / "etc/sshbell").exists()
 
@@ -205,10 +205,10 @@ def test_install_twice_and_uninstall_twice(tree: Path) -> None:
     said = Said()
     install(tree, said)
     assert everything(tree) == after
-    assert {word for word, _ in said} == {"there"}
+    assert {word for word, _ in said} == {"exists"}
     uninstall(tree, Said())
     assert everything(tree) == before
-    with pytest.raises(InputError, match="nothing was installed"):
+    with pytest.raises(InputError, match="nothing is installed"):
         uninstall(tree, Said())
     assert everything(tree) == before
 
@@ -252,13 +252,13 @@ def test_what_was_changed_is_kept(tree: Path) -> None:
     kept = "\n".join(said.of("kept"))
     for what in (
         "/etc/sshbell/sshbell.toml",
-        "/var/lib/sshbell/: state.db is in it",
+        "/var/lib/sshbell/: it contains state.db",
         "user sshbell",
         "group sshbell",
         "installed.json",
     ):
         assert what in kept
-    assert f"remove by hand what was kept and is not wanted: rm -r {config} {people} {state.parent};" in steps[-1]
+    assert f"remove the kept files that you do not need: rm -r {config} {people} {state.parent};" in steps[-1]
     config.unlink()
     people.unlink()
     shutil.rmtree(state.parent)
@@ -274,11 +274,11 @@ def test_uninstall_names_what_is_left(tree: Path) -> None:
     (tree / "etc/sshbell/mail.password").write_text("secret")
     (tree / "var/log/sshbell.err").touch()
     steps = uninstall(tree, Said())
-    assert f": rm -r {tree}/etc/sshbell/mail.password; and then" in steps[1]
+    assert f": rm -r {tree}/etc/sshbell/mail.password; then" in steps[1]
     assert f"{tree}/var/log/sshbell.err" in steps[2]
     (tree / "etc/sshbell/mail.password").unlink()
     # What others have put into a directory that we made is never to be removed with it.
-    assert "kept and is not wanted, and then" in uninstall(tree, Said())[1]
+    assert "that you do not need, then" in uninstall(tree, Said())[1]
     (tree / "usr/libexec/rsyslog/of-somebody").unlink()
     assert len(uninstall(tree, Said())) == 2
     assert not (tree / "etc/sshbell").exists()
@@ -305,7 +305,7 @@ def test_a_broken_configuration(tree: Path) -> None:
     (tree / "etc/sshbell").mkdir()
     (tree / "etc/sshbell/sshbell.toml").write_text("kepe = 1\n")
     steps = install(tree, Said())
-    assert steps[0] == f"mend {tree}/etc/sshbell/sshbell.toml:1: there is no key 'kepe'; did you mean 'keep'?"
+    assert steps[0] == f"fix {tree}/etc/sshbell/sshbell.toml:1: there is no key 'kepe'; did you mean 'keep'?"
     assert "whom to tell" not in "".join(steps)
 
 
@@ -379,7 +379,7 @@ def test_a_state_directory_of_others(tree: Path) -> None:
     (tree / "srv").mkdir()
     (tree / "srv/pages").write_text("somebody's")
     before = everything(tree)
-    with pytest.raises(ConfigError, match="state_dir /srv is not empty, and not sshbell's alone"):
+    with pytest.raises(ConfigError, match="state_dir /srv is not empty and does not belong to sshbell alone"):
         install(tree, Said())
     assert everything(tree) == before
     (tree / "srv/pages").unlink()
@@ -510,7 +510,7 @@ def test_refuses_a_link_into_what_others_can_write(tree: Path) -> None:
 def test_refuses_what_its_user_cannot_read(tree: Path) -> None:
     """A Python in /root is root's alone, but sshbell gives up root: that would fail at the first start."""
     (tree / "opt").chmod(0o700)
-    with pytest.raises(RightsError, match=r"runs as sshbell, but .*/opt is closed"):
+    with pytest.raises(RightsError, match=r"runs as sshbell, but only root can access .*/opt "):
         install(tree, Said())
 
 
@@ -520,7 +520,7 @@ def test_refuses_a_record_that_others_could_have_written(tree: Path) -> None:
     record = tree / "etc/sshbell/installed.json"
     os.chown(record, 1000, 0)
     before = everything(tree)
-    with pytest.raises(DataError, match="others than root"):
+    with pytest.raises(DataError, match="users other than root"):
         uninstall(tree, Said())
     os.chown(record, 0, 0)
     record.write_text("{")
@@ -561,13 +561,13 @@ def test_command_refuses(open_python: Path, tree: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (77, ""), done.stderr
     assert done.stderr.count("\n") == 1
-    assert "can be written by everybody (mode " in done.stderr
+    assert "is writable by everybody (mode " in done.stderr
     # Whatever python3 is in the path, such as one of pyenv's: a Python is named that will do.
     (advised,) = re.findall(r"in a clone of it: (\S+) -m venv /opt/sshbell", done.stderr)
     assert subprocess.run([advised, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode == 0
     assert untrusted(Path(advised)) is None
     real = open_python.resolve()
-    assert (f"it runs with {real}; use {advised} in its place" in done.stderr) == (real != Path(advised).resolve())
+    assert (f"it runs with {real}; use {advised} instead" in done.stderr) == (real != Path(advised).resolve())
     assert everything(tree) == before
 
 

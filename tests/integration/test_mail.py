@@ -223,6 +223,43 @@ def test_tls_and_password(authority: trustme.CA, tmp_path: Path, security: str) 
     asyncio.run(body())
 
 
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+SENT = _base64(f"\0bell\0{PASSWORD}")
+PLAIN = "250-x\r\n250 AUTH PLAIN"
+
+
+@pytest.mark.parametrize(
+    ("answers", "says"),
+    [
+        ([PLAIN, f"535 5.7.8 unrecognized: AUTH PLAIN {SENT}"], "AUTH was answered 535;"),
+        ([PLAIN, f"454-not now\r\n454 AUTH PLAIN {SENT}"], "AUTH was answered 454;"),
+        ([PLAIN, f"500 wrong password {PASSWORD}"], "AUTH was answered 500;"),
+        ([PLAIN, f"334 {SENT}"], "AUTH was answered 334;"),
+        ([PLAIN, f"AUTH PLAIN {SENT}"], "AUTH was answered"),
+        (["250-x\r\n250 AUTH LOGIN", "334 name", "334 word", f"535 {_base64(PASSWORD)}"], "AUTH was answered 535;"),
+        # A server may keep it for later, and for another connection.
+        ([PLAIN, "235 in", f"550 AUTH PLAIN {SENT}", OK], "MAIL was answered 550 AUTH PLAIN ***"),
+        ([PLAIN, "235 in", OK, f"450 {_base64(PASSWORD)} {PASSWORD}", OK], "450 *** ***"),
+        ([PLAIN, "235 in", OK, OK, GO_ON, f"451 {PASSWORD}", OK], "DATA was answered 451 ***"),
+    ],
+)  # fmt: skip
+def test_a_server_that_repeats_the_password(answers: list[str], says: str) -> None:
+    """A reason shows the code alone of an answer to AUTH, and no password out of any other answer."""
+
+    async def body() -> None:
+        async with scripted([GREETING, *answers]) as (port, _):
+            found = settings(port, username="bell", password=Secret(command=["printf", "%s", PASSWORD]))
+            async with channel(found) as mail:
+                said = reason(await mail.send(MESSAGE))
+            assert says in said
+            assert not [form for form in (PASSWORD, _base64(PASSWORD), SENT) if form in said]
+
+    asyncio.run(body())
+
+
 def test_auth_login() -> None:
     """A server that offers LOGIN alone gets name and password as it asks for them."""
 
@@ -521,11 +558,30 @@ def test_xoauth2(tokens: tuple[str, list[dict[str, list[str]]]], monkeypatch: py
             assert base64.b64decode(first) == b"user=bell@example.org\x01auth=Bearer token1\x01\x01"
         async with scripted([GREETING, offers, "334 eyJzdGF0dXMiOiI0MDEifQ==", "535 old token"]) as (port, said):
             async with channel(settings(port, username="bell@example.org", oauth2=account)) as mail:
-                assert "535 old token" in reason(await mail.send(MESSAGE))
-                assert "535 old token" in reason(await mail.send(MESSAGE))
+                for _ in range(2):
+                    assert "AUTH was answered 535; are username and oauth2 right?" in reason(await mail.send(MESSAGE))
             assert len(asked) == 3
 
     asyncio.run(body())
+
+
+def test_a_server_that_repeats_the_token(tokens: tuple[str, list[dict[str, list[str]]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's answers to XOAUTH2, questions in base64 included, and later ones show no token."""
+    url, _ = tokens
+    monkeypatch.setenv("BELL_REFRESH", "refresh")
+    account = OAuth2(token_url=url, client_id="bell", refresh_token=Secret(env="BELL_REFRESH"))
+    sent_form = _base64("user=bell\1auth=Bearer token1\1\1")
+    begun = [GREETING, "250-x\r\n250 AUTH XOAUTH2"]
+    challenge = f"334 {_base64(json.dumps({'status': '400', 'token': 'token1'}))}"
+
+    async def body(*answers: str) -> str:
+        async with scripted([*begun, *answers]) as (port, _):
+            return reason(await send(settings(port, username="bell", oauth2=account)))
+
+    for answers in ([challenge, f"535 token1 {sent_form}"], [challenge, challenge], ["235 in", f"550 token1 {sent_form}", OK]):
+        _Tokens.asked.clear()
+        said = asyncio.run(body(*answers))
+        assert not [form for form in ("token1", sent_form, challenge[4:], _base64("token1")) if form in said]
 
 
 def test_no_token(tokens: tuple[str, list[dict[str, list[str]]]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,8 @@
-"""``who`` and ``history`` name the owners of keys as messages do: they ask the real ``keys``, and wait for nothing that hangs."""
+"""
+``who``, ``history`` and ``replay`` name the owners of keys as messages do.
+
+``who`` and ``history`` ask the real ``keys``, and wait for nothing that hangs. ``replay`` reads the files of the users itself.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import copy
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -22,6 +27,7 @@ import pytest
 from consumer.config import KEYS_SOCKET, load
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.keys.authorized_keys import COMMENT_LIMIT
+from consumer.keys.export import HOME_LIMIT_S
 from consumer.keys.process import TABLE_CHILD_LIMIT
 from consumer.keys.table import TABLE_LIMIT_S
 from consumer.people.people import People
@@ -58,7 +64,10 @@ class Asked(Host):
             f"Accepted publickey for {account.pw_name} from 127.0.0.1 port {self._logins} ssh2: {kind} {info}",
             f"pam_unix(sshd:session): session opened for user {account.pw_name}(uid={account.pw_uid}) by (uid=0)",
         ):
-            assert self.run.send(ours(text, pid=self._logins, ts=now, rcvd=now, host=HERE)) == b"OK\n"
+            line = ours(text, pid=self._logins, ts=now, rcvd=now, host=HERE)
+            with self.log.open("ab") as log:
+                log.write(line)
+            assert self.run.send(line) == b"OK\n"
         wait_for(lambda: len(self.events()) == self._logins, "the login is known")
 
     def shown(self, *arguments: str, prefix: Sequence[str] = ()) -> str:
@@ -67,9 +76,14 @@ class Asked(Host):
         assert done.stderr == ""
         return done.stdout
 
-    def how(self, command: str) -> list[str]:
-        """Return the rows of a table without its head: what follows the method."""
-        return [row.partition("publickey ED25519 ")[2] for row in self.shown(command).splitlines()[1:]]
+    def how(self, *arguments: str) -> list[str]:
+        """Return the last column of a table: who, and how."""
+        head, *rows = self.shown(*arguments).splitlines()
+        return [row[head.index("who and how") :] for row in rows]
+
+    def replayed(self, *arguments: str) -> list[str]:
+        """Return the last column of a replay of the logins so far, without the summary."""
+        return self.how("replay", str(self.log), *arguments)[: self._logins]
 
     def enriched(self, found: dict[str, Any]) -> dict[str, Any]:
         """Return an object with what a message would say of its key."""
@@ -92,12 +106,12 @@ def test_owner_is_named(host: Asked) -> None:
     """In each form, with the options of the line, for root and for sshbell's user; nobody else gets an answer."""
     account, fingerprint = host.user("alice@laptop")
     host.login(account, fingerprint)
-    named = f"{fingerprint}, key of alice@laptop, verified"
+    named = f"key of alice@laptop, publickey ED25519 {fingerprint}, verified"
     assert [host.how(command) for command in ("who", "history")] == [[named], [named]]
     assert host.shown("history", "--events").endswith(f"{named}\n")
     assert host.shown("who", prefix=as_user(host.bell)).endswith(f"{named}\n")
     assert host.ask("who", prefix=as_user(account), status=STORE).stdout == ""
-    (row,) = csv.DictReader(io.StringIO(host.shown("history", "--csv")))
+    (row,) = csv.DictReader(io.StringIO(host.shown("history", "--csv", "--all-columns")))
     options = 'from="127.0.0.1,192.0.2.0/24"'
     assert (row["ssh.key.owner"], row["ssh.key.options"], row["ssh.certificate.ca_owner"]) == ("alice@laptop", options, "")
     key = {"type": "ED25519", "fingerprint": fingerprint, "owner": ["alice@laptop"], "options": [options]}
@@ -117,8 +131,56 @@ def test_authority_is_named(host: Asked) -> None:
     for found in host.objects("who"):
         assert found["ssh"]["certificate"]["ca_owner"] == "the CA, for all of us"
         assert found["ssh"] == host.enriched(found)
-    end = "certificate 'alice', signed by 'the CA, for all of us', verified"
-    assert [row.endswith(end) for row in host.shown("who").splitlines()] == [False, True, True]
+    rows = host.how("who")
+    assert [row.startswith("signed by 'the CA, for all of us', publickey ED25519-CERT ") for row in rows] == [True, True]
+    assert all(row.endswith(" certificate 'alice', verified") for row in rows)
+
+
+def test_replay_names_as_who_does(host: Asked) -> None:
+    """``replay`` shows the same people, owners and authorities, also where ``keys`` does not run; --no-owners leaves them out."""
+    host.people.write_text('[[person]]\nname = "Alice Liddell"\naccounts = ["*"]\n', encoding="utf-8")
+    host.configure(user=host.bell.pw_name, people=str(host.people))
+    for comment in ("alice@laptop", "a, b", ""):
+        host.login(*host.user(comment))
+    account, fingerprint = host.user("the CA")
+    file = Path(account.pw_dir) / ".ssh/authorized_keys"
+    file.write_text(file.read_text().replace("from=", "cert-authority,from="))
+    host.login(account, f"SHA256:{'0' * 43} ID alice (serial 7) CA ED25519 {fingerprint}", "ED25519-CERT")
+    named = host.how("who")
+    assert "Alice Liddell, key of alice@laptop, publickey" in named[0]
+    assert "signed by the CA" in named[3]
+    objects = [(found["user"], found["ssh"]) for found in host.objects("who")]
+    host.run.end()
+    assert host.how("who") != named
+    assert host.replayed() == named
+    said = host.ask("replay", str(host.log), "--format", "json").stdout.splitlines()
+    assert [(found["user"], found["ssh"]) for found in map(json.loads, said)] == objects
+    assert [row.partition(",")[0].partition(" ")[0] for row in host.replayed("--no-owners")] == ["publickey"] * 4
+
+
+def test_replay_is_not_held_up(host: Asked) -> None:
+    """A home that hangs costs one wait, whatever logins follow; it is reported, and the keys of others are not named any more."""
+    hung_user, hung_print = host.user("hung")
+    host.login(hung_user, hung_print)
+    host.login(*host.user("after"))
+    with hung(Path(hung_user.pw_dir)):
+        began_s = time.monotonic()
+        done = host.ask("replay", str(host.log))
+        took_s = time.monotonic() - began_s
+    assert f"{hung_user.pw_name}: its keys could not be read, or not within 5 s" in done.stderr
+    assert "key of" not in done.stdout
+    assert HOME_LIMIT_S <= took_s < HOME_LIMIT_S + PATIENCE_S
+
+
+def test_replay_without_rights(host: Asked) -> None:
+    """Somebody who is not root gets the rows without the owners of keys."""
+    account, fingerprint = host.user("alice@laptop")
+    host.login(account, fingerprint)
+    host.log.chmod(0o644)
+    command = [*as_user(account), *host.python, "-m", "consumer", "replay", str(host.log)]
+    done = subprocess.run(command, cwd=PROJECT_DIR, env=host.env, text=True, capture_output=True, check=True)
+    assert f"publickey ED25519 {fingerprint}, verified" in done.stdout
+    assert "key of" not in done.stdout
 
 
 def test_order_is_that_of_messages(host: Asked) -> None:
@@ -150,7 +212,7 @@ def test_hung_home(host: Asked) -> None:
         took_s = time.monotonic() - began_s
         assert home.requests
         assert len(children_of(keys)) == 1
-    assert [", key of laptop, " in row for row in rows] == [True, False, False, False]
+    assert [row.startswith("key of laptop, ") for row in rows] == [True, False, False, False]
     assert TABLE_LIMIT_S <= took_s < TABLE_LIMIT_S + PATIENCE_S
 
 
@@ -167,7 +229,7 @@ def test_hostile_comments(host: Asked) -> None:
     for command in ("who", "history"):
         text = host.shown(command)
         assert text.replace("\n", "").isprintable()
-        owners = [row.partition(", ")[2].removesuffix(", verified") for row in host.how(command)]
+        owners = [row.partition(", publickey ED25519 ")[0] for row in host.how(command)]
         assert owners == [
             r"key of \x1b[2J\u202eevil", "key of 'x, verified'", f"key of {'y' * 99}…", "key of =1+1",
             "key of " + r"\U000e0041" * 99 + "…",
@@ -220,5 +282,5 @@ def test_without_keys(host: Asked, how: str) -> None:
             place.unlink()
             shutil.copy(host.config, place)
     began_s = time.monotonic()
-    assert host.how("who") == [f"{fingerprint}, verified"]
+    assert host.how("who") == [f"publickey ED25519 {fingerprint}, verified"]
     assert time.monotonic() - began_s < TABLE_LIMIT_S + PATIENCE_S

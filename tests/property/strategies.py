@@ -184,6 +184,15 @@ def _journal(program: str, pid: str, text: str) -> str:
     return json.dumps(fields)
 
 
+def _vector(program: str, pid: str, text: str) -> str:
+    fields = {"appname": program, "host": "bastion1", "message": text, "procid": int(pid), "timestamp": TIME}
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def _docker(_program: str, _pid: str, text: str) -> str:
+    return json.dumps({"log": f"{text}\r\n", "stream": "stderr", "time": TIME}, ensure_ascii=False)
+
+
 FRAMINGS: dict[str, Callable[[str, str, str], str]] = {
     "traditional": lambda program, pid, text: f"Nov 22 10:00:07 bastion1 {program}[{pid}]: {text}",
     "rfc3339": lambda program, pid, text: f"{TIME} bastion1 {program}[{pid}]: {text}",
@@ -194,5 +203,16 @@ FRAMINGS: dict[str, Callable[[str, str, str], str]] = {
     "short-precise": lambda program, pid, text: f"Nov 22 10:00:07.892585 bastion1 {program}[{pid}]: {text.rstrip()}",
     "journal": _journal,
     "busybox": lambda program, pid, text: f"Nov 22 10:00:07 bastion1 auth.info {program}[{pid}]: {text}",
+    "polish": lambda program, pid, text: f"lis 22 10:00:07 bastion1 {program}[{pid}]: {text}",
+    "bracketed": lambda program, pid, text: f"Nov 22 10:00:07 [bastion1] {program}[{pid}]: {text}",
+    "severity": lambda program, pid, text: f"Nov 22 10:00:07 bastion1 INFO {program}[{pid}]: {text}",
+    "exported": lambda program, pid, text: f"{TIME} Nov 22 11:00:07 bastion1 {program}[{pid}]: {text}",
+    "vector": _vector,
+    "container": lambda _program, _pid, text: f"{TIME} {text}",
+    "docker": _docker,
     "repeated": lambda program, pid, text: f"{TIME} bastion1 {program}[{pid}]: message repeated 2 times: [ {text}]",
 }
+
+# Where the text stands without a tag, or the tag within the text.
+WITHOUT_TAG = frozenset({"container", "docker"})
+PUT_BACK = frozenset({"severity", "exported"})

@@ -50,7 +50,7 @@ def capture_id(path: Path) -> str:
 @cache
 def rows_of(path: Path) -> list[Row]:
     """Return the rows of a capture, those that say the same but for numbers only once."""
-    rows = Framer(LOWERED.is_program).rows(gzip.decompress(path.read_bytes()).decode("latin-1"))
+    rows = Framer(LOWERED.is_program, LOWERED.daemon_of).rows(gzip.decompress(path.read_bytes()).decode("latin-1"))
     return list({(row[2], row[4]): row for row in rows}.values())
 
 
@@ -59,7 +59,7 @@ def fields(matcher: Matcher, row: Row) -> object:
     found = matcher.find(row)
     if found is None or found.rule is None or found.match is None:
         return None if found is None else (found.program, found.host, found.procid, found.text, None)
-    return (*facts(found), {name: value for name, value in found.rule.groupdict(found.match).items() if value is not None})
+    return (*facts(found), found.rule.groupdict(found.match))
 
 
 def facts(found: Reading) -> tuple[object, ...]:
@@ -95,7 +95,7 @@ def test_there_are_captures() -> None:
 def test_samples() -> None:
     """Both engines read each sample by the same rule, with the same fields."""
     for sample in SAMPLES:
-        (row,) = Framer(LOWERED.is_program).rows(sample.whole_line + "\n")
+        (row,) = Framer(LOWERED.is_program, LOWERED.daemon_of).rows(sample.whole_line + "\n")
         assert fields(LOWERED, row) == fields(PYPARSING, row), sample
 
 
@@ -147,9 +147,9 @@ import json, sys
 sys.path[:0] = sys.argv[1:3]
 import pyparsing as pp
 from consumer.matching.lowering import lower
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sftp, sshd
 
-rules = [rule for module in (sshd, pam, dropbear) for rule in module.RULES] + sshd.METHOD_INFO
+rules = [rule for module in (sshd, sftp, pam, dropbear) for rule in module.RULES + module.OTHER] + sshd.METHOD_INFO
 lowered = [(rule, lower(rule.expression)) for rule in rules]
 compared = matched = 0
 different = []

@@ -19,7 +19,7 @@ from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import PLACE
 from tests.budget import examples
-from tests.property.strategies import FRAMINGS, NAMES, escaped_by_rsyslog
+from tests.property.strategies import FRAMINGS, NAMES, PUT_BACK, WITHOUT_TAG, escaped_by_rsyslog
 from tests.unit.framing.test_framing import FRAMED, ODD
 from tests.unit.framing.test_timestamps import NOW
 
@@ -61,6 +61,11 @@ def framed(draw: st.DrawFn) -> bytes:
     return frame(draw(st.sampled_from(["sshd", "sshd-session", "cron", "app"])), "42", text).encode("latin-1")
 
 
+def framer() -> Framer:
+    """Return a framer that has seen nothing."""
+    return Framer(MATCHER.is_program, MATCHER.daemon_of)
+
+
 LINES = st.lists(st.one_of(framed(), damaged(), st.binary(max_size=60)), max_size=8).map(
     lambda lines: b"".join(line.replace(b"\n", b"").removesuffix(b"\r") + b"\n" for line in lines)
 )
@@ -77,7 +82,7 @@ def rows(framer: Framer, text: bytes) -> list[Row]:
 @example(b'{"tag":"sshd","uid":"\xb2"}\n')
 def test_any_bytes_give_one_row_a_line(text: bytes) -> None:
     """Whatever stands in a file: one row for each line, of six texts, and no exception."""
-    found = rows(Framer(MATCHER.is_program), text)
+    found = rows(framer(), text)
     assert len(found) == text.count(b"\n")
     for row in found:
         assert len(row) == 6
@@ -97,7 +102,7 @@ def test_any_bytes_can_be_parsed(text: bytes) -> None:
     if not block:
         return
     timestamps = Timestamps(NOW, UTC)
-    for number, (record, found) in enumerate(records(block, Framer(MATCHER.is_program), MATCHER, timestamps), 1):
+    for number, (record, found) in enumerate(records(block, framer(), MATCHER, timestamps), 1):
         if found is not None:
             event = said(record, found, MATCHER, number, "x")
             assert event.log.file == FileFields(path="x", line=number)
@@ -115,32 +120,30 @@ def test_any_bytes_can_be_parsed(text: bytes) -> None:
 )  # fmt: skip
 def test_rows_do_not_depend_on_blocks(text: bytes, data: st.DataObject | None) -> None:
     """Cut at any of its line ends, a text gives the rows that it gives as a whole."""
-    whole = rows(Framer(MATCHER.is_program), text)
+    whole = rows(framer(), text)
     lines = text.splitlines(keepends=True) if b"\r" not in text else [line + b"\n" for line in text.split(b"\n")[:-1]]
     cuts = [True] * len(lines) if data is None else [data.draw(st.booleans()) for _ in lines]
-    framer = Framer(MATCHER.is_program)
+    reader = framer()
     found: list[Row] = []
     block = b""
     for line, is_end in zip(lines, cuts, strict=True):
         block += line
         if is_end:
-            found += rows(framer, block)
+            found += rows(reader, block)
             block = b""
-    found += rows(framer, block)
+    found += rows(reader, block)
     assert found == whole
 
 
 @examples(200)
 @given(
-    st.sampled_from(sorted(set(FRAMINGS) - {"repeated", "relayed"})),
+    st.sampled_from(sorted(set(FRAMINGS) - {"repeated", "relayed"} - WITHOUT_TAG - PUT_BACK)),
     NAMES.map(escaped_by_rsyslog),
     st.sampled_from(["sshd", "sshd-session"]),
 )
 def test_a_text_never_changes_its_header(framing: str, text: str, program: str) -> None:
     """A text of a peer, whatever it holds, leaves host, program and PID alone, and comes through as it was."""
-    (row,) = rows(
-        Framer(MATCHER.is_program), FRAMINGS[framing](program, "42", f"Invalid user {text} from ").encode("latin-1") + b"\n"
-    )
+    (row,) = rows(framer(), FRAMINGS[framing](program, "42", f"Invalid user {text} from ").encode("latin-1") + b"\n")
     expected = f"Invalid user {text} from "
     assert row[1:4] == ("bastion1", program, "42")
     assert row[4] == (expected.rstrip() if framing in {"journal", "short-precise"} else expected)

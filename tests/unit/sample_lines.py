@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from consumer.matching.rules import Reading
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"
-GRAMMARS = ("sshd", "pam", "dropbear")
+GRAMMARS = ("sshd", "sftp", "pam", "dropbear")
 UNMATCHED = "unmatched"
 NOT_OURS = "another program's"
 
@@ -78,7 +78,7 @@ def all_samples() -> list[Sample]:
 
 def find(matcher: Matcher, sample: Sample) -> Reading | None:
     """Frame and match a sample as any line of a file."""
-    (row,) = Framer(matcher.is_program).rows(sample.whole_line + "\n")
+    (row,) = Framer(matcher.is_program, matcher.daemon_of).rows(sample.whole_line + "\n")
     return matcher.find(row)
 
 

@@ -137,7 +137,7 @@ def test_nothing_goes_in_clear_by_accident(tmp_path: Path, text: str, says: str)
         ('username = "bell"\npassword = { env = "X", file = "/x" }', "password needs exactly one of file, env and command"),
         ('username = "bell"\npassword = { command = [] }', "password needs exactly one of file, env and command"),
         ("server = []", "server is empty"),
-        ('from = "a@example.org\\r\\nBcc: b"', "is no mail address"),
+        ('from = "a@example.org\\r\\nBcc: b"', "is not a mail address"),
         ("max_per_hour = 0", "max_per_hour"),
         ('[[route]]\nchannels = ["opps"]', "did you mean 'ops'"),
         ('[[route]]\nchannels = ["ops"]\nexclude = { address = ["192.0.2.1/24"] }', "route 1: 192.0.2.1/24 has host bits set"),
@@ -184,7 +184,7 @@ ROUTE = '[[route]]\nchannels = ["ops"]\n'
         (CHANNEL + ROUTE + 'address = ["::/0"]', "it belongs in include or exclude of a [[route]]"),
         (CHANNEL + ROUTE + "[route.exclude]\nadress = []", "route 1: exclude: there is no key 'adress'; did you mean 'address'?"),
         (CHANNEL.replace("[[channel]]", "[channel]"), "channel has to be a table under [[channel]], in two pairs of brackets"),
-        (CHANNEL.replace('name = "ops"', ""), "channel 1: name is missing; it is up to 63 letters"),
+        (CHANNEL.replace('name = "ops"', ""), "channel 1: name is missing; it has to be up to 63 letters"),
         (CHANNEL.replace('"ops"', '"ops team"'), "channel 1: name has to be up to 63 letters"),
         (CHANNEL.replace('["ops@example.org"]', '"ops"'), 'channel 1: to has to be a list of addresses: ["ops@example.org"]'),
         (CHANNEL.replace('["ops@example.org"]', "[]"), "channel 1: to has to be a list"),
@@ -192,7 +192,7 @@ ROUTE = '[[route]]\nchannels = ["ops"]\n'
         (CHANNEL + 'port = "587"', "channel 1: port has to be a number from 1 to 65535, without quotes"),
         (CHANNEL + "port = 65536", "channel 1: port has to be a number from 1 to 65535"),
         (CHANNEL + 'security = "ssl"', 'channel 1: security has to be "starttls", "tls" or "none", not \'ssl\''),
-        (CHANNEL + 'password = "hunter2"', "channel 1: password has to be where it is: { file ="),
+        (CHANNEL + 'password = "hunter2"', "channel 1: password has to be the place of the secret: { file ="),
         (CHANNEL + "password = { file = 1 }", "channel 1: password: file has to be a path"),
         (CHANNEL + ROUTE + 'events = ["login"]', 'route 1: events has to be a list of "ssh_login"'),
         (CHANNEL + ROUTE + 'events = ["login"]', "not 'login'"),
@@ -202,10 +202,10 @@ ROUTE = '[[route]]\nchannels = ["ops"]\n'
         ("\nkeep = 90d", "sshbell.toml:2: Expected newline or end of document after a statement (column 10); a text"),
         ("state_dir = /var/lib/sshbell", "a text has to stand in quotes"),
         ('state_dir = "/var/lib/sshbell\n', "the quote at its end is missing"),
-        ('user = "a"\nuser = "b"', "the key is there already"),
-        (CHANNEL.replace("ops@example.org", "ops example"), "'ops example' is no mail address"),
-        (CHANNEL.replace("ops@example.org", "Ops ops@example.org"), "is no mail address"),
-        (CHANNEL.replace("ops@example.org", "a@example.org, b@example.org"), "each in quotes of its own"),
+        ('user = "a"\nuser = "b"', "the file has this key already"),
+        (CHANNEL.replace("ops@example.org", "ops example"), "'ops example' is not a mail address"),
+        (CHANNEL.replace("ops@example.org", "Ops ops@example.org"), "is not a mail address"),
+        (CHANNEL.replace("ops@example.org", "a@example.org, b@example.org"), "put several into separate quotes"),
     ],
 )  # fmt: skip
 def test_faults_are_said_in_the_words_of_the_file(tmp_path: Path, text: str, says: str) -> None:
@@ -268,10 +268,10 @@ def test_every_fault_at_once_with_its_line() -> None:
         "x.toml:1: there is no key 'kepe'",
         "x.toml:2: state_dir 'var/lib' is not an absolute path",
         'x.toml:3: give_up has to be a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"',
-        "x.toml:7: hosts: '10.0.0.0/8' of 'bastion1' is no address",
-        "x.toml:14: channel 'ops': 'ops@' is no mail address",
-        "x.toml:15: channel 'ops': 'a b' is no mail address",
-        "x.toml:17: channel 'ops': username is missing: who logs in with that password or token",
+        "x.toml:7: hosts: '10.0.0.0/8' of 'bastion1' is not an address",
+        "x.toml:14: channel 'ops': 'ops@' is not a mail address",
+        "x.toml:15: channel 'ops': 'a b' is not a mail address",
+        "x.toml:17: channel 'ops': username is missing: it belongs to this password or token",
         "x.toml:17: channel 'ops': password needs exactly one of file, env and command",
         "x.toml:19: channel 2: to is missing",
         "x.toml:19: channel 2: type is missing",
@@ -308,31 +308,57 @@ def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr("pathlib.Path.read_bytes", refused)
-    with pytest.raises(ConfigRightsError, match=r"sshbell\.toml: Permission denied; it is for root") as raised:
+    with pytest.raises(ConfigRightsError, match=r"sshbell\.toml: Permission denied; only root") as raised:
         load(str(tmp_path / "sshbell.toml"))
     assert raised.value.exit_code == 77
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        'state_dir = "/a{}"', 'catch_up = "/a{}"', 'people = "/a{}"', 'user = "a{}"', 'geoip = ["/a{}/*.mmdb"]', 'keep = "1{}"',
+        'hosts = {{ a = ["{}"] }}', 'sshd_programs = ["a{}"]', '[[channel]]\nca_file = "/a{}"',
+        '[[channel]]\npassword = {{ file = "/a{}" }}', '[[channel]]\npassword = {{ command = ["/a{}"] }}',
+        '[[channel]]\noauth2.refresh_token.file = "/a{}"', '[[channel]]\nserver = ["a{}"]',
+    ],
+)  # fmt: skip
+def test_nul(text: str) -> None:
+    """No path and no other text may hold a NUL, which would end it early; the line is said."""
+    with pytest.raises(ConfigError, match=r"(\A|; )here:\d: [a-z0-9_.]+ has a NUL character"):
+        config.parse(text.format("\\u0000").encode(), "here")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[::1/", "https://a:b/", "https://a:99999/", "https:///x", "https://", "https://a/ b", "x"]
+)
+def test_token_url(url: str) -> None:
+    """A token server's address that cannot be one is a fault, and no error of Python's."""
+    channel = f'[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\nusername = "u"\noauth2.token_url = "{url}"\n'
+    text = f'{channel}oauth2.client_id = "x"\noauth2.refresh_token.env = "X"\n'
+    with pytest.raises(ConfigError, match=r"here:6: channel 'ops': oauth2\.token_url"):
+        config.parse(text.encode(), "here")
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('hosts = { bastion1 = ["10.0.0.0/8"] }', "hosts: '10.0.0.0/8' of 'bastion1' is no address"),
+        ('hosts = { bastion1 = ["10.0.0.0/8"] }', "hosts: '10.0.0.0/8' of 'bastion1' is not an address"),
         ('hosts = { bastion1 = "10.0.0.5" }', "hosts"),
         ('map_url = "http://map.example.org/{ip}"', "map_url has to begin with https://"),
         ('map_url = "javascript:alert({ip})"', "map_url has to begin with https://"),
         ('map_url = "https:///{ip}"', "a host name"),
-        ('map_url = "https://[{ip}"', "map_url is no URL"),
-        ('map_url = "https://{ip}.example.org/"', "whoever logs in would choose where it leads"),
-        ('map_url = "https://map.example.org/{lat}"', "map_url has '{lat}'; known are {ip}, {latitude}, {longitude}"),
+        ('map_url = "https://[{ip}"', "map_url is not a URL"),
+        ('map_url = "https://{ip}.example.org/"', "the source of a login would choose where the link leads"),
+        ('map_url = "https://map.example.org/{lat}"', "map_url has '{lat}'; it may have {ip}, {latitude}, {longitude}"),
         ('map_url = "https://map.example.org/{ip!r}"', "{ip!r}"),
         ('map_url = "https://map.example.org/{ip}}"', "map_url has '}'"),
         ('map_url = "https://map.example.org/"', "the same place for each address"),
-        ('map_url = "https://map.example.org/{ip} x"', "no URL has"),
-        ('map_url = "https://map.example.org/{ip}\\u000a"', "no URL has"),
+        ('map_url = "https://map.example.org/{ip} x"', "not allowed in URLs"),
+        ('map_url = "https://map.example.org/{ip}\\u000a"', "not allowed in URLs"),
         ('reverse_dns = "yes"', "reverse_dns"),
-        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "Europe/Atlantis"', "one is 'Europe/Berlin'"),
-        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "../../etc/passwd"', "is not known here"),
-        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "/etc/passwd"', "is not known here"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "Europe/Atlantis"', "such as 'Europe/Berlin'"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "../../etc/passwd"', "is unknown here"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "/etc/passwd"', "is unknown here"),
     ],
 )
 def test_faults_of_enrichment(text: str, says: str) -> None:
@@ -340,6 +366,55 @@ def test_faults_of_enrichment(text: str, says: str) -> None:
     with pytest.raises(ConfigError) as raised:
         config.parse(text.encode(), "here")
     assert says in str(raised.value)
+
+
+def faults(text: str) -> list[str]:
+    """Return the faults of a configuration, each of them one line."""
+    with pytest.raises(ConfigError) as raised:
+        config.parse(text.encode(), "x.toml")
+    assert not any("\n" in fault or "\0" in fault for fault in raised.value.args)
+    return list(raised.value.args)
+
+
+def test_a_directory_in_geoip() -> None:
+    """``geoip`` names files. A path that ends with "/" is a fault of its line."""
+    assert faults('geoip = [\n  "/a/x.mmdb",\n  "/var/lib/GeoIP/",\n]') == [
+        "x.toml:3: geoip: '/var/lib/GeoIP/' is a directory; for the databases in it: \"/var/lib/GeoIP/*.mmdb\""
+    ]
+
+
+KEY = 'geoip_key = { file = "/etc/sshbell/maxmind.key" }'
+
+
+def test_web() -> None:
+    """The web service needs an account and its key."""
+    found = config.parse(f'geoip = "web"\ngeoip_account = 5\n{KEY}\ngeoip_host = "geolite.info"'.encode(), "x.toml")
+    assert (found.geoip, found.geoip_account, found.geoip_host) == ("web", 5, "geolite.info")
+    assert [(name, secret.file) for name, secret in config.secrets_of(found)] == [("geoip_key", "/etc/sshbell/maxmind.key")]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('geoip = "web"', ['x.toml:1: geoip = "web" needs geoip_account', 'x.toml:1: geoip = "web" needs geoip_key']),
+        (f'geoip = "web"\n{KEY}', ['x.toml:1: geoip = "web" needs geoip_account']),
+        ('geoip = "web"\ngeoip_account = 5', ['x.toml:1: geoip = "web" needs geoip_key']),
+        ("geoip_account = -5", ["x.toml:1: geoip_account"]),
+        ('geoip_account = "5"', ["x.toml:1: geoip_account has to be a number, without quotes"]),
+        ('geoip_key = "s3cret"', ["x.toml:1: geoip_key has to be"]),
+        ("geoip_key = {}", ["x.toml:1: geoip_key needs exactly one of file, env and command"]),
+        ('geoip_key = { file = "/a", env = "B" }', ["x.toml:1: geoip_key needs exactly one of file, env and command"]),
+        ('geoip = "online"', ["x.toml:1: geoip has to be"]),
+        *((f'geoip_host = "{host}"', ["x.toml:1: geoip_host"]) for host in (
+            "", "https://geolite.info", "a/b", "user@a", "a?b", "a#b", "a b", "a\\n", "-", "a:", "a:123456", "x" * 254
+        )),
+    ],
+)  # fmt: skip
+def test_faults_of_web(text: str, says: list[str]) -> None:
+    """What misses, and a host that is none: account and key must not go anywhere else."""
+    for fault, begin in zip(faults(text), says, strict=True):
+        assert fault.startswith(begin)
+        assert "s3cret" not in fault
 
 
 def test_enrichment() -> None:

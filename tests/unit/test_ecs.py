@@ -62,6 +62,18 @@ def test_logout_names_its_login() -> None:
     assert of_event(nameless, []).ssh.login_id is None
 
 
+def test_factors() -> None:
+    """A login with several factors names all, without submethods; ``ssh.method`` is the last. So does its logout."""
+    line = line_of()
+    login = Login("a1", line, "alice", None, None, "keyboard-interactive/pam", factors=("publickey", "keyboard-interactive/pam"))
+    for event in (login, Logout("b2", line, "alice", None, None, login, 2)):
+        ssh = of_event(event, []).ssh
+        assert (ssh.method, ssh.submethod, ssh.factors) == (
+            "keyboard-interactive", "pam", ("publickey", "keyboard-interactive"),
+        )  # fmt: skip
+    assert "factors" not in fields_of(of_event(Login("a1", line, "alice", None, None, "password"), []))["ssh"]
+
+
 WHOLE: dict[str, Any] = {
     "@timestamp": "2026-11-22T10:00:01.500000Z",
     "event": {"kind": "event", "category": ["session"], "type": ["start"], "action": "ssh_login", "id": "a1", "duration": 5},

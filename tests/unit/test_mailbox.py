@@ -32,7 +32,7 @@ def test_taken(text: str, found: tuple[str, str]) -> None:
 @pytest.mark.parametrize(("text", "says"), REFUSED.items())
 def test_refused(text: str, says: str) -> None:
     """The text says what to write."""
-    with pytest.raises(ValueError, match="is no mail address; ") as raised:
+    with pytest.raises(ValueError, match="is not a mail address; ") as raised:
         mailbox_of(text)
     assert says in str(raised.value)
     assert str(raised.value).isprintable()
@@ -62,7 +62,7 @@ def test_refused_everywhere(tmp_path: Path, text: str) -> None:
         People.load(path)
     with pytest.raises(ConfigError) as of_config:
         parse(CHANNEL.format(toml(text)).encode(), "here")
-    said = f"{text!r} is no mail address; "
+    said = f"{text!r} is not a mail address; "
     assert said in str(of_people.value)
     assert str(of_config.value).count(said) == 2
     assert REFUSED[text] in str(of_people.value)

@@ -32,10 +32,10 @@ def found(mode: int, uid: int = 0, gid: int = 0) -> os.stat_result:
     [
         (0o644, 0, 0, ""),
         (0o755, 0, OTHER, ""),
-        (0o1777, 0, 0, "can be written by everybody (mode 1777)"),
-        (0o602, 0, 0, "can be written by everybody (mode 0602)"),
-        (0o664, 0, OTHER, f"can be written by group {OTHER} (mode 0664)"),
-        (0o664, 0, 0, "can be written by group 0 (mode 0664)"),
+        (0o1777, 0, 0, "is writable by everybody (mode 1777)"),
+        (0o602, 0, 0, "is writable by everybody (mode 0602)"),
+        (0o664, 0, OTHER, f"is writable by group {OTHER} (mode 0664)"),
+        (0o664, 0, 0, "is writable by group 0 (mode 0664)"),
         (0o400, OTHER, 0, f"belongs to uid {OTHER}, not to root"),
     ],
 )
@@ -87,7 +87,7 @@ def test_directories_and_links(tmp_path: Path) -> None:
     for folder in (there, here):
         folder.chmod(0o744)
         assert closed_to(somebody, here / "link", tmp_path) == folder
-        assert unreachable(here / "link", tmp_path) == f"{folder} is closed to others than root (mode 0744)"
+        assert unreachable(here / "link", tmp_path) == f"only root can access {folder} (mode 0744)"
         folder.chmod(0o711)
     assert unreachable(here / "missing", tmp_path) is None
     with pytest.raises(FileNotFoundError):
@@ -129,4 +129,4 @@ def test_untrusted_names_the_first_place(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
     reason = untrusted(tmp_path / "missing/file")
     assert reason is not None
-    assert "can be written by everybody" in reason or "not to root" in reason
+    assert "is writable by everybody" in reason or "not to root" in reason

@@ -71,17 +71,37 @@ def test_faults() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["a = " + "[" * 16 + "1" + "]" * 16, "a." * 16 + "a = 1", "'" + "9" * 5000 + "' = 9223372036854775807"]
+)
+def test_what_is_near_the_bounds(text: str) -> None:
+    """What is within the bounds is read, and has its line."""
+    document = TomlDocument(text.encode(), "x.toml")
+    document.fault(next(iter((key,) for key in document.tables)), "a fault")
+    with pytest.raises(ConfigError, match=r"\Ax\.toml:1: a fault\Z"):
+        document.end()
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         (b"a = 1\nb = \xff", "x.toml:2: byte 11 of the file is not UTF-8"),
         (b"a = 1\nb", "x.toml:2: Expected '=' after a key in a key/value pair"),
         (b"a = 1\n\nb = [1,\n\n", "x.toml:3: "),
-        (b"a = " + b"[" * 100_000, "x.toml: it is nested too deeply"),
-        (b"a = 1\na = 2\n", "x.toml:2: Cannot overwrite a value (column 6); the key is there already"),
+        (b"\na = " + b"[" * 100_000, "x.toml:2: nested more than 16 levels deep"),
+        (b"\na = " + b"[" * 17 + b"]" * 17, "x.toml:2: nested more than 16 levels deep"),
+        (b"a = 1\nb = " + b"{a=" * 300 + b"1" + b"}" * 300, "x.toml:2: nested more than 16 levels deep"),
+        (b"\n\n[" + b"a." * 50_000 + b"a]", "x.toml:3: nested more than 16 levels deep"),
+        (b"\n\n" + b"a . 'b'." * 50_000 + b"a = 1", "x.toml:3: nested more than 16 levels deep"),
+        (b"# x\na = " + b"9" * 5000, "x.toml:2: a number of more than 4,000 digits"),
+        (b'a = """\n\n"""\nb = [1, -' + b"9_" * 5000 + b"9]", "x.toml:4: a number of more than 4,000 digits"),
+        (b"a = [1,\n" + b"9" * 20 + b"]", "x.toml:2: a: the number has more than 64 bits"),
+        (b"b.c = 0x" + b"f" * 100_000, "x.toml:1: b.c: the number has more than 64 bits"),
+        (b'a = ["x",\n"x\\u0000"]\nb = 1', "x.toml:2: a has a NUL character (\\u0000), which no setting can hold"),
+        (b"a = 1\na = 2\n", "x.toml:2: Cannot overwrite a value (column 6); the file has this key already"),
     ],
 )
 def test_what_is_no_toml(text: bytes, says: str) -> None:
     """The line is said, and a hint."""
     with pytest.raises(ConfigError) as raised:
-        TomlDocument(text, "x.toml")
+        TomlDocument(text, "x.toml").end()
     assert str(raised.value).startswith(says)

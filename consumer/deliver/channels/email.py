@@ -8,23 +8,28 @@ import re
 import secrets
 import socket
 import ssl
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.headerregistry import HeaderRegistry, MessageIDHeader
 from email.message import EmailMessage
 from email.utils import formatdate
 from functools import cache
+from typing import TYPE_CHECKING
 
 import aiosmtplib
 
 from consumer.config import EmailSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
-from consumer.deliver.oauth2 import AccessToken
-from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
+from consumer.process.threads import Threads
+from consumer.secret import read_secret
 from consumer.text import harmless
+
+if TYPE_CHECKING:
+    from consumer.config import OAuth2
+    from consumer.deliver.oauth2 import AccessToken
 
 # A connection is kept so long for the next message of a burst.
 IDLE_S = 5.0
@@ -33,6 +38,8 @@ _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 # Of messages that some recipients have and others shall get later.
 _PARTIAL_LIMIT = 1000
 _REASON_LIMIT = 300
+# Passwords and tokens that no answer shows, in the forms in which they are sent; of tokens the last few.
+_CREDENTIALS_LIMIT = 12
 # 5xx that say something about us, not about the message: RFC 4954, section 6.
 _OURS = frozenset({530, 534, 535, 538})
 _CLOSING, _PERMANENT = 421, 500
@@ -50,6 +57,13 @@ class _FaultError(Exception):
     def __init__(self, result: SendResult) -> None:
         super().__init__()
         self.result = result
+
+
+def _access_token(account: "OAuth2") -> "AccessToken":
+    # Most channels need none, and aiohttp takes 10 MiB.
+    from consumer.deliver.oauth2 import AccessToken  # noqa: PLC0415
+
+    return AccessToken(account)
 
 
 class Email:
@@ -74,9 +88,12 @@ class Email:
         self._quitting: set[asyncio.Task[None]] = set()
         self._context: ssl.SSLContext | None = None
         self._password = ""
-        self._token = AccessToken(settings.oauth2) if settings.oauth2 is not None else None
+        self._secrets = Threads()
+        self._token = None if settings.oauth2 is None else _access_token(settings.oauth2)
         # By message: recipients that have it already, while others are still to get it.
         self._has: OrderedDict[str, set[str]] = OrderedDict()
+        # As servers got them. One of them may repeat its password in any later answer.
+        self._credentials: deque[str] = deque(maxlen=_CREDENTIALS_LIMIT)
         with suppress(SecretError):  # said when it is needed
             self._tls()
 
@@ -85,7 +102,7 @@ class Email:
         try:
             mail = self._mail(message)
         except ValueError as error:
-            return RetryLater(_shown(f"an address of the channel {error}"), alone=bool(message.recipients))
+            return RetryLater(self._shown(f"an address of the channel {error}"), alone=bool(message.recipients))
         return await self._over(lambda smtp: self._transaction(smtp, message, mail))
 
     async def check(self) -> SendResult:
@@ -156,7 +173,7 @@ class Email:
     def _meaning(self, error: Exception, limit_s: float) -> RetryLater:
         """Say what it means that a connection failed: all of it is for the server or the administrator to mend."""
         if isinstance(error, SecretError):
-            return RetryLater(_shown(str(error)))
+            return RetryLater(self._shown(str(error)))
         cause = error.__cause__ if isinstance(error.__cause__, ssl.SSLCertVerificationError) else error
         if isinstance(cause, ssl.SSLCertVerificationError):
             self._context = None  # ca_file is read anew, as a secret is that was refused
@@ -170,8 +187,10 @@ class Email:
                 self._password = ""
                 if self._token is not None:
                     self._token.forget()
+            if self._doing == "AUTH":
+                # The code alone: some servers repeat the command, which holds the password.
                 hint = f"; are username and {'password' if self._token is None else 'oauth2'} right?"
-                return self._later(f"{self._doing} was answered {error.code} {error.message}", hint)
+                return self._later(f"AUTH was answered {error.code}", hint)
             return self._later(f"{self._doing} was answered {error.code} {error.message}")
         return self._later(f"{self._doing}: {_said(error)}")
 
@@ -210,16 +229,26 @@ class Email:
         offered = smtp.server_auth_methods
         if self._token is not None:
             self._need("xoauth2" in offered, f"the server offers no AUTH XOAUTH2{self._unencrypted()}")
-            await smtp.auth_xoauth2(name, await self._token.get())
+            token = await self._token.get()
+            self._conceal(token, f"user={name}\1auth=Bearer {token}\1\1")
+            await smtp.auth_xoauth2(name, token)
             return
         if self._settings.password is not None and not self._password:
-            self._password = await asyncio.to_thread(read_secret, self._settings.password)
+            self._password = await self._secrets.run(read_secret, self._settings.password)
+        self._conceal(self._password, f"\0{name}\0{self._password}")
         otherwise = f"the server offers neither AUTH PLAIN nor AUTH LOGIN{self._unencrypted()}"
         self._need("plain" in offered or "login" in offered, otherwise)
         if "plain" in offered:
             await smtp.auth_plain(name, self._password)
         else:
             await self._auth_login(smtp, name)
+
+    def _conceal(self, *credentials: str) -> None:
+        """Keep something out of all that is shown of answers, as it is and in base64."""
+        for text in credentials:
+            for form in (text, base64.b64encode(text.encode()).decode()):
+                if form and form not in self._credentials:
+                    self._credentials.append(form)
 
     async def _auth_login(self, smtp: aiosmtplib.SMTP, name: str) -> None:
         """Answer question by question: not all servers take the name with the command."""
@@ -299,7 +328,7 @@ class Email:
             return self._later(f"{later[0].recipient}: {later[0].code} {later[0].message}", alone=True)
         self._has.pop(message.id, None)
         return Delivered(
-            _shown("; ".join(f"{error.recipient} was refused: {error.code} {error.message}" for error in refused.values()))
+            self._shown("; ".join(f"{error.recipient} was refused: {error.code} {error.message}" for error in refused.values()))
         )
 
     def _answer(self, code: int, text: str, *, alone: bool) -> SendResult:
@@ -320,7 +349,14 @@ class Email:
 
     def _at(self, text: str, hint: str = "") -> str:
         """Return what a server said, cut, with the place before it and what to do behind it."""
-        return _shown(f"{self._server}:{self._port()}: {text}") + hint
+        return self._shown(f"{self._server}:{self._port()}: {text}") + hint
+
+    def _shown(self, text: str) -> str:
+        """Return what a server said, as one line that is fit for a terminal, not too long, and without passwords."""
+        for credential in sorted(self._credentials, key=len, reverse=True):
+            text = text.replace(credential, "***")
+        shown = harmless(" ".join(text.split()))
+        return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
 
     async def _reset(self, smtp: aiosmtplib.SMTP) -> None:
         """Make the connection ready for the next message, or close it."""
@@ -427,9 +463,3 @@ def _helo_name() -> str:
     """Return this machine's name where it is a full one, else an address literal; nothing is looked up."""
     name = socket.gethostname()
     return name if "." in name and name.isascii() and not any(map(str.isspace, name)) else "[127.0.0.1]"
-
-
-def _shown(text: str) -> str:
-    """Return what a server said, as one line that is fit for a terminal and not too long."""
-    shown = harmless(" ".join(text.split()))
-    return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"

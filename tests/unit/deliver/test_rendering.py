@@ -348,6 +348,14 @@ sshbell, event 00000000000000000000000000000002
     assert "map" not in found.html.partition("<body")[2]
 
 
+def test_all_factors_are_told(renderer: Renderer) -> None:
+    """Of a login with several factors the message has all, not only the one that let somebody in."""
+    ssh = {"method": "keyboard-interactive", "submethod": "pam", "factors": ["publickey", "keyboard-interactive"]}
+    found = told(renderer, {"event": {"action": "ssh_login"}, "ssh": ssh})
+    assert "publickey + keyboard-interactive" in found.text
+    assert "publickey + keyboard-interactive" in found.html
+
+
 def test_a_country_s_code_alone(renderer: Renderer) -> None:
     """Where a database has no names, sentence, list and HTML say the code."""
     found = told(renderer, {"event": {"action": "ssh_login"}, "source": {"ip": "9.9.9.9", "geo": {"country_iso_code": "NL"}}})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
+from babel import localedata
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -54,6 +57,8 @@ FORMS: dict[str, int | None] = {
     "Nov 22 10:00:07 2024": us(2024, 11, 22, 10, 0, 7),
     "Nov  2 10:00:07": us(2026, 11, 2, 10, 0, 7),
     "Nov 02 10:00:07": us(2026, 11, 2, 10, 0, 7),
+    "2024 Nov 22 10:00:07": us(2024, 11, 22, 10, 0, 7),
+    "nov 22 10:00:07": TEN,
     # A leap second is the first of the next minute.
     "2016-12-31T23:59:60Z": us(2017, 1, 1),
     "2016-12-31T23:59:60.250000+00:00": us(2017, 1, 1) + 250_000,
@@ -69,7 +74,9 @@ FORMS: dict[str, int | None] = {
     "0000-01-01T00:00:00Z": None,
     "Nov 31 10:00:07": None,
     "Nvo 22 10:00:07": None,
-    "nov 22 10:00:07": None,
+    "22 10:00:07": None,
+    "13\xe6\x9c\x88 22 10:00:07": None,  # there is no thirteenth month
+    "0\xe6\x9c\x88 22 10:00:07": None,
     "": None,
     "-": None,
     "yesterday": None,
@@ -184,6 +191,89 @@ def test_the_year_follows_the_months(first_year: int, stamps: list[str], years: 
         assert moment is not None
         read_years.append(datetime.fromtimestamp(moment // 1_000_000, UTC).year)
     assert read_years == years
+
+
+#: The months of a year as glibc 2.36 abbreviates them, which is what ``journalctl -o short`` writes.
+MONTHS = {
+    "de_DE": "Jan Feb Mär Apr Mai Jun Jul Aug Sep Okt Nov Dez",
+    "de_AT": "Jän Feb Mär Apr Mai Jun Jul Aug Sep Okt Nov Dez",
+    "fr_FR": "janv. févr. mars avril mai juin juil. août sept. oct. nov. déc.",
+    "pl_PL": "sty lut mar kwi maj cze lip sie wrz paź lis gru",
+    "hr_HR": "sij velj ožu tra svi lip srp kol ruj lis stu pro",
+    "sv_SE": "jan feb mar apr maj jun jul aug sep okt nov dec",
+    "es_ES": "ene feb mar abr may jun jul ago sep oct nov dic",
+    "it_IT": "gen feb mar apr mag giu lug ago set ott nov dic",
+    "pt_BR": "jan fev mar abr mai jun jul ago set out nov dez",
+    "nl_NL": "jan feb mrt apr mei jun jul aug sep okt nov dec",
+    "ru_RU": "янв фев мар апр мая июн июл авг сен окт ноя дек",
+    "nb_NO": "jan. feb. mars april mai juni juli aug. sep. okt. nov. des.",
+    "fi_FI": "tammi helmi maalis huhti touko kesä heinä elo syys loka marras joulu",
+    "hu_HU": "jan febr márc ápr máj jún júl aug szept okt nov dec",
+    "tr_TR": "Oca Şub Mar Nis May Haz Tem Ağu Eyl Eki Kas Ara",
+    "el_GR": "Ιαν Φεβ Μαρ Απρ Μαΐ Ιουν Ιουλ Αυγ Σεπ Οκτ Νοε Δεκ",
+    "uk_UA": "січ лют бер кві тра чер лип сер вер жов лис гру",
+    "ca_ES": "de_gen. de_febr. de_març d’abr. de_maig de_juny de_jul. d’ag. de_set. d’oct. de_nov. de_des.",
+    "th_TH": "ม.ค. ก.พ. มี.ค. เม.ย. พ.ค. มิ.ย. ก.ค. ส.ค. ก.ย. ต.ค. พ.ย. ธ.ค.",
+    "ja_JP": "1月 2月 3月 4月 5月 6月 7月 8月 9月 10月 11月 12月",
+    "vi_VN": "Thg_1 Thg_2 Thg_3 Thg_4 Thg_5 Thg_6 Thg_7 Thg_8 Thg_9 Thg_10 Thg_11 Thg_12",
+    "ar_SA": "يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر",
+}
+
+
+def logged(month: str) -> str:
+    """Return a month's name as a log has it, one character a byte."""
+    return month.replace("_", " ").encode().decode("latin-1")
+
+
+@pytest.mark.parametrize("locale", MONTHS)
+def test_months_in_other_languages(locale: str) -> None:
+    """A year of journalctl's short output is read in any language: each month, its dot and its case, by name or by number."""
+    timestamps = Timestamps(NOW, UTC)
+    read_months = [timestamps.microseconds(f"{logged(month)} 05 10:00:07") for month in MONTHS[locale].split()]
+    assert read_months == [us(2025 if month > 11 else 2026, month, 5, 10, 0, 7) for month in range(1, 13)]
+
+
+@pytest.mark.parametrize("locale", MONTHS)
+def test_months_of_a_single_line(locale: str) -> None:
+    """One line alone names its moment, in any language; only Croatian needs a second line to be told from Polish and Czech."""
+    for number, month in enumerate(MONTHS[locale].split(), 1):
+        expected = us(2025 if number > 11 else 2026, number, 5, 10, 0, 7)
+        for form in (month, month.upper(), month.removesuffix(".")):
+            if (form.lower(), locale) not in {("lip", "hr_HR"), ("srp", "hr_HR"), ("lis", "hr_HR")}:
+                assert read(f"{logged(form)} 05 10:00:07") == expected, form
+
+
+def test_a_month_of_two_meanings() -> None:
+    """``lis`` is October in Croatian, November in Polish: the file's other names tell, or else the latest past moment counts."""
+    october, november = us(2026, 10, 20, 10), us(2026, 11, 20, 10)
+    for before, expected in (("ruj", october), ("gru", november)):
+        timestamps = Timestamps(NOW, UTC)
+        timestamps.microseconds(f"{before} 20 10:00:00")
+        assert timestamps.microseconds("lis 20 10:00:00") == expected
+    assert read("lis 20 10:00:00") == november
+    assert read("lis 20 10:00:00", reference=datetime(2026, 11, 1, tzinfo=UTC)) == october
+
+
+def test_months_in_iso_8859() -> None:
+    """A month of a locale in ISO 8859-1 is read too: its bytes are not UTF-8."""
+    assert read("M\xe4r 05 10:00:07") == us(2026, 3, 5, 10, 0, 7)
+
+
+def test_the_data_of_all_languages_is_not_kept() -> None:
+    """Babel keeps what it has read, 170 MB of it; only the names stay with us."""
+    assert read("Mai 05 10:00:07") == us(2026, 5, 5, 10, 0, 7)
+    assert localedata._cache == {}
+
+
+def test_english_months_need_no_other_language() -> None:
+    """Babel, which takes half a second and the data of all languages, is not imported for what everybody has."""
+    code = (
+        "import sys; from datetime import UTC, datetime; from consumer.framing.timestamps import Timestamps; "
+        "t = Timestamps(datetime.now(UTC), UTC); {}; sys.exit('babel' in sys.modules)"
+    )
+    for stamp, is_imported in (("Nov 22 10:00:07", False), ("nov. 22 10:00:07", True)):
+        done = subprocess.run([sys.executable, "-c", code.format(f"t.microseconds({stamp!r})")], check=False)
+        assert bool(done.returncode) == is_imported
 
 
 def test_a_leap_day_of_the_given_year_that_has_none() -> None:

@@ -176,6 +176,43 @@ def test_head_of_an_archive_alone(tmp_path: Path, packer: str) -> None:
     readable_part(make(tmp_path, PACKERS[packer](LINES)[:7]), DataError)
 
 
+def xz(data: bytes, dictionary_bytes: int) -> bytes:
+    """Pack with a dictionary of some size, which whoever unpacks has to have in memory."""
+    return lzma.compress(data, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": dictionary_bytes}])
+
+
+def zst(data: bytes, window_log: int) -> bytes:
+    """Pack with a window of some size, as zstd --long does."""
+    parameters = zstandard.ZstdCompressionParameters(window_log=window_log, write_content_size=False)
+    packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize("pack", [lambda: xz(LINES, 64 << 20), lambda: zst(LINES, 26)], ids=["xz", "zst"])
+def test_the_largest_archive(tmp_path: Path, pack: Callable[[], bytes]) -> None:
+    """As much memory as xz -9 asks for may be had."""
+    assert content(make(tmp_path, pack())) == LINES
+
+
+@pytest.mark.parametrize("before", [b"", b"one\ntwo\n"], ids=["first", "second"])
+@pytest.mark.parametrize("pack", [lambda: xz(LINES, 65 << 20), lambda: zst(LINES, 27)], ids=["xz", "zst"])
+def test_an_archive_that_wants_much_memory(tmp_path: Path, pack: Callable[[], bytes], before: bytes) -> None:
+    """One that wants more is refused before it has it, with what to do; also behind another one that does not."""
+    packed = pack()
+    file = make(tmp_path, (lzma.compress if packed[:1] == b"\xfd" else zstandard.compress)(before) + packed)
+    blocks: list[bytes] = []
+    with pytest.raises(DataError, match=r"wants more than 64 MiB of memory; unpack it yourself, with xz -dc /"):
+        blocks.extend(file.blocks())
+    assert b"".join(blocks) in {before, b""}
+
+
+def test_xz_padding(tmp_path: Path) -> None:
+    """Zeros between streams, and behind them, are no data; anything else there is damage."""
+    zeros = bytes(200_000)
+    assert content(make(tmp_path, lzma.compress(b"a\n") + zeros + lzma.compress(b"b\n") + zeros)) == b"a\nb\n"
+    assert readable_part(make(tmp_path, lzma.compress(b"a\n") + b"garbage"), DataError) in {b"a\n", b""}
+
+
 def test_directory(tmp_path: Path) -> None:
     """A directory is refused, with what to do instead."""
     with pytest.raises(InputError, match=r"is a directory; name the log files"):

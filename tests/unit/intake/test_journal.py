@@ -53,6 +53,18 @@ def test_dropping(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_an_empty_segment_is_used(tmp_path: Path) -> None:
+    """A snapshot that is tried again and again, on a full disk, leaves no segment behind for each try."""
+    journal = Journal(tmp_path, 1)
+    assert journal.turn() == 1
+    journal.append(Kind.TICK, b"1")
+    assert [journal.turn() for _ in range(3)] == [2, 2, 2]
+    journal.append(Kind.TICK, b"2")
+    assert journal.turn() == 3
+    journal.close()
+    assert read(tmp_path, 2) == ([(Kind.TICK, b"2")], [])
+
+
 def test_no_journal(tmp_path: Path) -> None:
     """A folder that is not there has no records."""
     assert read(tmp_path / "none") == ([], [])

@@ -12,7 +12,8 @@ import pytest
 from consumer.config import KEYS_SOCKET
 from consumer.ecs import NOTHING
 from consumer.keys import client as keys_client
-from consumer.keys.client import ANSWER_LIMIT, KeyOwners, Question, question_of
+from consumer.keys.client import ANSWER_LIMIT, KeyOwners
+from consumer.keys.fields import Question, question_of
 from tests.ecs_events import ecs, fields_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from consumer.keys.client import Question
+from consumer.keys.fields import Question
 from consumer.keys.process import USER_LIMIT, Child, KeysServer
 
 if TYPE_CHECKING:

@@ -79,6 +79,21 @@ GOOGLE_AS = {"number": 15169, "organization": {"name": "Google LLC"}}
         ({"autonomous_system_number": "3215", "autonomous_system_organization": "Orange S.A."}, {"as": ORANGE_AS}),
         ({"asn": {"asn": 3215, "name": "Orange S.A."}}, {"as": ORANGE_AS}),
         ({"autonomous_system_number": 3215}, {"as": {"number": 3215}}),
+        # The position of a country is no place: not by itself, not with a large radius, not with a region.
+        (
+            {"country": {"iso_code": "FR"}, "location": {"latitude": 46.0, "longitude": 2.0}},
+            {"geo": {"country_iso_code": "FR"}},
+        ),
+        (
+            {"country": {"iso_code": "FR"}, "location": {"accuracy_radius": 500, "latitude": 46.0, "longitude": 2.0}},
+            {"geo": {"country_iso_code": "FR"}},
+        ),
+        ({"country_code": "FR", "latitude": "46.0", "longitude": "2.0"}, {"geo": {"country_iso_code": "FR"}}),
+        ({"country": "FR", "region": "ARA", "lat": 46, "lng": 2}, {"geo": {"country_iso_code": "FR", "region_name": "ARA"}}),
+        (
+            {"country": {"iso_code": "FR"}, "location": {"accuracy_radius": 20, "latitude": 46.0, "longitude": 2.0}},
+            {"geo": {"country_iso_code": "FR", "location": {"lat": 46.0, "lon": 2.0}}},
+        ),
         # No English name; no names at all.
         (
             {"city": {"names": {"de": "Lyon"}}, "country": {"iso_code": "fr"}},

@@ -36,10 +36,8 @@ class Clock:
 
 
 @pytest.fixture(params=[False, True], ids=["few", "many"])
-def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Read from the disk, or from memory from the first address on."""
-    monkeypatch.setattr(geoip, "_MANY", 1)
-    monkeypatch.setattr(geoip, "_BYTES_AN_ADDRESS", 1 << 30)
+def many(request: pytest.FixtureRequest) -> bool:
+    """Read from the disk, or from memory."""
     return bool(request.param)
 
 
@@ -75,11 +73,58 @@ def test_several_are_merged_in_order(tmp_path: Path, *, many: bool) -> None:
             assert fields_of(opened.places.of(address)) == {"geo": LYON_GEO, "as": ORANGE_AS, "anonymous": ["vpn"]}
         assert opened.places.text(ADDRESS) == "Lyon, FR, AS3215, vpn"
         assert (opened.places.databases[0].path, opened.places.databases[0].type) == (str(city), "DBIP-City-Lite")
-        assert [one.memory is not None for one in opened.places.databases] == [many] * 3
+        assert [one.in_memory for one in opened.places.databases] == [many] * 3
     with Opened(other, city, asn, many=many) as opened:
         assert opened.places.text(ADDRESS) == "Villeurbanne, FR, AS1, vpn"
         assert fields_of(opened.places.of(ADDRESS))["geo"]["location"] == LYON_GEO["location"]
     assert opened.reports == []
+
+
+COUNTRY = {"country": {"iso_code": "FR", "names": {"en": "France"}}, "location": {"latitude": 46.0, "longitude": 2.0}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "expected"),
+    [
+        ("GeoLite2-City", LYON, {"geo": LYON_GEO}),
+        ("GeoLite2-City", COUNTRY, {"geo": {"country_iso_code": "FR", "country_name": "France"}}),
+        ("DBIP-City-Lite", LYON, {"geo": LYON_GEO}),
+        (
+            "GeoIP2-Enterprise",
+            LYON | {"traits": ORANGE | {"is_anonymous_vpn": True}},
+            {"geo": LYON_GEO, "as": ORANGE_AS, "anonymous": ["vpn"]},
+        ),
+        ("GeoLite2-Country", COUNTRY, {"geo": {"country_iso_code": "FR", "country_name": "France"}}),
+        ("GeoLite2-ASN", ORANGE, {"as": ORANGE_AS}),
+        ("GeoIP2-ISP", ORANGE | {"isp": "Orange"}, {"as": ORANGE_AS}),
+        ("GeoIP2-Anonymous-IP", {"is_anonymous": True, "is_tor_exit_node": True}, {"anonymous": ["tor"]}),
+        ("GeoIP-Anonymous-Plus", {"is_anonymous": True, "is_anonymous_vpn": True}, {"anonymous": ["vpn"]}),
+    ],
+)
+def test_types_that_geoip2_knows(tmp_path: Path, kind: str, record: object, expected: dict[str, Any]) -> None:
+    """geoip2 reads them, and finds nothing for other addresses."""
+    with Opened(made(tmp_path / "x.mmdb", record, kind=kind)) as opened:
+        assert opened.places.databases[0].models is not None
+        assert fields_of(opened.places.of(ADDRESS)) == fields_of(opened.places.of(ADDRESS_6)) == expected
+        assert fields_of(opened.places.of("8.8.8.8")) == {}
+        assert opened.reports == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "record", "expected"),
+    [
+        # ip-location-db and IPinfo call their flat databases by such names, too.
+        ("City", {"city": "Lyon", "country_code": "FR"}, {"geo": {"city_name": "Lyon", "country_iso_code": "FR"}}),
+        ("ipinfo Country", {"country": "FR", "asn": "AS3215"}, {"geo": {"country_iso_code": "FR"}, "as": {"number": 3215}}),
+        ("GeoLite2-ASN", {"asn": 3215}, {"as": {"number": 3215}}),
+        ("GeoLite2-City", {"subdivisions": {"x": 1}, "country": {"iso_code": "FR"}}, {}),
+    ],
+)
+def test_another_shape_than_the_type_suggests(tmp_path: Path, kind: str, record: object, expected: dict[str, Any]) -> None:
+    """The record counts, not the name of the database. A shape that nobody has is no fault."""
+    with Opened(made(tmp_path / "x.mmdb", record, kind=kind)) as opened:
+        assert fields_of(opened.places.of(ADDRESS)) == expected
+        assert opened.reports == []
 
 
 def test_two_that_disagree_are_not_mixed(tmp_path: Path) -> None:
@@ -249,6 +294,7 @@ def test_absurd(tmp_path: Path, kind: str, *, many: bool) -> None:
         (report,) = opened.reports
         assert report.startswith(f"{path}: ")
         assert "\n" not in report
+        assert ("/x.mmdb/*.mmdb" in report) is (kind == "directory")
 
 
 def test_data_that_is_damaged(tmp_path: Path, clock: Clock, *, many: bool) -> None:
@@ -268,10 +314,8 @@ def test_data_that_is_damaged(tmp_path: Path, clock: Clock, *, many: bool) -> No
 # In a process of its own, since what goes wrong here would kill it.
 OVERWRITTEN = """
 import sys
-from consumer.places import geoip
 from consumer.ecs import NO_SOURCE
 from consumer.places.geoip import Places
-geoip._MANY, geoip._BYTES_AN_ADDRESS = 1, 1 << 30
 path, many, how = sys.argv[1], sys.argv[2] == "many", sys.argv[3]
 reports = []
 places = Places([path], reports.append, many=many)
@@ -305,9 +349,7 @@ def test_overwritten_in_place(tmp_path: Path, how: str, *, many: bool) -> None:
 MUTATED = """
 import random, sys
 from pathlib import Path
-from consumer.places import geoip
 from consumer.places.geoip import Places
-geoip._MANY, geoip._BYTES_AN_ADDRESS = 1, 1 << 30
 whole, path = Path(sys.argv[1]).read_bytes(), Path(sys.argv[2])
 source = random.Random(int(sys.argv[3]))
 opened = damaged = 0
@@ -363,28 +405,13 @@ def test_too_many_databases(tmp_path: Path) -> None:
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not fit into the memory that all may have is read from the disk; so is all where few addresses are asked."""
-    one, two = made(tmp_path / "1.mmdb", LYON), made(tmp_path / "2.mmdb", ORANGE)
-    monkeypatch.setattr(geoip, "MEMORY_LIMIT_BYTES", one.stat().st_size + 10)
-    monkeypatch.setattr(geoip, "_MANY", 3)
-    with Opened(one, two, many=True) as opened:
-        for number, in_memory in enumerate([[False, False], [False, False], [True, False], [True, False]]):
-            assert opened.places.text(f"193.252.1.{number}") == "Lyon, FR, AS3215"
-            assert [database.memory is not None for database in opened.places.databases] == in_memory
-
-
-def test_what_is_replaced_is_in_memory_again(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once many addresses were asked; one that is replaced just before it is read into memory is not mixed up."""
-    monkeypatch.setattr(geoip, "_MANY", 2)
-    path = made(tmp_path / "x.mmdb", {"city": "old"})
-    with Opened(path, many=True) as opened:
-        assert opened.places.text("193.252.1.1") == "old"
-        made(path, {"city": "new"})
-        assert opened.places.text("193.252.1.2") == "old"
-        assert opened.places.databases[0].memory is None
-        clock.now_s += 11
-        assert opened.places.text("193.252.1.2") == "new"
-        assert opened.places.databases[0].memory is not None
+    """A database that does not fit into the memory that all may have is read from the disk, and one behind it may fit again."""
+    one, two = made(tmp_path / "1.mmdb", LYON), made(tmp_path / "2.mmdb", LYON)
+    three = made(tmp_path / "3.mmdb", ORANGE)
+    monkeypatch.setattr(geoip, "MEMORY_LIMIT_BYTES", one.stat().st_size + three.stat().st_size)
+    with Opened(one, two, three, many=True) as opened:
+        assert [database.in_memory for database in opened.places.databases] == [True, False, True]
+        assert opened.places.text(ADDRESS) == "Lyon, FR, AS3215"
 
 
 def test_descriptors_are_given_back(tmp_path: Path, clock: Clock, *, many: bool) -> None:

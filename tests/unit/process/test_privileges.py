@@ -62,7 +62,7 @@ def test_nobody_else(name: str) -> None:
 @pytest.mark.usefixtures("root")
 def test_no_such_user() -> None:
     """A user that is not there is said, with what to do."""
-    with pytest.raises(ConfigError, match=r'user = "no-such-user": there is no such user; run: sshbell install'):
+    with pytest.raises(ConfigError, match=r'user = "no-such-user": this user does not exist; run sshbell install'):
         become("no-such-user")
 
 

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,20 @@ from consumer.intake.journal import Journal, Kind, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.pipeline import Pipeline
 from consumer.run import retry
-from consumer.run.restore import Restored, restored
+from consumer.run.catch_up import CatchUp
+from consumer.run.restore import Restored, parts_of, restored
 from consumer.run.retry import Patience, Store
 from consumer.store.database import reading, set_aside_of
 from tests.store_events import session_lines, try_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TOLD = frozenset({"ssh_login"})
 ACCEPTED, OPENED, CLOSED = (line + b"\n" for line in session_lines(4711))
 TRIES = [try_line(pid) + b"\n" for pid in range(1, 251)]
 OTHER_NAME = ACCEPTED.replace(b"sshd[", b"sshd-ga["), OPENED.replace(b"sshd[", b"sshd-ga[")
+SAMPLES_DIR = Path(__file__).parents[2] / "samples" / "store"
 OURS = b'{"v": "1", "ts":"2026-11-22T10:00:00+00:00", "rcvd":"2026-11-22T10:00:00.000001+00:00", "host":"web1", "msg":"x"}\n'
 
 
@@ -41,6 +43,7 @@ class Place:
         self.folder = folder
         self.patience = patience
         self.said: list[str] = []
+        self.log = folder / "auth.log"
         self.config = Config(state_dir=str(folder))
 
     def store(self) -> Store:
@@ -128,8 +131,7 @@ def test_half_a_story_in_the_snapshot(place: Place) -> None:
     before = pipeline()
     before.feed(ACCEPTED)
     with closing(place.store().state) as state:
-        position = msgspec.json.encode((1, 2, 3))
-        state.keep_snapshot(before.changed() | {"journal": b"2", "position": position})
+        state.keep_snapshot([*before.changed(), *parts_of(2, (1, 2, 3))])
     place.write((Kind.LINES, TRIES[0]))  # the snapshot stands for it
     place.write((Kind.LINES, OPENED))
     found = place.start()
@@ -140,7 +142,7 @@ def test_half_a_story_in_the_snapshot(place: Place) -> None:
 def test_the_snapshot_is_ahead_of_the_journal(place: Place) -> None:
     """Where the journal is gone, new segments get numbers for which the snapshot does not stand."""
     with closing(place.store().state) as state:
-        state.keep_snapshot(pipeline().changed() | {"journal": b"7"})
+        state.keep_snapshot([*pipeline().changed(), *parts_of(7, None)])
     assert place.start().journal.segment == 7
 
 
@@ -191,7 +193,7 @@ def test_a_store_that_is_damaged_while_it_is_read(place: Place) -> None:
     place.write((Kind.LINES, ACCEPTED + OPENED))
     store = place.store()
     with closing(store.state):
-        store.state.keep_snapshot({"journal": b"1", "x": bytes(100_000)})
+        store.state.keep_snapshot([*parts_of(1, None), ("x", [bytes(100_000)])])
         damage(store)
         before = store.has_snapshot
         place.restored(store)
@@ -206,7 +208,7 @@ def test_a_store_that_is_damaged_while_it_is_written(place: Place, monkeypatch: 
     before.feed(ACCEPTED)
     store = place.store()
     with closing(store.state):
-        store.state.keep_snapshot(before.changed() | {"journal": b"1"})
+        store.state.keep_snapshot([*before.changed(), *parts_of(1, None)])
         place.write((Kind.LINES, b"".join(TRIES[:150])))
         feed = Pipeline.feed
 
@@ -251,9 +253,117 @@ def test_a_damaged_part_of_the_snapshot(place: Place) -> None:
     before = pipeline()
     before.feed(ACCEPTED + ACCEPTED.replace(b"web1", b"web2"))
     with closing(place.store().state) as state:
-        state.keep_snapshot(before.changed() | {"journal": b"1"})
+        state.keep_snapshot([*before.changed(), *parts_of(1, None)])
     with closing(sqlite3.connect(place.folder / "state.db")) as connection, connection:
         assert connection.execute("UPDATE snapshot SET body = x'00' WHERE part LIKE '%web2%'").rowcount == 1
     found = place.start().pipeline
     assert [event.address for event in found.feed(OPENED)] == ["192.0.2.7"]
     assert len(place.said) == 1
+
+
+def damage_part(place: Place, part: str, body: bytes) -> None:
+    """Overwrite a part of the snapshot."""
+    with closing(sqlite3.connect(place.folder / "state.db")) as connection, connection:
+        assert connection.execute("UPDATE snapshot SET body = ? WHERE part = ?", (body, part)).rowcount == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"seven"])
+def test_a_damaged_number_of_the_segment(place: Place, body: bytes) -> None:
+    """All that is left of the journal is read, and the next segment comes behind it."""
+    before = pipeline()
+    before.feed(ACCEPTED)
+    place.write()  # the snapshot stood for it
+    place.write((Kind.LINES, OPENED))
+    (place.folder / "journal" / "00000001.journal").unlink()
+    with closing(place.store().state) as state:
+        state.keep_snapshot([*before.changed(), *parts_of(2, (1, 2, 3))])
+    damage_part(place, "journal", body)
+    found = place.start()
+    assert place.users() == [("ssh_login", "alice", "192.0.2.7")]
+    assert (found.journal.segment, found.position) == (3, (1, 2, 3))
+    assert ["'journal'" in text for text in place.said] == [True]
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[1, 2]", b'["a", 2, 3]'])
+def test_a_damaged_position(place: Place, body: bytes) -> None:
+    """The log files are compared from their beginning on, as far back as lines are known: what rsyslogd lost is found."""
+    lost = TRIES[0].replace(b"10:00:00", b"10:00:10")
+    place.log.write_bytes(ACCEPTED.replace(b"2026", b"2025") + ACCEPTED + lost)
+    before = pipeline()
+    before.feed(ACCEPTED)
+    with closing(place.store().state) as state:
+        state.keep_snapshot([*before.changed(), *parts_of(1, (1, 2, 3))])
+    damage_part(place, "position", body)
+    found = place.start()
+    log_file = CatchUp(str(place.log))
+    log_file.position = found.position
+    assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == [lost]
+    assert ["'position'" in text for text in place.said] == [True]
+
+
+def test_a_damaged_part_of_the_pipeline(place: Place) -> None:
+    """Lines of the file that came in before are read again behind the position, make the same events, and nothing else is new."""
+    place.log.write_bytes(ACCEPTED + OPENED + TRIES[0])
+    before = pipeline()
+    store = place.store()
+    with closing(store.state):
+        store.state.record(before.feed(ACCEPTED + OPENED + TRIES[0]), TOLD, now_us())
+        found = place.log.stat()
+        store.state.keep_snapshot([*before.changed(), *parts_of(1, (found.st_dev, found.st_ino, 0))])
+    known = place.rows("SELECT * FROM event ORDER BY id")
+    damage_part(place, "pipeline", b"\x00")
+    restored = place.start()
+    log_file = CatchUp(str(place.log))
+    log_file.position = restored.position
+    missing = list(restored.pipeline.missing(log_file.blocks(), local_zone()))
+    assert missing == [ACCEPTED, OPENED, TRIES[0]]
+    store = place.store()
+    with closing(store.state):
+        assert store.state.record([event for line in missing for event in restored.pipeline.feed(line)], TOLD, now_us()) == 0
+    assert place.rows("SELECT * FROM event ORDER BY id") == known
+    assert ["'pipeline'" in text for text in place.said] == [True]
+
+
+def test_all_parts_are_damaged(place: Place) -> None:
+    """The start goes on, and compares nothing, since it knows of no line."""
+    place.log.write_bytes(ACCEPTED)
+    before = pipeline()
+    before.feed(ACCEPTED)
+    with closing(place.store().state) as state:
+        state.keep_snapshot([*before.changed(), *parts_of(1, (1, 2, 3))])
+        parts = [part for part, _ in state.snapshot()]
+    for part in parts:
+        damage_part(place, part, b"\xc1")
+    found = place.start()
+    log_file = CatchUp(str(place.log))
+    log_file.position = found.position
+    assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == []
+    assert len(place.said) == len(parts) == 5
+
+
+def test_a_snapshot_of_format_1(place: Place) -> None:
+    """The version before kept a host in one part: its connections, one with an older one behind its PID, and its queues."""
+    parts = msgspec.json.decode((SAMPLES_DIR / "snapshot.1.json").read_bytes(), type=dict[str, bytes])
+    with closing(sqlite3.connect(place.folder / "state.db")) as connection:
+        schema = (SAMPLES_DIR / "state.2.sql").read_text(encoding="utf-8")
+        connection.executescript(f"BEGIN; {schema}; PRAGMA user_version = 2; COMMIT")
+        with connection:
+            connection.executemany("INSERT INTO snapshot VALUES (?, ?)", list(parts.items()))
+    found = place.start()
+    assert (place.said, found.position, found.journal.segment) == ([], (1, 2, 3), 7)
+    events = []
+    for text, pid, host in (
+        ("pam_unix(sshd:session): session closed for user alice", 10, "web1"),
+        ("pam_unix(sshd:session): session opened for user bob(uid=1002) by (uid=0)", 10, "web1"),
+        ("Accepted password for dave from 192.0.2.6 port 6 ssh2", 40, "web2"),
+        ("Connection closed by 192.0.2.5 port 5 [preauth]", 50, "web2"),
+        ("Connection from 192.0.2.9 port 9 on 192.0.2.200 port 22", 60, "web1"),
+    ):
+        second = 5 if pid < 60 else 30  # behind the grace of a login without a session line
+        events += found.pipeline.feed(f"2026-11-22T10:00:{second:02}.000000+00:00 {host} sshd[{pid}]: {text}\n".encode())
+    assert [(str(event.action), event.user, event.address) for event in events] == [
+        ("ssh_logout", "alice", "192.0.2.1"),
+        ("ssh_login", "bob", "192.0.2.2"),
+        ("ssh_login", "dave", "192.0.2.6"),
+        ("ssh_login", "carol", "192.0.2.3"),
+    ]

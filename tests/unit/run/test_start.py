@@ -43,6 +43,47 @@ def test_an_empty_one_is_given_to_the_user(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_uid == os.geteuid()
 
 
+@needs_root
+def test_where_others_lead_root(tmp_path: Path) -> None:
+    """Root that stays root makes and writes nothing where another user could have put a link, or may put one."""
+    uid = pwd.getpwnam(OTHER).pw_uid
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    folder = shared / "state"
+    _make(folder, "")  # what root has made stays there
+    _make(folder, "root")
+
+    def refused(reason: str) -> None:
+        for user in ("", "root"):
+            with pytest.raises(StoreError, match=f"root would write where others lead it: .*{reason}"):
+                _make(folder, user)
+
+    link = folder / "state.db"
+    link.symlink_to(tmp_path / "target")
+    _make(folder, "")
+    os.chown(link, uid, -1, follow_symlinks=False)
+    refused("state.db belongs to uid")
+    _make(folder, OTHER)  # who is not root goes nowhere that they may not go themselves
+    link.unlink()
+    (folder / "journal").mkdir()
+    (folder / "journal").chmod(0o777)
+    refused("journal can be written by everybody")
+    (folder / "journal").rmdir()
+    folder.chmod(0o1777)
+    refused("state can be written by everybody")
+    folder.chmod(0o700)
+    _make(folder, "")
+    shared.chmod(0o777)
+    refused("shared can be written by everybody")
+    shared.chmod(0o755)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    _make(folder, "")
+    os.chown(folder, uid, -1, follow_symlinks=False)
+    refused("state belongs to uid")
+
+
 def test_one_that_cannot_be_made(tmp_path: Path) -> None:
     """Says which, and what to do."""
     (tmp_path / "file").write_text("")

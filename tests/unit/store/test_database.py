@@ -370,10 +370,10 @@ def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
 def test_reading(tmp_path: Path) -> None:
     """A reader sees what is committed, writes nothing, and needs no writer."""
     path = tmp_path / "state.db"
-    with pytest.raises(StoreError, match="sshbell run makes it"), reading(path):
+    with pytest.raises(StoreError, match="sshbell run creates it"), reading(path):
         pass
     path.touch()
-    with pytest.raises(StoreError, match="not made yet"), reading(path):
+    with pytest.raises(StoreError, match="still empty"), reading(path):
         pass
     filled(path)
     assert rows(path) == ROWS

@@ -197,7 +197,7 @@ def test_old_news(delivery: Delivery) -> None:
     """What was too old when it was read, as after the loss of a file, is a dead letter with its reason."""
     assert delivery.route([Routed(queued(1, queued_us=NOW - 1), ["ops"]), Routed(queued(2), ["ops"])], NOW) == {"ops"}
     assert states(delivery) == {"id1": "dead", "id2": "pending"}
-    assert delivery.entries(("dead",), 1)[0].reason == "it was too old when it was read"
+    assert delivery.entries(("dead",), 1)[0].reason == "it was too old when deliver read it"
 
 
 def test_outbox_that_is_not_there(tmp_path: Path) -> None:
@@ -589,6 +589,25 @@ def test_forget(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(states(delivery)) == {"id5", "id6"}
 
 
+def test_forget_bytes(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the file is too large, what is done goes, the oldest first; what waits stays."""
+    delivery.route([Routed(Queued(1, "waiting", "ssh_login", NOW, bytes(10_000)), ["ops"])])
+    monkeypatch.setattr(module, "WAITING_LIMIT", 0)
+    delivery.route(Routed(Queued(seq, f"id{seq}", "ssh_forged", NOW + seq, bytes(10_000)), ["ops"]) for seq in range(2, 102))
+    delivery.forget_bytes()
+    assert len(states(delivery)) == 101
+    monkeypatch.setattr(module, "_BYTES_PIECE", 3)
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 620_000)
+    delivery.forget_bytes()
+    left = states(delivery)
+    assert left.pop("waiting") == "pending"
+    assert 40 < len(left) < 60
+    assert set(left) == {f"id{seq}" for seq in range(102 - len(left), 102)}
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 0)
+    delivery.forget_bytes()
+    assert states(delivery) == {"waiting": "pending"}
+
+
 def test_a_flood_costs_no_dead_letter(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound what was dropped goes first, then what was sent or given up."""
     stage = Stage(delivery, tmp_path, Rejected("550 no"))
@@ -731,7 +750,7 @@ def test_damage_found_row_by_row(tmp_path: Path) -> None:
 
 def test_only_its_owner_replaces_it(tmp_path: Path) -> None:
     """Who writes beside deliver neither makes the file, nor sets a damaged one aside, on which deliver would go on."""
-    with pytest.raises(StoreError, match="there is none yet"):
+    with pytest.raises(StoreError, match="it does not exist yet"):
         Delivery(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
     with closing(Delivery(tmp_path, pytest.fail)) as owner:

@@ -15,10 +15,12 @@ from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Login
 from consumer.events_as_ecs import of_event
 from consumer.records import HOST
+from consumer.selection import Selection
 from consumer.store import database
 from consumer.store import state as state_module
-from consumer.store.database import open_for_writing, reading, set_aside_of
+from consumer.store.database import open_for_writing, reading, set_aside_of, used_bytes
 from consumer.store.outbox import Outbox
+from consumer.store.queries import Asked, sessions
 from consumer.store.state import State
 from consumer.text import text_of_bytes
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
@@ -58,13 +60,26 @@ def test_a_session(state: State, tmp_path: Path) -> None:
     session = (
         login.id, "web1", "alice", 1001, "192.0.2.7", 4711, "publickey", KEY, "unverified", 0, START_US,
     )  # fmt: skip
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None)]
     state.record([logout], TOLD, NOW_US)
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None)]
     assert rows(tmp_path, "SELECT id, action, time_us, login_id FROM event ORDER BY time_us") == [
         (login.id, "ssh_login", START_US, None),
         (logout.id, "ssh_logout", START_US + 600_000_000, login.id),
     ]
+
+
+def test_factors(state: State, tmp_path: Path) -> None:
+    """Of a login with several factors all are kept in their order, and given back; others have none."""
+    partial = line(START_US, 4711, f"Partial publickey for alice from 192.0.2.7 port 4711 ssh2: {KEY}")
+    events = events_of(partial, *session_lines(4711, method="keyboard-interactive/pam", info=""), *session_lines(12))
+    state.record(events, TOLD, NOW_US)
+    kept = "publickey,keyboard-interactive/pam"
+    assert rows(tmp_path, "SELECT factors FROM event WHERE port = 4711") == [(kept,), (kept,)]
+    assert rows(tmp_path, "SELECT port, factors FROM session ORDER BY port") == [(12, None), (4711, kept)]
+    asked = Asked(Selection(None, None, None, None))
+    found = {session.login.port: session.login.factors for session in sessions(tmp_path, asked)}
+    assert found == {"12": (), "4711": ("publickey", "keyboard-interactive/pam")}
 
 
 def test_every_kind(state: State, tmp_path: Path) -> None:
@@ -310,6 +325,40 @@ def test_forgotten_by_size(state: State, tmp_path: Path, monkeypatch: pytest.Mon
     assert rows(tmp_path, "SELECT id FROM event ORDER BY time_us") == [(event.id,) for event in logins[-3:]]
 
 
+def long_forged(number: int) -> bytes:
+    """
+    Return the line of a user who claims to be sshd, with a name as long as may be, in bytes that are not UTF-8.
+
+    Each is from another host, because sshbell counts those of one host in few events.
+    """
+    name = f"{number:08}".encode() + b"\xff" * 1800
+    message = b"pam_unix(sshd:session): session opened for user " + name + b"(uid=0) by (uid=0) @[_PID=3377 _UID=1012 _GID=1012]"
+    return line(START_US + number * 1_000_000, 1, "x", host=f"web{number}").replace(b": x", b": " + message)
+
+
+def test_forgotten_by_bytes(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the rows of a flood are, the file has its bound; tries and forged lines go first, and the oldest of them."""
+    monkeypatch.setattr(state_module, "STATE_LIMIT_BYTES", 2 << 20)
+    monkeypatch.setattr(state_module, "_BYTES_PIECE", 10)
+    logins = events_of(*session_lines(4711), *session_lines(4712, "bob"))
+    forged = events_of(*(long_forged(number) for number in range(1000)))
+    assert len(forged) == 1000
+    state.record([*logins, *forged], TOLD, NOW_US)
+    assert used_bytes(state._connection) > 4 * (2 << 20)
+    while state.forget(0):
+        pass
+    assert (2 << 20) * 0.9 < used_bytes(state._connection) <= 2 << 20
+    left = rows(tmp_path, "SELECT action, id FROM event ORDER BY time_us")
+    assert left[-1] == ("ssh_forged", forged[-1].id)
+    assert [action for action, _ in left if action != "ssh_forged"] == ["ssh_login", "ssh_login", "ssh_logout", "ssh_logout"]
+    assert 100 < len(left) < 500
+    # Where nothing but logins is left, all tables give up their oldest.
+    monkeypatch.setattr(state_module, "STATE_LIMIT_BYTES", 0)
+    state.forget(0)
+    assert [rows(tmp_path, f"SELECT count(*) FROM {table}") for table in ("event", "session", "outbox")] == [[(0,)]] * 3  # noqa: S608
+    assert not state.forget(0)
+
+
 def test_forgotten_piece_by_piece(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much there is to forget, rsyslog does not wait longer than it may: what there is no time for is done later."""
     state.record(events_of(*(try_line(pid, at_us=START_US + pid * 1_000_000) for pid in range(1, 11))), TOLD, NOW_US)
@@ -325,26 +374,32 @@ def test_forgotten_piece_by_piece(state: State, tmp_path: Path, monkeypatch: pyt
     assert not state.forget(0)
 
 
+def snapshot(state: State) -> dict[str, list[bytes]]:
+    """Return all parts, each with its pieces."""
+    return {part: list(pieces) for part, pieces in state.snapshot()}
+
+
 def test_snapshot(state: State) -> None:
     """Parts are kept, replaced and forgotten together; others stay as they are."""
-    assert state.snapshot() == {}
-    state.keep_snapshot({"connections": b"1", "position": b"\x00\xff", "old": b"x"})
-    state.keep_snapshot({"connections": b"2", "old": None, "never": None})
-    assert state.snapshot() == {"connections": b"2", "position": b"\x00\xff"}
-    state.keep_snapshot({})
-    assert len(state.snapshot()) == 2
+    assert snapshot(state) == {}
+    state.keep_snapshot([("connections", [b"1", b"2", b"3"]), ("position", [b"\x00\xff"]), ("old", [b"x"])])
+    assert snapshot(state) == {"connections": [b"1", b"2", b"3"], "position": [b"\x00\xff"], "old": [b"x"]}
+    state.keep_snapshot([("connections", [b"4", b"5"]), ("old", []), ("never", [])])
+    assert snapshot(state) == {"connections": [b"4", b"5"], "position": [b"\x00\xff"]}
+    state.keep_snapshot([])
+    assert len(snapshot(state)) == 2
 
 
 def test_a_snapshot_is_all_or_nothing(state: State, tmp_path: Path) -> None:
     """A part that cannot be kept leaves the snapshot before; durability is as it was."""
-    state.keep_snapshot({"a": b"1"})
+    state.keep_snapshot([("a", [b"1"])])
     with closing(sqlite3.connect(tmp_path / "state.db")) as other:
         other.execute(
             "CREATE TRIGGER wrong BEFORE INSERT ON snapshot WHEN new.part = 'wrong' BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
     with pytest.raises(StoreError, match=r"state\.db: no"):
-        state.keep_snapshot({"a": b"2", "wrong": b"x"})
-    assert state.snapshot() == {"a": b"1"}
+        state.keep_snapshot([("a", [b"2"]), ("wrong", [b"x"])])
+    assert snapshot(state) == {"a": [b"1"]}
     assert state._connection.execute("PRAGMA synchronous").fetchone() == (1,)
 
 
@@ -407,8 +462,8 @@ def test_errors_are_of_the_store(state: State) -> None:
     (login,) = events_of(*session_lines(4711, lasts_s=None))
     for call in (
         lambda: state.record([login], TOLD, NOW_US),
-        state.snapshot,
-        lambda: state.keep_snapshot({"a": b""}),
+        lambda: snapshot(state),
+        lambda: state.keep_snapshot([("a", [b""])]),
         lambda: state.set_status({"a": 1}),
         lambda: state.set_notes({"a": "b"}),
         lambda: state.record([], frozenset(), 1, ("a", "sshbell_test", b"")),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events_as_ecs import of_event
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
@@ -303,6 +304,29 @@ def test_chroot_leaves_only_the_closed_line() -> None:
     ) == [login(at=0, uid=1001), logout(since=0, at=9)]  # fmt: skip
 
 
+def test_chroot_under_red_hat() -> None:
+    """There the monitor relays what the session's process says: it ends a session only where PAM opened none."""
+    ends = [
+        line(8, 10, f"Received disconnect from {IP} port {PORT}:11: disconnected by user [postauth]"),
+        line(8, 10, f"{disconnected()} [postauth]"),
+    ]
+    assert events_of(line(0, 10, accepted()), line(0, 10, opened()), *ends, line(9, 10, closed())) == [
+        login(at=0, uid=1001), logout(since=0, at=9),
+    ]  # fmt: skip
+    assert events_of(line(0, 10, accepted()), *ends) == [login(at=0), logout(since=0, at=8)]
+
+
+def test_journalctl_with_unit() -> None:
+    """The monitor's lines stand under sshd's unit, and under the session's scope once the session is open."""
+    head, pid = "Sun 2026-11-22 10:00:0{} UTC web1 {}[10]: {}", 1001
+    assert events_of(
+        head.format(0, "ssh.service", accepted()),
+        head.format(0, "ssh.service", opened()),
+        head.format(1, "session-3.scope", "pam_unix(sudo:session): session opened for user root(uid=0) by alice(uid=1001)"),
+        head.format(9, "session-3.scope", closed()),
+    ) == [login(at=0, uid=pid), logout(since=0, at=9)]
+
+
 def test_session_line_is_lost() -> None:
     """A login whose session line was lost is told after its grace, and still ended by its closed line."""
     assert events_of(line(0, 10, accepted()), line(3600 * 9, 10, closed())) == [login(at=0), logout(since=0, at=3600 * 9)]
@@ -321,6 +345,21 @@ def test_session_without_accepted_is_told_with_an_unknown_address() -> None:
         logout(since=0, at=5001, ip=None, port=None)
     ]
     assert log.settle() == []
+
+
+@pytest.mark.parametrize("name", ["EXAMPLE\\alice", "EXAMPLE+alice", "alice@example.net", "Alice", "EXAMPLE\\Alice"])
+def test_a_directory_spells_the_name_in_its_own_way(name: str) -> None:
+    """A module may set another form of the name for the session (pam_winbind): it is one login, under sshd's name."""
+    assert events_of(line(0, 10, accepted()), line(0, 10, opened(name)), line(9, 10, closed(name))) == [
+        login(at=0, uid=1001), logout(since=0, at=9),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["bob", "EXAMPLE\\bob", "alice2"])
+def test_another_user_is_another_session(name: str) -> None:
+    """A session of another account with the same PID is one of its own."""
+    told = events_of(line(0, 10, accepted()), line(0, 10, opened(name)))
+    assert {event["user"] for event in told} == {"alice", name}
 
 
 def test_short_session_without_accepted() -> None:
@@ -604,6 +643,36 @@ def test_two_factors_at_verbose() -> None:
     ) == [login(at=1, method="keyboard-interactive/pam", info=KEY, uid=1001)]  # fmt: skip
 
 
+OTHER_KEY = KEY.replace("lj7", "aaa")
+
+
+@pytest.mark.parametrize(
+    ("partials", "factors"),
+    [
+        ([], ()),
+        ([("publickey", f": {KEY}")], ("publickey", "password")),
+        ([("publickey", f": {KEY}"), ("keyboard-interactive/pam", "")], ("publickey", "keyboard-interactive/pam", "password")),
+        ([("publickey", f": {KEY}"), ("publickey", f": {OTHER_KEY}")], ("publickey", "publickey", "password")),
+        ([("publickey", f": {KEY}")] * 2, ("publickey", "password")),
+        ([("password", ""), ("keyboard-interactive", "")] * 50, ("password", "keyboard-interactive") * 4 + ("password",)),
+    ],
+)
+def test_factors(partials: list[tuple[str, str]], factors: tuple[str, ...]) -> None:
+    """Each Partial line is a factor, the Accepted line the last one; a repeated line is one, and their number is bounded."""
+    log = Log()
+    log.feed(*(line(0, 10, f"Partial {method} for alice from {IP} port {PORT} ssh2{info}") for method, info in partials))
+    log.feed(line(1, 10, accepted()), line(1, 10, opened()))
+    assert [event.factors for event in log.events if isinstance(event, Login)] == [factors]
+
+
+def test_factor_without_a_login() -> None:
+    """A session whose "Accepted" line is lost has no last factor, so none is told."""
+    log = Log()
+    log.feed(line(0, 10, f"Partial publickey for alice from {IP} port {PORT} ssh2: {KEY}"), line(1, 10, opened()))
+    log.settle()
+    assert [event.factors for event in log.events if isinstance(event, Login)] == [()]
+
+
 def test_two_factors_at_info() -> None:
     """At INFO the key of a two-factor login cannot be known, and none is told."""
     assert events_of(line(1, 10, accepted(method="keyboard-interactive/pam")), line(1, 10, opened())) == [
@@ -649,6 +718,13 @@ def test_empty_password() -> None:
     assert events_of(line(0, 10, failed(method="none"))) == [attempt(at=0, method="none")]
 
 
+def test_last_message_repeated() -> None:
+    """So syslogd of BSD, macOS and sysklogd say it, of the line before."""
+    again = "Nov 22 10:00:09 web1 last message repeated 2 times"
+    told = events_of(f"Nov 22 10:00:01 web1 sshd[10]: {failed()}", again, again)
+    assert told == [attempt(at=1), attempt(at=9, count=2), attempt(at=9, count=2)]
+
+
 def test_message_repeated() -> None:
     """``message repeated 4 times`` stands for four more tries."""
     repeated = f"message repeated 4 times: [ {failed('root')}]"
@@ -664,6 +740,23 @@ def test_max_attempts_adds_no_try() -> None:
         line(3, 10, f"error: maximum authentication attempts exceeded for alice from {IP} port {PORT} ssh2 [preauth]"),
         line(3, 10, f"Disconnecting authenticating user alice {IP} port {PORT}: Too many authentication failures [preauth]"),
     ) == [attempt(at=0), attempt(at=1), attempt(at=2)]
+
+
+@pytest.mark.parametrize("user", ["root", "invalid user bob"])
+def test_only_max_attempts_of_openssh_6_7(user: str) -> None:
+    """OpenSSH 6.7 says it once more in words of its own, with the client's address."""
+    text = f"Disconnecting: Too many authentication failures for {user} from {IP} port {PORT} ssh2 [preauth]"
+    name = user.removeprefix("invalid user ")
+    assert events_of(line(0, 10, text)) == [
+        attempt(name, at=0, method=None, valid=name == user, reason="too many authentication failures")
+    ]
+
+
+def test_a_name_that_looks_like_the_line_of_openssh_6_7() -> None:
+    """Up to 6.6 the line ends in the user's name, which may hold an address: the connection's own stays."""
+    name = f"x from {OTHER_IP} port 22 ssh2"
+    text = f"Disconnecting: Too many authentication failures for {name} [preauth]"
+    assert events_of(line(0, 10, failed(f"invalid user {name}")), line(1, 10, text)) == [attempt(name, at=0, valid=False)]
 
 
 def test_only_max_attempts() -> None:
@@ -729,6 +822,30 @@ def test_nologin_file_after_a_login() -> None:
 
 
 # ---------------------------------------------------------------- logs of PAM alone
+
+
+def test_first_connection_of_a_host_heard_through_pam() -> None:
+    """Where a file begins within a connection, what PAM said of it hides nothing that sshd says of it later."""
+    unknown = "pam_unix(sshd:auth): check pass; user unknown"
+    too_many = f"error: maximum authentication attempts exceeded for invalid user admin from {IP} port {PORT} ssh2 [preauth]"
+    assert events_of(line(0, 10, unknown), line(0, 10, pam_failure("")), line(4, 10, too_many)) == [
+        attempt("admin", at=4, method=None, valid=False, reason="too many authentication failures")
+    ]
+    assert events_of(line(0, 10, pam_failure("root")), line(1, 10, failed("root")), line(2, 10, failed("root"))) == [
+        attempt("root", at=1), attempt("root", at=2),
+    ]  # fmt: skip
+    assert events_of(line(0, 10, pam_failure()), line(1, 10, accepted()), line(1, 10, opened())) == [login(at=1, uid=1001)]
+    ended = preauth("Connection closed by", "invalid user admin ")
+    assert events_of(line(0, 10, unknown), line(0, 10, pam_failure("")), line(4, 10, ended)) == [
+        attempt("admin", at=4, method=None, valid=False)
+    ]
+
+
+def test_pam_of_another_process_is_no_second_try() -> None:
+    """By keyboard-interactive PAM speaks with a PID of its own: that it spoke first makes no try of it."""
+    assert events_of(
+        line(0, 11, pam_failure("root")), line(0, 10, f"error: PAM: Authentication failure for root from {IP}"),
+    ) == [attempt("root", at=0, port=None, method="keyboard-interactive")]  # fmt: skip
 
 
 def test_pam_alone() -> None:
@@ -867,6 +984,25 @@ def test_probe_that_gave_a_name(text: str) -> None:
 def test_end_of_an_invalid_user(verb: str) -> None:
     """Where the Invalid user line is lost, the end of its connection is the try."""
     assert events_of(line(1, 10, preauth(verb, "invalid user x "))) == [attempt("x", at=1, method=None, valid=False)]
+
+
+@pytest.mark.parametrize("text", ["kex_protocol_error: type 20 seq 2", "Fssh_kex_protocol_error: type 20 seq 2"])
+def test_a_fault_before_the_end_is_the_probes_reason(text: str) -> None:
+    """What a scanner did wrong has no address; the line that ends the connection has."""
+    log = Log()
+    log.feed(line(0, 10, f"error: {text} [preauth]"), line(1, 10, preauth("Connection reset by")))
+    log.settle()
+    assert [(event.address, getattr(event, "reason", "")) for event in log.events] == [(IP, "type 20 seq 2")]
+    assert events_of(line(0, 10, f"error: {text}")) == []  # of a session, perhaps
+
+
+def test_a_container_without_pids() -> None:
+    """What sshd -e writes has a time, no host and no PID: the client's address and port join the lines."""
+    stamps = [(START + timedelta(seconds=at)).isoformat(timespec="microseconds") for at in (0, 1, 9)]
+    assert events_of(
+        "Server listening on 0.0.0.0 port 22.", f"{stamps[0]} {failed()}", f"{stamps[1]} {accepted()}",
+        f"{stamps[2]} {disconnected()}",
+    ) == [attempt(at=0, host=""), login(at=1, host=""), logout(since=1, at=9, host="")]  # fmt: skip
 
 
 def test_connection_without_an_end() -> None:
@@ -1022,6 +1158,36 @@ def test_lines_without_a_time() -> None:
     assert [(type(event), event.user, event.time_us) for event in log.events] == [(Login, "alice", 0), (Logout, "alice", 0)]
 
 
+NO_TIME = "Foo 31 10:00:00"  # a month of no language
+
+
+def test_a_line_whose_time_cannot_be_read_takes_no_other_lines_time() -> None:
+    """A login, an end, a try and a probe at such a line are told, at no time; the session's duration is not known."""
+    log = Log()
+    log.feed(
+        line(0, 9, failed(ip=OTHER_IP)),
+        f"{NO_TIME} web1 sshd[10]: {failed('root')}",
+        f"{NO_TIME} web1 sshd[11]: {accepted(port=1)}",
+        f"{NO_TIME} web1 sshd[11]: {opened()}",
+        line(9, 12, accepted(port=2)),
+        line(9, 12, opened()),
+        f"{NO_TIME} web1 sshd[12]: {closed()}",
+        f"{NO_TIME} web1 sshd[13]: {preauth('Connection closed by', port=3)}",
+    )
+    log.settle()
+    told = [(type(event), event.port, event.time_us) for event in log.events]
+    at = {0: int(START.timestamp()) * SECOND, 9: int((START + timedelta(seconds=9)).timestamp()) * SECOND}
+    assert told == [
+        (Attempt, str(PORT), at[0]), (Attempt, str(PORT), 0), (Login, "1", 0), (Login, "2", at[9]), (Logout, "2", 0),
+        (Probe, "3", 0),
+    ]  # fmt: skip
+    assert log.correlator.counters["lines_without_time_total"] == 5
+    ended = of_event(log.events[4], ["auth.log"])
+    assert ended.timestamp is None
+    assert ended.event.start is not None
+    assert (ended.event.end, ended.event.duration) == (None, None)
+
+
 def test_line_with_an_impossible_time() -> None:
     """A line whose time does not exist is placed by the host's clock, and joins its connection."""
     assert events_of(
@@ -1045,6 +1211,26 @@ def test_dropbear() -> None:
     ) == [
         attempt("root", at=1), login("root", at=2, method="Password"), logout("root", since=2, at=60),
     ]  # fmt: skip
+
+
+def test_dropbear_to_standard_error() -> None:
+    """Dropbear -E writes PID and time itself; its own PID joins its lines where journald's is another."""
+    own = "[10] Nov 22 10:00:00 "
+    drop = {"program": "dropbear"}
+    assert events_of(
+        line(2, 77, f"{own}Password auth succeeded for 'root' from {IP}:{PORT}", **drop),
+        line(60, 77, f"{own}Exit (root) from <{IP}:{PORT}>: Disconnect received", **drop),
+    ) == [login("root", at=2, method="Password"), logout("root", since=2, at=60)]
+
+
+def test_dropbear_with_two_factors() -> None:
+    """The first of two factors is no login; the key of the first is told with the second."""
+    drop = {"program": "dropbear"}
+    key = "SHA256:mVPwvezndPv/ARoIadVY98vAC0g+P/5633yTC4d/wXE"
+    assert events_of(
+        line(1, 10, f"Pubkey auth succeeded for 'root' with ssh-ed25519 key {key} from {IP}:{PORT}, extra auth required", **drop),
+        line(2, 10, f"Password auth succeeded for 'root' from {IP}:{PORT}", **drop),
+    ) == [login("root", at=2, method="Password", info=key)]
 
 
 def test_dropbear_before_2020() -> None:

@@ -137,7 +137,7 @@ STEPS = st.lists(
 def played(steps: list[tuple[str, int, int, str, str]], every: int | None) -> tuple[list[Event], int]:
     """Play steps; carry the memory over to a fresh pipeline after each ``every`` of them. Return events and forged lines."""
     live = pipeline()
-    parts: dict[str, bytes] = {}
+    parts: dict[str, list[bytes]] = {}
     events: list[Event] = []
     second = lines = 0
     for number, (what, pause, uid, text, host) in enumerate(steps):
@@ -150,13 +150,9 @@ def played(steps: list[tuple[str, int, int, str, str]], every: int | None) -> tu
             events += live.feed(forged(second, uid=uid, text=text, host=host))
             lines += 1
         if every is not None and number % every == 0:
-            for part, body in live.changed().items():
-                if body is None:
-                    parts.pop(part, None)
-                else:
-                    parts[part] = body
+            parts |= {part: list(pieces) for part, pieces in live.changed()}
             live = pipeline()
-            live.restore(dict(parts))
+            live.restore(parts.items())
     live._correlator.settle()
     return events + live._taken(), lines
 

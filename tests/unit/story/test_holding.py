@@ -32,7 +32,7 @@ def passed(live: Pipeline, minutes: range) -> list[Event]:
 def carried_over(live: Pipeline) -> Pipeline:
     """Return another process's pipeline, with what this one knows."""
     other = pipeline()
-    other.restore({part: body for part, body in live.changed().items() if body is not None})
+    other.restore(live.changed())
     return other
 
 

@@ -44,10 +44,10 @@ def test_the_systems_own(pythons: Path, tmp_path: Path) -> None:
     own = python(pythons, "python3", 0)
     python(pythons, "python3.13", 0)
     said = how_to_install(mine)
-    assert said.startswith(f"it runs with {mine}; use {own} in its place, whatever python3 is in your path; put sshbell where")
+    assert said.startswith(f"it runs with {mine}; use {own} instead, whatever python3 is in your path; install sshbell where")
     assert f"{own} -m venv {tmp_path}/opt; {tmp_path}/opt/bin/pip install .; {tmp_path}/opt/bin/sshbell install" in said
     # Where the right one made an environment in the wrong place, there is nothing to say of it.
-    assert how_to_install(own).startswith("put sshbell where root alone can write")
+    assert how_to_install(own).startswith("install sshbell where only root can write")
 
 
 def test_the_newest_that_is_fit(pythons: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_what_is_missing_and_what_is_in_the_way(pythons: Path, tmp_path: Path) -
     own = pythons / "python3"
     own.write_text('#!/bin/sh\ncase "$3" in *ensurepip*) exit 1 ;; esac\n')
     own.chmod(0o755)
-    assert "; apt install python3-venv; put sshbell" in how_to_install(python(tmp_path, "python3.11", 0))
+    assert "; apt install python3-venv; install sshbell" in how_to_install(python(tmp_path, "python3.11", 0))
     (tmp_path / "opt").mkdir()
     (tmp_path / "opt/pyvenv.cfg").touch()
     assert f"{own} -m venv {tmp_path}/opt --clear; " in how_to_install(own)

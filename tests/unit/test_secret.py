@@ -1,4 +1,4 @@
-"""``consumer.deliver.secret``: secrets come from where they are kept, and are never shown."""
+"""``consumer.secret``: secrets come from where they are kept, and are never shown."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer import secret as module
 from consumer.config import Secret
-from consumer.deliver import secret as module
-from consumer.deliver.secret import read_secret
 from consumer.errors import SecretError
+from consumer.secret import read_secret
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,7 @@ def test_command() -> None:
     """A command prints it; its arguments are not shown where it fails."""
     assert read_secret(Secret(command=["printf", r"%s\n", HIDDEN])) == HIDDEN
     assert fault(Secret(command=["sh", "-c", f"echo {HIDDEN}; exit 3"])) == "command sh: it ended with 3"
+    assert fault(Secret(command=["sh", "-c", f"echo {HIDDEN} >&2; exit 3"])) == "command sh: it ended with 3"
     assert "No such file" in fault(Secret(command=["/no/such/command", HIDDEN]))
     assert "cannot be run" in fault(Secret(command=["a\0b", HIDDEN]))
 

@@ -1,4 +1,4 @@
-"""Secrets: read when they are needed, from a file, the environment or a command; never shown, whatever goes wrong."""
+"""Secrets: sshbell reads them when it needs them, from a file, the environment or a command, and never shows them."""
 
 import os
 import stat
@@ -41,7 +41,7 @@ def read_secret(secret: Secret) -> str:
 def _of_file(path: str) -> bytes:
     shown = harmless(path)
     try:
-        # Not to wait for a writer, where it is a pipe.
+        # O_NONBLOCK, so as not to wait for a writer if it is a pipe.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
             found = os.fstat(descriptor)

@@ -1,0 +1,74 @@
+"""Events as CSV for a spreadsheet: a head and a row each, which neither a spreadsheet nor a terminal obeys."""
+
+import csv
+import io
+from collections.abc import Iterable
+from datetime import datetime, tzinfo
+from typing import Any
+
+import msgspec
+
+from consumer.ecs import EcsEvent
+from consumer.text import harmless
+
+# Where the value stands in the JSON object. The first are always there, in this order; new ones go to the end of the others.
+_COLUMNS = (
+    "timestamp", "event.action", "user.name", "user.full_name", "source.address", "source.geo.city_name",
+    "source.geo.country_iso_code", "host.name", "ssh.method", "ssh.key.fingerprint", "ssh.key.owner", "ssh.count", "ssh.reason",
+    "event.end", "duration_s",
+)  # fmt: skip
+_MORE_COLUMNS = (
+    "event.start", "event.outcome", "event.id", "source.port", "source.geo.name", "source.as.number",
+    "source.as.organization.name", "ssh.submethod", "ssh.factors", "ssh.key.type", "ssh.key.options", "ssh.certificate.id",
+    "ssh.certificate.ca_owner", "ssh.claim", "ssh.origin", "ssh.ambiguous",
+)  # fmt: skip
+_TIMES = frozenset({"timestamp", "event.start", "event.end"})
+# Those that JSON has under another name, or in another unit.
+_PLACES = {"timestamp": "@timestamp", "duration_s": "event.duration"}
+# A spreadsheet takes a cell that begins so for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Spreadsheet:
+    """
+    Makes the rows.
+
+    Args:
+        zone: of the times. They are written without it, since spreadsheets take only such a text for a time.
+        all_columns: with all that is known, behind the columns that are always there.
+    """
+
+    def __init__(self, zone: tzinfo, *, all_columns: bool) -> None:
+        self._zone = zone
+        self._columns = _COLUMNS + _MORE_COLUMNS if all_columns else _COLUMNS
+
+    def head(self) -> bytes:
+        """Return the row with the columns' names."""
+        return _written(self._columns)
+
+    def row(self, found: EcsEvent) -> bytes:
+        """Return the row of an event; a cell is empty where nothing is known."""
+        fields = msgspec.to_builtins(found)
+        return _written(self._cell(column, fields) for column in self._columns)
+
+    def _cell(self, column: str, fields: dict[str, Any]) -> str:
+        value: Any = fields
+        for name in _PLACES.get(column, column).split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        match value:
+            case None:
+                return ""
+            case bool():
+                return str(value).lower()
+            case tuple() | list():
+                return "; ".join(map(str, value))
+        if column in _TIMES:
+            return f"{datetime.fromisoformat(value).astimezone(self._zone):%Y-%m-%d %H:%M:%S}"
+        return f"{value / 1e9:.3f}".rstrip("0").rstrip(".") if column == "duration_s" else str(value)
+
+
+def _written(cells: Iterable[str]) -> bytes:
+    out = io.StringIO()
+    safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
+    csv.writer(out, lineterminator="\n").writerow([harmless(cell) for cell in safe])
+    return out.getvalue().encode()

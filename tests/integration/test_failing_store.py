@@ -1,0 +1,70 @@
+"""A store that cannot be written for a while: what was remembered is kept, by real limits on the size of a file."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.intake.journal import Kind, replayed, segments
+from tests.integration.lines import ACCEPTED, CLOSED, OPENED, ours
+from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from tests.integration.site import Run, Site
+
+# It takes a snapshot after each 20 kB of journal, and never dies by itself.
+SCRIPT = [str(Path(__file__).with_name("killed_run.py")), "1", "0"]
+SNAPSHOT_BYTES = 20_000
+# Bytes of a file: room for the journal, and none for the store.
+LITTLE = 65_536
+
+
+def limit(run: Run, size: int) -> None:
+    """Let the process write no file beyond a size; ``resource.RLIM_INFINITY`` takes the limit away."""
+    resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def ticks(site: Site) -> int:
+    """Return how many ticks the journal has."""
+    return sum(kind is Kind.TICK for kind, _ in replayed(site.state_dir / "journal", 1, pytest.fail))
+
+
+def waits_in_a_snapshot(site: Site, run: Run, number: int) -> int:
+    """Send lines of no meaning until a snapshot cannot be stored; return how many have been sent."""
+    for _ in range(SNAPSHOT_BYTES // 200):
+        assert run.send(ours("Server listening on 0.0.0.0 port 22.", number=number, pid=1)) == b"OK\n"
+        number += 1
+    while True:
+        limit(run, LITTLE)
+        assert run.is_waiting()
+        # A snapshot begins with another segment of the journal.
+        if len(segments(site.state_dir / "journal")) > 1:
+            return number
+        limit(run, resource.RLIM_INFINITY)  # it is another task that fails
+
+
+def test_a_snapshot_that_fails_loses_nothing(site: Site) -> None:
+    """
+    A snapshot fails, is taken again, and ``run`` is killed: the next process knows who is in, and reports the logout.
+
+    The store fails and the journal does not.
+    """
+    run = site.start_run(script=SCRIPT)
+    assert run.send(ours(ACCEPTED)) == b"OK\n"
+    assert run.send(ours(OPENED, number=1)) == b"OK\n"
+    wait_for(site.events, "the login is stored")
+    before = ticks(site)
+    wait_for(lambda: ticks(site) > before + 1, "the host is no longer among those that were just heard")
+    sent = waits_in_a_snapshot(site, run, 2)
+    limit(run, resource.RLIM_INFINITY)
+    # The next line shows that the snapshot is over.
+    assert run.send(ours("Server listening on 0.0.0.0 port 22.", number=sent, pid=1)) == b"OK\n"
+    run.kill()
+    assert site.query("SELECT count(*) FROM snapshot WHERE part LIKE 'host%'") != [(0,)]
+    run = site.start_run()
+    assert run.send(ours(CLOSED, 30, sent + 1)) == b"OK\n"
+    assert run.end()[0] == 0
+    assert [row[:3] for row in site.events()] == [("ssh_login", "alice", "192.0.2.7"), ("ssh_logout", "alice", "192.0.2.7")]
