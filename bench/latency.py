@@ -2,9 +2,11 @@
 """
 Measure the time from the last line of a login to the mail server's acceptance of the mail, through the real rsyslogd.
 
-Logins come at a steady rate among noise: failed tries of scanners. Everything uses loopback and shares this machine::
+Logins come at a steady rate among noise: lines of scanners, or of a local user who writes in the name of sshd. All use loopback
+and shares this machine::
 
     bench/latency.py --seconds 30 --logins 10 --noise 5000
+    bench/latency.py --seconds 30 --logins 1 --noise 20000 --kind forged     # a flood; root, to become another user
 
 Needs the Debian package ``rsyslog``, and the dependencies of the tests.
 """
@@ -12,12 +14,14 @@ Needs the Debian package ``rsyslog``, and the dependencies of the tests.
 import argparse
 import asyncio
 import multiprocessing
+import os
 import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import quantiles
@@ -43,13 +47,19 @@ max_per_hour = 100000
 [[route]]
 channels = ["ops"]
 """
-# The lines of a scanner.
-SCANNER = (
-    "Invalid user {user} from {source}",
-    "Failed password for invalid user {user} from {source} ssh2",
-    "Connection closed by invalid user {user} {source} [preauth]",
-)
+# The lines of one client, by kind of noise.
+NOISE = {
+    "failed": (
+        "Invalid user {user} from {source}",
+        "Failed password for invalid user {user} from {source} ssh2",
+        "Connection closed by invalid user {user} {source} [preauth]",
+    ),
+    "probe": ("Connection closed by {source} [preauth]",),
+    "unmatched": ("Failed something of {user} at {source}",),
+    "forged": ("Accepted password for {user} from {source} ssh2",),
+}
 LINE = "<86>1 {now} web1 sshd {pid} - - {text}\n"
+NOBODY = 65534
 
 
 class Handler:
@@ -98,28 +108,53 @@ def stamp() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
 
 
+def noise(kind: str, numbers: Iterator[int]) -> Iterator[tuple[int, str]]:
+    """Yield PID and text of the lines of noise."""
+    texts = NOISE[kind]
+    for number in numbers:
+        client, step = divmod(number, len(texts))
+        source = f"203.0.113.{client % 250} port {1024 + client % 60000}"
+        yield 100_000 + client, texts[step].format(user="admin", source=source)
+
+
+def forge(socket_path: Path, rate: int, seconds: int) -> None:
+    """Write lines in sshd's name as another user, at a rate per second; the kernel tells rsyslogd who wrote them."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(str(socket_path))
+        os.setuid(NOBODY)
+        start, lines = time.monotonic(), noise("forged", count())
+        sent = 0
+        while (now := time.monotonic() - start) < seconds:
+            while sent < now * rate:
+                pid, text = next(lines)
+                sender.send(f"<86>sshd[{pid}]: {text}".encode())
+                sent += 1
+            time.sleep(0.001)
+
+
 def feed(sender: socket.socket, options: argparse.Namespace) -> dict[str, float]:
     """Send logins among noise, each at its time; return when it wrote the last line of each login."""
     written: dict[str, float] = {}
     start = time.monotonic()
-    noise = logins = 0
+    rate = 0 if options.kind == "forged" else options.noise
+    lines = noise(options.kind, count())
+    sent = logins = 0
     while (now := time.monotonic() - start) < options.seconds:
         batch = []
-        while noise < now * options.noise:
-            number, step = divmod(noise, len(SCANNER))
-            text = SCANNER[step].format(user="admin", source=f"203.0.113.{number % 250} port {1024 + number % 60000}")
-            batch.append(LINE.format(now=stamp(), pid=100000 + number, text=text))
-            noise += 1
+        while sent < now * rate:
+            pid, text = next(lines)
+            batch.append(LINE.format(now=stamp(), pid=pid, text=text))
+            sent += 1
         if batch:
             sender.sendall("".join(batch).encode())
         if logins < now * options.logins:
             logins += 1
             user, pid = f"u{logins}", 10 + logins
-            lines = [
+            texts = [
                 f"Accepted password for {user} from 192.0.2.7 port {10000 + logins} ssh2",
                 f"pam_unix(sshd:session): session opened for user {user}(uid=1001) by (uid=0)",
             ]
-            whole = "".join(LINE.format(now=stamp(), pid=pid, text=text) for text in lines).encode()
+            whole = "".join(LINE.format(now=stamp(), pid=pid, text=text) for text in texts).encode()
             written[user] = time.monotonic()
             sender.sendall(whole)
         time.sleep(0.001)
@@ -146,6 +181,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--logins", type=int, default=10, help="per second")
     parser.add_argument("--noise", type=int, default=5000, help="lines per second")
+    parser.add_argument("--kind", choices=NOISE, default="failed", help="of noise")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, mail_server() as (reports, port):
         folder = Path(name)
@@ -158,14 +194,21 @@ def main() -> None:
             accepted: dict[str, float] = {}
             # Read them all the time: the pipe holds about 280, and then the mail server would block.
             threading.Thread(target=collect, args=(reports, accepted), daemon=True).start()
+            forger = multiprocessing.get_context("spawn").Process(
+                target=forge, args=(folder / "rsyslogd" / "log", options.noise, options.seconds)
+            )
+            if options.kind == "forged":
+                forger.start()
             written = feed(sender, options)
-            end = time.monotonic() + 30
+            if options.kind == "forged":
+                forger.join()
+            end = time.monotonic() + 120
             while len(accepted) < len(written) and time.monotonic() < end:
                 time.sleep(0.1)
             sizes = f"run {mebibytes(high_water(run_lock))}, deliver {mebibytes(high_water(deliver_lock))}"
     waits = sorted(1000 * (accepted[user] - written[user]) for user in written if user in accepted)
     cuts = quantiles(waits, n=100)
-    print(f"{options.logins} logins and {options.noise:,} other lines per second for {options.seconds} s")
+    print(f"{options.logins} logins and {options.noise:,} lines of kind {options.kind} per second for {options.seconds} s")
     print(
         f"{len(written)} logins, {len(accepted)} mails; milliseconds: p50 {cuts[49]:.1f}, p99 {cuts[98]:.1f}, max {waits[-1]:.1f}"
     )

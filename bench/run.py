@@ -32,6 +32,8 @@ global(workDirectory="{folder}/work")
 main_queue(queue.size="1000000")
 module(load="imtcp")
 input(type="imtcp" port="0" address="127.0.0.1" listenPortFileName="{folder}/port")
+module(load="imuxsock" SysSock.Use="off")
+input(type="imuxsock" Socket="{folder}/log" Annotate="on" ParseTrusted="on" UsePIDFromSystem="on")
 include(file="{folder}/30-sshbell.conf")
 """
 # The least that a child has to do, and a file that shows that it has got the last line.

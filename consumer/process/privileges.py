@@ -76,14 +76,15 @@ def account_of(name: str) -> pwd.struct_passwd:
 
 def guard(folder: Path) -> None:
     """
-    See that root, where it stays root, writes under a folder where nobody else leads it, such as by a link.
+    Ensure that no other user can redirect the writes of a process that stays root, such as by a link.
 
     Raises:
-        RightsError: somebody could.
+        RightsError: another user controls a part of the folder.
     """
     if os.geteuid() == 0 and (reason := untrusted_below(folder, is_kept=True)):
         raise RightsError(
-            f"root would write where others lead it: {reason}; run: chown -Rh root:root {folder}; chmod -R go-w {folder}"
+            f"root would write to a place that other users control: {reason}; run:"
+            f" chown -Rh root:root {folder}; chmod -R go-w {folder}"
         )
 
 

@@ -56,7 +56,7 @@ def test_where_others_lead_root(tmp_path: Path) -> None:
 
     def refused(reason: str) -> None:
         for user in ("", "root"):
-            with pytest.raises(StoreError, match=f"root would write where others lead it: .*{reason}"):
+            with pytest.raises(StoreError, match=f"root would write to a place that other users control: .*{reason}"):
                 _make(folder, user)
 
     link = folder / "state.db"
