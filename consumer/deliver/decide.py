@@ -4,11 +4,11 @@ What a channel does next: send a message, fold several into one, or wait, and wh
 A pure function of the time, the channel's standing and what waits: no database, no clock. ``worker.py`` fetches these, and does
 what it says.
 
-``max_per_hour`` is a budget of tokens. A message takes one token; they come back evenly, and the budget holds as many as an hour
-brings. So of one budget ``max_per_hour`` messages go at once at most, and in any span of t hours ``max_per_hour * (1 + t)``.
+``max_per_hour`` is a budget of tokens. A message takes one token. Tokens come back evenly, and the budget holds an hour's worth.
+So a budget sends ``max_per_hour`` messages at once at most, and ``max_per_hour * (1 + t)`` in any span of t hours.
 
-Logins and logouts have a budget for each account on each host. All else shares another, since strangers and local users can make
-as much of it as they like: noise neither delays a login, nor is told in one message with it.
+Logins and logouts have a budget for each account on each host. Everything else shares another, because strangers and local users
+can cause as much of it as they like. So noise neither delays a login nor shares a digest with one.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from consumer.store.delivery import LONGEST_WAIT_US, Budget, Pending, Standing
 _HOUR_S, _HOUR_US = 3600.0, 3600e6
 # No wait for a time of the wall clock is longer: the clock may be set meanwhile.
 _LONGEST_PAUSE_S, _SHORTEST_PAUSE_S = 60.0, 0.001
-# Of the names in that of a budget, in characters.
+# Characters of the names in a budget's name.
 _HOST_CHARS, _ACCOUNT_CHARS = 255, 100
 
 
@@ -43,8 +43,8 @@ class Waiting(msgspec.Struct, frozen=True):
     Attributes:
         first: the first message that may be tried now; None: none may.
         budget: of ``first``.
-        held: spent budgets for which messages wait.
-        next_us: where none may: when the next one may, in microseconds since 1970 UTC; None: none waits but for a budget.
+        held: spent budgets with waiting messages.
+        next_us: the next try if none may be tried now, in microseconds since 1970 UTC; None: none waits, or only for a budget.
         is_crowded: several messages of this budget may be tried now, and can be folded into one.
     """
 
@@ -112,7 +112,7 @@ def _wait_for_messages(now_us: int, waiting: Waiting, max_per_hour: int) -> Wait
 
 
 def budget_of(event: EcsEvent) -> str:
-    """Return the name of the budget from which the message of an event takes: host and account, or "" for noise."""
+    """Return the name of the budget that pays for the message of an event: host and account, or "" for noise."""
     host = (event.host.name or "")[:_HOST_CHARS]
     if event.event.action in SESSION_ACTIONS:
         return f"{host} {(event.user.name or '')[:_ACCOUNT_CHARS]}"
@@ -138,7 +138,7 @@ def until_token_s(budget: Budget, max_per_hour: int, now_us: int) -> float:
 
 
 def held_until(spent: Iterable[Budget], max_per_hour: int, now_us: int) -> dict[str, int]:
-    """Return until when each budget that is still spent holds messages back, by name, in microseconds since 1970 UTC."""
+    """Return, by name, the time at which each spent budget gets its next token, in microseconds since 1970 UTC."""
     return {
         budget.name: now_us + round(until_token_s(budget, max_per_hour, now_us) * 1e6)
         for budget in spent

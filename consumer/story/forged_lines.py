@@ -1,8 +1,8 @@
 """
-Forged lines, folded: any local user can write thousands a second, and none of them may cost what a login costs.
+Forged lines, folded. Any local user can write thousands a second, so one of them must cost less than a login.
 
-The first line of a kind is an event at once. Those that follow are counted, and become one event a minute. A kind is who wrote
-the line, by uid, and the action that it claims, on one host. Its other texts do not count: the forger chooses them.
+The first line of a kind is an event at once. sshbell counts those that follow, and makes one event of them a minute. A kind is
+the uid of the writer and the claimed action, on one host. The other texts of a line do not count: the forger chooses them.
 """
 
 import msgspec
@@ -11,7 +11,7 @@ from consumer.records import TIME, Line
 
 # In the host's own time, which forged lines do not move.
 FOLD_US = 60 * 1_000_000
-# Kinds of one host that are counted apart. A user may have thousands of uids (subuid, containers).
+# Kinds of one host with a count of their own. A user may have thousands of uids (subuid, containers).
 FORGED_LIMIT = 64
 
 # Uid and claimed action; ``OTHERS`` stands for all kinds beyond the limit.
@@ -24,11 +24,11 @@ class ForgedCount(msgspec.Struct):
     The lines of one kind since the last event about it.
 
     Attributes:
-        since_us: when that was, by the host's clock.
-        count: how many lines have come since.
-        id: of the event that will count them.
-        line: the first of them; None where none has come.
-        last_us: the time of the latest of them.
+        since_us: the time of that event, by the host's clock.
+        count: the lines since then.
+        id: of the event that will report them.
+        line: the first of them; None if there is none.
+        last_us: the time of the last of them.
     """
 
     since_us: int
@@ -43,11 +43,11 @@ class ForgedCount(msgspec.Struct):
         self.last_us = max(self.last_us, line[TIME] or 0)
 
     def is_due(self, clock_us: int) -> bool:
-        """Tell whether the minute is over. A clock that was set back ends it, too."""
+        """Return whether the minute is over. A clock that was set back ends it, too."""
         return not 0 <= clock_us - self.since_us < FOLD_US
 
 
 def kind_of(uid: int, claim: str, known: dict[WriterAndClaim, ForgedCount]) -> WriterAndClaim:
-    """Return the kind under which a line is counted."""
+    """Return the kind that counts a line."""
     kind = (uid, claim)
     return kind if kind in known or len(known) < FORGED_LIMIT else OTHERS
