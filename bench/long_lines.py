@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from consumer.clock import local_zone
 from consumer.pipeline import Pipeline
-from consumer.store.delivery import Delivery
+from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
 
@@ -37,12 +37,12 @@ NOW_US = 1_795_400_000_000_000
 NAME_BYTES = 1_900
 
 
-def line(number: int, uid: int) -> bytes:
+def line(number: int, uid: int, host: str = "web1") -> bytes:
     """Return a line of our template: a session opens for somebody with a long name."""
     name = f"{number:08}" + "\xff" * (NAME_BYTES - 8)
     found = {
         "v": "1", "ts": f"2026-11-22T10:{number // 60_000 % 60:02}:{number // 1000 % 60:02}.{number % 1000:03}000+00:00",
-        "rcvd": f"2026-11-22T10:00:00.{number:06}+00:00", "host": "web1", "from_ip": "192.0.2.1", "tag": f"sshd[{number}]:",
+        "rcvd": f"2026-11-22T10:00:00.{number:06}+00:00", "host": host, "from_ip": "192.0.2.1", "tag": f"sshd[{number}]:",
         "prog": "sshd", "procid": str(number),
         "msg": f" pam_unix(sshd:session): session opened for user {name}(uid=0) by (uid=0)",
         "uid": uid,
@@ -133,11 +133,13 @@ def forged(folder: Path, lines: int) -> None:
     pipeline = Pipeline([], local_zone(), NOW_US, print)
     with closing(State(folder, print)) as state, closing(Delivery(folder, print)) as delivery, closing(Outbox(folder)) as outbox:
         for first in range(0, lines, 100):
-            events = [event for number in range(first, first + 100) for event in pipeline.feed(line(number, 1000))]
+            # Each from another host, because sshbell counts those of one host in few events.
+            lines_of = [line(number, 1000, f"web{number}") for number in range(first, first + 100)]
+            events = [event for each in lines_of for event in pipeline.feed(each)]
             state.record(events, frozenset({"ssh_forged"}), NOW_US)
         seq = 0
         while found := outbox.since(seq, 200):
-            delivery.route([(message, ["ops"]) for message in found])
+            delivery.route([Routed(message, ["ops"]) for message in found])
             seq = found[-1].seq
     sizes = [(folder / name).stat().st_size / lines for name in ("state.db", "delivery.db")]
     print(f"a forged line takes {sizes[0]:,.0f} bytes of state.db and {sizes[1]:,.0f} of delivery.db")

@@ -70,7 +70,8 @@ class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag
         port: by default 587 with ``starttls``, 465 with ``tls``, 25 with ``none``.
         security: ``none`` only for a server on this machine, unless ``allow_plaintext`` is set.
         ca_file: certificate of the authority that signed the server's certificate, if the system does not know it.
-        max_per_hour: messages; further ones wait, and sshbell sends them together in one message.
+        max_per_hour: messages about each account on each host, and about everything else; further ones wait, and sshbell sends
+            them together in one message.
         timezone: of the reader, shown beside UTC: ``Europe/Berlin``; "" is this host's.
     """
 

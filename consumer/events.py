@@ -105,12 +105,22 @@ class Probe(AuthEvent, frozen=True):
 
 
 class Forged(AuthEvent, frozen=True):
-    """A line that pretends to be from sshd, but the kernel names another process. ``claim`` is the action it pretends."""
+    """
+    A line that pretends to be from sshd, but the kernel names another process; or ``count`` such lines.
+
+    Attributes:
+        line: the first of them.
+        uid: of the writer; None for several writers.
+        claim: the action that the lines pretend; "" for several actions.
+        last_us: the time of the last of them; 0 if it has none.
+    """
 
     action = EventAction.FORGED
 
-    uid: int
+    uid: int | None
     claim: str
+    count: int = 1
+    last_us: int = 0
 
     @property
     def origin(self) -> str:

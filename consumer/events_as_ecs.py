@@ -68,6 +68,8 @@ def _event_fields(event: Event) -> EventFields:
         began_us = event.login.time_us
         start, end = _moment(began_us), _moment(event.end_us)
         duration = (event.end_us - began_us) * 1000 if began_us and event.end_us else None
+    elif isinstance(event, Forged) and event.count > 1:
+        start, end = _moment(event.time_us), _moment(event.last_us)
     action = event.action
     return EventFields(
         kind=action.kind, category=action.category, type=(action.ecs_type,), action=str(action), outcome=action.outcome,
@@ -89,7 +91,8 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         case Probe():
             reason = sshd_name(event.reason) if event.reason else None
         case Forged():
-            claim, claimed_by_uid = event.claim, event.uid
+            claim, claimed_by_uid = event.claim or None, event.uid
+            count = event.count if event.count != 1 else None
     name, _, submethod = (method or "").partition("/")
     info = method_info(login.info) if login is not None and login.info is not None else {}
     return SshFields(

@@ -47,7 +47,9 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from contextlib import closing
     from pathlib import Path
 
+    from consumer.clock import now_us
     from consumer.config import load
+    from consumer.deliver.decide import held_until
     from consumer.process.privileges import become, guard
     from consumer.store.delivery import Delivery
 
@@ -60,14 +62,26 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
         if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):
             raise UsageError(f"there is no channel {channel!r}; known channels: {', '.join(known) or 'none'}")
         if verb == "list":
-            _list(delivery, ids, channel, everything=everything, as_json=as_json)
+            held_us = {
+                (one.name, name): until_us
+                for one in found.channel
+                for name, until_us in held_until(delivery.spent(one.name), one.max_per_hour, now_us()).items()
+            }
+            _list(delivery, ids, channel, held_us, everything=everything, as_json=as_json)
         else:
             _change(delivery, verb, ids, channel, everything=everything)
 
 
-def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, everything: bool, as_json: bool) -> None:
+def _list(
+    delivery: "Delivery", ids: tuple[str, ...], channel: str | None, held_us: dict[tuple[str, str], int], *, everything: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
     states = _STATES if everything else ("pending", "dead")
-    entries = [entry for prefix in ids or ("",) for entry in delivery.entries(states, _LIMIT, prefix, channel or "")]
+    entries = [
+        _with_cap(entry, held_us.get((entry.channel, entry.budget)))
+        for prefix in ids or ("",)
+        for entry in delivery.entries(states, _LIMIT, prefix, channel or "")
+    ]
     if len(entries) >= _LIMIT:
         click.echo(f"these are the newest {_LIMIT:,}; there may be more", err=True)
     if as_json:
@@ -81,6 +95,14 @@ def _list(delivery: "Delivery", ids: tuple[str, ...], channel: str | None, *, ev
         return
     for text in _rows(entries, width(), color=in_color()):
         click.echo(text)
+
+
+def _with_cap(entry: "DeliveryRow", held_us: int | None) -> "DeliveryRow":
+    """Return a message with the time until which ``max_per_hour`` holds it back, if it does."""
+    if entry.next_us is None or held_us is None:
+        return entry
+    held = f"held back by max_per_hour until {_moment(held_us)}"
+    return entry._replace(next_us=max(entry.next_us, held_us), reason=held if entry.reason is None else f"{held}; {entry.reason}")
 
 
 def _rows(entries: list["DeliveryRow"], width: int | None, *, color: bool) -> "Iterator[str]":
@@ -117,7 +139,8 @@ def _rows(entries: list["DeliveryRow"], width: int | None, *, color: bool) -> "I
             if cells.get(key, 0) == len("2026-11-22 10:00"):
                 texts[key] = texts[key][: cells[key]]
         reason = harmless(entry.reason or "")
-        row_color = "yellow" if entry.state == "pending" and entry.attempts else _COLORS.get(entry.state, "")
+        is_delayed = entry.state == "pending" and (entry.attempts or reason)
+        row_color = "yellow" if is_delayed else _COLORS.get(entry.state, "")
         is_below = bool(reason) and (is_reason_below or (width is not None and cells_of(reason) > widths.last))
         row = row_of(widths, [harmless(texts[column.key]) for column in widths.columns], "" if is_below else reason)
         for text in (row, f"    {reason}") if is_below else (row,):

@@ -127,12 +127,17 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     yield "backlog", _backlog(health, moment), ""
     for name, channel in health.channels.items():
         error = f"{moment(channel.last_error_us)}: {channel.last_error}" if channel.last_error_us else "never"
+        held = ""
+        if name in health.held:
+            count, until_us = health.held[name]
+            until = datetime.fromtimestamp(until_us // 1_000_000, zone)
+            held = f" ({count:,} held back by max_per_hour until {until:%Y-%m-%d %H:%M:%S})"
         text = (
-            f"{name}: {channel.pending:,} pending, {channel.dead:,} given up, last success {moment(channel.last_success_us)},"
-            f" last error {error}"
+            f"{name}: {channel.pending:,} pending{held}, {channel.dead:,} given up,"
+            f" last success {moment(channel.last_success_us)}, last error {error}"
         )
         is_failing = (channel.last_error_us or 0) > (channel.last_success_us or 0)
-        yield "channel", text, "yellow" if channel.dead or is_failing else ""
+        yield "channel", text, "yellow" if channel.dead or is_failing or held else ""
     for file in health.damaged:
         yield "damaged", str(file), "yellow"
 
@@ -193,6 +198,8 @@ def _object(health: "Health") -> dict[str, Any]:
         "channels": [
             {
                 "name": name, "pending": channel.pending, "dead": channel.dead, "oldest": moment(channel.oldest_us),
+                "held": health.held[name][0] if name in health.held else 0,
+                "held_until": moment(health.held[name][1]) if name in health.held else None,
                 "last_success": moment(channel.last_success_us), "last_error": moment(channel.last_error_us),
                 "last_error_reason": channel.last_error,
             }

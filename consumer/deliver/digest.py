@@ -1,6 +1,7 @@
 """Summarizes the messages of a digest: the number of each kind, and the account, host and address of each one."""
 
 from collections import Counter
+from enum import IntEnum
 from typing import Any
 
 import msgspec
@@ -8,10 +9,11 @@ import msgspec
 from consumer.actions import EventAction, OwnAction
 from consumer.deliver.sentences import Facts, in_a_list, named
 
-# Lines of a digest, and pairs of user and host that it lists with their counts. The rest is counted together.
-DIGEST_LINES, _DIGEST_USERS = 50, 20
-# The most pairs of user and host that a digest counts, because peers choose the names.
-_COUNTED_USERS = 10_000
+# Lines of a digest, lines about logins, and pairs of user and host that it lists with their counts. The rest is counted together.
+DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20
+# The most pairs of user and host that a digest counts, and the most logins, because peers choose the names. Logins of root have
+# as much room again.
+_COUNTED_USERS = _COUNTED_LOGINS = 10_000
 _UNREADABLE = "unreadable"
 
 # Singular and plural of each kind, in the order of a digest.
@@ -23,6 +25,15 @@ _NOUNS = {
 }
 
 
+class _Rank(IntEnum):
+    """Which logins are shown where there is no room for all."""
+
+    ROOT = 0
+    FIRST_OF_ACCOUNT = 1  # on its host, in this digest
+    FIRST_OF_ADDRESS = 2
+    OTHER = 3
+
+
 class _Entry(msgspec.Struct):
     """Events that differ only in their time. ``time`` and ``last`` are those of the first and the last one."""
 
@@ -30,6 +41,7 @@ class _Entry(msgspec.Struct):
     time: str
     last: str
     count: int = 0
+    rank: _Rank = _Rank.OTHER
 
 
 class _Group:
@@ -39,13 +51,15 @@ class _Group:
     Attributes:
         messages: the number of messages.
         count: the number of occurrences: one message may report several failed logins.
-        entries: the first ``DIGEST_LINES`` different ones, in the order in which they came.
+        entries: the first different ones, in the order in which they came: ``DIGEST_LINES``, or more of logins.
     """
 
     def __init__(self) -> None:
         self.messages = 0
         self.count = 0
         self.entries: dict[tuple[Any, ...], _Entry] = {}
+        self._accounts: set[tuple[str, str]] = set()
+        self._addresses: set[str] = set()
 
     def add(self, facts: Facts) -> None:
         """Count an event."""
@@ -55,11 +69,33 @@ class _Group:
         key = tuple(facts[name] for name in ("user", "host", "address", "duration", "claim", "claimed_by_uid", "message"))
         entry = self.entries.get(key)
         if entry is None:
-            if len(self.entries) >= DIGEST_LINES:
+            rank = self._rank(facts)
+            if len(self.entries) >= _room(facts, rank):
                 return
-            entry = self.entries[key] = _Entry(in_a_list(facts), facts["local"], facts["local"])
+            entry = self.entries[key] = _Entry(in_a_list(facts), facts["local"], facts["local"], rank=rank)
+            self._accounts.add((facts["user"], facts["host"]))
+            self._addresses.add(facts["address"])
         entry.count += times
         entry.last = facts["local"]
+
+    def _rank(self, facts: Facts) -> _Rank:
+        if facts["user"] == "root" or facts["event"].get("user", {}).get("id") == "0":
+            return _Rank.ROOT
+        if (facts["user"], facts["host"]) not in self._accounts:
+            return _Rank.FIRST_OF_ACCOUNT
+        return _Rank.OTHER if facts["address"] in self._addresses else _Rank.FIRST_OF_ADDRESS
+
+    def shown(self, limit: int) -> list[_Entry]:
+        """Return so many entries, those of the lowest ranks, in the order in which they came."""
+        numbered = sorted(enumerate(self.entries.values()), key=lambda one: one[1].rank)[:limit]
+        return [entry for _number, entry in sorted(numbered, key=lambda one: one[0])]
+
+
+def _room(facts: Facts, rank: _Rank) -> int:
+    """Return how many entries of this kind of event are kept."""
+    if facts["action"] != EventAction.LOGIN:
+        return DIGEST_LINES
+    return 2 * _COUNTED_LOGINS if rank is _Rank.ROOT else _COUNTED_LOGINS
 
 
 class Digest:
@@ -96,14 +132,17 @@ class Digest:
         present = [(name, self._groups[name]) for name in _NOUNS if name in self._groups]
         for number, (name, group) in enumerate(present):
             # Noise must not hide a login, and one kind of noise must not hide another.
-            limit = room if name == EventAction.LOGIN else room // (len(present) - number)
-            entries = list(group.entries.values())[:limit]
-            room -= len(entries)
+            limit = LOGIN_LINES if name == EventAction.LOGIN else room // (len(present) - number)
+            # The first ones are enough for other kinds: nobody has to find root among them.
+            entries = group.shown(limit) if name == EventAction.LOGIN else list(group.entries.values())[:limit]
+            room = max(0, room - len(entries))
             one, several = _NOUNS[name]
             groups.append({
                 "name": name, "title": several[0].upper() + several[1:], "count": group.count,
                 "words": f"{group.count} {one if group.count == 1 else several}",
-                "lines": [msgspec.structs.asdict(entry) for entry in entries],
+                "lines": [
+                    {"time": entry.time, "last": entry.last, "text": entry.text, "count": entry.count} for entry in entries
+                ],
                 "more": group.count - sum(entry.count for entry in entries) if group.entries else 0,
             })  # fmt: skip
         count = sum(group.messages for group in self._groups.values())

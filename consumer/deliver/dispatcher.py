@@ -1,8 +1,8 @@
 """
 Routes the outbox to channels.
 
-Each channel has its own worker and task, so a channel that is down does not delay the others. Within a channel, messages go in
-order.
+Each channel has its own worker and task, so a channel that is down does not delay the others. Within a channel, messages about
+logins go in order, and before those about noise, which also go in order.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import structlog
 from consumer.clock import now_us
 from consumer.config import ChannelSettings, Config, seconds_of
 from consumer.deliver.channels import channel_of
+from consumer.deliver.decide import budget_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.routing import Router
@@ -23,7 +24,7 @@ from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
-from consumer.store.delivery import Delivery
+from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Outbox, Queued
 
 # Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.
@@ -131,17 +132,18 @@ class Dispatcher:
             return False
         self._routed += len(queued)
         before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
-        for name in self._delivery.route(((message, self._channels_of(message)) for message in queued), before_us):
+        for name in self._delivery.route(map(self._with_channels, queued), before_us):
             if name in self._workers:
                 self._workers[name].call()
         return len(queued) == _BATCH
 
-    def _channels_of(self, message: Queued) -> Iterable[str]:
+    def _with_channels(self, message: Queued) -> Routed:
         try:
-            return self._router.channels_of(event_of(message.body))
+            event = event_of(message.body)
         except NoEventError as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
-            return ()
+            return Routed(message, ())
+        return Routed(message, self._router.channels_of(event), budget_of(event))
 
     def poll(self) -> None:
         """Check for missed work. Call it every second."""
@@ -159,6 +161,7 @@ class Dispatcher:
     def _keep(self) -> None:
         now_us = self._clock()
         self._delivery.forget(now_us - int(seconds_of(self._config.keep) * 1e6))
+        self._delivery.forget_budgets(now_us)
         self._delivery.forget_bytes()
         before_us = now_us - int(seconds_of(self._config.give_up) * 1e6)
         if dead := self._delivery.give_up_of_removed(self._workers, before_us, now_us):

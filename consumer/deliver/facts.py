@@ -78,6 +78,7 @@ def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> 
         "local": _local(event.timestamp or "", zone),
         "when": _moment(event.timestamp or "", zone),
         "start": _moment(happened.start or "", zone) if action == EventAction.LOGOUT else "",
+        "until": _moment(happened.end or "", zone) if action == EventAction.FORGED else "",
         "duration": "" if happened.duration is None else duration_text(happened.duration / 1e9),
         "login_id": ssh.login_id or "",
     }
@@ -108,6 +109,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     # The writer of a forged line chose all of its text.
     claimed = "claimed " if facts["action"] == EventAction.FORGED else ""
     yield "time", facts["when"]
+    yield "until", facts["until"]
     yield "written by", _writer(facts)
     yield f"{claimed}user", facts["user"]
     yield "caution", "this account does not exist, or may not log in" if facts["invalid_user"] else ""
@@ -130,7 +132,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "session", facts["session"]
     yield "since", facts["start"]
     yield "duration", facts["duration"]
-    yield "tries", facts["count"]
+    yield "lines" if claimed else "tries", facts["count"]
     yield "reason", facts["reason"]
     yield "origin", str(_ORIGINS.get(facts["origin"], facts["origin"]))
 

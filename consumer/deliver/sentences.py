@@ -115,7 +115,8 @@ def title(facts: Facts) -> str:
         case EventAction.FORGED:
             claim, truth = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
             claimed = f"{claim}{_after(' of ', named(facts['user']))}"
-            return f"A process{_writer(facts)}{_after(' on ', host)} forged a log line: it claims {claimed}, but {truth}."
+            lines, it = (f"{facts['count']} log lines", "the first") if facts["count"] else ("a log line", "it")
+            return f"A process{_writer(facts)}{_after(' on ', host)} forged {lines}: {it} claims {claimed}, but {truth}."
         case OwnAction.NOTICE:
             return f"sshbell{_after(' on ', host)} reports: {facts['message']}"
     return (
@@ -138,7 +139,8 @@ def headline(facts: Facts) -> str:
             return f"Connection{_after(' to ', host)}{_way(facts)} without a login"
         case EventAction.FORGED:
             claim, _ = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
-            return f"FORGED line claims {claim}{_after(' of ', named(facts['user']))}{_after(' on ', host)}"
+            more = f", and {int(facts['count']) - 1} more" if facts["count"] else ""
+            return f"FORGED line claims {claim}{_after(' of ', named(facts['user']))}{_after(' on ', host)}{more}"
         case OwnAction.NOTICE:
             return f"sshbell{_after(' on ', host)}: {facts['message']}"
     return title(facts).removesuffix(".")

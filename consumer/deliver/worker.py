@@ -13,7 +13,7 @@ import structlog
 from consumer.clock import now_us
 from consumer.config import ChannelSettings
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult
-from consumer.deliver.decide import Fold, Reason, Send, Wait, Waiting, decide
+from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.steps import in_steps
@@ -68,7 +68,7 @@ class Worker:
         self._clock = clock
         self._call = asyncio.Event()
         self._is_stopping = False
-        self._is_holding_back = False
+        self._holding_back: set[str] = set()  # budgets
 
     def call(self) -> None:
         """Wake the worker: there may be something to do."""
@@ -113,15 +113,13 @@ class Worker:
             How many seconds to wait for the next one; None: until ``call``.
         """
         now_us = self._clock()
+        waiting = self._waiting(now_us)
         decision = decide(
-            now_us, self._delivery.standing(self._name), self._waiting(now_us),
-            max_per_hour=self.settings.max_per_hour, is_holding_back=self._is_holding_back,
+            now_us, self._delivery.standing(self._name), waiting,
+            max_per_hour=self.settings.max_per_hour, is_holding_back=waiting.budget.name in self._holding_back,
         )  # fmt: skip
         match decision:
-            case Wait(seconds, reason):
-                if reason is Reason.CAP and not self._is_holding_back:
-                    _log.warning("holding_back", channel=self._name, max_per_hour=self.settings.max_per_hour)
-                    self._is_holding_back = True
+            case Wait(seconds):
                 return seconds
             case Send(message, tokens):
                 await self._attempt_next(message, tokens)
@@ -131,13 +129,24 @@ class Worker:
         return 0
 
     def _waiting(self, now_us: int) -> Waiting:
-        first = self._delivery.due(self._name, now_us)
+        max_per_hour = self.settings.max_per_hour
+        spent = {
+            budget.name: budget for budget in self._delivery.spent(self._name) if tokens_of(budget, max_per_hour, now_us) < 1
+        }
+        held = tuple(spent[name] for name in sorted(self._delivery.held(self._name, spent)))
+        for budget in held:
+            if budget.name not in self._holding_back:
+                _log.warning("holding_back", channel=self._name, max_per_hour=max_per_hour, of=budget.name or "noise")
+                self._holding_back.add(budget.name)
+        first = self._delivery.due(self._name, now_us, spent)
         if first is None:
-            return Waiting(next_us=self._delivery.next_us(self._name))
-        return Waiting(first, is_crowded=self._is_holding_back and self._delivery.is_crowded(self._name, now_us))
+            return Waiting(held=held, next_us=self._delivery.next_us(self._name, spent))
+        is_crowded = first.budget in self._holding_back and self._delivery.is_crowded(self._name, first.budget, now_us)
+        return Waiting(first, self._delivery.budget(self._name, first.budget), held, is_crowded=is_crowded)
 
     async def _attempt_next(self, message: Pending, tokens: float) -> None:
-        self._is_holding_back = False
+        if message.seq:
+            self._holding_back.discard(message.budget)
         await self.attempt(message, tokens)
 
     async def _folded(self, message: Pending, now_us: int) -> Pending | None:
@@ -146,16 +155,17 @@ class Worker:
         if (recipients := self._mixed()) is not None:
             # A digest must not show a message to other people, so it has only those with the same recipients as the first.
             wanted = self._recipients_of(recipients, message.body)
-            loose = in_steps(self._delivery.loose(self._name, now_us))
+            loose = in_steps(self._delivery.loose(self._name, message.budget, now_us))
             only = [id_ async for id_, body in loose if self._recipients_of(recipients, body) == wanted]
             if len(only) < 2:
                 return message
         # The id depends on the time, and is stored with the messages, so a second try is the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
-        return message._replace(digest=digest) if self._delivery.fold(self._name, digest, now_us, only) else None
+        is_folded = self._delivery.fold(self._name, message.budget, digest, now_us, only)
+        return message._replace(digest=digest) if is_folded else None
 
     async def attempt(self, pending: Pending, tokens: float) -> SendResult:
-        """Send one message, and record the outcome; ``tokens``: how many are left for others afterwards."""
+        """Send one message, and record the outcome; ``tokens``: how many its budget has left afterwards."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
         except NoEventError as error:
@@ -183,7 +193,7 @@ class Worker:
             return await self._digest(pending.digest)
         event = event_of(pending.body)
         if not self._enricher.knows(pending.event_id):
-            self._ask_ahead(min(_AHEAD_LIMIT, 1 + int(tokens)))
+            self._ask_ahead(pending, min(_AHEAD_LIMIT, 1 + int(tokens)))
         event = await self._enricher.enrich(event)
         made = self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
         return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
@@ -205,9 +215,9 @@ class Worker:
         # If a change of people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 
-    def _ask_ahead(self, limit: int) -> None:
+    def _ask_ahead(self, message: Pending, limit: int) -> None:
         """Begin the look-ups for all of the next messages, so that a hanging one delays many messages no longer than one."""
-        for body in self._delivery.next_bodies(self._name, limit):
+        for body in self._delivery.next_bodies(message, self._name, limit):
             with suppress(NoEventError):  # reported when its turn comes
                 self._enricher.begin(event_of(body))
 

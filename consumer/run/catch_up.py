@@ -13,7 +13,7 @@ from pathlib import Path
 from consumer.actions import OwnAction
 from consumer.clock import isoformat
 from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
-from consumer.events import Event, Login
+from consumer.events import Attempt, Event, Forged, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.story.event_ids import derived
 
@@ -160,13 +160,18 @@ def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str
         sshbell=NoticeFields(
             found=tuple(
                 f"{isoformat(event.time_us)} {event.action.noun} of {event.user or 'an unknown user'}"
-                f" from {event.address or 'an unknown address'}"
+                f" from {event.address or 'an unknown address'}{_times(event)}"
                 for event in first
             )
         ),
         host=HostFields(name=socket.gethostname()),
     )
     return event_id, action, json_line(body)
+
+
+def _times(event: Event) -> str:
+    """Return how many lines an event stands for, where they are several."""
+    return f" ({event.count} times)" if isinstance(event, Attempt | Forged) and event.count > 1 else ""
 
 
 def _blocks(fd: int, start: int, end: int) -> Iterator[bytes]:

@@ -92,7 +92,7 @@ class Table:
             case Logout():
                 word, how, color = "logout", [_duration(event)], ""
             case Forged():
-                word, how, color = "FORGED", [f"{event.claim} claimed by uid {event.uid}", f"by uid {event.uid}"], "red"
+                word, how, color = "FORGED", _claimed(event), "red"
             case Attempt() if self._noise:
                 word, how, color = "try", [_tried(event)], ""
             case Probe() if self._noise:
@@ -227,6 +227,13 @@ def short_fingerprint(fingerprint: str) -> str:
     start = 7 if fingerprint.startswith("SHA256:") else 4 if fingerprint.startswith("MD5:") else 0
     end = start + (_SHOWN_DIGITS if start == 7 else _SHOWN_HEX)
     return fingerprint if len(fingerprint) <= end else f"{fingerprint[:end]}…"
+
+
+def _claimed(event: Forged) -> list[str]:
+    """Return ways to say what forged lines claim, who wrote them, and how many there are, the longest first."""
+    writer = "several uids" if event.uid is None else f"uid {event.uid}"
+    times = "" if event.count == 1 else f", {event.count} lines"
+    return [f"{event.claim or 'several actions'} claimed by {writer}{times}", f"by {writer}{times}"]
 
 
 def _tried(event: Attempt) -> str:

@@ -31,7 +31,22 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "DROP TABLE whole;"
         ),
     },
-    "delivery": {},
+    "delivery": {
+        # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
+        1: (
+            "ALTER TABLE delivery ADD COLUMN budget TEXT NOT NULL DEFAULT '';"
+            "CREATE INDEX delivery_login ON delivery (channel, seq, budget) WHERE state = 'pending' AND budget <> '';"
+            "CREATE TABLE budget (channel TEXT NOT NULL, name TEXT NOT NULL, tokens REAL, tokens_us INTEGER NOT NULL,"
+            " PRIMARY KEY (channel, name)) WITHOUT ROWID;"
+            "CREATE INDEX budget_spent ON budget (channel) WHERE tokens < 1;"
+            "INSERT INTO budget SELECT name, '', tokens, tokens_us FROM channel;"
+            "ALTER TABLE channel RENAME TO channel_1;"
+            "CREATE TABLE channel (name TEXT PRIMARY KEY, last_success_us INTEGER, last_error_us INTEGER, last_error TEXT,"
+            " failures INTEGER NOT NULL DEFAULT 0, retry_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
+            "INSERT INTO channel SELECT name, last_success_us, last_error_us, last_error, failures, retry_us FROM channel_1;"
+            "DROP TABLE channel_1;"
+        ),
+    },
     "keys": {},
 }
 # Damaged files to keep for inspection. sshbell deletes the oldest, or a bad disk would fill up with them.

@@ -23,20 +23,26 @@ DONE_LIMIT = 200_000
 WAITING_LIMIT = 50_000
 # The whole file, however long the messages are: beyond it, sshbell deletes finished messages.
 DELIVERY_LIMIT_BYTES = 1 << 29
+# Accounts of one host, and budgets of one channel, with messages within the last hour. Beyond the first, the other accounts of
+# that host share a budget; beyond the second, all others do. Anybody who can write log lines can make up accounts.
+ACCOUNT_LIMIT, BUDGET_LIMIT = 100, 10_000
+_SHARED = "*"
+# An unused budget is full again after this time.
+_FULL_US = 3600 * 1_000_000
 # Rows in memory at once.
 _BATCH = 200
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
-_UNFOLDED = "channel = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
-_LOOSE = f"{_UNFOLDED} AND seq > 0"
-_LOOSE_OF = f"{_LOOSE} AND event_id IN (SELECT value FROM json_each(?))"  # noqa: S608 - our own text
+_DUE = "channel = ? AND state = 'pending' AND (next_us <= ? OR next_us > ?)"
+_UNFOLDED = "channel = ? AND budget = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
+_CHOSEN = "AND event_id IN (SELECT value FROM json_each(?))"
 # No channel waits longer than this for its next try. A later time was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
 
 
 class Pending(NamedTuple):
     """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the digest that it is part of. "" means that
-    the server rejected this digest, so the message goes alone.
+    the server rejected this digest, so the message goes alone. ``budget`` names the budget from which it takes a token.
     """
 
     event_id: str
@@ -45,15 +51,28 @@ class Pending(NamedTuple):
     queued_us: int
     digest: str | None
     body: bytes
+    budget: str = ""
+
+
+class Routed(NamedTuple):
+    """A message of the outbox, its channels, and the budget that it asks for; "" is the budget of all noise."""
+
+    message: Queued
+    channels: Iterable[str]
+    budget: str = ""
 
 
 class Standing(NamedTuple):
-    """A channel's retry and rate-limit state: failures since the last success, time of the next try, messages left of
-    ``max_per_hour``, and the time of that count.
-    """
+    """A channel's retry state: failures since the last success, and the time of the next try."""
 
     failures: int = 0
     retry_us: int = 0
+
+
+class Budget(NamedTuple):
+    """What is left of a channel's ``max_per_hour`` for an account on a host or for noise, as of ``tokens_us``. None: all."""
+
+    name: str = ""
     tokens: float | None = None
     tokens_us: int = 0
 
@@ -69,6 +88,7 @@ class DeliveryRow(NamedTuple):
     next_us: int | None
     reason: str | None
     body: bytes
+    budget: str
 
 
 class Delivery:
@@ -107,7 +127,7 @@ class Delivery:
         with self._transaction():
             self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
 
-    def route(self, routed: Iterable[tuple[Queued, Iterable[str]]], dead_before_us: int = 0) -> set[str]:
+    def route(self, routed: Iterable[Routed], dead_before_us: int = 0) -> set[str]:
         """
         Queue messages for channels, and move the cursor behind the last one; return the channels that got a message.
 
@@ -120,7 +140,7 @@ class Delivery:
         with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
             waiting: dict[str, int] = {}
-            for last, channels in routed:
+            for last, channels, budget in routed:
                 for channel in channels:
                     if channel not in waiting:
                         waiting[channel] = self._waiting(channel)
@@ -131,11 +151,12 @@ class Delivery:
                         state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
                     added = self._run(
                         "INSERT OR IGNORE INTO delivery"
-                        " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body)"
-                        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                        " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body, budget)"
+                        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
                         (
                             last.event_id, channel, base + last.seq, state, last.queued_us,
                             last.queued_us if reason else None, reason, last.body,
+                            self._budget_for(channel, budget, last.queued_us),
                         ),
                     ).rowcount  # fmt: skip
                     if added and reason is None:
@@ -144,6 +165,21 @@ class Delivery:
             if last is not None:
                 self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
         return found
+
+    def _budget_for(self, channel: str, wanted: str, now_us: int) -> str:
+        """Return the budget that a message gets: the one it asks for, or a shared one if there are too many."""
+        host = wanted.partition(" ")[0]
+        for name in filter(None, (wanted, host)):
+            if self._run("SELECT 1 FROM budget WHERE channel = ? AND name = ?", (channel, name)).fetchone():
+                return name
+            (total,) = self._run("SELECT count(*) FROM budget WHERE channel = ?", (channel,)).fetchone()
+            (of_host,) = self._run(
+                "SELECT count(*) FROM budget WHERE channel = ? AND name >= ? AND name < ?", (channel, f"{host} ", f"{host}!")
+            ).fetchone()
+            if total < BUDGET_LIMIT and (of_host < ACCOUNT_LIMIT or name == host):
+                self._run("INSERT INTO budget VALUES (?, ?, NULL, ?)", (channel, name, now_us))
+                return name
+        return _SHARED if wanted else ""
 
     def _waiting(self, channel: str) -> int:
         """Return how many messages wait for a channel; this counts no further than the limit."""
@@ -163,51 +199,105 @@ class Delivery:
                     (event_id, channel, now_us, body),
                 )
 
-    def due(self, channel: str, now_us: int) -> Pending | None:
-        """Return the first message that is due now; the channel itself may still have to wait."""
-        row = self._run(
-            "SELECT event_id, seq, attempts, queued_us, digest, body FROM delivery WHERE channel = ? AND state = 'pending'"
-            " AND (next_us <= ? OR next_us > ?) ORDER BY seq LIMIT 1",
-            (channel, now_us, now_us + LONGEST_WAIT_US),
-        ).fetchone()
-        return None if row is None else Pending(*row)
+    def due(self, channel: str, now_us: int, spent: Iterable[str] = ()) -> Pending | None:
+        """
+        Return the first message that is due now: a test, then messages about logins, then noise; the oldest of each kind first.
 
-    def next_bodies(self, channel: str, limit: int) -> list[bytes]:
-        """Return the events of the next messages to send, as JSON, in order."""
+        The channel itself may still have to wait.
+
+        Args:
+            channel: its name.
+            now_us: the wall clock; a message may have to wait for its next try.
+            spent: names of the budgets whose messages have to wait.
+        """
+        without = set(spent)
+        others = json.dumps(sorted(without))
+        for which, is_open in (
+            ("seq = 0", True), ("budget <> '' AND budget NOT IN (SELECT value FROM json_each(?))", True),
+            ("budget = '' AND seq > 0", "" not in without),
+        ):  # fmt: skip
+            if not is_open:
+                continue
+            row = self._run(
+                f"SELECT event_id, seq, attempts, queued_us, digest, body, budget FROM delivery WHERE {_DUE} AND {which}"  # noqa: S608
+                " ORDER BY seq LIMIT 1",
+                (channel, now_us, now_us + LONGEST_WAIT_US, *([others] if "?" in which else [])),
+            ).fetchone()
+            if row is not None:
+                return Pending(*row)
+        return None
+
+    def next_bodies(self, message: Pending, channel: str, limit: int) -> list[bytes]:
+        """Return the events of the next messages of the same kind as ``message``, as JSON, in order."""
+        which = "budget <> ''" if message.budget else "budget = ''"
         rows = self._run(
-            "SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL ORDER BY seq LIMIT ?",
+            f"SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL AND {which}"  # noqa: S608
+            " ORDER BY seq LIMIT ?",
             (channel, limit),
         )
         return [body for (body,) in rows]
 
-    def next_us(self, channel: str) -> int | None:
-        """Return when the first waiting message is due; None if none waits."""
-        (found,) = self._run("SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending'", (channel,)).fetchone()
+    def next_us(self, channel: str, spent: Iterable[str] = ()) -> int | None:
+        """Return when the first waiting message is due, except those of spent budgets; None if none waits."""
+        without = set(spent)
+        which = "AND budget <> ''" if "" in without else ""
+        (found,) = self._run(
+            f"SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending' {which}"  # noqa: S608
+            " AND budget NOT IN (SELECT value FROM json_each(?))",
+            (channel, json.dumps(sorted(without))),
+        ).fetchone()
         return None if found is None else int(found)
 
     def standing(self, channel: str) -> Standing:
-        """Return the channel's retry and rate-limit state."""
-        row = self._run("SELECT failures, retry_us, tokens, tokens_us FROM channel WHERE name = ?", (channel,)).fetchone()
+        """Return the channel's retry state."""
+        row = self._run("SELECT failures, retry_us FROM channel WHERE name = ?", (channel,)).fetchone()
         return Standing() if row is None else Standing(*row)
 
-    def is_crowded(self, channel: str, now_us: int) -> bool:
-        """Return whether more than one message outside digests is due."""
-        return len(self._run(f"SELECT 1 FROM delivery WHERE {_LOOSE} LIMIT 2", (channel, now_us)).fetchall()) > 1  # noqa: S608
+    def budget(self, channel: str, name: str) -> Budget:
+        """Return a budget as it was last stored."""
+        row = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND name = ?", (channel, name)).fetchone()
+        return Budget(name) if row is None else Budget(*row)
 
-    def loose(self, channel: str, now_us: int) -> Iterator[tuple[str, bytes]]:
-        """Yield event id and event (JSON) of each due message outside digests, in order."""
-        yield from self._by_seq("event_id, body", _UNFOLDED, (channel, now_us))
+    def spent(self, channel: str) -> list[Budget]:
+        """Return the budgets that had less than one token when they were last stored."""
+        rows = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND tokens < 1", (channel,))
+        return [Budget(*row) for row in rows]
 
-    def fold(self, channel: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
+    def held(self, channel: str, spent: Iterable[str]) -> set[str]:
+        """Return the names of those spent budgets that have waiting messages."""
+        without = set(spent)
+        if not without:
+            return set()
+        rows = self._run(
+            "SELECT DISTINCT budget FROM delivery WHERE channel = ? AND state = 'pending' AND budget <> ''"
+            " AND budget IN (SELECT value FROM json_each(?))",
+            (channel, json.dumps(sorted(without))),
+        ).fetchall()
+        found = {str(name) for (name,) in rows}
+        noise = "SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' AND budget = '' AND seq > 0 LIMIT 1"
+        if "" in without and self._run(noise, (channel,)).fetchone():
+            found.add("")
+        return found
+
+    def is_crowded(self, channel: str, budget: str, now_us: int) -> bool:
+        """Return whether more than one message of a budget is due outside digests."""
+        found = self._run(f"SELECT 1 FROM delivery WHERE {_loose(budget)} LIMIT 2", (channel, budget, now_us))  # noqa: S608
+        return len(found.fetchall()) > 1
+
+    def loose(self, channel: str, budget: str, now_us: int) -> Iterator[tuple[str, bytes]]:
+        """Yield event id and event (JSON) of each due message of a budget outside digests, in order."""
+        yield from self._by_seq("event_id, body", _loose(budget), (channel, budget, now_us))
+
+    def fold(self, channel: str, budget: str, digest: str, now_us: int, only: Iterable[str] | None = None) -> int:
         """
-        Combine all due messages, or those whose event ids are in ``only``, into one digest; return how many.
+        Combine all due messages of a budget, or those whose event ids are in ``only``, into one digest; return how many.
 
         The digest keeps its messages, so that a second try sends the same text.
         """
         with self._transaction():
-            where = _LOOSE if only is None else _LOOSE_OF
+            where = _loose(budget) if only is None else f"{_loose(budget)} {_CHOSEN}"
             chosen = () if only is None else (json.dumps(list(only)),)
-            values = (digest, channel, now_us, *chosen)
+            values = (digest, channel, budget, now_us, *chosen)
             return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
 
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
@@ -230,15 +320,25 @@ class Delivery:
             seq = rows[-1][0]
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
-        """Record that a message was sent; this survives a power cut. ``note`` is a warning about it, or None."""
+        """
+        Record that a message was sent; this survives a power cut.
+
+        Args:
+            channel: its name.
+            message: the message.
+            now_us: the wall clock.
+            tokens: what is left of the message's budget.
+            note: a warning about it, or None.
+        """
         with self._transaction():
             self._finish(channel, message, "sent", now_us, note)
             self._run(
-                "INSERT INTO channel (name, last_success_us, tokens, tokens_us) VALUES (:name, :now, :tokens, :now)"
-                " ON CONFLICT (name) DO UPDATE"
-                " SET last_success_us = :now, failures = 0, retry_us = 0, tokens = :tokens, tokens_us = :now",
-                {"name": channel, "now": now_us, "tokens": tokens},
+                "INSERT INTO channel (name, last_success_us) VALUES (:name, :now)"
+                " ON CONFLICT (name) DO UPDATE SET last_success_us = :now, failures = 0, retry_us = 0",
+                {"name": channel, "now": now_us},
             )
+            if message.seq:
+                self._run("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?)", (channel, message.budget, tokens, now_us))
             if note is not None:
                 self._run("UPDATE channel SET last_error_us = ?, last_error = ? WHERE name = ?", (now_us, note, channel))
 
@@ -302,6 +402,11 @@ class Delivery:
                     (done - DONE_LIMIT,),
                 )
 
+    def forget_budgets(self, now_us: int) -> None:
+        """Forget the budgets that are full again, or whose time was written while the clock was wrong."""
+        with self._transaction():
+            self._run("DELETE FROM budget WHERE tokens_us NOT BETWEEN ? AND ?", (now_us - _FULL_US, now_us + _FULL_US))
+
     def forget_bytes(self) -> None:
         """Forget what is done while the file is too large, piece by piece: the oldest, and first what was dropped."""
         for kind in ("AND state = 'dropped'", ""):
@@ -334,7 +439,7 @@ class Delivery:
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
             " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
-            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body"
+            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body, budget"
             " FROM delivery LEFT JOIN channel ON name = channel"
             " WHERE state IN (SELECT value FROM json_each(?)) AND substr(event_id, 1, ?) = ? AND ? IN ('', channel)"
             " ORDER BY queued_us DESC, seq DESC LIMIT ?",
@@ -443,6 +548,11 @@ class Delivery:
     def _data_version(self) -> int:
         (found,) = self._run("PRAGMA data_version").fetchone()
         return int(found)
+
+
+def _loose(budget: str) -> str:
+    """Return the condition for due messages of a budget outside digests. The search for logins does not read the noise."""
+    return f"{_UNFOLDED} AND seq > 0" + (" AND budget <> ''" if budget else "")
 
 
 def _of(channel: str, message: Pending) -> tuple[str, tuple[str, str]]:

@@ -13,9 +13,11 @@ CREATE TABLE delivery (
     reason    TEXT,                        -- of the last failure
     digest    TEXT,                        -- the digest that reports this message with others
     body      BLOB NOT NULL,               -- the event as JSON
+    budget    TEXT NOT NULL DEFAULT '',    -- the share of max_per_hour that it takes from; '': that of all noise
     PRIMARY KEY (event_id, channel)
 ) WITHOUT ROWID;
 CREATE INDEX delivery_pending ON delivery (channel, seq) WHERE state = 'pending';
+CREATE INDEX delivery_login ON delivery (channel, seq, budget) WHERE state = 'pending' AND budget <> '';
 CREATE INDEX delivery_digest ON delivery (channel, digest) WHERE digest IS NOT NULL;
 CREATE INDEX delivery_done ON delivery (done_us) WHERE state <> 'pending';
 
@@ -26,10 +28,18 @@ CREATE TABLE channel (
     last_error_us   INTEGER,
     last_error      TEXT,
     failures        INTEGER NOT NULL DEFAULT 0,  -- since the last success
-    retry_us        INTEGER NOT NULL DEFAULT 0,  -- wall clock, no try before
-    tokens          REAL,                        -- messages left of max_per_hour; NULL: all
-    tokens_us       INTEGER NOT NULL DEFAULT 0   -- wall clock of that count
+    retry_us        INTEGER NOT NULL DEFAULT 0   -- wall clock, no try before
 ) WITHOUT ROWID;
+
+-- What is left of max_per_hour: one row for noise, and one for each account on each host with recent messages.
+CREATE TABLE budget (
+    channel   TEXT NOT NULL,
+    name      TEXT NOT NULL,               -- as delivery.budget
+    tokens    REAL,                        -- messages left; NULL: all
+    tokens_us INTEGER NOT NULL,            -- wall clock of that count
+    PRIMARY KEY (channel, name)
+) WITHOUT ROWID;
+CREATE INDEX budget_spent ON budget (channel) WHERE tokens < 1;
 
 -- The last message of the outbox that `deliver` has routed.
 CREATE TABLE cursor (

@@ -14,6 +14,7 @@ from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import reading
+from consumer.store.delivery import Budget
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
@@ -257,7 +258,7 @@ def _event(row: _Columns) -> Event | None:
         case EventAction.PROBE:
             return Probe(*start, _logged(row["reason"]))
         case EventAction.FORGED:
-            return Forged(*start, row["uid"] or 0, row["reason"] or "")
+            return Forged(*start, row["uid"], row["reason"] or "", row["count"])
     return None
 
 
@@ -309,7 +310,7 @@ class StoreState(msgspec.Struct):
 
 
 class ChannelState(msgspec.Struct):
-    """A channel in ``delivery.db``; ``pending`` and ``dead`` count messages."""
+    """A channel in ``delivery.db``; ``pending`` and ``dead`` count messages. ``spent``: used-up budgets, with their messages."""
 
     pending: int = 0
     dead: int = 0
@@ -317,6 +318,7 @@ class ChannelState(msgspec.Struct):
     last_success_us: int | None = None
     last_error_us: int | None = None
     last_error: str | None = None
+    spent: list[tuple[Budget, int]] = msgspec.field(default_factory=list)
 
 
 def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
@@ -340,6 +342,11 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
                 channel.dead = count
             else:
                 channel.pending, channel.oldest_us = count, oldest_us
+        for name, budget, tokens, tokens_us, count in found.execute(
+            "SELECT budget.*, count(*) FROM budget JOIN delivery ON delivery.channel = budget.channel AND budget = name"
+            " WHERE tokens < 1 AND state = 'pending' AND seq > 0 GROUP BY budget.channel, name"
+        ):
+            channels.setdefault(name, ChannelState()).spent.append((Budget(budget, tokens, tokens_us), count))
     return seq, channels
 
 

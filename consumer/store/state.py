@@ -310,7 +310,7 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
         case Probe():
             reason = event.reason
         case Forged():
-            uid, reason = event.uid, event.claim
+            uid, count, reason = event.uid, event.count, event.claim
     return (
         event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
         event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,

@@ -13,7 +13,7 @@ CREATE TABLE event (
     method    TEXT,                        -- with submethod, as sshd writes it: keyboard-interactive/pam
     info      TEXT,                        -- key or certificate, as sshd writes it after "ssh2: "
     origin    TEXT NOT NULL,               -- verified, unverified, forged
-    count     INTEGER NOT NULL,            -- for an ssh_attempt: how many equal tries
+    count     INTEGER NOT NULL,            -- for an ssh_attempt: how many equal tries; for an ssh_forged: how many lines
     reason    TEXT,                        -- for an ssh_forged: what the line claims
     ambiguous INTEGER NOT NULL,            -- 1: peer text could have forged the line
     login_id  TEXT,                        -- for an ssh_logout: its ssh_login

@@ -7,9 +7,13 @@ any line may be missing.
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from consumer.events import Login
 from consumer.records import ADDRESS, METHOD, PORT, PROCID, TIME, Line
+
+if TYPE_CHECKING:
+    from consumer.story.forged_lines import ForgedCount, WriterAndClaim
 
 SECOND = 1_000_000
 
@@ -95,6 +99,7 @@ class Host:
         "clock_us",
         "connections",
         "due",
+        "forged",
         "has_sshd",
         "key",
         "last_us",
@@ -119,6 +124,7 @@ class Host:
         self.waiting: deque[tuple[int, Connection]] = deque()
         self.due: dict[int, deque[tuple[int, Connection]]] = {}
         self.next_sweep_us = 0
+        self.forged: dict[WriterAndClaim, ForgedCount] = {}
 
     def believed(self, time_us: int) -> int:
         """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""
@@ -132,11 +138,18 @@ class Connections:
     Args:
         family_of: program family by program name.
         tell_rest: tells what is left to tell of a connection that is let go.
+        tell_forged: tells what is left to tell of a host's forged lines.
     """
 
-    def __init__(self, family_of: Callable[[str], str], tell_rest: Callable[[Host, Connection], None]) -> None:
+    def __init__(
+        self,
+        family_of: Callable[[str], str],
+        tell_rest: Callable[[Host, Connection], None],
+        tell_forged: Callable[[Host], None],
+    ) -> None:
         self._family_of = family_of
         self._tell_rest = tell_rest
+        self._tell_forged = tell_forged
         self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
         self.by_program: dict[tuple[str, str], Host] = {}
         self._total = 0
@@ -152,6 +165,7 @@ class Connections:
         for host in self._hosts.values():
             for connection in list(host.connections.values()):
                 self.close(host, connection)
+            self._tell_forged(host)
 
     def host(self, name: str, program: str) -> Host:
         """Return the connections of a host, and remember under which names of programs they are found."""
@@ -177,7 +191,9 @@ class Connections:
     def let_pass(self, elapsed_us: int) -> list[Host]:
         """Move the clocks of hosts that have not been heard since this was last asked, and return those that hold something."""
         self.changed.update(host.key for host in self.heard)
-        silent = [host for host in self._hosts.values() if host not in self.heard and (host.waiting or host.connections)]
+        silent = [
+            host for host in self._hosts.values() if host not in self.heard and (host.waiting or host.connections or host.forged)
+        ]
         self.heard.clear()
         for host in silent:
             host.clock_us += elapsed_us
@@ -208,6 +224,7 @@ class Connections:
             key, host = self._hosts.popitem(last=False)
         for connection in list(host.connections.values()):
             self.close(host, connection)
+        self._tell_forged(host)
         for names in host.names:
             del self.by_program[names]
         self.heard.discard(host)

@@ -44,6 +44,7 @@ from consumer.records import (
 )
 from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
+from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
 
 # Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
 _FACTORS_LIMIT = 8
@@ -66,7 +67,7 @@ class Correlator:
     def __init__(self, rules: list[CompiledRule], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._family_of = family_of
-        self.held = Connections(family_of, self._tell_rest)
+        self.held = Connections(family_of, self._tell_rest, self._tell_all_forged)
         self.identities = Identities()
         by_action: dict[LineAction, Callable[[Host, Line], None]] = {
             LineAction.ACCEPTED: self._accepted,
@@ -118,7 +119,7 @@ class Correlator:
             if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
                 word = self._origin(line)
                 if word == "forged":
-                    self._forged(line)
+                    self._forged(host, line)
                     continue  # it does not even move the clock
             if time_us is None:
                 # What it decides has no time: no other line's would be true of it.
@@ -133,7 +134,7 @@ class Correlator:
                 if host.waiting and host.waiting[0][0] <= host.clock_us:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
-                    self.held.sweep(host)
+                    self._sweep(host)
             if word != "verified":
                 self._from_a_user(host, line)
                 continue
@@ -146,7 +147,7 @@ class Correlator:
         for host in self.held.let_pass(elapsed_us):
             self._tell_waiting(host)
             if host.next_sweep_us <= host.clock_us:
-                self.held.sweep(host)
+                self._sweep(host)
 
     def hold(self, *, is_holding: bool) -> None:
         """
@@ -164,6 +165,13 @@ class Correlator:
     def counters(self) -> Counter[str]:
         """What the bounds have cost."""
         return self.held.counters
+
+    def _sweep(self, host: Host) -> None:
+        """Tell and let go what is due on a host."""
+        self.held.sweep(host)
+        for kind, counted in list(host.forged.items()):
+            if counted.is_due(host.clock_us):
+                self._tell_counted(host, kind, counted)
 
     def _tell_waiting(self, host: Host) -> None:
         """Tell the logins for which no session line came in time."""
@@ -483,7 +491,7 @@ class Correlator:
             return
         may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
         if may_end is False:
-            self._forged(line)
+            self._forged(host, line)
         elif may_end is None:
             return
         elif self._rules[line[RULE]].action is LineAction.SESSION_STARTED:
@@ -491,14 +499,39 @@ class Correlator:
         else:
             self._child_over(host, line)
 
-    def _forged(self, line: Line) -> None:
-        rule, uid = self._rules[line[RULE]], line[TRUSTED][0] if line[TRUSTED] else 0
-        self._tell(
-            Forged(
-                self._id(EventAction.FORGED, line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid,
-                str(rule.action),
-            )
-        )  # fmt: skip
+    def _forged(self, host: Host, line: Line) -> None:
+        """Tell a forged line, or count it: see ``forged_lines``."""
+        uid, claim = line[TRUSTED][0] if line[TRUSTED] else 0, str(self._rules[line[RULE]].action)
+        kind = kind_of(uid, claim, host.forged)
+        counted = host.forged.get(kind)
+        self.held.changed.add(host.key)
+        if counted is None:
+            host.forged[kind] = ForgedCount(host.clock_us)
+            self._tell_forged(line, self._id(EventAction.FORGED, line), (uid, claim))
+            return
+        if counted.line is None:
+            # Its id is of this moment: the number of a later line would depend on when the minute ends.
+            counted.id, counted.line = self._id(EventAction.FORGED, line), line
+        counted.add(line)
+
+    def _tell_forged(self, line: Line, event_id: str, kind: WriterAndClaim, count: int = 1, last_us: int = 0) -> None:
+        uid, claim = kind
+        user = self._name(line, line[USER])
+        self._tell(Forged(event_id, line, user, line[ADDRESS], line[PORT], uid, claim, count, last_us or line[TIME] or 0))
+
+    def _tell_counted(self, host: Host, kind: WriterAndClaim, counted: ForgedCount) -> None:
+        """Tell how many forged lines of a kind were counted, and count anew; where there were none, the next is told at once."""
+        if counted.line is None:
+            del host.forged[kind]
+            return
+        host.forged[kind] = ForgedCount(host.clock_us)
+        self._tell_forged(counted.line, counted.id, kind, counted.count, counted.last_us)
+
+    def _tell_all_forged(self, host: Host) -> None:
+        """Tell how many forged lines were counted, and forget them."""
+        for kind, counted in list(host.forged.items()):
+            self._tell_counted(host, kind, counted)
+        host.forged.clear()
 
     def _id(self, kind: str, line: Line) -> str:
         """Return the id of an event that ``line`` decides, where its text was kept."""

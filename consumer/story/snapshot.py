@@ -17,6 +17,7 @@ from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
 from consumer.story.connections import Connection, Connections, Host
 from consumer.story.correlate import Correlator
+from consumer.story.forged_lines import ForgedCount
 
 FORMAT = 2
 # Bytes of a piece; one record may be larger by itself.
@@ -146,13 +147,25 @@ class Snapshots:
             lines: list[Line] = []
             row = {name: _value(name, value, lines) for name, value in vars(connection).items() if name != "older"}
             older = None if connection.older is None else number(connection.older)
-            yield ["connection", row, older, [[self._names[line[RULE]], *line[RULE + 1 :]] for line in lines]]
+            yield ["connection", row, older, [self._row_of(line) for line in lines]]
         yield from _runs(by_source, "by_source")
         yield from _runs(children, "children")
         yield from _runs(waiting, "waiting")
         for term, queue in due:
             yield from _runs(queue, "due", term)
+        if host.forged:
+            yield ["forged", self._forged(host)]
         yield ["end"]
+
+    def _forged(self, host: Host) -> list[list[Any]]:
+        return [
+            [*kind, counted.since_us, counted.count, counted.id, counted.line and self._row_of(counted.line), counted.last_us]
+            for kind, counted in host.forged.items()
+        ]
+
+    def _row_of(self, line: Line) -> list[Any]:
+        """Return a line as it is kept, with its rule by name."""
+        return [self._names[line[RULE]], *line[RULE + 1 :]]
 
 
 def _value(name: str, value: Any, lines: list[Line]) -> Any:
@@ -227,7 +240,7 @@ class _Reader:
         return is_heard, held
 
     def _references(self, host: Host, kind: str, *values: Any) -> None:
-        """Take a part of a table or a queue, which gives connections by their number."""
+        """Take a part of a table or a queue, which gives connections by their number, or the counts of forged lines."""
         connections = self._connections
         if kind == "by_source":
             host.by_source.update(((address, port), connections[number]) for address, port, number in values[0])
@@ -237,6 +250,10 @@ class _Reader:
             host.waiting.extend(self._queue(values[0]))
         elif kind == "due":
             host.due.setdefault(values[0], deque()).extend(self._queue(values[1]))
+        elif kind == "forged":
+            for uid, claim, since_us, count, event_id, line, last_us in values[0]:
+                first = None if line is None else self._line_of(line)
+                host.forged[uid, claim] = ForgedCount(since_us, count, event_id, first, last_us)
         else:
             raise ValueError(f"record {kind!r}")
 

@@ -12,6 +12,7 @@ import msgspec
 
 from consumer import __version__
 from consumer.config import Config
+from consumer.deliver.decide import held_until
 from consumer.errors import StoreError
 from consumer.store.database import set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
@@ -63,6 +64,7 @@ class Health(msgspec.Struct):
         run, deliver: the two processes.
         store: None if it cannot be read.
         channels: those of the configuration, and others that still have messages.
+        held: for each channel whose ``max_per_hour`` is used up, how many messages wait, and until when all of them do.
         damaged: files that sshbell has set aside.
     """
 
@@ -72,6 +74,7 @@ class Health(msgspec.Struct):
     channels: dict[str, ChannelState]
     damaged: list[Path]
     problems: list[Problem]
+    held: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
     @property
     def level(self) -> Level:
@@ -135,6 +138,7 @@ def examine(config: Config, now_us: int) -> Health:
     if not found["deliver"].is_running and config.channel:
         problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
     _read(health, config, state_dir)
+    _find_held(health, config, now_us)
     _judge(health, now_us)
     return health
 
@@ -157,6 +161,14 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
         name: channel for name, channel in sorted(known.items()) if name not in names and (channel.pending or channel.dead)
     }
     health.damaged = [file for name in ("state.db", "delivery.db") for file in set_aside_of(state_dir / name)]
+
+
+def _find_held(health: Health, config: Config, now_us: int) -> None:
+    for channel in config.channel:
+        waiting = {budget.name: (budget, count) for budget, count in health.channels[channel.name].spent}
+        until_us = held_until((budget for budget, _count in waiting.values()), channel.max_per_hour, now_us)
+        if until_us:
+            health.held[channel.name] = sum(waiting[name][1] for name in until_us), max(until_us.values())
 
 
 def _judge(health: Health, now_us: int) -> None:

@@ -31,6 +31,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -80,13 +81,26 @@ input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/tcp
 # ---------------------------------------------------------------- the input
 
 
+@cache
+def is_own(address: str) -> bool:
+    """Return whether an address belongs to this machine. sshbell reports a login from there as one through this host."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
 def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]:
     """Return connections, each as the lines "tag: text" of its story: ``logins`` logins, and others up to ``lines`` lines."""
     pids = iter(range(2000, 4_000_000, 2))
     found: list[list[str]] = []
 
     def source() -> tuple[int, str]:
-        address = dice.choice([f"192.0.2.{dice.randrange(1, 255)}", f"198.51.100.{dice.randrange(1, 255)}", "2001:db8::7"])
+        address = ""
+        while not address or is_own(address):
+            address = dice.choice([f"192.0.2.{dice.randrange(1, 255)}", f"198.51.100.{dice.randrange(1, 255)}", "2001:db8::7"])
         return next(pids), f"{address} port {dice.randrange(1024, 65536)}"
 
     for number in range(logins):
@@ -414,8 +428,9 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
         wait_for(site.is_quiet, "rsyslogd has sent all lines")
         site.restart()
     wait_for(lambda: has_compared(site), "run has compared the log file with the received lines")
+    address = next(address for address in ("192.0.2.1", "198.51.100.1", "203.0.113.1") if not is_own(address))
     for text in (
-        "Accepted password for marker from 192.0.2.1 port 1 ssh2",
+        f"Accepted password for marker from {address} port 1 ssh2",
         "pam_unix(sshd:session): session opened for user marker(uid=999) by (uid=0)",
         "pam_unix(sshd:session): session closed for user marker",
     ):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
-from consumer.store.delivery import Pending, Standing
+from consumer.store.delivery import Budget, Pending, Standing
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND
@@ -33,8 +33,13 @@ ROUNDING = 1e-6
 @st.composite
 def standings(draw: st.DrawFn, now_us: int) -> Standing:
     """Return how a channel may be, as written down by a clock that was set meanwhile, or not."""
-    retry_us = max(0, now_us + draw(STEP))
-    return Standing(draw(st.integers(0, 50)), retry_us, draw(TOKENS), max(0, now_us + draw(STEP)))
+    return Standing(draw(st.integers(0, 50)), max(0, now_us + draw(STEP)))
+
+
+@st.composite
+def budgets(draw: st.DrawFn, now_us: int) -> Budget:
+    """Return a budget that such a clock wrote down."""
+    return Budget("", draw(TOKENS), max(0, now_us + draw(STEP)))
 
 
 @given(st.data(), MOMENT, CAP, st.one_of(st.none(), MESSAGE), st.one_of(st.none(), MOMENT), st.booleans(), st.booleans())
@@ -42,9 +47,10 @@ def test_each_wait_ends(
     data: st.DataObject, now_us: int, cap: int, first: Pending | None, next_us: int | None, is_crowded: bool, is_held: bool  # noqa: FBT001 - drawn
 ) -> None:  # fmt: skip
     """A channel waits for a call alone only where nothing waits for it; else for a minute and one token, at most."""
-    waiting = Waiting(first, None if first is not None else next_us, is_crowded=is_crowded)
+    held = tuple(data.draw(st.lists(budgets(now_us), max_size=3)))
+    waiting = Waiting(first, data.draw(budgets(now_us)), held, None if first is not None else next_us, is_crowded=is_crowded)
     decision = decide(now_us, data.draw(standings(now_us)), waiting, max_per_hour=cap, is_holding_back=is_held)
-    if first is None and next_us is None:
+    if first is None and next_us is None and not held:
         assert isinstance(decision, Wait)
         assert decision.seconds is None
     elif isinstance(decision, Wait):
@@ -56,13 +62,13 @@ def test_each_wait_ends(
         assert 0 <= decision.tokens <= cap
 
 
-def waited_us(now_us: int, standing: Standing, first: Pending, cap: int) -> int:
+def waited_us(now_us: int, standing: Standing, budget: Budget, first: Pending, cap: int) -> int:
     """Return how long a message waits until it goes, where the clock is right from now on; three hours, where it is longer."""
     begun_us, looks = now_us, 0
     while now_us - begun_us < 3 * HOUR:
         looks += 1
         assert looks < 300, "it is busy with waiting"
-        match decide(now_us, standing, Waiting(first), max_per_hour=cap, is_holding_back=False):
+        match decide(now_us, standing, Waiting(first, budget), max_per_hour=cap, is_holding_back=False):
             case Wait(seconds, _):
                 assert seconds is not None
                 now_us += ceil(seconds * SECOND)
@@ -74,21 +80,22 @@ def waited_us(now_us: int, standing: Standing, first: Pending, cap: int) -> int:
 @given(st.data(), MOMENT, CAP, MESSAGE)
 def test_something_goes_in_the_end(data: st.DataObject, now_us: int, cap: int, first: Pending) -> None:
     """Whatever clock has written a channel's standing: a message that waits goes within three hours."""
-    assert waited_us(now_us, data.draw(standings(now_us)), first, cap) < 3 * HOUR
+    assert waited_us(now_us, data.draw(standings(now_us)), data.draw(budgets(now_us)), first, cap) < 3 * HOUR
 
 
 @given(MOMENT, CAP, st.floats(0, 1, exclude_max=True), st.integers(0, 10**6 * HOUR), st.integers(0, 10**6 * HOUR))
 def test_a_clock_that_was_ahead_silences_no_channel(now_us: int, cap: int, tokens: float, one_us: int, other_us: int) -> None:
     """A channel that sent its last message, and failed, while the clock was up to a century ahead sends within three hours."""
-    assert waited_us(now_us, Standing(9, now_us + one_us, tokens, now_us + other_us), PENDING, cap) < 3 * HOUR
+    assert waited_us(now_us, Standing(9, now_us + one_us), Budget("", tokens, now_us + other_us), PENDING, cap) < 3 * HOUR
 
 
 @given(st.data(), MOMENT, CAP, st.booleans(), st.booleans())
 def test_tests_go_first(data: st.DataObject, now_us: int, cap: int, is_crowded: bool, is_held: bool) -> None:  # noqa: FBT001 - drawn
     """The first try of a test waits for nothing, and costs others nothing."""
-    test, standing = Pending("test-1", 0, 0, now_us, None, b"{}"), data.draw(standings(now_us))
-    decision = decide(now_us, standing, Waiting(test, is_crowded=is_crowded), max_per_hour=cap, is_holding_back=is_held)
-    assert decision == Send(test, tokens_of(standing, cap, now_us))
+    test, budget = Pending("test-1", 0, 0, now_us, None, b"{}"), data.draw(budgets(now_us))
+    waiting = Waiting(test, budget, is_crowded=is_crowded)
+    decision = decide(now_us, data.draw(standings(now_us)), waiting, max_per_hour=cap, is_holding_back=is_held)
+    assert decision == Send(test, tokens_of(budget, cap, now_us))
 
 
 @given(st.data(), MOMENT, CAP, MESSAGE, st.booleans(), st.booleans())
@@ -96,7 +103,7 @@ def test_only_what_was_held_back_is_folded(
     data: st.DataObject, now_us: int, cap: int, first: Pending, is_crowded: bool, is_held: bool  # noqa: FBT001 - drawn
 ) -> None:  # fmt: skip
     """Neither a test nor what is in a digest, or was refused in one, nor a message that waits alone becomes another's."""
-    waiting = Waiting(first, is_crowded=is_crowded)
+    waiting = Waiting(first, data.draw(budgets(now_us)), is_crowded=is_crowded)
     decision = decide(now_us, data.draw(standings(now_us)), waiting, max_per_hour=cap, is_holding_back=is_held)
     if isinstance(decision, Fold):
         assert (is_held, is_crowded, first.seq > 0, first.digest) == (True, True, True, None)
@@ -104,12 +111,13 @@ def test_only_what_was_held_back_is_folded(
 
 def sent_at(now_us: int, moves: list[int], cap: int) -> list[int]:
     """Return when a channel sends, if there is always a message, and the clock moves so after each look at it."""
-    standing, sent = Standing(), []
+    budget = Budget()
+    sent: list[int] = []
     for move in moves:
-        decision = decide(now_us, standing, Waiting(PENDING), max_per_hour=cap, is_holding_back=False)
+        decision = decide(now_us, Standing(), Waiting(PENDING, budget), max_per_hour=cap, is_holding_back=False)
         if isinstance(decision, Send):
             sent.append(now_us)
-            standing = Standing(tokens=decision.tokens, tokens_us=now_us)
+            budget = Budget("", decision.tokens, now_us)
         now_us = max(0, now_us + move)
     return sent
 
@@ -141,19 +149,19 @@ def test_a_clock_that_is_set_lets_no_flood_through(now_us: int, cap: int, moves:
 def test_a_burst_makes_few_messages(count: int, cap: int) -> None:
     """Of any number at once ``max_per_hour`` go as they are and all others as one message, as soon as there is one token."""
     now_us = begun_us = 1_790_000_000 * SECOND
-    standing, is_holding_back = Standing(), False
+    budget, is_holding_back = Budget(), False
     told: list[int] = []
     while sum(told) < count:
         left = count - sum(told)
-        waiting = Waiting(PENDING, is_crowded=left > 1)
-        match decide(now_us, standing, waiting, max_per_hour=cap, is_holding_back=is_holding_back):
+        waiting = Waiting(PENDING, budget, is_crowded=left > 1)
+        match decide(now_us, Standing(), waiting, max_per_hour=cap, is_holding_back=is_holding_back):
             case Wait(seconds, _):
                 assert seconds is not None
                 now_us += ceil(seconds * SECOND)
                 is_holding_back = True
             case Send(_, tokens) | Fold(_, tokens) as decision:
                 told.append(left if isinstance(decision, Fold) else 1)
-                standing = Standing(tokens=tokens, tokens_us=now_us)
+                budget = Budget("", tokens, now_us)
                 is_holding_back = False
     assert told == [1] * min(count, cap) + ([count - cap] if count > cap else [])
     assert now_us - begun_us <= HOUR / cap + SECOND

@@ -295,6 +295,7 @@ def test_enriched_events(text: str, number: float) -> None:
 
 @given(texts, st.sets(st.sampled_from(["key", "via"])))
 @example("".join(EVIL), {"key"})
+@example(" ", set())
 @example("carol@laptop", {"key"})
 @example("carol from Lyon, France", {"via"})
 def test_what_users_write(text: str, parts: set[str]) -> None:

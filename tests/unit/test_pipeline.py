@@ -117,8 +117,12 @@ def test_a_forged_line_is_small(char: str) -> None:
 
 
 def test_ids_of_cut_lines() -> None:
-    """Lines that differ behind the cut alone count as equal ones do: each is an event, with the same id live and from a file."""
-    blocks = [line(OPENED.format(LONG + end), uid=1000, exe="/usr/bin/logger") for end in ("a", "b", "b")]
+    """
+    Lines that differ behind the cut alone count as equal ones do: each has its own id, the same one live and from a file.
+
+    Each is from another writer, because sshbell counts the lines of one writer in one event.
+    """
+    blocks = [line(OPENED.format(LONG + end), uid=uid, exe="/usr/bin/logger") for uid, end in enumerate(("a", "b", "b"), 1000)]
     live = pipeline()
     found = [event.id for block in blocks for event in live.feed(block)]
     assert len(set(found)) == 3

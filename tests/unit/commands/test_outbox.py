@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.cells import cell_len
 
-from consumer.commands.outbox import _rows
+from consumer.commands.outbox import _rows, _with_cap
 from consumer.store.delivery import DeliveryRow
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def row(
     """Return a message as the store gives it; one that is pending comes in a far future."""
     body = json.dumps({"event": {"action": "ssh_login"}, "user": {"name": user}, "host": {"name": host}}).encode()
     next_us = AT_US + 10**15 if state == "pending" else None
-    return DeliveryRow("3fa29c01ab12ffff", channel, state, attempts, AT_US, next_us, reason, body)
+    return DeliveryRow("3fa29c01ab12ffff", channel, state, attempts, AT_US, next_us, reason, body, "")
 
 
 ROWS = [
@@ -89,6 +89,22 @@ def test_a_file_gets_everything() -> None:
     assert f"山田太郎@{'サーバー' * 9}  550 no such mailbox" in dead
 
 
+def test_what_a_budget_holds_back() -> None:
+    """A waiting message shows until when max_per_hour holds it back, and why it failed before; a finished one does not."""
+    held_us = AT_US + 10**15 + 90_000_000
+    first = row("pending", attempts=0)._replace(next_us=0)
+    rows = [_with_cap(first, held_us), _with_cap(row("pending", reason=REFUSED), held_us), _with_cap(row("dead"), held_us)]
+    assert list(_rows(rows, 80, color=False)) == [
+        "id           channel  state   tries next try         what",
+        "3fa29c01ab12 ops      pending     0 2058-07-31 11:48 ssh_login carol@web1",
+        "    held back by max_per_hour until 2058-07-31 11:48:10",
+        "3fa29c01ab12 ops      pending     1 2058-07-31 11:48 ssh_login carol@web1",
+        f"    held back by max_per_hour until 2058-07-31 11:48:10; {REFUSED}",
+        "3fa29c01ab12 ops      dead        1 never            ssh_login carol@web1",
+    ]
+    assert _with_cap(first, None) == first
+
+
 @pytest.mark.parametrize("width", [0, 1, 30, 40, 60, 79, 80, 100, 120, 160])
 def test_rows_fit(width: int) -> None:
     """No row is wider than the terminal, but for reasons, and for a terminal that is too narrow for anything."""
@@ -105,9 +121,10 @@ def test_hostile_texts(evil: str, width: int | None) -> None:
 
 
 def test_color() -> None:
-    """Given up is red, sent green, tried in vain yellow; the head is bold."""
+    """Given up is red, sent green, tried in vain or held back yellow; the head is bold."""
     rows = [row("dead"), row("sent"), row("pending"), row("pending", attempts=0), row("dropped")]
+    rows.append(_with_cap(row("pending", attempts=0), AT_US))
     assert [text.partition("3fa29c01ab12")[0] for text in list(_rows(rows, None, color=True))[1:]] == [
-        "\x1b[31m", "\x1b[32m", "\x1b[33m", "", "",
+        "\x1b[31m", "\x1b[32m", "\x1b[33m", "", "", "\x1b[33m",
     ]  # fmt: skip
     assert next(iter(_rows(rows, None, color=True))).startswith("\x1b[1mid  ")

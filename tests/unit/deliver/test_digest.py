@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from consumer.actions import EventAction
-from consumer.deliver.digest import DIGEST_LINES
+from consumer.deliver.digest import DIGEST_LINES, LOGIN_LINES
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import json_line
 from tests.ecs_events import ecs
@@ -69,7 +70,8 @@ sshbell held back 9 messages: 2 logins, 1 logout, 3 failed logins, 1
 connection without a login, 1 forged line, 1 notice of sshbell, 1
 unreadable event and 1 event of another kind.
 
-This channel sends at most 60 messages an hour (max_per_hour).
+This channel sends at most 60 messages an hour about one account on one
+host, and as many about all else (max_per_hour).
 They are from 2026-11-22 11:00:00 CET to 11:00:05 CET.
 
 Logins (2)
@@ -116,6 +118,33 @@ def test_every_distinct_login_is_named(renderer: Renderer) -> None:
     assert "more" not in found.text
 
 
+def test_many_logins_hide_no_other(renderer: Renderer) -> None:
+    """51 logins of a user's own, from as many addresses, and 21 names in forged lines: root is named, and where it came from."""
+    own = [row(user="mallory", address=f"127.0.0.{number}") for number in range(1, 52)]
+    forged = [row("ssh_forged", user=f"name{number}", claim="accepted", claimed_by_uid=1012) for number in range(21)]
+    found = digest(renderer, *own, *forged, row(user="root", address="198.51.100.9"))
+    for text in (found.text, found.html):
+        assert "root on web1 from 198.51.100.9" in text
+        assert "mallory on web1 from 127.0.0.51" in text
+    assert found.text.count("on web1 from") == 52
+
+
+def test_who_is_shown_where_there_is_no_room_for_all(renderer: Renderer) -> None:
+    """Root comes first, then each account's first login, then each address; the digest says how many more there were."""
+    own = [row(user="mallory", address=f"10.0.{number // 250}.{number % 250}") for number in range(2 * LOGIN_LINES)]
+    others = [row(user=f"u{number}", address="10.0.0.1") for number in range(LOGIN_LINES // 2)]
+    root = [row(user="root", address=f"198.51.100.{number}") for number in range(9)]
+    toor = json_line(ecs({"event": {"action": "ssh_login"}, "host": {"name": "web1"}, "user": {"name": "toor", "id": "0"}}))
+    found = digest(renderer, *own, *others, toor, *root)
+    assert all(f"u{number} on web1 from 10.0.0.1\n" in found.text for number in range(LOGIN_LINES // 2))
+    assert all(f"root on web1 from 198.51.100.{number}\n" in found.text for number in range(9))
+    assert "toor on web1" in found.text
+    assert "mallory on web1 from 10.0.0.0\n" in found.text
+    shown = len(re.findall(r"\S+ on web1", found.text))
+    assert shown == LOGIN_LINES
+    assert f"and {2 * LOGIN_LINES + LOGIN_LINES // 2 + 10 - LOGIN_LINES} more\n" in found.text
+
+
 @pytest.mark.parametrize("action", [action for action in EventAction if action is not EventAction.LOGIN])
 def test_noise_hides_no_login(renderer: Renderer, action: str) -> None:
     """However much else was held back before them, as many logins are named as there are lines."""
@@ -137,12 +166,12 @@ def test_noise_hides_no_other_noise(renderer: Renderer) -> None:
 
 def test_of_what_is_not_shown_users_are_counted(renderer: Renderer) -> None:
     """Where not all is shown, the users and hosts of most messages are, and the others are counted."""
-    rows = [row(user=f"u{number}") for number in range(DIGEST_LINES + 1)]
+    rows = [row(user=f"u{number}") for number in range(LOGIN_LINES + 1)]
     found = digest(renderer, *rows, row(user="u7"), row(user="an odd name"), row(user="an odd name"))
     assert "and 3 more\n" in found.text
     assert "\n      2  u7@web1\n" in found.text
     assert "\n      2  “an·odd·name”@web1\n" in found.text
-    assert f"\n{DIGEST_LINES + 4 - 22:7}  of others\n" in found.text
+    assert f"\n{LOGIN_LINES + 4 - 22:7}  of others\n" in found.text
     assert "by user and host" in found.text
     assert "of others" in found.html
     assert "by user and host" not in digest(renderer, *rows[:-1]).text

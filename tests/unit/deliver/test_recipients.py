@@ -14,6 +14,7 @@ from consumer.deliver.channels import Delivered, Rejected
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
 from consumer.people.people import Contacts, People, Person
+from consumer.store.delivery import Routed
 from consumer.store.outbox import Queued
 from tests.ecs_events import ecs
 from tests.unit.store.test_delivery import HOUR, Stage, delivery, states
@@ -101,7 +102,7 @@ def test_each_has_a_digest_of_their_own(delivery: Delivery, tmp_path: Path) -> N
     stage = stage_of(delivery, tmp_path)
     users = ["dave", "alice", "bob", "alice", "dave", "alice", "dave", "bob", "alice"]
     with closing(delivery):
-        delivery.route((queued(seq, user), ["ops"]) for seq, user in enumerate(users, 1))
+        delivery.route(Routed(queued(seq, user), ["ops"]) for seq, user in enumerate(users, 1))
         for _ in range(6):
             stage.work()
             stage.clock.now_us += HOUR
@@ -121,12 +122,12 @@ def test_many_hold_up_no_other_channel(delivery: Delivery, tmp_path: Path) -> No
         while not step.done():
             await asyncio.sleep(0)
             count += 1
-            delivery.route([(queued(1000 + count, "bob"), ["other"])])
+            delivery.route([Routed(queued(1000 + count, "bob"), ["other"])])
         assert await step == 0
         return count
 
     with closing(delivery):
-        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
+        delivery.route(Routed(queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
         stage.work()
         stage.clock.now_us += HOUR
         # To whom each goes, and what it says.
@@ -149,7 +150,7 @@ def test_people_change_while_a_digest_is_made(delivery: Delivery, tmp_path: Path
         assert await step == 0
 
     with closing(delivery):
-        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
+        delivery.route(Routed(queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
         stage.work()
         stage.clock.now_us += HOUR
         asyncio.run(meanwhile())
@@ -171,7 +172,7 @@ def test_all_are_dropped_while_a_digest_is_made(delivery: Delivery, tmp_path: Pa
         assert await stage.worker.step() is None
 
     with closing(delivery):
-        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
+        delivery.route(Routed(queued(seq, "alice"), ["ops"]) for seq in range(1, 452))
         stage.work()
         stage.clock.now_us += HOUR
         asyncio.run(meanwhile())
@@ -182,7 +183,7 @@ def test_a_single_one_is_no_digest(delivery: Delivery, tmp_path: Path) -> None:
     """Where several wait, and one of them concerns somebody alone, it is an ordinary message."""
     stage = stage_of(delivery, tmp_path)
     with closing(delivery):
-        delivery.route((queued(seq, user), ["ops"]) for seq, user in enumerate(["dave", "alice", "bob"], 1))
+        delivery.route(Routed(queued(seq, user), ["ops"]) for seq, user in enumerate(["dave", "alice", "bob"], 1))
         for _ in range(3):
             stage.work()
             stage.clock.now_us += HOUR
@@ -194,11 +195,11 @@ def test_a_digest_whose_people_have_changed(delivery: Delivery, tmp_path: Path) 
     """Where those of a digest no longer go to the same people, the channel's own get it: it is nobody else's."""
     stage = stage_of(delivery, tmp_path)
     with closing(delivery):
-        delivery.route((queued(seq, user), ["ops"]) for seq, user in enumerate(["dave", "alice", "bob"], 1))
+        delivery.route(Routed(queued(seq, user), ["ops"]) for seq, user in enumerate(["dave", "alice", "bob"], 1))
         stage.worker.recipients = recipients(TO_OWNER, people=people_of(alice="team@example.org", bob="team@example.org"))
         stage.work()
         stage.clock.now_us += HOUR
-        delivery.fold("ops", "held-1", stage.clock.now_us)
+        delivery.fold("ops", "", "held-1", stage.clock.now_us)
         stage.worker.recipients = recipients(TO_OWNER)
         stage.work()
         assert told(stage)[1:] == [((), {"alice", "bob"})]
@@ -215,10 +216,10 @@ def test_one_is_dropped_while_a_digest_is_made(delivery: Delivery, tmp_path: Pat
         assert await step == 0
 
     with closing(delivery):
-        delivery.route((queued(seq, "bob" if seq == 2 else "alice"), ["ops"]) for seq in range(1, 452))
+        delivery.route(Routed(queued(seq, "bob" if seq == 2 else "alice"), ["ops"]) for seq in range(1, 452))
         stage.work()
         stage.clock.now_us += HOUR
-        delivery.fold("ops", "held-1", stage.clock.now_us)
+        delivery.fold("ops", "", "held-1", stage.clock.now_us)
         asyncio.run(meanwhile())
         assert told(stage)[1:] == [((), {"alice", "bob"})]
 
@@ -227,7 +228,7 @@ def test_a_digest_that_is_refused(delivery: Delivery, tmp_path: Path) -> None:
     """Each of its messages is tried by itself, and still goes to its owner."""
     stage = stage_of(delivery, tmp_path, Delivered(), Rejected("550 no"))
     with closing(delivery):
-        delivery.route((queued(seq, "alice"), ["ops"]) for seq in range(1, 4))
+        delivery.route(Routed(queued(seq, "alice"), ["ops"]) for seq in range(1, 4))
         for _ in range(6):
             stage.work()
             stage.clock.now_us += HOUR

@@ -144,6 +144,10 @@ def test_from_where(source: dict[str, Any], text: str) -> None:
             {"claim": PROSE, "person": "Carol"},
             "A process on web1 forged a log line: it claims an event of root, but sshd did not write it.",
         ),
+        (
+            {"claim": "accepted", "claimed_by_uid": 1000, "count": 1399},
+            "A process with uid 1000 on web1 forged 1399 log lines: the first claims a login of root, but nobody logged in.",
+        ),
     ],
 )
 def test_forged(known: dict[str, Any], text: str) -> None:
@@ -152,6 +156,12 @@ def test_forged(known: dict[str, Any], text: str) -> None:
     assert found["title"] == text
     assert found["headline"].startswith("FORGED line claims ")
     assert "Carol" not in found["title"]
+
+
+def test_a_flood_of_forged_lines() -> None:
+    """The subject says of which line it speaks, and how many more there were; a mail filter finds the same words."""
+    found = facts("ssh_forged", user="root", claim="accepted", count=1399)
+    assert found["headline"] == "FORGED line claims a login of root on web1, and 1398 more"
 
 
 @pytest.mark.parametrize("claim", LineAction)

@@ -21,7 +21,7 @@ from consumer.ecs import NOTHING, EcsEvent, EventFields, HostFields, KeyFields, 
 from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
 from consumer.people.people import People
-from consumer.store.delivery import Delivery
+from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Queued
 from consumer.store.state import State
 from tests.ecs_events import ecs, fields_of
@@ -269,7 +269,7 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
             )
             for number in range(1, 61)
         ]
-        delivery.route((row, ["ops"]) for row in rows)
+        delivery.route(Routed(row, ["ops"]) for row in rows)
         took_s = asyncio.run(send(delivery))
     assert len(told) == 60
     assert all("Alice" in message.text for message in told)

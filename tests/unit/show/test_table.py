@@ -106,6 +106,8 @@ def test_forged_row() -> None:
     assert row(forged) == (
         "2026-11-22 10:00:00  FORGED  root              6.6.6.6 port 22              web1            accepted claimed by uid 1012"
     )
+    many = Forged("", line(trusted=(1012, "/usr/bin/logger")), "root", "6.6.6.6", "22", None, "", 1399)
+    assert row(many).endswith("several actions claimed by several uids, 1399 lines")
 
 
 def test_tries_and_probes_have_no_row() -> None:

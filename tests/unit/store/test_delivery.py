@@ -14,14 +14,16 @@ from consumer.actions import EventAction
 from consumer.config import Config, EmailSettings, Route
 from consumer.deliver import dispatcher, worker
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.decide import budget_of
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
+from consumer.ecs import event_of
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store import database
 from consumer.store import delivery as module
 from consumer.store.database import set_aside_of
-from consumer.store.delivery import Delivery
+from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Outbox, Queued
 from consumer.store.state import State
 from tests.waiting import wait_for_async
@@ -35,9 +37,9 @@ HOUR, DAY = 3600 * SECOND, 86400 * SECOND
 NOW = 1_790_000_000 * SECOND
 
 
-def queued(seq: int, action: str = "ssh_login", queued_us: int = NOW) -> Queued:
+def queued(seq: int, action: str = "ssh_login", queued_us: int = NOW, user: str = "alice", host: str = "web1") -> Queued:
     """Return a message of the outbox."""
-    body = f'{{"event":{{"action":"{action}","id":"id{seq}"}},"user":{{"name":"alice"}},"host":{{"name":"web1"}}}}'
+    body = f'{{"event":{{"action":"{action}","id":"id{seq}"}},"user":{{"name":"{user}"}},"host":{{"name":"{host}"}}}}'
     return Queued(seq, f"id{seq}", action, queued_us, body.encode())
 
 
@@ -100,7 +102,11 @@ class Stage:
 
     def put(self, *seqs: int, action: str = "ssh_login") -> None:
         """Route messages to the channel."""
-        self.delivery.route((queued(seq, action, self.clock.now_us), ["ops"]) for seq in seqs)
+        self.route(*(queued(seq, action, self.clock.now_us) for seq in seqs))
+
+    def route(self, *messages: Queued) -> None:
+        """Route these messages to the channel, as ``Dispatcher`` does."""
+        self.delivery.route(Routed(message, ["ops"], budget_of(event_of(message.body))) for message in messages)
 
     def work(self) -> float | None:
         """Send until there is nothing to do now; return for how long."""
@@ -121,14 +127,17 @@ class Stage:
 def test_routing_is_single(delivery: Delivery) -> None:
     """A message that is routed twice stands once, whatever became of it; the cursor follows."""
     assert delivery.cursor() == (0, "")
-    assert delivery.route([(queued(1), ["ops", "home"]), (queued(2), []), (queued(3), ["ops"])]) == {"ops", "home"}
+    assert delivery.route([Routed(queued(1), ["ops", "home"]), Routed(queued(2), []), Routed(queued(3), ["ops"])]) == {
+        "ops",
+        "home",
+    }
     assert delivery.cursor() == (3, "id3")
     first = delivery.due("ops", NOW)
     assert first is not None
     delivery.sent("ops", first, NOW, 5.0, None)
     delivery.restart()
     assert delivery.cursor() == (0, "")
-    assert delivery.route([(queued(1), ["ops", "home"]), (queued(4), ["ops"])]) == {"ops"}
+    assert delivery.route([Routed(queued(1), ["ops", "home"]), Routed(queued(4), ["ops"])]) == {"ops"}
     assert states(delivery) == {"id1": "sent", "id3": "pending", "id4": "pending"}
     assert states(delivery, "home") == {"id1": "pending"}
 
@@ -170,15 +179,15 @@ def test_a_message_that_cannot_be_made_holds_up_no_other(
 def test_sent_is_synced(delivery: Delivery) -> None:
     """What is told is written so that it outlives a power cut."""
     assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
-    delivery.route([(queued(1), ["ops"])])
+    delivery.route([Routed(queued(1), ["ops"])])
     assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_flood_costs_no_login(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound, tries are dropped with a reason; logins never are."""
     monkeypatch.setattr(module, "WAITING_LIMIT", 3)
-    delivery.route((queued(seq, "ssh_attempt"), ["ops"]) for seq in range(1, 6))
-    delivery.route([(queued(6), ["ops"])])
+    delivery.route(Routed(queued(seq, "ssh_attempt"), ["ops"]) for seq in range(1, 6))
+    delivery.route([Routed(queued(6), ["ops"])])
     assert states(delivery) == {
         "id1": "pending", "id2": "pending", "id3": "pending", "id4": "dropped", "id5": "dropped", "id6": "pending",
     }  # fmt: skip
@@ -186,7 +195,7 @@ def test_flood_costs_no_login(delivery: Delivery, monkeypatch: pytest.MonkeyPatc
 
 def test_old_news(delivery: Delivery) -> None:
     """What was too old when it was read, as after the loss of a file, is a dead letter with its reason."""
-    assert delivery.route([(queued(1, queued_us=NOW - 1), ["ops"]), (queued(2), ["ops"])], NOW) == {"ops"}
+    assert delivery.route([Routed(queued(1, queued_us=NOW - 1), ["ops"]), Routed(queued(2), ["ops"])], NOW) == {"ops"}
     assert states(delivery) == {"id1": "dead", "id2": "pending"}
     assert delivery.entries(("dead",), 1)[0].reason == "it was too old when deliver read it"
 
@@ -355,6 +364,95 @@ def test_cap(delivery: Delivery, tmp_path: Path) -> None:
     assert stage.ids[-1] == "id101"
 
 
+NOISE = ("ssh_forged", "ssh_attempt", "ssh_probe")
+
+
+@pytest.mark.parametrize("action", NOISE)
+def test_noise_delays_no_login(delivery: Delivery, tmp_path: Path, action: str) -> None:
+    """However much noise has used up the hour, or waits: a login goes at once and before it, and is told by itself."""
+    stage = Stage(delivery, tmp_path, max_per_hour=3)
+    stage.put(*range(1, 101), action=action)
+    stage.put(101)
+    stage.work()
+    assert stage.ids == ["id101", "id1", "id2", "id3"]
+    stage.put(102)
+    stage.put(*range(103, 200), action=action)
+    assert stage.work() is not None
+    assert stage.ids[4:] == ["id102"]
+    stage.clock.now_us += HOUR // 3
+    stage.work()
+    assert stage.channel.told[5].subject.startswith("194 messages held back: 194 ")
+    assert len(stage.channel.told) == 6
+
+
+def test_other_logins_delay_no_login(delivery: Delivery, tmp_path: Path) -> None:
+    """Many logins of one account, or of many, leave each other account, and the same account elsewhere, its own budget."""
+    stage = Stage(delivery, tmp_path, max_per_hour=2)
+    stage.put(*range(1, 52))
+    stage.route(*(queued(100 + number, user=f"own{number}") for number in range(51)))
+    stage.route(queued(1000, user="root"), queued(1001, host="db1"))
+    stage.work()
+    assert stage.ids == ["id1", "id2", *(f"id{100 + number}" for number in range(51)), "id1000", "id1001"]
+    stage.clock.now_us += HOUR
+    stage.work()
+    assert stage.channel.told[-1].subject == "49 messages held back: 49 logins"
+    assert set(states(delivery).values()) == {"sent"}
+
+
+def test_a_notice_is_no_noise(delivery: Delivery, tmp_path: Path) -> None:
+    """A notice may name logins that were found late: forged lines do not hold it back."""
+    stage = Stage(delivery, tmp_path, max_per_hour=1)
+    stage.put(1, 2, action="ssh_forged")
+    stage.put(3, action="sshbell_notice")
+    stage.work()
+    assert stage.ids == ["id3", "id1"]
+
+
+def test_held_noise_is_folded_between_logins(delivery: Delivery, tmp_path: Path) -> None:
+    """Where logins keep coming, what noise is held back still becomes one message as soon as there is a token for it."""
+    stage = Stage(delivery, tmp_path, max_per_hour=60)
+    stage.put(*range(1, 80), action="ssh_forged")
+    stage.work()
+    stage.channel.told.clear()
+    for number in range(4):
+        stage.clock.now_us += 20 * SECOND
+        stage.route(queued(100 + number, user=f"user{number}"))
+        stage.work()
+    assert [message.subject[:21] for message in stage.channel.told if "held" in message.subject] == ["19 messages held back"]
+    assert len(stage.channel.told) == 5
+
+
+def test_made_up_accounts(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose log names ever more accounts shares a budget among those beyond the limit; other hosts have theirs."""
+    monkeypatch.setattr(module, "ACCOUNT_LIMIT", 5)
+    stage = Stage(delivery, tmp_path, max_per_hour=1)
+    stage.route(*(queued(number, user=f"user{number}") for number in range(1, 21)))
+    stage.route(queued(100, user="root", host="db1"))
+    stage.work()
+    assert stage.ids == ["id1", "id2", "id3", "id4", "id5", "id6", "id100"]
+    stage.clock.now_us += HOUR
+    stage.work()
+    assert stage.channel.told[-1].subject == "14 messages held back: 14 logins"
+
+
+def test_made_up_hosts(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound all share a budget; what was not used for an hour makes room."""
+    monkeypatch.setattr(module, "BUDGET_LIMIT", 3)
+    stage = Stage(delivery, tmp_path, max_per_hour=1)
+    stage.route(*(queued(number, host=f"host{number}") for number in range(1, 11)))
+    stage.work()
+    assert stage.ids == ["id1", "id2", "id3", "id4"]
+    stage.clock.now_us += HOUR
+    stage.work()
+    assert stage.channel.told[-1].subject == "6 messages held back: 6 logins"
+    stage.clock.now_us += 2 * HOUR
+    delivery.forget_budgets(stage.clock.now_us)
+    assert delivery.spent("ops") == []
+    stage.route(*(queued(number, host=f"host{number}") for number in range(20, 23)))
+    stage.work()
+    assert stage.ids[-3:] == ["id20", "id21", "id22"]
+
+
 def test_cap_of_one_message(delivery: Delivery, tmp_path: Path) -> None:
     """A single message that had to wait is told as what it is."""
     stage = Stage(delivery, tmp_path, max_per_hour=1)
@@ -441,7 +539,7 @@ def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monke
 
     monkeypatch.setattr(stage.channel, "send", fail)
     stage.put(1)
-    delivery.route([(Queued(2, "id2", "ssh_login", NOW, b"broken"), ["ops"])])
+    delivery.route([Routed(Queued(2, "id2", "ssh_login", NOW, b"broken"), ["ops"])])
     assert stage.work() is not None
     assert states(delivery) == {"id1": "pending", "id2": "dead"}
     assert "ZeroDivisionError" in str(delivery.entries(("pending",), 1)[0].reason)
@@ -468,7 +566,7 @@ def test_retry_and_drop(delivery: Delivery, tmp_path: Path) -> None:
 
 def test_changes_of_others_are_seen(delivery: Delivery, tmp_path: Path) -> None:
     """Another process's change is seen once; our own are none."""
-    delivery.route([(queued(1), ["ops"])])
+    delivery.route([Routed(queued(1), ["ops"])])
     assert not delivery.has_changed()
     with closing(Delivery(tmp_path, None)) as other:
         assert other.retry(None, None) == 1
@@ -493,13 +591,13 @@ def test_forget(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_forget_bytes(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the file is too large, what is done goes, the oldest first; what waits stays."""
-    delivery.route([(Queued(1, "waiting", "ssh_login", NOW, bytes(10_000)), ["ops"])])
+    delivery.route([Routed(Queued(1, "waiting", "ssh_login", NOW, bytes(10_000)), ["ops"])])
     monkeypatch.setattr(module, "WAITING_LIMIT", 0)
-    delivery.route((Queued(seq, f"id{seq}", "ssh_forged", NOW + seq, bytes(10_000)), ["ops"]) for seq in range(2, 102))
+    delivery.route(Routed(Queued(seq, f"id{seq}", "ssh_forged", NOW + seq, bytes(10_000)), ["ops"]) for seq in range(2, 102))
     delivery.forget_bytes()
     assert len(states(delivery)) == 101
     monkeypatch.setattr(module, "_BYTES_PIECE", 3)
-    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 600_000)
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 620_000)
     delivery.forget_bytes()
     left = states(delivery)
     assert left.pop("waiting") == "pending"
@@ -555,7 +653,7 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
 
 def test_removed_channels(delivery: Delivery) -> None:
     """What waits for a channel that is no more is given up in its time."""
-    delivery.route([(queued(1), ["gone", "ops"])])
+    delivery.route([Routed(queued(1), ["gone", "ops"])])
     assert delivery.give_up_of_removed(["ops"], NOW, NOW) == 0
     assert delivery.give_up_of_removed(["ops"], NOW + 1, NOW) == 1
     assert states(delivery, "gone") == {"id1": "dead"}
@@ -567,7 +665,7 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "delivery.db").write_bytes(b"no database, by no means" * 1000)
     said: list[str] = []
     with closing(Delivery(tmp_path, said.append)) as made:
-        made.route([(queued(1), ["ops"])])
+        made.route([Routed(queued(1), ["ops"])])
         assert made.due("ops", NOW) is not None
     assert len(said) == 1
 
@@ -585,7 +683,7 @@ def test_damaged_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """A file that is damaged while it is open is set aside by the next call, and a new one has its place."""
     said: list[str] = []
     with closing(Delivery(tmp_path, said.append)) as delivery:
-        delivery.route((queued(seq), ["ops"]) for seq in range(1, 1000))
+        delivery.route(Routed(queued(seq), ["ops"]) for seq in range(1, 1000))
         delivery._run("PRAGMA wal_checkpoint(TRUNCATE)")
         damage(delivery)
         with pytest.raises(StoreError, match=r"delivery\.db: database disk image is malformed"):
@@ -599,7 +697,7 @@ def test_damaged_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
                     delivery.cursor()
         assert delivery.cursor() == (0, "")
         assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
-        assert delivery.route([(queued(1), ["ops"])]) == {"ops"}
+        assert delivery.route([Routed(queued(1), ["ops"])]) == {"ops"}
         assert states(delivery) == {"id1": "pending"}
     assert len(said) == len(set_aside_of(tmp_path / "delivery.db")) == 1
 
@@ -613,7 +711,7 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
 
     async def polled(delivery: Delivery, outbox: Outbox) -> None:
         made = dispatcher.Dispatcher(config, delivery, outbox, Renderer(tmp_path / "none", pytest.fail))
-        delivery.route((queued(seq), ["gone"]) for seq in range(1, 1000))
+        delivery.route(Routed(queued(seq), ["gone"]) for seq in range(1, 1000))
         delivery._run("PRAGMA wal_checkpoint(TRUNCATE)")
         damage(delivery)
 
@@ -639,7 +737,7 @@ def test_damage_found_row_by_row(tmp_path: Path) -> None:
     """Damage behind the first row of an answer is known as such, too."""
     said: list[str] = []
     with closing(Delivery(tmp_path, said.append)) as delivery:
-        delivery.route((queued(seq), ["ops"]) for seq in range(1, 1000))
+        delivery.route(Routed(queued(seq), ["ops"]) for seq in range(1, 1000))
         delivery._run("PRAGMA wal_checkpoint(TRUNCATE)")
         rows = delivery._rows("SELECT event_id FROM delivery")
         assert next(rows) == ("id1",)
@@ -656,7 +754,7 @@ def test_only_its_owner_replaces_it(tmp_path: Path) -> None:
         Delivery(tmp_path, None)
     assert list(tmp_path.iterdir()) == []
     with closing(Delivery(tmp_path, pytest.fail)) as owner:
-        owner.route((queued(seq), ["ops"]) for seq in range(1, 1000))
+        owner.route(Routed(queued(seq), ["ops"]) for seq in range(1, 1000))
         owner._run("PRAGMA wal_checkpoint(TRUNCATE)")
         with closing(Delivery(tmp_path, None)) as other:
             damage(owner)
@@ -677,5 +775,5 @@ def test_errors_are_ours(delivery: Delivery) -> None:
     with pytest.raises(StoreError):
         delivery.due("ops", NOW)
     with pytest.raises(StoreError):
-        delivery.route([(queued(1), ["ops"])])
+        delivery.route([Routed(queued(1), ["ops"])])
     assert not isinstance(StoreError("x"), sqlite3.Error)
