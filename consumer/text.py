@@ -15,9 +15,21 @@ def readable(text: str) -> str:
     return text if text.isascii() else text.encode("latin-1", "replace").decode("utf-8", "backslashreplace")
 
 
+# Characters that count as printable and show nothing: fillers, the blank of Braille, joiners, variation selectors.
+_INVISIBLE = frozenset(
+    map(chr, (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0, *range(0x180B, 0x1810), *range(0xFE00, 0xFE10)))
+) | frozenset(map(chr, range(0xE0100, 0xE01F0)))
+
+
 def harmless(text: str) -> str:
-    r"""Return text from the network for a terminal: characters that it would obey become ``\\xNN`` or ``\\uNNNN``."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+    r"""
+    Return text from the network for a terminal.
+
+    Characters that a terminal would obey, and those that nobody would see, become ``\\xNN`` or ``\\uNNNN``.
+    """
+    if text.isprintable() and (text.isascii() or _INVISIBLE.isdisjoint(text)):
+        return text
+    return "".join(char if char.isprintable() and char not in _INVISIBLE else _escaped(char) for char in text)
 
 
 def _escaped(char: str) -> str:

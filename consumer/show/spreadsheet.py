@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from datetime import datetime, tzinfo
 from typing import Any
@@ -26,8 +27,8 @@ _MORE_COLUMNS = (
 _TIMES = frozenset({"timestamp", "event.start", "event.end"})
 # Columns that JSON has under another name, or in another unit.
 _PLACES = {"timestamp": "@timestamp", "duration_s": "event.duration"}
-# A spreadsheet takes a cell with such a beginning for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# A spreadsheet takes a cell with such a beginning for a formula. Some also split at semicolons and tabs.
+_FORMULA = re.compile(r"(^|[,;|\t])(\s*)(?=[=+@\t\r\uff0b\uff0d\uff1d\uff20-])")
 
 
 class Spreadsheet:
@@ -70,6 +71,6 @@ class Spreadsheet:
 
 def _written(cells: Iterable[str]) -> bytes:
     out = io.StringIO()
-    safe = [f"'{cell}" if cell.startswith(_FORMULA) else cell for cell in cells]
-    csv.writer(out, lineterminator="\n").writerow([harmless(cell) for cell in safe])
+    safe = [_FORMULA.sub(r"\1\2'", cell) for cell in cells]
+    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow([harmless(cell) for cell in safe])
     return out.getvalue().encode()

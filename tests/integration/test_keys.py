@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -260,9 +261,9 @@ def test_from_host_to_relay(host: Host, relay: Site, tmp_path: Path) -> None:
         assert rows[0].endswith(f"  Alice, key of alice@laptop, publickey ED25519 {fingerprint(ALICE)}")
         assert rows[1].endswith(f"  key of bob@\\x1b[31mdesk, publickey ED25519 {fingerprint(BOB)}")
         assert rows[2].endswith(f"  Alice, publickey ED25519 {fingerprint(ALICE)}")
-    line = relay.ask("history", "--csv").stdout.splitlines()[1]
-    assert ",alice,Alice,192.0.2.7," in line
-    assert f",{fingerprint(ALICE)},alice@laptop," in line
+    row, *_ = csv.DictReader(relay.ask("history", "--csv").stdout.splitlines())
+    assert (row["user.name"], row["user.full_name"], row["source.address"]) == ("alice", "Alice", "192.0.2.7")
+    assert (row["ssh.key.fingerprint"], row["ssh.key.owner"]) == (fingerprint(ALICE), "alice@laptop")
 
 
 def written(*keys: dict[str, Any], host: str = "web1", time_us: int = NOW_US, count: int | None = None, **head: Any) -> bytes:

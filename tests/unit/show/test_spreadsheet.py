@@ -11,7 +11,9 @@ import pytest
 
 from consumer.events import Attempt, Login
 from consumer.events_as_ecs import of_event, of_session
+from consumer.records import USER
 from consumer.show.spreadsheet import Spreadsheet
+from consumer.text import text_of_bytes
 from tests.lines import line_of
 
 SECOND = 1_000_000
@@ -36,7 +38,7 @@ def read(sheet: Spreadsheet, *rows: bytes) -> list[dict[str, str]]:
 
 def test_columns_stay() -> None:
     """The short set is the beginning of the long one."""
-    short, long = (Spreadsheet(UTC, all_columns=all_columns).head().decode().strip().split(",") for all_columns in (False, True))
+    short, long = (next(csv.reader([Spreadsheet(UTC, all_columns=more).head().decode()])) for more in (False, True))
     assert short == ALWAYS
     assert long[: len(short)] == short
     assert len(long) == len(set(long)) > len(short)
@@ -74,3 +76,15 @@ def test_no_formula(text: str) -> None:
     for name in ("user.name", "source.address", "host.name", "ssh.method", "ssh.reason"):
         assert row[name].startswith("'")
         assert row[name].isprintable()
+
+
+@pytest.mark.parametrize("text", ["x;=1+1;", "x; =1", "x,=1", "x\t@SUM(A1)", "x;\uff1d1", "a;-1;+1"])
+@pytest.mark.parametrize("separator", ",;\t")
+def test_no_formula_behind_another_separator(text: str, separator: str) -> None:
+    """A spreadsheet that splits at another character, with or without regard to quotes, finds no formula either."""
+    sheet = Spreadsheet(UTC, all_columns=False)
+    line = line_of(START, host="web1", user=text_of_bytes(text.encode()))
+    written = sheet.row(of_event(Attempt("a", line, line[USER], "192.0.2.7", None, "password"), [])).decode()
+    quoted = next(csv.reader([written], delimiter=separator))
+    for cell in [*quoted, *written.split(separator)]:
+        assert not cell.strip().strip('"').strip().startswith(("=", "+", "-", "@", "\uff1d"))
