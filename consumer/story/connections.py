@@ -33,6 +33,9 @@ HOST_LIMIT = 10_000
 _HOSTS_LOOKED_AT = 16
 _CONNECTIONS_A_LINE = 64
 
+# Stands for every host that is not held.
+NO_HOST = ("", "")
+
 # The deadline of a connection in session: the queue in which it stands looks again.
 IN_SESSION = -1
 
@@ -165,6 +168,10 @@ class Connections:
         self.by_program[name, program] = host
         host.names.append((name, program))
         return host
+
+    def known(self, name: str, program: str) -> Host | None:
+        """Return a host where it is held."""
+        return self._hosts.get((name, self._family_of(program)))
 
     def keys(self) -> list[tuple[str, str]]:
         """Return name and family of all hosts."""

@@ -42,7 +42,7 @@ from consumer.records import (
     Line,
     Trusted,
 )
-from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
+from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, NO_HOST, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
 
 # Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
@@ -106,6 +106,16 @@ class Correlator:
         host: Host
         for given in lines:
             line = given
+            trusted = line[TRUSTED]
+            if trusted is not None and (trusted[0] != 0 or trusted[1]):
+                word = self._origin(line)
+                if word != "verified":
+                    # Any local user writes such lines: they move no clock, and no host is heard, made or let go for them.
+                    if word == "forged":
+                        self._forged(line)
+                    else:
+                        self._from_a_user(line)
+                    continue
             rule, time_us, name, program = line[RULE], line[TIME], line[HOST], line[PROGRAM]
             if name != last_host or program != last_program:
                 last_host, last_program = name, program
@@ -114,12 +124,6 @@ class Correlator:
                 heard(host)
             if is_hint[rule] and host.has_sshd:
                 continue  # sshd tells of this itself
-            word = "verified"
-            if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
-                word = self._origin(line)
-                if word == "forged":
-                    self._forged(line)
-                    continue  # it does not even move the clock
             if time_us is None:
                 # What it decides has no time: no other line's would be true of it.
                 self.held.counters["lines_without_time_total"] += 1
@@ -134,9 +138,6 @@ class Correlator:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
                     self.held.sweep(host)
-            if word != "verified":
-                self._from_a_user(host, line)
-                continue
             if not is_pam[rule]:
                 host.has_sshd = True
             handlers[rule](host, line)
@@ -476,23 +477,28 @@ class Correlator:
             family=self._family_of(line[PROGRAM]), family_of=self._family_of,
         )  # fmt: skip
 
-    def _from_a_user(self, host: Host, line: Line) -> None:
-        """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
-        connection = self.held.of_child(host, line)
-        if connection is None or connection.accepted is None or connection.is_over:
+    def _from_a_user(self, line: Line) -> None:
+        """Take a line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
+        host = self.held.known(line[HOST], line[PROGRAM])
+        connection = None if host is None else self.held.of_child(host, line)
+        if host is None or connection is None or connection.accepted is None or connection.is_over:
             return
         may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
         if may_end is False:
             self._forged(line)
-        elif may_end is None:
             return
-        elif self._rules[line[RULE]].action is LineAction.SESSION_STARTED:
+        if may_end is None:
+            return
+        self.held.changed.add(host.key)
+        if self._rules[line[RULE]].action is LineAction.SESSION_STARTED:
             self._session_started(host, line)
         else:
             self._child_over(host, line)
 
     def _forged(self, line: Line) -> None:
         rule, uid = self._rules[line[RULE]], line[TRUSTED][0] if line[TRUSTED] else 0
+        host = self.held.known(line[HOST], line[PROGRAM])
+        self.held.changed.add(host.key if host is not None else NO_HOST)  # a snapshot has to know the id that is given
         self._tell(
             Forged(
                 self._id(EventAction.FORGED, line), line, self._name(line, line[USER]), line[ADDRESS], line[PORT], uid,
