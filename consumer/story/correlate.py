@@ -15,7 +15,6 @@ a lost line).
 Lines may come out of order by seconds, PIDs are reused, any line may be missing.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -44,11 +43,10 @@ from consumer.records import (
 )
 from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, NO_HOST, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
+from consumer.story.without_pid import same_user
 
 # Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
 _FACTORS_LIMIT = 8
-# The separators that winbind can be given.
-_DOMAIN = re.compile(r".+[\\+/]")
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
@@ -350,12 +348,14 @@ class Correlator:
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
                 return  # said twice
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
-        elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
+        elif connection.opened is not None and not same_user(user, connection.opened[USER]):
             self.held.close(host, connection)
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
+        if not line[PROCID] and not connection.is_gone:
+            host.without_pid.add(connection)
         if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
             self.held.found_by_source(host, connection)
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
@@ -365,12 +365,14 @@ class Correlator:
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
-        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=False)
+        connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=False)
         if connection is not None and connection.accepted is not None:
-            if _same_user(connection.accepted[USER], user):
+            if same_user(connection.accepted[USER], user):
                 if connection.opened is None:
                     connection.opened = line
                     connection.uid = _uid(line[EXTRA])
+                    if not procid:
+                        host.without_pid.add(connection)
                     if connection.login is None:
                         self._tell_login(host, connection)
                 return
@@ -387,30 +389,21 @@ class Correlator:
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
+        if not procid:
+            host.without_pid.add(connection)
         self.held.wait(host, connection, line)
-
-    @staticmethod
-    def _without_pid(host: Host, user: str | None, *, is_opened: bool) -> Connection | None:
-        """Find the session of ``user`` that a session line without a PID may belong to."""
-        for connection in reversed(host.connections.values()):
-            known = connection.accepted or connection.opened
-            if known is None or known[PROCID] or connection.is_over or (connection.opened is not None) != is_opened:
-                continue
-            if _same_user(known[USER], user):
-                return connection
-        return None
 
     def _session_closed(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
-        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=True)
+        connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=True)
         older = connection.older if connection is not None else None
         known = (connection.accepted or connection.opened) if connection is not None else None
-        is_ours = known is not None and _same_user(known[USER], user)
+        is_ours = known is not None and same_user(known[USER], user)
         # The PID is reused, by another user, or by the same one whose new session is not open yet.
         if (
             connection is not None
             and older is not None
-            and _same_user(_user_of(older), user)
+            and same_user(older.session_user, user)
             and not (is_ours and connection.opened)
         ):
             self.held.leave_older(host, connection)
@@ -597,7 +590,7 @@ class Correlator:
             self._tell_logout(host, connection, connection.child_over)
             return
         closed = connection.closed
-        if closed is None or not _same_user(closed[USER], line[USER]):
+        if closed is None or not same_user(closed[USER], line[USER]):
             return
         if closed[TIME] is None or closed[TIME] >= connection.login.time_us:
             self._tell_logout(host, connection, closed)
@@ -624,30 +617,6 @@ class Correlator:
 
 def _uid(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() and len(text) < 20 else None
-
-
-def _user_of(connection: Connection) -> str | None:
-    known = connection.accepted or connection.opened
-    return known[USER] if known else None
-
-
-def _same_user(ours: str | None, theirs: str | None) -> bool:
-    """
-    Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone.
-
-    A directory's module may set another spelling of the name (pam_winbind, pam_sss): with its domain, in small letters.
-    """
-    if ours == theirs:
-        return True
-    if ours is None or theirs is None:
-        return False
-    names = {_account(sshd_name(ours)), _account(pam_name(ours))}
-    return not names.isdisjoint({_account(sshd_name(theirs)), _account(pam_name(theirs))})
-
-
-def _account(name: str) -> str:
-    r"""Return a name without its domain: of ``DOMAIN\alice``, ``DOMAIN+alice``, ``DOMAIN/alice`` and ``alice@domain``."""
-    return _DOMAIN.sub("", name.partition("@")[0] or name).casefold()
 
 
 def _same_sshd_user(connection: Connection, line: Line) -> bool:
