@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
@@ -27,8 +28,8 @@ from consumer.pipeline import LineReader
 from consumer.story.correlate import Correlator
 
 FIRST_TIME = datetime(2026, 1, 5, tzinfo=UTC)
-# CONNECTION_LIMIT is reached by 20,000; below it nothing is let go.
-SESSIONS, HOSTS, IDLE_HOSTS = 15_000, 5_000, 10_000
+# With 20,000 sessions, CONNECTION_LIMIT, one connection is let go for each that begins.
+SESSIONS, LIMIT, HOSTS, HOST_LIMIT = 19_500, 20_000, 5_000, 10_000
 ALLOWED = 1.1
 MATCHER = Matcher()
 
@@ -74,8 +75,8 @@ def _guesses(lines: int, step: Callable[[int], float], host: str = "web0") -> It
 def _logins(lines: int, tag: str, user: str = "bob") -> Iterator[Entry]:
     for number in range(lines // 3):
         name, own = user.format(number % 100), tag.format(number + 300)
-        yield from _login(1000 + number / 100, "web0", own, name, 70_000 + number)
-        yield 1000 + number / 100, "web0", own, f"pam_unix(sshd:session): session closed for user {name}"
+        yield from _login(1000 + number / 10, "web0", own, name, 70_000 + number)
+        yield 1000 + number / 10, "web0", own, f"pam_unix(sshd:session): session closed for user {name}"
 
 
 def _unknown_ends(lines: int) -> Iterator[Entry]:
@@ -98,17 +99,28 @@ def _connections(lines: int) -> Iterator[Entry]:
         )
 
 
+def _at_limit() -> Iterator[Entry]:
+    for number in range(LIMIT):
+        yield (
+            900 + number / 1000,
+            "web0",
+            f"sshd[{number + 100_000}]",
+            f"Connection from 192.0.2.1 port {number} on 192.0.2.9 port 22",
+        )
+
+
 @dataclass
 class Case:
-    """Lines to be timed, and what is held beside them."""
+    """Lines to be timed, what is held beside them, and what is held where the same lines are timed for comparison."""
 
     name: str
     lines: Callable[[int], Iterator[Entry]]
     held: Callable[[], Iterator[Entry]]
+    alone: Callable[[], Iterator[Entry]] = lambda: iter(())
 
 
 def _steadily(number: int) -> float:
-    return 1000 + number / 100
+    return 1000 + number / 10
 
 
 CASES = [
@@ -125,21 +137,29 @@ CASES = [
     ),
     Case(
         "a clock that leaps back and forth",
-        lambda count: _guesses(count, lambda n: 1000 + 7200 * (n // 2 % 2)),
-        lambda: sessions(SESSIONS),
+        lambda count: _guesses(count, lambda n: 1000 + 7200 * (n // 500 % 2)),
+        lambda: sessions(SESSIONS - HOSTS),
     ),
     Case(
         "leaps of 31 days back and forth",
-        lambda count: _guesses(count, lambda n: 1000 + 2_678_400 * (n // 2 % 2)),
-        lambda: sessions(SESSIONS),
+        lambda count: _guesses(count, lambda n: 1000 + 2_678_400 * (n // 500 % 2)),
+        lambda: sessions(SESSIONS - HOSTS),
     ),
     Case("guesses beside hosts with sessions", lambda count: _guesses(count, _steadily), lambda: sessions(SESSIONS, hosts=HOSTS)),
     Case("guesses beside idle hosts", lambda count: _guesses(count, _steadily), lambda: idle(HOSTS)),
-    Case("hosts beside idle hosts", _hosts, lambda: idle(2 * IDLE_HOSTS)),
+    Case("hosts beside idle hosts", _hosts, lambda: idle(HOSTS)),
+    Case("20,000 hosts before, beside 10,000", _hosts, lambda: idle(2 * HOST_LIMIT), lambda: idle(HOST_LIMIT)),
     Case(
-        "connections beside sessions and idle hosts",
+        "guesses at the limit, of sessions or guesses",
+        lambda count: _guesses(count, _steadily),
+        lambda: sessions(LIMIT),
+        _at_limit,
+    ),
+    Case(
+        "connections at the limit beside idle hosts",
         _connections,
-        lambda: (entry for part in (idle(IDLE_HOSTS - 1), sessions(SESSIONS)) for entry in part),
+        lambda: chain(idle(HOST_LIMIT - 1), sessions(LIMIT)),
+        lambda: sessions(LIMIT),
     ),
 ]
 
@@ -204,10 +224,10 @@ def main() -> None:
     bad = []
     print(f"{'':<46}{'held':>8}{'us a line, alone':>18}{'beside them':>14}{'times':>8}")
     for case in (case for case in CASES if options.only in case.name):
-        held, block = read(case.held()), read(case.lines(options.lines))
+        held, reference, block = read(case.held()), read(case.alone()), read(case.lines(options.lines))
         alone, beside, total = [], [], 0
         for _ in range(options.rounds):
-            alone.append(Reader(b"", before).seconds(block))
+            alone.append(Reader(reference, before).seconds(block))
             reader = Reader(held, before)
             total = reader.held_total
             beside.append(reader.seconds(block))

@@ -18,6 +18,8 @@ SECOND = 1_000_000
 # A login is told this long after "Accepted" where no session line comes. In captures it came after 0.5 to 30 ms; modules that
 # make home directories or ask a directory server take seconds.
 GRACE_US = 10 * SECOND
+# By how much the times of lines in order may differ from it: many stamps have seconds alone.
+JITTER_US = SECOND
 # What is left of a connection that is over takes up its late lines.
 LINGER_US = 10 * SECOND
 # How often, in a host's time, it is looked which connections have expired.
@@ -86,6 +88,15 @@ class Connection:
     def is_without_session(self) -> bool:
         """Nobody is in by it."""
         return not self.is_gone and self.accepted is None and self.opened is None
+
+    def is_younger(self, line: Line) -> bool:
+        """Tell whether it began after ``line`` was written, by more than lines are out of order; not known without a time."""
+        return line[TIME] is not None and line[TIME] < self.since_us - JITTER_US
+
+    def is_in_before(self, line: Line) -> bool:
+        """Tell whether it came to a session before ``line`` was written: one that says how a connection begins is of another."""
+        known = self.accepted or self.opened
+        return known is not None and (line[TIME] or 0) > (known[TIME] or 0) + JITTER_US
 
     @property
     def session_user(self) -> str | None:

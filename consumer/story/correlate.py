@@ -185,6 +185,7 @@ class Correlator:
         if (
             connection is not None
             and connection.port is None
+            and not connection.is_in_before(line)
             and not connection.is_told
             and connection.address in {None, address}
         ):
@@ -366,6 +367,9 @@ class Correlator:
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=False)
+        if connection is not None and procid and connection.is_younger(line) and not _is_in(connection, user):
+            self._opened_before(host, connection, line)
+            return
         if connection is not None and connection.accepted is not None:
             if same_user(connection.accepted[USER], user):
                 if connection.opened is None:
@@ -393,6 +397,18 @@ class Correlator:
             host.without_pid.add(connection)
         self.held.wait(host, connection, line)
 
+    def _opened_before(self, host: Host, connection: Connection, line: Line) -> None:
+        """Take a session line that is older than the connection that has its PID by now: it is of the one before."""
+        older = connection.older
+        if older is None or not same_user(older.session_user, line[USER]):
+            # Nothing is known of that one. Somebody was let in all the same; from where, nobody knows.
+            self.held.leave_older(host, connection)
+            older = connection.older = Connection(line[PROCID], line)
+        if older.opened is None:
+            older.opened, older.uid = line, _uid(line[EXTRA])
+            if older.login is None:
+                self._tell_login(host, older)
+
     def _session_closed(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=True)
@@ -404,7 +420,7 @@ class Correlator:
             connection is not None
             and older is not None
             and same_user(older.session_user, user)
-            and not (is_ours and connection.opened)
+            and (connection.is_younger(line) or not (is_ours and connection.opened))
         ):
             self.held.leave_older(host, connection)
             self._end_session(host, older, line)
@@ -613,6 +629,11 @@ class Correlator:
         logout_id = derived(login.id, EventAction.LOGOUT) if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+
+
+def _is_in(connection: Connection, user: str | None) -> bool:
+    """Tell whether ``user`` is in by a connection: a session line of an earlier time is its own, and a clock was set back."""
+    return connection.session_user is not None and same_user(connection.session_user, user)
 
 
 def _uid(text: str | None) -> int | None:

@@ -2,6 +2,7 @@
 
 import re
 from bisect import bisect_left, insort
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from consumer.matching.messages import pam_name, sshd_name
@@ -25,9 +26,10 @@ def same_user(ours: str | None, theirs: str | None) -> bool:
     return ours is not None and theirs is not None and not _spellings(ours).isdisjoint(_spellings(theirs))
 
 
-def _spellings(user: str | None) -> set[str | None]:
+@lru_cache(1024)
+def _spellings(user: str | None) -> frozenset[str | None]:
     """Return names of which equal users share one."""
-    return {None} if user is None else {_account(sshd_name(user)), _account(pam_name(user))}
+    return frozenset([None] if user is None else [_account(sshd_name(user)), _account(pam_name(user))])
 
 
 def _account(name: str) -> str:
@@ -52,7 +54,11 @@ class SessionsWithoutPid:
         """Take up a session, or take note that PAM has opened it."""
         is_opened = connection.opened is not None
         for name in _spellings(connection.session_user):
-            insort(self._by_user.setdefault((name, is_opened), []), connection, key=_number)
+            found = self._by_user.get((name, is_opened))
+            if found is None:
+                self._by_user[name, is_opened] = [connection]
+            elif found[-1:] != [connection]:
+                insort(found, connection, key=_number)
 
     def last(self, user: str | None, *, is_opened: bool) -> "Connection | None":
         """Return the session of ``user`` that began last and is not over."""
@@ -70,15 +76,18 @@ class SessionsWithoutPid:
         names = _spellings(connection.session_user)
         if connection.opened is not None:
             names |= _spellings(connection.opened[USER])
-        for key in [(name, is_opened) for name in names for is_opened in (False, True)]:
-            found = self._by_user.get(key)
-            if found is None:
-                continue
+        for name in names:
+            for is_opened in (False, True):
+                self._drop(name, connection, is_opened=is_opened)
+
+    def _drop(self, name: str | None, connection: "Connection", *, is_opened: bool) -> None:
+        found = self._by_user.get((name, is_opened))
+        if found is not None:
             at = bisect_left(found, connection.number, key=_number)
             if at < len(found) and found[at] is connection:
                 del found[at]
             if not found:
-                del self._by_user[key]
+                del self._by_user[name, is_opened]
 
 
 def _number(connection: "Connection") -> int:

@@ -370,3 +370,76 @@ def test_a_user_s_lines_move_no_clock() -> None:
     steps = [(3599 * i, 9, OF_A_USER, MALLORY) for i in range(1, 730)]
     end = (3601, 10, "pam_unix(sshd:session): session closed for user alice")
     assert "ssh_logout alice 1.1.1.1" in words(journal(*alice, *steps, end))
+
+
+def opened_at(at: float, user: str = "root", pid: int = 10) -> tuple[float, int, str]:
+    """Return a session line."""
+    return at, pid, f"pam_unix(sshd:session): session opened for user {user}(uid=0) by (uid=0)"
+
+
+CONNECTED = "Connection from 6.6.6.6 port 9 on 10.0.0.1 port 22"
+
+
+@pytest.mark.parametrize("late", [1.5, 60, 3000, 86_400])
+def test_a_session_line_older_than_its_connection(late: float) -> None:
+    """A stranger whose connection has the PID of an earlier login takes nothing of it: somebody was let in, not from there."""
+    events = journal((100_000, 10, CONNECTED), opened_at(100_000 - late), (100_020, 11, CONNECTED))
+    assert "ssh_login root None" in words(events)
+    assert "ssh_login root 6.6.6.6" not in words(events)
+    assert words(events).count("ssh_probe None 6.6.6.6") == 2
+
+
+def test_a_session_line_older_than_another_s_login() -> None:
+    """A late session line of root's neither takes bob's login over, nor ends it, nor makes it come twice."""
+    events = journal(
+        (100, 10, "Accepted password for bob from 1.1.1.1 port 5 ssh2"),
+        opened_at(50),
+        opened_at(100.1, "bob"),
+        (60, 10, "pam_unix(sshd:session): session closed for user root"),
+        (200, 10, "pam_unix(sshd:session): session closed for user bob"),
+    )
+    assert sorted(words(events)) == sorted(
+        ["ssh_login root None", "ssh_login bob 1.1.1.1", "ssh_logout root None", "ssh_logout bob 1.1.1.1"]
+    )
+
+
+def test_a_late_session_line_of_the_session_before() -> None:
+    """Where the session before is known, its late lines are its own."""
+    events = journal(
+        (50, 10, "Accepted password for root from 1.1.1.1 port 5 ssh2"),
+        (70, 11, CONNECTED),
+        (100, 10, CONNECTED),
+        opened_at(51),
+        (130, 10, "Failed password for root from 6.6.6.6 port 9 ssh2"),
+        (90, 10, "pam_unix(sshd:session): session closed for user root"),
+    )
+    assert [word for word in words(events) if "log" in word] == ["ssh_login root 1.1.1.1", "ssh_logout root 1.1.1.1"]
+    assert "ssh_attempt root 6.6.6.6" in words(events)
+
+
+@pytest.mark.parametrize("back", [0.9, 5, 3000])
+def test_a_clock_that_is_set_back_within_a_login(back: float) -> None:
+    """After "Accepted", session lines of an earlier time are the login's own, and so is its end."""
+    events = journal(
+        (10_000, 10, CONNECTED),
+        (10_000.1, 10, "Accepted password for alice from 6.6.6.6 port 9 ssh2"),
+        opened_at(10_000.2 - back, "alice"),
+        (10_050 - back, 10, "pam_unix(sshd:session): session closed for user alice"),
+    )
+    assert words(events) == ["ssh_login alice 6.6.6.6", "ssh_logout alice 6.6.6.6"]
+
+
+def test_a_session_line_without_a_time() -> None:
+    """It joins the connection that has its PID, since it cannot be older."""
+    events = told(
+        f"{FIRST} 12 Connection from 1.1.1.1 port 5 on 10.0.0.1 port 22",
+        "2026-13-45T10:00:00+00:00 12 pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)",
+    )
+    assert events == ["ssh_login alice 1.1.1.1"]
+
+
+def test_a_connection_younger_than_the_session_of_its_pid() -> None:
+    """A session whose "Accepted" was lost takes no address from a stranger who gets its PID within the grace."""
+    events = journal(opened_at(100), (105, 10, CONNECTED), (130, 11, CONNECTED))
+    assert "ssh_login root None" in words(events)
+    assert "ssh_login root 6.6.6.6" not in words(events)
