@@ -21,9 +21,9 @@ EVENT_LIMIT = 2_000_000
 OUTBOX_LIMIT = 200_000
 SESSION_LIMIT = 1_000_000
 
-# rsyslog waits meanwhile, for 20 s at most, and a shorter ``keep`` may have left a million rows too many. Ids are random, so that
-# small pieces take longer in all: each touches most pages.
-_FORGET_S, _PIECE = 5.0, 50_000
+# Lines wait meanwhile, so a call takes no longer than a login may; what is left is forgotten a second later. Ids are random: each
+# row of a piece touches another page.
+_FORGET_S, _PIECE = 0.1, 2_000
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # is written as SQL writes a list
 _INTEGER_MAX = (1 << 63) - 1
 
@@ -43,6 +43,7 @@ class State:
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
         self._path, self._report = state_dir / "state.db", report
         self._connection = self._opened()
+        self._looked_at: dict[str, int] = {}  # up to where the rows of a table have been looked through for noise
         self._is_renewed = False  # True: the damaged file is away, and the new one could not be made yet
 
     def close(self) -> None:
@@ -211,9 +212,9 @@ class State:
         ):
             while rows := self._delete(table, key, f"WHERE {which}", _PIECE, before_us):
                 yield rows
-        yield from self._shortened("event", "id", "time_us", EVENT_LIMIT, f"WHERE action IN {_NOISE}")
+        yield from self._shortened("event", "id", "time_us", EVENT_LIMIT, has_noise=True)
         yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
-        yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
+        yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, has_noise=True)
         yield from self._shortened("sender", "rowid", "seen_us", SENDER_LIMIT)
 
     def forget_delivered(self) -> None:
@@ -226,15 +227,35 @@ class State:
         with transaction(self._connection):
             self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
 
-    def _shortened(self, table: str, key: str, order: str, limit: int, *first: str) -> Iterator[int]:
-        """Forget the oldest rows beyond a limit, those that a condition takes first; yield how many were in each piece."""
+    def _shortened(self, table: str, key: str, order: str, limit: int, *, has_noise: bool = False) -> Iterator[int]:
+        """Forget the oldest rows beyond a limit, noise before all others; yield how many were in each piece."""
         with guarded(self._connection):
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
         excess = rows - limit
-        for which in (*first, ""):
-            while excess > 0 and (gone := self._delete(table, key, f"{which} ORDER BY {order}", min(excess, _PIECE))):
-                excess -= gone
-                yield gone
+        while excess > 0 and has_noise:
+            noise, has_noise = self._noise(table, key, order, excess)
+            with transaction(self._connection):
+                self._connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", noise)  # noqa: S608
+            excess -= len(noise)
+            if noise or has_noise:
+                yield len(noise)
+        while excess > 0 and (gone := self._delete(table, key, f"ORDER BY {order}", min(excess, _PIECE))):
+            excess -= gone
+            yield gone
+
+    def _noise(self, table: str, key: str, order: str, most: int) -> tuple[list[tuple[object]], bool]:
+        """Look at some rows, from where it was left, since most may be logins; return the noise, and whether there are more."""
+        begin = self._looked_at.get(table, 0)
+        with guarded(self._connection):
+            rows = self._connection.execute(
+                f"SELECT {key}, {order}, action IN {_NOISE} FROM {table} WHERE {order} >= ? ORDER BY {order} LIMIT ?",  # noqa: S608
+                (begin, _PIECE),
+            ).fetchall()
+        noise = [(found, at) for found, at, is_noise in rows if is_noise][:most]
+        last = noise[-1][1] if len(noise) == most else rows[-1][1] if rows else begin
+        # So many of one moment: the others are forgotten as the oldest.
+        self._looked_at[table] = last + (last == begin and len(rows) == _PIECE and len(noise) < most)
+        return [(found,) for found, _at in noise], len(rows) == _PIECE
 
     def _delete(self, table: str, key: str, which: str, limit: int, before_us: int = 0) -> int:
         """Delete some rows; return how many."""

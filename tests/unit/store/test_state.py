@@ -325,6 +325,25 @@ def test_forgotten_by_size(state: State, tmp_path: Path, monkeypatch: pytest.Mon
     assert rows(tmp_path, "SELECT id FROM event ORDER BY time_us") == [(event.id,) for event in logins[-3:]]
 
 
+def test_noise_goes_first_in_small_steps(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise among many logins is found in steps that are as small."""
+    logins = [
+        event for pid in range(1, 9) for event in events_of(*session_lines(pid, at_us=START_US + pid * 1_000_000, lasts_s=None))
+    ]
+    tries = events_of(*(try_line(pid, at_us=START_US + 5_000_000 + pid) for pid in range(20, 26)))
+    state.record([*logins, *tries], TOLD, NOW_US)
+    monkeypatch.setattr(state_module, "_PIECE", 2)
+    monkeypatch.setattr(state_module, "_FORGET_S", -1.0)
+    monkeypatch.setattr(state_module, "EVENT_LIMIT", len(logins) + 2)
+    steps = 0
+    while state.forget(0):
+        steps += 1
+        assert rows(tmp_path, "SELECT count(*) FROM event")[0][0] >= len(logins) + len(tries) - 2 * steps
+    left = "SELECT count(*), sum(action = 'ssh_login') FROM event"
+    assert rows(tmp_path, left) == [(len(logins) + 2, len(logins))]
+    assert steps > 3
+
+
 def test_forgotten_piece_by_piece(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much there is to forget, rsyslog does not wait longer than it may: what there is no time for is done later."""
     state.record(events_of(*(try_line(pid, at_us=START_US + pid * 1_000_000) for pid in range(1, 11))), TOLD, NOW_US)
