@@ -9,6 +9,11 @@ longer. Each batch goes through ``parse`` and through ``replay``, in this proces
 
     bench/growth.py
 
+``--rules`` searches for the dearest line of each rule instead: literal pieces of the rule, repeated after each part of a sample
+up to the bound, with a wrong and a right end::
+
+    bench/growth.py --rules --show 20
+
 It prints the worst cases, and exits with 1 if doubling a line costs three times as much, or more. The second table shows short
 lines, which the rules do read: microseconds per line, compared with ordinary lines.
 """
@@ -16,6 +21,7 @@ lines, which the rules do read: microseconds per line, compared with ordinary li
 import argparse
 import json
 import math
+import re
 import sys
 import tempfile
 import time
@@ -30,7 +36,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stan
 
 from consumer.logs.parse import parse_file
 from consumer.logs.replay import Replay
-from consumer.matching.matcher import Matcher
+from consumer.matching.matcher import PAM_LIMIT, Matcher
+from consumer.matching.rules import SSHD_LIMIT, CompiledRule
+from tests.unit.sample_lines import all_samples
 
 # The longest line that sshbell reads whole, and one to compare it with.
 LONG_LINE, SHORTER_LINE = 65536, 8192
@@ -202,6 +210,50 @@ class Bench:
         return best
 
 
+def literals(pattern: str) -> list[str]:
+    """Return the fixed pieces of a regular expression."""
+    bare = re.sub(r"\(\?P<\w+>|\(\?<?[:!=]|\[\^?[^\]]*\]|\{[^}]*\}|\\[A-Za-z]|(?<!\\)[()|?*+.^$]", "\0", pattern)
+    return [piece for piece in dict.fromkeys(re.sub(r"\\(.)", r"\1", bare).split("\0")) if piece]
+
+
+def dearest(rule: CompiledRule, sample: str) -> tuple[float, str]:
+    """Return seconds and text of the dearest line of a rule that is found."""
+    pieces = literals(rule.match.__self__.pattern)  # type: ignore[attr-defined]
+    fills = [*pieces, " by (uid=0)", "a", " ", "1", ":", *(one + other for one in pieces for other in pieces[:8] if one != other)]
+    starts = [sample, *(sample[: sample.find(piece) + len(piece)] for piece in pieces if piece in sample)]
+    if not sample:
+        starts = ["".join(pieces[:number]) for number in range(len(pieces) + 1)]
+    length = PAM_LIMIT if rule.is_pam else SSHD_LIMIT - 1
+    best = 0.0, ""
+    for start in starts:
+        for fill in fills:
+            for end in ("", "x", sample[-12:]):
+                text = f"{(start + fill * length)[: length - len(end)]}{end}"
+                taken = min(_seconds_of(rule, text) for _ in range(2))
+                if taken > best[0]:
+                    best = min(taken, _seconds_of(rule, text), _seconds_of(rule, text)), text
+    return best
+
+
+def _seconds_of(rule: CompiledRule, text: str) -> float:
+    start = time.perf_counter()
+    rule.match(text)
+    return time.perf_counter() - start
+
+
+def print_rules(show: int) -> None:
+    """Print the dearest line of each rule, the dearest rules first."""
+    matcher = Matcher()
+    samples: dict[int, str] = {}
+    for sample in all_samples():
+        found = None if sample.is_whole else matcher.find(("", "web1", sample.program, "812", sample.line, ""))
+        if found is not None and found.rule is not None:
+            samples.setdefault(found.rule.index, found.text)
+    worst = [(*dearest(rule.ready(), samples.get(rule.index, "")), rule) for rule in matcher.rules]
+    for seconds, text, rule in sorted(worst, key=lambda entry: -entry[0])[:show]:
+        print(f"{seconds * 1e6:8.0f} us  {'pam' if rule.is_pam else rule.family}.{rule.name:<28} {text[:100]!r}")
+
+
 def growth(bench: Bench, case: Case, rounds: int) -> tuple[float, str, float]:
     """Return the time factor for twice the length, for the slower command, its name, and the seconds for the longer line."""
     line = case.line(SHORTER_LINE)
@@ -218,7 +270,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", metavar="TEXT", help="only cases with TEXT in their name")
     parser.add_argument("--show", type=int, default=12, metavar="N", help="how many of the worst to print")
+    parser.add_argument("--rules", action="store_true", help="look for the dearest line of each rule")
     options = parser.parse_args()
+    if options.rules:
+        print_rules(options.show)
+        return
     chosen = [case for case in cases() if options.only in case.name]
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(folder)

@@ -21,6 +21,8 @@ _WHO = r"logname=(?P<logname>[^ ]*) uid=(?P<uid>-?[0-9]+) euid=-?[0-9]+ tty=(?P<
 _LAST = r"(?P<user>.*[^ ]|) *"
 _FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
 _FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
+# Two free texts in a row are tried in all ways where the end is not as it should be: so that is looked at first.
+_BY_END = rf"(?=.*\(uid=-?[0-9]+\){END})"
 
 
 def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
@@ -41,14 +43,14 @@ RULES: list[Rule] = [
         "session_opened",
         "pam_unix",
         "session opened for user ",
-        rf"(?P<user>.*)\(uid=(?P<user_uid>[0-9]+|getpwnam error)\) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
+        rf"{_BY_END}(?P<user>.*)\(uid=(?P<user_uid>[0-9]+|getpwnam error)\) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
     ),
     _pam(
         "session_opened_old",
         "session_opened",
         "pam_unix",
         "session opened for user ",
-        rf"(?P<user>.*) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
+        rf"{_BY_END}(?P<user>.*) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
     ),
     # 0.7x and some copies of it say by nobody.
     _pam(
@@ -56,7 +58,8 @@ RULES: list[Rule] = [
         "session_opened",
         "pam_unix",
         "session opened for user ",
-        rf"(?P<user>.*?)(?:\(uid=(?P<user_uid>[0-9]+)\))?(?: by (?P<by_user>[^ ]*))? *{END}",
+        # The name is tried letter by letter, so not where it is longer than any.
+        rf"(?!.{{600}})(?P<user>.*?)(?:\(uid=(?P<user_uid>[0-9]+)\))?(?: by (?P<by_user>[^ ]*))? {{0,8}}{END}",
     ),
     _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", f"{_LAST}{END}"),
     # modules/pam_unix/support.c, _unix_verify_password(): the first failure of a connection.
@@ -158,7 +161,7 @@ RULES: list[Rule] = [
         "pam_failure",
         "pam_winbind|pam_userdb",
         "user ",
-        rf"[`'](?P<user>.*)' denied access(?: \((?P<reason>.*)\))?{END}",
+        rf"(?=.*(?:' denied access|\)){END})[`'](?P<user>.*)' denied access(?: \((?P<reason>.*)\))?{END}",
     ),
     _pam("userdb_unknown", "invalid_user", "pam_userdb", "user ", rf"[`'](?P<invalid>)(?P<user>.*)' does not exist{END}"),
     _pam("winbind_failed", "pam_failure", "pam_winbind", "request ", rf"(?P<reason>wbcLogonUser failed: .*){END}"),
@@ -170,7 +173,13 @@ RULES: list[Rule] = [
         "",
         rf"(?P<reason>[Aa]uthentication failure); (?:.*[ ;])?user=(?P<user>.*){END}",
     ),
-    _pam("ldap_bind", "pam_failure", "pam_ldap", "error trying to bind as user ", rf'"(?P<user>.*)" \((?P<reason>.*)\){END}'),
+    _pam(
+        "ldap_bind",
+        "pam_failure",
+        "pam_ldap",
+        "error trying to bind as user ",
+        rf'(?=.*\){END})"(?P<user>.*)" \((?P<reason>.*)\){END}',
+    ),
     # pam-krb5, Russ Allbery's: auth.c.
     _pam("krb5_success", "pam_success", "pam_krb5", "user ", rf"(?P<user>.*) authenticated as (?P<principal>.*){END}"),
     # Red Hat's pam_krb5, src/auth.c: its own PID in the place of service and type.

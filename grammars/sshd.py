@@ -670,7 +670,7 @@ RULES: list[Rule] = [
             f"command_failed{suffix}",
             "notice",
             ["AuthorizedKeysCommand ", "AuthorizedPrincipalsCommand "],
-            rf"(?P<command>/[^ ]*){arguments} (?P<reason>failed, status [0-9]+|exited on signal [0-9]+|returned status [0-9]+){PREAUTH}",
+            rf"(?P<command>/[^ ]*)(?= ){arguments} (?P<reason>failed, status [0-9]+|exited on signal [0-9]+|returned status [0-9]+){PREAUTH}",
         )
         for suffix, arguments in (
             ("", " (?P<user>[A-Za-z0-9_][^ /]*)(?: (?P<key_fingerprint>(?:SHA256|MD5):[^ ]+))?"),

@@ -48,8 +48,8 @@ _PAM_OF_SSHD = re.compile(r"pam_[a-z0-9_]+\(sshd?[:)]")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
 _ANNOTATED = " @[_PID="
-# sshd's lines have room for no more; another's does not matter.
-_ANNOTATIONS_LIMIT = 32
+# sshd's lines have room for 21, and rsyslog adds one; another's does not matter.
+_ANNOTATIONS_LIMIT = 22
 # rsyslog cuts a message at 8 kB; a longer one is not matched anyway.
 _ANNOTATED_LIMIT = 8192
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
@@ -202,11 +202,11 @@ class Matcher:
     def _as_other(self, reading: Reading) -> Reading:
         """Read a line that no rule reads as a side line, unless it looks like authentication, or may have lost what would."""
         text = reading.text
-        for rule in self._others[reading.program.family]:
-            if len(text) < (SSHD_LIMIT if rule.family in {sshd.FAMILY, dropbear.FAMILY} else PAM_LIMIT):
-                match = rule.ready().match(text)
-                if match is not None:
-                    return reading._replace(rule=rule, match=match)
+        # To look for words of authentication takes longer than a rule does.
+        for rule in self._others[reading.program.family] if len(text) < SSHD_LIMIT else ():
+            match = rule.ready().match(text)
+            if match is not None:
+                return reading._replace(rule=rule, match=match)
         return reading
 
     def _without_header(self, row: Row) -> Row | None:
@@ -236,17 +236,19 @@ class Matcher:
         stamp, host, _name, procid, _text, trusted = row
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
-        count = 1
+        count, whole = 1, text
         rule, match = self._match(program.family, text)
         if rule is None:
             if repeated := _REPEATED.match(text):
                 count, text = int(repeated[1]), repeated[2]
             procid, text = _plain(procid, text, program)
-            rule, match = self._match(program.family, text)
+            if text != whole:
+                rule, match = self._match(program.family, text)
             if rule is None and len(text) < WHOLE_BELOW:
                 # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
                 trimmed = text.rstrip(" .\t")
-                rule, match = self._match(program.family, trimmed)
+                if trimmed != text:
+                    rule, match = self._match(program.family, trimmed)
                 text = text if rule is None else trimmed
         return Reading(program, host, procid, text, count, rule, match, trusted if isinstance(trusted, tuple) else None, stamp)
 
@@ -274,8 +276,9 @@ class Matcher:
             return whole if whole.rule is not None or not begun else found
         uid = max(uids[number:])
         # sshd's own word: "[preauth]" is the monitor's, but "Accepted" never ends so; and what it cut has lost its true end.
-        is_whole = whole.rule is not None and text.endswith(" [preauth]") and not text.startswith("Accepted ")
-        if is_whole or len(text) == SSHD_LIMIT:
+        own = whole.text  # rsyslog may have folded it
+        is_whole = whole.rule is not None and own.endswith(" [preauth]") and not own.startswith("Accepted ")
+        if is_whole or len(own) == SSHD_LIMIT:
             return (whole if whole.rule is not None else found)._replace(is_torn=uid != 0)
         if uid:
             return found._replace(trusted=(uid, ""), is_annotated=True)

@@ -25,11 +25,9 @@ SESSION_LIMIT = 1_000_000
 # Of the whole file, however long the rows are; as many rows as above of the usual length take less.
 STATE_LIMIT_BYTES = 1 << 30
 
-# rsyslog waits during a deletion, for 20 s at most, and a shorter ``keep`` may leave a million rows to delete. Ids are random, so
-# each piece touches most pages; smaller pieces would take longer in total.
-_FORGET_S, _PIECE = 5.0, 50_000
-# Rows of one step when bytes count: a long row takes two pages.
-_BYTES_PIECE = 2_000
+# Lines wait during a deletion, so one call takes no longer than a login may; a second later the next call deletes more. Ids are
+# random, so each row of a piece touches another page.
+_FORGET_S, _PIECE = 0.1, 2_000
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 _INTEGER_MAX = (1 << 63) - 1
 
@@ -49,6 +47,7 @@ class State:
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
         self._path, self._report = state_dir / "state.db", report
         self._connection = self._opened()
+        self._looked_at: dict[str, int] = {}  # how far the rows of a table have been searched for noise
         self._is_renewed = False  # True: the damaged file is set aside, but the new one could not be created yet
 
     def close(self) -> None:
@@ -227,9 +226,9 @@ class State:
         ):
             while rows := self._delete(table, key, f"WHERE {which}", _PIECE, before_us):
                 yield rows
-        yield from self._shortened("event", "id", "time_us", EVENT_LIMIT, f"WHERE action IN {_NOISE}")
+        yield from self._shortened("event", "id", "time_us", EVENT_LIMIT, has_noise=True)
         yield from self._shortened("session", "login_id", "opened_us", SESSION_LIMIT)
-        yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, f"WHERE action IN {_NOISE}")
+        yield from self._shortened("outbox", "seq", "seq", OUTBOX_LIMIT, has_noise=True)
         yield from self._shortened("sender", "rowid", "seen_us", SENDER_LIMIT)
         noise = f"WHERE action IN {_NOISE} ORDER BY"
         yield from self._lightened(("event", "id", f"{noise} time_us"), ("outbox", "seq", f"{noise} seq"))
@@ -240,7 +239,7 @@ class State:
     def _lightened(self, *tables: tuple[str, str, str]) -> Iterator[int]:
         """Forget some rows of each table in turn while the file is too large; yield how many were in each piece."""
         while used_bytes(self._connection) > STATE_LIMIT_BYTES:
-            gone = sum(self._delete(table, key, which, _BYTES_PIECE) for table, key, which in tables)
+            gone = sum(self._delete(table, key, which, _PIECE) for table, key, which in tables)
             if not gone:
                 return
             yield gone
@@ -255,15 +254,35 @@ class State:
         with transaction(self._connection):
             self._connection.execute("DELETE FROM outbox WHERE seq <= ?", (done_seq,))
 
-    def _shortened(self, table: str, key: str, order: str, limit: int, *first: str) -> Iterator[int]:
-        """Delete the oldest rows beyond a limit, first those that match a condition; yield the number of rows of each piece."""
+    def _shortened(self, table: str, key: str, order: str, limit: int, *, has_noise: bool = False) -> Iterator[int]:
+        """Delete the oldest rows beyond a limit, noise before all others; yield the number of rows of each piece."""
         with guarded(self._connection):
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
         excess = rows - limit
-        for which in (*first, ""):
-            while excess > 0 and (gone := self._delete(table, key, f"{which} ORDER BY {order}", min(excess, _PIECE))):
-                excess -= gone
-                yield gone
+        while excess > 0 and has_noise:
+            noise, has_noise = self._noise(table, key, order, excess)
+            with transaction(self._connection):
+                self._connection.executemany(f"DELETE FROM {table} WHERE {key} = ?", noise)  # noqa: S608
+            excess -= len(noise)
+            if noise or has_noise:
+                yield len(noise)
+        while excess > 0 and (gone := self._delete(table, key, f"ORDER BY {order}", min(excess, _PIECE))):
+            excess -= gone
+            yield gone
+
+    def _noise(self, table: str, key: str, order: str, most: int) -> tuple[list[tuple[object]], bool]:
+        """Look at some rows, from where it was left, since most may be logins; return the noise, and whether there are more."""
+        begin = self._looked_at.get(table, 0)
+        with guarded(self._connection):
+            rows = self._connection.execute(
+                f"SELECT {key}, {order}, action IN {_NOISE} FROM {table} WHERE {order} >= ? ORDER BY {order} LIMIT ?",  # noqa: S608
+                (begin, _PIECE),
+            ).fetchall()
+        noise = [(found, at) for found, at, is_noise in rows if is_noise][:most]
+        last = noise[-1][1] if len(noise) == most else rows[-1][1] if rows else begin
+        # So many of one moment: the others are forgotten as the oldest.
+        self._looked_at[table] = last + (last == begin and len(rows) == _PIECE and len(noise) < most)
+        return [(found,) for found, _at in noise], len(rows) == _PIECE
 
     def _delete(self, table: str, key: str, which: str, limit: int, before_us: int = 0) -> int:
         """Delete some rows; return how many."""

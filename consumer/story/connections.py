@@ -6,11 +6,13 @@ any line may be missing.
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import TYPE_CHECKING
 
 from consumer.events import Login
-from consumer.records import ADDRESS, METHOD, PORT, PROCID, TIME, Line
+from consumer.records import ADDRESS, METHOD, PORT, PROCID, TIME, USER, Line
+from consumer.story.without_pid import SessionsWithoutPid
 
 if TYPE_CHECKING:
     from consumer.story.forged_lines import ForgedCount, WriterAndClaim
@@ -20,15 +22,16 @@ SECOND = 1_000_000
 # A login is told this long after "Accepted" where no session line comes. In captures it came after 0.5 to 30 ms; modules that
 # make home directories or ask a directory server take seconds.
 GRACE_US = 10 * SECOND
+# By how much the times of lines in order may differ from it: many stamps have seconds alone.
+JITTER_US = SECOND
 # What is left of a connection that is over takes up its late lines.
 LINGER_US = 10 * SECOND
 # How often, in a host's time, it is looked which connections have expired.
 SWEEP_US = 10 * SECOND
 # LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
 PREAUTH_US = 600 * SECOND
-# The line that ends a session may never come. Open sessions are looked at now and then, so that those that are over are let go.
+# The line that ends a session may never come.
 SESSION_US = 30 * 86400 * SECOND
-SESSION_CHECK_US = 3600 * SECOND
 # A time so far from the clock is believed when a second line confirms it: relays pass on what broken clocks say.
 LEAP_US = 3600 * SECOND
 # Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
@@ -36,13 +39,21 @@ CONNECTION_LIMIT = 20_000
 HOST_LIMIT = 10_000
 _HOSTS_LOOKED_AT = 16
 _CONNECTIONS_A_LINE = 64
+# Names of programs under which a host is found at once: systemd can name a unit for each connection.
+_NAMES_LIMIT = 64
 
-# The deadline of a connection in session: the queue in which it stands looks again.
+# Stands for every host that is not held.
+NO_HOST = ("", "")
+
+# The deadline of a connection in session, which is over after SESSION_US.
 IN_SESSION = -1
 
 
 class Connection:
     """What is known of one connection so far. The defaults are the class's, since most connections need few of them."""
+
+    # The number counts up with each connection. No snapshot keeps it: it is given anew.
+    __slots__ = ("__dict__", "number")
 
     address: str | None = None
     port: str | None = None
@@ -67,12 +78,12 @@ class Connection:
     is_told = False  # the story is told: as a login, a probe, or by its attempts
     is_over = False
     ended_us = 0
-    alive_us = 0  # when the clock leapt last while it was there
     is_gone = False
     older: "Connection | None" = None  # the one before with the same PID, still in session
     deadline = 0
 
-    def __init__(self, procid: str, line: Line) -> None:
+    def __init__(self, procid: str, line: Line, number: int = 0) -> None:
+        self.number = number
         self.procid = procid
         self.since_us = line[TIME] or 0
         self.seen = line  # the line that decides about a probe, or about a try that is told at the end
@@ -81,6 +92,31 @@ class Connection:
     def is_without_session(self) -> bool:
         """Nobody is in by it."""
         return not self.is_gone and self.accepted is None and self.opened is None
+
+    def is_younger(self, line: Line) -> bool:
+        """Tell whether it began after ``line`` was written, by more than lines are out of order; not known without a time."""
+        return line[TIME] is not None and line[TIME] < self.since_us - JITTER_US
+
+    def is_in_before(self, line: Line) -> bool:
+        """Tell whether it came to a session before ``line`` was written: one that says how a connection begins is of another."""
+        known = self.accepted or self.opened
+        return known is not None and (line[TIME] or 0) > (known[TIME] or 0) + JITTER_US
+
+    @property
+    def session_user(self) -> str | None:
+        """The user who is in, as the line spells the name."""
+        known = self.accepted or self.opened
+        return known[USER] if known else None
+
+    @property
+    def has_no_pid(self) -> bool:
+        """It has come to a session, and the lines about it have no PID."""
+        known = self.accepted or self.opened
+        return known is not None and not known[PROCID]
+
+    def is_in_session_without_pid(self, *, is_opened: bool) -> bool:
+        """Tell whether it is in a session whose lines have no PID, and whose session PAM has opened, or has not."""
+        return self.has_no_pid and not self.is_over and not self.is_gone and (self.opened is not None) == is_opened
 
     def counts(self, deadline: int, seen: set["Connection"]) -> bool:
         """Tell whether an entry of a queue of terms is the one that counts; of a session, the first that is seen."""
@@ -101,12 +137,15 @@ class Host:
         "due",
         "forged",
         "has_sshd",
+        "in_session",
         "key",
         "last_us",
         "leaped_total",
+        "leapt_us",
         "names",
         "next_sweep_us",
         "waiting",
+        "without_pid",
     )
 
     def __init__(self) -> None:
@@ -114,6 +153,7 @@ class Host:
         self.clock_us = 0
         self.last_us = 0  # the time of the last line
         self.leaped_total = 0  # lines in a row that are far from the clock, and near each other
+        self.leapt_us = 0  # the time to which the clock leapt last; since a restart
         self.has_sshd = False
         self.names: list[tuple[str, str]] = []  # host and program, under which it is found
         self.connections: dict[str, Connection] = {}
@@ -125,6 +165,8 @@ class Host:
         self.due: dict[int, deque[tuple[int, Connection]]] = {}
         self.next_sweep_us = 0
         self.forged: dict[WriterAndClaim, ForgedCount] = {}
+        self.without_pid = SessionsWithoutPid()
+        self.in_session: deque[Connection] = deque()  # see Connections._evict
 
     def believed(self, time_us: int) -> int:
         """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""
@@ -153,6 +195,8 @@ class Connections:
         self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
         self.by_program: dict[tuple[str, str], Host] = {}
         self._total = 0
+        self._numbers = count(1)
+        self._busy: OrderedDict[Host, None] = OrderedDict()  # those that have connections
         self._begun: deque[tuple[Host, Connection]] = deque()  # in order, those that have come to a session among them
         self.counters: Counter[str] = Counter()
         self.heard: set[Host] = set()  # since the last tick
@@ -176,9 +220,20 @@ class Connections:
                 self._drop_host()
             host = self._hosts[key] = Host()
             host.key = key
+        if len(host.names) >= _NAMES_LIMIT:
+            del self.by_program[host.names.pop(0)]
         self.by_program[name, program] = host
         host.names.append((name, program))
         return host
+
+    def host_without_eviction(self, name: str, program: str) -> Host | None:
+        """Return a host; None if it is unknown and another would have to go for it."""
+        host = self.known(name, program)
+        return self.host(name, program) if host is None and len(self._hosts) < HOST_LIMIT else host
+
+    def known(self, name: str, program: str) -> Host | None:
+        """Return a host where it is held."""
+        return self._hosts.get((name, self._family_of(program)))
 
     def keys(self) -> list[tuple[str, str]]:
         """Return name and family of all hosts."""
@@ -207,10 +262,19 @@ class Connections:
         for names in host.names:
             self.by_program[names] = host
         self._total += len(host.connections)
+        if host.connections:
+            self._busy[host] = None
+        for connection in host.connections.values():
+            connection.number = next(self._numbers)
+            login = connection.login
+            if login is not None and login.time_us <= host.clock_us - SESSION_US:
+                host.leapt_us = host.clock_us  # only a leap of the clock has kept it
+            if connection.has_no_pid:
+                host.without_pid.add(connection)
 
     def begin_again(self) -> None:
         """Put what was restored in order."""
-        begun = [(host, each) for host in self._hosts.values() for each in host.connections.values() if each.is_without_session]
+        begun = [(host, each) for host in self._hosts.values() for each in host.connections.values()]
         self._begun = deque(sorted(begun, key=lambda entry: entry[1].since_us))
 
     def _drop_host(self) -> None:
@@ -235,27 +299,19 @@ class Connections:
     def leap(host: Host, time_us: int) -> None:
         """
         Believe a time that is far from the clock when lines before were there too: one, and more where many connections are held.
-        The first line of a host sets the clock.
 
-        Terms that were set by a wrong clock are cut to what the right one allows.
+        The first line of a host sets the clock. Deadlines that a wrong clock has set are put right: those of waiting logins
+        now, the others when they are the next: see ``sweep``.
         """
         if host.last_us:
             host.leaped_total = host.leaped_total + 1 if abs(time_us - host.last_us) <= LEAP_US else 0
-            # All connections are gone through, so a clock that leaps to and fro has to pay for it with lines.
+            # Connections are closed by it, so a clock that leaps to and fro has to pay for it with lines.
             if host.leaped_total < 1 + len(host.connections) // _CONNECTIONS_A_LINE:
                 return
         host.leaped_total = 0
-        host.clock_us = time_us
-        host.next_sweep_us = time_us
-        for connection in host.connections.values():
-            connection.alive_us = time_us
-        for term_us, queue in (*host.due.items(), (GRACE_US, host.waiting)):
-            entries = [(_within(deadline, connection, term_us, time_us), connection) for deadline, connection in queue]
-            for (deadline, connection), (old, _) in zip(entries, queue, strict=True):
-                if connection.deadline == old:
-                    connection.deadline = deadline
-            queue.clear()
-            queue.extend(sorted(entries, key=lambda entry: entry[0]))
+        host.clock_us = host.leapt_us = host.next_sweep_us = time_us
+        entries = [(_within(deadline, connection, GRACE_US, time_us), connection) for deadline, connection in host.waiting]
+        host.waiting = deque(sorted(entries, key=lambda entry: entry[0]))
 
     @staticmethod
     def wait(host: Host, connection: Connection, line: Line) -> None:
@@ -265,21 +321,46 @@ class Connections:
         host.waiting.append((host.believed(line[TIME] or 0) + GRACE_US, connection))
 
     def sweep(self, host: Host) -> None:
-        """Let connections go whose term is over."""
+        """Let connections go whose term is over. It looks at no others but the next of each term."""
         now_us = host.clock_us
         host.next_sweep_us = now_us + SWEEP_US
         if self.is_holding:
             return
-        for queue in list(host.due.values()):
-            while queue and queue[0][0] <= now_us:
-                deadline, connection = queue.popleft()
-                if connection.is_gone:
-                    continue
-                since_us = max(connection.login.time_us if connection.login else 0, connection.alive_us)
-                if connection.deadline == IN_SESSION and now_us - since_us < SESSION_US:
-                    self._keep_session(host, connection)
-                elif connection.deadline in {deadline, IN_SESSION}:
-                    self.close(host, connection)
+        for term_us, queue in list(host.due.items()):
+            # A session lasts for its term after a leap of the clock, too.
+            if term_us != SESSION_US or now_us - host.leapt_us >= SESSION_US:
+                for deadline, connection in self._over(host, term_us, queue):
+                    if connection.deadline == IN_SESSION:
+                        self._keep_session(host, connection)
+                    elif connection.deadline == deadline:
+                        self.close(host, connection)
+
+    @staticmethod
+    def _over(host: Host, term_us: int, queue: deque[tuple[int, Connection]]) -> Iterator[tuple[int, Connection]]:
+        """
+        Take the entries of a queue whose time has come.
+
+        A deadline from before a leap of the clock is put right when it is the next: those behind it have waited long enough by
+        then.
+        """
+        now_us = host.clock_us
+        while queue:
+            deadline, connection = queue[0]
+            right = deadline
+            if not host.leapt_us <= deadline - term_us <= now_us:
+                right = _within(deadline, connection, term_us, host.leapt_us or now_us)
+                if connection.deadline == deadline:
+                    connection.deadline = right
+            if right <= now_us:
+                queue.popleft()
+                if not connection.is_gone:
+                    yield right, connection
+            elif deadline <= now_us:
+                queue.popleft()  # of the first line behind a quiet time, which nobody had confirmed yet
+                queue.append((right, connection))
+            else:
+                queue[0] = (right, connection)
+                return
 
     @staticmethod
     def keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
@@ -304,7 +385,9 @@ class Connections:
         older = host.connections.get(procid)
         if older is not None:
             self.close(host, older)
-        connection = Connection(procid, line)
+        if not host.connections:
+            self._busy[host] = None
+        connection = Connection(procid, line, next(self._numbers))
         connection.address, connection.port = address, port
         if older is not None and older.login is not None and not older.is_over:
             # The PID was reused, or a line of the old connection is late.
@@ -322,7 +405,7 @@ class Connections:
                 host.by_source[address, port] = connection
         self._begun.append((host, connection))
         if len(self._begun) > 128 + 2 * self._total:
-            self._begun = deque(entry for entry in self._begun if entry[1].is_without_session)
+            self._begun = deque(entry for entry in self._begun if not entry[1].is_gone)
         return connection
 
     @staticmethod
@@ -341,19 +424,31 @@ class Connections:
             crowded, connection = self._begun.popleft()
             if connection.is_without_session:
                 break
+            if not connection.is_gone:
+                crowded.in_session.append(connection)
+                if len(crowded.in_session) > 128 + 2 * len(crowded.connections):
+                    crowded.in_session = deque(each for each in crowded.in_session if not each.is_gone)
         else:
-            crowded = host if host.connections else next(other for other in self._hosts.values() if other.connections)
-            connection = next(iter(crowded.connections.values()))
+            # All that are held have come to a session, and stand in the order in which they began.
+            crowded = host if host.connections else next(iter(self._busy))
+            connection = crowded.in_session.popleft()
+            while connection.is_gone:
+                connection = crowded.in_session.popleft()
         self.close(crowded, connection)
         self.counters["connections_evicted_total"] += 1
 
-    @staticmethod
-    def _keep_session(host: Host, connection: Connection) -> None:
-        """Let a session be looked at later."""
-        deadline = host.clock_us + SESSION_CHECK_US
-        if connection.deadline != IN_SESSION:
-            connection.deadline = deadline
-        host.due.setdefault(SESSION_CHECK_US, deque()).append((deadline, connection))
+    def _keep_session(self, host: Host, connection: Connection) -> None:
+        """Look at a session again when it will be over."""
+        since_us = max(connection.login.time_us if connection.login else 0, host.leapt_us)
+        if host.clock_us - since_us >= SESSION_US:
+            self.close(host, connection)
+            return
+        queue = host.due.setdefault(SESSION_US, deque())
+        queue.append((since_us + SESSION_US, connection))
+        if len(queue) > 128 + 2 * len(host.connections):
+            # Most sessions end by themselves, long before.
+            seen: set[Connection] = set()
+            host.due[SESSION_US] = deque(entry for entry in queue if entry[1].counts(entry[0], seen))
 
     def close(self, host: Host, connection: Connection) -> None:
         """Tell what is left to tell of a connection, and forget it."""
@@ -362,6 +457,10 @@ class Connections:
         if host.connections.get(connection.procid) is connection:
             del host.connections[connection.procid]
             self._total -= 1
+            if not host.connections:
+                self._busy.pop(host, None)
+            if connection.has_no_pid:
+                host.without_pid.forget(connection)
             if connection.address is not None and connection.port is not None:
                 source = (connection.address, connection.port)
                 if host.by_source.get(source) is connection:

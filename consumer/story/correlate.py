@@ -15,7 +15,6 @@ a lost line).
 Lines may come out of order by seconds, PIDs are reused, any line may be missing.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -42,14 +41,13 @@ from consumer.records import (
     Line,
     Trusted,
 )
-from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, Connection, Connections, Host
+from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, NO_HOST, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
 from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
+from consumer.story.without_pid import same_user
 
 # Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
 _FACTORS_LIMIT = 8
-# The separators that winbind can be given.
-_DOMAIN = re.compile(r".+[\\+/]")
 # Clients offer keys and tickets on their own; a refused one is no try of anybody.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
@@ -107,6 +105,16 @@ class Correlator:
         host: Host
         for given in lines:
             line = given
+            trusted = line[TRUSTED]
+            if trusted is not None and (trusted[0] != 0 or trusted[1]):
+                word = self._origin(line)
+                if word != "verified":
+                    # Any local user writes such lines: they move no clock, and no host is heard, made or let go for them.
+                    if word == "forged":
+                        self._forged(line)
+                    else:
+                        self._from_a_user(line)
+                    continue
             rule, time_us, name, program = line[RULE], line[TIME], line[HOST], line[PROGRAM]
             if name != last_host or program != last_program:
                 last_host, last_program = name, program
@@ -115,12 +123,6 @@ class Correlator:
                 heard(host)
             if is_hint[rule] and host.has_sshd:
                 continue  # sshd tells of this itself
-            word = "verified"
-            if line[TRUSTED] is not None and (line[TRUSTED][0] != 0 or line[TRUSTED][1]):
-                word = self._origin(line)
-                if word == "forged":
-                    self._forged(host, line)
-                    continue  # it does not even move the clock
             if time_us is None:
                 # What it decides has no time: no other line's would be true of it.
                 self.held.counters["lines_without_time_total"] += 1
@@ -135,9 +137,6 @@ class Correlator:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
                     self._sweep(host)
-            if word != "verified":
-                self._from_a_user(host, line)
-                continue
             if not is_pam[rule]:
                 host.has_sshd = True
             handlers[rule](host, line)
@@ -194,6 +193,7 @@ class Correlator:
         if (
             connection is not None
             and connection.port is None
+            and not connection.is_in_before(line)
             and not connection.is_told
             and connection.address in {None, address}
         ):
@@ -357,12 +357,14 @@ class Correlator:
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
                 return  # said twice
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
-        elif connection.opened is not None and not _same_user(user, connection.opened[USER]):
+        elif connection.opened is not None and not same_user(user, connection.opened[USER]):
             self.held.close(host, connection)
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
         connection.accepted, connection.user = line, user
+        if not line[PROCID] and not connection.is_gone:
+            host.without_pid.add(connection)
         if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
             self.held.found_by_source(host, connection)
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
@@ -372,12 +374,17 @@ class Correlator:
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
-        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=False)
+        connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=False)
+        if connection is not None and procid and connection.is_younger(line) and not _is_in(connection, user):
+            self._opened_before(host, connection, line)
+            return
         if connection is not None and connection.accepted is not None:
-            if _same_user(connection.accepted[USER], user):
+            if same_user(connection.accepted[USER], user):
                 if connection.opened is None:
                     connection.opened = line
                     connection.uid = _uid(line[EXTRA])
+                    if not procid:
+                        host.without_pid.add(connection)
                     if connection.login is None:
                         self._tell_login(host, connection)
                 return
@@ -394,31 +401,34 @@ class Correlator:
         # "Accepted" has not come: late, lost, or of another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
+        if not procid:
+            host.without_pid.add(connection)
         self.held.wait(host, connection, line)
 
-    @staticmethod
-    def _without_pid(host: Host, user: str | None, *, is_opened: bool) -> Connection | None:
-        """Find the session of ``user`` that a session line without a PID may belong to."""
-        for connection in reversed(host.connections.values()):
-            known = connection.accepted or connection.opened
-            if known is None or known[PROCID] or connection.is_over or (connection.opened is not None) != is_opened:
-                continue
-            if _same_user(known[USER], user):
-                return connection
-        return None
+    def _opened_before(self, host: Host, connection: Connection, line: Line) -> None:
+        """Take a session line that is older than the connection that has its PID by now: it is of the one before."""
+        older = connection.older
+        if older is None or not same_user(older.session_user, line[USER]):
+            # Nothing is known of that one. Somebody was let in all the same; from where, nobody knows.
+            self.held.leave_older(host, connection)
+            older = connection.older = Connection(line[PROCID], line)
+        if older.opened is None:
+            older.opened, older.uid = line, _uid(line[EXTRA])
+            if older.login is None:
+                self._tell_login(host, older)
 
     def _session_closed(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
-        connection = host.connections.get(procid) if procid else self._without_pid(host, user, is_opened=True)
+        connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=True)
         older = connection.older if connection is not None else None
         known = (connection.accepted or connection.opened) if connection is not None else None
-        is_ours = known is not None and _same_user(known[USER], user)
+        is_ours = known is not None and same_user(known[USER], user)
         # The PID is reused, by another user, or by the same one whose new session is not open yet.
         if (
             connection is not None
             and older is not None
-            and _same_user(_user_of(older), user)
-            and not (is_ours and connection.opened)
+            and same_user(older.session_user, user)
+            and (connection.is_younger(line) or not (is_ours and connection.opened))
         ):
             self.held.leave_older(host, connection)
             self._end_session(host, older, line)
@@ -484,24 +494,32 @@ class Correlator:
             family=self._family_of(line[PROGRAM]), family_of=self._family_of,
         )  # fmt: skip
 
-    def _from_a_user(self, host: Host, line: Line) -> None:
-        """A line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
-        connection = self.held.of_child(host, line)
-        if connection is None or connection.accepted is None or connection.is_over:
+    def _from_a_user(self, line: Line) -> None:
+        """Take a line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
+        host = self.held.known(line[HOST], line[PROGRAM])
+        connection = None if host is None else self.held.of_child(host, line)
+        if host is None or connection is None or connection.accepted is None or connection.is_over:
             return
         may_end = self._may_end(connection, line[TRUSTED], line[PROCID])
         if may_end is False:
-            self._forged(host, line)
-        elif may_end is None:
+            self._forged(line)
             return
-        elif self._rules[line[RULE]].action is LineAction.SESSION_STARTED:
+        if may_end is None:
+            return
+        self.held.changed.add(host.key)
+        if self._rules[line[RULE]].action is LineAction.SESSION_STARTED:
             self._session_started(host, line)
         else:
             self._child_over(host, line)
 
-    def _forged(self, host: Host, line: Line) -> None:
-        """Tell a forged line, or count it: see ``forged_lines``."""
+    def _forged(self, line: Line) -> None:
+        """Report a forged line, or count it: see ``forged_lines``."""
         uid, claim = line[TRUSTED][0] if line[TRUSTED] else 0, str(self._rules[line[RULE]].action)
+        host = self.held.host_without_eviction(line[HOST], line[PROGRAM])
+        if host is None:
+            self.held.changed.add(NO_HOST)  # a snapshot has to know the id that is given
+            self._tell_forged(line, self._id(EventAction.FORGED, line), (uid, claim))
+            return
         kind = kind_of(uid, claim, host.forged)
         counted = host.forged.get(kind)
         self.held.changed.add(host.key)
@@ -520,7 +538,7 @@ class Correlator:
         self._tell(Forged(event_id, line, user, line[ADDRESS], line[PORT], uid, claim, count, last_us or line[TIME] or 0))
 
     def _tell_counted(self, host: Host, kind: WriterAndClaim, counted: ForgedCount) -> None:
-        """Tell how many forged lines of a kind were counted, and count anew; where there were none, the next is told at once."""
+        """Report the count of one kind, and count anew; after a minute without any, report the next line at once."""
         if counted.line is None:
             del host.forged[kind]
             return
@@ -528,7 +546,7 @@ class Correlator:
         self._tell_forged(counted.line, counted.id, kind, counted.count, counted.last_us)
 
     def _tell_all_forged(self, host: Host) -> None:
-        """Tell how many forged lines were counted, and forget them."""
+        """Report all counts of forged lines, and forget them."""
         for kind, counted in list(host.forged.items()):
             self._tell_counted(host, kind, counted)
         host.forged.clear()
@@ -624,7 +642,7 @@ class Correlator:
             self._tell_logout(host, connection, connection.child_over)
             return
         closed = connection.closed
-        if closed is None or not _same_user(closed[USER], line[USER]):
+        if closed is None or not same_user(closed[USER], line[USER]):
             return
         if closed[TIME] is None or closed[TIME] >= connection.login.time_us:
             self._tell_logout(host, connection, closed)
@@ -649,32 +667,13 @@ class Correlator:
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
 
+def _is_in(connection: Connection, user: str | None) -> bool:
+    """Tell whether ``user`` is in by a connection: a session line of an earlier time is its own, and a clock was set back."""
+    return connection.session_user is not None and same_user(connection.session_user, user)
+
+
 def _uid(text: str | None) -> int | None:
     return int(text) if text and text.isdecimal() and len(text) < 20 else None
-
-
-def _user_of(connection: Connection) -> str | None:
-    known = connection.accepted or connection.opened
-    return known[USER] if known else None
-
-
-def _same_user(ours: str | None, theirs: str | None) -> bool:
-    """
-    Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone.
-
-    A directory's module may set another spelling of the name (pam_winbind, pam_sss): with its domain, in small letters.
-    """
-    if ours == theirs:
-        return True
-    if ours is None or theirs is None:
-        return False
-    names = {_account(sshd_name(ours)), _account(pam_name(ours))}
-    return not names.isdisjoint({_account(sshd_name(theirs)), _account(pam_name(theirs))})
-
-
-def _account(name: str) -> str:
-    r"""Return a name without its domain: of ``DOMAIN\alice``, ``DOMAIN+alice``, ``DOMAIN/alice`` and ``alice@domain``."""
-    return _DOMAIN.sub("", name.partition("@")[0] or name).casefold()
 
 
 def _same_sshd_user(connection: Connection, line: Line) -> bool:

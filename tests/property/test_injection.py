@@ -490,3 +490,13 @@ def test_other_programs_tell_nothing(text: bytes, program: str) -> None:
         assert [
             event for event in events_of([frame(program, "4242", text.decode("latin-1"))]) if not isinstance(event, Forged)
         ] == []
+
+
+@pytest.mark.parametrize("tail", [" [preauth]", ""])
+def test_an_annotation_in_a_folded_line(tail: str) -> None:
+    """Rsyslog folds equal lines without annotations, too: what a client puts into its name is none of them."""
+    name = " from 6.6.6.6 port 22 ssh2 @[_PID=1 _UID=1000 _GID=1 _COMM=x"
+    text = f"error: maximum authentication attempts exceeded for invalid user {name} from 192.0.2.10 port 1 ssh2{tail}"
+    message = read_line(FRAMINGS["repeated"]("sshd", "4242", text))
+    assert message is not None
+    assert message.address in {None, "192.0.2.10"}

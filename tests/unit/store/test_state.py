@@ -339,7 +339,7 @@ def long_forged(number: int) -> bytes:
 def test_forgotten_by_bytes(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the rows of a flood are, the file has its bound; tries and forged lines go first, and the oldest of them."""
     monkeypatch.setattr(state_module, "STATE_LIMIT_BYTES", 2 << 20)
-    monkeypatch.setattr(state_module, "_BYTES_PIECE", 10)
+    monkeypatch.setattr(state_module, "_PIECE", 10)
     logins = events_of(*session_lines(4711), *session_lines(4712, "bob"))
     forged = events_of(*(long_forged(number) for number in range(1000)))
     assert len(forged) == 1000
@@ -471,3 +471,22 @@ def test_errors_are_of_the_store(state: State) -> None:
     ):
         with pytest.raises(StoreError, match=r"state\.db: no such table"):
             call()
+
+
+def test_noise_goes_first_in_small_steps(state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise among many logins is found in steps that are as small."""
+    logins = [
+        event for pid in range(1, 9) for event in events_of(*session_lines(pid, at_us=START_US + pid * 1_000_000, lasts_s=None))
+    ]
+    tries = events_of(*(try_line(pid, at_us=START_US + 5_000_000 + pid) for pid in range(20, 26)))
+    state.record([*logins, *tries], TOLD, NOW_US)
+    monkeypatch.setattr(state_module, "_PIECE", 2)
+    monkeypatch.setattr(state_module, "_FORGET_S", -1.0)
+    monkeypatch.setattr(state_module, "EVENT_LIMIT", len(logins) + 2)
+    steps = 0
+    while state.forget(0):
+        steps += 1
+        assert rows(tmp_path, "SELECT count(*) FROM event")[0][0] >= len(logins) + len(tries) - 2 * steps
+    left = "SELECT count(*), sum(action = 'ssh_login') FROM event"
+    assert rows(tmp_path, left) == [(len(logins) + 2, len(logins))]
+    assert steps > 3

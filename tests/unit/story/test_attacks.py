@@ -10,6 +10,7 @@ from consumer.events import Event, Logout
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
+from consumer.records import Line
 from consumer.story import connections
 from consumer.story.correlate import Correlator
 
@@ -114,18 +115,29 @@ CUT = f"Accepted publickey for alice from 203.0.113.9 port 4000 ssh2: ED25519-CE
 BY_RSYSLOG = '@[_PID=99 _UID=0 _GID=0 _COMM=sshd _EXE=/usr/sbin/sshd _CMDLINE="sshd: unknown [priv]"]'
 
 
-def journal(*lines: tuple[float, int, str] | tuple[float, int, str, dict[str, str]]) -> list[Event]:
-    """Replay lines of ``journalctl -o json``: seconds, PID, message and other fields; by root's sshd by default."""
-    events: list[Event] = []
+JournalLine = tuple[float, int, str] | tuple[float, int, str, dict[str, str]]
+
+
+def journal_lines(*lines: JournalLine) -> list[Line]:
+    """Read lines of ``journalctl -o json``: seconds, PID, message and other fields; by root's sshd by default."""
     reader = LineReader(MATCHER, Timestamps(datetime(2026, 12, 1, tzinfo=UTC), UTC), keep_text=True)
-    correlator = Correlator(MATCHER.rules, lambda name: MATCHER.program(name).family, events.append)
+    read: list[Line] = []
     for place, (at, pid, message, *others) in enumerate(lines, 1):
         fields = {
             "__REALTIME_TIMESTAMP": str(1795341600000000 + round(at * 1_000_000)), "_HOSTNAME": "web1",
             "SYSLOG_IDENTIFIER": "sshd", "SYSLOG_PID": str(pid), "_PID": str(pid), "_UID": "0",
             "_EXE": "/usr/sbin/sshd", "MESSAGE": message,
         }  # fmt: skip
-        correlator.feed(reader.lines(json.dumps(fields | (others[0] if others else {})).encode() + b"\n", place))
+        read += reader.lines(json.dumps(fields | (others[0] if others else {})).encode() + b"\n", place)
+    return read
+
+
+def journal(*lines: JournalLine) -> list[Event]:
+    """Replay lines of ``journalctl -o json``."""
+    events: list[Event] = []
+    correlator = Correlator(MATCHER.rules, lambda name: MATCHER.program(name).family, events.append)
+    for line in journal_lines(*lines):
+        correlator.feed([line])
     correlator.settle()
     return events
 
@@ -250,11 +262,13 @@ def test_a_clock_that_leaps_to_and_fro_has_to_insist() -> None:
 def test_a_user_s_sshd_ends_no_session_of_root() -> None:
     """Whoever runs sshd's program himself can write what it writes; he still is not root."""
     ends = "Disconnected from user root 1.1.1.1 port 5"
-    events = journal(
+    found = journal(
         (0, 10, "Accepted publickey for root from 1.1.1.1 port 5 ssh2: RSA SHA256:x"),
         (20, 777, ends, {"_UID": "1000"}),
         (3600, 10, ends),
     )
+    # The user's line moves no clock, so the login, which waits for a session line, is reported after it.
+    events = sorted(found, key=lambda event: event.time_us)
     assert words(events) == ["ssh_login root 1.1.1.1", "ssh_forged root 1.1.1.1", "ssh_logout root 1.1.1.1"]
     assert events[2].time_us - events[0].time_us == 3600 * 10**6
 
@@ -315,3 +329,118 @@ def test_a_login_takes_no_address_from_the_process_before() -> None:
 def test_times_at_the_end_of_the_calendar(stamp: str, zone: str) -> None:
     """A relay's clock cannot stop the table: such times are no times."""
     assert Timestamps(datetime(2026, 12, 1, tzinfo=UTC), ZoneInfo(zone)).microseconds(stamp) is None
+
+
+MALLORY = {"_UID": "1012", "_EXE": "/usr/bin/logger"}
+OF_A_USER = "Disconnected from user root 6.6.6.6 port 9"
+
+
+@pytest.mark.parametrize("text", [ACCEPTED, OF_A_USER, "Starting session: shell on pts/0 for al from 6.6.6.6 port 9 id 0"])
+def test_a_user_s_lines_hold_up_no_login(text: str) -> None:
+    """A login without a session line is reported in time, whatever a local user writes twice a second meanwhile."""
+    events: list[Event] = []
+    correlator = Correlator(MATCHER.rules, lambda name: MATCHER.program(name).family, events.append)
+    correlator.feed(journal_lines((0, 10, "Accepted password for alice from 1.1.1.1 port 5 ssh2")))
+    for _ in range(24):
+        correlator.feed(journal_lines((0, 99, text, MALLORY)))
+        correlator.tick(500_000)
+    assert "ssh_login alice 1.1.1.1" in words(events)
+
+
+@pytest.mark.parametrize("text", [ACCEPTED, OF_A_USER])
+def test_a_user_s_lines_let_no_host_go(text: str) -> None:
+    """No host is let go for the lines of a local user: one that is held keeps its session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connections, "HOST_LIMIT", 2)
+        events: list[Event] = []
+        correlator = Correlator(MATCHER.rules, lambda name: MATCHER.program(name).family, events.append)
+        correlator.feed(journal_lines((0, 10, "Accepted password for alice from 1.1.1.1 port 5 ssh2")))
+        correlator.feed(journal_lines(*[(1, 99, text, MALLORY | {"_HOSTNAME": f"web{number}"}) for number in range(50)]))
+        assert not correlator.counters
+        assert ("web1", "sshd") in correlator.held.keys()
+        assert len(correlator.held.keys()) <= 2
+        assert all("alice" not in word for word in words(events))
+
+
+def test_a_user_s_lines_move_no_clock() -> None:
+    """A line of a session's own process may have any time: no session of another expires by it."""
+    alice = [
+        (0, 10, "Accepted password for alice from 1.1.1.1 port 5 ssh2"),
+        (0.1, 10, "pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)"),
+    ]
+    steps = [(3599 * i, 9, OF_A_USER, MALLORY) for i in range(1, 730)]
+    end = (3601, 10, "pam_unix(sshd:session): session closed for user alice")
+    assert "ssh_logout alice 1.1.1.1" in words(journal(*alice, *steps, end))
+
+
+def opened_at(at: float, user: str = "root", pid: int = 10) -> tuple[float, int, str]:
+    """Return a session line."""
+    return at, pid, f"pam_unix(sshd:session): session opened for user {user}(uid=0) by (uid=0)"
+
+
+CONNECTED = "Connection from 6.6.6.6 port 9 on 10.0.0.1 port 22"
+
+
+@pytest.mark.parametrize("late", [1.5, 60, 3000, 86_400])
+def test_a_session_line_older_than_its_connection(late: float) -> None:
+    """A stranger whose connection has the PID of an earlier login takes nothing of it: somebody was let in, not from there."""
+    events = journal((100_000, 10, CONNECTED), opened_at(100_000 - late), (100_020, 11, CONNECTED))
+    assert "ssh_login root None" in words(events)
+    assert "ssh_login root 6.6.6.6" not in words(events)
+    assert words(events).count("ssh_probe None 6.6.6.6") == 2
+
+
+def test_a_session_line_older_than_another_s_login() -> None:
+    """A late session line of root's neither takes bob's login over, nor ends it, nor makes it come twice."""
+    events = journal(
+        (100, 10, "Accepted password for bob from 1.1.1.1 port 5 ssh2"),
+        opened_at(50),
+        opened_at(100.1, "bob"),
+        (60, 10, "pam_unix(sshd:session): session closed for user root"),
+        (200, 10, "pam_unix(sshd:session): session closed for user bob"),
+    )
+    assert sorted(words(events)) == sorted(
+        ["ssh_login root None", "ssh_login bob 1.1.1.1", "ssh_logout root None", "ssh_logout bob 1.1.1.1"]
+    )
+
+
+def test_a_late_session_line_of_the_session_before() -> None:
+    """Where the session before is known, its late lines are its own."""
+    events = journal(
+        (50, 10, "Accepted password for root from 1.1.1.1 port 5 ssh2"),
+        (70, 11, CONNECTED),
+        (100, 10, CONNECTED),
+        opened_at(51),
+        (130, 10, "Failed password for root from 6.6.6.6 port 9 ssh2"),
+        (90, 10, "pam_unix(sshd:session): session closed for user root"),
+    )
+    assert [word for word in words(events) if "log" in word] == ["ssh_login root 1.1.1.1", "ssh_logout root 1.1.1.1"]
+    assert "ssh_attempt root 6.6.6.6" in words(events)
+
+
+@pytest.mark.parametrize("back", [0.9, 5, 3000])
+def test_a_clock_that_is_set_back_within_a_login(back: float) -> None:
+    """After "Accepted", session lines of an earlier time are the login's own, and so is its end."""
+    events = journal(
+        (10_000, 10, CONNECTED),
+        (10_000.1, 10, "Accepted password for alice from 6.6.6.6 port 9 ssh2"),
+        opened_at(10_000.2 - back, "alice"),
+        (10_050 - back, 10, "pam_unix(sshd:session): session closed for user alice"),
+    )
+    assert words(events) == ["ssh_login alice 6.6.6.6", "ssh_logout alice 6.6.6.6"]
+
+
+def test_a_session_line_without_a_time() -> None:
+    """It joins the connection that has its PID, since it cannot be older."""
+    events = told(
+        f"{FIRST} 12 Connection from 1.1.1.1 port 5 on 10.0.0.1 port 22",
+        "2026-13-45T10:00:00+00:00 12 pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)",
+    )
+    assert events == ["ssh_login alice 1.1.1.1"]
+
+
+def test_a_connection_younger_than_the_session_of_its_pid() -> None:
+    """A session whose "Accepted" was lost takes no address from a stranger who gets its PID within the grace."""
+    events = journal(opened_at(100), (105, 10, CONNECTED), (130, 11, CONNECTED))
+    assert "ssh_login root None" in words(events)
+    assert "ssh_login root 6.6.6.6" not in words(events)
