@@ -25,7 +25,7 @@ import structlog
 
 from consumer import __version__
 from consumer.clock import SECOND_US, local_zone, now_us
-from consumer.config import Config, load, seconds_of
+from consumer.config import Config, load, reloaded, seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind
@@ -42,10 +42,6 @@ from consumer.run.start import started
 
 log = structlog.get_logger()
 
-# The periods of the tasks, in seconds, in their order, which the journal has, too.
-_PERIODS_S = {
-    "tick": 1.0, "urgent": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
-}  # fmt: skip
 # A snapshot is also due when the journal has reached this size, so a start replays no more than that.
 SNAPSHOT_BYTES = 64 << 20
 # The pause if there was not enough time to delete everything.
@@ -146,11 +142,18 @@ class Service:
         self._backlog = Backlog(begun_us, now_s)
         self._taken_s = self._last_line_s = now_s
         self._last_urgent_s = 0.0
+        # The periodic tasks in their order, which the journal has, too; each with its period in seconds.
         self._tasks = {
-            "tick": self._tick, "urgent": self._store_urgent, "sync": self._sync, "flush": self._flush, "mark": self._mark,
-            "status": self._keep_status, "snapshot": self._snapshot, "forget": self._forget,
-        }  # fmt: skip
-        self._schedule = Schedule(_PERIODS_S, now_s)
+            "tick": (1.0, self._tick),
+            "urgent": (1.0, self._store_urgent),
+            "sync": (1.0, self._sync),
+            "flush": (1.0, self._flush),
+            "mark": (1.0, self._mark),
+            "status": (5.0, self._keep_status),
+            "snapshot": (600.0, self._snapshot),
+            "forget": (60.0, self._forget),
+        }
+        self._schedule = Schedule({name: period_s for name, (period_s, _task) in self._tasks.items()}, now_s)
         self._schedule.done(now_s, "snapshot")
         if self._log_file.position is None and not self._is_caught_up:
             self._begin_here()
@@ -278,9 +281,7 @@ class Service:
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
         try:
-            config = load(self._config_path)
-            if (config.state_dir, config.user) != (self._config.state_dir, self._config.user):
-                raise ConfigError("state_dir and user take effect only at the next start")  # noqa: TRY301
+            config = reloaded(self._config_path, self._config)
         except ConfigError as error:
             log.error("configuration refused; sshbell keeps the old one", reason=str(error))
             self._refused = str(error)
@@ -322,7 +323,8 @@ class Service:
         if self._taken:
             self._understand()
         for name in self._schedule.due(time.monotonic()):
-            self._store.until(self._tasks[name])
+            _period_s, task = self._tasks[name]
+            self._store.until(task)
         if self._journal.size > SNAPSHOT_BYTES or not self._store.has_snapshot:
             self._store.until(self._snapshot)
 
