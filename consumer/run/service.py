@@ -36,7 +36,7 @@ from consumer.process.privileges import account_of
 from consumer.run.catch_up import CAUGHT_UP_LIMIT, Backlog, notice_of
 from consumer.run.children import DeliverChild
 from consumer.run.restore import BATCH_EVENTS, parts_of, restored
-from consumer.run.retry import HungUpError, Patience, Store
+from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
 
@@ -126,7 +126,7 @@ class Service:
         self._signals, self._log_file, self._keys, self._lock = started(config, patience)
         folder = Path(config.state_dir)
         with patience.meanwhile():
-            self._store = Store(patience, folder, self._report)
+            self._store = PatientState(patience, folder, self._report)
             self._pipeline, self._journal, self._log_file.position = self._store.until(
                 partial(restored, self._store, folder, config, self._told, self._report)
             )

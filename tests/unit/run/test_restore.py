@@ -21,7 +21,7 @@ from consumer.pipeline import Pipeline
 from consumer.run import retry
 from consumer.run.catch_up import CatchUp
 from consumer.run.restore import Restored, parts_of, restored
-from consumer.run.retry import Patience, Store
+from consumer.run.retry import Patience, PatientState
 from consumer.store.database import reading, set_aside_of
 from tests.store_events import session_lines, try_line
 
@@ -46,11 +46,11 @@ class Place:
         self.log = folder / "auth.log"
         self.config = Config(state_dir=str(folder))
 
-    def store(self) -> Store:
+    def store(self) -> PatientState:
         """Open the store."""
-        return Store(self.patience, self.folder, self.said.append)
+        return PatientState(self.patience, self.folder, self.said.append)
 
-    def restored(self, store: Store) -> Restored:
+    def restored(self, store: PatientState) -> Restored:
         """Restore."""
         found = store.until(lambda: restored(store, self.folder, self.config, TOLD, self.said.append))
         found.journal.close()
@@ -177,7 +177,7 @@ def test_holding(place: Place, *, is_holding: bool) -> None:
     assert place.start().pipeline._correlator.held.is_holding == is_holding
 
 
-def damage(store: Store) -> None:
+def damage(store: PatientState) -> None:
     """Overwrite all pages of an open file but the first; nothing may be left in its log."""
     connection = store.state._connection
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
