@@ -19,7 +19,7 @@ from consumer.intake.journal import Journal, Kind, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.pipeline import Pipeline
 from consumer.run import retry
-from consumer.run.catch_up import CatchUp
+from consumer.run.catch_up import RotatedLog
 from consumer.run.restore import Restored, parts_of, restored
 from consumer.run.retry import Patience, PatientState
 from consumer.store.database import reading, set_aside_of
@@ -295,7 +295,7 @@ def test_a_damaged_position(place: Place, body: bytes) -> None:
         state.keep_snapshot([*before.changed(), *parts_of(1, (1, 2, 3))])
     damage_part(place, "position", body)
     found = place.start()
-    log_file = CatchUp(str(place.log))
+    log_file = RotatedLog(str(place.log))
     log_file.position = found.position
     assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == [lost]
     assert ["'position'" in text for text in place.said] == [True]
@@ -313,7 +313,7 @@ def test_a_damaged_part_of_the_pipeline(place: Place) -> None:
     known = place.rows("SELECT * FROM event ORDER BY id")
     damage_part(place, "pipeline", b"\x00")
     restored = place.start()
-    log_file = CatchUp(str(place.log))
+    log_file = RotatedLog(str(place.log))
     log_file.position = restored.position
     missing = list(restored.pipeline.missing(log_file.blocks(), local_zone()))
     assert missing == [ACCEPTED, OPENED, TRIES[0]]
@@ -335,7 +335,7 @@ def test_all_parts_are_damaged(place: Place) -> None:
     for part in parts:
         damage_part(place, part, b"\xc1")
     found = place.start()
-    log_file = CatchUp(str(place.log))
+    log_file = RotatedLog(str(place.log))
     log_file.position = found.position
     assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == []
     assert len(place.said) == len(parts) == 5
