@@ -112,7 +112,7 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
     match kind:
         case Kind.LINES:
             for line in payload.splitlines(keepends=True):
-                pipeline.is_redelivered(line)
+                pipeline.redelivery.has_seen(line)
             return pipeline.feed(payload)
         case Kind.CAUGHT_UP:
             return pipeline.feed(payload)

@@ -196,7 +196,7 @@ class Service:
             return
         self._last_line_s = time.monotonic()
         self._catch_up.note(block, self._last_line_s)
-        is_redelivered = self._pipeline.is_redelivered
+        is_redelivered = self._pipeline.redelivery.has_seen
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
         else:
@@ -364,7 +364,7 @@ class Service:
                 "understood_total": understood,
                 "unmatched_total": counts[-2],
                 "unframed_total": counts[-1],
-                "redelivered_total": self._pipeline.redelivered_total,
+                "redelivered_total": self._pipeline.redelivery.total,
             }
         )
 

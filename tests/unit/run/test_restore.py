@@ -151,7 +151,7 @@ def test_redelivered_lines(place: Place) -> None:
     other = OURS.replace(b"000001", b"000002")
     place.write((Kind.LINES, OURS), (Kind.CAUGHT_UP, other))
     found = place.start().pipeline
-    assert [found.is_redelivered(line) for line in (OURS, other)] == [True, False]
+    assert [found.redelivery.has_seen(line) for line in (OURS, other)] == [True, False]
 
 
 def test_time_passes(place: Place) -> None:
