@@ -183,6 +183,19 @@ def load(path: str | None) -> Config:
     return parse(text, place)
 
 
+def reloaded(path: str | None, before: Config) -> Config:
+    """
+    Read the configuration again. If this raises, the caller goes on with ``before``.
+
+    Raises:
+        ConfigError: as ``load``, and for another state directory or user, which a running process cannot change.
+    """
+    config = load(path)
+    if (config.state_dir, config.user) != (before.state_dir, before.user):
+        raise ConfigError("state_dir and user take effect only at the next start of sshbell")
+    return config
+
+
 def state_dir_of(path: str | None) -> str:
     """Return the state directory of a configuration that cannot be used; the default if it does not name one."""
     try:

@@ -27,7 +27,7 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded
+from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded, is_long
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
@@ -66,14 +66,8 @@ class LineReader:
         """Read the rows of a block. The framer takes each block once: it remembers the line before."""
         lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
         # Few blocks have a long line, and fewer have one that is long without its header.
-        is_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(_is_long, rows))
-        return list(map(bounded, lines)) if is_long else lines
-
-
-def _is_long(row: Row) -> bool:
-    """Return whether a part of a line may exceed the bound. The names of some modules become a part of the text."""
-    _stamp, _host, program, _procid, text, trusted = row
-    return len(program) + len(text) + 2 > TEXT_LIMIT or (trusted != "" and len(trusted[1]) > TEXT_LIMIT)
+        has_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(is_long, rows))
+        return list(map(bounded, lines)) if has_long else lines
 
 
 class Pipeline:
@@ -87,19 +81,24 @@ class Pipeline:
         zone: for time stamps without one.
         now_us: the wall clock, microseconds since 1970 UTC.
         report: gets one line about each part of an earlier process's memory that cannot be read, and about faults of sshbell.
+
+    Attributes:
+        redelivery: the lines that rsyslogd has sent.
+        known: the lines to compare with the log file.
+        last_us: the time of the last line.
     """
 
     def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
         self._timestamps = Timestamps(_moment(now_us), zone)
         self._tick_us = now_us
         self._events: list[Event] = []
-        self._redelivery = Redelivery()
+        self.redelivery = Redelivery()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._events.append)
         self.known = KnownLines(self._family_of)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
-        self.last_us = 0  # the time of the last line
+        self.last_us = 0
 
     def _family_of(self, program: str) -> str:
         return self._matcher.program(program).family
@@ -123,15 +122,6 @@ class Pipeline:
     def examples(self) -> dict[str, str]:
         """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
         return {name: readable(text) for name, text in self._matcher.examples.items()}
-
-    def is_redelivered(self, line: bytes) -> bool:
-        """Return whether rsyslog has sent this very line before, and remember it."""
-        return self._redelivery.has_seen(line)
-
-    @property
-    def redelivered_total(self) -> int:
-        """How many lines rsyslog has sent again."""
-        return self._redelivery.total
 
     def feed(self, block: bytes) -> list[Event]:
         """Process whole lines, each with its line feed; return the events that they decide."""
@@ -200,7 +190,7 @@ class Pipeline:
     def changed(self) -> Iterator[SnapshotPart]:
         """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
         yield from self._snapshots.changed()
-        seen, again_total = self._redelivery.state()
+        seen, again_total = self.redelivery.state()
         is_holding = self._correlator.held.is_holding
         own = _Own(seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding)
         yield _OWN, [msgspec.msgpack.encode(own)]
@@ -232,7 +222,7 @@ class Pipeline:
 
     def _restore_own(self, own: "_Own") -> None:
         self.known.restore(own.digests, own.seconds, is_partial=own.is_partial)
-        self._redelivery.restore(own.seen, own.again_total)
+        self.redelivery.restore(own.seen, own.again_total)
         self._tick_us = own.tick_us
         if len(own.counts) == len(self._reader.counts):
             self._reader.counts = own.counts

@@ -65,6 +65,12 @@ PREAUTH: Final = 16
 TEXT_LIMIT = 500
 
 
+def is_long(row: Row) -> bool:
+    """Return whether a part of the line of this row may exceed the bound. The names of some modules become a part of the text."""
+    _stamp, _host, program, _procid, msg, trusted = row
+    return len(program) + len(msg) + 2 > TEXT_LIMIT or (trusted != "" and len(trusted[1]) > TEXT_LIMIT)
+
+
 def bounded(line: Line) -> Line:
     """Cut the long texts of a line, and mark each with its original length."""
     trusted = line[TRUSTED]

@@ -20,20 +20,17 @@ def deliver(config: str | None, wake: int | None) -> None:
         sshbell deliver
         sshbell deliver --config /etc/sshbell/sshbell.toml
     """
-    import os
     import signal
     import socket
-    from pathlib import Path
 
     from consumer.config import load
     from consumer.process import log
-    from consumer.process.privileges import become, guard
+    from consumer.process.privileges import as_sshbell
     from consumer.process.threads import run_async
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until serve handles it
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     log.configure()
-    os.umask(0o077)
     found = load(config)
     if wake is not None:
         # Until serve handles them; if the socket closes, deliver ends all the same.
@@ -46,8 +43,7 @@ def deliver(config: str | None, wake: int | None) -> None:
     if listener is not None:
         listener.setblocking(False)  # noqa: FBT003 - socket's own signature
         listener.set_inheritable(False)
-    become(found.user)
-    guard(Path(found.state_dir))
+    as_sshbell(found)
     from consumer.deliver.process import serve
 
     run_async(serve(found, config, listener))

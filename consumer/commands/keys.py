@@ -63,7 +63,6 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
         sshbell keys import web1.json db1.example.org.json
         ssh root@web1 sshbell keys export | sshbell keys import --host web1 -
     """
-    import os
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -72,7 +71,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.keys.document import Document, arrived
     from consumer.keys.index import imported
-    from consumer.process.privileges import become, guard
+    from consumer.process.privileges import as_sshbell
 
     if host is not None and len(files) > 1:
         raise UsageError("--host works with one FILE only; give several files names such as web1.json")
@@ -88,9 +87,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
                 streams.append((name, sys.stdin.buffer if name == "-" else stack.enter_context(Path(name).open("rb"))))
             except OSError as error:
                 errors.append(InputError(f"{name}: {error.strerror}"))
-        os.umask(0o077)
-        become(found.user)
-        guard(Path(found.state_dir))
+        as_sshbell(found)
         for name, stream in streams:
             whose = host or Path(name).name.removesuffix(".jsonl").removesuffix(".json")
             try:

@@ -50,12 +50,11 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from consumer.clock import now_us
     from consumer.config import load
     from consumer.deliver.decide import held_until
-    from consumer.process.privileges import become, guard
+    from consumer.process.privileges import as_sshbell
     from consumer.store.delivery import Delivery
 
     found = load(config)
-    become(found.user)
-    guard(Path(found.state_dir))
+    as_sshbell(found)
     with closing(Delivery(Path(found.state_dir), None)) as delivery:
         known = [one.name for one in found.channel]
         # A channel that was removed from the configuration may still have messages.

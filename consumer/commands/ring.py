@@ -21,11 +21,8 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
         sudo sshbell ring
         sudo sshbell ring --channel ops
     """
-    import os
-    from pathlib import Path
-
     from consumer.config import load
-    from consumer.process.privileges import become, guard
+    from consumer.process.privileges import as_sshbell
     from consumer.process.threads import run_async
 
     found = load(config)
@@ -35,9 +32,7 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
     for name in names:
         if name not in known:
             raise UsageError(f"there is no channel {name!r}; there are: {', '.join(known)}")
-    os.umask(0o077)
-    become(found.user)
-    guard(Path(found.state_dir))
+    as_sshbell(found)
     from consumer.deliver.ring import ring_channels
 
     run_async(ring_channels(found, config, [name for name in known if not names or name in names], click.echo))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from consumer.config import DEFAULT_PATH, Config, load
+from consumer.config import DEFAULT_PATH, Config, reloaded
 from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError
@@ -130,9 +130,7 @@ def _woken(wake: socket.socket, dispatcher: Dispatcher | None, ended: asyncio.Ev
 def _reconfigured(config: Config, path: str | None, dispatcher: Dispatcher) -> Config:
     """Read the configuration again; refuse a broken one, and keep the old one."""
     try:
-        found = load(path)
-        if found.state_dir != config.state_dir or found.user != config.user:
-            raise ConfigError("state_dir and user take effect at the next start of sshbell only")  # noqa: TRY301
+        found = reloaded(path, config)
     except ConfigError as error:
         _log.error("configuration_refused", reason=f"{error}; sshbell keeps the old one")
         return config

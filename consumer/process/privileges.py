@@ -13,6 +13,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from consumer.config import Config
 from consumer.errors import ConfigError, RightsError
 from consumer.rights import untrusted_below
 
@@ -35,6 +36,19 @@ class _Words(ctypes.Structure):
 
 
 _Sets = _Words * 2  # capabilities 0 to 31, and 32 to 63
+
+
+def as_sshbell(config: Config) -> None:
+    """
+    Become the configuration's user, for work in the state directory. New files are for this user only.
+
+    Raises:
+        ConfigError: the user does not exist, or this process may not become it.
+        RightsError: this process stays root, and another user controls a part of the state directory.
+    """
+    os.umask(0o077)
+    become(config.user)
+    guard(Path(config.state_dir))
 
 
 def become(name: str) -> None:

@@ -7,15 +7,23 @@ it compares the lines after that position with those that rsyslogd sends.
 
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import structlog
+
 from consumer.actions import OwnAction
-from consumer.clock import isoformat
+from consumer.clock import SECOND_US, isoformat, local_zone, now_us
 from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
 from consumer.events import Attempt, Event, Forged, Login
 from consumer.intake.files import BLOCK_SIZE
+from consumer.intake.journal import Kind
+from consumer.pipeline import Pipeline
+from consumer.store.state import OwnMessage
 from consumer.story.event_ids import derived
+
+log = structlog.get_logger()
 
 # A start reads at most this much of the file, from its end.
 _READ_LIMIT = 1 << 28
@@ -27,7 +35,9 @@ CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 # than its pause after the death of a program. Lines from its disk come in between new ones, so new lines alone prove nothing.
 _DRAINED_S = 5.0
 # Until then, stories wait for lost lines; at most this long, because a backlog may never end.
-_ENDLESS_S = 600.0
+_HOLD_S = 600.0
+# A position in the log file is recorded if nothing has come for this long, or if the last line is less than twice as old.
+_IDLE_S = 1.0
 _RECEIVED = b'"rcvd":"'
 
 # Device and inode, and a number of bytes.
@@ -38,18 +48,114 @@ EVERYTHING: Position = (0, 0, 0)
 
 class CatchUp:
     """
+    Looks in the log file once, after the backlog, and then records the position from which the next start looks.
+
+    Args:
+        log_file: with the position that the last ``run`` stored.
+        pipeline: knows the lines that have come in.
+        append: writes a record to the journal.
+        begun_us: when ``run`` began, by the wall clock.
+
+    Attributes:
+        is_over: it looks in the file no more.
+        figures: for "sshbell status".
+    """
+
+    def __init__(self, log_file: "RotatedLog", pipeline: Pipeline, append: Callable[[Kind, bytes], None], begun_us: int) -> None:
+        self.is_over = not log_file.path
+        self.figures = {"caught_up_total": 0}
+        self._log_file = log_file
+        self._pipeline = pipeline
+        self._append = append
+        self._backlog = Backlog(begun_us, time.monotonic())
+        self._is_holding = False
+
+    def begin(self) -> bool:
+        """
+        Let stories wait for lost lines. Without a position, begin at the end of the file instead, and look for no line.
+
+        Returns:
+            Whether the position is new. Store it at once then: after a death, the end of the file would be later.
+        """
+        is_new = not self.is_over and self._log_file.position is None
+        self._hold(is_holding=not self.is_over and not is_new)
+        if is_new:
+            self._log_file.begin_here()
+            self._end()
+        return is_new
+
+    def note(self, block: bytes, now_s: float) -> None:
+        """Record lines that have come in, before the pipeline reads them."""
+        if not self.is_over:
+            self._backlog.note(block, self._pipeline.last_us, now_s)
+
+    def tick(self, now_s: float) -> bool:
+        """Let time pass; return whether the backlog has drained, so that it is time for ``found``."""
+        if not self.is_over and self._backlog.has_drained(now_s):
+            return True
+        if self._is_holding and self._backlog.is_endless(now_s):
+            self._hold(is_holding=False)
+        return False
+
+    def found(self) -> list[Event]:
+        """Read the lines of the log file that rsyslogd never sent; return their events. Stories wait no longer."""
+        self._end()
+        events: list[Event] = []
+        lines = 0
+        for line in self._pipeline.missing(self._log_file.blocks(), local_zone()):
+            self._append(Kind.CAUGHT_UP, line)
+            events += self._pipeline.feed(line)
+            lines += 1
+        self._hold(is_holding=False)
+        if lines:
+            self.figures["caught_up_total"] += lines
+            log.warning("found lines that only the log file had", lines=lines, events=len(events))
+        return events
+
+    def notice_of(self, events: Sequence[Event]) -> OwnMessage | None:
+        """Return one message about events that ``found`` returned, or None if they are few enough for a message each."""
+        return _notice_of(events, self._log_file.path, now_us()) if len(events) > CAUGHT_UP_LIMIT else None
+
+    def mark(self, last_line_s: float, *, is_ready: bool) -> None:
+        """
+        Record the place in the log file up to which all lines have come in.
+
+        Args:
+            last_line_s: when the last line came, by the monotonic clock.
+            is_ready: rsyslogd has sent more lines, which ``run`` has not read.
+        """
+        if not self.is_over or not self._log_file.path:
+            return
+        now_s = time.monotonic()
+        is_drained = now_s - last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
+        self._log_file.mark(now_s, is_drained=is_drained and not is_ready)
+
+    def _end(self) -> None:
+        self.is_over = True
+        self.figures["compared_us"] = now_us()
+
+    def _hold(self, *, is_holding: bool) -> None:
+        """Let stories wait for lines that the log file may have, or stop that. Without it, one story could become two."""
+        self._is_holding = is_holding
+        self._append(Kind.HOLDING, b"1" if is_holding else b"0")
+        self._pipeline.hold(is_holding=is_holding)
+
+
+class RotatedLog:
+    """
     The log file, and its predecessor.
 
     Args:
         path: the file's name; "" for none.
 
     Attributes:
+        path: as given.
         position: the place up to which all lines have come in; None if it is unknown.
     """
 
     def __init__(self, path: str) -> None:
         self.position: Position | None = None
-        self._path = path
+        self.path = path
         self._marks: list[tuple[float, Position]] = []
         self._files: list[int] = []
         # The sizes at the start: this rsyslogd sends all later lines itself.
@@ -77,7 +183,7 @@ class CatchUp:
     def _here(self) -> Position | None:
         """Return the current end of the file."""
         try:
-            found = Path(self._path).stat()
+            found = Path(self.path).stat()
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_size
@@ -144,17 +250,17 @@ class Backlog:
 
     def is_endless(self, now_s: float) -> bool:
         """Return whether stories must not wait any longer for lost lines."""
-        return now_s - self._since_s >= _ENDLESS_S
+        return now_s - self._since_s >= _HOLD_S
 
 
-def notice_of(events: Sequence[Event], path: str, now_us: int) -> tuple[str, str, bytes]:
-    """Return one message about many events found at once: id, action, and the event as JSON."""
+def _notice_of(events: Sequence[Event], path: str, at_us: int) -> OwnMessage:
+    """Return one message about many events found at once."""
     # Logins first, so that a flood of forged lines cannot hide one.
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
     action = str(OwnAction.NOTICE)
     event_id = derived(events[0].id, action)
     body = EcsEvent(
-        timestamp=isoformat(now_us),
+        timestamp=isoformat(at_us),
         event=EventFields(kind="event", action=action, id=event_id),
         message=f"only {path} had {len(events)} events; rsyslogd had lost their lines.",
         sshbell=NoticeFields(

@@ -18,7 +18,7 @@ from consumer.events import Event
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.pipeline import Pipeline
 from consumer.run.catch_up import EVERYTHING, Position
-from consumer.run.retry import Store
+from consumer.run.retry import PatientState
 from consumer.story.snapshot import SnapshotPart
 
 # Events per commit; a login waits for at most one such commit.
@@ -35,7 +35,9 @@ class Restored(NamedTuple):
     position: Position | None
 
 
-def restored(store: Store, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None]) -> Restored:
+def restored(
+    store: PatientState, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None]
+) -> Restored:
     """
     Restore the memory, and store the events that had not been stored.
 
@@ -110,7 +112,7 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
     match kind:
         case Kind.LINES:
             for line in payload.splitlines(keepends=True):
-                pipeline.is_redelivered(line)
+                pipeline.redelivery.has_seen(line)
             return pipeline.feed(payload)
         case Kind.CAUGHT_UP:
             return pipeline.feed(payload)
@@ -123,7 +125,7 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
     return []
 
 
-def _record(store: Store, events: list[Event], told: frozenset[str]) -> None:
+def _record(store: PatientState, events: list[Event], told: frozenset[str]) -> None:
     if events:
         store.until(partial(store.state.record, events, told, now_us()))
         events.clear()

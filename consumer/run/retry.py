@@ -86,7 +86,7 @@ class Patience:
             asker.join()
 
 
-class Store:
+class PatientState:
     """
     ``state.db``, and the patience to wait for it.
 

@@ -24,8 +24,8 @@ import msgspec
 import structlog
 
 from consumer import __version__
-from consumer.clock import SECOND_US, local_zone, now_us
-from consumer.config import Config, load, seconds_of
+from consumer.clock import SECOND_US, now_us
+from consumer.config import Config, load, reloaded, seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind
@@ -33,19 +33,15 @@ from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
 from consumer.process.log import configure
 from consumer.process.privileges import account_of
-from consumer.run.catch_up import CAUGHT_UP_LIMIT, Backlog, notice_of
+from consumer.run.catch_up import CatchUp
 from consumer.run.children import DeliverChild
 from consumer.run.restore import BATCH_EVENTS, parts_of, restored
-from consumer.run.retry import HungUpError, Patience, Store
+from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
 
 log = structlog.get_logger()
 
-# The periods of the tasks, in seconds, in their order, which the journal has, too.
-_PERIODS_S = {
-    "tick": 1.0, "urgent": 1.0, "sync": 1.0, "flush": 1.0, "mark": 1.0, "status": 5.0, "snapshot": 600.0, "forget": 60.0,
-}  # fmt: skip
 # A snapshot is also due when the journal has reached this size, so a start replays no more than that.
 SNAPSHOT_BYTES = 64 << 20
 # The pause if there was not enough time to delete everything.
@@ -54,8 +50,6 @@ _FORGET_MORE_S = 1.0
 _TAKEN_S = 0.001
 # Urgent events are stored and synced at once; in a flood, once per this time.
 _URGENT_S = 0.005
-# A position in the log file is recorded if nothing has come for this long, or if the last line is less than twice as old.
-_IDLE_S = 1.0
 # Without keys, run ends when a line comes after such a pause, but at most once per this time.
 _QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
 _LEFT = "left_for_keys_us"
@@ -115,7 +109,7 @@ class Service:
         self._config, self._config_path, self._is_plain = config, config_path, is_plain
         self._lines, self._replies = lines, replies
         # For "sshbell status".
-        self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "caught_up_total", "last_event_us"), 0)
+        self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "last_event_us"), 0)
         self._figures["started_us"] = begun_us
         self._refused = ""  # why sshbell refuses the current file of the configuration
         self._told = _told_by(config)
@@ -130,30 +124,35 @@ class Service:
         self._signals, self._log_file, self._keys, self._lock = started(config, patience)
         folder = Path(config.state_dir)
         with patience.meanwhile():
-            self._store = Store(patience, folder, self._report)
+            self._store = PatientState(patience, folder, self._report)
             self._pipeline, self._journal, self._log_file.position = self._store.until(
                 partial(restored, self._store, folder, config, self._told, self._report)
             )
             self._use_programs()
-            self._is_caught_up, self._is_holding = not config.catch_up, False
-            self._hold(is_holding=not self._is_caught_up and self._log_file.position is not None)
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
         self._is_leaving = False
         self._deliver = DeliverChild(config_path)
 
+        self._catch_up = CatchUp(self._log_file, self._pipeline, self._append, begun_us)
         now_s = time.monotonic()
-        self._backlog = Backlog(begun_us, now_s)
         self._taken_s = self._last_line_s = now_s
         self._last_urgent_s = 0.0
+        # The periodic tasks in their order, which the journal has, too; each with its period in seconds.
         self._tasks = {
-            "tick": self._tick, "urgent": self._store_urgent, "sync": self._sync, "flush": self._flush, "mark": self._mark,
-            "status": self._keep_status, "snapshot": self._snapshot, "forget": self._forget,
-        }  # fmt: skip
-        self._schedule = Schedule(_PERIODS_S, now_s)
+            "tick": (1.0, self._tick),
+            "urgent": (1.0, self._store_urgent),
+            "sync": (1.0, self._sync),
+            "flush": (1.0, self._flush),
+            "mark": (1.0, self._mark),
+            "status": (5.0, self._keep_status),
+            "snapshot": (600.0, self._snapshot),
+            "forget": (60.0, self._forget),
+        }
+        self._schedule = Schedule({name: period_s for name, (period_s, _task) in self._tasks.items()}, now_s)
         self._schedule.done(now_s, "snapshot")
-        if self._log_file.position is None and not self._is_caught_up:
-            self._begin_here()
+        if self._catch_up.begin():
+            self._store.until(self._snapshot)
         log.info("started", version=__version__, state_dir=config.state_dir)
 
     def _report(self, text: str) -> None:
@@ -196,9 +195,8 @@ class Service:
         if not block:
             return
         self._last_line_s = time.monotonic()
-        if not self._is_caught_up:
-            self._backlog.note(block, self._pipeline.last_us, self._last_line_s)
-        is_redelivered = self._pipeline.is_redelivered
+        self._catch_up.note(block, self._last_line_s)
+        is_redelivered = self._pipeline.redelivery.has_seen
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
         else:
@@ -278,9 +276,7 @@ class Service:
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
         try:
-            config = load(self._config_path)
-            if (config.state_dir, config.user) != (self._config.state_dir, self._config.user):
-                raise ConfigError("state_dir and user take effect only at the next start")  # noqa: TRY301
+            config = reloaded(self._config_path, self._config)
         except ConfigError as error:
             log.error("configuration refused; sshbell keeps the old one", reason=str(error))
             self._refused = str(error)
@@ -306,7 +302,7 @@ class Service:
         again. Without a line, rsyslogd would start no successor, and mail would wait.
         """
         is_quiet = time.monotonic() - self._last_line_s >= _QUIET_S and not self._taken
-        if not is_quiet or not self._is_caught_up or self._lines.has_hung_up():
+        if not is_quiet or not self._catch_up.is_over or self._lines.has_hung_up():
             return False
         try:
             self._store.state.set_notes({_LEFT: str(now_us())})
@@ -322,7 +318,8 @@ class Service:
         if self._taken:
             self._understand()
         for name in self._schedule.due(time.monotonic()):
-            self._store.until(self._tasks[name])
+            _period_s, task = self._tasks[name]
+            self._store.until(task)
         if self._journal.size > SNAPSHOT_BYTES or not self._store.has_snapshot:
             self._store.until(self._snapshot)
 
@@ -335,13 +332,23 @@ class Service:
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
             self._handle(events)
-        if not self._is_caught_up and self._backlog.has_drained(now_s):
-            self._is_caught_up = True
+        if self._catch_up.tick(now_s):
             self._take_from_file()
-            self._hold(is_holding=False)
             self._schedule.at(now_s, "status")
-        elif self._is_holding and self._backlog.is_endless(now_s):
-            self._hold(is_holding=False)
+
+    def _take_from_file(self) -> None:
+        """Store the events of lines that only the log file has."""
+        self._flush()
+        with self._patience.meanwhile():
+            events = self._catch_up.found()
+        if notice := self._catch_up.notice_of([event for event in events if event.action in self._told]):
+            self._store.until(lambda: self._store.state.record(events, self._told, now_us(), notice))
+            self._deliver.wake()
+        elif events:
+            self._handle(events)
+
+    def _mark(self) -> None:
+        self._catch_up.mark(self._last_line_s, is_ready=self._lines.is_ready())
 
     def _keep_status(self) -> None:
         self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
@@ -349,6 +356,7 @@ class Service:
         understood = sum(counts[:-2])
         self._store.state.set_status(
             self._figures
+            | self._catch_up.figures
             | {
                 "pid": os.getpid(),
                 "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US),
@@ -356,7 +364,7 @@ class Service:
                 "understood_total": understood,
                 "unmatched_total": counts[-2],
                 "unframed_total": counts[-1],
-                "redelivered_total": self._pipeline.redelivered_total,
+                "redelivered_total": self._pipeline.redelivery.total,
             }
         )
 
@@ -394,54 +402,6 @@ class Service:
             self._journal.close()
         self._store.state.close()
         log.info("ended")
-
-    # ---------------------------------------------------------------- the log file
-
-    def _begin_here(self) -> None:
-        """Begin at the end of the log file, and store that at once: after a death, the end would be later."""
-        self._log_file.begin_here()
-        self._is_caught_up = True
-        self._figures["compared_us"] = now_us()
-        self._store.until(self._snapshot)
-
-    def _hold(self, *, is_holding: bool) -> None:
-        """Let stories wait for lines that the log file may have, or stop that. Without it, one story could become two."""
-        self._is_holding = is_holding
-        self._append(Kind.HOLDING, b"1" if is_holding else b"0")
-        self._pipeline.hold(is_holding=is_holding)
-
-    def _mark(self) -> None:
-        """Record the place in the log file up to which all lines have come in."""
-        if self._is_caught_up and self._config.catch_up:
-            self._log_file.mark(time.monotonic(), is_drained=self._is_drained())
-
-    def _is_drained(self) -> bool:
-        return (
-            time.monotonic() - self._last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
-        ) and not self._lines.is_ready()
-
-    def _take_from_file(self) -> None:
-        """Read the lines of the log file that rsyslogd never sent."""
-        self._figures["compared_us"] = now_us()
-        self._flush()
-        events: list[Event] = []
-        lines = 0
-        with self._patience.meanwhile():
-            for line in self._pipeline.missing(self._log_file.blocks(), local_zone()):
-                self._append(Kind.CAUGHT_UP, line)
-                events += self._pipeline.feed(line)
-                lines += 1
-        if not lines:
-            return
-        self._figures["caught_up_total"] += lines
-        log.warning("found lines that only the log file had", lines=lines, events=len(events))
-        told = [event for event in events if event.action in self._told]
-        if len(told) > CAUGHT_UP_LIMIT:
-            notice = notice_of(told, self._config.catch_up, now_us())
-            self._store.until(lambda: self._store.state.record(events, self._told, now_us(), notice))
-            self._deliver.wake()
-        else:
-            self._handle(events)
 
 
 def _told_by(config: Config) -> frozenset[str]:

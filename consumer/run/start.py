@@ -10,7 +10,7 @@ from consumer.config import KEYS_SOCKET, Config
 from consumer.errors import RightsError, StoreError
 from consumer.process.lock import Lock
 from consumer.process.privileges import account_of, become, guard
-from consumer.run.catch_up import CatchUp
+from consumer.run.catch_up import RotatedLog
 from consumer.run.children import KeysChild
 from consumer.run.retry import Patience
 from consumer.run.signals import Signals
@@ -20,7 +20,7 @@ class Started(NamedTuple):
     """The parts that ``run`` has before it opens its store, besides lines and replies."""
 
     signals: Signals
-    log_file: CatchUp
+    log_file: RotatedLog
     keys: KeysChild
     lock: Lock
 
@@ -37,7 +37,7 @@ def started(config: Config, patience: Patience) -> Started:
     folder = Path(config.state_dir)
     patience.until(partial(_make, folder, config.user))
     # Only root may read the log file, and only root can start keys.
-    log_file = CatchUp(config.catch_up)
+    log_file = RotatedLog(config.catch_up)
     os.umask(0o077)
     keys = KeysChild(_uid_of(config.user))
     become(config.user)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from consumer import config
-from consumer.config import Config, Route, load, state_dir_of
+from consumer.config import Config, Route, load, reloaded, state_dir_of
 from consumer.errors import ConfigError, ConfigRightsError
 
 if TYPE_CHECKING:
@@ -27,6 +27,18 @@ def test_default_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path.write_text('sshd_programs = ["sshd-ga", "sshd-internal"]\n')
     monkeypatch.setattr(config, "DEFAULT_PATH", str(path))
     assert load(None) == Config(sshd_programs=["sshd-ga", "sshd-internal"])
+
+
+def test_reloaded(tmp_path: Path) -> None:
+    """A running process takes what it can change, and refuses another state directory and another user."""
+    path = tmp_path / "sshbell.toml"
+    before = Config(state_dir="/a", user="a")
+    path.write_text('state_dir = "/a"\nuser = "a"\nkeep = "1d"\n')
+    assert reloaded(str(path), before) == Config(state_dir="/a", user="a", keep="1d")
+    for text in ('state_dir = "/b"\nuser = "a"\n', 'state_dir = "/a"\nuser = "b"\n'):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="only at the next start"):
+            reloaded(str(path), before)
 
 
 def test_empty_file(tmp_path: Path) -> None:

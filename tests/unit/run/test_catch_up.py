@@ -1,11 +1,20 @@
-"""``consumer.run.catch_up``: when what rsyslogd had for us has come in."""
+"""``consumer.run.catch_up``: when rsyslogd's backlog has come in, and what ``run`` does then."""
 
 from __future__ import annotations
+
+import time
+from datetime import UTC
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer.clock import SECOND_US, isoformat
-from consumer.run.catch_up import Backlog
+from consumer.intake.journal import Kind
+from consumer.pipeline import Pipeline
+from consumer.run.catch_up import Backlog, CatchUp, RotatedLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BEGUN_US = 1_790_000_000 * SECOND_US
 
@@ -60,3 +69,69 @@ def test_a_backlog_without_end() -> None:
         backlog.note(line(BEGUN_US - 1), 0, 100.0 + second)
         assert not backlog.has_drained(101.0 + second)
     assert backlog.is_endless(700.0)
+
+
+class Written:
+    """A catch-up with its journal."""
+
+    def __init__(self, log_file: RotatedLog) -> None:
+        self.records: list[tuple[Kind, bytes]] = []
+        pipeline = Pipeline([], UTC, BEGUN_US, pytest.fail)
+        self.catch_up = CatchUp(log_file, pipeline, lambda kind, payload: self.records.append((kind, payload)), BEGUN_US)
+
+
+def test_the_first_start_begins_at_the_end(tmp_path: Path) -> None:
+    """It compares no line of the file, and no story waits."""
+    path = tmp_path / "auth.log"
+    path.write_bytes(b"old\n")
+    log_file = RotatedLog(str(path))
+    written = Written(log_file)
+    assert written.catch_up.begin()
+    assert written.catch_up.is_over
+    assert log_file.position is not None
+    assert log_file.position[2] == 4
+    assert written.records == [(Kind.HOLDING, b"0")]
+
+
+def test_a_later_start(tmp_path: Path) -> None:
+    """Stories wait until the backlog has drained."""
+    path = tmp_path / "auth.log"
+    path.write_bytes(b"old\n")
+    log_file = RotatedLog(str(path))
+    log_file.position = (1, 2, 3)
+    written = Written(log_file)
+    assert not written.catch_up.begin()
+    now_s = time.monotonic()
+    assert not written.catch_up.tick(now_s)
+    written.catch_up.mark(now_s - 100.0, is_ready=False)
+    assert log_file.position == (1, 2, 3)
+    assert written.catch_up.tick(now_s + 5.0)
+    assert written.catch_up.found() == []
+    assert written.catch_up.is_over
+    assert not written.catch_up.tick(now_s + 10.0)
+    assert written.records == [(Kind.HOLDING, b"1"), (Kind.HOLDING, b"0")]
+
+
+def test_stories_wait_for_ten_minutes_at_most() -> None:
+    """A backlog without an end does not hold them for ever; the file is still to be read."""
+    log_file = RotatedLog("/nonexistent/auth.log")
+    log_file.position = (1, 2, 3)
+    written = Written(log_file)
+    written.catch_up.begin()
+    now_s = time.monotonic()
+    for second in (595.0, 601.0, 602.0):
+        written.catch_up.note(line(BEGUN_US - 1), now_s + second)
+        assert not written.catch_up.tick(now_s + second)
+    assert written.records == [(Kind.HOLDING, b"1"), (Kind.HOLDING, b"0")]
+    assert not written.catch_up.is_over
+
+
+def test_no_file_has_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without ``catch_up``, no position is recorded, least of all that of the working directory."""
+    log_file = RotatedLog("")
+    written = Written(log_file)
+    assert not written.catch_up.begin()
+    for at_s in (100.0, 200.0):
+        monkeypatch.setattr(time, "monotonic", lambda at_s=at_s: at_s)
+        written.catch_up.mark(0.0, is_ready=False)
+    assert log_file.position is None

@@ -19,9 +19,9 @@ from consumer.intake.journal import Journal, Kind, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.pipeline import Pipeline
 from consumer.run import retry
-from consumer.run.catch_up import CatchUp
+from consumer.run.catch_up import RotatedLog
 from consumer.run.restore import Restored, parts_of, restored
-from consumer.run.retry import Patience, Store
+from consumer.run.retry import Patience, PatientState
 from consumer.store.database import reading, set_aside_of
 from tests.store_events import session_lines, try_line
 
@@ -46,11 +46,11 @@ class Place:
         self.log = folder / "auth.log"
         self.config = Config(state_dir=str(folder))
 
-    def store(self) -> Store:
+    def store(self) -> PatientState:
         """Open the store."""
-        return Store(self.patience, self.folder, self.said.append)
+        return PatientState(self.patience, self.folder, self.said.append)
 
-    def restored(self, store: Store) -> Restored:
+    def restored(self, store: PatientState) -> Restored:
         """Restore."""
         found = store.until(lambda: restored(store, self.folder, self.config, TOLD, self.said.append))
         found.journal.close()
@@ -151,7 +151,7 @@ def test_redelivered_lines(place: Place) -> None:
     other = OURS.replace(b"000001", b"000002")
     place.write((Kind.LINES, OURS), (Kind.CAUGHT_UP, other))
     found = place.start().pipeline
-    assert [found.is_redelivered(line) for line in (OURS, other)] == [True, False]
+    assert [found.redelivery.has_seen(line) for line in (OURS, other)] == [True, False]
 
 
 def test_time_passes(place: Place) -> None:
@@ -177,7 +177,7 @@ def test_holding(place: Place, *, is_holding: bool) -> None:
     assert place.start().pipeline._correlator.held.is_holding == is_holding
 
 
-def damage(store: Store) -> None:
+def damage(store: PatientState) -> None:
     """Overwrite all pages of an open file but the first; nothing may be left in its log."""
     connection = store.state._connection
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -295,7 +295,7 @@ def test_a_damaged_position(place: Place, body: bytes) -> None:
         state.keep_snapshot([*before.changed(), *parts_of(1, (1, 2, 3))])
     damage_part(place, "position", body)
     found = place.start()
-    log_file = CatchUp(str(place.log))
+    log_file = RotatedLog(str(place.log))
     log_file.position = found.position
     assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == [lost]
     assert ["'position'" in text for text in place.said] == [True]
@@ -313,7 +313,7 @@ def test_a_damaged_part_of_the_pipeline(place: Place) -> None:
     known = place.rows("SELECT * FROM event ORDER BY id")
     damage_part(place, "pipeline", b"\x00")
     restored = place.start()
-    log_file = CatchUp(str(place.log))
+    log_file = RotatedLog(str(place.log))
     log_file.position = restored.position
     missing = list(restored.pipeline.missing(log_file.blocks(), local_zone()))
     assert missing == [ACCEPTED, OPENED, TRIES[0]]
@@ -335,7 +335,7 @@ def test_all_parts_are_damaged(place: Place) -> None:
     for part in parts:
         damage_part(place, part, b"\xc1")
     found = place.start()
-    log_file = CatchUp(str(place.log))
+    log_file = RotatedLog(str(place.log))
     log_file.position = found.position
     assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == []
     assert len(place.said) == len(parts) == 5

@@ -171,10 +171,10 @@ def test_redelivered_lines() -> None:
     """Only a line of our template, with its time of receipt, is known again, also by the next process."""
     ours = b'{"v":"1","ts":"2026-11-22T10:00:00Z","rcvd":"2026-11-22T10:00:00.000001Z","host":"a","tag":"sshd[1]:","msg":"x"}\n'
     live = pipeline()
-    assert [live.is_redelivered(line) for line in (ours, ours, b"plain\n", b"plain\n")] == [False, True, False, False]
+    assert [live.redelivery.has_seen(line) for line in (ours, ours, b"plain\n", b"plain\n")] == [False, True, False, False]
     other = pipeline()
     other.restore(live.changed())
-    assert other.is_redelivered(ours)
+    assert other.redelivery.has_seen(ours)
 
 
 @pytest.mark.parametrize("tag", ["foo/sshd[9]:", "/sshd[9]:", "auth.info: sshd[9]:"])
