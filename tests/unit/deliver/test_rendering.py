@@ -233,7 +233,8 @@ def test_digest(renderer: Renderer) -> None:
 def test_own_digest(renderer: Renderer, tmp_path: Path) -> None:
     """A template of the user's own knows the lines, and who they are about."""
     (tmp_path / "own" / "digest.txt.j2").write_text(
-        "{% for entry in held.actions + held.users %}{{ entry.count }} {{ entry.name }}\n{% endfor %}{{ held.lines|join('|') }}"
+        "{% for entry in held.groups + held.users %}{{ entry.count }} {{ entry.name }}\n{% endfor %}"
+        "{% for line in held.groups[0].lines %}{{ line.time }}  {{ line.text }}{% endfor %}"
     )
     folded = [(START, json_line(of_event(login(), []))), (START, b"broken")]
     found = asyncio.run(renderer.digest("held-1", folded, max_per_hour=1, now_us=START, zone=ZoneInfo("UTC")))
