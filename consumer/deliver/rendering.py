@@ -44,25 +44,23 @@ class Renderer:
     Args:
         own: the folder with the user's own templates, which replace the built-in ones; it need not exist.
         report: gets one line, once for each cause, about a broken template that the built-in one replaces.
-
-    Attributes:
-        map_url: as configured; "" adds no link to a map.
     """
 
     def __init__(self, own: Path, report: Callable[[str], None]) -> None:
         self._report = report
         self._reported: set[str] = set()
-        self.map_url = ""
         self._own_path = own
         self._own = _environment(own)
         self._built_in = _environment(Path(__file__).with_name("templates"))
         for name in TEMPLATES:  # compiled now, not when somebody logs in
             self._built_in.get_template(name)
 
-    def message(self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None) -> Message:
-        """Return the message of one event; ``zone`` is the reader's, None for this host's."""
+    def message(
+        self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None, map_url: str = ""
+    ) -> Message:
+        """Return the message of one event. ``zone`` is the reader's, None for this host's; ``map_url`` is "" for no link."""
         fields = _harmless(msgspec.to_builtins(event))
-        facts = facts_of(msgspec.convert(fields, EcsEvent), zone, self.map_url)
+        facts = facts_of(msgspec.convert(fields, EcsEvent), zone, map_url)
         values = msgspec.structs.asdict(facts) | msgspec.structs.asdict(sentences_of(facts))
         # Templates know the fields of the event by their names in ECS, such as "@timestamp".
         values |= {
