@@ -16,6 +16,8 @@ from consumer.addresses import ip_of
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
 _ORIGINS = {"verified": "verified: a process of root wrote the log line", "unverified": "", "forged": ""}
+# The actions of events whose user has logged in.
+_IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
@@ -76,7 +78,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_in(self) -> bool:
         """Whether the user has logged in, so that the person did it, and not somebody else with the account's name."""
-        return self.action in {*SESSION_ACTIONS, OwnAction.TEST}
+        return self.action in _IN
 
     @property
     def is_root(self) -> bool:
