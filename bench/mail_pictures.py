@@ -97,13 +97,14 @@ EVENTS = {
 def mails() -> dict[str, str]:
     """Return the HTML of a mail of each kind."""
     renderer = Renderer(Path("/nonexistent"), print)
-    renderer.map_url = "https://www.openstreetmap.org/?mlat={latitude}&mlon={longitude}"
+    map_url = "https://www.openstreetmap.org/?mlat={latitude}&mlon={longitude}"
     made = {
         name: renderer.message(
-            "1", msgspec.convert(fields, EcsEvent), queued_us=0, now_us=7_500_000_000 if "unverified" in name else 0, zone=ZONE
+            "1", msgspec.convert(fields, EcsEvent), queued_us=0, now_us=7_500_000_000 if "unverified" in name else 0, zone=ZONE,
+            map_url=map_url,
         ).html
         for name, fields in EVENTS.items()
-    }
+    }  # fmt: skip
     held = [EVENTS[name] for name in ("login", "login", "login-jump-host", "failed", "failed", "logout", "forged")]
     held += [event("ssh_attempt", user={"name": f"user{number}"}, ssh={"method": "password"}) for number in range(40)]
     rows = [

@@ -12,13 +12,15 @@ from msgspec.structs import fields
 from consumer.actions import EventAction, OwnAction
 from consumer.cli import COMMANDS, main
 from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret, load
-from consumer.deliver.digest import Digest
-from consumer.deliver.facts import facts_of
+from consumer.deliver.digest import Held, HeldGroup, HeldLine
+from consumer.deliver.facts import Facts, facts_of
+from consumer.deliver.sentences import Sentences, sentences_of
 from consumer.events import Attempt, Forged, Login, Logout, Probe
 from consumer.framing.text import FRAMINGS
 from consumer.people.people import People
 from grammars import dropbear, pam, sshd
 from tests.documents import PAGES, PROJECT_DIR, blocks, without_blocks
+from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,22 +131,18 @@ def section(heading: str) -> str:
 
 def test_facts() -> None:
     """Each name that a template knows is listed, and none that it does not know."""
-    names = {*facts_of({}, None), "late", "subject"}
-    held = {*Digest().facts(), "max_per_hour"}
+    names = {*Facts.__struct_fields__, *Sentences.__struct_fields__, "lines", "late", "subject"}
     message, _, digest = section("### Templates").partition("A template of a digest knows")
     first_cells = [row.split("|")[1] for row in message.splitlines() if row.startswith("| `")]
     assert sorted(re.findall("`([^`]+)`", " ".join(first_cells))) == sorted(names)
     first_cells = [row.split("|")[1] for row in digest.splitlines() if row.startswith("| `")]
-    assert sorted(re.findall("`held.([^`]+)`", " ".join(first_cells))) == sorted(held)
+    assert sorted(re.findall("`held.([^`]+)`", " ".join(first_cells))) == sorted(Held.__struct_fields__)
 
 
 def test_parts_of_a_digest() -> None:
     """So is each part of a group and of a line of a digest."""
-    digest = Digest()
-    digest.add(facts_of({}, None))
-    (group,) = digest.facts()["groups"]
     (row,) = [row for row in section("### Templates").splitlines() if row.startswith("| `held.groups`")]
-    assert set(re.findall("`([a-z_]+)`", row)) == {*group, *group["lines"][0]}
+    assert set(re.findall("`([a-z_]+)`", row)) == {*HeldGroup.__struct_fields__, *HeldLine.__struct_fields__}
 
 
 @pytest.mark.parametrize("action", [*EventAction, OwnAction.TEST])
@@ -157,7 +155,7 @@ def test_subjects(action: str) -> None:
         "source": {"geo": {"city_name": "Lyon", "country_name": "France"}}, "ssh": {"claim": "accepted"},
     }  # fmt: skip
     shown = re.findall("`([^`]+)`", next(row for row in section("## Mail").splitlines() if row.startswith(f"| `{action}`")))[1]
-    assert shown == ("Test: " if action == OwnAction.TEST else facts_of(event, None)["headline"])
+    assert shown == ("Test: " if action == OwnAction.TEST else sentences_of(facts_of(ecs(event), None)).headline)
 
 
 def test_picture_of_a_mail() -> None:

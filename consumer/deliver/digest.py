@@ -2,12 +2,12 @@
 
 from collections import Counter
 from enum import IntEnum
-from typing import Any
 
 import msgspec
 
 from consumer.actions import EventAction, OwnAction
-from consumer.deliver.sentences import Facts, in_a_list, named
+from consumer.deliver.facts import Facts
+from consumer.deliver.sentences import in_a_list, named
 
 # Lines of a digest, lines about logins, and pairs of user and host that it lists with their counts. The rest is counted together.
 DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20
@@ -25,6 +25,50 @@ _NOUNS = {
 }
 
 
+class HeldLine(msgspec.Struct, frozen=True):
+    """Events that differ only in their time. ``time`` and ``last`` are those of the first and the last one."""
+
+    text: str
+    time: str
+    last: str
+    count: int
+
+
+class HeldGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The events of one kind. ``words`` is their number in words; ``more`` is the number of those without a line."""
+
+    name: str
+    title: str
+    count: int
+    words: str
+    lines: tuple[HeldLine, ...]
+    more: int
+
+
+class HeldUser(msgspec.Struct, frozen=True):
+    """A user on a host, and the number of messages about it."""
+
+    name: str
+    count: int
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The summary of the messages that sshbell held back. Templates know it as ``held``; docs/configuration.md explains it.
+
+    ``first`` and ``last`` are times; "" if no message has one.
+    """
+
+    count: int
+    max_per_hour: int
+    summary: str
+    first: str
+    last: str
+    groups: tuple[HeldGroup, ...]
+    users: tuple[HeldUser, ...]
+    more_users: int
+
+
 class _Rank(IntEnum):
     """Which logins are shown where there is no room for all."""
 
@@ -35,7 +79,7 @@ class _Rank(IntEnum):
 
 
 class _Entry(msgspec.Struct):
-    """Events that differ only in their time. ``time`` and ``last`` are those of the first and the last one."""
+    """A ``HeldLine``, while its events are counted."""
 
     text: str
     time: str
@@ -44,7 +88,7 @@ class _Entry(msgspec.Struct):
     rank: _Rank = _Rank.OTHER
 
 
-class _Group:
+class _Tally:
     """
     Events of one kind.
 
@@ -57,33 +101,33 @@ class _Group:
     def __init__(self) -> None:
         self.messages = 0
         self.count = 0
-        self.entries: dict[tuple[Any, ...], _Entry] = {}
+        self.entries: dict[tuple[str, ...], _Entry] = {}
         self._accounts: set[tuple[str, str]] = set()
         self._addresses: set[str] = set()
 
     def add(self, facts: Facts) -> None:
         """Count an event."""
-        times = int(facts["count"] or 1)
+        times = int(facts.count or 1)
         self.messages += 1
         self.count += times
-        key = tuple(facts[name] for name in ("user", "host", "address", "duration", "claim", "claimed_by_uid", "message"))
+        key = (facts.user, facts.host, facts.address, facts.duration, facts.claim, facts.claimed_by_uid, facts.message)
         entry = self.entries.get(key)
         if entry is None:
             rank = self._rank(facts)
             if len(self.entries) >= _room(facts, rank):
                 return
-            entry = self.entries[key] = _Entry(in_a_list(facts), facts["local"], facts["local"], rank=rank)
-            self._accounts.add((facts["user"], facts["host"]))
-            self._addresses.add(facts["address"])
+            entry = self.entries[key] = _Entry(in_a_list(facts), facts.local, facts.local, rank=rank)
+            self._accounts.add((facts.user, facts.host))
+            self._addresses.add(facts.address)
         entry.count += times
-        entry.last = facts["local"]
+        entry.last = facts.local
 
     def _rank(self, facts: Facts) -> _Rank:
-        if facts["user"] == "root" or facts["event"].get("user", {}).get("id") == "0":
+        if facts.is_root:
             return _Rank.ROOT
-        if (facts["user"], facts["host"]) not in self._accounts:
+        if (facts.user, facts.host) not in self._accounts:
             return _Rank.FIRST_OF_ACCOUNT
-        return _Rank.OTHER if facts["address"] in self._addresses else _Rank.FIRST_OF_ADDRESS
+        return _Rank.OTHER if facts.address in self._addresses else _Rank.FIRST_OF_ADDRESS
 
     def shown(self, limit: int) -> list[_Entry]:
         """Return so many entries, those of the lowest ranks, in the order in which they came."""
@@ -93,7 +137,7 @@ class _Group:
 
 def _room(facts: Facts, rank: _Rank) -> int:
     """Return how many entries of this kind of event are kept."""
-    if facts["action"] != EventAction.LOGIN:
+    if facts.action != EventAction.LOGIN:
         return DIGEST_LINES
     return 2 * _COUNTED_LOGINS if rank is _Rank.ROOT else _COUNTED_LOGINS
 
@@ -102,63 +146,65 @@ class Digest:
     """Counts events, in the order in which they were queued."""
 
     def __init__(self) -> None:
-        self._groups: dict[str, _Group] = {}
+        self._tallies: dict[str, _Tally] = {}
         self._users: Counter[tuple[str, str]] = Counter()
         self._first = self._last = ""
 
     def add(self, facts: Facts) -> None:
         """Count an event."""
-        self._groups.setdefault(facts["action"] if facts["action"] in _NOUNS else "", _Group()).add(facts)
-        self._count_user(facts["user"], facts["host"])
-        if facts["local"]:
-            self._first = min(self._first or facts["local"], facts["local"])
-            self._last = max(self._last, facts["local"])
+        self._tallies.setdefault(facts.action if facts.action in _NOUNS else "", _Tally()).add(facts)
+        self._count_user(facts.user, facts.host)
+        if facts.local:
+            self._first = min(self._first or facts.local, facts.local)
+            self._last = max(self._last, facts.local)
 
     def add_unreadable(self) -> None:
         """Count a message that is not an event."""
-        group = self._groups.setdefault(_UNREADABLE, _Group())
-        group.messages += 1
-        group.count += 1
+        tally = self._tallies.setdefault(_UNREADABLE, _Tally())
+        tally.messages += 1
+        tally.count += 1
         self._count_user("", "")
 
     def _count_user(self, user: str, host: str) -> None:
         if (user, host) in self._users or len(self._users) < _COUNTED_USERS:
             self._users[user, host] += 1
 
-    def facts(self) -> dict[str, Any]:
-        """Return the values that templates know as ``held``."""
-        groups: list[dict[str, Any]] = []
+    def held(self, max_per_hour: int) -> Held:
+        """Return the summary."""
+        groups = []
         room = DIGEST_LINES
-        present = [(name, self._groups[name]) for name in _NOUNS if name in self._groups]
-        for number, (name, group) in enumerate(present):
+        present = [(name, self._tallies[name]) for name in _NOUNS if name in self._tallies]
+        for number, (name, tally) in enumerate(present):
             # Noise must not hide a login, and one kind of noise must not hide another.
             limit = LOGIN_LINES if name == EventAction.LOGIN else room // (len(present) - number)
             # The first ones are enough for other kinds: nobody has to find root among them.
-            entries = group.shown(limit) if name == EventAction.LOGIN else list(group.entries.values())[:limit]
+            entries = tally.shown(limit) if name == EventAction.LOGIN else list(tally.entries.values())[:limit]
             room = max(0, room - len(entries))
-            one, several = _NOUNS[name]
-            groups.append({
-                "name": name, "title": several[0].upper() + several[1:], "count": group.count,
-                "words": f"{group.count} {one if group.count == 1 else several}",
-                "lines": [
-                    {"time": entry.time, "last": entry.last, "text": entry.text, "count": entry.count} for entry in entries
-                ],
-                "more": group.count - sum(entry.count for entry in entries) if group.entries else 0,
-            })  # fmt: skip
-        count = sum(group.messages for group in self._groups.values())
-        users = [(_at_host(*pair), number) for pair, number in self._users.most_common(_DIGEST_USERS)]
-        messages = Counter({name: group.messages for name, group in self._groups.items()})
-        return {
-            "count": count,
-            "summary": _listed([group["words"] for group in groups]),
-            "first": self._first,
-            "last": self._last,
-            "groups": groups,
-            "actions": [{"name": name, "count": number} for name, number in messages.most_common()],
-            "users": [{"name": name, "count": number} for name, number in users],
-            "more_users": count - sum(number for _, number in users),
-            "lines": [f"{line['time']}  {line['text']}".strip() for group in groups for line in group["lines"]],
-        }
+            groups.append(_group(name, tally, entries))
+        count = sum(tally.messages for tally in self._tallies.values())
+        users = tuple(HeldUser(_at_host(*pair), number) for pair, number in self._users.most_common(_DIGEST_USERS))
+        return Held(
+            count=count,
+            max_per_hour=max_per_hour,
+            summary=_listed([group.words for group in groups]),
+            first=self._first,
+            last=self._last,
+            groups=tuple(groups),
+            users=users,
+            more_users=count - sum(user.count for user in users),
+        )
+
+
+def _group(name: str, tally: _Tally, entries: list[_Entry]) -> HeldGroup:
+    one, several = _NOUNS[name]
+    return HeldGroup(
+        name=name,
+        title=several[0].upper() + several[1:],
+        count=tally.count,
+        words=f"{tally.count} {one if tally.count == 1 else several}",
+        lines=tuple(HeldLine(entry.text, entry.time, entry.last, entry.count) for entry in entries),
+        more=tally.count - sum(entry.count for entry in entries) if tally.entries else 0,
+    )
 
 
 def _at_host(user: str, host: str) -> str:

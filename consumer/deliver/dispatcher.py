@@ -19,7 +19,7 @@ from consumer.deliver.decide import budget_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.routing import Router
-from consumer.deliver.worker import Worker
+from consumer.deliver.worker import Common, Worker
 from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
@@ -65,7 +65,6 @@ class Dispatcher:
         self._config = config
         self._router = Router((), ())
         self.people = people or People()
-        self._recipients: Recipients | None = None
         self._complaint = ""
         self._next_route: asyncio.Handle | None = None
         self.configure(config, self.people)
@@ -74,16 +73,17 @@ class Dispatcher:
         """Use another configuration. Unchanged channels go on."""
         self._config = config
         self._enricher.configure(parts_of(config, people))
-        self._renderer.map_url = config.map_url
         self.people = people
         self._router = Router((settings.name for settings in config.channel), config.route)
-        self._recipients = Recipients(self._router, people, config.channel)
+        common = Common(
+            give_up_s=seconds_of(config.give_up),
+            map_url=config.map_url,
+            recipients=Recipients(self._router, people, config.channel),
+        )
         wanted = {settings.name: settings for settings in config.channel}
         for name, worker in list(self._workers.items()):
             if wanted.get(name) == worker.settings:
-                worker.give_up_s = seconds_of(config.give_up)
-                worker.recipients = self._recipients
-                worker.call()
+                worker.configure(common)
             else:
                 self._workers.pop(name).stop()
                 task = self._tasks.pop(name)
@@ -91,13 +91,11 @@ class Dispatcher:
                 task.add_done_callback(self._ending.discard)
         for name, settings in wanted.items():
             if name not in self._workers:
-                self._start(settings)
+                self._start(settings, common)
 
-    def _start(self, settings: ChannelSettings) -> None:
-        give_up_s = seconds_of(self._config.give_up)
+    def _start(self, settings: ChannelSettings, common: Common) -> None:
         worker = Worker(
-            settings, channel_of(settings), self._delivery, self._renderer, self._enricher, give_up_s=give_up_s,
-            recipients=self._recipients, clock=self._clock,
+            settings, channel_of(settings), self._delivery, self._renderer, self._enricher, common, clock=self._clock,
         )  # fmt: skip
         before = [task for task in self._ending if task.get_name() == settings.name]
         self._workers[settings.name] = worker

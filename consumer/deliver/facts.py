@@ -1,97 +1,156 @@
 """
-The facts about an event for templates: each one by its name, "" if it is unknown, and the lines of a message in order.
+The facts about an event: each one by its name, "" if it is unknown, and the details of a message in order.
 
-docs/configuration.md lists the facts. The event is harmless by now: its texts contain nothing that a terminal would obey.
+Templates know them by these names, which docs/configuration.md explains. The event is harmless by now: its texts contain nothing
+that a terminal would obey.
 """
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
-from consumer.actions import EventAction, OwnAction
+from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
 from consumer.addresses import ip_of
-from consumer.deliver import sentences
-from consumer.deliver.sentences import Facts
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
 _ORIGINS = {"verified": "verified: a process of root wrote the log line", "unverified": "", "forged": ""}
+# The actions of events whose user has logged in.
+_IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
 
-def facts_of(fields: dict[str, Any], zone: tzinfo | None, map_url: str = "") -> Facts:
+class Detail(msgspec.Struct, frozen=True):
+    """A line in the table of a message."""
+
+    name: str
+    value: str
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts about one event."""
+
+    event: EcsEvent
+    id: str
+    action: str
+    test: bool
+    user: str
+    person: str
+    host: str
+    address: str
+    port: str
+    domain: str
+    place: str
+    town: str
+    network: str
+    anonymous: str
+    via: str
+    via_host: str
+    map: str
+    method: str
+    key: str
+    owners: tuple[str, ...]
+    options: str
+    certificate: str
+    serial: str
+    authority: str
+    principal: str
+    session: str
+    origin: str
+    count: str
+    reason: str
+    ambiguous: bool
+    invalid_user: bool
+    claim: str
+    claimed_by_uid: str
+    claimed_by_user: str
+    original: str
+    message: str
+    local: str
+    when: str
+    start: str
+    until: str
+    duration: str
+    login_id: str
+
+    @property
+    def is_in(self) -> bool:
+        """Whether the user has logged in, so that the person did it, and not somebody else with the account's name."""
+        return self.action in _IN
+
+    @property
+    def is_root(self) -> bool:
+        """Whether the account has uid 0, under any name."""
+        return self.user == "root" or self.event.user.id == "0"
+
+
+def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
     """
-    Return the facts about an event for templates, and the whole event as ``event``.
+    Return the facts about an event.
 
     Args:
-        fields: the event as nested mappings, made harmless; templates know them as ``event``.
+        event: made harmless.
         zone: the reader's; None for this host's.
         map_url: as configured; "" for no link.
     """
-    event = msgspec.convert(fields, EcsEvent)
     happened, source, ssh = event.event, event.source, event.ssh
     key, certificate, via = ssh.key, ssh.certificate, ssh.via
     action = happened.action or ""
     # Some databases have only codes.
     country = source.geo.country_name or source.geo.country_iso_code
-    facts: Facts = {
-        "event": fields,
-        "id": happened.id or "",
-        "action": action,
-        "test": action == OwnAction.TEST,
-        "user": event.user.name or "",
-        "person": event.user.full_name or "",
-        "host": event.host.name or "",
-        "address": source.address or source.ip or "",
-        "port": _text(source.port),
-        "domain": source.domain or "",
-        "place": _place(source.geo),
-        "town": ", ".join(filter(None, (source.geo.city_name, country))),
-        "network": _network(source.as_),
-        "anonymous": ", ".join(filter(None, source.anonymous)),
-        "via": "@".join(filter(None, (via.user.name, via.host.name))),
-        "via_host": via.host.name or "",
-        "map": _map_link(map_url, source) if map_url else "",
-        "method": " + ".join(filter(None, ssh.factors)) or "/".join(filter(None, (ssh.method, ssh.submethod))),
-        "key": " ".join(filter(None, (key.type, key.fingerprint))),
-        "owners": [owner for owner in key.owner if owner],
-        "options": ",".join(filter(None, key.options)),
-        "certificate": certificate.id or "",
-        "serial": _text(certificate.serial),
-        "authority": certificate.ca_owner or "",
-        "principal": ssh.principal or "",
-        "session": ssh.session.kind or "",
-        "origin": ssh.origin or "",
-        "count": _text(ssh.count),
-        "reason": ssh.reason or "",
-        "ambiguous": ssh.ambiguous,
-        "invalid_user": ssh.invalid_user,
-        "claim": ssh.claim or "",
-        "claimed_by_uid": _text(ssh.claimed_by_uid),
-        "claimed_by_user": ssh.claimed_by_user or "",
+    return Facts(
+        event=event,
+        id=happened.id or "",
+        action=action,
+        test=action == OwnAction.TEST,
+        user=event.user.name or "",
+        person=event.user.full_name or "",
+        host=event.host.name or "",
+        address=source.address or source.ip or "",
+        port=_text(source.port),
+        domain=source.domain or "",
+        place=_place(source.geo),
+        town=", ".join(filter(None, (source.geo.city_name, country))),
+        network=_network(source.as_),
+        anonymous=", ".join(filter(None, source.anonymous)),
+        via="@".join(filter(None, (via.user.name, via.host.name))),
+        via_host=via.host.name or "",
+        map=_map_link(map_url, source) if map_url else "",
+        method=" + ".join(filter(None, ssh.factors)) or "/".join(filter(None, (ssh.method, ssh.submethod))),
+        key=" ".join(filter(None, (key.type, key.fingerprint))),
+        owners=tuple(filter(None, key.owner)),
+        options=",".join(filter(None, key.options)),
+        certificate=certificate.id or "",
+        serial=_text(certificate.serial),
+        authority=certificate.ca_owner or "",
+        principal=ssh.principal or "",
+        session=ssh.session.kind or "",
+        origin=ssh.origin or "",
+        count=_text(ssh.count),
+        reason=ssh.reason or "",
+        ambiguous=ssh.ambiguous,
+        invalid_user=ssh.invalid_user,
+        claim=ssh.claim or "",
+        claimed_by_uid=_text(ssh.claimed_by_uid),
+        claimed_by_user=ssh.claimed_by_user or "",
         # The text of a forged line, as its writer wants it to be read.
-        "original": (happened.original or "") if action == EventAction.FORGED else "",
-        "message": event.message or "",
-        "local": _local(event.timestamp or "", zone),
-        "when": _moment(event.timestamp or "", zone),
-        "start": _moment(happened.start or "", zone) if action == EventAction.LOGOUT else "",
-        "until": _moment(happened.end or "", zone) if action == EventAction.FORGED else "",
-        "duration": "" if happened.duration is None else duration_text(happened.duration / 1e9),
-        "login_id": ssh.login_id or "",
-    }
-    facts["kind"] = sentences.kind(facts)
-    facts["who"] = sentences.who(facts)
-    facts["from_where"] = sentences.from_where(facts)
-    facts["title"] = sentences.title(facts)
-    facts["headline"] = sentences.headline(facts)
-    facts["notes"] = sentences.notes(facts)
-    facts["advice"] = sentences.advice(facts)
-    lines = [*_lines(facts), *(("found", each) for each in event.sshbell.found)]
-    facts["lines"] = [{"name": name, "value": _distinct(value)} for name, value in lines if value]
-    return facts
+        original=(happened.original or "") if action == EventAction.FORGED else "",
+        message=event.message or "",
+        local=_local(event.timestamp or "", zone),
+        when=_moment(event.timestamp or "", zone),
+        start=_moment(happened.start or "", zone) if action == EventAction.LOGOUT else "",
+        until=_moment(happened.end or "", zone) if action == EventAction.FORGED else "",
+        duration="" if happened.duration is None else duration_text(happened.duration / 1e9),
+        login_id=ssh.login_id or "",
+    )
+
+
+def details_of(facts: Facts) -> tuple[Detail, ...]:
+    """Return the known details of a message, in order."""
+    lines = (*_lines(facts), *(("found", each) for each in facts.event.sshbell.found))
+    return tuple(Detail(name, _distinct(value)) for name, value in lines if value)
 
 
 def duration_text(seconds: float) -> str:
@@ -107,39 +166,39 @@ def duration_text(seconds: float) -> str:
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield the details of a message, in order: the name and the value of each, "" if it is unknown."""
     # The writer of a forged line chose all of its text.
-    claimed = "claimed " if facts["action"] == EventAction.FORGED else ""
-    yield "time", facts["when"]
-    yield "until", facts["until"]
+    claimed = "claimed " if facts.action == EventAction.FORGED else ""
+    yield "time", facts.when
+    yield "until", facts.until
     yield "written by", _writer(facts)
-    yield f"{claimed}user", facts["user"]
-    yield "caution", "this account does not exist, or may not log in" if facts["invalid_user"] else ""
-    yield "person" if sentences.is_in(facts) else "account of", facts["person"]
-    yield "host", facts["host"]
-    yield f"{claimed}from", f"{facts['address']} port {facts['port']}" if facts["address"] and facts["port"] else facts["address"]
-    yield "reverse name", facts["domain"]
-    yield "place", facts["place"]
-    yield "map", facts["map"]
-    yield "network", facts["network"]
-    yield "anonymous", facts["anonymous"]
-    yield "through", facts["via"]
-    yield "method", facts["method"]
-    yield "key", facts["key"]
-    yield from _owners(facts["owners"])
-    yield "key options", facts["options"]
-    yield "certificate", f"{facts['certificate']} serial {facts['serial']}" if facts["serial"] else facts["certificate"]
-    yield "signed by", facts["authority"]
-    yield "principal", facts["principal"]
-    yield "session", facts["session"]
-    yield "since", facts["start"]
-    yield "duration", facts["duration"]
-    yield "lines" if claimed else "tries", facts["count"]
-    yield "reason", facts["reason"]
-    yield "origin", str(_ORIGINS.get(facts["origin"], facts["origin"]))
+    yield f"{claimed}user", facts.user
+    yield "caution", "this account does not exist, or may not log in" if facts.invalid_user else ""
+    yield "person" if facts.is_in else "account of", facts.person
+    yield "host", facts.host
+    yield f"{claimed}from", f"{facts.address} port {facts.port}" if facts.address and facts.port else facts.address
+    yield "reverse name", facts.domain
+    yield "place", facts.place
+    yield "map", facts.map
+    yield "network", facts.network
+    yield "anonymous", facts.anonymous
+    yield "through", facts.via
+    yield "method", facts.method
+    yield "key", facts.key
+    yield from _owners(facts.owners)
+    yield "key options", facts.options
+    yield "certificate", f"{facts.certificate} serial {facts.serial}" if facts.serial else facts.certificate
+    yield "signed by", facts.authority
+    yield "principal", facts.principal
+    yield "session", facts.session
+    yield "since", facts.start
+    yield "duration", facts.duration
+    yield "lines" if claimed else "tries", facts.count
+    yield "reason", facts.reason
+    yield "origin", str(_ORIGINS.get(facts.origin, facts.origin))
 
 
 def _writer(facts: Facts) -> str:
     """Return the writer of a forged line, as the kernel reports it."""
-    uid, user = facts["claimed_by_uid"], facts["claimed_by_user"]
+    uid, user = facts.claimed_by_uid, facts.claimed_by_user
     return f"{user} (uid {uid})" if user else f"uid {uid}" if uid else ""
 
 
@@ -148,7 +207,7 @@ def _distinct(value: str) -> str:
     return f'"{value}"' if value != value.strip(" ") else value
 
 
-def _owners(owners: list[str]) -> Iterator[tuple[str, str]]:
+def _owners(owners: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Yield a line for each, because a comment may contain any separator."""
     for owner in owners[:_OWNERS_LIMIT]:
         yield "key of", owner

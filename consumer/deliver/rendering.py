@@ -18,8 +18,8 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from consumer.deliver.channels import Message
 from consumer.deliver.digest import Digest
-from consumer.deliver.facts import duration_text, facts_of
-from consumer.deliver.sentences import Facts
+from consumer.deliver.facts import details_of, duration_text, facts_of
+from consumer.deliver.sentences import sentences_of
 from consumer.deliver.steps import in_steps
 from consumer.ecs import EcsEvent, NoEventError, event_of
 from consumer.text import harmless
@@ -44,32 +44,39 @@ class Renderer:
     Args:
         own: the folder with the user's own templates, which replace the built-in ones; it need not exist.
         report: gets one line, once for each cause, about a broken template that the built-in one replaces.
-
-    Attributes:
-        map_url: as configured; "" adds no link to a map.
     """
 
     def __init__(self, own: Path, report: Callable[[str], None]) -> None:
         self._report = report
         self._reported: set[str] = set()
-        self.map_url = ""
         self._own_path = own
         self._own = _environment(own)
         self._built_in = _environment(Path(__file__).with_name("templates"))
         for name in TEMPLATES:  # compiled now, not when somebody logs in
             self._built_in.get_template(name)
 
-    def message(self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None) -> Message:
-        """Return the message of one event; ``zone`` is the reader's, None for this host's."""
-        facts = facts_of(_harmless(msgspec.to_builtins(event)), zone, self.map_url) | {"late": _late(queued_us, now_us)}
-        facts["subject"] = self._subject(facts)
+    def message(
+        self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None, map_url: str = ""
+    ) -> Message:
+        """Return the message of one event. ``zone`` is the reader's, None for this host's; ``map_url`` is "" for no link."""
+        fields = _harmless(msgspec.to_builtins(event))
+        facts = facts_of(msgspec.convert(fields, EcsEvent), zone, map_url)
+        values = msgspec.structs.asdict(facts) | msgspec.structs.asdict(sentences_of(facts))
+        # Templates know the fields of the event by their names in ECS, such as "@timestamp".
+        values |= {
+            "event": fields,
+            # As mappings, because the sandbox checks each use of an attribute, and these are used often.
+            "lines": [msgspec.structs.asdict(detail) for detail in details_of(facts)],
+            "late": _late(queued_us, now_us),
+        }
+        values["subject"] = self._subject(values)
         return Message(
             id=plain_id(event_id),
-            subject=facts["subject"],
-            text=self._rendered("message.txt.j2", facts),
-            html=self._rendered("message.html.j2", facts),
-            thread=plain_id(facts["login_id"]) if facts["login_id"] else "",
-            late=facts["late"],
+            subject=values["subject"],
+            text=self._rendered("message.txt.j2", values),
+            html=self._rendered("message.html.j2", values),
+            thread=plain_id(facts.login_id) if facts.login_id else "",
+            late=values["late"],
         )
 
     async def digest(
@@ -81,32 +88,33 @@ class Renderer:
         async for queued_us, body in in_steps(folded):
             first_us = min(first_us, queued_us)
             try:
-                made.add(facts_of(_harmless(msgspec.to_builtins(event_of(body))), zone))
+                event = msgspec.convert(_harmless(msgspec.to_builtins(event_of(body))), EcsEvent)
+                made.add(facts_of(event, zone))
             except NoEventError:
                 made.add_unreadable()
-        facts: Facts = {"held": made.facts() | {"max_per_hour": max_per_hour}, "late": _late(first_us, now_us)}
-        facts["subject"] = self._subject(facts)
+        values: dict[str, Any] = {"held": made.held(max_per_hour), "late": _late(first_us, now_us)}
+        values["subject"] = self._subject(values)
         return Message(
             id=plain_id(digest_id),
-            subject=facts["subject"],
-            text=self._rendered("digest.txt.j2", facts),
-            html=self._rendered("digest.html.j2", facts),
-            late=facts["late"],
+            subject=values["subject"],
+            text=self._rendered("digest.txt.j2", values),
+            html=self._rendered("digest.html.j2", values),
+            late=values["late"],
         )
 
-    def _subject(self, facts: Facts) -> str:
+    def _subject(self, values: dict[str, Any]) -> str:
         """Return one line, even if the template renders several."""
-        return _cut(harmless(" ".join(self._rendered("subject.txt.j2", facts).split())), _SUBJECT_LIMIT)
+        return _cut(harmless(" ".join(self._rendered("subject.txt.j2", values).split())), _SUBJECT_LIMIT)
 
-    def _rendered(self, name: str, facts: Facts) -> str:
+    def _rendered(self, name: str, values: dict[str, Any]) -> str:
         try:
-            return self._own.get_template(name).render(facts)[:_BODY_LIMIT]
+            return self._own.get_template(name).render(values)[:_BODY_LIMIT]
         except TemplateNotFound as error:
             if error.name != name:
                 self._complain(name, error)
         except Exception as error:  # noqa: BLE001 - a template can raise anything, and sshbell must still report the login
             self._complain(name, error)
-        return self._built_in.get_template(name).render(facts)[:_BODY_LIMIT]
+        return self._built_in.get_template(name).render(values)[:_BODY_LIMIT]
 
     def _complain(self, name: str, error: Exception) -> None:
         line = getattr(error, "lineno", None) if isinstance(error, TemplateError) else None

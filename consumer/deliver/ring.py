@@ -16,7 +16,7 @@ from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
 from consumer.deliver.channels import LIMIT_S, channel_of
 from consumer.deliver.process import LOCK, opened, renderer_of
-from consumer.deliver.worker import Worker
+from consumer.deliver.worker import Common, Worker
 from consumer.ecs import EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields, json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
@@ -85,13 +85,14 @@ def _workers(
 ) -> list[asyncio.Task[None]]:
     """Send the test from this process, and nothing else."""
     renderer = renderer_of(config_path)
+    common = Common(give_up_s=seconds_of(config.give_up))
     return [
-        asyncio.create_task(_send(Worker(
-            settings, channel_of(settings), delivery, renderer, Enricher(), give_up_s=seconds_of(config.give_up)
-        ), delivery, event_id))
+        asyncio.create_task(
+            _send(Worker(settings, channel_of(settings), delivery, renderer, Enricher(), common), delivery, event_id)
+        )
         for settings in config.channel
         if settings.name in names
-    ]  # fmt: skip
+    ]
 
 
 async def _send(worker: Worker, delivery: Delivery, event_id: str) -> None:

@@ -6,10 +6,12 @@ is. Any other text is cut and put in quotes, with a dot for each character that 
 """
 
 import re
-from typing import Any
 
-from consumer.actions import SESSION_ACTIONS, EventAction, LineAction, OwnAction
+import msgspec
+
+from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.addresses import ip_of
+from consumer.deliver.facts import Facts
 
 _WORD = re.compile(r"[\w.@+-]{1,64}\Z")
 _PROSE = re.compile(r"[^\w.@+/\\:$-]")
@@ -36,7 +38,7 @@ _HIDDEN = {
     "anonymous": "anonymous network",
 }
 # The claim of a forged line, and the truth.
-_CLAIMS = {
+_CLAIMS: dict[str, tuple[str, str]] = {
     LineAction.ACCEPTED: ("a login", "nobody logged in"),
     LineAction.SESSION_OPENED: ("the start of a session", "nobody logged in"),
     LineAction.SESSION_CLOSED: ("the end of a session", "nobody logged out"),
@@ -53,8 +55,30 @@ _CREDENTIALS = {
 _OTHER_CREDENTIAL = "Change its password and keys."
 _OTHER_CLAIM = ("an event", "sshd did not write it")
 
-# The values that templates know, by name.
-Facts = dict[str, Any]
+
+class Sentences(msgspec.Struct, frozen=True, kw_only=True):
+    """The sentences about one event, for templates."""
+
+    kind: str
+    who: str
+    from_where: str
+    title: str
+    headline: str
+    notes: tuple[str, ...]
+    advice: tuple[str, ...]
+
+
+def sentences_of(facts: Facts) -> Sentences:
+    """Return the sentences about an event."""
+    return Sentences(
+        kind=_kind(facts),
+        who=_who(facts),
+        from_where=_from_where(facts),
+        title=_title(facts),
+        headline=_headline(facts),
+        notes=tuple(_notes(facts)),
+        advice=tuple(_advice(facts)),
+    )
 
 
 def named(text: str) -> str:
@@ -65,14 +89,9 @@ def named(text: str) -> str:
     return f"“{quoted}{'…' if len(text) > _QUOTE_LIMIT else ''}”"
 
 
-def is_in(facts: Facts) -> bool:
-    """Return whether the event's user has logged in, so that the person did it, and not somebody else with the account's name."""
-    return facts["action"] in {*SESSION_ACTIONS, OwnAction.TEST}
-
-
-def kind(facts: Facts) -> str:
+def _kind(facts: Facts) -> str:
     """Return the kind of an event in a word or two, such as ``Login``."""
-    match facts["action"]:
+    match facts.action:
         case OwnAction.TEST:
             return "Test"
         case OwnAction.NOTICE:
@@ -82,115 +101,113 @@ def kind(facts: Facts) -> str:
     return "Event"
 
 
-def who(facts: Facts) -> str:
+def _who(facts: Facts) -> str:
     """Return who did it: the person if a known one has logged in, otherwise the account, otherwise ``Somebody``."""
-    return _person(facts) or (is_in(facts) and named(facts["user"])) or "Somebody"
+    return _person(facts) or (facts.is_in and named(facts.user)) or "Somebody"
 
 
-def from_where(facts: Facts) -> str:
+def _from_where(facts: Facts) -> str:
     """Return where it came from, such as ``Lyon, France`` or ``a private network (10.1.2.3)``; "" if that is unknown."""
-    source = facts["event"].get("source", {})
+    source = facts.event.source
     address = _address(facts)
-    if near := _NEAR.get(source.get("geo", {}).get("name") or ""):
+    if near := _NEAR.get(source.geo.name or ""):
         return f"{near} ({address})" if address else near
-    if not facts["town"] or len(facts["town"]) > _PLACE_LIMIT:
+    if not facts.town or len(facts.town) > _PLACE_LIMIT:
         return address
-    hidden = [_HIDDEN[word] for word in source.get("anonymous", ()) if word in _HIDDEN]
-    return f"{facts['town']} ({', '.join(hidden)})" if hidden else str(facts["town"])
+    hidden = [_HIDDEN[word] for word in source.anonymous if word in _HIDDEN]
+    return f"{facts.town} ({', '.join(hidden)})" if hidden else facts.town
 
 
-def title(facts: Facts) -> str:
+def _title(facts: Facts) -> str:
     """Return the first sentence of a message."""
-    host = named(facts["host"])
-    match facts["action"]:
+    host = named(facts.host)
+    match facts.action:
         case EventAction.LOGIN | OwnAction.TEST:
-            return f"{who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_credential(facts)}{_way(facts)}."
+            return f"{_who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_credential(facts)}{_way(facts)}."
         case EventAction.LOGOUT:
-            return f"{who(facts)} logged out{_after(' of ', host)}{_after(' after ', facts['duration'])}."
+            return f"{_who(facts)} logged out{_after(' of ', host)}{_after(' after ', facts.duration)}."
         case EventAction.ATTEMPT:
-            times = f" {facts['count']} times" if facts["count"] else ""
+            times = f" {facts.count} times" if facts.count else ""
             return f"Somebody tried{times} to log in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}, and failed."
         case EventAction.PROBE:
             return f"Somebody connected{_after(' to ', host)}{_way(facts)} without trying to log in."
         case EventAction.FORGED:
-            claim, truth = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
-            claimed = f"{claim}{_after(' of ', named(facts['user']))}"
-            lines, it = (f"{facts['count']} log lines", "the first") if facts["count"] else ("a log line", "it")
+            claim, truth = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
+            claimed = f"{claim}{_after(' of ', named(facts.user))}"
+            lines, it = (f"{facts.count} log lines", "the first") if facts.count else ("a log line", "it")
             return f"A process{_writer(facts)}{_after(' on ', host)} forged {lines}: {it} claims {claimed}, but {truth}."
         case OwnAction.NOTICE:
-            return f"sshbell{_after(' on ', host)} reports: {facts['message']}"
-    return (
-        f"sshbell{_after(' on ', host)} reports an event that this version does not know{_after(': ', named(facts['action']))}."
-    )
+            return f"sshbell{_after(' on ', host)} reports: {facts.message}"
+    return f"sshbell{_after(' on ', host)} reports an event that this version does not know{_after(': ', named(facts.action))}."
 
 
-def headline(facts: Facts) -> str:
+def _headline(facts: Facts) -> str:
     """Return the subject, a shorter title. Mail filters rely on its words; docs/configuration.md lists them."""
-    host = named(facts["host"])
-    match facts["action"]:
+    host = named(facts.host)
+    match facts.action:
         case EventAction.LOGIN | OwnAction.TEST:
-            return f"{who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}"
+            return f"{_who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}"
         case EventAction.LOGOUT:
-            return title(facts).removesuffix(".")
+            return _title(facts).removesuffix(".")
         case EventAction.ATTEMPT:
-            times = f" ({facts['count']} times)" if facts["count"] else ""
+            times = f" ({facts.count} times)" if facts.count else ""
             return f"Failed login{_after(' to ', host)}{_as_account(facts)}{_way(facts)}{times}"
         case EventAction.PROBE:
             return f"Connection{_after(' to ', host)}{_way(facts)} without a login"
         case EventAction.FORGED:
-            claim, _ = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
-            more = f", and {int(facts['count']) - 1} more" if facts["count"] else ""
-            return f"FORGED line claims {claim}{_after(' of ', named(facts['user']))}{_after(' on ', host)}{more}"
+            claim, _ = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
+            more = f", and {int(facts.count) - 1} more" if facts.count else ""
+            return f"FORGED line claims {claim}{_after(' of ', named(facts.user))}{_after(' on ', host)}{more}"
         case OwnAction.NOTICE:
-            return f"sshbell{_after(' on ', host)}: {facts['message']}"
-    return title(facts).removesuffix(".")
+            return f"sshbell{_after(' on ', host)}: {facts.message}"
+    return _title(facts).removesuffix(".")
 
 
 def in_a_list(facts: Facts) -> str:
     """Return a line about an event, for a list under the heading of its kind. It names account, host and address."""
-    account, host, address = named(facts["user"]), named(facts["host"]), _after(" from ", _address(facts))
-    match facts["action"]:
+    account, host, address = named(facts.user), named(facts.host), _after(" from ", _address(facts))
+    match facts.action:
         case EventAction.FORGED:
-            claim, _ = _CLAIMS.get(facts["claim"], _OTHER_CLAIM)
-            writer = f" by uid {facts['claimed_by_uid']}" if facts["claimed_by_uid"] else ""
+            claim, _ = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
+            writer = f" by uid {facts.claimed_by_uid}" if facts.claimed_by_uid else ""
             return f"{claim}{_after(' of ', account)}{_after(' on ', host)}{writer}"
         case OwnAction.NOTICE:
-            return str(facts["message"])
+            return facts.message
         case EventAction.PROBE if not account:
             return f"{host or 'unknown host'}{address}"
-    return f"{account or 'unknown user'} on {host or 'unknown host'}{address}{_after(' after ', facts['duration'])}"
+    return f"{account or 'unknown user'} on {host or 'unknown host'}{address}{_after(' after ', facts.duration)}"
 
 
-def notes(facts: Facts) -> list[str]:
+def _notes(facts: Facts) -> list[str]:
     """Return the reasons why a message is less certain than it sounds, a paragraph for each."""
     found = []
-    host = named(facts["host"]) or "the host"
-    if facts["action"] == EventAction.LOGIN and facts["origin"] == "unverified":
+    host = named(facts.host) or "the host"
+    if facts.action == EventAction.LOGIN and facts.origin == "unverified":
         found.append(
             f"The log does not show which process wrote this: any user of {host} could have. "
             f"Run `sshbell check` there to see how to change that."
         )
-    if facts["ambiguous"]:
+    if facts.ambiguous:
         found.append("The log line can be read in several ways. Do not rely on what the client could choose.")
     return found
 
 
-def advice(facts: Facts) -> list[str]:
+def _advice(facts: Facts) -> list[str]:
     """
     Return the steps to take if something is wrong, one per line, with commands in backticks; nothing if there is nothing to do.
 
     People in a hurry paste the commands, so these contain no text of an event except a uid. Locking root, or killing all of its
     processes, would do more harm than good.
     """
-    host = named(facts["host"]) or "the host"
-    if facts["action"] == EventAction.FORGED:
-        look = f"See what uid {facts['claimed_by_uid']} runs there: `ps -fu {facts['claimed_by_uid']}`"
+    host = named(facts.host) or "the host"
+    if facts.action == EventAction.FORGED:
+        look = f"See what uid {facts.claimed_by_uid} runs there: `ps -fu {facts.claimed_by_uid}`"
         warning = f"If this was not a test of yours, somebody with access to {host} may be trying to mislead you."
-        return [warning, look] if facts["claimed_by_uid"] else [warning]
-    if facts["action"] != EventAction.LOGIN:
+        return [warning, look] if facts.claimed_by_uid else [warning]
+    if facts.action != EventAction.LOGIN:
         return []
-    method = "certificate" if facts["certificate"] else facts["method"].partition("/")[0]
-    if facts["user"] == "root" or facts["event"].get("user", {}).get("id") == "0":
+    method = "certificate" if facts.certificate else facts.method.partition("/")[0]
+    if facts.is_root:
         steps = ["End the session. This lists it: `pgrep -a sshd`"]
     else:
         steps = ["Lock the account: `usermod --expiredate 1 ACCOUNT`", "End its processes: `pkill -KILL -u ACCOUNT`"]
@@ -203,40 +220,40 @@ def advice(facts: Facts) -> list[str]:
 
 
 def _person(facts: Facts) -> str:
-    name: str = facts["person"] if is_in(facts) else ""
+    name = facts.person if facts.is_in else ""
     return name if len(name) <= _PERSON_LIMIT else f"{name[: _PERSON_LIMIT - 1]}…"
 
 
 def _as_account(facts: Facts) -> str:
     """Return the account, unless ``who`` has named it already."""
-    return "" if is_in(facts) and not _person(facts) else _after(" as ", named(facts["user"]))
+    return "" if facts.is_in and not _person(facts) else _after(" as ", named(facts.user))
 
 
 def _credential(facts: Facts) -> str:
     """Return the key's comment, if no person is known. Users write the comments, so only a single word is safe."""
     if _person(facts):
         return ""
-    if facts["certificate"]:
-        return f" with the certificate {facts['certificate']}" if _WORD.match(facts["certificate"]) else ""
-    owners = facts["owners"]
+    if facts.certificate:
+        return f" with the certificate {facts.certificate}" if _WORD.match(facts.certificate) else ""
+    owners = facts.owners
     return f" with the key {owners[0]}" if len(owners) == 1 and _WORD.match(owners[0]) else ""
 
 
 def _way(facts: Facts) -> str:
     """Return the way in. After a jump host, place and address are that host's own."""
-    if facts["via_host"]:
-        return f" through {named(facts['via_host'])}"
-    return _after(" from ", from_where(facts))
+    if facts.via_host:
+        return f" through {named(facts.via_host)}"
+    return _after(" from ", _from_where(facts))
 
 
 def _address(facts: Facts) -> str:
     """Return the address, or the name that the log has in its place."""
-    ip = ip_of(facts["event"].get("source", {}).get("ip")) or ip_of(facts["address"])
-    return str(ip) if ip else "" if facts["address"] == "UNKNOWN" else named(facts["address"])
+    ip = ip_of(facts.event.source.ip) or ip_of(facts.address)
+    return str(ip) if ip else "" if facts.address == "UNKNOWN" else named(facts.address)
 
 
 def _writer(facts: Facts) -> str:
-    user, uid = named(facts["claimed_by_user"]), facts["claimed_by_uid"]
+    user, uid = named(facts.claimed_by_user), facts.claimed_by_uid
     return f" of {user} (uid {uid})" if user else f" with uid {uid}" if uid else ""
 
 

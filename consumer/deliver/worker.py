@@ -39,6 +39,21 @@ def wait_s(failures: int) -> float:
     return longest * (1 - _JITTER * random.random())  # noqa: S311 - no secret
 
 
+class Common(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The settings that all channels have in common.
+
+    Attributes:
+        give_up_s: how long to retry a message.
+        map_url: as configured; "" adds no link to a map.
+        recipients: chooses the recipients of each message; None chooses the channel's own.
+    """
+
+    give_up_s: float
+    map_url: str = ""
+    recipients: Recipients | None = None
+
+
 class Worker:
     """
     Sends the waiting messages of one channel.
@@ -47,19 +62,17 @@ class Worker:
         settings: of the channel.
         channel: sends the messages.
         delivery, renderer, enricher: shared by all workers.
-        give_up_s: how long to retry a message.
-        recipients: chooses the recipients of each message; None chooses the channel's own.
+        common: the current settings; ``configure`` takes others.
         clock: the wall clock, in microseconds.
     """
 
     def __init__(
-        self, settings: ChannelSettings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher, *,
-        give_up_s: float, recipients: Recipients | None = None, clock: Callable[[], int] = now_us,
+        self, settings: ChannelSettings, channel: Channel, delivery: Delivery, renderer: Renderer, enricher: Enricher,
+        common: Common, *, clock: Callable[[], int] = now_us,
     ) -> None:  # fmt: skip
         self.settings = settings
-        self.give_up_s = give_up_s
-        self.recipients = recipients
-        self.renderer = renderer
+        self._common = common
+        self._renderer = renderer
         self._enricher = enricher
         self._zone = ZoneInfo(settings.timezone) if settings.timezone else None
         self._channel = channel
@@ -69,6 +82,11 @@ class Worker:
         self._call = asyncio.Event()
         self._is_stopping = False
         self._holding_back: set[str] = set()  # budgets
+
+    def configure(self, common: Common) -> None:
+        """Use other settings, from the next message on."""
+        self._common = common
+        self.call()
 
     def call(self) -> None:
         """Wake the worker: there may be something to do."""
@@ -195,7 +213,10 @@ class Worker:
         if not self._enricher.knows(pending.event_id):
             self._ask_ahead(pending, min(_AHEAD_LIMIT, 1 + int(tokens)))
         event = await self._enricher.enrich(event)
-        made = self.renderer.message(pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone)
+        made = self._renderer.message(
+            pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone,
+            map_url=self._common.map_url,
+        )  # fmt: skip
         return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
 
     async def _digest(self, digest: str) -> Message:
@@ -209,7 +230,7 @@ class Worker:
                 found.add(self._recipients_of(recipients, body))
                 yield queued_us, body
 
-        made = await self.renderer.digest(
+        made = await self._renderer.digest(
             digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
         )
         # If a change of people.toml has given the messages different recipients, the digest goes to the channel's own.
@@ -227,7 +248,8 @@ class Worker:
 
         Use the same object for all messages of a digest, because people.toml may change between two steps.
         """
-        return self.recipients if self.recipients is not None and self.recipients.are_mixed(self._name) else None
+        recipients = self._common.recipients
+        return recipients if recipients is not None and recipients.are_mixed(self._name) else None
 
     def _recipients_of(self, recipients: Recipients | None, body: bytes) -> tuple[str, ...]:
         """Return the recipients of a message; () for the channel's own."""
@@ -253,6 +275,6 @@ class Worker:
                 pause_s = max(wait_s(failures), min(after_s, LONGEST_WAIT_S))
                 self._delivery.retry_later(self._name, pending, now_us, reason, int(pause_s * 1e6), alone=alone)
                 _log.warning("retry_later", **message, reason=reason, after_s=round(pause_s))
-                before_us = now_us - int(self.give_up_s * 1e6)
+                before_us = now_us - int(self._common.give_up_s * 1e6)
                 if dead := self._delivery.give_up(self._name, before_us, now_us, reason):
                     _log.error("given_up", channel=self._name, messages=dead, reason=reason)

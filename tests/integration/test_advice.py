@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from consumer.deliver.facts import facts_of
+from consumer.deliver.sentences import sentences_of
+from tests.ecs_events import ecs
 from tests.integration.sshd import key, sshd
 from tests.integration.system_user import folder, is_at_work, user
 from tests.waiting import wait_for
@@ -23,7 +25,7 @@ FORGED = {"event": {"action": "ssh_forged"}, "ssh": {"claimed_by_uid": 1000}}
 
 def commands(event: dict[str, Any]) -> list[str]:
     """Return the commands of an advice."""
-    return re.findall("`([^`]*)`", "\n".join(facts_of(event, None)["advice"]))
+    return re.findall("`([^`]*)`", "\n".join(sentences_of(facts_of(ecs(event), None)).advice))
 
 
 def run(command: str) -> subprocess.CompletedProcess[str]:

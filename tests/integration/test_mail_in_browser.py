@@ -131,9 +131,9 @@ def long_event(action: str) -> dict[str, Any]:
 def test_mails(tmp_path: Path) -> None:
     """No mail is wider than its window, each text can be read in light and in dark, and nothing is loaded."""
     renderer = Renderer(tmp_path / "none", pytest.fail)
-    renderer.map_url = "https://map.example.org/?lat={latitude}&lon={longitude}"
+    url = "https://map.example.org/?lat={latitude}&lon={longitude}"
     mails = {
-        action: renderer.message("0" * 32, ecs(long_event(action)), queued_us=0, now_us=10**10).html
+        action: renderer.message("0" * 32, ecs(long_event(action)), queued_us=0, now_us=10**10, map_url=url).html
         for action in ("ssh_login", "ssh_forged", "sshbell_test")
     }
     mails["bare"] = renderer.message("1", ecs({"event": {"action": "ssh_login"}}), queued_us=0, now_us=1).html

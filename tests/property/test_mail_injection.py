@@ -284,11 +284,9 @@ def enriched(text: str, number: float) -> EcsEvent:
 def test_enriched_events(text: str, number: float) -> None:
     """Comments of keys, reverse names, places and people are texts, too, in each kind of message; so is a link to a map."""
     name = text.encode("utf-8", "replace").decode()
-    renderer = Renderer(Path("/nonexistent"), pytest.fail)
-    renderer.map_url = MAP
     for event in events(text):
         whole = joined(event_of(json_line(of_event(event, []))), enriched(name, number))
-        message = renderer.message(event.id, whole, queued_us=0, now_us=1)
+        message = RENDERER.message(event.id, whole, queued_us=0, now_us=1, map_url=MAP)
         check_sentences(message, CHOSEN)
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 

@@ -13,6 +13,7 @@ from consumer.config import Choice, EmailSettings, Route
 from consumer.deliver.channels import Delivered, Rejected
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
+from consumer.deliver.worker import Common
 from consumer.people.people import Contacts, People, Person
 from consumer.store.delivery import Routed
 from consumer.store.outbox import Queued
@@ -42,6 +43,11 @@ PEOPLE = people_of(alice="alice@example.org", bob="bob@example.org", nobody=OWN[
 def recipients(*routes: Route, people: People = PEOPLE) -> Recipients:
     """Return what two channels have."""
     return Recipients(Router(["ops", "other"], routes), people, CHANNELS)
+
+
+def common(found: Recipients) -> Common:
+    """Return the settings of a worker."""
+    return Common(give_up_s=3 * 86400, recipients=found)
 
 
 def event(user: str, action: str = "ssh_login") -> EcsEvent:
@@ -87,7 +93,7 @@ def test_what_is_about_nobody(action: str) -> None:
 def stage_of(delivery: Delivery, folder: Path, *answers: Any) -> Stage:
     """Return a worker whose messages go to their owners, and which has sent all that it may."""
     stage = Stage(delivery, folder, *answers, max_per_hour=1)
-    stage.worker.recipients = recipients(TO_OWNER)
+    stage.worker.configure(common(recipients(TO_OWNER)))
     return stage
 
 
@@ -145,7 +151,7 @@ def test_people_change_while_a_digest_is_made(delivery: Delivery, tmp_path: Path
         step, count = asyncio.ensure_future(stage.worker.step()), 0
         while not step.done():
             count += 1
-            stage.worker.recipients = recipients(TO_OWNER, people=people_of(alice=f"alice{count}@example.org"))
+            stage.worker.configure(common(recipients(TO_OWNER, people=people_of(alice=f"alice{count}@example.org"))))
             await asyncio.sleep(0)
         assert await step == 0
 
@@ -196,11 +202,11 @@ def test_a_digest_whose_people_have_changed(delivery: Delivery, tmp_path: Path) 
     stage = stage_of(delivery, tmp_path)
     with closing(delivery):
         delivery.route(Routed(queued(seq, user), ["ops"]) for seq, user in enumerate(["dave", "alice", "bob"], 1))
-        stage.worker.recipients = recipients(TO_OWNER, people=people_of(alice="team@example.org", bob="team@example.org"))
+        stage.worker.configure(common(recipients(TO_OWNER, people=people_of(alice="team@example.org", bob="team@example.org"))))
         stage.work()
         stage.clock.now_us += HOUR
         delivery.fold("ops", "", "held-1", stage.clock.now_us)
-        stage.worker.recipients = recipients(TO_OWNER)
+        stage.worker.configure(common(recipients(TO_OWNER)))
         stage.work()
         assert told(stage)[1:] == [((), {"alice", "bob"})]
 

@@ -233,7 +233,8 @@ def test_digest(renderer: Renderer) -> None:
 def test_own_digest(renderer: Renderer, tmp_path: Path) -> None:
     """A template of the user's own knows the lines, and who they are about."""
     (tmp_path / "own" / "digest.txt.j2").write_text(
-        "{% for entry in held.actions + held.users %}{{ entry.count }} {{ entry.name }}\n{% endfor %}{{ held.lines|join('|') }}"
+        "{% for entry in held.groups + held.users %}{{ entry.count }} {{ entry.name }}\n{% endfor %}"
+        "{% for line in held.groups[0].lines %}{{ line.time }}  {{ line.text }}{% endfor %}"
     )
     folded = [(START, json_line(of_event(login(), []))), (START, b"broken")]
     found = asyncio.run(renderer.digest("held-1", folded, max_per_hour=1, now_us=START, zone=ZoneInfo("UTC")))
@@ -305,9 +306,9 @@ ENRICHED = {
 }  # fmt: skip
 
 
-def told(renderer: Renderer, event: dict[str, Any], zone: str = "UTC") -> Message:
+def told(renderer: Renderer, event: dict[str, Any], zone: str = "UTC", map_url: str = "") -> Message:
     """Return the message of an event that was enriched."""
-    return renderer.message(ID, ecs(event), queued_us=START, now_us=START, zone=ZoneInfo(zone))
+    return renderer.message(ID, ecs(event), queued_us=START, now_us=START, zone=ZoneInfo(zone), map_url=map_url)
 
 
 def test_all_that_is_known(renderer: Renderer) -> None:
@@ -445,8 +446,7 @@ def test_a_digest_has_the_readers_times(renderer: Renderer) -> None:
 )  # fmt: skip
 def test_map(renderer: Renderer, source: dict[str, Any], url: str, link: str) -> None:
     """A link to a map is there where it is configured, and all that it needs is known of an address of the Internet."""
-    renderer.map_url = url
-    found = told(renderer, ENRICHED | {"source": ENRICHED["source"] | source})  # type: ignore[operator]
+    found = told(renderer, ENRICHED | {"source": ENRICHED["source"] | source}, map_url=url)  # type: ignore[operator]
     assert (f"Map:          {link}\n" in found.text) == bool(link)
     assert (f'<a href="{link.replace("&", "&amp;")}"' in found.html) == bool(link)
     assert ("show on a map" in found.html) == bool(link)
@@ -454,8 +454,8 @@ def test_map(renderer: Renderer, source: dict[str, Any], url: str, link: str) ->
 
 def test_a_long_link_stays_whole(renderer: Renderer) -> None:
     """A link that was broken in two would lead nowhere."""
-    renderer.map_url = f"https://map.example.org/{'x' * 100}?q={{ip}}"
-    assert f"Map:          https://map.example.org/{'x' * 100}?q=9.9.9.9\n" in told(renderer, ENRICHED).text
+    url = f"https://map.example.org/{'x' * 100}?q="
+    assert f"Map:          {url}9.9.9.9\n" in told(renderer, ENRICHED, map_url=f"{url}{{ip}}").text
 
 
 @pytest.mark.parametrize(

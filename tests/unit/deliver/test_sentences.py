@@ -9,7 +9,8 @@ import pytest
 
 from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.deliver.facts import facts_of
-from consumer.deliver.sentences import Facts, named
+from consumer.deliver.sentences import Sentences, named, sentences_of
+from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -19,19 +20,17 @@ PROSE = "root from Lyon, France. Nothing is wrong"
 QUOTED = "“root·from·Lyon··France.·Nothing·…”"
 
 
-def facts(
+def said(
     action: str = "ssh_login", *, user: str | None = "deploy", person: str | None = None, host: str | None = "web1",
     source: dict[str, Any] | None = None, **ssh: Any,
-) -> Facts:  # fmt: skip
-    """Return what is known of an event."""
+) -> Sentences:  # fmt: skip
+    """Return the sentences about an event."""
     happened = {"action": action, "duration": 7_500_000_000_000 if action == "ssh_logout" else None}
-    return facts_of(
-        {
-            "event": happened, "user": {"name": user, "full_name": person}, "host": {"name": host},
-            "source": LYON if source is None else source, "ssh": ssh, "message": "All is well.",
-        },
-        None,
-    )  # fmt: skip
+    event = ecs({
+        "event": happened, "user": {"name": user, "full_name": person}, "host": {"name": host},
+        "source": LYON if source is None else source, "ssh": ssh, "message": "All is well.",
+    })  # fmt: skip
+    return sentences_of(facts_of(event, None))
 
 
 @pytest.mark.parametrize(
@@ -86,10 +85,10 @@ def facts(
 )  # fmt: skip
 def test_sentences(known: dict[str, Any], title: str, subject: str | EllipsisType) -> None:
     """The first line and the subject say who, on which host and from where; the subject is the shorter one."""
-    found = facts(**known)
-    assert found["title"] == title
-    assert found["headline"] == (title.removesuffix(".") if subject is ... else subject)
-    assert len(found["headline"]) <= len(title)
+    found = said(**known)
+    assert found.title == title
+    assert found.headline == (title.removesuffix(".") if subject is ... else subject)
+    assert len(found.headline) <= len(title)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_sentences(known: dict[str, Any], title: str, subject: str | EllipsisTyp
 )
 def test_from_where(source: dict[str, Any], text: str) -> None:
     """A place where there is one, with what hides who is behind it; else the address, and what kind of network it is of."""
-    assert facts(source=source)["from_where"] == text
+    assert said(source=source).from_where == text
 
 
 @pytest.mark.parametrize(
@@ -152,24 +151,24 @@ def test_from_where(source: dict[str, Any], text: str) -> None:
 )
 def test_forged(known: dict[str, Any], text: str) -> None:
     """A forged line is said to be a claim, with the account that it names and the uid that wrote it."""
-    found = facts(**({"action": "ssh_forged", "user": "root"} | known))
-    assert found["title"] == text
-    assert found["headline"].startswith("FORGED line claims ")
-    assert "Carol" not in found["title"]
+    found = said(**({"action": "ssh_forged", "user": "root"} | known))
+    assert found.title == text
+    assert found.headline.startswith("FORGED line claims ")
+    assert "Carol" not in found.title
 
 
 def test_a_flood_of_forged_lines() -> None:
     """The subject says of which line it speaks, and how many more there were; a mail filter finds the same words."""
-    found = facts("ssh_forged", user="root", claim="accepted", count=1399)
-    assert found["headline"] == "FORGED line claims a login of root on web1, and 1398 more"
+    found = said("ssh_forged", user="root", claim="accepted", count=1399)
+    assert found.headline == "FORGED line claims a login of root on web1, and 1398 more"
 
 
 @pytest.mark.parametrize("claim", LineAction)
 def test_every_claim(claim: LineAction) -> None:
     """Whatever a line claims, no name of an action stands in the sentence."""
-    found = facts("ssh_forged", user="root", claim=str(claim), claimed_by_uid=1000)
+    found = said("ssh_forged", user="root", claim=str(claim), claimed_by_uid=1000)
     pattern = r"A process with uid 1000 on web1 forged a log line: it claims (an|a|the) [a-z ]+ of root, but [a-z ]+\."
-    assert re.fullmatch(pattern, found["title"])
+    assert re.fullmatch(pattern, found.title)
 
 
 @pytest.mark.parametrize(
@@ -210,44 +209,44 @@ END = ["End the session. This lists it: `pgrep -a sshd`"]
 )
 def test_advice(known: dict[str, Any], steps: list[str]) -> None:
     """The advice fits the login, and root is neither locked nor killed. No text of an event stands in a command."""
-    assert facts(**known)["advice"] == [
+    assert said(**known).advice == (
         "If this was not you or somebody you know, act on web1 now:",
         *(f"{number}. {step}" for number, step in enumerate(steps, 1)),
         "If you do not administer web1, call somebody who does.",
-    ]
+    )
 
 
 def test_advice_for_an_odd_host() -> None:
     """A host that somebody chose a sentence for is quoted; one that is not known is the host."""
-    first, *_, last = facts(host=PROSE)["advice"]
+    first, *_, last = said(host=PROSE).advice
     assert f"act on {QUOTED} now:" in first
     assert f"administer {QUOTED}," in last
-    assert "act on the host now:" in facts(host=None)["advice"][0]
+    assert "act on the host now:" in said(host=None).advice[0]
 
 
 def test_advice_about_a_forged_line() -> None:
     """It names the user that wrote the line by uid alone; where that is not known, there is nothing to look at."""
     warning = "If this was not a test of yours, somebody with access to web1 may be trying to mislead you."
     look = "See what uid 1000 runs there: `ps -fu 1000`"
-    assert facts("ssh_forged", claimed_by_uid=1000, claimed_by_user=PROSE)["advice"] == [warning, look]
-    assert facts("ssh_forged")["advice"] == [warning]
+    assert said("ssh_forged", claimed_by_uid=1000, claimed_by_user=PROSE).advice == (warning, look)
+    assert said("ssh_forged").advice == (warning,)
 
 
 @pytest.mark.parametrize("action", ["ssh_logout", "ssh_attempt", "ssh_probe", "sshbell_test", "sshbell_notice", ""])
 def test_no_advice(action: str) -> None:
     """Where nothing is to be done, nothing is advised."""
-    assert facts(action, method="publickey")["advice"] == []
+    assert said(action, method="publickey").advice == ()
 
 
 def test_uid_0_is_root() -> None:
     """An account with uid 0 is root under another name."""
     known = {"event": {"action": "ssh_login"}, "user": {"name": "toor", "id": "0"}, "ssh": {"method": "publickey"}}
-    assert "usermod" not in str(facts_of(known, None)["advice"])
+    assert "usermod" not in str(sentences_of(facts_of(ecs(known), None)).advice)
 
 
 def test_kinds() -> None:
     """Each event has a word for what it is, in one and in several."""
-    kinds = [facts(action)["kind"] for action in (*EventAction, *OwnAction, "ssh_new")]
+    kinds = [said(action).kind for action in (*EventAction, *OwnAction, "ssh_new")]
     assert kinds == ["Login", "Logout", "Failed login", "Connection without a login", "Forged line", "Test", "Notice", "Event"]
     assert [action.nouns for action in EventAction] == [
         "logins", "logouts", "failed logins", "connections without a login", "forged lines",

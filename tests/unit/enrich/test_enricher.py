@@ -16,7 +16,7 @@ import structlog
 from consumer.config import KEYS_SOCKET, Config, EmailSettings
 from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.rendering import Renderer
-from consumer.deliver.worker import Worker
+from consumer.deliver.worker import Common, Worker
 from consumer.ecs import NOTHING, EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields
 from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
@@ -251,7 +251,7 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
             delivery,
             renderer,
             Enricher([hanging(), part("good", ALICE)]),
-            give_up_s=60,
+            Common(give_up_s=60),
         )
         started_s = time.monotonic()
         while await worker.step() == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -16,7 +17,7 @@ from consumer.deliver import dispatcher, worker
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import budget_of
 from consumer.deliver.rendering import Renderer
-from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Worker, wait_s
+from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Common, Worker, wait_s
 from consumer.ecs import event_of
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
@@ -96,8 +97,8 @@ class Stage:
         self.delivery = delivery
         settings = EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=max_per_hour)
         self.worker = Worker(
-            settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), Enricher(), give_up_s=3 * 86400,
-            clock=self.clock,
+            settings, self.channel, delivery, Renderer(folder / "none", pytest.fail), Enricher(),
+            Common(give_up_s=3 * 86400), clock=self.clock,
         )  # fmt: skip
 
     def put(self, *seqs: int, action: str = "ssh_login") -> None:
@@ -649,6 +650,35 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
 
     asyncio.run(routed())
     assert len(states(delivery)) == 5
+
+
+def test_a_channel_that_goes_on(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that another configuration does not change takes over the settings that all channels have in common."""
+    channel = Answers()
+    monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
+    body = b'{"event":{"action":"ssh_login"},"source":{"ip":"9.9.9.9"}}'
+
+    def config(map_url: str) -> Config:
+        settings = EmailSettings(name="ops", to=["ops@example.org"])
+        return Config(channel=[settings], route=[Route(channels=["ops"])], map_url=map_url)
+
+    async def delivered(state: State, outbox: Outbox) -> None:
+        made = dispatcher.Dispatcher(config("https://one.example.org/{ip}"), delivery, outbox, Renderer(tmp_path, pytest.fail))
+
+        async def tell(event_id: str) -> None:
+            state.record([], frozenset(), time.time_ns() // 1000, (event_id, "ssh_login", body))
+            made.poll()
+            await wait_for_async(lambda: channel.told[-1:] and channel.told[-1].id == event_id, "the message is sent")
+
+        await tell("m1")
+        made.configure(config("https://two.example.org/{ip}"), made.people)
+        await tell("m2")
+        await made.stop()
+
+    with closing(State(tmp_path, pytest.fail)) as state, closing(Outbox(tmp_path)) as outbox:
+        asyncio.run(delivered(state, outbox))
+    links = [re.findall("https://[^ \n]+", message.text) for message in channel.told]
+    assert links == [["https://one.example.org/9.9.9.9"], ["https://two.example.org/9.9.9.9"]]
 
 
 def test_removed_channels(delivery: Delivery) -> None:
