@@ -25,7 +25,7 @@ def deliver(config: str | None, wake: int | None) -> None:
     import socket
     from pathlib import Path
 
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.process import log
     from consumer.process.privileges import become, guard
     from consumer.process.threads import run_async

@@ -52,7 +52,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from pathlib import Path
 
     from consumer import clock
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import json_line
     from consumer.errors import InputError, complain
     from consumer.places.geoip import Places

@@ -68,7 +68,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.keys.document import Document, arrived
     from consumer.keys.index import imported

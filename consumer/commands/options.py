@@ -49,7 +49,7 @@ CONFIG = click.option(
 
 def complete_channel(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the channels of the configuration for the shell; none if it cannot be read."""
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.errors import SshbellError
 
     try:
@@ -97,7 +97,8 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 def _configuration(path: str | None) -> "Config":
     """Read the configuration; go on without it if the user may not read it, because log files may be open to everybody."""
-    from consumer.config import Config, load
+    from consumer.config import Config
+    from consumer.config_file import load
     from consumer.errors import ConfigRightsError, complain
 
     try:

@@ -48,7 +48,7 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.deliver.decide import held_until
     from consumer.process.privileges import become, guard
     from consumer.store.delivery import Delivery

@@ -46,7 +46,7 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, InputError, StoreError, complain
     from consumer.keys.index import KeyIndex

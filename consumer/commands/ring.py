@@ -24,7 +24,7 @@ def ring(names: tuple[str, ...], config: str | None) -> None:
     import os
     from pathlib import Path
 
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.process.privileges import become, guard
     from consumer.process.threads import run_async
 

@@ -42,7 +42,8 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
         sudo sshbell status | head -n 1
     """
     from consumer import clock
-    from consumer.config import Config, load, state_dir_of
+    from consumer.config import Config
+    from consumer.config_file import load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
     from consumer.show.columns import painted

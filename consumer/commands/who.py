@@ -34,7 +34,7 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     from pathlib import Path
 
     from consumer import clock
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import json_line
     from consumer.errors import InputError, complain
     from consumer.events_as_ecs import of_session

@@ -14,7 +14,8 @@ from typing import Literal
 
 import msgspec
 
-from consumer.config import DEFAULT_PATH, KEYS_SOCKET, PEOPLE_PATH, Config, load, secrets_of
+from consumer.config import KEYS_SOCKET, PEOPLE_PATH, Config, secrets_of
+from consumer.config_file import DEFAULT_PATH, load
 from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
 from consumer.deliver.channels import SendResult as Answer
 from consumer.errors import ConfigError, ConfigRightsError, StoreError

@@ -669,12 +669,12 @@ def test_status_without_rights(live: Site) -> None:
 REFUSED = """
 import os, sys
 from pathlib import Path
-from consumer import config
+from consumer import config_file
 from consumer.cli import main
-config.DEFAULT_PATH = sys.argv.pop(1)
+config_file.DEFAULT_PATH = sys.argv.pop(1)
 read = Path.read_bytes
 def refused(path):
-    if str(path) == config.DEFAULT_PATH:
+    if str(path) == config_file.DEFAULT_PATH:
         raise PermissionError(13, os.strerror(13), str(path))
     return read(path)
 Path.read_bytes = refused
