@@ -28,11 +28,11 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
     import msgspec
 
     from consumer.errors import ConfigError
-    from consumer.system.check import Checks
+    from consumer.system.check import run_checks
     from consumer.text import harmless
 
     has_fault = False
-    for result in Checks(config, connect=connect).run():
+    for result in run_checks(config, connect=connect):
         has_fault |= result.state == "fault"
         if as_json:
             click.echo(msgspec.json.encode(result))
