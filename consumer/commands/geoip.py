@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from consumer.places.fetch import Source
     from consumer.places.geoip import Places
 
-# A column of the table; the longest IPv6 address has 39 characters.
+# In cells, a column of the table; the longest IPv6 address takes 39.
 _WIDEST = 48
 _EDITIONS = 'with DB-IP "city", "country", "asn"; with MaxMind "GeoLite2-City" and so on'
 
@@ -99,13 +99,15 @@ def _cells(found: "SourceFields") -> tuple[str, str, str]:
 
 
 def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
-    """Yield the rows with columns as wide as their texts; a text that is much longer than the others moves only its own row."""
+    """Yield the rows with columns as wide as their texts; a text longer than the limit moves only its own row."""
+    from consumer.show.columns import Column, cells_of, row_of, unbounded
     from consumer.text import harmless
 
     shown = [[harmless(cell) for cell in row] for row in rows]
-    widths = [min(max(map(len, column)), _WIDEST) for column in zip(*shown, strict=True)]
-    for row in shown:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    cells = [min(max(map(cells_of, texts)), _WIDEST) for texts in zip(*shown, strict=True)]
+    columns = [Column(head, head, width, width) for head, width in zip(shown[0], cells, strict=True)]
+    for *texts, last in shown:
+        yield row_of(unbounded(columns[:-1]), texts, last)
 
 
 @geoip.command(short_help="Download databases.")
