@@ -16,7 +16,7 @@ _STATE, _NAME = 7, 14
 @click.pass_context
 def check(context: click.Context, config: str | None, *, connect: bool, as_json: bool) -> None:
     """
-    Check the configuration and the system, and show how to fix what is wrong.
+    Check the configuration and the system, and show how to fix the faults.
 
     It checks the configuration, the state directory and its permissions, secrets, channels, rsyslog's drop-in and trusted
     properties, and sshd's log level. It changes nothing. Only root can check everything. The exit code is 78 if there is

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # In cells, a column of the table; the longest IPv6 address takes 39.
 _WIDEST = 48
-_EDITIONS = 'with DB-IP "city", "country", "asn"; with MaxMind "GeoLite2-City" and so on'
+_EDITIONS = 'from DB-IP "city", "country" or "asn"; from MaxMind "GeoLite2-City" and so on'
 
 
 class _Geoip(click.Group):
@@ -41,7 +41,7 @@ class _Geoip(click.Group):
              subcommand_metavar="ADDRESS... | fetch [OPTIONS]")  # fmt: skip
 def geoip() -> None:
     """
-    Show the places and networks of addresses; download the databases for that.
+    Show where addresses are and which networks they belong to. Download the databases for this.
 
     \b
         sshbell geoip 203.0.113.7 2001:db8::1
@@ -52,7 +52,7 @@ def geoip() -> None:
 
 @geoip.command(hidden=True, options_metavar="[--json] [--config FILE]")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (Elastic Common Schema) per line.")
 @CONFIG
 def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     """Show the places of addresses."""
@@ -116,7 +116,7 @@ def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
 )
 @click.option("--maxmind-account", metavar="ID", help="Download from MaxMind, with this account.")
 @click.option("--maxmind-key", metavar="FILE", type=click.Path(dir_okay=False), help="File with the account's licence key.")
-@click.option("--url", metavar="URL", help="Download this file: a .mmdb, plain, with gzip, or in a .tar.gz.")
+@click.option("--url", metavar="URL", help="Download this .mmdb file: plain, gzipped, or in a .tar.gz.")
 @click.option("--server", metavar="URL", help="Mirror of DB-IP's or MaxMind's server, with the same paths.")
 @click.option(
     "--to", metavar="DIRECTORY", type=click.Path(file_okay=False), help="Directory for databases; by default geoip in state_dir."
@@ -128,8 +128,8 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     Download databases, verify them, and replace the old ones.
 
-    The default is DB-IP's free databases, which need no account. If anything fails, the old ones stay. Databases that have not
-    changed are not downloaded again, so you may run this daily. A running sshbell uses new databases within seconds.
+    The default is DB-IP's free databases, which need no account. If anything fails, the old ones stay. sshbell does not download
+    unchanged databases again, so you can run this daily. A running sshbell uses new databases within seconds.
 
     \b
         sudo sshbell geoip fetch

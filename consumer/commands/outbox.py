@@ -29,15 +29,18 @@ _COLORS = {"dead": "red", "sent": "green"}
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--channel", metavar="NAME", shell_complete=complete_channel, help="Show or change only this channel.")
 @click.option(
-    "--all", "everything", is_flag=True, help="list: also sent and dropped messages. retry, drop: all waiting and given-up ones."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="list: also show sent and dropped messages. retry, drop: all waiting and given-up ones.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
 @ZONE
 @CONFIG
 def outbox(verb: str, ids: tuple[str, ...], channel: str | None, zone: "tzinfo", config: str | None, *, everything: bool,
            as_json: bool) -> None:  # fmt: skip
     """
-    Show the messages that wait, and those that sshbell has given up, with the reasons; retry them at once, or drop them.
+    Show waiting and given-up messages with the reasons; retry them now, or drop them.
 
     You may shorten an ID to its first four or more characters, as long as they match only one message.
 

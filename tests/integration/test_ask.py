@@ -63,7 +63,7 @@ def test_who(site: Site) -> None:
         "since                user              from                         host            who and how",
         f"{shown(AT_US)}  alice             192.0.2.7 port 3             web1            publickey {KEY}",
         f"{shown(AT_US + 5_000_000)}  dave              192.0.2.7 port 4             db1             password",
-        "left out: 1 from more than 30 days ago, whose end was never logged",
+        "left out: 1 from more than 30 days ago, whose end the log does not show",
     ]
     assert done.stderr == ""
 
