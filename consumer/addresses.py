@@ -1,7 +1,8 @@
-"""Addresses and host names."""
+"""Addresses, host names, and URLs."""
 
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -29,3 +30,22 @@ def is_same_host(one: str, other: str) -> bool:
     """Return whether two names may belong to the same host: they are equal, or one is the first label of the other."""
     one, other = one.casefold(), other.casefold()
     return one == other or one == other.partition(".")[0] or other == one.partition(".")[0]
+
+
+def is_https_or_local(url: str) -> bool:
+    """Return whether requests to a URL are encrypted, or stay on this machine; False for text that is no URL."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        is_url = bool(host) and parts.port != 0
+    except ValueError:  # brackets without an address, or a port that is not a number
+        return False
+    return is_url and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)))
+
+
+def is_loopback(server: str) -> bool:
+    """Return whether a server is on this machine, by its name or address; this looks up nothing."""
+    try:
+        return ip_address(server).is_loopback
+    except ValueError:
+        return server == "localhost"

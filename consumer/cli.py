@@ -39,8 +39,8 @@ class _Commands(click.Group):
         if sys.stderr is None:
             sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end of the process
         if max(abs(time.timezone), abs(time.altzone)) >= _DAY_S:
-            # POSIX allows it, and Python's times do not: each one would be a fault.
-            complain(UsageError("TZ names an offset of a day; UTC is taken in its place"))
+            # POSIX allows this, but Python's times do not: each would raise an error.
+            complain(UsageError("TZ is a day or more away from UTC; sshbell uses UTC"))
             os.environ["TZ"] = "UTC"
             time.tzset()
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -89,7 +89,7 @@ class _Commands(click.Group):
 
 
 def _status_of(error: BaseException) -> int:
-    """Print what went wrong, and return the exit code."""
+    """Print the error, and return the exit code."""
     match error:
         case click.UsageError():
             error.show()

@@ -11,7 +11,8 @@ from msgspec.structs import fields
 
 from consumer.actions import EventAction, OwnAction
 from consumer.cli import COMMANDS, main
-from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret, load
+from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret
+from consumer.config_file import load
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
 from consumer.deliver.sentences import Sentences, sentences_of

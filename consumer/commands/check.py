@@ -5,6 +5,8 @@ import click
 from consumer.commands.options import CONFIG, in_color
 
 _COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
+# The widths of the columns, in cells.
+_STATE, _NAME = 7, 14
 
 
 @click.command(short_help="Check the configuration and the system.")
@@ -14,7 +16,7 @@ _COLORS = {"ok": "green", "warning": "yellow", "fault": "red"}
 @click.pass_context
 def check(context: click.Context, config: str | None, *, connect: bool, as_json: bool) -> None:
     """
-    Check the configuration and the system, and show how to fix what is wrong.
+    Check the configuration and the system, and show how to fix the faults.
 
     It checks the configuration, the state directory and its permissions, secrets, channels, rsyslog's drop-in and trusted
     properties, and sshd's log level. It changes nothing. Only root can check everything. The exit code is 78 if there is
@@ -28,20 +30,19 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
     import msgspec
 
     from consumer.errors import ConfigError
-    from consumer.system.check import Checks
+    from consumer.show.columns import filled, painted
+    from consumer.system.check import run_checks
     from consumer.text import harmless
 
     has_fault = False
-    for result in Checks(config, connect=connect).run():
+    for result in run_checks(config, connect=connect):
         has_fault |= result.state == "fault"
         if as_json:
             click.echo(msgspec.json.encode(result))
             continue
-        word = f"{result.state:<7}"
-        click.echo(
-            f"{click.style(word, fg=_COLORS[result.state]) if in_color() else word}  {result.name:<14}  {harmless(result.text)}"
-        )
+        state = painted(filled(result.state, _STATE), _COLORS[result.state], on=in_color())
+        click.echo(f"{state}  {filled(result.name, _NAME)}  {harmless(result.text)}")
         if result.advice:
-            click.echo(f"{'':<25}-> {harmless(result.advice)}")
+            click.echo(f"{filled('', _STATE + _NAME + 4)}-> {harmless(result.advice)}")
     if has_fault:
         context.exit(ConfigError.exit_code)

@@ -8,7 +8,7 @@ import click
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
     """
-    Print a script with which SHELL completes sshbell's commands and options.
+    Print a script that lets SHELL complete sshbell's commands and options.
 
     \b
         echo 'eval "$(sshbell completion bash)"' >> ~/.bashrc

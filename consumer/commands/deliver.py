@@ -7,14 +7,19 @@ from consumer.errors import UsageError
 
 
 @click.command(short_help="Send the messages of the outbox.", hidden=True)
-@click.option("--wake", type=int, metavar="FD", help="Socket from sshbell run: a byte means news, its end means stop.")
+@click.option(
+    "--wake",
+    type=int,
+    metavar="FD",
+    help="Socket from sshbell run: a byte announces new messages; deliver stops when run closes it.",
+)
 @CONFIG
 def deliver(config: str | None, wake: int | None) -> None:
     """
-    Send the messages of the outbox. "sshbell run" starts this, so you do not need to run it yourself.
+    Send the messages of the outbox. "sshbell run" starts this; you do not need to start it yourself.
 
-    Without --wake it runs until TERM or INT, and exits with 75 if another one is running. It logs JSON lines to standard error,
-    and reloads the configuration on HUP.
+    Without --wake it runs until TERM or INT, and exits with 75 if another deliver is running. It logs JSON lines to standard
+    error, and reloads the configuration on HUP.
 
     \b
         sshbell deliver
@@ -23,7 +28,7 @@ def deliver(config: str | None, wake: int | None) -> None:
     import signal
     import socket
 
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.process import log
     from consumer.process.privileges import as_sshbell
     from consumer.process.threads import run_async

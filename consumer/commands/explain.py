@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @reading
 def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: "tzinfo") -> None:
     """
-    Show the format of a LINE, which rule reads which part of it, and the result.
+    Show how sshbell reads a LINE: its format, the rule that reads each part, and the result.
 
-    If no rule reads the line, show how far the best one gets. "-" reads lines from standard input.
+    If no rule reads the whole line, sshbell shows how far the best one gets. "-" is standard input.
 
     \b
         sshbell explain 'sshd[812]: Failed password for root from 192.0.2.7 port 4711 ssh2'

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from consumer.places.fetch import Source
     from consumer.places.geoip import Places
 
-# A column of the table; the longest IPv6 address has 39 characters.
+# In cells, a column of the table; the longest IPv6 address takes 39.
 _WIDEST = 48
-_EDITIONS = 'with DB-IP "city", "country", "asn"; with MaxMind "GeoLite2-City" and so on'
+_EDITIONS = 'from DB-IP "city", "country" or "asn"; from MaxMind "GeoLite2-City" and so on'
 
 
 class _Geoip(click.Group):
@@ -41,7 +41,7 @@ class _Geoip(click.Group):
              subcommand_metavar="ADDRESS... | fetch [OPTIONS]")  # fmt: skip
 def geoip() -> None:
     """
-    Show the places and networks of addresses; download the databases for that.
+    Show where addresses are and which networks they belong to. Download the databases for this.
 
     \b
         sshbell geoip 203.0.113.7 2001:db8::1
@@ -52,12 +52,12 @@ def geoip() -> None:
 
 @geoip.command(hidden=True, options_metavar="[--json] [--config FILE]")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS...")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (Elastic Common Schema) per line.")
 @CONFIG
 def show(addresses: tuple[str, ...], config: str | None, *, as_json: bool) -> None:
     """Show the places of addresses."""
     from consumer.addresses import ip_of
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import EcsEvent, SourceFields, json_line
     from consumer.places.geoip import Places
 
@@ -99,13 +99,15 @@ def _cells(found: "SourceFields") -> tuple[str, str, str]:
 
 
 def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
-    """Yield the rows with columns as wide as their texts; a text that is much longer than the others moves only its own row."""
+    """Yield the rows with columns as wide as their texts; a text longer than the limit moves only its own row."""
+    from consumer.show.columns import Column, cells_of, row_of, unbounded
     from consumer.text import harmless
 
     shown = [[harmless(cell) for cell in row] for row in rows]
-    widths = [min(max(map(len, column)), _WIDEST) for column in zip(*shown, strict=True)]
-    for row in shown:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    cells = [min(max(map(cells_of, texts)), _WIDEST) for texts in zip(*shown, strict=True)]
+    columns = [Column(head, head, width, width) for head, width in zip(shown[0], cells, strict=True)]
+    for *texts, last in shown:
+        yield row_of(unbounded(columns[:-1]), texts, last)
 
 
 @geoip.command(short_help="Download databases.")
@@ -114,7 +116,7 @@ def _table(rows: "list[tuple[str, ...]]") -> "Iterator[str]":
 )
 @click.option("--maxmind-account", metavar="ID", help="Download from MaxMind, with this account.")
 @click.option("--maxmind-key", metavar="FILE", type=click.Path(dir_okay=False), help="File with the account's licence key.")
-@click.option("--url", metavar="URL", help="Download this file: a .mmdb, plain, with gzip, or in a .tar.gz.")
+@click.option("--url", metavar="URL", help="Download this .mmdb file: plain, gzipped, or in a .tar.gz.")
 @click.option("--server", metavar="URL", help="Mirror of DB-IP's or MaxMind's server, with the same paths.")
 @click.option(
     "--to", metavar="DIRECTORY", type=click.Path(file_okay=False), help="Directory for databases; by default geoip in state_dir."
@@ -126,15 +128,16 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     Download databases, verify them, and replace the old ones.
 
-    The default is DB-IP's free databases, which need no account. If anything fails, the old ones stay. Databases that have not
-    changed are not downloaded again, so you may run this daily. A running sshbell uses new databases within seconds.
+    The default is DB-IP's free databases, which need no account. If anything fails, the old ones stay. sshbell does not download
+    unchanged databases again, so you can run this daily. A running sshbell uses new databases within seconds.
 
     \b
         sudo sshbell geoip fetch
         sudo sshbell geoip fetch --quiet --maxmind-account 123456 --maxmind-key /etc/sshbell/maxmind.key
         sudo sshbell geoip fetch --url https://mirror.example.org/country.mmdb.gz
     """
-    from consumer.config import Secret, load
+    from consumer.config import Secret
+    from consumer.config_file import load
     from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
     from consumer.process.privileges import become, guard
     from consumer.secret import read_secret

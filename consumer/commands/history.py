@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 @HOST
 @click.option("--address", metavar="NETWORK", help="Show only this address or network: 192.0.2.7, 2001:db8::/32.")
 @click.option("--limit", type=number(1, 1_000_000_000), metavar="N", help="Show only the newest N.")
-@click.option("--events", "all_events", is_flag=True, help="Show single events, including tries, probes and forged lines.")
-@click.option("--json", "form", flag_value="json", help="One JSON object (Elastic Common Schema) per line.")
-@click.option("--csv", "form", flag_value="csv", help="For a spreadsheet; a ' precedes text that would act as a formula.")
+@click.option(
+    "--events", "all_events", is_flag=True, help="Show events in place of sessions, with failed logins, probes and forged lines."
+)
+@click.option("--json", "form", flag_value="json", help="Print one JSON object (Elastic Common Schema) per line.")
+@click.option(
+    "--csv", "form", flag_value="csv", help="Print CSV for a spreadsheet, with a ' before text that would act as a formula."
+)
 @click.option("--all-columns", is_flag=True, help="With --csv: add all other known values after the usual columns.")
 @WIDE
 @ZONE
@@ -39,8 +43,8 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     """
     Show who was logged in, from where, for how long; with --events, all events. The oldest comes first.
 
-    --since and --until select all sessions that overlap the time between them, even if they began earlier. The key "keep" of the
-    configuration sets how long the store keeps sessions.
+    --since and --until select all sessions that overlap the time between them, even if they began earlier. The configuration
+    key "keep" sets how long sshbell keeps sessions.
 
     \b
         sudo sshbell history --since yesterday
@@ -52,7 +56,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from pathlib import Path
 
     from consumer import clock
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import json_line
     from consumer.errors import InputError, complain
     from consumer.places.geoip import Places
@@ -95,7 +99,7 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
                 sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
     if not shown:
-        click.echo("sshbell: the store has nothing that matches", err=True)
+        click.echo("sshbell: nothing in the store matches", err=True)
 
 
 def _as_ecs(found: "Session | Event") -> "EcsEvent":

@@ -17,9 +17,9 @@ def install(root: Path) -> None:
     """
     Install everything that rsyslog needs to start sshbell.
 
-    This creates the drop-in for rsyslog, a sample configuration if there is none, the directories, the user and group
+    It creates the drop-in for rsyslog, a sample configuration if there is none, the directories, the user and group
     sshbell, and the program that rsyslogd starts. It asks no questions. It keeps existing files, and lists all changes;
-    a second run changes nothing. At the end it lists the steps that are left for you.
+    a second run changes nothing. At the end it lists the next steps.
 
     \b
         sudo /opt/sshbell/bin/sshbell install
@@ -31,14 +31,14 @@ def install(root: Path) -> None:
 
 
 def print_row(word: str, what: str) -> None:
-    """Print one row: what was done, and to what."""
+    """Print one row: an action, and the file, user or group that it changed."""
     from consumer.text import harmless
 
     click.echo(f"{word:<9}{harmless(what)}")
 
 
 def print_steps(steps: list[str]) -> None:
-    """Print the steps that are left for the user."""
+    """Print the next steps."""
     from consumer.text import harmless
 
     click.echo("\nNext steps:")

@@ -11,7 +11,7 @@ from consumer.errors import UsageError
 @click.group(short_help="Copy the owners of keys from the hosts to a relay.")
 def keys() -> None:
     """
-    Copy the owners of keys from the hosts to a relay, which can then name them.
+    Copy the owners of keys from the hosts to a relay, so that its messages and tables name them.
 
     \b
         ssh root@web1 sshbell keys export > web1.json
@@ -20,13 +20,13 @@ def keys() -> None:
 
 
 @keys.command("export", short_help="Write the keys of this host's accounts.")
-@click.option("--host", metavar="NAME", help="This host's name in its log lines; by default its own host name.")
+@click.option("--host", metavar="NAME", help="This host's name in its log lines; by default its hostname.")
 def export(host: str | None) -> None:
     """
     Write the keys of all accounts of this host to standard output, with their comments, as JSON lines.
 
     These are the keys that sshd would accept from files: AuthorizedKeysFile and TrustedUserCAKeys. sshbell reads each home
-    as its own user. It skips and reports a home that takes longer than 5 s. Only root can do this.
+    directory as its user. It skips and reports one that takes longer than 5 s. Only root can do this.
 
     \b
         sudo sshbell keys export > web1.json
@@ -50,7 +50,7 @@ def export(host: str | None) -> None:
 
 @keys.command("import", short_help="Import the keys of other hosts.")
 @click.argument("files", nargs=-1, required=True, type=FILE, metavar="FILE...")
-@click.option("--host", metavar="NAME", help="The host of these keys, as in its log lines; by default FILE's name without .json.")
+@click.option("--host", metavar="NAME", help="Host of these keys, named as in its log lines; by default FILE without .json.")
 @CONFIG
 def import_(files: tuple[str, ...], host: str | None, config: str | None) -> None:
     """
@@ -67,7 +67,7 @@ def import_(files: tuple[str, ...], host: str | None, config: str | None) -> Non
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.errors import InputError, SshbellError, complain, end_with
     from consumer.keys.document import Document, arrived
     from consumer.keys.index import imported

@@ -40,7 +40,7 @@ ZONE = click.option(
     "zone",
     callback=_zone,
     metavar="ZONE",
-    help="Time zone of the table, and of log times without one; by default this machine's.",
+    help="Zone of the times shown, and of log times without a zone; by default this machine's.",
 )
 CONFIG = click.option(
     "--config", type=click.Path(dir_okay=False), help="Configuration file; by default /etc/sshbell/sshbell.toml."
@@ -49,7 +49,7 @@ CONFIG = click.option(
 
 def complete_channel(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the channels of the configuration for the shell; none if it cannot be read."""
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.errors import SshbellError
 
     try:
@@ -74,7 +74,7 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines. The command gets a matcher, and the configuration as ``obj``."""
 
     @click.option(
-        "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, for lines without one."
+        "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, for lines without a year."
     )
     @ZONE
     @click.option(
@@ -97,7 +97,8 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
 
 def _configuration(path: str | None) -> "Config":
     """Read the configuration; go on without it if the user may not read it, because log files may be open to everybody."""
-    from consumer.config import Config, load
+    from consumer.config import Config
+    from consumer.config_file import load
     from consumer.errors import ConfigRightsError, complain
 
     try:

@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import CONFIG, complete_channel, in_color, width
+from consumer.commands.options import CONFIG, ZONE, complete_channel, in_color, width
 from consumer.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import tzinfo
 
     from consumer.ecs import EcsEvent
     from consumer.store.delivery import Delivery, DeliveryRow
@@ -28,13 +29,18 @@ _COLORS = {"dead": "red", "sent": "green"}
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--channel", metavar="NAME", shell_complete=complete_channel, help="Show or change only this channel.")
 @click.option(
-    "--all", "everything", is_flag=True, help="list: also sent and dropped messages. retry, drop: all waiting and given-up ones."
+    "--all",
+    "everything",
+    is_flag=True,
+    help="list: also show sent and dropped messages. retry, drop: all waiting and given-up ones.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
+@ZONE
 @CONFIG
-def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | None, *, everything: bool, as_json: bool) -> None:
+def outbox(verb: str, ids: tuple[str, ...], channel: str | None, zone: "tzinfo", config: str | None, *, everything: bool,
+           as_json: bool) -> None:  # fmt: skip
     """
-    Show the messages that wait, and those that sshbell has given up, with the reasons; retry them at once, or drop them.
+    Show waiting and given-up messages with the reasons; retry them now, or drop them.
 
     You may shorten an ID to its first four or more characters, as long as they match only one message.
 
@@ -48,7 +54,7 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.deliver.decide import held_until
     from consumer.process.privileges import as_sshbell
     from consumer.store.delivery import Delivery
@@ -66,18 +72,18 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, config: str | N
                 for one in found.channel
                 for name, until_us in held_until(delivery.spent(one.name), one.max_per_hour, now_us()).items()
             }
-            _list(delivery, ids, channel, held_us, everything=everything, as_json=as_json)
+            _list(delivery, ids, channel, held_us, zone, everything=everything, as_json=as_json)
         else:
             _change(delivery, verb, ids, channel, everything=everything)
 
 
 def _list(
-    delivery: "Delivery", ids: tuple[str, ...], channel: str | None, held_us: dict[tuple[str, str], int], *, everything: bool,
-    as_json: bool,
+    delivery: "Delivery", ids: tuple[str, ...], channel: str | None, held_us: dict[tuple[str, str], int],
+    zone: "tzinfo", *, everything: bool, as_json: bool,
 ) -> None:  # fmt: skip
     states = _STATES if everything else ("pending", "dead")
     entries = [
-        _with_cap(entry, held_us.get((entry.channel, entry.budget)))
+        _with_cap(entry, held_us.get((entry.channel, entry.budget)), zone)
         for prefix in ids or ("",)
         for entry in delivery.entries(states, _LIMIT, prefix, channel or "")
     ]
@@ -92,25 +98,26 @@ def _list(
     if not entries:
         click.echo("no messages wait" if not everything else "no messages")
         return
-    for text in _rows(entries, width(), color=in_color()):
+    for text in _rows(entries, width(), zone, color=in_color()):
         click.echo(text)
 
 
-def _with_cap(entry: "DeliveryRow", held_us: int | None) -> "DeliveryRow":
+def _with_cap(entry: "DeliveryRow", held_us: int | None, zone: "tzinfo") -> "DeliveryRow":
     """Return a message with the time until which ``max_per_hour`` holds it back, if it does."""
     if entry.next_us is None or held_us is None:
         return entry
-    held = f"held back by max_per_hour until {_moment(held_us)}"
+    held = f"held back by max_per_hour until {_moment(held_us, zone)}"
     return entry._replace(next_us=max(entry.next_us, held_us), reason=held if entry.reason is None else f"{held}; {entry.reason}")
 
 
-def _rows(entries: list["DeliveryRow"], width: int | None, *, color: bool) -> "Iterator[str]":
+def _rows(entries: list["DeliveryRow"], width: int | None, zone: "tzinfo", *, color: bool) -> "Iterator[str]":
     """
     Yield the lines of the table, the head first.
 
     Args:
         entries: the rows.
         width: of the terminal, in cells; None cuts nothing.
+        zone: of the times.
         color: use colours.
     """
     from consumer.show.columns import LAST, Column, cells_of, painted, row_of, unbounded, widths_of
@@ -131,7 +138,7 @@ def _rows(entries: list["DeliveryRow"], width: int | None, *, color: bool) -> "I
     for entry in entries:
         texts = {
             "id": entry.event_id[:_SHOWN_ID], "channel": entry.channel, "state": entry.state, "tries": f"{entry.attempts:>5}",
-            "queued": _moment(entry.queued_us), "next": _next(entry), "what": _what(entry.body),
+            "queued": _moment(entry.queued_us, zone), "next": _next(entry, zone), "what": _what(entry.body),
         }  # fmt: skip
         cells = dict(zip((column.key for column in widths.columns), widths.cells, strict=True))
         for key in ("queued", "next"):
@@ -177,23 +184,21 @@ def _what(body: bytes) -> str:
     return f"{event.event.action or '?'} {event.user.name or '-'}@{event.host.name or '-'}"[:60]
 
 
-def _next(entry: "DeliveryRow") -> str:
-
+def _next(entry: "DeliveryRow", zone: "tzinfo") -> str:
     from consumer.clock import now_us
 
     if entry.next_us is None:
         return "never"
-    return "now" if entry.next_us <= now_us() else _moment(entry.next_us)
+    return "now" if entry.next_us <= now_us() else _moment(entry.next_us, zone)
 
 
-def _moment(time_us: int) -> str:
-    import time
+def _moment(time_us: int, zone: "tzinfo") -> str:
+    from datetime import datetime
 
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time_us // 1_000_000))
+    return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S}"
 
 
 def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str | None, *, everything: bool) -> None:
-
     from consumer.clock import now_us
 
     if bool(ids) + everything > 1 or not (ids or everything or channel is not None):

@@ -46,12 +46,13 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, InputError, StoreError, complain
     from consumer.keys.index import KeyIndex
     from consumer.people.check import findings
     from consumer.people.people import People
+    from consumer.show.columns import filled, painted
     from consumer.store.queries import keys_seen
     from consumer.text import harmless
 
@@ -82,9 +83,8 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
 
             sys.stdout.buffer.write(json_line(msgspec.to_builtins(one)))
             continue
-        state = f"{one.state:<7}"
-        state = click.style(state, fg=_COLORS[one.state]) if in_color() else state
-        click.echo(f"{state}  {_TITLES[one.finding]:<10}  {harmless(one.text)}")
+        state = painted(filled(one.state, 7), _COLORS[one.state], on=in_color())
+        click.echo(f"{state}  {filled(_TITLES[one.finding], 10)}  {harmless(one.text)}")
     sys.stdout.flush()
     if is_well:
         # A user can make their own home hang, so that sshbell skips its keys. Then the verdict must not cover them.

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 @click.command(short_help="Show who logged in, from where and for how long.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=FILE)
 @click.option("--format", "form", type=click.Choice(["table", "json", "none"]), default="table", show_default=True,
-              help="A table for people, JSON lines for programs, or only the summary.")  # fmt: skip
+              help="Print a table for people, JSON lines for programs, or only the summary.")  # fmt: skip
 @SINCE
 @UNTIL
 @USER
 @HOST
-@click.option("--no-owners", is_flag=True, help="Do not look up people and key owners; faster.")
+@click.option("--no-owners", is_flag=True, help="Do not look up people and key owners; this is faster.")
 @WIDE
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Number of processes; by default one per core.")
 @reading
@@ -41,9 +41,9 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
            user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *, no_owners: bool,
            wide: bool) -> None:  # fmt: skip
     """
-    Show what happened in log files: who logged in, from where, with which key, for how long.
+    Show who logged in, from where, with which key and for how long, from log files.
 
-    FILEs may be plain, .gz, .bz2, .xz or .zst; sshbell sorts several by their times. "-" is standard input.
+    FILEs may be plain, .gz, .bz2, .xz or .zst; sshbell sorts several by time. "-" is standard input.
 
     \b
         sshbell replay /var/log/auth.log*

@@ -13,8 +13,8 @@ def run(config: str | None, *, is_plain: bool, is_confirmed: bool) -> None:
     """
     Read lines on standard input and report logins as they happen, until the input ends.
 
-    rsyslog starts this through omprog, with confirmMessages="on". sshbell answers each line with "OK" once a crash cannot lose
-    it any more. It ignores TERM and INT, and reloads its configuration on HUP. It starts "sshbell deliver", which sends the
+    rsyslog starts this through omprog, with confirmMessages="on". sshbell answers each line with "OK" once no crash can
+    lose it. It ignores TERM and INT, and reloads its configuration on HUP. It starts "sshbell deliver", which sends the
     messages.
 
     \b

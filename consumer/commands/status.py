@@ -27,13 +27,13 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     Show whether sshbell is running, parsing its input and delivering its messages.
 
     The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (you may not read the
-    configuration or the state directory). It stays the same if a pipe reads only a part. The first line gives the reason.
+    configuration or the state directory). It stays the same if the reader of a pipe stops early. The first line gives the reason.
 
     \b
     critical    run or deliver is not running, the store is unreadable, the configuration has a
                 fault, a message has been waiting for more than 4 hours
     warning     a message has been waiting for more than 15 minutes, or sshbell gave up on it; a
-                channel's last message failed; no rule reads more than 5 % of the lines; sshbell
+                channel's last message failed; sshbell has no rule for more than 5 % of the lines; it
                 set a damaged file aside; the running version is not the installed one
 
     \b
@@ -42,7 +42,8 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
         sudo sshbell status | head -n 1
     """
     from consumer import clock
-    from consumer.config import Config, load, state_dir_of
+    from consumer.config import Config
+    from consumer.config_file import load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
     from consumer.show.columns import painted

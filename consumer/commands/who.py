@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Show who is logged in now.")
 @USER
 @HOST
-@click.option("--json", "as_json", is_flag=True, help="One JSON object (Elastic Common Schema) per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (Elastic Common Schema) per line.")
 @WIDE
 @ZONE
 @CONFIG
@@ -22,8 +22,8 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     """
     Show who is logged in now: since when, from where, with which key, on which host.
 
-    The log is sshbell's only source. If the end of a session was never logged, sshbell leaves it out after 30 days, and counts
-    it.
+    sshbell relies on the log. If the log never shows the end of a session, sshbell leaves the session out after 30 days, and
+    prints the number of such sessions.
 
     \b
         sudo sshbell who
@@ -34,7 +34,7 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     from pathlib import Path
 
     from consumer import clock
-    from consumer.config import load
+    from consumer.config_file import load
     from consumer.ecs import json_line
     from consumer.errors import InputError, complain
     from consumer.events_as_ecs import of_session
@@ -61,4 +61,4 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     if not shown and not as_json:
         click.echo("nobody is logged in", err=True)
     if left_out := endless_total(state_dir, user, host, now_us):
-        click.echo(f"left out: {left_out:,} from more than 30 days ago, whose end was never logged", err=as_json)
+        click.echo(f"left out: {left_out:,} from more than 30 days ago, whose end the log does not show", err=as_json)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from consumer.config import DEFAULT_PATH, Config, reloaded
+from consumer.config import Config
+from consumer.config_file import DEFAULT_PATH, reloaded
 from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError

@@ -67,12 +67,22 @@ class KeyOwners:
         question = question_of(event, socket.gethostname())
         if question is None:
             return NOTHING
+        answer = await self._answer(msgspec.structs.replace(question, for_table=self._for_table))
+        if answer is None:
+            return NOTHING
+        return of_owners((owner.comment, owner.options, owner.is_authority) for owner in answer.owners)
+
+    async def answers(self) -> bool:
+        """Return whether ``keys`` answers within ``LIMIT_S``."""
+        return await self._answer(Question("root")) is not None
+
+    async def _answer(self, question: Question) -> Answer | None:
+        """Return the answer; None if ``keys`` is not running, hangs, or sends no valid answer."""
         try:
             async with asyncio.timeout(LIMIT_S):
-                answer = await self._asked(msgspec.structs.replace(question, for_table=self._for_table))
+                return await self._asked(question)
         except (OSError, EOFError, ValueError, RecursionError, asyncio.LimitOverrunError, msgspec.MsgspecError):
-            return NOTHING  # keys is not running, hangs, or sends no valid answer
-        return of_owners((owner.comment, owner.options, owner.is_authority) for owner in answer.owners)
+            return None
 
     async def _asked(self, question: Question) -> Answer:
         reader, writer = await asyncio.open_unix_connection(str(self._path), limit=ANSWER_LIMIT)

@@ -32,7 +32,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from consumer import __version__
-from consumer.config import is_guarded
+from consumer.addresses import is_https_or_local
 from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
 from consumer.places.database import DamagedDatabaseError, Database, open_database
@@ -249,7 +249,7 @@ class _Redirects(HTTPRedirectHandler):
 
 
 def _is_local(url: str) -> bool:
-    return url.startswith("http:") and is_guarded(url)
+    return url.startswith("http:") and is_https_or_local(url)
 
 
 def _download(source: Source, to: Path, have_s: float | None, progress: Progress) -> float | None:
@@ -266,7 +266,7 @@ class _NotThereError(InputError):
 
 def _download_one(url: str, authorization: str, to: Path, have_s: float | None, progress: Progress) -> float | None:
     shown = _shown(url)
-    if "@" in _parts(url).netloc or not is_guarded(url):
+    if "@" in _parts(url).netloc or not is_https_or_local(url):
         raise UsageError(f"{shown}: use https, or http to this machine, and no password: all users could see it")
     headers = {"User-Agent": f"sshbell/{__version__}", "Accept-Encoding": "identity"}
     if have_s is not None:

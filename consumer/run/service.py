@@ -25,7 +25,8 @@ import structlog
 
 from consumer import __version__
 from consumer.clock import SECOND_US, now_us
-from consumer.config import Config, load, reloaded, seconds_of
+from consumer.config import Config, seconds_of
+from consumer.config_file import load, reloaded
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind
@@ -60,7 +61,7 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
     Run until the input ends; return the exit code.
 
     Args:
-        config_path: as in ``consumer.config.load``.
+        config_path: as in ``consumer.config_file.load``.
         is_plain: confirm nothing; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
         is_confirmed: the process that started this one has sent the first OK.
     """

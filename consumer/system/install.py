@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from consumer.config import DEFAULT_PATH, Config, load, secret_files
+from consumer.config import Config, secret_files
+from consumer.config_file import DEFAULT_PATH, load
 from consumer.errors import ConfigError, InputError, OutputError, RightsError
 from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
 from consumer.system.accounts import Accounts

@@ -63,7 +63,7 @@ def test_who(site: Site) -> None:
         "since                user              from                         host            who and how",
         f"{shown(AT_US)}  alice             192.0.2.7 port 3             web1            publickey {KEY}",
         f"{shown(AT_US + 5_000_000)}  dave              192.0.2.7 port 4             db1             password",
-        "left out: 1 from more than 30 days ago, whose end was never logged",
+        "left out: 1 from more than 30 days ago, whose end the log does not show",
     ]
     assert done.stderr == ""
 
@@ -669,12 +669,12 @@ def test_status_without_rights(live: Site) -> None:
 REFUSED = """
 import os, sys
 from pathlib import Path
-from consumer import config
+from consumer import config_file
 from consumer.cli import main
-config.DEFAULT_PATH = sys.argv.pop(1)
+config_file.DEFAULT_PATH = sys.argv.pop(1)
 read = Path.read_bytes
 def refused(path):
-    if str(path) == config.DEFAULT_PATH:
+    if str(path) == config_file.DEFAULT_PATH:
         raise PermissionError(13, os.strerror(13), str(path))
     return read(path)
 Path.read_bytes = refused

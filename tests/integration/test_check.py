@@ -20,9 +20,9 @@ from consumer.errors import ConfigRightsError
 from consumer.keys import sshd_config
 from consumer.rights import Account
 from consumer.store.database import version_of
-from consumer.system import check as module
+from consumer.system import check, check_rsyslog, check_sshbell, check_sshd
 from consumer.system.accounts import Accounts
-from consumer.system.check import Checks, Result
+from consumer.system.check import Result, run_checks
 from tests import needs
 from tests.integration.rsyslogd import DROP_IN
 from tests.waiting import wait_for
@@ -61,11 +61,12 @@ class Host:
         self.main = root / "rsyslog.conf"
         self.rsyslog(TRUSTED, f'include(file="{root}/30-*.conf")')
         for name, place in (("MAIN", self.main), ("DROP_IN", self.drop_in), ("ENTRY_POINT", self.entry_point)):
-            monkeypatch.setattr(module, name, place)
-        monkeypatch.setattr(module, "_SSHD_CONFIG", str(self.sshd_config))
+            monkeypatch.setattr(check_rsyslog, name, place)
+        monkeypatch.setattr(check_sshd, "_SSHD_CONFIG", str(self.sshd_config))
         # What is trusted depends on where the tests run; tests/integration/test_install.py has its tests.
-        monkeypatch.setattr(module, "untrusted", lambda _path: None)
-        monkeypatch.setattr(module, "untrusted_code", lambda _interpreter, _code: None)
+        for module in (check_sshbell, check_rsyslog):
+            monkeypatch.setattr(module, "untrusted", lambda _path: None)
+        monkeypatch.setattr(check_rsyslog, "untrusted_code", lambda _interpreter, _code: None)
 
     def write(self, text: str) -> None:
         """Write our configuration."""
@@ -84,7 +85,7 @@ class Host:
     def results(self, *, connect: bool = False) -> dict[str, Result]:
         """Return what is found, by name; the worst of several."""
         found: dict[str, Result] = {}
-        for result in Checks(str(self.config), connect=connect).run():
+        for result in run_checks(str(self.config), connect=connect):
             order = ["ok", "warning", "fault"]
             if result.name not in found or order.index(result.state) > order.index(found[result.name].state):
                 found[result.name] = result
@@ -147,11 +148,11 @@ def test_each_fault_has_a_row(host: Host) -> None:
     people = host.root / "people.toml"
     host.edit('user = "', f'people = "{people}"\nuser = "')
     people.write_text('[[person]]\nnane = "Alice"\naccounts = ["@"]\n[[person]]\nname = "Bob"\nkeys = ["x"]\n')
-    rows = [result for result in Checks(str(host.config), connect=False).run() if result.name == "people"]
+    rows = [result for result in run_checks(str(host.config), connect=False) if result.name == "people"]
     assert [row.text.removeprefix(str(people)).split(":")[1] for row in rows] == ["1", "2", "3", "6"]
     assert [bool(row.advice) for row in rows] == [False, False, False, True]
     host.write('kepe = "90d"\nkeep = "x"\n')
-    rows = [result for result in Checks(str(host.config), connect=False).run() if result.name == "configuration"]
+    rows = [result for result in run_checks(str(host.config), connect=False) if result.name == "configuration"]
     assert rows
     assert all(row.text.count(str(host.config)) == 1 for row in rows)
 
@@ -166,8 +167,8 @@ def test_nobody_is_told(host: Host, was: str, says: str) -> None:
 
 def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root reads it, and sshbell's user, as whom messages go out, does not: a fault, with the remedy."""
-    monkeypatch.setattr(module, "DEFAULT_PATH", str(host.config))
-    monkeypatch.setattr(module, "closed_to", lambda _account, place: place if place == host.config else None)
+    monkeypatch.setattr(check_sshbell, "DEFAULT_PATH", str(host.config))
+    monkeypatch.setattr(check_sshbell, "closed_to", lambda _account, place: place if place == host.config else None)
     found = host.results()["configuration"]
     assert (found.state, found.text) == ("fault", f"sshbell's user cannot access {host.config}: deliver cannot start")
     assert found.advice == "sudo sshbell install"
@@ -179,7 +180,7 @@ def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) ->
     def refused(path: str | None) -> Config:
         raise ConfigRightsError(f"{path}: Permission denied")
 
-    monkeypatch.setattr(module, "load", refused)
+    monkeypatch.setattr(check, "load", refused)
     found = host.wrong(configuration="warning")["configuration"]
     assert found.advice == "run it as root to check this: sudo sshbell check"
 
@@ -316,7 +317,7 @@ def test_entry_point(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "/nonexistent/python does not exist" in host.results()["entry point"].text
     host.entry_point.write_text(f"#!/bin/sh\nexec {sys.executable} -I -m consumer run\n")
     with monkeypatch.context() as other:
-        other.setattr(module, "untrusted_code", lambda _interpreter, _code: "/opt belongs to uid 1000, not to root")
+        other.setattr(check_rsyslog, "untrusted_code", lambda _interpreter, _code: "/opt belongs to uid 1000, not to root")
         assert "/opt belongs to uid 1000" in host.results()["entry point"].text
     host.entry_point.write_text("#!/bin/sh\nexec 'torn -I -m consumer run\n")
     assert "somebody has changed" in host.results()["entry point"].text

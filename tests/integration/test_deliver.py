@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from consumer.config import load
+from consumer.config_file import load
 from consumer.deliver import ring
 from consumer.deliver.channels import LIMIT_S
 from consumer.deliver.channels.email import Email

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.config import Config, load
+from consumer.config import Config
+from consumer.config_file import load
 from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError
 from consumer.rights import untrusted, untrusted_below
 from consumer.system import install as module

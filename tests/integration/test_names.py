@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import KEYS_SOCKET, load
+from consumer.config import KEYS_SOCKET
+from consumer.config_file import load
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.keys.authorized_keys import COMMENT_LIMIT
 from consumer.keys.export import HOME_LIMIT_S

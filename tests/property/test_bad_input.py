@@ -22,7 +22,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.cli import EX_SOFTWARE
-from consumer.config import parse
+from consumer.config_file import parse
 from consumer.ecs import NoEventError, event_of
 from consumer.errors import ConfigError, DataError
 from consumer.intake.files import LogFile

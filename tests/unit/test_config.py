@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from consumer import config
-from consumer.config import Config, Route, load, reloaded, state_dir_of
+from consumer import config_file
+from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret, secrets_of
+from consumer.config_file import load, reloaded, state_dir_of
 from consumer.errors import ConfigError, ConfigRightsError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def test_no_file_is_all_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a configuration in the default place everything has its default."""
-    monkeypatch.setattr(config, "DEFAULT_PATH", str(tmp_path / "none.toml"))
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", str(tmp_path / "none.toml"))
     assert load(None) == Config(sshd_programs=[])
 
 
@@ -25,7 +26,7 @@ def test_default_place_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The file in the default place counts without being named."""
     path = tmp_path / "sshbell.toml"
     path.write_text('sshd_programs = ["sshd-ga", "sshd-internal"]\n')
-    monkeypatch.setattr(config, "DEFAULT_PATH", str(path))
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", str(path))
     assert load(None) == Config(sshd_programs=["sshd-ga", "sshd-internal"])
 
 
@@ -105,7 +106,7 @@ def test_unreadable_default_is_not_ignored(tmp_path: Path, monkeypatch: pytest.M
     """A configuration that is there and cannot be read is an error, not the defaults in silence."""
     place = tmp_path / "sshbell.toml"
     place.symlink_to(place)  # ELOOP, also for root
-    monkeypatch.setattr(config, "DEFAULT_PATH", str(place))
+    monkeypatch.setattr(config_file, "DEFAULT_PATH", str(place))
     with pytest.raises(ConfigError):
         load(None)
 
@@ -275,7 +276,7 @@ channels = ["ops", "otter"]
 def test_every_fault_at_once_with_its_line() -> None:
     """Unknown keys, wrong values, missing keys and what cannot be meant: all are there, in the order of the file."""
     with pytest.raises(ConfigError) as raised:
-        config.parse(WRONG.replace(",\n  env", ", env").encode(), "x.toml")
+        config_file.parse(WRONG.replace(",\n  env", ", env").encode(), "x.toml")
     assert [fault.partition("; ")[0] for fault in raised.value.args] == [
         "x.toml:1: there is no key 'kepe'",
         "x.toml:2: state_dir 'var/lib' is not an absolute path",
@@ -293,7 +294,7 @@ def test_every_fault_at_once_with_its_line() -> None:
         "x.toml:23: channel 2: oauth2: client_id has to be a text, in quotes",
         "x.toml:25: channel 3: name is missing",
         "x.toml:25: channel 3: to is missing",
-        f"x.toml:31: route 1: events has to be {config.TAKES[Route]['events']}, not 'login'",
+        f"x.toml:31: route 1: events has to be {config_file._takes(Route)['events']}, not 'login'",
         "x.toml:35: route 2: there is no channel 'otter'",
     ]
 
@@ -302,15 +303,16 @@ def test_a_table_in_the_wrong_form() -> None:
     """One slip is one fault: what follows from it is not counted against others."""
     for text in ("[channel]\nname = 'ops'", "channel = 5", "channel = ['ops']", "channel = 'ops'"):
         with pytest.raises(ConfigError) as raised:
-            config.parse(f"{text}\n{ROUTE}".encode(), "x.toml")
+            config_file.parse(f"{text}\n{ROUTE}".encode(), "x.toml")
         assert raised.value.args == ("x.toml:1: channel has to be a table under [[channel]], in two pairs of brackets",)
 
 
-def test_each_key_says_what_it_takes() -> None:
-    """A key that has a wrong value can say what it has to be."""
-    for table, takes in config.TAKES.items():
-        names = {field.encode_name for field in msgspec.structs.fields(table)}
-        assert names == takes.keys() - {"type"}
+@pytest.mark.parametrize("table", [Config, EmailSettings, OAuth2, Secret, Route, Choice])
+def test_each_key_has_a_description(table: type[msgspec.Struct]) -> None:
+    """The error message about a wrong value gives the valid one."""
+    takes = config_file._takes(table)
+    assert {field.encode_name for field in msgspec.structs.fields(table)} == takes.keys() - {"type"}
+    assert all(takes.values())
 
 
 def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +339,7 @@ def test_who_may_not_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_nul(text: str) -> None:
     """No path and no other text may hold a NUL, which would end it early; the line is said."""
     with pytest.raises(ConfigError, match=r"(\A|; )here:\d: [a-z0-9_.]+ has a NUL character"):
-        config.parse(text.format("\\u0000").encode(), "here")
+        config_file.parse(text.format("\\u0000").encode(), "here")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +350,7 @@ def test_token_url(url: str) -> None:
     channel = f'[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\nusername = "u"\noauth2.token_url = "{url}"\n'
     text = f'{channel}oauth2.client_id = "x"\noauth2.refresh_token.env = "X"\n'
     with pytest.raises(ConfigError, match=r"here:6: channel 'ops': oauth2\.token_url"):
-        config.parse(text.encode(), "here")
+        config_file.parse(text.encode(), "here")
 
 
 @pytest.mark.parametrize(
@@ -376,14 +378,14 @@ def test_token_url(url: str) -> None:
 def test_faults_of_enrichment(text: str, says: str) -> None:
     """Addresses that are none, links that lead anywhere, and zones that nobody knows are refused."""
     with pytest.raises(ConfigError) as raised:
-        config.parse(text.encode(), "here")
+        config_file.parse(text.encode(), "here")
     assert says in str(raised.value)
 
 
 def faults(text: str) -> list[str]:
     """Return the faults of a configuration, each of them one line."""
     with pytest.raises(ConfigError) as raised:
-        config.parse(text.encode(), "x.toml")
+        config_file.parse(text.encode(), "x.toml")
     assert not any("\n" in fault or "\0" in fault for fault in raised.value.args)
     return list(raised.value.args)
 
@@ -400,9 +402,9 @@ KEY = 'geoip_key = { file = "/etc/sshbell/maxmind.key" }'
 
 def test_web() -> None:
     """The web service needs an account and its key."""
-    found = config.parse(f'geoip = "web"\ngeoip_account = 5\n{KEY}\ngeoip_host = "geolite.info"'.encode(), "x.toml")
+    found = config_file.parse(f'geoip = "web"\ngeoip_account = 5\n{KEY}\ngeoip_host = "geolite.info"'.encode(), "x.toml")
     assert (found.geoip, found.geoip_account, found.geoip_host) == ("web", 5, "geolite.info")
-    assert [(name, secret.file) for name, secret in config.secrets_of(found)] == [("geoip_key", "/etc/sshbell/maxmind.key")]
+    assert [(name, secret.file) for name, secret in secrets_of(found)] == [("geoip_key", "/etc/sshbell/maxmind.key")]
 
 
 @pytest.mark.parametrize(
@@ -431,7 +433,7 @@ def test_faults_of_web(text: str, says: list[str]) -> None:
 
 def test_enrichment() -> None:
     """What is right is taken."""
-    found = config.parse(
+    found = config_file.parse(
         b'hosts = { "b.example.org" = ["10.0.0.5", "::1"] }\nmap_url = "https://map.example.org:8443/{ip}#{latitude}/{longitude}"\n'
         b'[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "Europe/Berlin"',
         "here",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.config import parse
+from consumer.config_file import parse
 from consumer.errors import ConfigError
 from consumer.mailbox import mailbox_of
 from consumer.people.people import People

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from consumer.config import Config, parse
+from consumer.config import Config
+from consumer.config_file import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from typing import TYPE_CHECKING
+from datetime import UTC
+from zoneinfo import ZoneInfo
 
 import pytest
 from rich.cells import cell_len
@@ -12,21 +12,9 @@ from rich.cells import cell_len
 from consumer.commands.outbox import _rows, _with_cap
 from consumer.store.delivery import DeliveryRow
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 # 2026-11-22 10:00:00 UTC.
 AT_US = 1_795_341_600_000_000
 REFUSED = "mail.example.org:587: the connection: Connection refused"
-
-
-@pytest.fixture(autouse=True)
-def _utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def row(
@@ -47,7 +35,7 @@ ROWS = [
 
 def test_80_columns() -> None:
     """Reasons stand below their rows, where none fits."""
-    assert list(_rows(ROWS, 80, color=False)) == [
+    assert list(_rows(ROWS, 80, UTC, color=False)) == [
         "id           channel  state   tries next try         what",
         "3fa29c01ab12 ops      pending     3 2058-07-31 11:46 ssh_login carol@web1",
         "    mail.example.org:587: the connection: Connection refused",
@@ -59,7 +47,7 @@ def test_80_columns() -> None:
 
 def test_120_columns() -> None:
     """There is room for seconds, and for when it was queued."""
-    assert list(_rows(ROWS[:2], 120, color=False)) == [
+    assert list(_rows(ROWS[:2], 120, UTC, color=False)) == [
         "id            channel       state    tries  queued               next try             what",
         "3fa29c01ab12  ops           pending      3  2026-11-22 10:00:00  2058-07-31 11:46:40  ssh_login carol@web1",
         "    mail.example.org:587: the connection: Connection refused",
@@ -70,7 +58,7 @@ def test_120_columns() -> None:
 
 def test_160_columns() -> None:
     """A reason that fits stands in its row, a longer one below."""
-    assert list(_rows(ROWS[:2], 160, color=False)) == [
+    assert list(_rows(ROWS[:2], 160, UTC, color=False)) == [
         "id            channel       state    tries  queued               next try             what                      reason",
         "3fa29c01ab12  ops           pending      3  2026-11-22 10:00:00  2058-07-31 11:46:40  ssh_login carol@web1",
         "    mail.example.org:587: the connection: Connection refused",
@@ -81,9 +69,17 @@ def test_160_columns() -> None:
     ]
 
 
+def test_zone() -> None:
+    """All times are of the zone that --tz names."""
+    held = _with_cap(row("pending"), AT_US + 10**15, ZoneInfo("Asia/Tokyo"))
+    _head, text = _rows([held], None, ZoneInfo("Asia/Tokyo"), color=False)
+    assert "2026-11-22 19:00:00  2058-07-31 20:46:40" in text
+    assert text.endswith("held back by max_per_hour until 2058-07-31 20:46:40")
+
+
 def test_a_file_gets_everything() -> None:
     """One line a message, with nothing cut."""
-    _head, pending, dead, _sent = _rows(ROWS, None, color=False)
+    _head, pending, dead, _sent = _rows(ROWS, None, UTC, color=False)
     assert pending.endswith(f"  ssh_login carol@web1                {REFUSED}")
     assert "  oncall-team-berlin  " in dead
     assert f"山田太郎@{'サーバー' * 9}  550 no such mailbox" in dead
@@ -93,8 +89,12 @@ def test_what_a_budget_holds_back() -> None:
     """A waiting message shows until when max_per_hour holds it back, and why it failed before; a finished one does not."""
     held_us = AT_US + 10**15 + 90_000_000
     first = row("pending", attempts=0)._replace(next_us=0)
-    rows = [_with_cap(first, held_us), _with_cap(row("pending", reason=REFUSED), held_us), _with_cap(row("dead"), held_us)]
-    assert list(_rows(rows, 80, color=False)) == [
+    rows = [
+        _with_cap(first, held_us, UTC),
+        _with_cap(row("pending", reason=REFUSED), held_us, UTC),
+        _with_cap(row("dead"), held_us, UTC),
+    ]
+    assert list(_rows(rows, 80, UTC, color=False)) == [
         "id           channel  state   tries next try         what",
         "3fa29c01ab12 ops      pending     0 2058-07-31 11:48 ssh_login carol@web1",
         "    held back by max_per_hour until 2058-07-31 11:48:10",
@@ -102,13 +102,13 @@ def test_what_a_budget_holds_back() -> None:
         f"    held back by max_per_hour until 2058-07-31 11:48:10; {REFUSED}",
         "3fa29c01ab12 ops      dead        1 never            ssh_login carol@web1",
     ]
-    assert _with_cap(first, None) == first
+    assert _with_cap(first, None, UTC) == first
 
 
 @pytest.mark.parametrize("width", [0, 1, 30, 40, 60, 79, 80, 100, 120, 160])
 def test_rows_fit(width: int) -> None:
     """No row is wider than the terminal, but for reasons, and for a terminal that is too narrow for anything."""
-    for text in _rows(ROWS, width, color=False):
+    for text in _rows(ROWS, width, UTC, color=False):
         assert cell_len(text) <= max(width, 38) or text.startswith("    "), text
 
 
@@ -116,15 +116,15 @@ def test_rows_fit(width: int) -> None:
 @pytest.mark.parametrize("width", [None, 80, 160])
 def test_hostile_texts(evil: str, width: int | None) -> None:
     """What a mail server or a peer wrote is shown as escapes where it is not plain text."""
-    for text in _rows([row("dead", evil, evil, channel=evil, reason=evil)], width, color=False):
+    for text in _rows([row("dead", evil, evil, channel=evil, reason=evil)], width, UTC, color=False):
         assert text.isprintable()
 
 
 def test_color() -> None:
     """Given up is red, sent green, tried in vain or held back yellow; the head is bold."""
     rows = [row("dead"), row("sent"), row("pending"), row("pending", attempts=0), row("dropped")]
-    rows.append(_with_cap(row("pending", attempts=0), AT_US))
-    assert [text.partition("3fa29c01ab12")[0] for text in list(_rows(rows, None, color=True))[1:]] == [
+    rows.append(_with_cap(row("pending", attempts=0), AT_US, UTC))
+    assert [text.partition("3fa29c01ab12")[0] for text in list(_rows(rows, None, UTC, color=True))[1:]] == [
         "\x1b[31m", "\x1b[32m", "\x1b[33m", "", "", "\x1b[33m",
     ]  # fmt: skip
-    assert next(iter(_rows(rows, None, color=True))).startswith("\x1b[1mid  ")
+    assert next(iter(_rows(rows, None, UTC, color=True))).startswith("\x1b[1mid  ")

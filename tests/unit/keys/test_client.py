@@ -148,6 +148,23 @@ def test_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert 0.3 <= took_s < 3
 
 
+@pytest.mark.parametrize(("text", "is_valid"), [(GOOD, True), (b'{"owners":[]}\n', True), (b"garbage\n", False), (b"", False)])
+def test_whether_keys_answers(tmp_path: Path, text: bytes, is_valid: bool) -> None:  # noqa: FBT001
+    """Only a valid answer counts."""
+    assert not asyncio.run(KeyOwners(tmp_path).answers())
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        await says(text)(writer)
+        writer.close()
+
+    async def ask() -> bool:
+        async with await asyncio.start_unix_server(talk, str(tmp_path / KEYS_SOCKET)):
+            return await KeyOwners(tmp_path).answers()
+
+    assert asyncio.run(ask()) == is_valid
+
+
 def test_absence(tmp_path: Path) -> None:
     """Where nobody listens, or a dead one's socket is left, nothing is known; another one is found at the next question."""
     assert asyncio.run(KeyOwners(tmp_path).of(ecs(EVENT))) == NOTHING
