@@ -15,6 +15,11 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def utc(moment_us: int) -> datetime:
+    """Return a time as a ``datetime`` in UTC."""
+    return datetime.fromtimestamp(moment_us / SECOND_US, UTC)
+
+
 def zone_of(name: str) -> tzinfo:
     """
     Return a time zone by its tz database name, ``UTC``, or an offset such as ``+02:00``.

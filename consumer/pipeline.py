@@ -17,11 +17,11 @@ processes. ``Pipeline`` combines framing to story for lines as they come in, wit
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 
 import msgspec
 
-from consumer.clock import SECOND_US
+from consumer.clock import utc
 from consumer.events import Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
@@ -89,7 +89,7 @@ class Pipeline:
     """
 
     def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
-        self._timestamps = Timestamps(_moment(now_us), zone)
+        self._timestamps = Timestamps(utc(now_us), zone)
         self._tick_us = now_us
         self._events: list[Event] = []
         self.redelivery = Redelivery()
@@ -162,7 +162,7 @@ class Pipeline:
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> Iterator[bytes]:
         """Yield the meaningful lines of a log file that rsyslog never sent: see ``Comparison``. You may feed them at once."""
-        reader = LineReader(self._matcher, Timestamps(_moment(self._tick_us), zone), keep_text=True)
+        reader = LineReader(self._matcher, Timestamps(utc(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
         for block in blocks:
             rows = reader.framer.rows(text_of_bytes(block))
@@ -176,7 +176,7 @@ class Pipeline:
         """Let time pass; return the events that this decides."""
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
         self._tick_us = now_us
-        self._timestamps.set_reference(_moment(now_us))
+        self._timestamps.set_reference(utc(now_us))
         try:
             self._correlator.tick(elapsed_us)
         except Exception as error:  # noqa: BLE001 - see _fault
@@ -240,7 +240,3 @@ class _Own(msgspec.Struct, array_like=True, frozen=True):
     seconds: bytes
     is_partial: bool
     is_holding: bool = False
-
-
-def _moment(now_us: int) -> datetime:
-    return datetime.fromtimestamp(now_us / SECOND_US, UTC)

@@ -24,6 +24,7 @@ from typing import Any, BinaryIO, Self
 
 import zstandard
 
+from consumer.clock import now_us, utc
 from consumer.errors import DataError, InputError
 
 STDIN = "-"
@@ -160,7 +161,7 @@ class LogFile:
         self.path = path
         self.size = 0
         self.can_be_read_twice = False
-        self.modified = datetime.now(UTC)
+        self.modified = utc(now_us())
         self.cut_total = 0
         self._raw: BinaryIO | None = None
         self._begun: Iterator[bytes] | None = None

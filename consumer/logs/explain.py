@@ -1,14 +1,14 @@
 """``sshbell explain``: the framing of a line, the parts that a rule reads in it, and the resulting event."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, tzinfo
+from datetime import tzinfo
 from os.path import commonprefix
 from re import _compiler, _parser  # type: ignore[attr-defined]
 
 import msgspec
 import pyparsing as pp
 
-from consumer.clock import isoformat
+from consumer.clock import isoformat, now_us, utc
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import STDIN, LogFile
@@ -29,7 +29,7 @@ def explain_lines(line: str, matcher: Matcher, zone: tzinfo, year: int | None) -
     """Yield an explanation for each line; ``-`` reads lines from standard input."""
     blocks = LogFile(STDIN).blocks() if line == STDIN else iter([line.encode("utf-8", "surrogateescape").rstrip(b"\n") + b"\n"])
     framer = Framer(matcher.is_program, matcher.daemon_of)
-    timestamps = Timestamps(datetime.now(UTC), zone, year)
+    timestamps = Timestamps(utc(now_us()), zone, year)
     number = 0
     for block in blocks:
         for record, reading in records(text_of_bytes(block), framer, matcher, timestamps):

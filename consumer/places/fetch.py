@@ -15,12 +15,11 @@ import signal
 import ssl
 import stat
 import tarfile
-import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import formatdate, parsedate_to_datetime
 from gzip import BadGzipFile, GzipFile
 from http.client import HTTPException, HTTPResponse, InvalidURL
@@ -33,6 +32,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from consumer import __version__
 from consumer.addresses import is_https_or_local
+from consumer.clock import SECOND_US, now_us, utc
 from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, TryLaterError, UsageError
 from consumer.places.database import DamagedDatabaseError, Database, open_database
@@ -83,7 +83,7 @@ def of_dbip(editions: tuple[str, ...], server: str | None) -> list[Source]:
                 f"--edition: DB-IP has no free {harmless(edition)[:100]!r}, only {', '.join(_DBIP_EDITIONS)};"
                 " MaxMind's need --maxmind-account and --maxmind-key"
             )
-    today = datetime.now(UTC)
+    today = utc(now_us())
     months = [f"{day:%Y-%m}" for day in (today, today.replace(day=1) - timedelta(days=1))]
     return [
         Source(
@@ -334,9 +334,10 @@ def _receive(answer: HTTPResponse, to: Path, shown: str, progress: Progress) -> 
 
 
 def _made_s(text: str | None) -> float:
+    now_s = now_us() / SECOND_US
     with suppress(TypeError, ValueError, OverflowError):
-        return min(parsedate_to_datetime(text or "").timestamp(), time.time())
-    return time.time()
+        return min(parsedate_to_datetime(text or "").timestamp(), now_s)
+    return now_s
 
 
 def _modified_s(path: Path) -> float | None:

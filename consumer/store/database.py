@@ -3,13 +3,13 @@
 import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
 
+from consumer.clock import now_us, utc
 from consumer.errors import DamagedStoreError, StoreError
 
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
@@ -113,7 +113,7 @@ def set_aside(path: Path, reason: str, report: Callable[[str], None]) -> None:
     Raises:
         OSError: this fails now.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    stamp = f"{utc(now_us()):%Y%m%dT%H%M%SZ}"
     for number in count(1):
         aside = path.with_name(f"{path.name}.damaged-{stamp}-{number:02}")
         if not any(os.path.lexists(_with_suffix(aside, suffix)) for suffix in _SUFFIXES):

@@ -5,9 +5,10 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
+from consumer.clock import now_us, utc
 from consumer.config import KEYS_SOCKET, PEOPLE_PATH, Config, secrets_of
 from consumer.config_file import DEFAULT_PATH
 from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
@@ -185,7 +186,7 @@ def places(context: Context) -> Iterator[Outcome]:
     places = Places(context.config.geoip, faults.append)
     for text in faults:
         yield warning(text, f"{_FETCH}; or remove it from geoip")
-    old = datetime.now(UTC) - timedelta(days=_OLD_PLACES_D)
+    old = utc(now_us()) - timedelta(days=_OLD_PLACES_D)
     for database in places.databases:
         if database.built is not None and database.built < old:
             yield warning(f"{database.path} is from {database.built:%Y-%m-%d}: places change", _FETCH)

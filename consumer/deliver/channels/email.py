@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import aiosmtplib
 
+from consumer.clock import SECOND_US, now_us
 from consumer.config import EmailSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.errors import SecretError
@@ -371,7 +372,7 @@ class Email:
         mail["Subject"] = message.subject.replace("=?", "= ?")
         mail["From"] = mailbox_of(self._sender()).header
         mail["To"] = [mailbox_of(text).header for text in self._to(message)]
-        mail["Date"] = formatdate(localtime=True)
+        mail["Date"] = formatdate(now_us() / SECOND_US, localtime=True)
         mail["Message-ID"] = self._reference(message.id)
         if message.thread:
             mail["In-Reply-To"] = mail["References"] = self._reference(message.thread)
