@@ -12,7 +12,8 @@ from consumer.commands.options import CONFIG, ZONE, in_color
 if TYPE_CHECKING:
     from datetime import tzinfo
 
-    from consumer.system.status import Health, Process
+    from consumer.process.lock import Process
+    from consumer.system.status import Health
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
 _COLORS = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red", "UNKNOWN": "magenta"}
@@ -46,8 +47,9 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     from consumer.config_file import load, state_dir_of
     from consumer.ecs import json_line
     from consumer.errors import ConfigError, ConfigRightsError
+    from consumer.process.lock import Process
     from consumer.show.columns import painted
-    from consumer.system.status import Health, Level, Problem, Process, examine, wait_for_start
+    from consumer.system.status import Health, Level, Problem, examine, wait_for_start
     from consumer.text import harmless
 
     now_us = clock.now_us()

@@ -16,15 +16,13 @@ from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError
 from consumer.people.people import People
-from consumer.process.lock import Lock
+from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
 # Polling, in case the byte from `run` gets lost.
 _POLL_S = 1.0
-# In the state directory: only the process that holds it sends.
-LOCK = "deliver.lock"
 _log = structlog.get_logger()
 
 
@@ -54,7 +52,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     for number in (signal.SIGTERM, signal.SIGINT):
         # With a parent, only its end stops this process: systemd sends signals to the whole unit.
         loop.add_signal_handler(number, ended.set if wake is None else _note)
-    with closing(Lock(Path(config.state_dir) / LOCK)) as lock:
+    with closing(Lock(Path(config.state_dir) / DELIVER_LOCK)) as lock:
         if not await _locked(lock, wake, ended):
             return
         with closing(opened(config)) as delivery, closing(Outbox(Path(config.state_dir))) as outbox:

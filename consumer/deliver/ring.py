@@ -15,12 +15,12 @@ from consumer.actions import EventAction, OwnAction
 from consumer.clock import isoformat, now_us
 from consumer.config import Config, seconds_of
 from consumer.deliver.channels import LIMIT_S, channel_of
-from consumer.deliver.process import LOCK, opened, renderer_of
+from consumer.deliver.process import opened, renderer_of
 from consumer.deliver.worker import Common, Worker
 from consumer.ecs import EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields, json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
-from consumer.process.lock import Lock
+from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.store.delivery import Delivery
 
 # A message that is being sent goes first, and each may take up to its limit.
@@ -40,7 +40,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
     event_id = f"test-{secrets.token_hex(12)}"
     state_dir = Path(config.state_dir)
     with (
-        closing(Lock(state_dir / LOCK)) as lock,
+        closing(Lock(state_dir / DELIVER_LOCK)) as lock,
         closing(opened(config) if lock.take() else Delivery(state_dir, None)) as delivery,
     ):
         delivery.put_test(event_id, names, now_us(), _test(event_id))

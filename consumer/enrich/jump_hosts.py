@@ -18,7 +18,7 @@ from consumer.addresses import Address, ip_of
 from consumer.ecs import NOTHING, EcsEvent, HostFields, SshFields, UserFields, ViaFields, known
 from consumer.process.threads import Threads
 from consumer.records import OURS
-from consumer.store.database import reading
+from consumer.store.database import STATE_DB, reading
 from consumer.store.queries import OPEN_LIMIT_US
 
 # How long an address counts for a host after the last line from it, since hosts change addresses.
@@ -50,7 +50,7 @@ class JumpHosts:
     """
 
     def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
-        self._path = state_dir / "state.db"
+        self._path = state_dir / STATE_DB
         self._readers = Threads(_READERS)
         self._hosts: dict[Address, set[str]] = {}
         for host, addresses in hosts.items():

@@ -4,7 +4,19 @@ import fcntl
 import os
 from pathlib import Path
 
+import msgspec
+
 from consumer.errors import StoreError
+
+# In the state directory: only one process reads lines, and only one sends messages.
+RUN_LOCK, DELIVER_LOCK = "run.lock", "deliver.lock"
+
+
+class Process(msgspec.Struct, frozen=True):
+    """The process that holds a lock, if any. ``is_running`` is None, and ``pid`` 0, if it is not known."""
+
+    is_running: bool | None
+    pid: int
 
 
 class Lock:
@@ -35,7 +47,7 @@ class Lock:
             return False
         try:
             os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)  # for `sshbell status`
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)  # for holder_of
         except OSError as error:
             raise StoreError(f"{self._path}: {error.strerror}") from error
         return True
@@ -43,3 +55,27 @@ class Lock:
     def close(self) -> None:
         """Release the lock."""
         os.close(self._descriptor)
+
+
+def holder_of(path: Path) -> Process:
+    """
+    Return the process that holds a lock file.
+
+    To find out, this takes the lock for a moment. It takes a shared one, so two such checks do not see each other; a process that
+    starts at this moment tries again.
+
+    Raises:
+        OSError: the lock file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return Process(is_running=False, pid=0)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(descriptor, 20).strip()
+        return Process(is_running=True, pid=int(text) if text.isdigit() else 0)
+    finally:
+        os.close(descriptor)
+    return Process(is_running=False, pid=0)

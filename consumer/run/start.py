@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from consumer.config import KEYS_SOCKET, Config
 from consumer.errors import RightsError, StoreError
-from consumer.process.lock import Lock
+from consumer.process.lock import RUN_LOCK, Lock
 from consumer.process.privileges import account_of, become, guard
 from consumer.run.catch_up import RotatedLog
 from consumer.run.children import KeysChild
@@ -42,7 +42,7 @@ def started(config: Config, patience: Patience) -> Started:
     keys = KeysChild(_uid_of(config.user))
     become(config.user)
     # From here on, new files belong to the user.
-    lock = patience.until(partial(_locked, folder / "run.lock"))
+    lock = patience.until(partial(_locked, folder / RUN_LOCK))
     keys.listen(folder / KEYS_SOCKET)
     return Started(signals, log_file, keys, lock)
 

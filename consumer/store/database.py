@@ -12,6 +12,9 @@ from pathlib import Path
 from consumer.clock import now_us, utc
 from consumer.errors import DamagedStoreError, StoreError
 
+# In the state directory: what run knows, and what deliver has sent.
+STATE_DB, DELIVERY_DB = "state.db", "delivery.db"
+
 # Steps from each version to the next, by file: MIGRATIONS["state"][1] makes version 2 of version 1.
 MIGRATIONS: dict[str, dict[int, str]] = {
     "state": {

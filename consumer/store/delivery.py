@@ -14,7 +14,16 @@ from typing import Any, NamedTuple
 
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import guarded, open_for_writing, open_of_another, set_aside, store_error, transaction, used_bytes
+from consumer.store.database import (
+    DELIVERY_DB,
+    guarded,
+    open_for_writing,
+    open_of_another,
+    set_aside,
+    store_error,
+    transaction,
+    used_bytes,
+)
 from consumer.store.outbox import Queued
 
 # Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
@@ -106,7 +115,7 @@ class Delivery:
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None] | None) -> None:
-        self._path, self._report = state_dir / "delivery.db", report
+        self._path, self._report = state_dir / DELIVERY_DB, report
         self._damage = ""
         self._connection: sqlite3.Connection | None = None
         self._changes = self._data_version()

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from consumer.errors import StoreError
 from consumer.stamp import Stamp
-from consumer.store.database import reading
+from consumer.store.database import STATE_DB, reading
 
 
 class Queued(NamedTuple):
@@ -24,7 +24,7 @@ class Outbox:
     """Reads messages in order, over a connection that it keeps while the file is the same."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / "state.db"
+        self._path = state_dir / STATE_DB
         self._file: Stamp | None = None
         self._open = ExitStack()
         self._connection: sqlite3.Connection | None = None

@@ -13,7 +13,7 @@ from consumer.addresses import Network, ip_of, is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
-from consumer.store.database import reading
+from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.store.delivery import Budget
 from consumer.text import text_of_bytes
 
@@ -71,7 +71,7 @@ def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: i
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    with _reading(state_dir / "state.db") as found:
+    with _reading(state_dir / STATE_DB) as found:
         total: int = found.execute(
             f"SELECT count(*) AS total FROM session WHERE closed_us IS NULL AND opened_us < :before AND {_WHOSE}",  # noqa: S608
             {"user": user, "host": host, "before": now_us - OPEN_LIMIT_US},
@@ -124,7 +124,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
         f" FROM ({newest}) ORDER BY turn, newest_us DESC LIMIT {_KEYS_LIMIT}"
     )
     statement = f"SELECT {table}.* FROM ({turns}) JOIN {table} USING ({key}) ORDER BY turn, newest_us DESC"  # noqa: S608
-    with _reading(state_dir / "state.db", asked.network) as found:
+    with _reading(state_dir / STATE_DB, asked.network) as found:
         found.create_function("is_here", 1, lambda host: is_same_host(host, here), deterministic=True)
         values = _values(found, kind, asked) | {"rows": min(asked.limit or _KEY_ROWS, _KEY_ROWS)}
         rows = found.execute(statement, values).fetchall()
@@ -193,7 +193,7 @@ def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Aske
     """Yield rows in the order of their times, page by page."""
     _table, time, key = kind
     wanted = _wanted(kind, asked)
-    with _reading(state_dir / "state.db", asked.network) as found:
+    with _reading(state_dir / STATE_DB, asked.network) as found:
         values = _values(found, kind, asked)
         if asked.limit is not None:
             # The row before the first of the limit; if there is none, all rows are within the limit.
@@ -294,7 +294,7 @@ def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    with reading(state_dir / "state.db") as found:
+    with reading(state_dir / STATE_DB) as found:
         (oldest_us,) = found.execute("SELECT min(opened_us) FROM session WHERE opened_us > 0").fetchone()
         rows = found.execute("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
         return oldest_us, [KeySeen(_logged(info), user, host, last_us) for info, user, host, last_us in rows]
@@ -329,7 +329,7 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
         StoreError: ``delivery.db`` does not exist or cannot be read.
     """
     channels: dict[str, ChannelState] = {}
-    with reading(state_dir / "delivery.db") as found:
+    with reading(state_dir / DELIVERY_DB) as found:
         (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
         for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
             channels[name] = ChannelState(0, 0, None, *times)
@@ -357,7 +357,7 @@ def stored(state_dir: Path, routed_seq: int) -> StoreState:
     Raises:
         StoreError: ``state.db`` does not exist or cannot be read.
     """
-    with reading(state_dir / "state.db") as found:
+    with reading(state_dir / STATE_DB) as found:
         unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()
         return StoreState(
             dict(found.execute("SELECT name, value FROM status")), dict(found.execute("SELECT name, text FROM note")),

@@ -14,7 +14,7 @@ from consumer.errors import StoreError
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
-from consumer.store.database import guarded, open_for_writing, reading, set_aside, transaction, used_bytes
+from consumer.store.database import DELIVERY_DB, STATE_DB, guarded, open_for_writing, reading, set_aside, transaction, used_bytes
 from consumer.text import readable
 
 # Limits of size. sshbell deletes the oldest rows, tries and probes before all others, so that a flood does not push out logins
@@ -45,7 +45,7 @@ class State:
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
-        self._path, self._report = state_dir / "state.db", report
+        self._path, self._report = state_dir / STATE_DB, report
         self._connection = self._opened()
         self._looked_at: dict[str, int] = {}  # how far the rows of a table have been searched for noise
         self._is_renewed = False  # True: the damaged file is set aside, but the new one could not be created yet
@@ -89,7 +89,7 @@ class State:
     def _taken_over(self) -> tuple[int, int]:
         """Return the last outbox message that ``deliver`` has routed, and the last one that is done; 0 if unknown."""
         try:
-            with reading(self._path.with_name("delivery.db")) as found:
+            with reading(self._path.with_name(DELIVERY_DB)) as found:
                 routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
                 # Tests by ``ring`` have the number 0: they were never in the outbox.
                 (pending_seq,) = found.execute(

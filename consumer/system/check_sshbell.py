@@ -17,11 +17,11 @@ from consumer.errors import ConfigError, ConfigRightsError, StoreError
 from consumer.keys.client import KeyOwners
 from consumer.people.people import People
 from consumer.places.geoip import Places
+from consumer.process.lock import RUN_LOCK, holder_of
 from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
-from consumer.system.status import process
 
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
 _FETCH = "sudo sshbell geoip fetch, daily from cron"
@@ -92,7 +92,7 @@ def privileges(context: Context) -> Iterator[Outcome]:
 def keys(context: Context) -> Iterator[Outcome]:
     """Ask the process ``keys``, if sshbell is running."""
     state_dir = Path(context.config.state_dir)
-    if not process(state_dir / "run.lock").is_running:
+    if not holder_of(state_dir / RUN_LOCK).is_running:
         return
     place = state_dir / KEYS_SOCKET
     if run_async(KeyOwners(state_dir).answers()):

@@ -1,7 +1,5 @@
 """The health of sshbell itself: what ``sshbell status`` finds, and which of it is a problem."""
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +12,8 @@ from consumer import __version__
 from consumer.config import Config
 from consumer.deliver.decide import held_until
 from consumer.errors import StoreError
-from consumer.store.database import set_aside_of
+from consumer.process.lock import DELIVER_LOCK, RUN_LOCK, Process, holder_of
+from consumer.store.database import DELIVERY_DB, STATE_DB, set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
 
 # How long a message may wait. A channel sends what its max_per_hour held back within the following hour.
@@ -49,13 +48,6 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
 
 
-class Process(msgspec.Struct, frozen=True):
-    """``run`` or ``deliver``. ``is_running`` is None, and ``pid`` 0, if it is not known."""
-
-    is_running: bool | None
-    pid: int
-
-
 class Health(msgspec.Struct):
     """
     Everything that ``status`` shows.
@@ -84,37 +76,13 @@ class Health(msgspec.Struct):
         return next((level for level in (Level.CRITICAL, Level.UNKNOWN, Level.WARNING) if level in levels), Level.OK)
 
 
-def process(lock: Path) -> Process:
-    """
-    Return the process that holds a lock.
-
-    To find out, this takes the lock for a moment. It takes a shared one, so two such checks do not see each other; a process that
-    starts at this moment tries again.
-
-    Raises:
-        OSError: the lock file cannot be opened.
-    """
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return Process(is_running=False, pid=0)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 20).strip()
-        return Process(is_running=True, pid=int(text) if text.isdigit() else 0)
-    finally:
-        os.close(descriptor)
-    return Process(is_running=False, pid=0)
-
-
 def wait_for_start(config: Config) -> None:
     """Wait for processes that are just starting, ``START_S`` at most: people ask for the status right after a restart."""
     state_dir = Path(config.state_dir)
-    names = ("run", "deliver") if config.channel else ("run",)
+    locks = (RUN_LOCK, DELIVER_LOCK) if config.channel else (RUN_LOCK,)
     deadline_s = time.monotonic() + START_S
     with suppress(OSError):
-        while not all(process(state_dir / f"{name}.lock").is_running for name in names) and time.monotonic() < deadline_s:
+        while not all(holder_of(state_dir / name).is_running for name in locks) and time.monotonic() < deadline_s:
             time.sleep(0.1)
 
 
@@ -123,19 +91,19 @@ def examine(config: Config, now_us: int) -> Health:
     state_dir = Path(config.state_dir)
     problems: list[Problem] = []
     found: dict[str, Process] = {}
-    for name in ("run", "deliver"):
+    for name in (RUN_LOCK, DELIVER_LOCK):
         try:
-            found[name] = process(state_dir / f"{name}.lock")
+            found[name] = holder_of(state_dir / name)
         except OSError as error:
             fix = f"; run this as root or {config.user or 'its owner'}" if isinstance(error, PermissionError) else ""
-            problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}.lock: {error.strerror}{fix}"))
+            problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}: {error.strerror}{fix}"))
             found[name] = Process(is_running=None, pid=0)
-    health = Health(found["run"], found["deliver"], None, {}, [], problems)
+    health = Health(found[RUN_LOCK], found[DELIVER_LOCK], None, {}, [], problems)
     if problems:
         return health
-    if not found["run"].is_running:
+    if not health.run.is_running:
         problems.append(Problem(Level.CRITICAL, "sshbell run is not running and reads no lines; restart rsyslog"))
-    if not found["deliver"].is_running and config.channel:
+    if not health.deliver.is_running and config.channel:
         problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
     _read(health, config, state_dir)
     _find_held(health, config, now_us)
@@ -148,7 +116,7 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
     routed_seq = 0
     known: dict[str, ChannelState] = {}
     try:
-        if (state_dir / "delivery.db").exists():
+        if (state_dir / DELIVERY_DB).exists():
             routed_seq, known = delivered(state_dir)
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
@@ -160,7 +128,7 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
     health.channels = {name: known.get(name, ChannelState()) for name in names} | {
         name: channel for name, channel in sorted(known.items()) if name not in names and (channel.pending or channel.dead)
     }
-    health.damaged = [file for name in ("state.db", "delivery.db") for file in set_aside_of(state_dir / name)]
+    health.damaged = [file for name in (STATE_DB, DELIVERY_DB) for file in set_aside_of(state_dir / name)]
 
 
 def _find_held(health: Health, config: Config, now_us: int) -> None:
