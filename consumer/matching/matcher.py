@@ -262,7 +262,8 @@ class Matcher:
         """
         _stamp, _host, _name, _procid, text, _trusted = row
         # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
-        end = "]" if text.startswith("message repeated ") and text.endswith("]]") else ""
+        is_folded = text.startswith("message repeated ")
+        end = "]" if is_folded and text.endswith("]]") else ""
         whole = self._read(program, row, text)
         if len(text) > _ANNOTATED_LIMIT:
             return whole
@@ -273,7 +274,7 @@ class Matcher:
             if found.rule is not None:
                 break
         else:
-            return whole if whole.rule is not None or not begun else found
+            return whole if whole.rule is not None or not begun or (is_folded and not end) else found
         uid = max(uids[number:])
         # sshd's own word: "[preauth]" is the monitor's, but "Accepted" never ends so; and what it cut has lost its true end.
         own = whole.text  # rsyslog may have folded it

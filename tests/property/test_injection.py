@@ -500,3 +500,11 @@ def test_an_annotation_in_a_folded_line(tail: str) -> None:
     message = read_line(FRAMINGS["repeated"]("sshd", "4242", text))
     assert message is not None
     assert message.address in {None, "192.0.2.10"}
+
+
+def test_a_folded_line_that_was_cut() -> None:
+    """What a zone's owner writes before sshd's cut is no annotation: the line stays unmatched."""
+    text = f"reverse mapping checking getaddrinfo for  @[_PID=1 _UID=1000 _GID=1 _COMM=x{'x' * 500}"[:500]
+    message = read_line(FRAMINGS["repeated"]("sshd", "4242", text))
+    assert message is not None
+    assert message.action == "unmatched"
