@@ -9,6 +9,11 @@ from typing import NamedTuple
 from consumer.store.database import DatabaseReader, open_for_writing, transaction
 
 NAME = "keys.db"
+_FOUND = (
+    "SELECT account, comment, options, authority, exported_us FROM key JOIN host ON name = host"
+    " WHERE host = ? AND {} = ? ORDER BY number LIMIT 100"
+)
+_BY_MD5, _BY_SHA256 = _FOUND.format("md5"), _FOUND.format("sha256")
 
 
 class KeyRow(NamedTuple):
@@ -45,12 +50,7 @@ class Keys:
 
     def found(self, host: str, fingerprint: str) -> list[FoundKey]:
         """Return the first 100 lines of a host that allow a key. ``fingerprint`` begins with ``MD5:`` or ``SHA256:``."""
-        column = "md5" if fingerprint.startswith("MD5:") else "sha256"
-        rows = self._file.rows(
-            "SELECT account, comment, options, authority, exported_us FROM key JOIN host ON name = host"  # noqa: S608 - our own
-            f" WHERE host = ? AND {column} = ? ORDER BY number LIMIT 100",
-            (host, fingerprint),
-        )
+        rows = self._file.rows(_BY_MD5 if fingerprint.startswith("MD5:") else _BY_SHA256, (host, fingerprint))
         return [
             FoundKey(account, comment, json.loads(options), bool(authority), exported_us)
             for account, comment, options, authority, exported_us in rows

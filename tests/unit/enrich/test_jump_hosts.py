@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.ecs import NOTHING
-from consumer.enrich.jump_hosts import _USERS, SENDER_US, SKEW_US, JumpHosts, _is_ours
+from consumer.enrich.jump_hosts import SENDER_US, SKEW_US, JumpHosts, _is_ours
 from consumer.errors import StoreError
 from consumer.events import Event, Login, Logout
 from consumer.events_as_ecs import of_event
 from consumer.records import OURS, SENDER_LIMIT
 from consumer.store import state as state_module
 from consumer.store.database import reading
+from consumer.store.jump_hosts import _USERS
 from consumer.store.queries import OPEN_LIMIT_US
 from consumer.store.state import State
 from tests.ecs_events import ecs, fields_of
