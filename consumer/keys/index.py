@@ -107,8 +107,14 @@ class KeyIndex:
         found = self._asked(self._keys.found, host.casefold(), canonical(fingerprint))
         stale_us = self._stale_us()
         return [
-            IndexedKey(account, comment, options, is_authority, _day(exported_us) if exported_us < stale_us else "")
-            for account, comment, options, is_authority, exported_us in found
+            IndexedKey(
+                key.account,
+                key.comment,
+                key.options,
+                key.is_authority,
+                _day(key.exported_us) if key.exported_us < stale_us else "",
+            )
+            for key in found
         ]
 
     def _asked(self, query: Callable[..., list[_T]], *values: object) -> list[_T]:

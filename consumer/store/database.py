@@ -291,24 +291,18 @@ class DatabaseReader:
             ValueError: a text is not valid Unicode.
         """
         found = Stamp.of(self._path)
-        if found is None and self._is_optional:
-            self.close()
-            return []
         connection = self._connection
         if connection is None or found is None or not found.is_same_file(self._file):
-            connection = self._opened(found)
+            self.close()
+            if found is None and self._is_optional:
+                return []
+            connection, sees_changes = self._open.enter_context(_reading(self._path))
+            self._connection, self._file = connection, found if sees_changes else None
         try:
             return connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             self.close()
             raise StoreError(f"{self._path}: {error}") from error
-
-    def _opened(self, found: Stamp | None) -> sqlite3.Connection:
-        self.close()
-        connection, sees_changes = self._open.enter_context(_reading(self._path))
-        self._connection = connection
-        self._file = found if sees_changes else None
-        return connection
 
 
 @contextmanager
