@@ -28,4 +28,4 @@ class Stamp(NamedTuple):
 
     def is_same_file(self, other: "Stamp | None") -> bool:
         """Return whether it is the same file, whether or not its content has changed."""
-        return other is not None and self[:2] == other[:2]
+        return other is not None and self.inode == other.inode and self.device == other.device

@@ -21,6 +21,7 @@ SLIPS = [
     ("consumer/store/queries.py", "from consumer.deliver import routing"),
     ("consumer/unlisted.py", "x = 1"),
     ("consumer/deliver/decide.py", "import time"),
+    ("consumer/keys/index.py", "import sqlite3"),
     ("consumer/system/check.py", "from consumer.deliver.channels.email import Email"),
     ("grammars/pam.py", "from consumer import text"),
 ]

@@ -7,7 +7,6 @@ sent a host's lines. An address that several hosts share (a relay in between, a 
 """
 
 import socket
-import sqlite3
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
@@ -18,7 +17,7 @@ from consumer.addresses import Address, ip_of
 from consumer.ecs import NOTHING, EcsEvent, HostFields, SshFields, UserFields, ViaFields, known
 from consumer.process.threads import Threads
 from consumer.records import OURS
-from consumer.store.database import STATE_DB, reading
+from consumer.store.jump_hosts import HostSessions
 from consumer.store.queries import OPEN_LIMIT_US
 
 # How long an address counts for a host after the last line from it, since hosts change addresses.
@@ -26,18 +25,7 @@ SENDER_US = 7 * 86400 * 1_000_000
 # The clocks of two hosts differ: a session may seem to begin this much later than a login through it.
 SKEW_US = 2_000_000
 
-# Events that are asked about at the same time.
-_READERS = 4
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_USERS = """
-    SELECT user FROM session WHERE host = :host AND closed_us IS NULL
-        AND opened_us BETWEEN :since AND :until AND login_id <> :own
-    UNION
-    SELECT user FROM session WHERE host = :host AND closed_us >= :at
-        AND opened_us BETWEEN :since AND :until AND login_id <> :own
-    LIMIT 2
-"""
 
 
 class JumpHosts:
@@ -50,8 +38,9 @@ class JumpHosts:
     """
 
     def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
-        self._path = state_dir / STATE_DB
-        self._readers = Threads(_READERS)
+        self._sessions = HostSessions(state_dir)
+        # One call at a time: they share a connection.
+        self._reader = Threads()
         self._hosts: dict[Address, set[str]] = {}
         for host, addresses in hosts.items():
             for address in addresses:
@@ -66,7 +55,7 @@ class JumpHosts:
             StoreError: ``state.db`` cannot be read.
         """
         # A disk may hang, but the other channels must not.
-        return await self._readers.run(self._of, event)
+        return await self._reader.run(self._of, event)
 
     def _of(self, event: EcsEvent) -> EcsEvent:
         ip, at_us = ip_of(event.source.ip), _login_us(event)
@@ -74,24 +63,15 @@ class JumpHosts:
         if ip is None or at_us is None or ip.is_loopback or ip.is_link_local:
             return NOTHING
         own = event.ssh.login_id or event.event.id or None
-        with reading(self._path) as connection:
-            hosts = self._hosts.get(ip) or _senders(connection, OURS if _is_ours(ip) else str(ip), at_us - SENDER_US)
-            if len(hosts) != 1:
-                return NOTHING
-            (host,) = hosts
-            values = {"host": host, "at": at_us, "since": at_us - OPEN_LIMIT_US, "until": at_us + SKEW_US, "own": own}
-            users = [user for (user,) in connection.execute(_USERS, values)]
+        hosts = self._hosts.get(ip) or self._sessions.senders(OURS if _is_ours(ip) else str(ip), at_us - SENDER_US)
+        if len(hosts) != 1:
+            return NOTHING
+        (host,) = hosts
+        users = self._sessions.users(host, at_us, at_us - OPEN_LIMIT_US, at_us + SKEW_US, own)
         if not users:
             return NOTHING
         user = known(UserFields(name=users[0] if len(users) == 1 else None))
         return EcsEvent(ssh=SshFields(via=ViaFields(host=HostFields(name=host), user=user)))
-
-
-def _senders(connection: sqlite3.Connection, address: str, since_us: int) -> set[str]:
-    """Return the hosts whose lines have recently come from an address."""
-    return {
-        host for (host,) in connection.execute("SELECT host FROM sender WHERE address = ? AND seen_us >= ?", (address, since_us))
-    }
 
 
 def _is_ours(ip: Address) -> bool:

@@ -4,12 +4,10 @@ Keys of other hosts, by host, from their ``sshbell keys export``, so that a rela
 They are in ``keys.db``. A host can name keys only for itself: the importing side decides which host an import counts for.
 """
 
-import json
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from itertools import starmap
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import msgspec
 
@@ -17,16 +15,16 @@ from consumer.addresses import is_same_host
 from consumer.clock import isoformat, now_us
 from consumer.ecs import EcsEvent
 from consumer.errors import DataError, StoreError
-from consumer.keys.document import Document
+from consumer.keys.document import Document, ExportedKey
 from consumer.keys.fields import of_owners
 from consumer.keys.fingerprints import canonical
-from consumer.stamp import Stamp
-from consumer.store.database import open_for_writing, reading, transaction
+from consumer.store.keys import KeyRow, Keys, replace_keys
 
-NAME = "keys.db"
 # sshbell shows the date of an older export, because its line may have been removed since.
 STALE_DAYS = 7
 _DAY_US = 86400 * 1_000_000
+
+_T = TypeVar("_T")
 
 
 class IndexedKey(msgspec.Struct, frozen=True):
@@ -62,18 +60,10 @@ class KeyIndex:
     """
 
     def __init__(self, state_dir: Path, report: Callable[[str], None], clock: Callable[[], int] = now_us) -> None:
-        self._path = state_dir / NAME
+        self._keys = Keys(state_dir)
         self._report = report
         self._reported: set[str] = set()
         self._clock = clock
-        self._file: Stamp | None = None
-        self._open = ExitStack()
-        self._connection: sqlite3.Connection | None = None
-
-    def close(self) -> None:
-        """Close the file."""
-        self._open.close()
-        self._connection = self._file = None
 
     def owners(self, host: str, fingerprint: str, user: str | None = None) -> list[IndexedKey]:
         """
@@ -102,53 +92,39 @@ class KeyIndex:
 
     def all_keys(self) -> Iterator[tuple[str, str, IndexedKey]]:
         """Yield host, SHA256 fingerprint and line of all keys except authorities. Never raises."""
-        query = "SELECT host, sha256, account, comment FROM key WHERE NOT authority ORDER BY host, sha256, account"
-        for host, sha256, account, comment in self._rows(query):
+        for host, sha256, account, comment in self._asked(self._keys.all_owned):
             yield host, sha256, IndexedKey(account, comment, [], is_authority=False)
 
     def stale_hosts(self) -> list[tuple[str, str]]:
         """Return the hosts whose export is too old, and the day of the export. Never raises."""
-        rows = self._rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", self._stale_us())
-        return [(host, _day(exported_us)) for host, exported_us in rows]
+        stale = self._asked(self._keys.exported_before, self._stale_us())
+        return [(host, _day(exported_us)) for host, exported_us in stale]
 
     def _stale_us(self) -> int:
         return self._clock() - STALE_DAYS * _DAY_US
 
     def _found(self, host: str, fingerprint: str) -> list[IndexedKey]:
-        known = canonical(fingerprint)
-        column = "md5" if known.startswith("MD5:") else "sha256"
-        rows = self._rows(
-            "SELECT account, comment, options, authority, exported_us FROM key JOIN host ON name = host"  # noqa: S608 - our own
-            f" WHERE host = ? AND {column} = ? ORDER BY number LIMIT 100",
-            host.casefold(),
-            known,
-        )
+        found = self._asked(self._keys.found, host.casefold(), canonical(fingerprint))
         stale_us = self._stale_us()
         return [
-            IndexedKey(account, comment, json.loads(options), bool(authority), _day(us) if us < stale_us else "")
-            for account, comment, options, authority, us in rows
+            IndexedKey(
+                key.account,
+                key.comment,
+                key.options,
+                key.is_authority,
+                _day(key.exported_us) if key.exported_us < stale_us else "",
+            )
+            for key in found
         ]
 
-    def _rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    def _asked(self, query: Callable[..., list[_T]], *values: object) -> list[_T]:
         try:
-            connection = self._current()
-            return [] if connection is None else connection.execute(statement, values).fetchall()
-        except (sqlite3.Error, StoreError, ValueError) as error:
-            self.close()
+            return query(*values)
+        except (StoreError, ValueError) as error:
             if str(error) not in self._reported and len(self._reported) < 100:
                 self._reported.add(str(error))
-                self._report(f"{self._path}: {error}" if isinstance(error, sqlite3.Error) else str(error))
+                self._report(str(error))
             return []
-
-    def _current(self) -> sqlite3.Connection | None:
-        found = Stamp.of(self._path)
-        if found is None:
-            self.close()
-        elif not found.is_same_file(self._file):
-            self.close()
-            self._connection = self._open.enter_context(reading(self._path))
-            self._file = found
-        return self._connection
 
 
 def imported(state_dir: Path, document: Document, host: str, report: Callable[[str], None], now_us: int) -> int:
@@ -165,20 +141,13 @@ def imported(state_dir: Path, document: Document, host: str, report: Callable[[s
             f"{document.place}: {head.host!r} exported it, but you import it for {host!r}; a host can only name its own keys."
             f" If both are the same machine, run there: sshbell keys export --host {host}"
         )
-    name = host.casefold()
     # A clock that runs ahead must not keep keys fresh.
     exported_us = min(document.time_us, now_us)
-    count = 0
-    with closing(open_for_writing(state_dir / NAME, report)) as connection, transaction(connection):
-        connection.execute("DELETE FROM key WHERE host = ?", (name,))
-        connection.execute("INSERT OR REPLACE INTO host VALUES (?, ?, ?)", (name, exported_us, now_us))
-        for count, (number, key) in enumerate(document.keys(), 1):  # noqa: B007 - what is counted
-            options = json.dumps(key.options)
-            connection.execute(
-                "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (name, key.sha256, key.account, number, key.md5, key.comment, options, key.authority),
-            )
-    return count
+    return replace_keys(state_dir, host.casefold(), starmap(_row, document.keys()), exported_us, now_us, report)
+
+
+def _row(number: int, key: ExportedKey) -> KeyRow:
+    return KeyRow(key.sha256, key.account, number, key.md5, key.comment, key.options, key.authority)
 
 
 def _day(time_us: int) -> str:

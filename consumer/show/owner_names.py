@@ -11,8 +11,9 @@ from consumer.ecs import NOTHING, EcsEvent, joined
 from consumer.errors import ConfigError, InputError, complain
 from consumer.events import Event, Login, Logout
 from consumer.events_as_ecs import of_event
-from consumer.keys.index import NAME, KeyIndex
+from consumer.keys.index import KeyIndex
 from consumer.people.people import People
+from consumer.store.keys import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -3,14 +3,16 @@
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from consumer.clock import now_us, utc
 from consumer.errors import DamagedStoreError, StoreError
+from consumer.stamp import Stamp
 
 # In the state directory: what run knows, and what deliver has sent.
 STATE_DB, DELIVERY_DB = "state.db", "delivery.db"
@@ -256,6 +258,59 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: it does not exist, cannot be read, or has another version.
     """
+    with _reading(path) as (connection, _):
+        yield connection
+
+
+class DatabaseReader:
+    """
+    Reads a database that another process writes, and may replace at any time.
+
+    It keeps its connection until another file has the name. Only one thread may use it at a time.
+
+    Args:
+        path: of the database.
+        is_optional: if the file does not exist, it has no rows; otherwise this is an error.
+    """
+
+    def __init__(self, path: Path, *, is_optional: bool) -> None:
+        self._path = path
+        self._is_optional = is_optional
+        self._file: Stamp | None = None
+        self._open = ExitStack()
+        self._connection: sqlite3.Connection | None = None
+
+    def close(self) -> None:
+        """Close the file. The next query opens it again."""
+        self._open.close()
+        self._connection = self._file = None
+
+    def rows(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """
+        Return all rows of a query.
+
+        Raises:
+            StoreError: the file cannot be read now, or has another version.
+            ValueError: a text is not valid Unicode.
+        """
+        found = Stamp.of(self._path)
+        connection = self._connection
+        if connection is None or found is None or not found.is_same_file(self._file):
+            self.close()
+            if found is None and self._is_optional:
+                return []
+            connection, sees_changes = self._open.enter_context(_reading(self._path))
+            self._connection, self._file = connection, found if sees_changes else None
+        try:
+            return connection.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            self.close()
+            raise StoreError(f"{self._path}: {error}") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
+    """Do the same as ``reading``; also yield whether the connection sees later changes of the file."""
     try:
         path.stat()
     except FileNotFoundError as error:
@@ -263,7 +318,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
     try:
-        connection, version = _connected(path)
+        connection, version, sees_changes = _connected(path)
         with closing(connection):
             known = version_of(path.stem)
             if version == 0:
@@ -276,26 +331,29 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
                 raise StoreError(
                     f"{path}: it has version {version}; sshbell run upgrades it to {known} when it starts: restart rsyslog"
                 )
-            yield connection
+            yield connection, sees_changes
     except sqlite3.Error as error:
         raise StoreError(f"{path}: {error}") from error
 
 
-def _connected(path: Path) -> tuple[sqlite3.Connection, int]:
-    """Return a read-only connection, and the version of the file."""
+def _connected(path: Path) -> tuple[sqlite3.Connection, int, bool]:
+    """Return a read-only connection, the version of the file, and whether the connection sees later changes."""
     try:
-        return _connected_with(path, "mode=ro")
+        return *_connected_with(path, "mode=ro"), True
     except sqlite3.OperationalError:
         # On a full or read-only disk, SQLite cannot create the shared memory. It does not need any if there is no log, since
         # nobody writes then.
         log = _with_suffix(path, "-wal")
         if log.exists() and log.stat().st_size:
             raise
-        return _connected_with(path, "mode=ro&immutable=1")
+        return *_connected_with(path, "mode=ro&immutable=1"), False
 
 
 def _connected_with(path: Path, options: str) -> tuple[sqlite3.Connection, int]:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None)
+    # A DatabaseReader may be used by one thread after another.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+    )
     try:
         # This is the first statement that reads the file.
         return connection, int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.ecs import NOTHING
-from consumer.enrich.jump_hosts import _USERS, SENDER_US, SKEW_US, JumpHosts, _is_ours
+from consumer.enrich.jump_hosts import SENDER_US, SKEW_US, JumpHosts, _is_ours
 from consumer.errors import StoreError
 from consumer.events import Event, Login, Logout
 from consumer.events_as_ecs import of_event
 from consumer.records import OURS, SENDER_LIMIT
 from consumer.store import state as state_module
-from consumer.store.database import reading
+from consumer.store.database import reading, set_aside
+from consumer.store.jump_hosts import _USERS
 from consumer.store.queries import OPEN_LIMIT_US
 from consumer.store.state import State
 from tests.ecs_events import ecs, fields_of
@@ -168,6 +169,26 @@ def test_no_store(tmp_path: Path) -> None:
     """Where there is no store, that is one error."""
     with pytest.raises(StoreError):
         asyncio.run(JumpHosts(tmp_path, {}).of(of_event(TARGET, [])))
+
+
+def test_several_at_once(store: Store) -> None:
+    """Events share one connection, in a thread each. If ``state.db`` is replaced, the next event reads the new file."""
+    store.has(login("bastion1", "alice", NOW - 2))
+    event = of_event(TARGET, [])
+
+    async def body() -> None:
+        jump_hosts = JumpHosts(store.folder, {})
+        answers = await asyncio.gather(*(jump_hosts.of(event) for _ in range(20)))
+        assert [fields_of(found)["ssh"]["via"]["user"]["name"] for found in answers] == ["alice"] * 20
+        set_aside(store.folder / "state.db", "a test", lambda _what: None)
+        with pytest.raises(StoreError):
+            await jump_hosts.of(event)
+        renewed = Store(store.folder)
+        with closing(renewed.state):
+            renewed.has(login("bastion1", "bob", NOW - 2), senders={("bastion1", BASTION)})
+            assert fields_of(await jump_hosts.of(event))["ssh"]["via"]["user"]["name"] == "bob"
+
+    asyncio.run(body())
 
 
 def test_senders_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,11 @@ from consumer.store import database
 from consumer.store.database import (
     DAMAGED_LIMIT,
     MIGRATIONS,
+    DatabaseReader,
     open_for_writing,
     reading,
     schema_of,
+    set_aside,
     set_aside_of,
     transaction,
     version_of,
@@ -387,6 +389,78 @@ def test_reading(tmp_path: Path) -> None:
     garbage(path)
     with pytest.raises(StoreError, match="not a database"), reading(path):
         pass
+
+
+TOTAL = "SELECT count(*) FROM outbox"
+
+
+def test_a_reader_keeps_its_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It opens the file again only if another one has its name, after an error, and after ``close``."""
+    path = tmp_path / "state.db"
+    filled(path)
+    opens: list[Path] = []
+    said: list[str] = []
+    connect = database._connected
+
+    def connected(path: Path) -> tuple[sqlite3.Connection, int, bool]:
+        opens.append(path)
+        return connect(path)
+
+    monkeypatch.setattr(database, "_connected", connected)
+    reader = DatabaseReader(path, is_optional=False)
+    with closing(reader):
+        with closing(opened(path)) as writer:
+            assert reader.rows(TOTAL) == [(ROWS,)]
+            writer.execute("DELETE FROM outbox WHERE seq = ?", (1,))
+            assert reader.rows(TOTAL) == reader.rows("SELECT ?", [ROWS - 1]) == [(ROWS - 1,)]
+        assert len(opens) == 1
+        with pytest.raises(StoreError, match=r"state\.db: no such table: outbix"):
+            reader.rows("SELECT * FROM outbix")
+        assert reader.rows(TOTAL) == [(ROWS - 1,)]
+        assert len(opens) == 2
+        set_aside(path, "a test", said.append)
+        filled(path)
+        assert reader.rows(TOTAL) == reader.rows(TOTAL) == [(ROWS,)]
+        assert len(opens) == 3
+    assert reader.rows(TOTAL) == [(ROWS,)]
+    assert len(opens) == 4
+    reader.close()
+
+
+@pytest.mark.parametrize("is_optional", [True, False])
+def test_a_reader_without_a_file(tmp_path: Path, *, is_optional: bool) -> None:
+    """A missing file has no rows or is an error. A damaged one is always an error. sshbell reads the file that replaces it."""
+    path = tmp_path / "state.db"
+    with closing(DatabaseReader(path, is_optional=is_optional)) as reader:
+        for _ in range(2):
+            if is_optional:
+                assert reader.rows(TOTAL) == []
+            else:
+                with pytest.raises(StoreError, match="sshbell run creates it"):
+                    reader.rows(TOTAL)
+            path.write_bytes(b"garbage " * PAGE)
+            for _ in range(2):
+                with pytest.raises(StoreError, match=r"state\.db: file is not a database"):
+                    reader.rows(TOTAL)
+            path.unlink()
+            filled(path)
+            assert reader.rows(TOTAL) == [(ROWS,)]
+            path.unlink()
+
+
+def test_a_reader_in_a_read_only_folder(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite reads the file without a log there, and would not see later changes. So the reader opens it for each query."""
+    schema = schema_of("state")
+    monkeypatch.setattr(database, "schema_of", lambda _name: schema)
+    path = nobody / "state.db"
+    filled(path)
+    nobody.chmod(0o500)
+    with closing(DatabaseReader(path, is_optional=True)) as reader:
+        assert reader.rows(TOTAL) == [(ROWS,)]
+        nobody.chmod(0o700)
+        with closing(opened(path)) as writer:
+            writer.execute("DELETE FROM outbox")
+            assert reader.rows(TOTAL) == [(0,)]
 
 
 def test_errors_of_whoever_reads_are_theirs(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""Keys of other hosts, in ``keys.db``. The file may not exist yet, and an import may replace it."""
+
+import json
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from consumer.store.database import DatabaseReader, open_for_writing, transaction
+
+NAME = "keys.db"
+_FOUND = (
+    "SELECT account, comment, options, authority, exported_us FROM key JOIN host ON name = host"
+    " WHERE host = ? AND {} = ? ORDER BY number LIMIT 100"
+)
+_BY_MD5, _BY_SHA256 = _FOUND.format("md5"), _FOUND.format("sha256")
+_decoded = json.JSONDecoder().decode  # json.loads takes longer
+
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """A line of an export, as ``keys.sql`` describes its columns."""
+
+    sha256: str
+    account: str
+    number: int
+    md5: str
+    comment: str
+    options: list[str]
+    is_authority: bool
+
+
+class FoundKey(msgspec.Struct, frozen=True):
+    """A line that allows a key, and when its host exported it."""
+
+    account: str
+    comment: str
+    options: list[str]
+    is_authority: bool
+    exported_us: int
+
+
+class Keys:
+    """
+    Finds keys.
+
+    Each method raises a StoreError if the file exists but cannot be read, and a ValueError if a text is invalid.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._file = DatabaseReader(state_dir / NAME, is_optional=True)
+
+    def found(self, host: str, fingerprint: str) -> list[FoundKey]:
+        """Return the first 100 lines of a host that allow a key. ``fingerprint`` begins with ``MD5:`` or ``SHA256:``."""
+        rows = self._file.rows(_BY_MD5 if fingerprint.startswith("MD5:") else _BY_SHA256, (host, fingerprint))
+        return [
+            FoundKey(account, comment, _decoded(options), bool(authority), exported_us)
+            for account, comment, options, authority, exported_us in rows
+        ]
+
+    def all_owned(self) -> list[tuple[str, str, str, str]]:
+        """Return host, SHA256 fingerprint, account and comment of all keys except authorities."""
+        return self._file.rows(
+            "SELECT host, sha256, account, comment FROM key WHERE NOT authority ORDER BY host, sha256, account"
+        )
+
+    def exported_before(self, time_us: int) -> list[tuple[str, int]]:
+        """Return the hosts whose export is older than that, and its time."""
+        return self._file.rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", (time_us,))
+
+
+def replace_keys(
+    state_dir: Path, host: str, keys: Iterable[KeyRow], exported_us: int, now_us: int, report: Callable[[str], None]
+) -> int:
+    """
+    Replace the keys of a host, completely or not at all; return how many.
+
+    If ``keys`` raises an error, the old keys remain.
+
+    Args:
+        state_dir: the directory of ``keys.db``.
+        host: in lower case.
+        keys: the new ones.
+        exported_us: the time of the export.
+        now_us: the wall clock.
+        report: gets one line about a damaged file that was set aside.
+
+    Raises:
+        StoreError: the keys cannot be written.
+    """
+    count = 0
+    with closing(open_for_writing(state_dir / NAME, report)) as connection, transaction(connection):
+        connection.execute("DELETE FROM key WHERE host = ?", (host,))
+        connection.execute("INSERT OR REPLACE INTO host VALUES (?, ?, ?)", (host, exported_us, now_us))
+        for count, key in enumerate(keys, 1):  # noqa: B007 - what is counted
+            options = json.dumps(key.options)
+            connection.execute(
+                "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (host, key.sha256, key.account, key.number, key.md5, key.comment, options, key.is_authority),
+            )
+    return count
