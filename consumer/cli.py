@@ -121,7 +121,7 @@ def _status_of(error: BaseException) -> int:
 @click.version_option(__version__, prog_name="sshbell", message="%(prog)s %(version)s")
 def main() -> None:
     """
-    Rings when somebody logs in over SSH.
+    Reports SSH logins as they happen, and shows those in old logs.
 
     Reads lines of sshd, dropbear and PAM in any format: rsyslog's file and JSON formats, RFC 5424,
     journalctl's short and json outputs, BusyBox, macOS.

@@ -66,8 +66,8 @@ SINCE = click.option(
 )
 UNTIL = click.option("--until", metavar="TIME", help="End of the time span, in the same forms.")
 WIDE = click.option("--wide", is_flag=True, help="Cut nothing: whole fingerprints, and addresses with ports.")
-USER = click.option("--user", help="Show only this user.")
-HOST = click.option("--host", help="Show only this host.")
+USER = click.option("--user", metavar="NAME", help="Show only this user.")
+HOST = click.option("--host", metavar="NAME", help="Show only this host.")
 
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:

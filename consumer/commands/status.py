@@ -31,11 +31,14 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     configuration or the state directory). It stays the same if the reader of a pipe stops early. The first line gives the reason.
 
     \b
-    critical    run or deliver is not running, the store is unreadable, the configuration has a
-                fault, a message has been waiting for more than 4 hours
-    warning     a message has been waiting for more than 15 minutes, or sshbell gave up on it; a
-                channel's last message failed; sshbell has no rule for more than 5 % of the lines; it
-                set a damaged file aside; the running version is not the installed one
+    critical    run or deliver is not running, the store is unreadable,
+                the configuration has a fault, a message has been
+                waiting for more than 4 hours
+    warning     a message has been waiting for more than 15 minutes,
+                or sshbell gave up on it; a channel's last message
+                failed; sshbell has no rule for more than 5 % of the
+                lines; it set a damaged file aside; the running
+                version is not the installed one
 
     \b
         sudo sshbell status

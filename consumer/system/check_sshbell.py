@@ -26,6 +26,7 @@ from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, o
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
 _FETCH = "sudo sshbell geoip fetch, daily from cron"
 _OLD_PLACES_D = 180
+_CHANNEL = "compare server, port, security and username with your mail provider's, then run: sudo sshbell check --connect"
 
 
 def configuration(context: Context) -> Iterator[Outcome]:
@@ -169,7 +170,7 @@ def channels(context: Context) -> Iterator[Outcome]:
             case Delivered():
                 yield ok(f"{channel.name} answers")
             case RetryLater(reason) | Rejected(reason):
-                yield fault(f"{channel.name}: {reason}")
+                yield fault(f"{channel.name}: {reason}", _CHANNEL)
 
 
 def places(context: Context) -> Iterator[Outcome]:

@@ -194,6 +194,18 @@ def lines(matcher: Matcher, rows: list[Row], *, keep_text: bool = True) -> tuple
 
 
 @each_engine
+@pytest.mark.parametrize(("uid", "count"), [(0, 1), (1012, 0)])
+def test_a_user_s_line_is_no_fault_of_the_grammars(engine: Engine, uid: int, count: int) -> None:
+    """What no rule reads counts, and is shown as an example, only if root wrote it: others could choose the text."""
+    matcher = Matcher((), engine)
+    text = "Accepted password for a:b CALL 555 from 192.0.2.7 port 4 ssh2"
+    told, counts = lines(matcher, [row(text, trusted=(uid, "/usr/bin/logger" if uid else "/usr/sbin/sshd"))])
+    assert told == []
+    assert counts[-2:] == [count, 0]
+    assert ("unmatched" in matcher.examples) == bool(count)
+
+
+@each_engine
 def test_lines_say_what_find_says(engine: Engine) -> None:
     """The way of the hot path and the way of ``parse`` give the same: rule, count, core fields, PID, text, and origin."""
     matcher = MATCHERS[engine]
