@@ -13,7 +13,8 @@ from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.deliver.facts import Facts
 
-_WORD = re.compile(r"[\w.@+-]{1,64}\Z")
+# Latin letters only: a Cyrillic o in "root" looks like a Latin one.
+_WORD = re.compile(r"[0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f_.@+-]{1,64}\Z")
 _PROSE = re.compile(r"[^\w.@+/\\:$-]")
 # The length of a quoted text, a place and a person's name, in characters. A telephone shows about 40 of a subject.
 _QUOTE_LIMIT, _PLACE_LIMIT, _PERSON_LIMIT = 32, 64, 64

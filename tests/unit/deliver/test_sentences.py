@@ -184,6 +184,7 @@ def test_every_claim(claim: LineAction) -> None:
         ("a" * 64, "a" * 64),
         ("a" * 65, f"“{'a' * 32}…”"),
         ("alice\n", "“alice·”"),
+        ("r\u043e\u043et", "“r\u043e\u043et”"),  # Cyrillic
     ],
 )
 def test_named(text: str, shown: str) -> None:
