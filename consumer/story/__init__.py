@@ -1,1 +1,1 @@
-"""From what lines say to what happened: one connection becomes one story."""
+"""Turns log lines into events: the lines of one connection become one story."""

@@ -1,8 +1,8 @@
 """
-The connections that are held: found by PID or by the client's address, bounded in number, let go in event time.
+The connections in memory. sshbell finds them by PID or client address, limits their number, and lets them expire in event time.
 
-Everything expires host by host: one host's lines never expire another's. Lines may come out of order by seconds, PIDs are reused,
-any line may be missing.
+Each host has its own clock, so the lines of one host never expire the connections of another. Lines may arrive seconds out of
+order, PIDs are reused, and any line may be missing.
 """
 
 from collections import Counter, OrderedDict, deque
@@ -19,40 +19,40 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000
 
-# A login is told this long after "Accepted" where no session line comes. In captures it came after 0.5 to 30 ms; modules that
-# make home directories or ask a directory server take seconds.
+# If no session line comes, sshbell reports a login this long after "Accepted". In captures the session line came after 0.5 to
+# 30 ms. PAM modules that create home directories or query a directory server take seconds.
 GRACE_US = 10 * SECOND
-# By how much the times of lines in order may differ from it: many stamps have seconds alone.
+# Lines in the right order may have times that are this far out of order: many timestamps have whole seconds only.
 JITTER_US = SECOND
-# What is left of a connection that is over takes up its late lines.
+# sshbell keeps a connection this long after its end, to collect its late lines.
 LINGER_US = 10 * SECOND
-# How often, in a host's time, it is looked which connections have expired.
+# How often sshbell looks for expired connections, by the host's clock.
 SWEEP_US = 10 * SECOND
-# LoginGraceTime is 120 s by default; then the connection is over, also where no line says so (Debian 12).
+# After LoginGraceTime (120 s by default) sshd closes the connection. Debian 12 logs no line about it.
 PREAUTH_US = 600 * SECOND
 # The line that ends a session may never come.
 SESSION_US = 30 * 86400 * SECOND
-# A time so far from the clock is believed when a second line confirms it: relays pass on what broken clocks say.
+# A time this far from the clock needs a second line to confirm it: relays forward the times of broken clocks.
 LEAP_US = 3600 * SECOND
-# Connections and hosts that are held; beyond this the oldest is told as what it is by then, and let go.
+# The most connections and hosts in memory. Beyond that sshbell reports the oldest as far as it is known, and drops it.
 CONNECTION_LIMIT = 20_000
 HOST_LIMIT = 10_000
 _HOSTS_LOOKED_AT = 16
 _CONNECTIONS_A_LINE = 64
-# Names of programs under which a host is found at once: systemd can name a unit for each connection.
+# The most program names indexed per host. systemd can use a new unit name for each connection.
 _NAMES_LIMIT = 64
 
-# Stands for every host that is not held.
+# Stands for every host that is not in memory.
 NO_HOST = ("", "")
 
-# The deadline of a connection in session, which is over after SESSION_US.
+# The deadline of a connection with an open session. It expires after SESSION_US.
 IN_SESSION = -1
 
 
 class Connection:
-    """What is known of one connection so far. The defaults are the class's, since most connections need few of them."""
+    """Everything known so far about one connection. Defaults are class attributes, because most connections set few of them."""
 
-    # The number counts up with each connection. No snapshot keeps it: it is given anew.
+    # The number increases with each connection. Snapshots leave it out; a restored connection gets a new one.
     __slots__ = ("__dict__", "number")
 
     address: str | None = None
@@ -60,66 +60,66 @@ class Connection:
     user: str | None = None
     user_is_valid = True
     attempts = 0
-    pam_attempts = 0  # what PAM counts; sshd counts the same ones, where it is heard
+    pam_attempts = 0  # counted by PAM; sshd's own lines, if there are any, count the same attempts
     denied: str | None = None
     reason: str | None = None
-    pam_failure: Line | None = None  # "PAM: Authentication failure": may be the same try as a Failed line behind it
-    pam_failures: Line | None = None  # of pam_unix, where nothing of sshd was seen
+    pam_failure: Line | None = None  # "PAM: Authentication failure"; a Failed line after it may be the same attempt
+    pam_failures: Line | None = None  # of pam_unix, if sshd itself has logged nothing
     accepted: Line | None = None
     opened: Line | None = None
-    closed: Line | None = None  # "session closed", where it came before the other two
-    child_over: Line | None = None  # the session's process said that it ends, before it was known whether PAM opens a session
+    closed: Line | None = None  # "session closed", if it came before the other two
+    child_over: Line | None = None  # the session's process logged its end before sshbell knew whether PAM opens a session
     uid: int | None = None
     partial_info: str | None = None
-    partial_methods: tuple[str, ...] = ()  # of the factors before the last one
+    partial_methods: tuple[str, ...] = ()  # of all factors but the last
     child_pid: str | None = None
     session_kind: str | None = None
     login: Login | None = None
-    is_told = False  # the story is told: as a login, a probe, or by its attempts
+    is_told = False  # sshbell has reported it, as a login, a probe or attempts
     is_over = False
     ended_us = 0
     is_gone = False
-    older: "Connection | None" = None  # the one before with the same PID, still in session
+    older: "Connection | None" = None  # the previous connection with this PID, whose session is still open
     deadline = 0
 
     def __init__(self, procid: str, line: Line, number: int = 0) -> None:
         self.number = number
         self.procid = procid
         self.since_us = line[TIME] or 0
-        self.seen = line  # the line that decides about a probe, or about a try that is told at the end
+        self.seen = line  # decides a probe, or an attempt that sshbell reports at the end
 
     @property
     def is_without_session(self) -> bool:
-        """Nobody is in by it."""
+        """The connection is in memory, and nobody has logged in on it."""
         return not self.is_gone and self.accepted is None and self.opened is None
 
     def is_younger(self, line: Line) -> bool:
-        """Tell whether it began after ``line`` was written, by more than lines are out of order; not known without a time."""
+        """Return whether the connection began more than ``JITTER_US`` after ``line``. False if the line has no time."""
         return line[TIME] is not None and line[TIME] < self.since_us - JITTER_US
 
     def is_in_before(self, line: Line) -> bool:
-        """Tell whether it came to a session before ``line`` was written: one that says how a connection begins is of another."""
+        """Return whether the login came before ``line``. If so, a line about the start of a connection belongs to another one."""
         known = self.accepted or self.opened
         return known is not None and (line[TIME] or 0) > (known[TIME] or 0) + JITTER_US
 
     @property
     def session_user(self) -> str | None:
-        """The user who is in, as the line spells the name."""
+        """The user who has logged in, spelled as in the log line."""
         known = self.accepted or self.opened
         return known[USER] if known else None
 
     @property
     def has_no_pid(self) -> bool:
-        """It has come to a session, and the lines about it have no PID."""
+        """The user has logged in, and the line about it has no PID."""
         known = self.accepted or self.opened
         return known is not None and not known[PROCID]
 
     def is_in_session_without_pid(self, *, is_opened: bool) -> bool:
-        """Tell whether it is in a session whose lines have no PID, and whose session PAM has opened, or has not."""
+        """Return whether the session is not over, its lines have no PID, and PAM has opened it (``is_opened``) or has not."""
         return self.has_no_pid and not self.is_over and not self.is_gone and (self.opened is not None) == is_opened
 
     def counts(self, deadline: int, seen: set["Connection"]) -> bool:
-        """Tell whether an entry of a queue of terms is the one that counts; of a session, the first that is seen."""
+        """Return whether a queue entry is the connection's current one. For a session that is the first entry seen."""
         if self.is_gone or self in seen or self.deadline not in {deadline, IN_SESSION}:
             return False
         seen.add(self)
@@ -152,15 +152,15 @@ class Host:
         self.key = ("", "")  # name and family
         self.clock_us = 0
         self.last_us = 0  # the time of the last line
-        self.leaped_total = 0  # lines in a row that are far from the clock, and near each other
-        self.leapt_us = 0  # the time to which the clock leapt last; since a restart
+        self.leaped_total = 0  # consecutive lines that are far from the clock and near each other
+        self.leapt_us = 0  # the time of the clock's last leap since the restart
         self.has_sshd = False
-        self.names: list[tuple[str, str]] = []  # host and program, under which it is found
+        self.names: list[tuple[str, str]] = []  # its keys in the index: host and program
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}
         self.children: dict[str, Connection] = {}
-        # When connections expire: one queue a term, so that each is in order of time. Logins that wait for their session line are
-        # looked at whenever the clock moves, the others now and then.
+        # When connections expire: one queue for each term, so that each queue is in order of time. sshbell checks the logins that
+        # wait for their session line whenever the clock moves. It checks the others every SWEEP_US.
         self.waiting: deque[tuple[int, Connection]] = deque()
         self.due: dict[int, deque[tuple[int, Connection]]] = {}
         self.next_sweep_us = 0
@@ -169,7 +169,7 @@ class Host:
         self.in_session: deque[Connection] = deque()  # see Connections._evict
 
     def believed(self, time_us: int) -> int:
-        """Return the later of the clock and a line's time, unless that is so far ahead that a second line has to confirm it."""
+        """Return the later of the clock and a line's time. A time over ``LEAP_US`` ahead is left to ``leap``."""
         return time_us if self.clock_us < time_us <= self.clock_us + LEAP_US else self.clock_us
 
 
@@ -179,8 +179,8 @@ class Connections:
 
     Args:
         family_of: program family by program name.
-        tell_rest: tells what is left to tell of a connection that is let go.
-        tell_forged: tells what is left to tell of a host's forged lines.
+        tell_rest: reports any pending event of a connection before it is dropped.
+        tell_forged: reports the counts of a host's forged lines before the host is dropped.
     """
 
     def __init__(
@@ -196,23 +196,23 @@ class Connections:
         self.by_program: dict[tuple[str, str], Host] = {}
         self._total = 0
         self._numbers = count(1)
-        self._busy: OrderedDict[Host, None] = OrderedDict()  # those that have connections
-        self._begun: deque[tuple[Host, Connection]] = deque()  # in order, those that have come to a session among them
+        self._busy: OrderedDict[Host, None] = OrderedDict()  # hosts with connections
+        self._begun: deque[tuple[Host, Connection]] = deque()  # oldest first, with or without a session
         self.counters: Counter[str] = Counter()
         self.heard: set[Host] = set()  # since the last tick
-        self.changed: set[tuple[str, str]] = set()  # name and family of hosts, since the last snapshot
-        # Lines that were lost may yet be found: nothing is let go because its term is over.
+        self.changed: set[tuple[str, str]] = set()  # names and families of hosts, since the last snapshot
+        # While sshbell may still find lost lines, no connection expires.
         self.is_holding = False
 
     def close_all(self) -> None:
-        """Let all connections go."""
+        """Report all that is pending, and drop all connections."""
         for host in self._hosts.values():
             for connection in list(host.connections.values()):
                 self.close(host, connection)
             self._tell_forged(host)
 
     def host(self, name: str, program: str) -> Host:
-        """Return the connections of a host, and remember under which names of programs they are found."""
+        """Return a host, new if need be, and index it under the program's name."""
         key = (name, self._family_of(program))
         host = self._hosts.get(key)
         if host is None:
@@ -227,24 +227,24 @@ class Connections:
         return host
 
     def host_without_eviction(self, name: str, program: str) -> Host | None:
-        """Return a host; None if it is unknown and another would have to go for it."""
+        """Return a host. None if it is unknown and sshbell would have to drop another host for it."""
         host = self.known(name, program)
         return self.host(name, program) if host is None and len(self._hosts) < HOST_LIMIT else host
 
     def known(self, name: str, program: str) -> Host | None:
-        """Return a host where it is held."""
+        """Return a host. None if it is not in memory."""
         return self._hosts.get((name, self._family_of(program)))
 
     def keys(self) -> list[tuple[str, str]]:
-        """Return name and family of all hosts."""
+        """Return the name and family of every host."""
         return list(self._hosts)
 
     def host_of(self, key: tuple[str, str]) -> Host | None:
-        """Return the host of a name and a family, where it is held."""
+        """Return the host with this name and family. None if it is not in memory."""
         return self._hosts.get(key)
 
     def let_pass(self, elapsed_us: int) -> list[Host]:
-        """Move the clocks of hosts that have not been heard since this was last asked, and return those that hold something."""
+        """Advance the clocks of hosts that hold something and have sent no line since the last call. Return these hosts."""
         self.changed.update(host.key for host in self.heard)
         silent = [
             host for host in self._hosts.values() if host not in self.heard and (host.waiting or host.connections or host.forged)
@@ -256,7 +256,7 @@ class Connections:
         return silent
 
     def restore(self, key: tuple[str, str], host: Host) -> None:
-        """Take over a host that an earlier process held."""
+        """Restore a host from an earlier process."""
         host.key = key
         self._hosts[key] = host
         for names in host.names:
@@ -268,17 +268,17 @@ class Connections:
             connection.number = next(self._numbers)
             login = connection.login
             if login is not None and login.time_us <= host.clock_us - SESSION_US:
-                host.leapt_us = host.clock_us  # only a leap of the clock has kept it
+                host.leapt_us = host.clock_us  # only a clock leap has kept this session
             if connection.has_no_pid:
                 host.without_pid.add(connection)
 
     def begin_again(self) -> None:
-        """Put what was restored in order."""
+        """Sort the restored connections by age."""
         begun = [(host, each) for host in self._hosts.values() for each in host.connections.values()]
         self._begun = deque(sorted(begun, key=lambda entry: entry[1].since_us))
 
     def _drop_host(self) -> None:
-        """Let a host go: one of the oldest that has no connections, or else the oldest."""
+        """Drop one of the oldest hosts: the first without connections, or else the oldest."""
         for _ in range(_HOSTS_LOOKED_AT):
             key, host = self._hosts.popitem(last=False)
             if not host.connections:
@@ -298,14 +298,14 @@ class Connections:
     @staticmethod
     def leap(host: Host, time_us: int) -> None:
         """
-        Believe a time that is far from the clock when lines before were there too: one, and more where many connections are held.
+        Set the clock to a distant time once enough lines in a row confirm it. The more connections, the more lines it takes.
 
-        The first line of a host sets the clock. Deadlines that a wrong clock has set are put right: those of waiting logins
-        now, the others when they are the next: see ``sweep``.
+        The first line of a host sets the clock. sshbell corrects the deadlines that a wrong clock has set: those of waiting
+        logins now, each of the others when it is next in its queue (see ``sweep``).
         """
         if host.last_us:
             host.leaped_total = host.leaped_total + 1 if abs(time_us - host.last_us) <= LEAP_US else 0
-            # Connections are closed by it, so a clock that leaps to and fro has to pay for it with lines.
+            # A leap closes connections, so a clock that jumps back and forth must spend lines on each leap.
             if host.leaped_total < 1 + len(host.connections) // _CONNECTIONS_A_LINE:
                 return
         host.leaped_total = 0
@@ -315,19 +315,19 @@ class Connections:
 
     @staticmethod
     def wait(host: Host, connection: Connection, line: Line) -> None:
-        """Let a login wait for what else is said of it."""
+        """Let a login wait for its other lines."""
         if len(host.waiting) > 128 + 2 * len(host.connections):
             host.waiting = deque(entry for entry in host.waiting if not entry[1].login and not entry[1].is_gone)
         host.waiting.append((host.believed(line[TIME] or 0) + GRACE_US, connection))
 
     def sweep(self, host: Host) -> None:
-        """Let connections go whose term is over. It looks at no others but the next of each term."""
+        """Drop expired connections. Of the others, it looks only at the next one of each term."""
         now_us = host.clock_us
         host.next_sweep_us = now_us + SWEEP_US
         if self.is_holding:
             return
         for term_us, queue in list(host.due.items()):
-            # A session lasts for its term after a leap of the clock, too.
+            # After a clock leap, a session still lasts its full term.
             if term_us != SESSION_US or now_us - host.leapt_us >= SESSION_US:
                 for deadline, connection in self._over(host, term_us, queue):
                     if connection.deadline == IN_SESSION:
@@ -338,10 +338,10 @@ class Connections:
     @staticmethod
     def _over(host: Host, term_us: int, queue: deque[tuple[int, Connection]]) -> Iterator[tuple[int, Connection]]:
         """
-        Take the entries of a queue whose time has come.
+        Take the entries of a queue that are due.
 
-        A deadline from before a leap of the clock is put right when it is the next: those behind it have waited long enough by
-        then.
+        sshbell corrects a deadline from before a clock leap when it is next in the queue. By then the entries behind it have
+        waited long enough.
         """
         now_us = host.clock_us
         while queue:
@@ -356,7 +356,7 @@ class Connections:
                 if not connection.is_gone:
                     yield right, connection
             elif deadline <= now_us:
-                queue.popleft()  # of the first line behind a quiet time, which nobody had confirmed yet
+                queue.popleft()  # set by the first line after a quiet time, which no line had confirmed yet
                 queue.append((right, connection))
             else:
                 queue[0] = (right, connection)
@@ -364,7 +364,7 @@ class Connections:
 
     @staticmethod
     def keep(host: Host, connection: Connection, term_us: int, time_us: int) -> None:
-        """Let ``connection`` expire a term after a line, unless it gets another."""
+        """Let ``connection`` expire one term after a line, unless it gets another deadline."""
         deadline = host.believed(time_us) + term_us
         if connection.deadline == deadline:
             return
@@ -374,12 +374,12 @@ class Connections:
             queue = host.due[term_us] = deque()
         queue.append((deadline, connection))
         if len(queue) > 128 + 2 * len(host.connections):
-            # A flood leaves more entries than connections.
+            # After a flood there are more entries than connections.
             seen: set[Connection] = set()
             host.due[term_us] = deque(entry for entry in queue if entry[1].counts(entry[0], seen))
 
     def new(self, host: Host, line: Line, procid: str, address: str | None, port: str | None) -> Connection:
-        """Return a connection that begins with ``line``; what had the same PID before is let go."""
+        """Return a new connection that begins with ``line``. Drop the previous connection with the same PID."""
         if self._total >= CONNECTION_LIMIT:
             self._evict(host)
         older = host.connections.get(procid)
@@ -390,7 +390,7 @@ class Connections:
         connection = Connection(procid, line, next(self._numbers))
         connection.address, connection.port = address, port
         if older is not None and older.login is not None and not older.is_over:
-            # The PID was reused, or a line of the old connection is late.
+            # The PID was reused, or a line of the old connection came late.
             connection.older = older
             older.older = None
             if older.address is not None and older.port is not None:
@@ -410,8 +410,12 @@ class Connections:
 
     @staticmethod
     def found_by_source(host: Host, connection: Connection) -> None:
-        """Let lines of the session's own process find it, unless they are another's: one port can reach two of our addresses."""
-        # Nothing would ever take away one that is gone.
+        """
+        Index a connection by its source, so that lines of the session's own process find it.
+
+        The source of another open session stays with that session: one client port can reach two of the server's addresses.
+        """
+        # Nothing would ever remove the entry of a dropped connection.
         if connection.address is not None and connection.port is not None and not connection.is_gone:
             source = (connection.address, connection.port)
             other = host.by_source.get(source)
@@ -419,7 +423,7 @@ class Connections:
                 host.by_source[source] = connection
 
     def _evict(self, host: Host) -> None:
-        """Let the oldest connection of all hosts go that has no session; else the oldest session of this host, or of any."""
+        """Drop the oldest connection without a session on any host, or else the oldest session of this host, or of another."""
         while self._begun:
             crowded, connection = self._begun.popleft()
             if connection.is_without_session:
@@ -429,7 +433,7 @@ class Connections:
                 if len(crowded.in_session) > 128 + 2 * len(crowded.connections):
                     crowded.in_session = deque(each for each in crowded.in_session if not each.is_gone)
         else:
-            # All that are held have come to a session, and stand in the order in which they began.
+            # Every connection has a session, and the queues list them in the order in which they began.
             crowded = host if host.connections else next(iter(self._busy))
             connection = crowded.in_session.popleft()
             while connection.is_gone:
@@ -438,7 +442,7 @@ class Connections:
         self.counters["connections_evicted_total"] += 1
 
     def _keep_session(self, host: Host, connection: Connection) -> None:
-        """Look at a session again when it will be over."""
+        """Close a session that has expired. Check any other again when its term ends."""
         since_us = max(connection.login.time_us if connection.login else 0, host.leapt_us)
         if host.clock_us - since_us >= SESSION_US:
             self.close(host, connection)
@@ -446,12 +450,12 @@ class Connections:
         queue = host.due.setdefault(SESSION_US, deque())
         queue.append((since_us + SESSION_US, connection))
         if len(queue) > 128 + 2 * len(host.connections):
-            # Most sessions end by themselves, long before.
+            # Most sessions end long before their term.
             seen: set[Connection] = set()
             host.due[SESSION_US] = deque(entry for entry in queue if entry[1].counts(entry[0], seen))
 
     def close(self, host: Host, connection: Connection) -> None:
-        """Tell what is left to tell of a connection, and forget it."""
+        """Report any pending event of a connection, and drop the connection."""
         self._tell_rest(host, connection)
         connection.is_gone = True
         if host.connections.get(connection.procid) is connection:
@@ -470,10 +474,10 @@ class Connections:
                 del host.children[connection.child_pid]
 
     def of_monitor(self, host: Host, line: Line, address: str | None, port: str | None) -> Connection:
-        """Return the connection that a line of the monitor belongs to; a new one where the PID was reused."""
+        """Return the connection of a line from the monitor. If the PID was reused, return a new connection."""
         procid = line[PROCID]
         if not procid:
-            # Without a PID, the client's address has to do.
+            # The client's address replaces the missing PID.
             procid = f"{address} {port}"
         connection = host.connections.get(procid)
         if connection is None:
@@ -497,21 +501,21 @@ class Connections:
 
     @staticmethod
     def leave_older(host: Host, connection: Connection) -> None:
-        """Forget the session that had the same PID before."""
+        """Forget the previous session with the same PID."""
         older, connection.older = connection.older, None
         if older is not None and host.by_source.get((older.address, older.port)) is older:  # type: ignore[arg-type]
             del host.by_source[older.address, older.port]  # type: ignore[arg-type]
 
     @staticmethod
     def _late(line: Line, procid: str, address: str | None, port: str | None) -> Connection:
-        """Return what stands for a connection that is gone, whose PID another has by now: its story has been told."""
+        """Return a stand-in for a dropped connection whose PID another one has now. sshbell has already reported its story."""
         connection = Connection(procid, line)
         connection.address, connection.port = address, port
         connection.is_told = connection.is_gone = True
         return connection
 
     def of_child(self, host: Host, line: Line) -> Connection | None:
-        """Return the connection that a line of the session's own process belongs to."""
+        """Return the connection of a line from the session's own process."""
         procid, address, port = line[PROCID], line[ADDRESS], line[PORT]
         own = host.connections.get(procid)
         if own is not None and own.port == port and own.address == address:
@@ -527,7 +531,7 @@ class Connections:
 
 
 def _within(deadline: int, connection: Connection, term_us: int, now_us: int) -> int:
-    """Return a deadline as the right clock would have set it: a term after the connection's deciding line, or after now."""
+    """Return the deadline that the right clock would have set: one term after the connection's deciding line, or after now."""
     own_us = (connection.accepted or connection.opened or connection.seen)[TIME] or now_us
     if own_us <= now_us:
         return own_us + term_us if deadline > now_us + term_us else max(deadline, own_us + term_us)

@@ -1,18 +1,17 @@
 """
 Joins lines into events: one connection becomes one story.
 
-Lines of one connection share host, program family and the PID of sshd's monitor. The session's own process has another PID; it is
-joined by the client's address and port, or by "User child is on pid N". What they write was
-measured on 8.9 to 10.5.
+The lines of one connection share the host, the program family and the PID of sshd's monitor. The session's own process has
+another PID. sshbell finds its connection by the client's address and port, or by "User child is on pid N". The lines of both
+processes were measured on OpenSSH 8.9 to 10.5.
 
 A connection goes through
 
     opened ──▶ tried ──▶ accepted ──▶ session opened ──▶ over
                   └─────────────────────────────────────▶ over
 
-and is told as a ``Login`` once the session is open, or when a grace has passed in which no session line came (no PAM,
-a lost line).
-Lines may come out of order by seconds, PIDs are reused, any line may be missing.
+sshbell reports a ``Login`` once the session is open. If no session line comes (no PAM, a lost line), it reports the login after
+``GRACE_US``. Lines may arrive seconds out of order, PIDs are reused, and any line may be missing.
 """
 
 from collections import Counter
@@ -46,9 +45,9 @@ from consumer.story.event_ids import Identities, derived
 from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
 from consumer.story.without_pid import same_user
 
-# Factors of one login that are kept; sshd itself stops at six failures, and no list of AuthenticationMethods is that long.
+# The most factors kept for one login. sshd stops at six failures, and no list of AuthenticationMethods is that long.
 _FACTORS_LIMIT = 8
-# Clients offer keys and tickets on their own; a refused one is no try of anybody.
+# Clients offer keys and tickets unasked. A refused offer is not a login attempt.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
 
@@ -57,9 +56,9 @@ class Correlator:
     Turns lines into events.
 
     Args:
-        rules: of the matcher that made the lines.
+        rules: the rules of the matcher that made the lines.
         family_of: program family by program name.
-        tell: takes each event, in the order in which they are decided.
+        tell: gets each event, in the order in which sshbell decides them.
     """
 
     def __init__(self, rules: list[CompiledRule], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
@@ -92,12 +91,12 @@ class Correlator:
         self._rules = rules
         self._is_pam = [rule.is_pam for rule in rules]
         self._is_hint = [rule.is_hint for rule in rules]
-        # The matcher hands on no line of a rule whose action is not correlated.
+        # The matcher passes on no line of a rule whose action is not correlated.
         self._handlers = [
             self._pam_hint if rule.is_hint or not rule.action.is_correlated else by_action[rule.action] for rule in rules
         ]
 
-    def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - on the way of every line, so it calls nothing that it can do itself
+    def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - runs for every line, so it avoids calls
         """Take lines in the order of the log."""
         by_program, handlers, is_hint, is_pam = self.held.by_program, self._handlers, self._is_hint, self._is_pam
         heard = self.held.heard.add
@@ -109,7 +108,7 @@ class Correlator:
             if trusted is not None and (trusted[0] != 0 or trusted[1]):
                 word = self._origin(line)
                 if word != "verified":
-                    # Any local user writes such lines: they move no clock, and no host is heard, made or let go for them.
+                    # Any local user can write such lines. They move no clock, mark no host as heard, and evict none.
                     if word == "forged":
                         self._forged(line)
                     else:
@@ -122,9 +121,9 @@ class Correlator:
                 host = self.held.host(name, program) if found is None else found
                 heard(host)
             if is_hint[rule] and host.has_sshd:
-                continue  # sshd tells of this itself
+                continue  # sshd logs this itself
             if time_us is None:
-                # What it decides has no time: no other line's would be true of it.
+                # The event that it decides has no time: the time of another line would be wrong.
                 self.held.counters["lines_without_time_total"] += 1
             else:
                 ahead = time_us - host.clock_us
@@ -142,7 +141,7 @@ class Correlator:
             handlers[rule](host, line)
 
     def tick(self, elapsed_us: int) -> None:
-        """Let time pass for the hosts of which no line came since the last tick."""
+        """Let time pass for the hosts that have sent no line since the last tick."""
         for host in self.held.let_pass(elapsed_us):
             self._tell_waiting(host)
             if host.next_sweep_us <= host.clock_us:
@@ -150,40 +149,40 @@ class Correlator:
 
     def hold(self, *, is_holding: bool) -> None:
         """
-        Tell nothing for the sole reason that time has passed, except a login whose "Accepted" is known; or do so again.
+        While ``is_holding``, report no event just because time has passed, except a login with a known "Accepted".
 
-        Lines that were lost before may yet be found, and are to meet the connections to which they belong.
+        sshbell may still find lost lines, and then needs the connections to which they belong.
         """
         self.held.is_holding = is_holding
 
     def settle(self) -> None:
-        """Tell what is pending: the input has ended."""
+        """Report everything pending at the end of the input."""
         self.held.close_all()
 
     @property
     def counters(self) -> Counter[str]:
-        """What the bounds have cost."""
+        """Counts of dropped hosts, evicted connections, and lines without a time."""
         return self.held.counters
 
     def _sweep(self, host: Host) -> None:
-        """Tell and let go what is due on a host."""
+        """Report and drop everything that is due on a host."""
         self.held.sweep(host)
         for kind, counted in list(host.forged.items()):
             if counted.is_due(host.clock_us):
                 self._tell_counted(host, kind, counted)
 
     def _tell_waiting(self, host: Host) -> None:
-        """Tell the logins for which no session line came in time."""
+        """Report the logins whose session line did not come in time."""
         while host.waiting and host.waiting[0][0] <= host.clock_us:
             _, connection = host.waiting.popleft()
             if connection.login or connection.is_gone:
                 continue
             if self.held.is_holding and connection.accepted is None:
-                host.waiting.append((host.clock_us + GRACE_US, connection))  # its "Accepted" may yet be found
+                host.waiting.append((host.clock_us + GRACE_US, connection))  # sshbell may still find its "Accepted"
             else:
                 self._tell_login(host, connection)
 
-    # ---------------------------------------------------------------- before authentication, and tries
+    # ---------------------------------------------------------------- before authentication, and attempts
 
     def _connection_opened(self, host: Host, line: Line) -> None:
         address, port = line[ADDRESS], line[PORT]
@@ -209,7 +208,7 @@ class Correlator:
             connection.seen = line
             return
         if connection.pam_failure is not None:
-            # "PAM: Authentication failure" came just before: the same try.
+            # "PAM: Authentication failure" came just before, about the same attempt.
             if not method.startswith("keyboard-interactive"):
                 self._tell_pam_failure(connection)
             connection.pam_failure = None
@@ -225,7 +224,7 @@ class Correlator:
         user = "root" if rule == "root_login_refused" else line[USER]
         reason = line[EXTRA]
         if user is None or (reason and reason.endswith(" exists")):
-            return  # about a key that was refused; or the nologin file, of which the session's process tells
+            return  # a refused key, or the nologin file, which the session's process reports
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted:
             return
@@ -236,7 +235,7 @@ class Correlator:
     def _max_attempts(self, host: Host, line: Line) -> None:
         known = host.connections.get(line[PROCID])
         if self._rules[line[RULE]].name == "disconnecting_from_max_attempts" and known is not None and known.address is not None:
-            connection = known  # up to 6.6 what looks like an address is a part of the user's name
+            connection = known  # up to OpenSSH 6.6, the apparent address is part of the user's name
         else:
             connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.user is None:
@@ -248,7 +247,7 @@ class Correlator:
         self._finish(host, connection, line)
 
     def _pam_error(self, host: Host, line: Line) -> None:
-        """Sshd's own "PAM: Authentication failure for ...": a try by keyboard-interactive; a Failed line may follow."""
+        """Take sshd's own "PAM: Authentication failure for ...", a keyboard-interactive attempt. A Failed line may follow."""
         connection = self.held.of_monitor(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
@@ -257,7 +256,7 @@ class Correlator:
             connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
 
     def _pam_hint(self, host: Host, line: Line) -> None:
-        """PAM's view of a try, which sshd tells itself. It counts only where no line of sshd's own is logged at all."""
+        """Take a line of PAM about an attempt. sshd logs the attempt too, so this one counts only if sshd itself logs nothing."""
         procid = line[PROCID]
         connection = host.connections.get(procid)
         if connection is None:
@@ -277,7 +276,7 @@ class Correlator:
     def _broken(self, host: Host, line: Line) -> None:
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         if connection.accepted and not connection.is_gone and self._rules[line[RULE]].action is LineAction.BAD_CLIENT:
-            # Nobody says hello twice: the end of the session before was not logged.
+            # A client identifies itself only once, so the end of the previous session is missing from the log.
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         if connection.login:
             return
@@ -288,13 +287,13 @@ class Correlator:
             self._finish(host, connection, line)
 
     def _dropped(self, _host: Host, line: Line) -> None:
-        """The listener's: there is no process for this connection."""
+        """Take a line of the listener: this connection has no process of sshd."""
         self._tell(Probe(self._id(EventAction.PROBE, line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
 
     def _timeout(self, host: Host, line: Line) -> None:
         rule = self._rules[line[RULE]].name
         if rule == "grace_timeout_listener":
-            # Logged by the listener; the connection's PID stands in the text.
+            # The listener logs this line. Its text has the connection's PID.
             connection = host.connections.get(line[EXTRA] or "")
             if connection is None:
                 connection = self.held.new(host, line, line[EXTRA] or "", line[ADDRESS], None)
@@ -309,22 +308,22 @@ class Correlator:
             self._finish(host, connection, line)
 
     def _received_disconnect(self, host: Host, line: Line) -> None:
-        # The text is the client's: after a login, " [preauth]" at its end is a part of it.
+        # The client chooses the text. After a login, " [preauth]" at its end is part of that text.
         session = self.held.of_child(host, line)
         if session is not None and session.accepted is not None:
             self._child_over(host, line)
             return
         if line[PREAUTH] is None and line[PORT] is not None and line[PROCID] not in host.connections:
-            return  # of a session that began before the log
+            return  # belongs to a session that began before the log
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.reason = connection.reason or line[EXTRA]
-        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)  # "Disconnected from ..." follows, in most versions
+        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)  # in most versions "Disconnected from ..." follows
 
     def _ended(self, host: Host, line: Line) -> None:
-        """Take "Connection closed by" and its kin: the monitor's before authentication, the child's after it."""
+        """Take "Connection closed by" and the like: by the monitor before authentication, by the session's process after it."""
         if line[PREAUTH] is None:
             connection = self.held.of_child(host, line)
-            # Another PID is the session's own process, also where "Accepted" is late.
+            # Another PID is that of the session's own process, even if "Accepted" is late.
             if connection is None or connection.accepted or connection.opened or connection.procid != line[PROCID]:
                 self._child_over(host, line)
                 return
@@ -338,11 +337,11 @@ class Correlator:
     # ---------------------------------------------------------------- logins and sessions
 
     def _partial(self, host: Host, line: Line) -> None:
-        """One of several factors is done; the key of a two-factor login stands here alone."""
+        """Take a line about one completed factor of several. Only this line has the key of a two-factor login."""
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.user = line[USER]
         method, info, before = line[METHOD], line[EXTRA], connection.partial_methods
-        # Two keys are two factors; the same line twice is one.
+        # Two keys are two factors. The same line twice is one factor.
         is_again = before[-1:] == (method,) and info in {None, connection.partial_info}
         if method is not None and not is_again and len(before) < _FACTORS_LIMIT:
             connection.partial_methods = (*before, method)
@@ -355,7 +354,7 @@ class Correlator:
         if connection.accepted is not None:
             is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
-                return  # said twice
+                return  # a repeated line
             connection = self.held.new(host, line, connection.procid, line[ADDRESS], line[PORT])
         elif connection.opened is not None and not same_user(user, connection.opened[USER]):
             self.held.close(host, connection)
@@ -396,9 +395,9 @@ class Correlator:
                 and connection.opened[USER] == user
                 and not connection.is_over
             ):
-                return  # said twice
+                return  # a repeated line
             connection = self.held.new(host, line, procid or f"session of {user}", None, None)
-        # "Accepted" has not come: late, lost, or of another facility.
+        # "Accepted" has not come: it is late, lost, or in another facility.
         connection.opened = line
         connection.uid = _uid(line[EXTRA])
         if not procid:
@@ -406,10 +405,10 @@ class Correlator:
         self.held.wait(host, connection, line)
 
     def _opened_before(self, host: Host, connection: Connection, line: Line) -> None:
-        """Take a session line that is older than the connection that has its PID by now: it is of the one before."""
+        """Take a session line that is older than the connection with its PID. It belongs to the previous connection."""
         older = connection.older
         if older is None or not same_user(older.session_user, line[USER]):
-            # Nothing is known of that one. Somebody was let in all the same; from where, nobody knows.
+            # sshbell knows nothing about that connection. Somebody logged in all the same, from an unknown address.
             self.held.leave_older(host, connection)
             older = connection.older = Connection(line[PROCID], line)
         if older.opened is None:
@@ -423,7 +422,7 @@ class Correlator:
         older = connection.older if connection is not None else None
         known = (connection.accepted or connection.opened) if connection is not None else None
         is_ours = known is not None and same_user(known[USER], user)
-        # The PID is reused, by another user, or by the same one whose new session is not open yet.
+        # The PID was reused: by another user, or by the same user, whose new session is not open yet.
         if (
             connection is not None
             and older is not None
@@ -438,7 +437,7 @@ class Correlator:
             else:
                 self._end_session(host, connection, line)
         elif known is None and procid:
-            # The lines before it may be late.
+            # Earlier lines of the session may come late.
             if connection is None:
                 connection = self.held.new(host, line, procid, None, None)
                 connection.is_told = True
@@ -452,7 +451,7 @@ class Correlator:
         if connection.session_kind is None:
             connection.session_kind = line[EXTRA]
         if connection.login is None and _same_sshd_user(connection, line):
-            self._tell_login(host, connection)  # no session line comes any more: no PAM
+            self._tell_login(host, connection)  # no session line will follow: there is no PAM
 
     def _child_started(self, host: Host, line: Line) -> None:
         connection = host.connections.get(line[PROCID])
@@ -463,18 +462,18 @@ class Correlator:
             host.children[line[EXTRA]] = connection
 
     def _child_over(self, host: Host, line: Line) -> None:
-        """The session's own process says that it ends. That decides only where no PAM session was opened."""
+        """Take a closing line of the session's own process. It ends the session only if PAM has opened none."""
         connection = self.held.of_child(host, line)
         if connection is None or connection.is_over or connection.accepted is None:
             return
         if connection.login is None:
-            connection.child_over = connection.child_over or line  # PAM's line may yet come
+            connection.child_over = connection.child_over or line  # PAM's line may still come
         elif connection.opened is None:
             self._end_session(host, connection, line)
 
     @staticmethod
     def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool | None:
-        """Tell whether a process can be the session's: root's, the user's, or the same program's. None: it cannot be told."""
+        """Return whether a process can be the session's: it runs as root or the user, or is the same program. None if unknown."""
         if trusted is None or trusted[0] in {0, connection.uid}:
             return True
         known = connection.accepted[TRUSTED] if connection.accepted else None
@@ -486,7 +485,7 @@ class Correlator:
             return None
         return trusted[1] == known[1]
 
-    # ---------------------------------------------------------------- telling
+    # ---------------------------------------------------------------- reporting
 
     def _origin(self, line: Line) -> str:
         return origin(
@@ -495,7 +494,7 @@ class Correlator:
         )  # fmt: skip
 
     def _from_a_user(self, line: Line) -> None:
-        """Take a line of the session's own process, which runs as its user: a hint about that session, and about nothing else."""
+        """Take a line of the session's own process, which runs as its user. It can only affect that session."""
         host = self.held.known(line[HOST], line[PROGRAM])
         connection = None if host is None else self.held.of_child(host, line)
         if host is None or connection is None or connection.accepted is None or connection.is_over:
@@ -517,7 +516,7 @@ class Correlator:
         uid, claim = line[TRUSTED][0] if line[TRUSTED] else 0, str(self._rules[line[RULE]].action)
         host = self.held.host_without_eviction(line[HOST], line[PROGRAM])
         if host is None:
-            self.held.changed.add(NO_HOST)  # a snapshot has to know the id that is given
+            self.held.changed.add(NO_HOST)  # the next snapshot must include the new id
             self._tell_forged(line, self._id(EventAction.FORGED, line), (uid, claim))
             return
         kind = kind_of(uid, claim, host.forged)
@@ -528,7 +527,7 @@ class Correlator:
             self._tell_forged(line, self._id(EventAction.FORGED, line), (uid, claim))
             return
         if counted.line is None:
-            # Its id is of this moment: the number of a later line would depend on when the minute ends.
+            # Assign the id now. Later, the number in it would depend on when the minute ends.
             counted.id, counted.line = self._id(EventAction.FORGED, line), line
         counted.add(line)
 
@@ -538,7 +537,7 @@ class Correlator:
         self._tell(Forged(event_id, line, user, line[ADDRESS], line[PORT], uid, claim, count, last_us or line[TIME] or 0))
 
     def _tell_counted(self, host: Host, kind: WriterAndClaim, counted: ForgedCount) -> None:
-        """Report the count of one kind, and count anew; after a minute without any, report the next line at once."""
+        """Report the count of one kind and start again. After a minute without such lines, forget the kind."""
         if counted.line is None:
             del host.forged[kind]
             return
@@ -546,13 +545,13 @@ class Correlator:
         self._tell_forged(counted.line, counted.id, kind, counted.count, counted.last_us)
 
     def _tell_all_forged(self, host: Host) -> None:
-        """Report all counts of forged lines, and forget them."""
+        """Report all counts of forged lines and forget them."""
         for kind, counted in list(host.forged.items()):
             self._tell_counted(host, kind, counted)
         host.forged.clear()
 
     def _id(self, kind: str, line: Line) -> str:
-        """Return the id of an event that ``line`` decides, where its text was kept."""
+        """Return the id of the event that ``line`` decides. Empty if the line has no text."""
         text = line[TEXT]
         return (
             self.identities.of_line(kind, line[HOST], self._family_of(line[PROGRAM]), line[PROCID], line[TIME] or 0, text)
@@ -561,7 +560,7 @@ class Correlator:
         )
 
     def _name(self, line: Line, user: str | None) -> str | None:
-        """Undo the escapes of a user's name that ``line`` gave."""
+        """Undo the escapes in a user's name from ``line``."""
         if user is None or (user.isalnum() and user.isascii()):
             return user
         if self._rules[line[RULE]].is_pam or self._family_of(line[PROGRAM]) != "sshd":
@@ -585,20 +584,20 @@ class Correlator:
             self._tell_attempt(connection, line, "keyboard-interactive", count=line[REPEATS])
 
     def _finish(self, host: Host, connection: Connection, line: Line) -> None:
-        """Let a connection go that no login came of, once lines that are late have had their time."""
+        """Let a connection without a login expire after ``LINGER_US``, the time for its late lines."""
         if connection.accepted is None and connection.opened is None:
             connection.ended_us = line[TIME] or host.clock_us
             self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
 
     def _tell_rest(self, host: Host, connection: Connection) -> None:
-        """Tell what is left to tell of a connection that is let go."""
+        """Report any pending event of a connection before it is dropped."""
         if (connection.accepted or connection.opened) and not connection.login:
             self._tell_login(host, connection)
         elif not connection.is_told:
             self._tell_end(host, connection)
 
     def _tell_end(self, host: Host, connection: Connection) -> None:
-        """Tell what a connection without a login was: tries that have been told, one that left no Failed line, or a probe."""
+        """Report a connection without a login as an attempt or a probe, unless sshbell has already reported its attempts."""
         connection.is_told = True
         self._tell_pam_failure(connection)
         if connection.pam_failures is not None and not host.has_sshd:
@@ -615,9 +614,9 @@ class Correlator:
         self._tell(Probe(self._id(EventAction.PROBE, line), line, user, connection.address, connection.port, connection.reason))
 
     def _is_of_sshd(self, connection: Connection) -> bool:
-        """Tell whether sshd itself has said of a connection what is to be told."""
+        """Return whether the line to report about a connection is from sshd itself."""
         rule = self._rules[connection.seen[RULE]]
-        # What PAM alone said belongs to a connection of another PID. A fault without an address may be that of a session.
+        # A line of PAM belongs to a connection with another PID. A protocol error without an address may belong to a session.
         return not rule.is_pam and not (rule.action is LineAction.PROTOCOL_ERROR and connection.address is None)
 
     def _tell_login(self, host: Host, connection: Connection) -> None:
@@ -668,7 +667,7 @@ class Correlator:
 
 
 def _is_in(connection: Connection, user: str | None) -> bool:
-    """Tell whether ``user`` is in by a connection: a session line of an earlier time is its own, and a clock was set back."""
+    """Return whether ``user`` has logged in here. If so, an earlier session line is of this login: the clock was set back."""
     return connection.session_user is not None and same_user(connection.session_user, user)
 
 
@@ -677,5 +676,5 @@ def _uid(text: str | None) -> int | None:
 
 
 def _same_sshd_user(connection: Connection, line: Line) -> bool:
-    # "Starting session" gives the whole account name, "Accepted" its first 100 bytes.
+    # "Starting session" has the whole account name, "Accepted" only its first 100 bytes.
     return connection.accepted is not None and (line[USER] or "").startswith(connection.accepted[USER] or "")

@@ -1,38 +1,38 @@
 """
-``event.id``: the same thing has the same id, whether it was replayed, delivered twice, or read from a file instead of omprog.
+``event.id``: an event keeps its id if sshbell replays its line, gets it twice, or reads it from a file instead of omprog.
 
-It is made of what every framing shows of the deciding line, so neither microseconds nor the sender's uid are part of it.
+The id depends only on those parts of the deciding line that every framing has. It leaves out microseconds and the sender's uid.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
 from hashlib import blake2b
 
-# Deciding lines that are remembered to number equal ones: those of a few seconds, at any rate that sshd reaches.
+# Deciding lines remembered to number equal ones. At any rate that sshd reaches, this covers a few seconds.
 _LIMIT = 8192
 _SECOND = 1_000_000
 
 
 class Identities:
-    """Gives ids, and numbers equal lines of one second in the order in which they are told."""
+    """Assigns ids. Numbers equal lines of one second in the order in which sshbell reports them."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, int] = OrderedDict()
 
     def state(self) -> list[tuple[bytes, int]]:
-        """Return what is remembered, oldest first."""
+        """Return the remembered lines as digests and numbers, oldest first."""
         return list(self._seen.items())
 
     def restore(self, state: Iterable[tuple[bytes, int]]) -> None:
-        """Take over what an earlier process remembered."""
+        """Restore the state of an earlier process."""
         self._seen.update((bytes(digest), int(ordinal)) for digest, ordinal in state)
 
     def forget(self) -> None:
-        """Remember no line: the next of each second is the first."""
+        """Forget all lines, so that numbering starts again."""
         self._seen.clear()
 
     def of_line(self, kind: str, host: str, family: str, procid: str, time_us: int, text: str) -> str:
-        """Return the id of an event that one line decides."""
+        """Return the id of an event that is decided by one line."""
         parts = (kind, host, family, procid, str(time_us // _SECOND), text)
         digest = blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=16).digest()
         ordinal = self._seen.pop(digest, -1) + 1
@@ -43,5 +43,5 @@ class Identities:
 
 
 def derived(login_id: str, kind: str) -> str:
-    """Return the id of a further event of the same session."""
+    """Return the id of another event of the same session."""
     return blake2b(f"{login_id}\0{kind}".encode(), digest_size=16).hexdigest()

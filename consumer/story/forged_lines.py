@@ -1,20 +1,20 @@
 """
-Forged lines, folded. Any local user can write thousands a second, so one of them must cost less than a login.
+Counts forged lines. Any local user can write thousands a second, so a forged line must cost less than a login.
 
-The first line of a kind is an event at once. sshbell counts those that follow, and makes one event of them a minute. A kind is
-the uid of the writer and the claimed action, on one host. The other texts of a line do not count: the forger chooses them.
+sshbell reports the first line of a kind at once. It counts the following lines and reports the count once a minute. A kind is the
+writer's uid and the claimed action, on one host. The rest of a line does not matter: the forger chooses it.
 """
 
 import msgspec
 
 from consumer.records import TIME, Line
 
-# In the host's own time, which forged lines do not move.
+# By the host's clock, which forged lines do not move.
 FOLD_US = 60 * 1_000_000
-# Kinds of one host with a count of their own. A user may have thousands of uids (subuid, containers).
+# The most kinds counted separately on one host. A user may have thousands of uids (subuid, containers).
 FORGED_LIMIT = 64
 
-# Uid and claimed action; ``OTHERS`` stands for all kinds beyond the limit.
+# Uid and claimed action. ``OTHERS`` stands for all kinds beyond the limit.
 WriterAndClaim = tuple[int | None, str]
 OTHERS: WriterAndClaim = (None, "")
 
@@ -25,10 +25,10 @@ class ForgedCount(msgspec.Struct):
 
     Attributes:
         since_us: the time of that event, by the host's clock.
-        count: the lines since then.
-        id: of the event that will report them.
-        line: the first of them; None if there is none.
-        last_us: the time of the last of them.
+        count: the number of lines since then.
+        id: the id of the event that will report them.
+        line: the first of these lines. None if there is none.
+        last_us: the time of the last of these lines.
     """
 
     since_us: int
@@ -43,7 +43,7 @@ class ForgedCount(msgspec.Struct):
         self.last_us = max(self.last_us, line[TIME] or 0)
 
     def is_due(self, clock_us: int) -> bool:
-        """Return whether the minute is over. A clock that was set back ends it, too."""
+        """Return whether the minute is over. Setting the clock back ends it too."""
         return not 0 <= clock_us - self.since_us < FOLD_US
 
 

@@ -1,4 +1,4 @@
-"""What has been read of late, to be compared with a log file at the next start."""
+"""Remembers the lines read recently. sshbell compares them with a log file at the next start."""
 
 import re
 from array import array
@@ -12,19 +12,19 @@ from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, 
 from consumer.story.connections import SECOND
 from consumer.text import text_of_bytes
 
-# Lines that are remembered; of these, those that outlive the process.
+# The most lines remembered, and how many of them the saved state keeps.
 KNOWN_LIMIT, _KNOWN_KEPT = 262_144, 65_536
 # Seconds since 1970.
 _EVER, _NEVER = 0, 1 << 62
-# As rsyslog.d/30-sshbell.conf filters: a name without a slash, or a whole path.
+# The filter of rsyslog.d/30-sshbell.conf: a name without a slash, or an absolute path.
 _PASSED = re.compile(r"[^/]+\Z|/.*/[^/]+\Z")
 
 
 class KnownLines:
     """
-    What has been read of late, line by line, to be compared with a log file: as digests of what every framing shows.
+    The lines read recently, for comparison with a log file. Each is a digest of those parts that every framing has.
 
-    A ring; the time of the oldest one tells from when on it is whole.
+    This is a ring buffer. It is complete from the time of its oldest line on.
     """
 
     def __init__(self, family_of: Callable[[str], str]) -> None:
@@ -47,7 +47,7 @@ class KnownLines:
             self.total += 1
 
     def look_no_further_back(self) -> None:
-        """Count no line of a file as missing that is older than all that are remembered."""
+        """Treat no line of a file as missing if it is older than every remembered line."""
         self._is_partial = True
 
     def _digest(self, line: Line) -> int:
@@ -55,7 +55,7 @@ class KnownLines:
         return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
 
     def comparison(self, rules: Sequence[CompiledRule]) -> "Comparison":
-        """Return what compares a log file with all this; ``rules`` are those of its lines."""
+        """Return a comparison of a log file with the remembered lines; ``rules`` belong to the matcher that reads the file."""
         left = Counter(self._digests)
         is_partial = self._is_partial or self.total > KNOWN_LIMIT
         oldest = min(self._seconds, default=_NEVER) if is_partial else _EVER
@@ -68,7 +68,7 @@ class KnownLines:
         return Comparison(is_missing, rules)
 
     def state(self) -> tuple[bytes, bytes, bool]:
-        """Return the latest of what is remembered."""
+        """Return the latest digests, their seconds, and whether older lines were left out."""
         first = max(0, self.total - _KNOWN_KEPT)
         places = [number % KNOWN_LIMIT for number in range(first, self.total)]
         digests, seconds = (
@@ -79,10 +79,10 @@ class KnownLines:
 
     def restore(self, digests: bytes, seconds: bytes, *, is_partial: bool) -> None:
         """
-        Take over what an earlier process remembered.
+        Restore the state of an earlier process.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: the state is damaged.
         """
         found, times = array("Q", digests), array("q", seconds)
         if len(found) != len(times):
@@ -94,15 +94,16 @@ class KnownLines:
 
 class Comparison:
     """
-    Finds the lines of a log file that say something and never came in.
+    Finds the relevant lines of a log file that never reached sshbell.
 
-    Only lines under a name that our drop-in lets through count: what it keeps back never comes in, and anybody can write it. The
-    session line of a login whose "Accepted" has come in says nothing new, and may be so late that it would be a login of its own.
+    Only lines whose program name passes sshbell's drop-in count. The drop-in blocks all others, and anybody can write them. If
+    "Accepted" of a login has arrived, its session line adds nothing. It may even come so late that sshbell would report a second
+    login.
 
     Args:
-        is_missing: tells of each line in turn whether it is none of those that are remembered; of one that is too old it is not
-            known, and it is not missing.
-        rules: of the matcher that read the file.
+        is_missing: gets each line in turn, and returns whether sshbell does not remember it. A line that is too old to decide is
+            not missing.
+        rules: the rules of the matcher that read the file.
     """
 
     def __init__(self, is_missing: Callable[[Line], bool], rules: Sequence[CompiledRule]) -> None:
@@ -111,13 +112,13 @@ class Comparison:
         self._accepted: set[tuple[str, str, str | None]] = set()
 
     def missing(self, block: bytes, rows: Sequence[Row], lines: Iterable[Line]) -> list[bytes]:
-        """Return the missing lines of a block; ``rows`` and ``lines`` are what was read of it, from place 0 on."""
+        """Return the missing lines of a block. ``rows`` and ``lines`` are the block after parsing, from place 0 on."""
         raw = block.split(b"\n")
         found: list[bytes] = []
         for line in lines:
             _stamp, _host, program, *_ = rows[line[PLACE]]
             text = text_of_bytes(raw[line[PLACE]])
-            # The name stands right behind the host: framing would also take a facility between them.
+            # The name must follow the host directly: framing would also accept a facility between them.
             begin = text.find(f" {line[HOST]} ") + len(line[HOST]) + 2
             if not _PASSED.match(program) or not text.startswith(program, begin):
                 continue

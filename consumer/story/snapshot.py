@@ -1,9 +1,9 @@
 """
-The memory of a correlator, part by part, as bytes: what a restart would forget.
+The memory of a correlator as bytes, part by part, so that it survives a restart.
 
-A part is one host, or the identities that were given lately. A host comes in pieces, each a list of records of some connections,
-so that no piece and no step is large, however much the host holds. Rules are written by name, so a snapshot outlives a version in
-which rules were added; sshbell leaves out a part that it cannot read, and reports it.
+A part is one host, or the ids assigned recently. sshbell writes a host in pieces, each a list of records of some connections. No
+piece and no step is large, even if the host has many connections. Records refer to rules by name, so a newer version with more
+rules can still read the snapshot. sshbell skips a part that it cannot read, and reports it.
 """
 
 from collections import Counter, deque
@@ -20,17 +20,17 @@ from consumer.story.correlate import Correlator
 from consumer.story.forged_lines import ForgedCount
 
 FORMAT = 2
-# Bytes of a piece; one record may be larger by itself.
+# Bytes in a piece. A single record may be larger.
 PIECE_BYTES = 1 << 18
-# Entries of a queue in one record.
+# Queue entries in one record.
 _RUN = 256
 _HOST = "host"
 _IDENTITIES = "identities"
 _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
-# What bytes that were damaged, or written by another version, do to us.
+# The errors that a damaged part, or one from another version, can cause.
 DAMAGE = (msgspec.DecodeError, LookupError, TypeError, ValueError)
 
-# A part's name and its pieces; none where the part is gone.
+# A part's name and its pieces. There are none if the part is gone.
 SnapshotPart = tuple[str, Iterable[bytes]]
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -38,7 +38,7 @@ _decode = msgspec.msgpack.Decoder().decode
 
 
 def rule_names(rules: list[CompiledRule]) -> list[str]:
-    """Return a name for each rule that is its own: grammars may share names."""
+    """Return a unique name for each rule. Two grammars may use the same name."""
     seen: Counter[str] = Counter()
     names = []
     for rule in rules:
@@ -53,7 +53,7 @@ class Snapshots:
     Writes and reads the memory of one correlator.
 
     Args:
-        report: gets one line about each part that cannot be read.
+        report: gets one line about each part that sshbell cannot read.
     """
 
     def __init__(self, correlator: Correlator, rules: list[CompiledRule], report: Callable[[str], None]) -> None:
@@ -65,9 +65,9 @@ class Snapshots:
 
     def changed(self) -> Iterator[SnapshotPart]:
         """
-        Yield the parts that differ from the last snapshot. Take the pieces of each before the next.
+        Yield the parts that differ from the last snapshot. Consume the pieces of each part before you ask for the next.
 
-        Only ``kept`` ends this: a store that fails gets them again.
+        They count as changed until you call ``kept``: if the store fails, it gets them again.
         """
         self._held.changed.update(host.key for host in self._held.heard)
         for name in self._unreadable:
@@ -79,16 +79,16 @@ class Snapshots:
             yield _IDENTITIES, [_encode([FORMAT, self._correlator.identities.state()])]
 
     def kept(self) -> None:
-        """Take note that the store has what ``changed`` yielded last, and that nothing has come since."""
+        """Note that the store has saved the parts that ``changed`` yielded last, and that no line has come since."""
         self._held.changed.clear()
         self._unreadable.clear()
 
     def forget(self) -> None:
-        """Count every part as changed."""
+        """Treat every host as changed."""
         self._held.changed.update(self._held.keys())
 
     def restore(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Take over a part of what an earlier process remembered; ``begin`` follows the last one."""
+        """Restore one part from an earlier process. Call ``begin`` after the last one."""
         kind, _, rest = name.partition("\t")
         try:
             if kind == _IDENTITIES:
@@ -102,15 +102,15 @@ class Snapshots:
             self._report(f"the memory of {name!r} cannot be read ({error}); sshbell forgets the half-known stories in it")
 
     def begin(self) -> None:
-        """Put in order what was restored."""
+        """Sort the restored connections by age."""
         self._held.begin_again()
 
     def forget_identities(self) -> None:
-        """Number equal lines anew, so that lines that come once more get the ids that they had."""
+        """Number equal lines from the start again, so that replayed lines get their old ids."""
         self._correlator.identities.forget()
 
     def _pieces(self, host: Host) -> Iterator[bytes]:
-        """Yield the records of a host, some at a time."""
+        """Yield the records of a host, several in each piece."""
         piece: list[msgspec.Raw] = []
         size = 0
         for record in self._records(host):
@@ -143,7 +143,7 @@ class Snapshots:
             "host", FORMAT, host in self._held.heard, host.clock_us, host.last_us, host.leaped_total, host.has_sshd, host.names,
             host.next_sweep_us, len(host.connections),
         ]  # fmt: skip
-        for connection in connections:  # grows by those that had the same PID before
+        for connection in connections:  # grows: it also gets previous connections with the same PID
             lines: list[Line] = []
             row = {name: _value(name, value, lines) for name, value in vars(connection).items() if name != "older"}
             older = None if connection.older is None else number(connection.older)
@@ -164,12 +164,12 @@ class Snapshots:
         ]
 
     def _row_of(self, line: Line) -> list[Any]:
-        """Return a line as it is kept, with its rule by name."""
+        """Return a line as stored, with the name of its rule."""
         return [self._names[line[RULE]], *line[RULE + 1 :]]
 
 
 def _value(name: str, value: Any, lines: list[Line]) -> Any:
-    """Return an attribute of a connection as it is kept; a line goes into ``lines``, and its number stands in its place."""
+    """Return a connection's attribute as stored. A line is added to ``lines`` and replaced by its number."""
     if value is None:
         return None
     if name in _LINES:
@@ -180,7 +180,7 @@ def _value(name: str, value: Any, lines: list[Line]) -> Any:
 
 
 def _number_of(line: Line, lines: list[Line]) -> int:
-    """Return the number of a line; most of a connection's attributes share one."""
+    """Return the number of a line in ``lines``. Most attributes of a connection share one line."""
     for number, other in enumerate(lines):
         if other is line:
             return number
@@ -189,7 +189,7 @@ def _number_of(line: Line, lines: list[Line]) -> int:
 
 
 def _runs(entries: list[Any], *kind: Any) -> Iterator[list[Any]]:
-    """Yield records of some entries each; one where there is none, since the order of empty queues counts."""
+    """Yield records of up to ``_RUN`` entries. An empty queue gets a record too, because the order of the queues matters."""
     for begin in range(0, max(1, len(entries)), _RUN):
         yield [*kind, entries[begin : begin + _RUN]]
 
@@ -205,10 +205,10 @@ class _Reader:
 
     def host(self, pieces: Iterable[bytes]) -> Host:
         """
-        Make the host of its pieces.
+        Build the host from its pieces.
 
         Raises:
-            DAMAGE: it cannot be read.
+            DAMAGE: the pieces cannot be read.
         """
         host = Host()
         is_heard, held, is_whole = False, 0, False
@@ -232,7 +232,7 @@ class _Reader:
 
     @staticmethod
     def _head(host: Host, values: list[Any]) -> tuple[bool, int]:
-        """Return whether the host was heard since the last tick, and how many of its connections are found by their PID."""
+        """Return whether the host has sent lines since the last tick, and how many connections belong in its table of PIDs."""
         version, is_heard, host.clock_us, host.last_us, host.leaped_total, host.has_sshd, names, host.next_sweep_us, held = values
         if version > FORMAT:
             raise ValueError(f"format {version}")
@@ -240,7 +240,7 @@ class _Reader:
         return is_heard, held
 
     def _references(self, host: Host, kind: str, *values: Any) -> None:
-        """Take a part of a table or a queue, which gives connections by their number, or the counts of forged lines."""
+        """Read part of a table or queue, which lists connections by number, or the counts of forged lines."""
         connections = self._connections
         if kind == "by_source":
             host.by_source.update(((address, port), connections[number]) for address, port, number in values[0])
@@ -277,7 +277,7 @@ class _Reader:
 
 
 def _read(name: str, value: Any, lines: list[Line]) -> Any:
-    """Return an attribute of a connection that was kept."""
+    """Return an attribute of a connection from its stored form."""
     if value is None:
         return None
     if name in _LINES:
@@ -288,7 +288,7 @@ def _read(name: str, value: Any, lines: list[Line]) -> Any:
 
 
 def _records_of(piece: Any) -> Iterator[list[Any]]:
-    """Yield the records of a piece; before format 2 a host was one row of fields."""
+    """Yield the records of a piece. Before format 2, a host was one row of fields."""
     if piece[0] != 1:
         yield from piece
         return

@@ -1,4 +1,4 @@
-"""Sessions whose lines have no PID, found by their user: with busybox and some containers, nothing else joins their lines."""
+"""Finds sessions by user if their lines have no PID. With busybox and in some containers, nothing else joins these lines."""
 
 import re
 from bisect import bisect_left, insort
@@ -11,15 +11,15 @@ from consumer.records import USER
 if TYPE_CHECKING:
     from consumer.story.connections import Connection
 
-# The separators that winbind can be given.
+# The separators that you can configure in winbind.
 _DOMAIN = re.compile(r".+[\\+/]")
 
 
 def same_user(ours: str | None, theirs: str | None) -> bool:
     """
-    Compare a name of sshd's with one of PAM's, or two of either: as bytes, escapes undone.
+    Compare two user names from sshd or PAM, as bytes and with escapes undone.
 
-    A directory's module may set another spelling of the name (pam_winbind, pam_sss): with its domain, in small letters.
+    A module for a directory service (pam_winbind, pam_sss) may change the name: it adds the domain, or uses lower case.
     """
     if ours == theirs:
         return True
@@ -28,21 +28,21 @@ def same_user(ours: str | None, theirs: str | None) -> bool:
 
 @lru_cache(1024)
 def _spellings(user: str | None) -> frozenset[str | None]:
-    """Return names of which equal users share one."""
+    """Return the spellings of a name. Two names of the same user share at least one."""
     return frozenset([None] if user is None else [_account(sshd_name(user)), _account(pam_name(user))])
 
 
 def _account(name: str) -> str:
-    r"""Return a name without its domain: of ``DOMAIN\alice``, ``DOMAIN+alice``, ``DOMAIN/alice`` and ``alice@domain``."""
+    r"""Return ``DOMAIN\alice``, ``DOMAIN+alice``, ``DOMAIN/alice`` or ``alice@domain`` without the domain, in lower case."""
     return _DOMAIN.sub("", name.partition("@")[0] or name).casefold()
 
 
 class SessionsWithoutPid:
     """
-    The sessions of one host.
+    The sessions of one host whose lines have no PID.
 
-    Those that PAM has opened stand apart. Each list is in the order in which the connections began; what no longer belongs
-    there is dropped when it is met, or when its connection is gone.
+    Sessions that PAM has opened are in separate lists. Each list is in the order in which the connections began. ``last`` and
+    ``forget`` remove outdated entries.
     """
 
     __slots__ = ("_by_user",)
@@ -51,7 +51,7 @@ class SessionsWithoutPid:
         self._by_user: dict[tuple[str | None, bool], list[Connection]] = {}
 
     def add(self, connection: "Connection") -> None:
-        """Take up a session, or take note that PAM has opened it."""
+        """Add a session, or note that PAM has opened it."""
         is_opened = connection.opened is not None
         for name in _spellings(connection.session_user):
             found = self._by_user.get((name, is_opened))
@@ -61,7 +61,7 @@ class SessionsWithoutPid:
                 insort(found, connection, key=_number)
 
     def last(self, user: str | None, *, is_opened: bool) -> "Connection | None":
-        """Return the session of ``user`` that began last and is not over."""
+        """Return the latest session of ``user`` that is not over."""
         best: Connection | None = None
         for name in _spellings(user):
             found = self._by_user.get((name, is_opened), [])
@@ -72,7 +72,7 @@ class SessionsWithoutPid:
         return best
 
     def forget(self, connection: "Connection") -> None:
-        """Forget a session of which nothing is held any more."""
+        """Remove a session whose connection is dropped."""
         names = _spellings(connection.session_user)
         if connection.opened is not None:
             names |= _spellings(connection.opened[USER])
