@@ -110,6 +110,7 @@ def test_common_times_are_read_at_once() -> None:
     [
         "", "7", "7y", "-7d", "7 d", "2026-13-01", "2026-11-22T25:00", "999999w", "999999 weeks ago", "a", "noonish", "24:00",
         "07:60", "yesterday 25:00", "hier", "22 novembre", "monday\x1b[2J", "monday" * 20, "lundi \u202e",
+        "9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("option", ["since", "until"])
