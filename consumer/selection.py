@@ -96,10 +96,10 @@ def moment_us(text: str, zone: tzinfo, now_us: int) -> int:
         moment = _moment(text.strip(), now)
         found_us = int((moment if moment.tzinfo else moment.replace(tzinfo=zone)).timestamp() * SECOND_US)
         _shown(found_us, zone)  # in this zone it may be in the year 10000, which no message can show
-        return found_us
     except (ValueError, OverflowError) as error:
         fault = error if isinstance(error, _UnclearError) else f"is not a time that sshbell understands; {_EXAMPLES}"
         raise ValueError(f"{text!r} {fault}") from None
+    return found_us
 
 
 class _UnclearError(ValueError):
