@@ -36,7 +36,7 @@ _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
     Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
-# The path of a wrong value, and what is wrong with it.
+# The path of a wrong value, and the message about it.
 _Fault = tuple[KeyPath, str]
 
 

@@ -58,7 +58,7 @@ _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,
 _WORD = re.compile(r"[^ :]+(?=[ :])")
 # A line of sshd or dropbear within another program's message: a forgery, or a header that no framing knows.
 _OURS_WITHIN = re.compile(r"(?:\A|[^A-Za-z0-9_.-])(?:sshd(?:-session|-auth)?|dropbear)\[[0-9]{1,10}\]: ")
-# Characters of a line that are kept as an example.
+# sshbell keeps this many characters of a line as an example.
 _SHOWN = 200
 # The log files of a container runtime (CRI) name the stream, and mark whether the line is complete.
 _STREAMS = frozenset({"stdout", "stderr"})

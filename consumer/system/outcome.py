@@ -29,7 +29,7 @@ class Context(NamedTuple):
     Attributes:
         place: the configuration file, which may be missing if it is the default one.
         config: the settings.
-        rsyslog: rsyslogd's configuration; None if it cannot be read.
+        rsyslog: rsyslogd's configuration; None if sshbell cannot read it.
         user: the user that ``run`` changes to.
         account: the ids of this user; None if the user does not exist.
         connect: whether to connect to the server of each channel.
