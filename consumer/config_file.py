@@ -23,7 +23,7 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
-# Finds state_dir in a file that cannot be parsed.
+# Finds state_dir in a file with invalid TOML.
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # The table under a key.
 _TABLES: dict[str, type[msgspec.Struct]] = {
@@ -36,17 +36,17 @@ _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
     Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
-# The path of a wrong value, and what is wrong with it.
+# The path of a wrong value, and the message about it.
 _Fault = tuple[KeyPath, str]
 
 
 def load(path: str | None) -> Config:
     """
-    Read the configuration. The default file is optional: if ``path`` is None and it does not exist, return the defaults.
+    Read the configuration. If ``path`` is None and the default file does not exist, return the defaults.
 
     Raises:
-        ConfigRightsError: the current user may not read it.
-        ConfigError: it cannot be read, or it has faults, such as unknown keys.
+        ConfigRightsError: the current user may not read the file.
+        ConfigError: sshbell cannot read the file, or it has faults, such as unknown keys.
     """
     place = path or DEFAULT_PATH
     try:
@@ -62,10 +62,10 @@ def load(path: str | None) -> Config:
 
 def reloaded(path: str | None, before: Config) -> Config:
     """
-    Read the configuration again. If this raises, the caller goes on with ``before``.
+    Read the configuration again. If this raises, the caller continues with ``before``.
 
     Raises:
-        ConfigError: as ``load``, and for another state directory or user, which a running process cannot change.
+        ConfigError: as for ``load``; or state_dir or user has changed, which takes effect only at the next start.
     """
     config = load(path)
     if (config.state_dir, config.user) != (before.state_dir, before.user):
@@ -74,7 +74,7 @@ def reloaded(path: str | None, before: Config) -> Config:
 
 
 def state_dir_of(path: str | None) -> str:
-    """Return the state directory of a configuration that cannot be used; the default if it does not name one."""
+    """Return the state directory from a configuration with faults; the default if the file does not set it."""
     try:
         found = _STATE_DIR.search(Path(path or DEFAULT_PATH).read_text("utf-8", "replace"))
     except OSError:
@@ -84,10 +84,10 @@ def state_dir_of(path: str | None) -> str:
 
 def parse(text: bytes, place: str) -> Config:
     """
-    Read the text of a configuration; ``place`` is its name, for errors.
+    Read the text of a configuration. Error messages use ``place`` as the name of the file.
 
     Raises:
-        ConfigError: it has faults, such as unknown keys. The error lists all of them, each with its line.
+        ConfigError: the text has faults, such as unknown keys. The error lists all of them, each with its line.
     """
     document = TomlDocument(text, place)
     config = _Reader(document).config()
@@ -102,10 +102,10 @@ class _Reader:
         self._document = document
 
     def config(self) -> Config:
-        """Return the valid part of it."""
+        """Return the valid part of the configuration."""
         tables = self._document.tables
         values = self._values(Config, tables, (), "")
-        # A table with a fault is not checked further, but its name still counts.
+        # sshbell does not check a table with a fault any further, but routes may still name it.
         is_refused = "channel" in tables and "channel" not in values
         names = None if is_refused else [_name_of(table) for table in tables.get("channel", [])]
         channels, routes = values.pop("channel", []), values.pop("route", [])
@@ -159,7 +159,7 @@ class _Reader:
         return None
 
     def _refuse(self, complaint: str, path: KeyPath, text: str) -> None:
-        """Record a wrong value, with what it has to be and, for a list of words, the wrong one."""
+        """Record a wrong value, with the valid values and, for words from a fixed list, the wrong word."""
         if element := re.search(r" - at `\$\[(\d+)\]", complaint):
             path = (*path, int(element[1]))
         value = re.match(r"Invalid enum value ('.*?')(?: - at `|$)", complaint, re.DOTALL)
@@ -168,7 +168,7 @@ class _Reader:
 
 @cache
 def _takes(kind: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the valid value of each key of a table, as error messages put it."""
+    """Return the description of the valid values of each key, for error messages."""
     found = {field.encode_name: _description(field.type) for field in msgspec.structs.fields(kind)}
     struct = kind.__struct_config__
     return found | ({struct.tag_field: f'"{struct.tag}"'} if struct.tag_field else {})
@@ -184,9 +184,9 @@ def _name_of(table: dict[str, Any]) -> str:
 
 
 def _unknown(key: str, own: type[msgspec.Struct]) -> str:
-    """Return the message for an unknown key, with a similar key of this table, or the table where it belongs."""
+    """Return the message for an unknown key, with a similar key of this table or the table that has this key."""
     text = f"there is no key {key!r}"
-    # "user" is closer to "username" than this, "server" to "user" is not.
+    # At this cutoff, "user" is similar to "username", but "server" is not similar to "user".
     if close := get_close_matches(key.lower(), _takes(own), 1, 0.65):
         return f"{text}; did you mean {close[0]!r}?"
     homes = [home for table, home in _HOMES.items() if key in _takes(table) and table is not own]
@@ -197,10 +197,10 @@ def _faults(
     config: Config, channels: list[ChannelSettings | None], routes: list[Route | None], names: list[str] | None
 ) -> Iterator[_Fault]:
     """
-    Yield the faults of values that are valid alone but not together, and those that a type cannot express.
+    Yield the faults of values that are valid alone but contradict each other, and faults that a type cannot express.
 
-    A channel or a route is None if it already has a fault. ``names`` has the names of all channels, "" for a channel without one;
-    it is None if they are unknown, because ``channel`` is not a list of tables.
+    A channel or a route is None if it already has a fault. ``names`` has the names of all channels, with "" for a channel without
+    a name. It is None if ``channel`` is not a list of tables, so that the names are unknown.
     """
     if not Path(config.state_dir).is_absolute():
         yield ("state_dir",), f"state_dir {config.state_dir!r} is not an absolute path"
@@ -234,7 +234,7 @@ def _enrichment_faults(config: Config) -> Iterator[_Fault]:
 
 
 def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:
-    # A key that is there and wrong has its fault already.
+    # A key with a wrong value already has its fault.
     if config.geoip == "web":
         if not tables.get("geoip_account"):
             yield ("geoip",), 'geoip = "web" needs geoip_account, the number of an account at MaxMind'

@@ -1,1 +1,1 @@
-"""The log grammars: pyparsing expressions, one module per program family, and nothing else."""
+"""The log grammars: only pyparsing expressions, with one module for each program family."""

@@ -1,9 +1,9 @@
 r"""
 Dropbear's server, 0.44 to 2026.94.
 
-Format strings come from mkj/dropbear; the file stands above each rule. Up to 2012.55 most begin with a small letter. An address is
-followed by a colon and the port, IPv6 too (``2001:db8::1:22``), in brackets since 2026.94 (``[2001:db8::1]:22``), and stands in
-angle brackets in the "Exit" lines (svr-session.c, since 2020.79).
+Format strings come from mkj/dropbear; a comment above each rule names the file. Up to 2012.55 most begin with a small letter. A
+colon and the port follow each address, even IPv6 (``2001:db8::1:22``); since 2026.94 with brackets (``[2001:db8::1]:22``). The
+"Exit" lines have the address in angle brackets (svr-session.c, since 2020.79).
 
     from  = " from " address ":" port
 """
@@ -19,7 +19,7 @@ _AT = r"\[?(?P<address>[^ <>\[\]]+)\]?:(?P<port>[0-9]{1,5})"
 
 
 def _start(text: str) -> pp.ParserElement:
-    """What a message begins with: a capital, or a small letter in old releases."""
+    """Return the beginning of a message: with a capital letter, or with a small letter as in old releases."""
     return pp.MatchFirst([pp.Literal(text), pp.Literal(text[0].lower() + text[1:])])
 
 
@@ -34,7 +34,7 @@ def _auth(name: str, action: str, before: str, method: str, after: str, tail: st
 
 
 def _accepted(name: str, before: str, method: str, after: str, tail: str) -> list[Rule]:
-    """svr-auth*.c: a success, since 2022.82 perhaps the first of two that are asked for."""
+    """Return the rules for a success (svr-auth*.c). Since 2022.82 it may be the first of two methods that dropbear requires."""
     return [
         _auth(f"{name}_accepted", "accepted", before, method, after, tail),
         _auth(f"{name}_partial", "partial", before, method, after, f"{tail}, extra auth required"),
@@ -105,7 +105,7 @@ RULES: list[Rule] = [
     _text("exit_after_auth", "disconnected", "Exit after auth (", r"(?P<user>.*)\): (?P<reason>.*)"),
     _text("premature_exit", "connection_closed", "Premature exit: ", "(?P<reason>.*)"),
     _text("early_exit", "connection_closed", "Early exit", f"(?: from <{_AT}>)?: (?P<reason>.*)"),
-    # svr-chansession.c, where commands are logged.
+    # svr-chansession.c, if dropbear logs commands.
     _text("shell_started", "session_started", "User ", "(?P<user>.*) executing (?:login )?(?P<session_kind>shell)"),
     _text("command_started", "session_started", "User ", "(?P<user>.*) executing '(?P<command>.*)'"),
     # svr-main.c: the listener.
@@ -126,5 +126,5 @@ RULES: list[Rule] = [
     _text("forced_command", "notice", "Command forced to '", "(?P<command>.*)'"),
 ]
 
-# What no rule reads.
+# All other lines.
 OTHER = [other("other")]

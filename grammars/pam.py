@@ -1,32 +1,32 @@
 r"""
 PAM modules, of any service: Linux-PAM 1.1 to 1.7 and its companions.
 
-Format strings come from linux-pam, sssd, samba, nss-pam-ldapd and google-authenticator-libpam; the file stands
-above each rule. pam_syslog() writes the prefix (libpam/pam_syslog.c); names inside are raw bytes.
+Format strings come from linux-pam, sssd, samba, nss-pam-ldapd and google-authenticator-libpam; a comment above each
+rule names the file. pam_syslog() writes the prefix (libpam/pam_syslog.c). Names in the messages are raw bytes.
 
     line   = module "(" service [":" type] "): " message
 
-Very old Linux-PAM put the module into the tag, ``sshd(pam_unix)[123]: message``, and some systems write
-``(pam_unix) message``: the matcher hands both over in the form above, as ``pam_unix(sshd): message``.
+Very old releases of Linux-PAM put the module into the tag, ``sshd(pam_unix)[123]: message``, and some systems write
+``(pam_unix) message``. The matcher converts both to the form above: ``pam_unix(sshd): message``.
 """
 
 import pyparsing as pp
 
 from grammars.rule import END, Rule, other, rule
 
-# auth failure fields, modules/pam_unix/support.c and libpam: two blanks before user=, a single one elsewhere. The ssh
-# service always has an empty ruser; elsewhere it may hold anything.
+# The fields of an authentication failure, modules/pam_unix/support.c and libpam: two blanks before user=, a single one elsewhere.
+# The ssh service always has an empty ruser; other services may write any text there.
 _WHO = r"logname=(?P<logname>[^ ]*) uid=(?P<uid>-?[0-9]+) euid=-?[0-9]+ tty=(?P<tty>[^ ]*)"
-# A name that ends the line; blanks behind it are a collector's.
+# A name at the end of the line. Blanks after it come from a collector.
 _LAST = r"(?P<user>.*[^ ]|) *"
 _FIELDS = rf"{_WHO} ruser=(?P<ruser>[^ ]*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
 _FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}user={_LAST}|(?<!\.) {{0,2}}){END}"
-# Two free texts in a row are tried in all ways where the end is not as it should be: so that is looked at first.
+# If the end of a line does not match, ``re`` tries every split between two free texts. So the pattern checks the end first.
 _BY_END = rf"(?=.*\(uid=-?[0-9]+\){END})"
 
 
 def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
-    """A message of a module, or of one of several."""
+    """Return the rule for a message of a module, or of one of several modules."""
     prefix = [
         pp.MatchFirst([pp.Literal(f"{module}(") for module in modules.split("|")]),
         pp.Regex("[^():]*")("service"),
@@ -37,7 +37,7 @@ def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
 
 
 RULES: list[Rule] = [
-    # modules/pam_unix/pam_unix_sess.c: 1.4.0+, then older. The login name is mostly empty.
+    # modules/pam_unix/pam_unix_sess.c: 1.4.0+, then older releases. The login name is usually empty.
     _pam(
         "session_opened",
         "session_opened",
@@ -52,13 +52,13 @@ RULES: list[Rule] = [
         "session opened for user ",
         rf"{_BY_END}(?P<user>.*) by (?P<by_user>.*)\(uid=(?P<by_uid>-?[0-9]+)\){END}",
     ),
-    # 0.7x and some copies of it say by nobody.
+    # 0.7x, and some copies of it, may omit "by".
     _pam(
         "session_opened_bare",
         "session_opened",
         "pam_unix",
         "session opened for user ",
-        # The name is tried letter by letter, so not where it is longer than any.
+        # ``re`` tries the name letter by letter, so the pattern excludes texts that are too long for a name.
         rf"(?!.{{600}})(?P<user>.*?)(?:\(uid=(?P<user_uid>[0-9]+)\))?(?: by (?P<by_user>[^ ]*))? {{0,8}}{END}",
     ),
     _pam("session_closed", "session_closed", "pam_unix", "session closed for user ", f"{_LAST}{END}"),
@@ -77,7 +77,7 @@ RULES: list[Rule] = [
         pp.Literal("): authentication failure; "),
         pp.Regex(_FIELDS),
     ),
-    # The same file: the name is shown with the option "audit" only.
+    # The same file: only the option "audit" adds the name.
     _pam("user_unknown", "invalid_user", "pam_unix", "check pass; user ", rf"(?P<invalid>)(?:\((?P<user>.*)\) )?unknown{END}"),
     _pam(
         "could_not_identify",
@@ -95,8 +95,8 @@ RULES: list[Rule] = [
     _pam("password_changed", "notice", "pam_unix", "password changed for ", rf"(?P<user>.*){END}"),
     _pam("no_password", "notice", "pam_unix", "auth could not identify password for [", rf"(?P<user>.*)\]{END}"),
     _pam("conversation_failed", "notice", "pam_unix", "conversation failed", END),
-    # libpam/pam_handlers / modules/pam_unix/support.c, _cleanup_failures(): written at the end, without a module. It
-    # stands for failures that sshd has already counted itself.
+    # libpam/pam_handlers / modules/pam_unix/support.c, _cleanup_failures(): PAM writes it at the end, without a module. It
+    # counts failures that sshd has already logged itself.
     rule(
         "more_failures_old",
         "pam_failure",
@@ -133,7 +133,7 @@ RULES: list[Rule] = [
         rf"(?P<user>.*) account temporarily locked{END}",
     ),
     _pam("faillock_unknown", "invalid_user", "pam_faillock", "User unknown", rf"(?P<invalid>)(?:: (?P<user>.*))?{END}"),
-    # modules/pam_tally/pam_tally.c and modules/pam_tally2/pam_tally2.c: gone since Linux-PAM 1.5, alive in old logs.
+    # modules/pam_tally/pam_tally.c and modules/pam_tally2/pam_tally2.c: removed in Linux-PAM 1.5, but still in old logs.
     _pam(
         "tally_denied",
         "user_denied",
@@ -180,9 +180,9 @@ RULES: list[Rule] = [
         "error trying to bind as user ",
         rf'(?=.*\){END})"(?P<user>.*)" \((?P<reason>.*)\){END}',
     ),
-    # pam-krb5, Russ Allbery's: auth.c.
+    # Russ Allbery's pam-krb5: auth.c.
     _pam("krb5_success", "pam_success", "pam_krb5", "user ", rf"(?P<user>.*) authenticated as (?P<principal>.*){END}"),
-    # Red Hat's pam_krb5, src/auth.c: its own PID in the place of service and type.
+    # Red Hat's pam_krb5, src/auth.c: its own PID instead of service and type.
     *(
         rule(
             name,
@@ -194,7 +194,7 @@ RULES: list[Rule] = [
         )
         for name, action, word in (("krb5_succeeds", "pam_success", "succeeds"), ("krb5_fails", "pam_failure", "fails"))
     ),
-    # duo_unix, pam_duo/pam_duo.c: without a module's prefix.
+    # duo_unix, pam_duo/pam_duo.c: without the prefix of a module.
     *(
         rule(
             name,
@@ -208,8 +208,8 @@ RULES: list[Rule] = [
             ("duo_failure", "pam_failure", ["Failed", "Aborted", "Error in"]),
         )
     ),
-    # google-authenticator-libpam, src/pam_google_authenticator.c: its own tag, sshd(pam_google_authenticator). Not a login.
-    # FreeBSD calls it pam_google_auth.
+    # google-authenticator-libpam, src/pam_google_authenticator.c: it has its own tag, sshd(pam_google_authenticator). It is
+    # not a login yet. FreeBSD calls the module pam_google_auth.
     _pam(
         "google_authenticator_accepted",
         "pam_success",
@@ -224,7 +224,7 @@ RULES: list[Rule] = [
         "Invalid verification code for ",
         rf"(?P<user>.*){END}",
     ),
-    # modules/pam_access/pam_access.c: an opening grave accent, a closing apostrophe.
+    # modules/pam_access/pam_access.c: a grave accent opens the quotes, an apostrophe closes them.
     _pam(
         "access_denied", "user_denied", "pam_access", "access denied for user `", rf"(?P<user>.*)' from `(?P<address>[^ ]*)'{END}"
     ),
@@ -266,7 +266,7 @@ RULES: list[Rule] = [
         'requirement "',
         rf'(?P<reason>.*)" (?:not met|was met) by user "(?P<user>.*)"{END}',
     ),
-    # Modules that say nothing about who comes in.
+    # Modules that report no logins.
     *(
         _pam(module.removeprefix("pam_"), "notice", module, "", rf"(?P<reason>.*){END}")
         for module in (
@@ -296,7 +296,7 @@ RULES: list[Rule] = [
     ),
 ]
 
-# What no rule reads: of any module, and of the library itself (libpam/pam_syslog.c).
+# All other lines, of any module and of the library itself (libpam/pam_syslog.c).
 OTHER = [
     other(
         "other_module",

@@ -1,8 +1,8 @@
 r"""
 OpenSSH's SFTP server, 6.0 to 10.5: sftp-server, and internal-sftp within sshd.
 
-Format strings come from openssh-portable, sftp-server.c. It runs as the session's user, and says nothing about who comes in. In a
-chroot its lines come through sshd's monitor, under its name: " [postauth]".
+Format strings come from openssh-portable, sftp-server.c. The server runs as the user of the session, and its lines report no
+logins. If it runs in a chroot, sshd's monitor writes its lines under sshd's own name, with " [postauth]" at the end.
 """
 
 import pyparsing as pp
@@ -18,12 +18,12 @@ def _text(name: str, start: str, tail: str) -> Rule:
 
 
 RULES: list[Rule] = [
-    # sftp_server_main() and sftp_server_cleanup_exit(): the address that SSH_CONNECTION has.
+    # sftp_server_main() and sftp_server_cleanup_exit(): the address from SSH_CONNECTION.
     _text("sftp_opened", "session opened for local user ", r"(?P<user>.*) from \[(?P<address>[^\] ]+)\]"),
     _text("sftp_closed", "session closed for local user ", r"(?P<user>.*) from \[(?P<address>[^\] ]+)\]"),
     # process().
     _text("sftp_bad_message", "bad message from ", "(?P<address>[^ ]+) local user (?P<user>.*)"),
 ]
 
-# What no rule reads: files that were opened, and what became of it.
+# All other lines: opened files, and the results.
 OTHER = [rule("other", "notice", LEVEL, pp.Regex(f"(?P<reason>.*){END}"))]

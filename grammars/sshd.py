@@ -1,11 +1,12 @@
 r"""
-OpenSSH's server, 6.0 to 10.5: sshd, sshd-session, sshd-auth. A little of what is older.
+OpenSSH's server, 6.0 to 10.5: sshd, sshd-session, sshd-auth; and some lines of older releases.
 
-Format strings come from openssh-portable; the file and function stand above each rule. "6.0+" means all
-versions that this grammar knows. User names (``user``) are visual-encoded by sshd and never hold a colon:
-sshd cuts them there before it looks them up or logs them (auth2.c, input_userauth_request). So in a text with
-a free tail behind a colon, the user part is ``[^:]*``, and in a text whose tail is fixed it is greedy and
-the tail is anchored with ``\Z``: the last ``from ADDRESS port PORT`` is the daemon's own.
+Format strings come from openssh-portable; a comment above each rule names the file and the function. "6.0+" means all versions
+that this grammar knows.
+
+sshd encodes user names (``user``) with vis(3). They never contain a colon, because sshd cuts them there before it looks them up
+or logs them (auth2.c, input_userauth_request). So if free text follows a colon, the user part is ``[^:]*``. If the tail is fixed,
+the user part is greedy and ``\Z`` anchors the tail: the last ``from ADDRESS port PORT`` comes from sshd.
 
     line      = ["error: " | "fatal: "] message [" [preauth]"]
     verdict   = ("Accepted" | "Failed" | "Partial" | "Postponed") SP method SP "for" SP
@@ -17,7 +18,7 @@ import pyparsing as pp
 
 from grammars.rule import ADDRESS, AT, END, LEVEL, PORT, PREAUTH, Rule, other, rule
 
-# Program names whose lines this grammar reads; one family, because one connection logs under several.
+# The programs whose lines this grammar reads. They are one family, because one connection logs under several names.
 FAMILY = "sshd"
 PROGRAMS = ("sshd", "sshd-session", "sshd-auth", "sshd.pam")
 
@@ -27,31 +28,31 @@ def _sshd(name: str, action: str, *parts: pp.ParserElement) -> Rule:
 
 
 def _text(name: str, action: str, start: str, tail: str) -> Rule:
-    """A message that starts with fixed text and ends in one regular expression."""
+    """Return the rule for a message that starts with fixed text and ends in one regular expression."""
     return _sshd(name, action, *([pp.Literal(start)] if start else []), pp.Regex(tail))
 
 
 def _any_of(name: str, action: str, starts: list[str], tail: str) -> Rule:
-    """A message that starts with one of several fixed texts."""
+    """Return the rule for a message that starts with one of several fixed texts."""
     return _sshd(name, action, pp.MatchFirst([pp.Literal(start) for start in starts]), pp.Regex(tail))
 
 
 def _function(name: str, action: str, functions: list[str], tail: str) -> Rule:
-    """A message behind the name of a function (``__func__``): FreeBSD's libssh puts "Fssh_" before it."""
+    """Return the rule for a message after the name of a function (``__func__``). FreeBSD's libssh puts "Fssh_" before it."""
     names = pp.MatchFirst([pp.Literal(f"{function}: ") for function in functions])
     return _sshd(name, action, pp.Opt(pp.Literal("Fssh_")), names, pp.Regex(tail))
 
 
-# "keyboard-interactive/pam": the submethod, 6.2+, stands behind a slash. sshd writes the name that the method's table has for it.
+# "keyboard-interactive/pam": a slash separates the submethod, 6.2+. sshd writes the name from its table of methods.
 _METHOD = pp.Regex("[^ ]+")("method")
 # "illegal" up to 4.0.
 _NOBODY = pp.MatchFirst([pp.Literal("invalid user "), pp.Literal("illegal user ")])
 _INVALID = pp.Opt(_NOBODY("invalid"))
 _INVALID_USER = "(?:(?:invalid|illegal) user (?P<invalid>))?"
-# Solaris' auth.c does not say which.
+# auth.c on Solaris omits the name.
 _NO_NAME = "<(?:invalid|illegal) username>"
-# What the 500-byte limit of a line has cut in a user's name, or behind it. A short one with a blank or a full stop at its end is
-# whole: those are a collector's.
+# A line that the 500-byte limit has cut within a user name, or after it. A short name with a blank or a full stop at its end is
+# complete: a collector added these.
 _CUT = rf"(?P<user_cut>.*(?:[^ .]|(?<=.{{200}}))){END}"
 _FROM = f" from {AT}(?: ssh[12])?"
 
@@ -64,7 +65,7 @@ def _verdict(name: str, result: str, invalid: list[pp.ParserElement], info: str,
 
 def _closed(name: str, action: str, start: str, tail: str = PREAUTH) -> list[Rule]:
     """
-    The "USER ADDRESS port PORT" family. ssh_packet: packet.c, sshpkt_fmt_connection_id(), 7.5+.
+    Return the rules for the messages with "USER ADDRESS port PORT": packet.c, sshpkt_fmt_connection_id(), 7.5+.
 
     Up to 7.4 there is no user part; up to 7.1 no port.
     """
@@ -74,7 +75,7 @@ def _closed(name: str, action: str, start: str, tail: str = PREAUTH) -> list[Rul
         _sshd(f"{name}_invalid_user", action, *nobody, pp.Regex(f"(?P<user>.*) (?P<invalid>){at}")),
         _text(f"{name}_authenticating_user", action, f"{start}authenticating user ", f"(?P<user>.*) {at}"),
         _text(f"{name}_user", action, f"{start}user ", f"(?P<user>.*) {at}"),
-        # The 500-byte limit of a line can cut the address off; what is left is the user's name, or a part of it.
+        # The 500-byte limit can cut off the address. The rest is the user name, or a part of it.
         _sshd(f"{name}_invalid_user_cut", action, *nobody, pp.Regex(f"(?P<invalid>){_CUT}")),
         _text(f"{name}_authenticating_user_cut", action, f"{start}authenticating user ", _CUT),
         _text(name, action, start, f"{AT}{tail}"),
@@ -82,7 +83,11 @@ def _closed(name: str, action: str, start: str, tail: str = PREAUTH) -> list[Rul
 
 
 def _disconnecting(action: str, suffix: str, reason: str) -> list[Rule]:
-    """packet.c, sshpkt_vfatal() and ssh_packet_disconnect(): "Disconnecting %s: %s" 7.5+, "Disconnecting: %s" 6.0+."""
+    """
+    Return the rules for "Disconnecting %s: %s", 7.5+, and "Disconnecting: %s", 6.0+.
+
+    They come from packet.c, sshpkt_vfatal() and ssh_packet_disconnect().
+    """
     start, tail = "Disconnecting ", f"{ADDRESS} port {PORT}: (?P<reason>{reason}){PREAUTH}"
     kinds = [("invalid user ", "(?P<invalid>)(?P<user>[^:]*) "), ("authenticating user ", "(?P<user>[^:]*) "), ("", "")]
     rules = [_text(f"disconnecting_{kind.replace(' ', '_')}{suffix}", action, start + kind, user + tail) for kind, user in kinds]
@@ -97,7 +102,7 @@ _WRITERS = ["packet_write_wait", "packet_write_poll", "ssh_packet_write_wait", "
 
 RULES: list[Rule] = [
     # auth.c, auth_log(): "%s %s%s%s for %s%.100s from %.200s port %d ssh2%s%s", 6.2+; 6.0/6.1 without submethod.
-    # The Failed line of versions before 3.9 has no " ssh2", some systems' none of the port.
+    # Before 3.9, the Failed line has no " ssh2". On some systems it has no port.
     _verdict("failed", "Failed ", [_INVALID], ".*?", f"(?!{_NO_NAME} )[^:]*"),
     _sshd(
         "failed_invalid_username",
@@ -118,11 +123,11 @@ RULES: list[Rule] = [
         "received_disconnect",
         "received_disconnect",
         "Received disconnect from ",
-        # Some clients send no words, and collectors cut the blank that is left.
+        # Some clients send no text, and collectors remove the blank that remains.
         rf"{ADDRESS} port {PORT}:(?P<disconnect_code>[0-9]+):(?:(?=\Z| \[p[a-z]+\]\Z)| (?P<reason>.*?)){PREAUTH}",
     ),
-    # packet.c, ssh_packet_read_poll2(), up to 7.1: "Received disconnect from %s: %u: %.400s". The colon after an IPv6
-    # address is the first that a blank follows. Protocol 1 has no code.
+    # packet.c, ssh_packet_read_poll2(), up to 7.1: "Received disconnect from %s: %u: %.400s". The first colon
+    # with a blank after it ends an IPv6 address. Protocol 1 has no code.
     _text(
         "received_disconnect_old",
         "received_disconnect",
@@ -146,7 +151,7 @@ RULES: list[Rule] = [
         rf'{AT}(?: on (?P<local_address>[^ ]+) port (?P<local_port>[0-9]{{1,5}})(?: rdomain "(?P<rdomain>.*)")?)?{PREAUTH}',
     ),
     *_closed("connection_timed_out", "timeout", "Connection from ", r" timed out" + PREAUTH),
-    # auth.c, auth_maxtries_exceeded(), 6.7 alone. Up to 6.6 a user's name may look like it: see messages.py.
+    # auth.c, auth_maxtries_exceeded(), only 6.7. Up to 6.6 a user name may look like this: see messages.py.
     _text(
         "disconnecting_from_max_attempts",
         "max_attempts",
@@ -158,7 +163,7 @@ RULES: list[Rule] = [
         "protocol_error", "protocol_error", "(?:[Bb]ad client|[Pp]acket corrupt|Corrupted|[Pp]rotocol error|Bad packet).*?"
     ),
     *_disconnecting("disconnected", "other", ".*?"),
-    # auth2-pubkeyfile.c / auth2-pubkey.c, VERBOSE: a key was found, which is not a login yet. 7.7+; up to 6.2 "Found matching".
+    # auth2-pubkeyfile.c / auth2-pubkey.c, VERBOSE: sshd found a key, which is not a login yet. 7.7+; up to 6.2 "Found matching".
     _text(
         "accepted_key",
         "key_found",
@@ -166,7 +171,7 @@ RULES: list[Rule] = [
         rf"(?P<key_type>[^ ]+) (?P<key_fingerprint>[^ ]+) found at (?P<file>.*):(?P<line>[0-9]+){PREAUTH}",
     ),
     _text("found_matching_key", "key_found", "Found matching ", rf"(?P<key_type>[^ ]+) key: (?P<key_fingerprint>[^ ]+){PREAUTH}"),
-    # 7.2+ with the serial; of a CA in authorized_keys 7.7+ with "CA" first.
+    # 7.2+ with the serial. 7.7+ with "CA" first, for a CA in authorized_keys.
     _text(
         "accepted_certificate",
         "key_found",
@@ -187,7 +192,7 @@ RULES: list[Rule] = [
         "Authorized to ",
         rf"(?P<user>.*), krb5 principal (?P<principal>.*) \((?P<reason>[^()]*)\){PREAUTH}",
     ),
-    # auth2-pubkey.c, 10.x: Refusing certificate ID "%s" serial=%llu signed by %s CA %s: %s; older: the reason alone.
+    # auth2-pubkey.c, 10.x: Refusing certificate ID "%s" serial=%llu signed by %s CA %s: %s; older: only the reason.
     _text(
         "certificate_refused",
         "user_denied",
@@ -276,16 +281,16 @@ RULES: list[Rule] = [
         f"{_INVALID_USER}{_CUT}",
     ),
     # auth-pam.c, sshpam_auth_passwd() and input of the keyboard-interactive device: "PAM: %s for %s%.100s from %.100s".
-    # One PAM text holds " for " itself; "via" is Apple's.
+    # One PAM text contains " for " itself. Apple adds "via".
     _text(
         "pam_error",
         "pam_failure",
         "PAM: ",
         rf"(?P<reason>Have exhausted maximum number of retries for service|.*?) for {_INVALID_USER}(?P<user>.*) from {AT}(?: via (?P<local_address>[^ ]+))? ?{PREAUTH}",
     ),
-    # auth-pam.c / monitor.c: the account stack said no, after a right password or key.
+    # auth-pam.c / monitor.c: the account stack denied access, after a correct password or key.
     _text("pam_account_denied", "user_denied", "Access denied for user ", rf"(?P<user>.*) by PAM account configuration{PREAUTH}"),
-    # auth1.c and auth2.c, where PAM is not asked.
+    # auth1.c and auth2.c, without PAM.
     _text("access_denied", "user_denied", "Access denied for user ", rf"(?P<user>.*?)\.?{PREAUTH}"),
     # auth-pam.c, do_pam_chauthtok().
     _text("pam_password_expired", "user_denied", "Password expired", rf"(?: \((?P<reason>.*)\))?{PREAUTH}"),
@@ -332,7 +337,7 @@ RULES: list[Rule] = [
         "Authentication key ",
         rf"(?P<key_type>[^ ]+) (?P<key_fingerprint>[^ ]+) revoked by file (?P<file>.*?){PREAUTH}",
     ),
-    # auth.c, auth_key_is_revoked(): the list of revoked keys cannot be read, so no key is good.
+    # auth.c, auth_key_is_revoked(): sshd cannot read the list of revoked keys, so it accepts no key.
     _text(
         "key_not_checked",
         "user_denied",
@@ -356,7 +361,7 @@ RULES: list[Rule] = [
         "WARNING: authentication attempt with a revoked ",
         rf"(?P<key_type>[^ ]+) key (?P<key_fingerprint>[^ ]+) ?{PREAUTH}",
     ),
-    # auth2-pubkey.c, userauth_pubkey(), 8.4+: a token that was not touched.
+    # auth2-pubkey.c, userauth_pubkey(), 8.4+: nobody touched the security key.
     _text(
         "signature_refused",
         "user_denied",
@@ -372,14 +377,14 @@ RULES: list[Rule] = [
     ),
     # openbsd-compat/port-aix.c, sys_auth_allowed_user().
     _text("login_restricted", "user_denied", "Login restricted for ", rf"(?P<user>[^:]*): (?P<reason>.*?){PREAUTH}"),
-    # auth.c, getpwnamallow() under Cygwin: the case of the name differs.
+    # auth.c, getpwnamallow() on Cygwin: the case of the name differs.
     _text(
         "name_differs",
         "user_denied",
         "Login name ",
         rf"(?P<user>.*) does not match stored username (?P<stored>.*?){PREAUTH}",
     ),
-    # auth-pam.c, check_pam_user(), 10.x: a module has changed the name. Up to 9.x the connection goes on.
+    # auth-pam.c, check_pam_user(), 10.x: a module has changed the name. Up to 9.x the connection continues.
     _text("pam_user_changed", "user_denied", "PAM user mismatch", PREAUTH),
     _function("pam_user_differs", "user_denied", ["check_pam_user"], rf"(?P<reason>PAM user .*?){PREAUTH}"),
     # auth-pam.c of 3.x and 4.x.
@@ -402,7 +407,7 @@ RULES: list[Rule] = [
         "administratively prohibited connection for ",
         rf"{_INVALID_USER}(?P<user>.*) from {ADDRESS} port {PORT}{PREAUTH}",
     ),
-    # libwrap, hosts_access(3), refuse(): sshd with TCP wrappers.
+    # libwrap, hosts_access(3), refuse(): an sshd with TCP wrappers.
     _text(
         "refused_connect",
         "connection_dropped",
@@ -410,7 +415,7 @@ RULES: list[Rule] = [
         rf"(?P<domain>.*) \((?P<address>[^ ()]+)\){PREAUTH}",
     ),
     _text("refused_connect_unresolved", "connection_dropped", "refused connect from ", f"{ADDRESS}{PREAUTH}"),
-    # sshd.c, drop_connection() and should_drop_connection(): VERBOSE from 7.4, INFO now and then from 8.4.
+    # sshd.c, drop_connection() and should_drop_connection(): at VERBOSE from 7.4, occasionally at INFO from 8.4.
     _text(
         "drop_connection",
         "connection_dropped",
@@ -438,7 +443,7 @@ RULES: list[Rule] = [
     ),
     # srclimit.c, srclimit_penalise(): 9.8+. The address is a network.
     _text("penalty", "penalty", "srclimit_penalise: ", rf"(?P<reason>.*?){PREAUTH}"),
-    # sshd.c, grace_alarm_handler() up to 9.7 (port from 7.3) and the listener's form, 9.8+.
+    # sshd.c, grace_alarm_handler() up to 9.7 (with the port from 7.3), and the form of the listener, 9.8+.
     _text(
         "grace_timeout_listener",
         "timeout",
@@ -459,14 +464,14 @@ RULES: list[Rule] = [
         "session process ",
         rf"(?P<connection_pid>[0-9]+) for connection from {ADDRESS} to (?P<local_address>[^ ]+) (?P<reason>.*?){PREAUTH}",
     ),
-    # kex.c, kex_exchange_identification(), 8.0+; sshconnect-style name ssh_exchange_identification in 7.x.
+    # kex.c, kex_exchange_identification(), 8.0+. In 7.x it has the name from sshconnect.c, ssh_exchange_identification.
     _function("bad_banner", "bad_client", ["kex_exchange_identification"], rf"(?P<reason>.*?){PREAUTH}"),
     _function("bad_banner_old", "bad_client", ["ssh_exchange_identification"], rf"(?P<reason>.*?){PREAUTH}"),
     # sshd-session.c, main(), 8.0+: "banner exchange" + sshpkt_fmt_connection_id().
     _text(
         "banner_exchange", "bad_client", "banner exchange: Connection from ", rf"{ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}"
     ),
-    # sshd.c, sshd_exchange_identification(), up to 7.9; kex.c since.
+    # sshd.c, sshd_exchange_identification(), up to 7.9; then kex.c.
     _text("no_identification", "bad_client", "Did not receive identification string from ", rf"{AT}{PREAUTH}"),
     _text(
         "bad_version",
@@ -482,7 +487,7 @@ RULES: list[Rule] = [
         "Protocol major versions differ for ",
         rf"{AT}: (?P<reason>.*?){PREAUTH}",
     ),
-    # sshd.c, sshd_exchange_identification(): clients that say they are scanners.
+    # sshd.c, sshd_exchange_identification(): clients that identify themselves as scanners.
     _text("probed", "bad_client", "probed from ", rf"{AT} with (?P<reason>.*)\. {{1,2}}Don't panic\.{PREAUTH}"),
     _text(
         "scanned",
@@ -504,7 +509,7 @@ RULES: list[Rule] = [
     _text("no_matching", "negotiation_failed", "no matching ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("no_hostkey_alg", "negotiation_failed", "no hostkey alg", PREAUTH),
     _text("no_kex_alg", "negotiation_failed", "no kex alg", PREAUTH),
-    # packet.c: what only a broken or hostile client causes.
+    # packet.c: only broken or hostile clients cause these.
     _text("bad_packet_length", "protocol_error", "Bad packet length ", rf"(?P<reason>[0-9]+)\.?{PREAUTH}"),
     _text("corrupted_mac", "protocol_error", "Corrupted MAC on input", rf"\.?{PREAUTH}"),
     _text("corrupted_check", "protocol_error", "Corrupted check bytes on input", rf"\.?{PREAUTH}"),
@@ -528,7 +533,7 @@ RULES: list[Rule] = [
         ["ssh_dispatch_run_fatal"],
         rf"Connection from {ADDRESS} port {PORT}: (?P<reason>.*?){PREAUTH}",
     ),
-    # dispatch.c and kex.c: a message that is not expected now. 7.x "kex protocol error: ", 6.x "Hm, kex protocol error: ".
+    # dispatch.c and kex.c: an unexpected message. 7.x "kex protocol error: ", 6.x "Hm, kex protocol error: ".
     _function(
         "dispatch_protocol_error",
         "protocol_error",
@@ -541,7 +546,7 @@ RULES: list[Rule] = [
         ["kex_protocol_error: ", "Fssh_kex_protocol_error: ", "kex protocol error: ", "Hm, kex protocol error: "],
         rf"(?P<reason>.*?){PREAUTH}",
     ),
-    # kex.c, packet.c, auth1.c, session.c: so is this, and in dh.c what was sent is no number for a key.
+    # kex.c, packet.c, auth1.c, session.c: more unexpected messages. dh.c: an invalid public value from the client.
     _any_of(
         "unexpected",
         "protocol_error",
@@ -558,7 +563,7 @@ RULES: list[Rule] = [
         ],
         rf":? ?(?P<reason>.*?){PREAUTH}",
     ),
-    # sshkey.c, key.c, kex.c, kexgen.c, packet.c, buffer.c: a packet that cannot be read.
+    # sshkey.c, key.c, kex.c, kexgen.c, packet.c, buffer.c: sshd cannot read a packet.
     _function(
         "malformed",
         "protocol_error",
@@ -578,7 +583,7 @@ RULES: list[Rule] = [
         rf"(?P<reason>.*?){PREAUTH}",
     ),
     _text("malformed_buffer", "protocol_error", "buffer_get", rf"[a-z0-9_]*: (?P<reason>.*?){PREAUTH}"),
-    # packet.c, sshpkt_fatal() with a packet that cannot be written: the connection is gone.
+    # packet.c, sshpkt_fatal() after a failed write: the connection is lost.
     _function(
         "packet_not_written_user",
         "connection_closed",
@@ -607,7 +612,7 @@ RULES: list[Rule] = [
     ),
     _text("read_from_socket_failed", "connection_closed", "Read from socket failed: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("write_failed", "connection_closed", "Write failed: ", rf"(?P<reason>.*?){PREAUTH}"),
-    # canohost.c, remote_hostname() / auth.c, remote_hostname(): UseDNS yes. Up to 7.2 ends in " - POSSIBLE BREAK-IN ATTEMPT!".
+    # canohost.c, remote_hostname() / auth.c, remote_hostname(): UseDNS yes. Up to 7.2 it ends in " - POSSIBLE BREAK-IN ATTEMPT!".
     _text(
         "reverse_mapping_failed",
         "dns_warning",
@@ -629,7 +634,7 @@ RULES: list[Rule] = [
     ),
     _text("no_reverse_name", "dns_warning", "Could not reverse map address ", rf"(?P<address>[^ ]+?)\.?{PREAUTH}"),
     _text("nasty_ptr", "dns_warning", 'Nasty PTR record "', rf'(?P<domain>.*)" is set up for {ADDRESS}, ignoring{PREAUTH}'),
-    # Gentoo's and HPN's patch of sshd.c and kex.c.
+    # The patches of Gentoo and HPN for sshd.c and kex.c.
     _text(
         "hpn_version",
         "connection_opened",
@@ -648,11 +653,11 @@ RULES: list[Rule] = [
     ),
     _text("server_stopped", "server_stopped", "Received signal ", rf"(?P<reason>[0-9]+); terminating\.{PREAUTH}"),
     _text("server_restarted", "server_restarted", "Received SIGHUP; restarting.", PREAUTH),
-    # Understood, and without a story: log.c "debug%d: ", monitor.c, session.c, loginrec.c, platform code.
+    # Lines without meaning for logins: log.c "debug%d: ", monitor.c, session.c, loginrec.c, platform code.
     _text("debug", "debug", "debug", rf"[1-3]: (?P<reason>.*?){PREAUTH}"),
     _text("monitor_trouble", "notice", "mm_", rf"(?P<reason>[a-z_]+: .*?){PREAUTH}"),
     _text("chroot", "notice", 'Changed root directory to "', rf'(?P<file>.*)"{PREAUTH}'),
-    # session.c, safely_chroot(): the session ends before it begins.
+    # session.c, safely_chroot(): the session ends before it starts.
     _text(
         "chroot_bad_modes", "notice", "bad ownership or modes for chroot directory ", rf'(?:component )?"(?P<file>.*)"{PREAUTH}'
     ),
@@ -663,8 +668,8 @@ RULES: list[Rule] = [
         ["monitor_child_preauth", "privsep_preauth"],
         rf"preauth child(?: [0-9]+)? (?P<reason>.*?){PREAUTH}",
     ),
-    # misc.c, exited_cleanly() and its predecessors in auth2-pubkey.c. The administrator writes the arguments: the user's name
-    # is known where it stands alone, or before the key's fingerprint.
+    # misc.c, exited_cleanly() and its predecessors in auth2-pubkey.c. The administrator writes the arguments. So
+    # sshbell takes the user name only if it is the sole argument, or if only the fingerprint of the key follows.
     *(
         _any_of(
             f"command_failed{suffix}",
@@ -677,8 +682,8 @@ RULES: list[Rule] = [
             ("_other", ".*?"),
         )
     ),
-    # auth2-pubkeyfile.c, auth_openfile(); auth2-pubkey.c; auth2-passwd.c; auth2-gss.c; auth-pam.c; servconf.c: said by the side of
-    # a try, whose own line follows.
+    # auth2-pubkeyfile.c, auth_openfile(); auth2-pubkey.c; auth2-passwd.c; auth2-gss.c; auth-pam.c; servconf.c: side lines of a
+    # try, which gets its own line later.
     _text("keys_not_opened", "notice", "Could not open ", rf"(?P<reason>.* '.*' ?'?.*?){PREAUTH}"),
     _text(
         "pam_trouble",
@@ -693,7 +698,7 @@ RULES: list[Rule] = [
         rf"(?P<line>[0-9]+): (?P<reason>.*?){PREAUTH}",
     ),
     _sshd("config_line", "notice", pp.Regex(rf"(?P<file>/[^ :]*):? line (?P<line>[0-9]+): (?P<reason>.*?){PREAUTH}")),
-    # auth-rh-rsa.c and auth-rsa.c, whose verdict follows; loginrec.c, channels.c, platform.c; faults of sshd's own.
+    # auth-rh-rsa.c and auth-rsa.c, before the verdict; loginrec.c, channels.c, platform.c; internal errors of sshd.
     _any_of(
         "side_line",
         "notice",
@@ -716,7 +721,7 @@ RULES: list[Rule] = [
         ],
         rf".*?{PREAUTH}",
     ),
-    # serverloop.c and channels.c: what a session forwards, or may not. The names and ports are the client's.
+    # serverloop.c and channels.c: allowed and refused forwardings of a session. The client chooses the names and ports.
     _any_of(
         "forward_refused",
         "notice",
@@ -734,7 +739,7 @@ RULES: list[Rule] = [
     ),
     _text("forward_unknown_host", "notice", "connect_to ", rf"(?P<target>[^:]*): unknown host \((?P<reason>.*)\){PREAUTH}"),
     _text("forward_not_bound", "notice", "bind [", rf"(?P<target>[^\]]*)\]:(?P<target_port>[0-9]+): (?P<reason>.*?){PREAUTH}"),
-    # session.c, session_subsystem_req(): the client chooses the name. Since 7.x with the user's.
+    # session.c, session_subsystem_req(): the client chooses the name of the subsystem. Since 7.x with the user name.
     *(
         _text(f"subsystem{failed}{old}", "notice", "subsystem request for ", f"{command}{result}{PREAUTH}")
         for failed, result in (("_failed", " failed, subsystem not found"), ("", ""))
@@ -743,7 +748,7 @@ RULES: list[Rule] = [
     _text("logout_record", "notice", "syslogin_perform_logout: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("userauth_pubkey", "notice", "userauth_pubkey: ", rf"(?P<reason>.*?){PREAUTH}"),
     _text("oom_score", "notice", "Set /proc/self/oom_score_adj ", rf"(?P<reason>.*?){PREAUTH}"),
-    # packet.c, sshpkt_vfatal(): what went wrong, behind the name of any function.
+    # packet.c, sshpkt_vfatal(): the error, after the name of any function.
     _sshd(
         "packet_fatal",
         "protocol_error",
@@ -756,12 +761,12 @@ RULES: list[Rule] = [
     ),
 ]
 
-# What no rule reads.
+# All other lines.
 OTHER = [other("other", LEVEL, end=PREAUTH)]
 
-# The text behind "ssh2: " of a verdict. auth.c, format_method_key(): "%s %s%s%s", and "%s ID %s (serial %llu) CA %s %s".
+# The text after "ssh2: " in a verdict. auth.c, format_method_key(): "%s %s%s%s", and "%s ID %s (serial %llu) CA %s %s".
 METHOD_INFO: list[Rule] = [
-    # 7.9+ with the leaf's fingerprint, 6.3 to 7.8 without. The CA operator chooses the ID: it may hold anything.
+    # 7.9+ with the leaf's fingerprint, 6.3 to 7.8 without. The operator of the CA chooses the ID, which may contain any text.
     rule(
         "certificate",
         "key",
@@ -778,6 +783,6 @@ METHOD_INFO: list[Rule] = [
         ),
     ),
     rule("key_without_type", "key", pp.Regex(r"(?P<key_fingerprint>(?:SHA[0-9]+|MD5):[^ ]+)\Z")),
-    # gss-serv.c: the client's principal; PuTTY and others never appear here.
+    # gss-serv.c: the principal of the client. Names of client programs, such as PuTTY, never occur here.
     rule("principal", "key", pp.Regex(r"(?P<principal>[^ ]+@[^ ]+)\Z")),
 ]

@@ -1,14 +1,14 @@
 """
-Decides what a channel does next: send a message, fold several into one, or wait, and why.
+Decides the next step of a channel: send a message, fold several into one, or wait for a stated reason.
 
-It is a pure function of the time, the channel's standing and the waiting messages: no database, no clock. ``worker.py`` fetches
-these, and acts on the decision.
+The decision depends only on the time, the channel's standing and the waiting messages. This module uses no database and no
+clock: ``worker.py`` fetches these values, and acts on the decision.
 
-``max_per_hour`` is a budget of tokens. A message takes one token. Tokens come back evenly, and the budget holds an hour's worth.
-So a budget sends ``max_per_hour`` messages at once at most, and ``max_per_hour * (1 + t)`` in any span of t hours.
+``max_per_hour`` is the size of a budget of tokens. A message takes one token. Tokens come back evenly, up to the size of the
+budget. So a budget allows at most ``max_per_hour`` messages at once, and ``max_per_hour * (1 + t)`` in any span of t hours.
 
-Logins and logouts have a budget for each account on each host. Everything else shares another, because strangers and local users
-can cause as much of it as they like. So noise neither delays a login nor shares a digest with one.
+Logins and logouts have a budget for each account on each host. All other events are noise and share a separate budget, because
+strangers and local users can cause any number of them. So noise neither delays a login nor shares a digest with one.
 """
 
 from collections.abc import Iterable
@@ -21,9 +21,9 @@ from consumer.ecs import EcsEvent
 from consumer.store.delivery import LONGEST_WAIT_US, Budget, Pending, Standing
 
 _HOUR_S, _HOUR_US = 3600.0, 3600e6
-# The longest wait for a time of the wall clock, because the clock may be set meanwhile.
+# The longest wait for a time of the wall clock, because somebody may set the clock during the wait.
 _LONGEST_PAUSE_S, _SHORTEST_PAUSE_S = 60.0, 0.001
-# Characters of the names in a budget's name.
+# Limits for the host and the account in the name of a budget, in characters.
 _HOST_CHARS, _ACCOUNT_CHARS = 255, 100
 
 
@@ -41,11 +41,12 @@ class Waiting(msgspec.Struct, frozen=True):
     The waiting messages of a channel.
 
     Attributes:
-        first: the first message that is due; None: none is.
+        first: the first message that is due; None if none is.
         budget: the budget of ``first``.
-        held: spent budgets with waiting messages.
-        next_us: if none is due, when the next one is, in microseconds since 1970 UTC; None: none waits, or only for a budget.
-        is_crowded: several messages of this budget are due, and can be folded into one.
+        held: the spent budgets that have waiting messages.
+        next_us: if no message is due, the time of the next one, in microseconds since 1970 UTC; None if no message waits for a
+            time.
+        is_crowded: several messages of this budget are due, and sshbell can fold them into one.
     """
 
     first: Pending | None = None
@@ -56,21 +57,21 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send a message by itself. ``tokens``: how many its budget has left afterwards."""
+    """Send a single message. Its budget has ``tokens`` left afterwards."""
 
     message: Pending
     tokens: float
 
 
 class Fold(msgspec.Struct, frozen=True):
-    """Send one message in place of ``first`` and the others of its budget that are due. ``tokens``: as in ``Send``."""
+    """Send one message in place of all due messages of a budget; ``first`` is the first of them. ``tokens``: as in ``Send``."""
 
     first: Pending
     tokens: float
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Do nothing for this many seconds, or until something new comes. None: only something new can change the decision."""
+    """Wait this many seconds, or until something new arrives; None if only something new can change the decision."""
 
     seconds: float | None
     reason: Reason
@@ -78,14 +79,14 @@ class Wait(msgspec.Struct, frozen=True):
 
 def decide(now_us: int, standing: Standing, waiting: Waiting, *, max_per_hour: int, is_holding_back: bool) -> Send | Fold | Wait:
     """
-    Return what a channel does next.
+    Return the next step of a channel.
 
     Args:
-        now_us: the wall clock, in microseconds since 1970 UTC. It may have been set, forwards or backwards.
-        standing: the channel's failures, as last recorded.
-        waiting: the messages.
+        now_us: the wall clock, in microseconds since 1970 UTC. It may have jumped forwards or backwards.
+        standing: the last recorded failures of the channel.
+        waiting: the waiting messages.
         max_per_hour: from the channel's settings.
-        is_holding_back: messages of this budget had to wait for tokens, and none has been sent since.
+        is_holding_back: messages of this budget had to wait for tokens, and sshbell has not sent any since.
     """
     first = waiting.first
     if first is None:
@@ -116,14 +117,14 @@ def budget_of(event: EcsEvent) -> str:
     host = (event.host.name or "")[:_HOST_CHARS]
     if event.event.action in SESSION_ACTIONS:
         return f"{host} {(event.user.name or '')[:_ACCOUNT_CHARS]}"
-    # A notice may name logins that were found late; each process makes one at most.
+    # A notice may name logins that sshbell found late. Each process writes one notice at most.
     return host if event.event.action == OwnAction.NOTICE else ""
 
 
 def tokens_of(budget: Budget, max_per_hour: int, now_us: int) -> float:
-    """Return how many messages of a budget may be sent now, a fraction included: 0 to ``max_per_hour``."""
+    """Return the tokens of a budget, with fractions: 0 to ``max_per_hour``."""
     most = float(max_per_hour)
-    # The clock was wrong when it wrote a time so far ahead, so its age is unknown. An hour would fill the budget anyway.
+    # Such a late time comes from a wrong clock, so its age is unknown. An hour would fill the budget anyway.
     if budget.tokens is None or budget.tokens_us > now_us + _HOUR_US:
         return most
     elapsed_us = max(0, now_us - budget.tokens_us)
@@ -131,14 +132,14 @@ def tokens_of(budget: Budget, max_per_hour: int, now_us: int) -> float:
 
 
 def until_token_s(budget: Budget, max_per_hour: int, now_us: int) -> float:
-    """Return how long a spent budget waits for a token. A clock that was set back adds none until it catches up."""
+    """Return the seconds until a spent budget gets a token. A clock that goes back adds none until it catches up."""
     missing_h = max(0.0, 1 - tokens_of(budget, max_per_hour, now_us)) / max_per_hour
     behind_s = max(0, budget.tokens_us - now_us) / 1e6
     return max(_SHORTEST_PAUSE_S, missing_h * _HOUR_S + min(_LONGEST_PAUSE_S, behind_s))
 
 
 def held_until(spent: Iterable[Budget], max_per_hour: int, now_us: int) -> dict[str, int]:
-    """Return, by name, the time at which each spent budget gets its next token, in microseconds since 1970 UTC."""
+    """Return the time of the next token of each spent budget, by its name, in microseconds since 1970 UTC."""
     return {
         budget.name: now_us + round(until_token_s(budget, max_per_hour, now_us) * 1e6)
         for budget in spent

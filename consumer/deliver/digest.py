@@ -1,4 +1,4 @@
-"""Summarizes the messages of a digest: the number of each kind, and the account, host and address of each one."""
+"""Summarizes the messages of a digest: the number of each kind, and the account, host and address of each message."""
 
 from collections import Counter
 from enum import IntEnum
@@ -9,10 +9,10 @@ from consumer.actions import EventAction, OwnAction
 from consumer.deliver.facts import Facts
 from consumer.deliver.sentences import in_a_list, named
 
-# Lines of a digest, lines about logins, and pairs of user and host that it lists with their counts. The rest is counted together.
+# The most lines, lines about logins, and pairs of user and host in a digest. For the rest, it shows only the total.
 DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20
-# The most pairs of user and host that a digest counts, and the most logins, because peers choose the names. Logins of root have
-# as much room again.
+# The most pairs of user and host, and the most logins, that a digest counts separately. There is a limit because peers choose the
+# names. Logins of root have the same room once more.
 _COUNTED_USERS = _COUNTED_LOGINS = 10_000
 _UNREADABLE = "unreadable"
 
@@ -26,7 +26,7 @@ _NOUNS = {
 
 
 class HeldLine(msgspec.Struct, frozen=True):
-    """Events that differ only in their time. ``time`` and ``last`` are those of the first and the last one."""
+    """Events that differ only in their time. ``time`` is that of the first event, ``last`` that of the last one."""
 
     text: str
     time: str
@@ -54,9 +54,9 @@ class HeldUser(msgspec.Struct, frozen=True):
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The summary of the messages that sshbell held back. Templates know it as ``held``; docs/configuration.md explains it.
+    The summary of the messages that sshbell held back. Templates use it as ``held``; docs/configuration.md explains it.
 
-    ``first`` and ``last`` are times; "" if no message has one.
+    ``first`` and ``last`` are times; "" if no message has a time.
     """
 
     count: int
@@ -70,7 +70,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Rank(IntEnum):
-    """Which logins are shown where there is no room for all."""
+    """The order in which a digest chooses logins if there is no room for all of them."""
 
     ROOT = 0
     FIRST_OF_ACCOUNT = 1  # on its host, in this digest
@@ -79,7 +79,7 @@ class _Rank(IntEnum):
 
 
 class _Entry(msgspec.Struct):
-    """A ``HeldLine``, while its events are counted."""
+    """A ``HeldLine`` while the digest still counts its events."""
 
     text: str
     time: str
@@ -95,7 +95,7 @@ class _Tally:
     Attributes:
         messages: the number of messages.
         count: the number of occurrences: one message may report several failed logins.
-        entries: the first different ones, in the order in which they came: ``DIGEST_LINES``, or more of logins.
+        entries: the first distinct events, in the order of arrival: up to ``DIGEST_LINES``, or more for logins.
     """
 
     def __init__(self) -> None:
@@ -130,20 +130,20 @@ class _Tally:
         return _Rank.OTHER if facts.address in self._addresses else _Rank.FIRST_OF_ADDRESS
 
     def shown(self, limit: int) -> list[_Entry]:
-        """Return so many entries, those of the lowest ranks, in the order in which they came."""
+        """Return the ``limit`` entries with the lowest ranks, in the order of arrival."""
         numbered = sorted(enumerate(self.entries.values()), key=lambda one: one[1].rank)[:limit]
         return [entry for _number, entry in sorted(numbered, key=lambda one: one[0])]
 
 
 def _room(facts: Facts, rank: _Rank) -> int:
-    """Return how many entries of this kind of event are kept."""
+    """Return the limit of entries for an event of this kind and rank."""
     if facts.action != EventAction.LOGIN:
         return DIGEST_LINES
     return 2 * _COUNTED_LOGINS if rank is _Rank.ROOT else _COUNTED_LOGINS
 
 
 class Digest:
-    """Counts events, in the order in which they were queued."""
+    """Counts events. Add them in the order of the queue."""
 
     def __init__(self) -> None:
         self._tallies: dict[str, _Tally] = {}
@@ -177,7 +177,7 @@ class Digest:
         for number, (name, tally) in enumerate(present):
             # Noise must not hide a login, and one kind of noise must not hide another.
             limit = LOGIN_LINES if name == EventAction.LOGIN else room // (len(present) - number)
-            # The first ones are enough for other kinds: nobody has to find root among them.
+            # For other kinds, the first entries are enough: you do not need to find root among them.
             entries = tally.shown(limit) if name == EventAction.LOGIN else list(tally.entries.values())[:limit]
             room = max(0, room - len(entries))
             groups.append(_group(name, tally, entries))

@@ -22,31 +22,31 @@ from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.store.delivery import Delivery, Pending
 
-# Waits between tries: doubled each time, up to the longest. Each is shortened by up to a quarter, so that the tries spread.
+# Waits between tries: each is twice as long as the one before, up to the longest. Random cuts of up to a quarter spread them.
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 30 * 60.0
 _JITTER = 0.25
-# The wait after a failure that is not the message's fault, such as a write to a full disk.
+# The wait after a failure that the message did not cause, such as a write to a full disk.
 AGAIN_S = 1.0
-# Messages of a channel whose look-ups run at the same time.
+# The most messages of a channel whose look-ups run at the same time.
 _AHEAD_LIMIT = 64
 
 _log = structlog.get_logger()
 
 
 def wait_s(failures: int) -> float:
-    """Return how long to wait after ``failures`` failures in a row."""
+    """Return the wait in seconds after ``failures`` failures in a row."""
     longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures - 1, 30))
     return longest * (1 - _JITTER * random.random())  # noqa: S311 - no secret
 
 
 class Common(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The settings that all channels have in common.
+    The settings that all channels share.
 
     Attributes:
-        give_up_s: how long to retry a message.
-        map_url: as configured; "" adds no link to a map.
-        recipients: chooses the recipients of each message; None chooses the channel's own.
+        give_up_s: sshbell retries a message for this many seconds.
+        map_url: as configured; "" means no link to a map.
+        recipients: chooses the recipients of each message; with None, all messages go to the channel's own.
     """
 
     give_up_s: float
@@ -62,7 +62,7 @@ class Worker:
         settings: of the channel.
         channel: sends the messages.
         delivery, renderer, enricher: shared by all workers.
-        common: the current settings; ``configure`` takes others.
+        common: the current settings; ``configure`` replaces them.
         clock: the wall clock, in microseconds.
     """
 
@@ -84,7 +84,7 @@ class Worker:
         self._holding_back: set[str] = set()  # budgets
 
     def configure(self, common: Common) -> None:
-        """Use other settings, from the next message on."""
+        """Use new settings from the next message on."""
         self._common = common
         self.call()
 
@@ -108,7 +108,7 @@ class Worker:
                     _log.error("delivery_failed", channel=self._name, reason=str(error))
                     pause_s = AGAIN_S
                 except Exception:  # noqa: BLE001 - logged with its traceback
-                    # The channel's outermost loop: it must not end while those of the others go on.
+                    # The outermost loop of the channel. It must not end while those of other channels continue.
                     _log.exception("fault", channel=self._name)
                     pause_s = AGAIN_S
                 if pause_s != 0:
@@ -128,7 +128,7 @@ class Worker:
         Send the next message, if one is due.
 
         Returns:
-            How many seconds to wait for the next one; None: until ``call``.
+            The seconds to wait until the next step; None to wait for ``call``.
         """
         now_us = self._clock()
         waiting = self._waiting(now_us)
@@ -168,37 +168,37 @@ class Worker:
         await self.attempt(message, tokens)
 
     async def _folded(self, message: Pending, now_us: int) -> Pending | None:
-        """Fold all waiting messages to the same people into one; return None if all of them have been dropped meanwhile."""
+        """Fold all due messages to the same people into one; return None if sshbell has dropped all of them in the meantime."""
         only = None
         if (recipients := self._mixed()) is not None:
-            # A digest must not show a message to other people, so it has only those with the same recipients as the first.
+            # A digest must not show a message to other people. So it has only messages with the same recipients as the first one.
             wanted = self._recipients_of(recipients, message.body)
             loose = in_steps(self._delivery.loose(self._name, message.budget, now_us))
             only = [id_ async for id_, body in loose if self._recipients_of(recipients, body) == wanted]
             if len(only) < 2:
                 return message
-        # The id depends on the time, and is stored with the messages, so a second try is the same message.
+        # The id depends on the time. sshbell stores it with the messages, so a second try sends the same message.
         digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
         is_folded = self._delivery.fold(self._name, message.budget, digest, now_us, only)
         return message._replace(digest=digest) if is_folded else None
 
     async def attempt(self, pending: Pending, tokens: float) -> SendResult:
-        """Send one message, and record the outcome; ``tokens``: how many its budget has left afterwards."""
+        """Send one message, and record the outcome. Its budget has ``tokens`` left afterwards."""
         try:
             result = await self._channel.send(await self._message(pending, tokens))
         except NoEventError as error:
             result = Rejected(str(error))
         except StoreError:
-            raise  # the message is in order
+            raise  # the message is not the cause
         except Exception as error:  # noqa: BLE001 - logged with its traceback
-            # An error in sshbell must not lose the message, and a message that cannot be rendered must not block those after it.
+            # An error in sshbell must not lose the message. A message that sshbell cannot render must not block later ones.
             _log.exception("fault", channel=self._name, event_id=pending.event_id)
             result = RetryLater(f"a fault of sshbell: {type(error).__name__}", alone=True)
         while True:
             try:
                 self._write_down(pending, result, tokens)
             except StoreError as error:
-                # A full disk must not cause a second sending, so wait until the outcome can be written.
+                # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome.
                 _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
                 if self._is_stopping:
                     return result
@@ -224,8 +224,8 @@ class Worker:
         found: set[tuple[str, ...]] = set()
 
         def folded() -> Iterator[tuple[int, bytes]]:
-            # In one pass, so that the digest has exactly the messages whose recipients are known, even if some are dropped
-            # meanwhile.
+            # In one pass, so that the digest has exactly the messages whose recipients are known, even if sshbell drops some
+            # in the meantime.
             for queued_us, body in self._delivery.folded(self._name, digest):
                 found.add(self._recipients_of(recipients, body))
                 yield queued_us, body
@@ -233,18 +233,18 @@ class Worker:
         made = await self._renderer.digest(
             digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
         )
-        # If a change of people.toml has given the messages different recipients, the digest goes to the channel's own.
+        # If a change in people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 
     def _ask_ahead(self, message: Pending, limit: int) -> None:
-        """Begin the look-ups for all of the next messages, so that a hanging one delays many messages no longer than one."""
+        """Start the look-ups for the next messages together, so that slow look-ups do not add up."""
         for body in self._delivery.next_bodies(message, self._name, limit):
-            with suppress(NoEventError):  # reported when its turn comes
+            with suppress(NoEventError):  # sshbell reports it at the message's turn
                 self._enricher.begin(event_of(body))
 
     def _mixed(self) -> Recipients | None:
         """
-        Return the object that chooses each message's recipients; None if all messages go to the channel's own.
+        Return the object that chooses the recipients of each message; None if all messages go to the channel's own.
 
         Use the same object for all messages of a digest, because people.toml may change between two steps.
         """
@@ -258,7 +258,7 @@ class Worker:
         try:
             return recipients.of(self._name, event_of(body))
         except NoEventError:
-            return ()  # not an event; rendering it reports that
+            return ()  # not an event; the renderer reports that
 
     def _write_down(self, pending: Pending, result: SendResult, tokens: float) -> None:
         now_us = self._clock()

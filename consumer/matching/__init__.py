@@ -1,1 +1,1 @@
-"""From the text of a log line to the grammar rule that reads it."""
+"""Finds the grammar rule that reads a log line."""

@@ -1,14 +1,14 @@
 r"""
 Lower a finished pyparsing expression to one compiled regular expression with the same meaning.
 
-pyparsing never goes back: once ``Opt(x)`` has taken ``x``, it stays taken, and once a ``MatchFirst`` has chosen, it has
-chosen. ``re`` does go back, unless nothing is left to choose. Python 3.11.2's possessive quantifiers and atomic groups are
-broken, so the lowered pattern has no choice instead:
+pyparsing never backtracks: ``Opt(x)`` keeps the ``x`` that it has matched, and ``MatchFirst`` keeps its first match. ``re``
+backtracks wherever a pattern leaves it a choice. Possessive quantifiers and atomic groups would prevent that, but Python 3.11.2
+has bugs in both. So the lowered pattern leaves no choice:
 
-* an alternative is tried only where no earlier one matches: ``(?:A|(?!A)B)``; likewise ``Opt(A)`` is ``(?:A|(?!A))``. The
-  look-ahead is left out where the first characters already exclude each other;
-* a ``Regex`` that something follows must be one character class, repeated, and what follows must not begin with a character of
-  that class. Anything else is refused, so a rule's free text belongs into its last ``Regex``, which is taken as it stands.
+* It tries an alternative only if no earlier one matches: ``(?:A|(?!A)B)``. Likewise, ``Opt(A)`` becomes ``(?:A|(?!A))``. It
+  omits the look-ahead if the first characters already exclude each other.
+* A ``Regex`` before another element must be one repeated character class, and the next element must not begin with a character
+  of that class. ``lower`` refuses anything else. So free text belongs in the last ``Regex`` of a rule, which stays unchanged.
 
 The lowered set: Literal, Regex, And, MatchFirst, Opt, Suppress, and names. Any other element raises ``LoweringError``.
 """
@@ -22,26 +22,26 @@ import pyparsing as pp
 
 from consumer.errors import LoweringError
 
-# A bytes text decoded as latin-1 holds these characters and no others.
+# Bytes decoded as latin-1 contain only these characters.
 _ALPHABET = [chr(code) for code in range(256)]
 
 
 class Lowered(NamedTuple):
-    """A compiled pattern and where each field of the rule stands in it."""
+    """A compiled pattern, and the groups of each field of the rule."""
 
     pattern: re.Pattern[str]
-    groups: dict[str, tuple[int, ...]]  # field name -> group numbers; several where alternatives share a name
-    absent: int  # a group that never takes part: what an optional field of another rule reads as
+    groups: dict[str, tuple[int, ...]]  # field name -> group numbers; several if alternatives share a name
+    absent: int  # a group that never matches: stands for the fields that this rule does not have
 
 
 class Piece(NamedTuple):
-    """One lowered element. ``first``: the characters it can begin with; ``empty``: it can match nothing."""
+    """One lowered element. ``first``: the characters it can begin with. ``empty``: it can match the empty string."""
 
     source: str
     first: frozenset[str]
     empty: bool
-    tail: frozenset[str] = frozenset()  # what a run of characters at its end could give back
-    free: bool = False  # a Regex that may only stand last
+    tail: frozenset[str] = frozenset()  # the characters that a run at its end could give back
+    free: bool = False  # a Regex that may only be the last part
 
 
 def lower(expression: pp.ParserElement) -> Lowered:
@@ -49,7 +49,7 @@ def lower(expression: pp.ParserElement) -> Lowered:
     Lower ``expression``.
 
     Raises:
-        LoweringError: an element outside the lowered set, or one whose choice cannot be proved unique.
+        LoweringError: an element is outside the lowered set, or leaves ``re`` a choice.
     """
     names: list[tuple[str, str]] = []
     piece = _lower(expression, names, _NOTHING)
@@ -63,15 +63,16 @@ def lower(expression: pp.ParserElement) -> Lowered:
 
 def leading_pieces(expression: pp.ParserElement) -> list[list[str | re.Pattern[str]]]:
     """
-    What a text must begin with so that ``expression`` can match: for each way in, fixed texts and character-class runs.
+    Return the possible beginnings of a text that ``expression`` can match.
 
-    Used to pick candidate rules by the first characters of a line; a way stops where free text begins.
+    Each is a list of fixed texts and of runs of a character class; it stops before free text. The matcher uses them to choose
+    candidate rules by the first characters of a line.
     """
     return [way for way, _ in _ways(expression)]
 
 
 def _ways(element: pp.ParserElement) -> Iterator[tuple[list[str | re.Pattern[str]], bool]]:
-    """Yield (what must come, whether the element was described to its end)."""
+    """Yield each possible beginning, and whether it covers the whole element."""
     match element:
         case pp.And():
             ways: list[tuple[list[str | re.Pattern[str]], bool]] = [([], True)]
@@ -110,7 +111,7 @@ def _lower(element: pp.ParserElement, names: list[tuple[str, str]], follower: Pi
         case pp.Opt():
             piece = _first_of([_lower(element.expr, names, follower), Piece("", frozenset(), empty=True)], element, follower)
         case pp.Suppress():
-            hidden: list[tuple[str, str]] = []  # what is suppressed gives no field
+            hidden: list[tuple[str, str]] = []  # suppressed elements give no fields
             piece = _lower(element.expr, hidden, follower)
             piece = piece._replace(source=_unnamed(piece.source))
         case pp.Literal() if element.match:
@@ -146,7 +147,7 @@ def _regex(element: pp.Regex, names: list[tuple[str, str]]) -> Piece:
 
 @cache
 def _repeated_class(source: str) -> frozenset[str] | None:
-    """Return the characters of a pattern that is one character class repeated without an upper bound, else None."""
+    """Return the characters of a pattern that repeats one character class without an upper bound; None for others."""
     if not _CLASS.fullmatch(source):
         return None
     one = re.compile(source[:-1])
@@ -155,14 +156,14 @@ def _repeated_class(source: str) -> frozenset[str] | None:
 
 # Free text that begins with the slash of a path.
 _PATH = re.compile(r"\(\?P<\w+>/\[")
-# The only repetition that may stand before something else: "[...]*" or "[...]+", without escapes that would need a closer look.
+# The only repetition allowed before another element: "[...]*" or "[...]+". Escapes are not allowed, as they need more analysis.
 _CLASS = re.compile(r"\[\^?[^\[\]\\]+\][*+]")
 
 
 def _sequence(element: pp.And, names: list[tuple[str, str]], follower: Piece) -> Piece:
     rest = follower
     whole = Piece("", frozenset(), empty=True)
-    # From the end, since what follows decides what an element may be.
+    # Start at the end, because the next element decides what an element may be.
     for part in reversed(element.exprs):
         piece = _lower(part, names, rest)
         if whole.source and piece.free:
@@ -175,7 +176,7 @@ def _sequence(element: pp.And, names: list[tuple[str, str]], follower: Piece) ->
 
 
 def _before(piece: Piece, rest: Piece) -> Piece:
-    """Return two pieces in a row as one."""
+    """Join two consecutive pieces."""
     return Piece(
         piece.source + rest.source,
         piece.first | rest.first if piece.empty else piece.first,
@@ -190,7 +191,7 @@ def _first_of(pieces: list[Piece], element: pp.ParserElement, follower: Piece) -
         raise LoweringError(f"{element}: free text inside a choice")
     branches: list[str] = []
     for position, piece in enumerate(pieces):
-        # What comes next where this branch is chosen: if no earlier branch can begin so, none could have been chosen instead.
+        # The characters that can come next in this branch. An earlier branch that cannot begin with any of them needs no guard.
         first = piece.first | follower.first if piece.empty else piece.first
         decides = not piece.empty or not follower.empty
         earlier = [other for other in pieces[:position] if not (decides and other.first.isdisjoint(first) and not other.empty)]
@@ -205,5 +206,5 @@ def _first_of(pieces: list[Piece], element: pp.ParserElement, follower: Piece) -
 
 
 def _unnamed(source: str) -> str:
-    """The same pattern without named groups, for a look-ahead: a name may stand only once in a pattern."""
+    """Return the pattern without group names, for a look-ahead: a pattern may define each name only once."""
     return re.sub(r"\(\?P<[^>]+>", "(?:", source)

@@ -1,9 +1,9 @@
 """
-Find the rule that reads a line.
+Finds the rule that reads a line.
 
-A matcher takes the rows of a framing and gives, for each line of sshd, dropbear or PAM, what the correlator needs of it. This
-is on the way of every line, so nothing is packed: a row and a match are plain tuples. ``parse`` and ``explain`` use ``find``,
-which gives everything that a line says.
+A matcher takes the rows of a framing. For each line of sshd, dropbear or PAM it returns the fields that the correlator needs.
+Every line passes through here, so rows and matches are plain tuples, which are fast. ``parse`` and ``explain`` use ``find``,
+which returns all fields of a line.
 """
 
 import re
@@ -30,46 +30,46 @@ from consumer.records import Line, Row
 from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
-# pam_syslog() does not cut; names of some hundred bytes are the longest it is given.
+# pam_syslog() does not cut lines. The longest names that it gets have a few hundred bytes.
 PAM_LIMIT = 2000
 
-# Text that stands between the tag and the message on some systems: Solaris' msgid(3C), a kernel time stamp, a second blank.
+# Text that some systems put between the tag and the message: Solaris' msgid(3C), a kernel timestamp, a second blank.
 _NOISE = re.compile(r" *(?:\[ID [0-9]+ [a-z0-9]+\.[a-z]+\] |kernel: ?\[ *[0-9]+\.[0-9]+\]:? )?")
 _REPEATED = re.compile(r" *message repeated ([0-9]{1,9}) times: \[ (.*)\]\Z")
 _OLD_PAM = re.compile(r"\((pam_[a-z0-9_]+)\) ")
 _PID_IN_TEXT = re.compile(r"\[([0-9]{1,10})\]: ")
-# dropbear -E writes PID and time itself, also where its standard error goes to a journal that adds its own.
+# dropbear -E writes the PID and the time itself, even if its standard error goes to a journal that adds its own.
 _OWN_HEADER = re.compile(r"\[([0-9]{1,10})\] [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d ")
 _TAG_WITH_MODULE = re.compile(r"([^()]+)\((pam_[a-z0-9_]+)\)\Z")
-# journalctl -o with-unit has the unit in the tag's place. What runs in a session's scope is the user's, but for sshd itself.
+# journalctl -o with-unit writes the unit instead of the tag. In the scope of a session, all programs but sshd are the user's.
 _UNIT = re.compile(r"(sshd?|dropbear)(?:@.*)?\.(?:service|socket)\Z")
 _SCOPE = re.compile(r"session-[^.]*\.scope\Z")
 _PAM_OF_SSHD = re.compile(r"pam_[a-z0-9_]+\(sshd?[:)]")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
-# rsyslog's imuxsock, SysSock.Annotate: the end of the text. _COMM, _EXE and _CMDLINE are missing when the sender is gone.
+# rsyslog's imuxsock appends this to the text (SysSock.Annotate). _COMM, _EXE and _CMDLINE are missing if the sender has ended.
 _ANNOTATED = " @[_PID="
-# sshd's lines have room for 21, and rsyslog adds one; another's does not matter.
+# A line of sshd has room for 21, and rsyslog adds one. Lines of other programs do not matter.
 _ANNOTATIONS_LIMIT = 22
-# rsyslog cuts a message at 8 kB; a longer one is not matched anyway.
+# rsyslog cuts messages at 8 kB; no rule matches a longer one anyway.
 _ANNOTATED_LIMIT = 8192
 _ANNOTATION = re.compile(r" @\[_PID=[0-9]{1,10} _UID=([0-9]{1,10}) _GID=[0-9]{1,10}")
 
-# A whole word at the begin of a message.
+# A whole word at the beginning of a message.
 _WORD = re.compile(r"[^ :]+(?=[ :])")
-# A line of ours within another program's message: a forgery, or a header that no framing knows.
+# A line of sshd or dropbear within another program's message: a forgery, or a header that no framing knows.
 _OURS_WITHIN = re.compile(r"(?:\A|[^A-Za-z0-9_.-])(?:sshd(?:-session|-auth)?|dropbear)\[[0-9]{1,10}\]: ")
-# What is kept of a line as an example.
+# sshbell keeps this many characters of a line as an example.
 _SHOWN = 200
-# The files of a container's runtime (CRI) name the stream, and tell whether the line is whole.
+# The log files of a container runtime (CRI) name the stream, and mark whether the line is complete.
 _STREAMS = frozenset({"stdout", "stderr"})
 
-# The candidates of a line are remembered by its first characters; PAM's common prefix says nothing, so more are needed there.
+# The candidates for a line are cached by its first characters. PAM lines have a common prefix, so their key has to be longer.
 _KEY_LENGTH = 12
 _PAM_KEY_LENGTH = 34
 _CACHE_LIMIT = 4096
 
-# A rule as ``Matcher.lines`` wants it: how to match, its index, the groups of CORE, the use; and the program's name, one text
-# for all lines that are held.
+# A rule, as ``Matcher.lines`` uses it: its match function, its index, the groups of CORE, and its use. The last one is the name
+# of the program, so that all lines in memory share one string.
 Candidate = tuple[Callable[[str], Any], int, tuple[int, ...], str, str]
 
 
@@ -78,8 +78,8 @@ class Matcher:
     All rules of all grammars.
 
     Args:
-        programs: further names of sshd's binary, as they stand in the tag.
-        engine: ``lowered``, or ``pyparsing`` to run the grammars as they are written (for comparison; about 40 times slower).
+        programs: more names of the sshd binary, as syslog tags.
+        engine: ``lowered``; or ``pyparsing``, which runs the grammars as written, for comparison; it is about 40 times slower.
     """
 
     def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
@@ -88,7 +88,7 @@ class Matcher:
         own, dropbears = self._compiled(sshd.RULES, sshd.FAMILY), self._compiled(dropbear.RULES, dropbear.FAMILY)
         sftps, pams = self._compiled(sftp.RULES, sftp.FAMILY), self._compiled(pam.RULES, "", is_pam=True)
         self._by_family = {
-            sshd.FAMILY: own + sftps + pams,  # what a process in a chroot says comes through sshd's monitor
+            sshd.FAMILY: own + sftps + pams,  # sshd's monitor writes the lines of a process in a chroot
             dropbear.FAMILY: dropbears + pams,
             sftp.FAMILY: sftps,
             "": pams,
@@ -107,16 +107,16 @@ class Matcher:
             **dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY),
         }
         self._by_first: dict[tuple[str, str], list[CompiledRule]] = {}
-        # The last line that nobody understood, and the last in no known framing.
+        # The last line that no rule reads, and the last line in no known framing.
         self.examples: dict[str, str] = {}
-        # What the tag of each of our programs holds.
+        # The shortest program names: the tag of each sshd or dropbear program contains one of them.
         self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
         self._programs: dict[str, Program] = {}
-        # For ``lines``: by program name and key. Names with a path or a module take the longer way.
+        # For ``lines``, by program name and key. Names with a path or a module take the slower way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
 
     def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
-        """Add the rules of a grammar to ``rules``; return them, ready to be matched."""
+        """Add the rules of a grammar to ``rules``, and return them as compiled rules."""
         first = len(self.rules)
         self.rules += [
             CompiledRule(rule, index, family, is_pam=is_pam, engine=self._engine) for index, rule in enumerate(rules, first)
@@ -124,7 +124,7 @@ class Matcher:
         return self.rules[first:]
 
     def program(self, name: str) -> Program:
-        """Return who writes under the tag ``name``: also a path, and the old ``sshd(pam_unix)``."""
+        """Return the program behind the tag ``name``, which may be a path or the old form ``sshd(pam_unix)``."""
         found = self._programs.get(name)
         if found is None:
             if len(self._programs) >= _CACHE_LIMIT:
@@ -137,11 +137,11 @@ class Matcher:
         return found
 
     def is_program(self, name: str) -> bool:
-        """Tell whether lines under the tag ``name`` are sshd's or dropbear's."""
+        """Return whether ``name`` is the tag of sshd or dropbear."""
         return self.program(name).family != ""
 
     def daemon_of(self, text: str) -> str:
-        """Name the daemon whose message ``text`` is, where nothing but the message tells; "" where it is none's."""
+        """Return the daemon whose message ``text`` is, judging by the message alone; "" if it is from neither."""
         for family in (sshd.FAMILY, dropbear.FAMILY):
             rule, _ = self._match(family, text)
             if rule is not None and not rule.is_pam:
@@ -149,7 +149,7 @@ class Matcher:
         return ""
 
     def candidates(self, family: str, text: str) -> list[CompiledRule]:
-        """Return the rules that can read a text that begins like ``text``, in the order of the grammar."""
+        """Return the rules that can read a text with the beginning of ``text``, in the order of the grammar."""
         key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
         cache = self._candidates[family]
         found = cache.get(key)
@@ -164,27 +164,27 @@ class Matcher:
         found = self._by_first.get((family, first))
         if found is None:
             rules = [rule for rule in self._by_family[family] if rule.can_start(first)]
-            found = self._by_first[family, first] = rules  # at most 256 characters, and none
+            found = self._by_first[family, first] = rules  # at most 257 keys: 256 characters, and ""
         return found
 
     def find(self, row: Row) -> Reading | None:
         """
-        Read one line. None: it is another program's.
+        Read one line; None if it is from another program.
 
-        The order of what is undone here: the annotation of imuxsock, noise before the message, a repetition, old PAM forms.
+        sshbell undoes in this order: imuxsock's annotation, noise before the message, a repetition, old PAM forms.
         """
         known = self._sender(row)
         if known is None:
             return None
         program, row = known
         _stamp, _host, _name, _procid, text, trusted = row
-        # Where the record has the kernel's word in a field of its own, rsyslog adds none to the text.
+        # If the record has the sender's ids in a separate field, rsyslog adds no annotation to the text.
         is_annotated = not trusted and text[-1:] == "]" and _ANNOTATED in text
         reading = self._find_annotated(program, row) if is_annotated else self._read(program, row, text)
         return reading if reading.rule is not None else self._as_other(reading)
 
     def _sender(self, row: Row) -> tuple[Program, Row] | None:
-        """Return who wrote a line, and the row with its header put right. None: it is another program's."""
+        """Return the program that wrote a line, and the row with a repaired header; None if it is another program."""
         _stamp, _host, name, _procid, text, _trusted = row
         program = self.program(name)
         if program.family or program.module is not None:
@@ -200,9 +200,9 @@ class Matcher:
         return (program, row) if program.family else None
 
     def _as_other(self, reading: Reading) -> Reading:
-        """Read a line that no rule reads as a side line, unless it looks like authentication, or may have lost what would."""
+        """Read an unmatched line as a side line, unless it looks like authentication, or was cut and may have looked like it."""
         text = reading.text
-        # To look for words of authentication takes longer than a rule does.
+        # The search for words of authentication takes longer than a rule.
         for rule in self._others[reading.program.family] if len(text) < SSHD_LIMIT else ():
             match = rule.ready().match(text)
             if match is not None:
@@ -210,7 +210,7 @@ class Matcher:
         return reading
 
     def _without_header(self, row: Row) -> Row | None:
-        """Read a message behind a time alone, whose first words stand in the fields of host and program."""
+        """Read a message that has only a time before it, so that its first words are in the fields of host and program."""
         stamp, host, program, procid, text, trusted = row
         if not stamp or not program or procid or not self._begins_message(program, host):
             return None
@@ -223,7 +223,7 @@ class Matcher:
 
     @cached_property
     def _first_words(self) -> frozenset[str]:
-        """The whole words with which messages of sshd and dropbear begin."""
+        """The first words of the messages of sshd and dropbear."""
         rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
         leading = [way[0] for rule in rules for way in rule.leading if way and isinstance(way[0], str)]
         return frozenset(word[0] for text in leading if (word := _WORD.match(text)))
@@ -232,7 +232,7 @@ class Matcher:
         return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
 
     def _read(self, program: Program, row: Row, text: str) -> Reading:
-        """Read ``text``, which is what the message of ``row`` holds without an annotation."""
+        """Read ``text``, the message of ``row`` without its annotation."""
         stamp, host, _name, procid, _text, trusted = row
         if program.module is not None:
             text = f"{program.module}({program.name}): {text}"
@@ -245,7 +245,7 @@ class Matcher:
             if text != whole:
                 rule, match = self._match(program.family, text)
             if rule is None and len(text) < WHOLE_BELOW:
-                # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and what ends it is a peer's.
+                # Some collectors add a full stop or blanks. A line that sshd has cut is longer, and its end comes from a peer.
                 trimmed = text.rstrip(" .\t")
                 if trimmed != text:
                     rule, match = self._match(program.family, trimmed)
@@ -254,14 +254,15 @@ class Matcher:
 
     def _find_annotated(self, program: Program, row: Row) -> Reading:
         """
-        Read a message with what looks like imuxsock's annotation at its end.
+        Read a message that seems to end in an annotation of imuxsock.
 
-        A peer can write one into a name, and a forger into the command line that rsyslog shows behind its own: so each that
-        begins in the text may be rsyslog's, and what stands before it the message. An annotation may convict but not acquit,
-        since where rsyslog adds none a sender can write it: a user's id counts, root's proves nothing.
+        A peer can write an annotation into a name. A forger can write one into its command line, which rsyslog quotes in its
+        own annotation. So any annotation in the text may be the one that rsyslog added, with the message before it.
+
+        If rsyslog adds no annotation, the sender can. So a user's id in it proves a forgery, but the id of root proves nothing.
         """
         _stamp, _host, _name, _procid, text, _trusted = row
-        # rsyslog folds equal lines with their annotations: "[ TEXT @[...]]".
+        # rsyslog folds equal lines together with their annotations: "[ TEXT @[...]]".
         is_folded = text.startswith("message repeated ")
         end = "]" if is_folded and text.endswith("]]") else ""
         whole = self._read(program, row, text)
@@ -276,7 +277,7 @@ class Matcher:
         else:
             return whole if whole.rule is not None or not begun or (is_folded and not end) else found
         uid = max(uids[number:])
-        # sshd's own word: "[preauth]" is the monitor's, but "Accepted" never ends so; and what it cut has lost its true end.
+        # The monitor of sshd adds "[preauth]", but never to "Accepted". A line that sshd has cut has lost its true end.
         own = whole.text  # rsyslog may have folded it
         is_whole = whole.rule is not None and own.endswith(" [preauth]") and not own.startswith("Accepted ")
         if is_whole or len(own) == SSHD_LIMIT:
@@ -285,28 +286,29 @@ class Matcher:
             return found._replace(trusted=(uid, ""), is_annotated=True)
         return found._replace(is_torn=any(uids[:number]), is_annotated=True)
 
-    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901 - on the way of every line, so it calls nothing that it can do itself
+    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901 - every line passes through here, so it avoids calls
         """
         Read rows for the correlator.
 
         Args:
-            rows: of a framing.
+            rows: from a framing.
             timestamps: of the same source.
             first: the place of the first row.
-            counts: one number a rule, and two more: lines of ours that no rule reads, and lines that no framing fits.
-            keep_text: give the text of each line along, of which identities are made.
+            counts: one number for each rule, and two more: lines of sshd, dropbear or PAM that no rule reads, and lines that no
+                framing fits.
+            keep_text: include the text of each line, from which event ids are made.
         """
         lines: list[Line] = []
         append = lines.append
         microseconds = timestamps.microseconds
         plain_get = self._plain.get
-        witness = ""  # the host of the last line that was not PAM's
+        witness = ""  # the host of the last line that was not from PAM
         place = first - 1
         for row in rows:
             place += 1
             stamp, host, name, procid, text, trusted = row
             candidates = plain_get(name)
-            # A rule that ends in free text would take imuxsock's annotation, which ends in "]", for a part of it.
+            # A rule that ends in free text would read imuxsock's annotation, which ends in "]", as part of that text.
             if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and _ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use, program in candidates.get(key) or self._plain_candidates(name, text):
@@ -315,11 +317,11 @@ class Matcher:
                         counts[index] += 1
                         if use is TELLS:
                             if host == witness:
-                                host = witness  # one text for all lines that are held
+                                host = witness  # all lines in memory share one string
                             elif not trusted:
                                 witness = host
                         elif use is ONLY_COUNTS or (use is HINTS and host == witness):
-                            break  # PAM's view of a try counts only where sshd itself has not been heard
+                            break  # a failed try that PAM reports counts only if there are no lines from sshd
                         text = text if keep_text else ""
                         own = (index, microseconds(stamp), place, 1, text, trusted or None, False, program, host, procid)
                         append(own + match.group(*core))
@@ -335,7 +337,7 @@ class Matcher:
         return lines
 
     def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
-        """Return the candidates for a line of a program under its own name, and remember them by how the line begins."""
+        """Return the candidates for a line with a plain program name, and cache them by the beginning of the line."""
         cache = self._plain[name]
         if len(cache) >= _CACHE_LIMIT:
             cache.clear()
@@ -346,10 +348,10 @@ class Matcher:
         return found
 
     def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
-        """Read one row for the correlator; None where that has no use for it."""
+        """Read one row for the correlator; None if the correlator does not need it."""
         _stamp, host, name, _procid, text, _trusted = row
         if text[:4] != "pam_" and not self.is_program(name) and not self._is_worth_a_look(name, host, text):
-            # Most lines of a mixed log end here: what another program has to say.
+            # Most lines of a mixed log are from other programs, and end here.
             if not name and text != "":
                 counts[-1] += 1
                 self.examples["unframed"] = text[:_SHOWN]
@@ -361,7 +363,7 @@ class Matcher:
                 self.examples["unframed"] = text[:_SHOWN]
             return None
         if found.rule is None:
-            # Any local user can write such lines: they say nothing about our grammars, and "status" must not quote them.
+            # Any local user can write such lines. They reveal no gap in the grammars, and "status" must not quote them.
             if found.trusted is None or found.trusted[0] == 0:
                 counts[-2] += 1
                 self.examples["unmatched"] = text[:_SHOWN]
@@ -376,7 +378,7 @@ class Matcher:
         )  # fmt: skip
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
-        """Tell whether a line of no known program may yet be one of ours: PAM's, or one whose header stands elsewhere."""
+        """Return whether a line with an unknown tag may be from PAM, or from sshd or dropbear with an unusual header."""
         for own in self._in_tags:
             if own in text:
                 return True
@@ -395,13 +397,13 @@ class Matcher:
 
 
 def is_unframed(row: Row) -> bool:
-    """Tell whether a line that is none of ours is in no framing that we know: it may be one of ours yet."""
+    """Return whether no known framing fits a line, so that it may be from sshd, dropbear or PAM after all."""
     _stamp, _host, program, _procid, text, _trusted = row
     return text != "" and (not program or _OURS_WITHIN.search(text) is not None)
 
 
 def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:
-    """Return the PID and the message without what some systems put before it."""
+    """Return the PID, and the message without the prefixes of some systems."""
     text = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
     if old := _OLD_PAM.match(text):
         text = f"{old[1]}({program.name}): {text[old.end() :]}"

@@ -1,9 +1,9 @@
 r"""
-What one line says, as typed facts: the conversion from a grammar's fields, for both engines.
+Converts the fields that a grammar found in a line into typed facts, for both engines.
 
-sshd writes names visual-encoded (vis(3), VIS_CSTYLE): ``\\``, ``\n``, ``\t``, ``\r`` and ``\ooo`` for every byte that is not
-printable ASCII. What the process before authentication says, sshd's monitor encodes once more, up to 10.2. PAM writes raw bytes,
-of which rsyslog turns control characters into ``#ooo``.
+sshd encodes names with vis(3), VIS_CSTYLE: ``\\``, ``\n``, ``\t``, ``\r``, and ``\ooo`` for bytes that are not printable ASCII.
+Up to 10.2, sshd's monitor encodes the lines of the process before authentication once more. PAM writes raw bytes, and rsyslog
+replaces control characters in them with ``#ooo``.
 """
 
 import re
@@ -22,7 +22,7 @@ _VIS = re.compile(r"\\(?:([0-3][0-7]{2})|([\\abfnrstv0]))")
 _VIS_TEXT = re.compile(r"(?:[^\\]|\\(?:[0-3][0-7]{2}|[\\abfnrstv0]))*\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "s": " ", "t": "\t", "v": "\v", "0": "\0"}
-# rsyslog, parser.escapeControlCharactersOnReceive: only control characters are written so.
+# rsyslog, parser.escapeControlCharactersOnReceive: only for control characters.
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
 
 METHODS = {"Password": "password", "Pubkey": "publickey", "pubkey": "publickey"}
@@ -33,16 +33,17 @@ class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     One line of sshd, dropbear or PAM.
 
     Attributes:
-        rule: the grammar rule that read it; None where none did, then ``action`` is ``unmatched``.
-        user: as the client sent it, escapes undone; may be empty or hold anything.
-        user_is_valid: False where the line says that there is no such user, or that it may not come in.
-        address: as logged: an address, a name, or ``UNKNOWN``.
-        ip: the address, where it is one; IPv4 in IPv6 as IPv4, without a zone.
-        port: 0..65535.
-        method, submethod: as OpenSSH spells them.
-        count: how many lines this one stands for.
-        ambiguous: text of the peer could have made this frame; an address is then not given.
-        fields: everything else the rule names, as it was written.
+        rule: the grammar rule that read it; None if no rule did, and ``action`` is ``unmatched``.
+        user: as the client sent it, decoded; may be empty or contain any text.
+        user_is_valid: False if, according to the line, the user does not exist or may not log in.
+        address: as logged: an address, a host name, or ``UNKNOWN``.
+        ip: ``address``, if it is an IP address; without a zone, and IPv4-mapped IPv6 as IPv4.
+        port: 0 to 65535.
+        method, submethod: in the spelling of OpenSSH.
+        count: the number of lines that this line represents.
+        ambiguous: the peer's own text may have produced these fields. If even the end of the line is uncertain, ``address``,
+            ``ip`` and ``port`` are None.
+        fields: all other named fields of the rule, as logged.
     """
 
     action: LineAction
@@ -67,7 +68,7 @@ class AuthMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 def auth_message(reading: Reading) -> AuthMessage:
-    """Convert what a rule has read. Never raises: any text a grammar lets through has a meaning here."""
+    """Convert the fields that a rule has read. It never raises: it accepts every text that a grammar accepts."""
     rule, match = reading.rule, reading.match
     if rule is None or match is None:
         return AuthMessage(action=LineAction.UNMATCHED, count=reading.repeats)
@@ -92,7 +93,7 @@ def auth_message(reading: Reading) -> AuthMessage:
     cut = reading.is_ambiguous
     count = reading.repeats * int(fields.pop("more", "1"))
     is_raw = rule.is_pam or reading.program.family != sshd.FAMILY
-    # sshd writes its PID. Where there is none, as in a container's output, the release cannot be told by the program's name.
+    # sshd writes its PID. Without one, as in the output of a container, the name of the program does not reveal the release.
     program = reading.program.name if reading.procid else ""
     return AuthMessage(
         action=rule.action,
@@ -115,17 +116,17 @@ def auth_message(reading: Reading) -> AuthMessage:
         ambiguous=cut
         or rule.name.endswith("_cut")
         or is_ambiguous(rule.name, used, reading.text)
-        # rsyslog writes a control character as it writes these four characters.
+        # rsyslog writes a control character and these four characters in the same way.
         or (is_raw and name is not None and reading.is_annotated and reading.text.endswith(name))
         or (is_raw and name is not None and _RSYSLOG_ESCAPE.search(name) is not None)
-        # Blanks behind a name that ends the line are a collector's, or the name's.
+        # Blanks after a name at the end of the line are either from a collector or part of the name.
         or (is_raw and name is not None and reading.text[-1:] == " " and reading.text.rstrip(" ").endswith(name))
         or (preauth and not is_raw and _relayed_name(name or "", program)[1]),
         fields={key: readable(value) for key, value in fields.items() if value != ""},
     )
 
 
-# What stands between two texts of which one is free, and how often it stands there in a line that can be read in one way alone.
+# The separator between two texts, one of them free; and how often it may occur in a line that has only one reading.
 _BETWEEN = {
     "session_opened": (") by ", 1),
     "session_opened_old": (" by ", 1),
@@ -138,23 +139,23 @@ _BETWEEN = {
 
 
 def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
-    """Tell whether a text can be read in two ways, where its format alone does not settle it."""
+    """Return whether a text can be read in two ways that its format allows."""
     match rule:
         case "starting_session":
-            # The command and the user's name are both free.
+            # Both the command and the user name are free text.
             return text.count("' for ") + text.count("' on ") > 1
         case "auth_failure_odd" | "ldap_failure" | "disconnecting_from_max_attempts":
-            # OpenSSH 6.7 ends that line in the address; up to 6.6 it ends in the name, which may look the same.
+            # OpenSSH 6.7 ends that line with the address. Up to 6.6 it ends with the name, which may look like an address.
             return True
         case "auth_failure" | "module_failure" | "sss_success":
-            # sshd gives PAM no ruser. Other services may, and then the names of fields can be part of one.
+            # sshd passes no ruser to PAM. Other services may pass one, and it can contain the names of fields.
             return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
     between, most = _BETWEEN.get(rule, ("", len(text) + 1))
     return text.count(between) > most
 
 
 def method_info(text: str) -> dict[str, str]:
-    """Read what stands behind ``ssh2: ``: a key, a certificate, a principal; ``info`` where it is none of them."""
+    """Read the text after ``ssh2: ``: a key, a certificate or a principal. Return any other text as ``info``."""
     for rule in sshd.METHOD_INFO:
         match = _METHOD_INFO[rule.name].match(text)
         if match:
@@ -162,21 +163,22 @@ def method_info(text: str) -> dict[str, str]:
     return {"info": text}
 
 
-# These rules are one regular expression each; they need no lowering.
+# Each of these rules is one regular expression, so it needs no lowering.
 _METHOD_INFO = {rule.name: re.compile(rule.expression.pattern) for rule in sshd.METHOD_INFO}  # type: ignore[attr-defined]
 
 
 def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:
-    """Undo sshd's encoding of a name: once, or twice in the lines that its monitor relays."""
+    """Decode a name that sshd has encoded: once, or twice in the lines that its monitor relays."""
     return _relayed_name(text, program)[0] if preauth else readable(_VIS.sub(_unvis, text)) if "\\" in text else readable(text)
 
 
 def _relayed_name(text: str, program: str) -> tuple[str, bool]:
     r"""
-    Undo the encoding of a name that the monitor relays; tell, too, whether it can be read in another way.
+    Decode a name in a line that the monitor relays. Return the name, and whether it is ambiguous.
 
-    Up to 9.7 (program ``sshd``) and up to 10.2 these are encoded twice, from 10.3 once. The line does not say which: where a
-    second decoding is possible it is done, unless it would give control characters: ``CORP\\bob`` is a name of 10.3.
+    Up to 10.2 sshd encodes these names twice, from 10.3 on once. Only the program name ``sshd`` proves a release, up to 9.7.
+    In all other lines sshbell decodes a second time if that is possible and yields no control characters: ``CORP\\bob`` is a
+    name from 10.3.
     """
     once = _VIS.sub(_unvis, text)
     if "\\" not in once or not _VIS_TEXT.match(once):
@@ -192,7 +194,7 @@ def _unvis(match: re.Match[str]) -> str:
 
 
 def pam_name(text: str) -> str:
-    """Undo what rsyslog does to a raw name."""
+    """Undo the escapes that rsyslog writes into a raw name."""
     if "#" in text:
         text = _RSYSLOG_ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
     return readable(text)
@@ -200,18 +202,19 @@ def pam_name(text: str) -> str:
 
 def origin(trusted: Trusted | None, action: LineAction, *, preauth: bool, family: str, family_of: Callable[[str], str]) -> str:
     """
-    Say what the kernel's word about a line's sender comes to.
+    Return whether a line comes from the real daemon, judging by the sender's ids that the kernel recorded.
 
-    ``verified``: a process of root, and, where its path is known, one of sshd's programs. ``forged``: another one's line that
-    only such a process can have written. ``unverified``: nothing is known, or the line is one that a user's session may write.
+    ``verified``: root's process wrote it, and its path, if known, is one of sshd's or dropbear's programs. ``forged``: another
+    process wrote a line that only such a process writes. ``unverified``: the sender is unknown, or a user's session may write
+    this line.
     """
     if trusted is None:
         return "unverified"
     uid, exe = trusted
-    # sshd is replaced while it runs: "(deleted)" stands behind the path after an upgrade.
+    # An upgrade replaces sshd while it runs. The kernel then adds "(deleted)" to the path.
     is_ours = exe == "" or family_of(exe.removesuffix(" (deleted)").rpartition("/")[2]) != ""
     if uid == 0 and (is_ours or not family):
         return "verified"
-    # A client can end its good-bye in " [preauth]", which its own session's process then logs.
+    # A client can end its disconnect message with " [preauth]", and the process of its own session logs that.
     is_of_root = action.is_of_root or (preauth and action is not LineAction.RECEIVED_DISCONNECT)
     return "forged" if family and (is_of_root or uid == 0) else "unverified"

@@ -1,7 +1,7 @@
 """
-A rule that can be matched, and the line that was read by one: what the matcher, the messages and the correlator share.
+Compiled rules, and the lines that they have read. The matcher, the messages and the correlator share these types.
 
-A rule is either lowered to a regular expression or run by pyparsing as it is written; a match looks the same to both.
+sshbell either lowers a rule to a regular expression, or lets pyparsing run it as written. The matches look the same.
 """
 
 import re
@@ -18,18 +18,18 @@ from grammars.rule import Rule
 
 Engine = Literal["lowered", "pyparsing"]
 
-# What the correlator is given of a match, whatever the rule: in this order, None where the rule has no such field.
+# The fields of a match that the correlator gets, in this order, for every rule. A field that the rule does not have is None.
 CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
 Core = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str | None]
 _SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
-    # The first of these that a rule has.
+    # The rule's first field from this list.
     "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint"),
 }
 
-# log.c, do_log(): sshd cuts a line at 500 bytes, so a longer one is not sshd's, and one of just this length has lost its end.
+# log.c, do_log(): sshd cuts lines at 500 bytes. So a longer line is not from sshd, and one of this length has lost its end.
 SSHD_LIMIT = 500
-# A name has 200 bytes at most in the lines of a connection's end: a shorter line has not been cut, whatever followed it.
+# In the lines about the end of a connection, a name has 200 bytes at most. So a shorter line has not been cut.
 WHOLE_BELOW = 300
 _RELAYED = frozenset(
     {
@@ -41,15 +41,15 @@ _RELAYED = frozenset(
     }
 )
 
-# What becomes of a line that a rule has read.
+# How the correlator uses a line that a rule has read.
 TELLS, TELLS_OF_PAM, HINTS, ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
 
 
 class RuleMatch(Protocol):
-    """The part of ``re.Match`` that is used of both engines' results."""
+    """The part of ``re.Match`` that the results of both engines have."""
 
     def group(self, *groups: int) -> Any:
-        """Return the texts of some groups."""
+        """Return the texts of these groups."""
 
     def __getitem__(self, group: int, /) -> Any:
         """Return the text of one group."""
@@ -57,11 +57,11 @@ class RuleMatch(Protocol):
 
 class CompiledRule:
     """
-    One rule, ready to be matched by either engine.
+    One rule, for either engine.
 
     Attributes:
-        is_hint: it is PAM's word about a failed try, which counts only where sshd itself is not heard.
-        use: what becomes of a line that it reads.
+        is_hint: it reads PAM's report of a failed try, which counts only if there are no lines from sshd.
+        use: how the correlator uses the lines that it reads.
 
     Raises:
         ValueError: the rule's action has no row in ``LineAction``.
@@ -80,11 +80,11 @@ class CompiledRule:
 
     @cached_property
     def leading(self) -> list[list[str | re.Pattern[str]]]:
-        """What a text must begin with; found when a line of the family is read for the first time."""
+        """The possible beginnings of its texts; computed when sshbell reads the first line of the family."""
         return leading_pieces(self._expression)
 
     def ready(self) -> "CompiledRule":
-        """Lower the rule, when it is needed for the first time: a log meets a third of all rules."""
+        """Return this rule; lower it at its first use, because a log needs only a third of all rules."""
         if not hasattr(self, "match"):
             if self._engine == "lowered":
                 lowered = lower(self._expression)
@@ -106,13 +106,13 @@ class CompiledRule:
         return tuple(numbers)
 
     def groupdict(self, match: RuleMatch) -> dict[str, str]:
-        """Return the fields that ``match`` has, by their names in the grammar; of alternatives that share a name, one matches."""
+        """Return the fields of ``match`` by their names in the grammar. Of alternatives with the same name, one matches."""
         if isinstance(match, _PyparsingMatch):
             return {name: text for name, text in match.fields.items() if text is not None}
         return {name: text for name, numbers in self.fields.items() for number in numbers if (text := match[number]) is not None}
 
     def can_start(self, key: str) -> bool:
-        """Tell whether a text that begins with ``key`` can match."""
+        """Return whether a text that begins with ``key`` can match."""
         return any(_starts(way, key) for way in self.leading)
 
 
@@ -134,7 +134,7 @@ def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
 
 
 class _PyparsingMatch:
-    """A result of pyparsing that gives CORE as ``re.Match`` would, by numbers from 0."""
+    """A result of pyparsing, with the groups of CORE like ``re.Match``, numbered from 0."""
 
     def __init__(self, fields: dict[str, str | None]) -> None:
         self.fields = fields
@@ -160,35 +160,35 @@ class _PyparsingMatch:
 
 
 class Program(NamedTuple):
-    """What a tag says about who wrote the line."""
+    """The program that wrote a line, according to its tag."""
 
     name: str  # "sshd-session"
-    family: str  # "sshd": all programs that log one connection; "" for a program of which only PAM's lines are read
-    module: str | None = None  # "pam_unix" where the tag is "sshd(pam_unix)"
+    family: str  # "sshd": all programs that log one connection; "": sshbell reads only PAM's lines of this program
+    module: str | None = None  # "pam_unix" if the tag is "sshd(pam_unix)"
 
 
 class Reading(NamedTuple):
-    """One line that was read: who wrote it, which text was matched, and by which rule."""
+    """One line: the program that wrote it, the text, and the rule that read it."""
 
     program: Program
     host: str
     procid: str
     text: str
-    repeats: int  # "message repeated 3 times" stands for three
-    rule: CompiledRule | None  # None: a line of sshd, dropbear or PAM that no rule reads
+    repeats: int  # 3 for "message repeated 3 times"
+    rule: CompiledRule | None  # None: no rule reads this line of sshd, dropbear or PAM
     match: RuleMatch | None
     trusted: Trusted | None = None
-    stamp: str = ""  # the time, where the header parts were put back as well
-    is_annotated: bool = False  # an annotation stood behind the text; a name at its end may have been a part of it
-    is_torn: bool = False  # what looks like an annotation stands in it, which may be a peer's or a forger's
+    stamp: str = ""  # the time, after a repair of the header
+    is_annotated: bool = False  # an annotation followed the text, and may have begun within a name at its end
+    is_torn: bool = False  # the text contains an apparent annotation, perhaps from a peer or a forger
 
     @property
     def is_ambiguous(self) -> bool:
         """
-        The line may have another end, and what looks like an address may be a part of one, or of the user's name.
+        Whether the line may have lost its end, so that an apparent address may be part of an address or of the user name.
 
-        It has sshd's greatest length; or it ends a connection, and is so long, with a name of many escapes, that blanks may
-        have been cut off behind it, which journald does.
+        That is so if the line has the greatest length that sshd writes. It is also so for a long line about the end of a
+        connection with escapes in the name: sshd may have cut it, and journald may have removed the blanks at its end.
         """
         if self.is_torn:
             return True
@@ -198,7 +198,7 @@ class Reading(NamedTuple):
         return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= WHOLE_BELOW)
 
     def core(self) -> Core:
-        """Return what the correlator needs of the match."""
+        """Return the fields of the match that the correlator needs."""
         if self.rule is None or self.match is None:
             return None, None, None, None, None, None, None
         user, invalid, address, port, method, extra, preauth = self.match.group(*self.rule.core)

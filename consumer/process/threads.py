@@ -1,8 +1,8 @@
 """
-Calls that may hang, such as for a name server, a disk or a command: each in a thread that nobody has to wait for.
+Runs calls that may hang, such as those to a name server, a disk or a command. Each gets its own thread.
 
-asyncio has one small pool for all such calls, and joins its threads at the end. One that hangs would hold up all others, and the
-end of the process.
+asyncio has one small pool for all such calls, and joins its threads at the end. A hanging call would block the others and keep
+the process from ending.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class Threads:
     Makes calls of one kind.
 
     Args:
-        limit: how many may run at a time; further ones wait. One that hangs counts until it returns, whoever gave up on it.
+        limit: how many calls may run at a time; others wait. A hanging call counts until it returns, even if its caller gave up.
     """
 
     def __init__(self, limit: int = 1) -> None:
@@ -28,11 +28,11 @@ class Threads:
 
     async def run(self, call: Callable[..., _T], *arguments: Any) -> _T:
         """
-        Call, and return what it returns.
+        Make a call, and return its result.
 
         Raises:
-            OSError: the system has no thread left.
-            Exception: whatever the call raises.
+            OSError: the system cannot start another thread.
+            Exception: any error of the call.
         """
         await self._free.acquire()
         loop = asyncio.get_running_loop()
@@ -46,13 +46,13 @@ class Threads:
         def work() -> None:
             try:
                 given: tuple[Callable[[Any], None], Any] = answer.set_result, call(*arguments)
-            except Exception as error:  # noqa: BLE001 - it is raised where the answer is awaited
+            except Exception as error:  # noqa: BLE001 - the caller that awaits the answer gets it
                 given = answer.set_exception, error
-            with suppress(RuntimeError):  # the loop has ended meanwhile
+            with suppress(RuntimeError):  # the loop has ended in the meantime
                 loop.call_soon_threadsafe(end, *given)
 
         try:
-            # As a daemon, so that the process may end while it hangs.
+            # A daemon thread, so that the process can end while the call hangs.
             threading.Thread(target=work, name="call", daemon=True).start()
         except RuntimeError as error:
             self._free.release()
@@ -61,11 +61,11 @@ class Threads:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """Looks up names without the shared pool: one name that hangs delays no other."""
+    """Looks up names without the shared pool, so that a hanging look-up does not delay other names."""
 
     def __init__(self) -> None:
         super().__init__()
-        # By name; all of them are of the configuration.
+        # By name. All names come from the configuration, so there are only a few.
         self._lookups: dict[object, Threads] = {}
 
     async def getaddrinfo(
@@ -74,16 +74,16 @@ class _Loop(asyncio.SelectorEventLoop):
         port: Any,
         *,
         family: int = 0,
-        type: int = 0,  # noqa: A002 - asyncio's
+        type: int = 0,  # noqa: A002 - the name that asyncio uses
         proto: int = 0,
         flags: int = 0,
     ) -> Any:
-        """Return what ``socket.getaddrinfo`` does."""
+        """Return the result of ``socket.getaddrinfo``."""
         lookup = self._lookups.setdefault(host, Threads())
         return await lookup.run(socket.getaddrinfo, host, port, family, type, proto, flags)
 
 
 def run_async(main: Coroutine[Any, Any, _T]) -> _T:
-    """Run to the end, as ``asyncio.run`` does, and wait for no name server then."""
+    """Run a coroutine like ``asyncio.run``, but do not wait for name servers at the end."""
     with asyncio.Runner(loop_factory=_Loop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""Keys of other hosts, in ``keys.db``. The file may not exist yet, and an import may replace it."""
+"""The keys of other hosts, in ``keys.db``. The file may not exist yet, and an import may replace it."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -15,11 +15,11 @@ _FOUND = (
     " WHERE host = ? AND {} = ? ORDER BY number LIMIT 100"
 )
 _BY_MD5, _BY_SHA256 = _FOUND.format("md5"), _FOUND.format("sha256")
-_decoded = json.JSONDecoder().decode  # json.loads takes longer
+_decoded = json.JSONDecoder().decode  # faster than json.loads
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """A line of an export, as ``keys.sql`` describes its columns."""
+    """A line of an export. ``keys.sql`` describes the columns."""
 
     sha256: str
     account: str
@@ -31,7 +31,7 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 class FoundKey(msgspec.Struct, frozen=True):
-    """A line that allows a key, and when its host exported it."""
+    """A line that allows a key, and the time at which its host exported it."""
 
     account: str
     comment: str
@@ -44,7 +44,7 @@ class Keys:
     """
     Finds keys.
 
-    Each method raises a StoreError if the file exists but cannot be read, and a ValueError if a text is invalid.
+    Each method raises a StoreError if it cannot read an existing file, and a ValueError if a text is invalid.
     """
 
     def __init__(self, state_dir: Path) -> None:
@@ -65,7 +65,7 @@ class Keys:
         )
 
     def exported_before(self, time_us: int) -> list[tuple[str, int]]:
-        """Return the hosts whose export is older than that, and its time."""
+        """Return the hosts whose last export is older than ``time_us``, and the time of that export."""
         return self._file.rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", (time_us,))
 
 
@@ -73,26 +73,26 @@ def replace_keys(
     state_dir: Path, host: str, keys: Iterable[KeyRow], exported_us: int, now_us: int, report: Callable[[str], None]
 ) -> int:
     """
-    Replace the keys of a host, completely or not at all; return how many.
+    Replace all keys of a host, and return the number of new ones.
 
-    If ``keys`` raises an error, the old keys remain.
+    If ``keys`` raises an error, sshbell keeps all the old keys.
 
     Args:
         state_dir: the directory of ``keys.db``.
         host: in lower case.
-        keys: the new ones.
+        keys: the new keys.
         exported_us: the time of the export.
         now_us: the wall clock.
-        report: gets one line about a damaged file that was set aside.
+        report: gets one line if sshbell sets a damaged file aside.
 
     Raises:
-        StoreError: the keys cannot be written.
+        StoreError: sshbell cannot write the keys.
     """
     count = 0
     with closing(open_for_writing(state_dir / NAME, report)) as connection, transaction(connection):
         connection.execute("DELETE FROM key WHERE host = ?", (host,))
         connection.execute("INSERT OR REPLACE INTO host VALUES (?, ?, ?)", (host, exported_us, now_us))
-        for count, key in enumerate(keys, 1):  # noqa: B007 - what is counted
+        for count, key in enumerate(keys, 1):  # noqa: B007 - used after the loop
             options = json.dumps(key.options)
             connection.execute(
                 "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

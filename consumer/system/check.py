@@ -1,4 +1,4 @@
-"""``sshbell check``: one row for each thing that has to be right, and how to fix it if it is not."""
+"""``sshbell check``: one row for each check, with advice for each fault."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from consumer.system.outcome import AS_ROOT, CheckState, Outcome, context_of, fa
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One row: the name of the check, its result, the reason in words, and how to fix it."""
+    """One row: the name of the check, its result, the reason in words, and how to fix the fault."""
 
     name: str
     state: CheckState
@@ -24,11 +24,11 @@ class Result(msgspec.Struct, frozen=True):
 
 def run_checks(path: str | None, *, connect: bool) -> Iterator[Result]:
     """
-    Yield the results of all checks. A check that fails yields a result, too.
+    Yield the results of all checks. A check that cannot read a file yields a result, too.
 
     Args:
         path: of the configuration; None for the default file, which may be missing.
-        connect: connect to the server of each channel.
+        connect: whether to connect to the server of each channel.
     """
     rsyslog, outcomes = check_rsyslog.read_configuration()
     yield from _results("rsyslog", outcomes)
@@ -55,7 +55,7 @@ def _results(name: str, outcomes: Iterable[Outcome]) -> Iterator[Result]:
 
 
 def _read_configuration(path: str | None) -> tuple[Config | None, list[Outcome]]:
-    """Return the settings, or None and the reasons."""
+    """Return the settings; or None and the reasons."""
     try:
         return load(path), []
     except ConfigRightsError as error:

@@ -20,7 +20,7 @@ _TIMEOUT_S, _OUTPUT_LIMIT_BYTES = 30.0, 1 << 20
 
 
 def read_configuration() -> tuple[RsyslogConfig | None, list[Outcome]]:
-    """Return rsyslogd's configuration, or None and the reason."""
+    """Return rsyslogd's configuration; or None and the reasons."""
     outcomes = []
     if shutil.which("rsyslogd", path=system_path()) is None:
         outcomes.append(fault("rsyslogd is not installed", "install the package rsyslog"))
@@ -100,7 +100,7 @@ def trusted(rsyslog: RsyslogConfig) -> Iterator[Outcome]:
 
 
 def _interpreter_of(text: str) -> Path | None:
-    """Return the Python that our entry point runs."""
+    """Return the Python that the entry point of sshbell runs; None if somebody has changed that line."""
     for line in text.splitlines():
         if line.startswith("exec ") and " -I -m consumer " in line:
             with suppress(ValueError):

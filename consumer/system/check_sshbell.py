@@ -91,7 +91,7 @@ def privileges(context: Context) -> Iterator[Outcome]:
 
 
 def keys(context: Context) -> Iterator[Outcome]:
-    """Ask the process ``keys``, if sshbell is running."""
+    """Check that the process ``keys`` answers, if sshbell is running."""
     state_dir = Path(context.config.state_dir)
     if not holder_of(state_dir / RUN_LOCK).is_running:
         return
@@ -131,7 +131,7 @@ def people(context: Context) -> Iterator[Outcome]:
 
 
 def catch_up(context: Context) -> Iterator[Outcome]:
-    """Check the log file that sshbell searches for lost lines."""
+    """Check the log file in which sshbell searches for lost lines."""
     if not context.config.catch_up:
         return
     place = Path(context.config.catch_up)
@@ -153,7 +153,7 @@ def secrets(context: Context) -> Iterator[Outcome]:
         if secret.file:
             yield _secret_file(what, Path(secret.file), context.account)
         elif secret.env:
-            # It has to be in rsyslogd's environment, not in this one.
+            # rsyslogd's environment must have it, not the environment of this command.
             yield ok(f"{what}: from ${secret.env}, if rsyslogd's environment has it")
         elif shutil.which(secret.command[0]) is None:
             yield fault(f"{what}: {secret.command[0]} does not exist or is not executable")
@@ -199,10 +199,10 @@ def places(context: Context) -> Iterator[Outcome]:
 
 
 def _web_places(config: Config, *, connect: bool) -> Outcome:
-    """Check the web service. Only ``--connect`` asks it, which counts as one question."""
+    """Check the web service, only with ``--connect``. MaxMind counts this as one query."""
     if not connect or config.geoip_key is None:
         return ok(f"web service {config.geoip_host}; sudo sshbell check --connect tries it")
-    # Imported here, because the import takes longer than all other checks.
+    # Import it here, because the import takes longer than all other checks.
     from consumer.places.web_service import WebError, WebPlaces  # noqa: PLC0415
 
     places = WebPlaces(config.geoip_account, config.geoip_key, config.geoip_host, report=lambda _text: None)
@@ -236,19 +236,19 @@ def _database_fault(place: Path) -> str:
 
 
 def _wrongly_owned(place: Path, uid: int) -> Iterator[Path]:
-    """Yield the state directory and its files where they do not belong to one user alone."""
+    """Yield the state directory and its files if they do not belong to this user alone."""
     for folder, _, names in os.walk(place):
         for path in (Path(folder), *(Path(folder, name) for name in names)):
             try:
                 found = path.lstat()
             except FileNotFoundError:
-                continue  # deleted meanwhile: the directory is in use
+                continue  # deleted in the meantime: the directory is in use
             if not is_private(found, uid):
                 yield path
 
 
 def _secret_file(what: str, path: Path, account: Account | None) -> Outcome:
-    # There "sshbell install" makes it readable for root and sshbell alone.
+    # In this directory, "sshbell install" makes the file readable only for root and sshbell.
     is_ours = path.is_relative_to(Path(DEFAULT_PATH).parent)
     try:
         found = path.stat()

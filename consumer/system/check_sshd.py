@@ -12,12 +12,12 @@ _SILENT = {"SILENT", "QUIET", "FATAL", "ERROR"}
 
 
 def sshd(catch_up: str) -> Iterator[Outcome]:
-    """Check that sshd logs logins, and that ``catch_up``, "" for none, may have them."""
+    """Check that sshd logs logins, and that the file ``catch_up`` may have them; "" means no file."""
     config = SshdConfig(_SSHD_CONFIG)
     if not config.is_there:
         yield warning(f"neither sshd nor {_SSHD_CONFIG} exists", _NO_SSHD)
         return
-    # If sshd cannot be asked, its files do not name the defaults.
+    # If sshd -T does not work, sshbell reads the configuration files, which omit the defaults.
     values = {"loglevel": ["INFO"], "syslogfacility": ["AUTH"]} | config.values()
     level, facility = (values[name][0].upper() for name in ("loglevel", "syslogfacility"))
     if level in _SILENT:

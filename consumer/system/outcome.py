@@ -1,4 +1,4 @@
-"""The outcomes of checks, and the context that the checks of sshbell itself share."""
+"""The outcomes of checks, and the context for the checks of sshbell itself."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,7 +15,7 @@ AS_ROOT = "run it as root to check this: sudo sshbell check"
 
 
 class Outcome(NamedTuple):
-    """A result, the reason in words, and how to fix it."""
+    """A result, the reason in words, and how to fix the fault."""
 
     state: CheckState
     text: str
@@ -29,10 +29,10 @@ class Context(NamedTuple):
     Attributes:
         place: the configuration file, which may be missing if it is the default one.
         config: the settings.
-        rsyslog: rsyslogd's configuration; None if it cannot be read.
-        user: the user that ``run`` becomes.
-        account: its ids; None if it does not exist.
-        connect: connect to the server of each channel.
+        rsyslog: rsyslogd's configuration; None if sshbell cannot read it.
+        user: the user that ``run`` changes to.
+        account: the ids of this user; None if the user does not exist.
+        connect: whether to connect to the server of each channel.
     """
 
     place: Path
@@ -50,17 +50,17 @@ def context_of(place: Path, config: Config, rsyslog: RsyslogConfig | None, *, co
 
 
 def ok(text: str) -> Outcome:
-    """Return the outcome for something that is right."""
+    """Return the outcome of a check that found no fault."""
     return Outcome("ok", text)
 
 
 def warning(text: str, advice: str) -> Outcome:
-    """Return the outcome for something that may be wrong."""
+    """Return the outcome of a check that found a possible fault."""
     return Outcome("warning", text, advice)
 
 
 def fault(text: str, advice: str = "") -> Outcome:
-    """Return the outcome for something that is wrong."""
+    """Return the outcome of a check that found a fault."""
     return Outcome("fault", text, advice)
 
 
