@@ -1,6 +1,6 @@
 # make demo      show who logged in, from a captured log
 # make test      run the fast tests; one or two minutes
-# make test-all  run all tests, and measure the coverage (root); about ten minutes
+# make test-all  run all tests, and measure the coverage (root); about fifteen minutes
 # make check     check format, lint and types
 # make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
 # make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-PROFILES = {"fast": 20, "standard": 100, "thorough": 200}  # percent
+PROFILES = {"fast": 20, "standard": 100, "thorough": 300}  # percent
 LEAST = 5
 
 
