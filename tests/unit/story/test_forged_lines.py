@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumer.events import Event, Forged, Login
-from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
 from consumer.story.forged_lines import FOLD_US, FORGED_LIMIT
 from tests.integration.lines import ours
@@ -20,15 +19,6 @@ NOW_US = 1_795_400_000 * SECOND
 MALLORY, EVE = 1012, 1013
 FAILED = "Failed password for root from 203.0.113.66 port 40022 ssh2"
 CLAIMED = "Accepted publickey for root from 203.0.113.66 port 40022 ssh2: RSA SHA256:abc"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_matcher() -> object:
-    """Give all pipelines one matcher, which remembers nothing of a line: to make it is most of what a pipeline costs."""
-    matcher = Matcher()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("consumer.pipeline.Matcher", lambda _programs: matcher)
-        yield
 
 
 def pipeline() -> Pipeline:

@@ -1,7 +1,6 @@
 """A pipeline that is interrupted anywhere, and goes on from its snapshot, tells what an uninterrupted one tells."""
 
 import gzip
-from collections.abc import Iterator
 from datetime import UTC
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import msgspec
 import pytest
 
 from consumer.events import Login, Logout
-from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
 from consumer.story import snapshot
 
@@ -18,15 +16,6 @@ LOGS = sorted(path for path in CAPTURES.glob("*/*.log.gz") if ".rfc3339." in pat
 NOW_US = 1795400000000000
 HOST = "host\tsshd\tweb1"
 Parts = dict[str, list[bytes]]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_matcher() -> Iterator[None]:
-    """Give all pipelines one matcher: it remembers nothing of a line, and to make it is most of what a fresh pipeline costs."""
-    matcher = Matcher()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("consumer.pipeline.Matcher", lambda _programs: matcher)
-        yield
 
 
 def pipeline() -> Pipeline:
