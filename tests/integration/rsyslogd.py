@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -152,6 +154,12 @@ class Rsyslogd:
     def send(self, tag: str, text: str) -> None:
         """Log a line like a program that calls syslog()."""
         self._socket.send(f"<86>Nov 22 10:00:00 {tag}: {text}".encode("latin-1"))
+
+    def send_as(self, uid: int, tag: str, text: str) -> None:
+        """Log a line as another user does: the kernel lets root name any uid, and rsyslogd gets that one."""
+        credentials = struct.pack("iII", os.getpid(), uid, uid)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
+        self._socket.sendmsg([f"<86>{tag}: {text}".encode("latin-1")], ancillary)
 
     def received(self) -> list[dict[str, Any]]:
         """Return the lines that the child has received so far."""
