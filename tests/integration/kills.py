@@ -13,8 +13,8 @@ In every other step, ``run``, ``deliver`` or both lose their disk for a while: t
 while they wait for the disk, some after it is back.
 
 ``--forged`` adds lines that another user writes in sshd's name through the local socket. sshbell must count each of them exactly
-once. If rsyslogd dies with such a line in its memory, only the log file has it, and without its writer. Then sshbell may report it as
-a login, but never as a verified one.
+once. If rsyslogd dies with such a line in its memory, only the log file has it, and without its writer. Then sshbell may report
+it as a login, but never as a verified one.
 """
 
 from __future__ import annotations
