@@ -51,6 +51,10 @@ _FACTORS_LIMIT = 8
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
 
+# PAM's services of programs that every user may start with root's rights, and under any name: so their lines can have sshd's tag.
+_SERVICES_OF_USERS = frozenset({"su", "su-l", "sudo", "sudo-i", "doas", "polkit-1", "login", "chsh", "chfn", "passwd"})
+
+
 class Correlator:
     """
     Turns lines into events.
@@ -351,6 +355,8 @@ class Correlator:
     def _accepted(self, host: Host, line: Line) -> None:
         user = line[USER]
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.is_gone and self._is_of_older(host, line):
+            return
         if connection.accepted is not None:
             is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
@@ -371,7 +377,19 @@ class Correlator:
         else:
             self.held.wait(host, connection, line)
 
+    @staticmethod
+    def _is_of_older(host: Host, line: Line) -> bool:
+        """Return whether a late line belongs to a login that its session line has already reported: see ``_opened_before``."""
+        current = host.connections.get(line[PROCID])
+        older = None if current is None else current.older
+        if older is None or older.opened is None or older.accepted is not None or not same_user(older.opened[USER], line[USER]):
+            return False
+        older.accepted = line
+        return True
+
     def _session_opened(self, host: Host, line: Line) -> None:
+        if line[METHOD] in _SERVICES_OF_USERS:
+            return
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=False)
         if connection is not None and procid and connection.is_younger(line) and not _is_in(connection, user):
@@ -417,6 +435,8 @@ class Correlator:
                 self._tell_login(host, older)
 
     def _session_closed(self, host: Host, line: Line) -> None:
+        if line[METHOD] in _SERVICES_OF_USERS:
+            return
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=True)
         older = connection.older if connection is not None else None
