@@ -77,8 +77,8 @@ class Correlator:
             LineAction.INVALID_USER: self._invalid_user,
             LineAction.USER_DENIED: self._user_denied,
             LineAction.MAX_ATTEMPTS: self._max_attempts,
-            LineAction.SESSION_OPENED: self._session_opened,
-            LineAction.SESSION_CLOSED: self._session_closed,
+            LineAction.SESSION_OPENED: _unless_of_users(self._session_opened),
+            LineAction.SESSION_CLOSED: _unless_of_users(self._session_closed),
             LineAction.SESSION_STARTED: self._session_started,
             LineAction.CONNECTION_OPENED: self._connection_opened,
             LineAction.RECEIVED_DISCONNECT: self._received_disconnect,
@@ -388,8 +388,6 @@ class Correlator:
         return True
 
     def _session_opened(self, host: Host, line: Line) -> None:
-        if line[METHOD] in _SERVICES_OF_USERS:
-            return
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=False)
         if connection is not None and procid and connection.is_younger(line) and not _is_in(connection, user):
@@ -435,8 +433,6 @@ class Correlator:
                 self._tell_login(host, older)
 
     def _session_closed(self, host: Host, line: Line) -> None:
-        if line[METHOD] in _SERVICES_OF_USERS:
-            return
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=True)
         older = connection.older if connection is not None else None
@@ -684,6 +680,16 @@ class Correlator:
         logout_id = derived(login.id, EventAction.LOGOUT) if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+
+
+def _unless_of_users(handle: Callable[[Host, Line], None]) -> Callable[[Host, Line], None]:
+    """Return a handler that skips the sessions of programs that every user may start."""
+
+    def handle_others(host: Host, line: Line) -> None:
+        if line[METHOD] not in _SERVICES_OF_USERS:
+            handle(host, line)
+
+    return handle_others
 
 
 def _is_in(connection: Connection, user: str | None) -> bool:

@@ -466,7 +466,7 @@ def test_a_session_of_su_under_the_name_of_sshd() -> None:
 
 
 def test_a_long_certificate_id_hides_no_address() -> None:
-    """A user's certificate has an id so long that sshd cuts the line: the address of the login stands before it, and is reported."""
+    """A certificate has an id so long that sshd cuts the line: the address of the login stands before it, and is reported."""
     info = f"ED25519-CERT SHA256:{'a' * 43} ID {'x from 203.0.113.66 port 22 ssh2: ' * 20}"
     message = f"Accepted publickey for alice from 192.0.2.7 port 4711 ssh2: {info}"[:500]
     assert told(f"{FIRST} 1 {message}") == ["ssh_login alice 192.0.2.7"]
