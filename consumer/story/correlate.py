@@ -448,6 +448,8 @@ class Correlator:
             self.held.leave_older(host, connection)
             self._end_session(host, older, line)
         elif connection is not None and is_ours:
+            if self._is_of_another_sender(connection, line):
+                return
             if connection.accepted is None and connection.login is None:
                 connection.closed = line  # "Accepted" may be late
             else:
@@ -480,12 +482,27 @@ class Correlator:
     def _child_over(self, host: Host, line: Line) -> None:
         """Take a closing line of the session's own process. It ends the session only if PAM has opened none."""
         connection = self.held.of_child(host, line)
-        if connection is None or connection.is_over or connection.accepted is None:
+        if (
+            connection is None
+            or connection.is_over
+            or connection.accepted is None
+            or self._is_of_another_sender(connection, line)
+        ):
             return
         if connection.login is None:
             connection.child_over = connection.child_over or line  # PAM's line may still come
         elif connection.opened is None:
             self._end_session(host, connection, line)
+
+    def _is_of_another_sender(self, connection: Connection, line: Line) -> bool:
+        """
+        Return whether the kernel vouches for the lines of a login, but not for this one.
+
+        Then another machine has sent this line under the name of the login's host. While catch_up reads the log file, it may be a
+        lost line of that host.
+        """
+        known = connection.accepted or connection.opened
+        return known is not None and known[TRUSTED] is not None and line[TRUSTED] is None and not self.held.is_holding
 
     @staticmethod
     def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool | None:

@@ -213,3 +213,10 @@ def test_a_kernel_that_knows_the_uid_as_text(folder: Path) -> None:
         done = outcome(place, ours(ACCEPTED, uid=uid), ours(OPENED, number=1, uid=uid))
         origins = {json.loads(body)["ssh"]["origin"] for body in done.objects}
         assert "verified" not in origins or uid in ("0", 0.0), uid
+
+
+def test_a_sender_with_the_name_of_another_host(folder: Path) -> None:
+    """Another machine logs, in this host's name, the end of a session for which the kernel vouched: the session stays open."""
+    ends = [CLOSED, "Disconnected from user alice 192.0.2.7 port 4711", "Connection closed by 192.0.2.7 port 4711"]
+    remote = [ours(text, 5, 10 + at, from_ip="203.0.113.66", input="imudp", uid=None, exe=None) for at, text in enumerate(ends)]
+    assert outcome(folder, ours(ACCEPTED), ours(OPENED, number=1), *remote).told == [GENUINE]
