@@ -8,7 +8,6 @@ which returns all fields of a line.
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -114,6 +113,7 @@ class Matcher:
         self._programs: dict[str, Program] = {}
         # For ``lines``, by program name and key. Names with a path or a module take the slower way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
+        self._first_words: frozenset[str] = frozenset()
 
     def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
         """Add the rules of a grammar to ``rules``, and return them as compiled rules."""
@@ -221,15 +221,16 @@ class Matcher:
                 return stamp, "", daemon, "", message, trusted
         return None
 
-    @cached_property
-    def _first_words(self) -> frozenset[str]:
-        """The first words of the messages of sshd and dropbear."""
-        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
-        leading = [way[0] for rule in rules for way in rule.leading if way and isinstance(way[0], str)]
-        return frozenset(word[0] for text in leading if (word := _WORD.match(text)))
-
     def _begins_message(self, program: str, host: str) -> bool:
-        return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
+        words = self._first_words or self._collect_first_words()
+        return host in words or program in words or (host in _STREAMS and program in {"F", "P"})
+
+    def _collect_first_words(self) -> frozenset[str]:
+        """Return the first words of the messages of sshd and dropbear, and keep them."""
+        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
+        leading = [way[0] for rule in rules for way in rule.leading() if way and isinstance(way[0], str)]
+        self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
+        return self._first_words
 
     def _read(self, program: Program, row: Row, text: str) -> Reading:
         """Read ``text``, the message of ``row`` without its annotation."""
