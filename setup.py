@@ -39,7 +39,7 @@ def compiled_stages() -> list[Extension]:
     if os.environ.get("SSHBELL_PURE", "") not in {"", "0"}:
         return _plain("SSHBELL_PURE is set")
     if not _can_compile():
-        return _plain("there is no C compiler, or Python's headers are missing; on Debian and Ubuntu: apt install gcc python3-dev")
+        return _plain("there is no C compiler, or it lacks Python's headers; on Debian and Ubuntu: apt install gcc python3-dev")
     try:
         from mypyc.build import mypycify  # noqa: PLC0415 - for a plain package mypy need not be there
     except ImportError as error:
@@ -47,7 +47,7 @@ def compiled_stages() -> list[Extension]:
     # "make check" checks types strictly and with all libraries. This build must not depend on which of them are installed.
     options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
     try:
-        found: list[Extension] = mypycify([*options, *STAGES], group_name="consumer.stages", debug_level="0")
+        found: list[Extension] = mypycify([*options, *STAGES], group_name="sshbell", debug_level="0")
     except SystemExit:
         return _plain("mypyc cannot compile this source; please report its messages above")
     return found
@@ -57,9 +57,10 @@ def _can_compile() -> bool:
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
     command = [*compiler, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-x", "c", "-"]
     try:
-        return subprocess.run(command, input=b"#include <Python.h>\n", capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, input=b"#include <Python.h>\n", capture_output=True, check=False)  # noqa: S603
     except OSError:
         return False
+    return done.returncode == 0
 
 
 def _plain(reason: str) -> list[Extension]:
