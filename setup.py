@@ -17,17 +17,14 @@ from setuptools.command.build_ext import build_ext
 # Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
 STAGES = (
     "consumer/framing/framer.py",
-    "consumer/framing/headers.py",
     "consumer/framing/timestamps.py",
     "consumer/matching/matcher.py",
     "consumer/matching/rules.py",
-    "consumer/records.py",
     "consumer/story/connections.py",
     "consumer/story/correlate.py",
     "consumer/story/event_ids.py",
     "consumer/story/known_lines.py",
     "consumer/story/without_pid.py",
-    "consumer/text.py",
 )
 
 

@@ -300,15 +300,13 @@ class Matcher:
             keep_text: include the text of each line, from which event ids are made.
         """
         lines: list[Line] = []
-        append = lines.append
-        microseconds = timestamps.microseconds
-        plain_get = self._plain.get
+        plain = self._plain
         witness = ""  # the host of the last line that was not from PAM
         place = first - 1
         for row in rows:
             place += 1
             stamp, host, name, procid, text, trusted = row
-            candidates = plain_get(name)
+            candidates = plain.get(name)
             # A rule that ends in free text would read imuxsock's annotation, which ends in "]", as part of that text.
             if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and _ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
@@ -324,17 +322,18 @@ class Matcher:
                         elif use is ONLY_COUNTS or (use is HINTS and host == witness):
                             break  # a failed try that PAM reports counts only if there are no lines from sshd
                         text = text if keep_text else ""
-                        own = (index, microseconds(stamp), place, 1, text, trusted or None, False, program, host, procid)
-                        append(own + match.group(*core))
+                        time_us = timestamps.microseconds(stamp)
+                        own = (index, time_us, place, 1, text, trusted or None, False, program, host, procid)
+                        lines.append(own + match.group(*core))
                         break
                 else:
                     line = self._line(row, timestamps, place, counts, keep_text=keep_text)
                     if line is not None:
-                        append(line)
+                        lines.append(line)
                 continue
             line = self._line(row, timestamps, place, counts, keep_text=keep_text)
             if line is not None:
-                append(line)
+                lines.append(line)
         return lines
 
     def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
@@ -373,10 +372,10 @@ class Matcher:
         if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
-        return (
+        return Line((
             found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
             found.host, found.procid, *found.core(),
-        )  # fmt: skip
+        ))  # fmt: skip
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Return whether a line with an unknown tag may be from PAM, or from sshd or dropbear with an unusual header."""

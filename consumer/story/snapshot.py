@@ -27,7 +27,7 @@ _RUN = 256
 _HOST = "host"
 _IDENTITIES = "identities"
 _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
-_NO_LINE: Line = (0, None, 0, 1, "", None, False, "", "", "", None, None, None, None, None, None, None)
+_NO_LINE = Line((0, None, 0, 1, "", None, False, "", "", "", None, None, None, None, None, None, None))
 # By attribute of a connection: the value that a snapshot leaves out. It has the first two for every connection.
 _DEFAULTS = {name: getattr(Connection("", _NO_LINE), name) for name in REMEMBERED} | {"procid": None, "since_us": None}
 # The errors that a damaged part, or one from another version, can cause.
@@ -280,7 +280,7 @@ class _Reader:
         values[RULE] = self._names.index(values[RULE])
         if values[TRUSTED] is not None:
             values[TRUSTED] = tuple(values[TRUSTED])
-        return tuple(values)
+        return Line(values)
 
 
 def _read(name: str, value: Any, lines: list[Line]) -> Any:

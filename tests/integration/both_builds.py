@@ -12,10 +12,12 @@ import struct
 import subprocess
 import sys
 from datetime import UTC
-from typing import IO, TYPE_CHECKING, Self
+from pathlib import Path
+from typing import IO, Self
 
 import msgspec
 
+from consumer.clock import utc
 from consumer.ecs import json_line
 from consumer.events_as_ecs import of_event
 from consumer.framing.framer import Framer
@@ -25,11 +27,7 @@ from consumer.logs.parse import event_of_line, records
 from consumer.matching import matcher as compiled_stage
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
-from consumer.clock import utc
 from consumer.text import text_of_bytes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW_US = 1795400000000000
 _SIZE = struct.Struct("!I")
@@ -80,10 +78,8 @@ class CompiledBuild:
     """
 
     def __init__(self, folder: Path) -> None:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.getcwd()])}
-        self._process = subprocess.Popen(
-            [sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(Path.cwd())])}
+        self._process = subprocess.Popen([sys.executable, __file__], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def __enter__(self) -> Self:
         return self
