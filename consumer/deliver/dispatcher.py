@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import chain
 
-import structlog
-
 from consumer.clock import now_us
 from consumer.config import ChannelSettings, Config, seconds_of
 from consumer.deliver.channels import channel_of
@@ -24,6 +22,7 @@ from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
+from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Outbox, Queued
 
@@ -33,7 +32,7 @@ _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 STOP_S = 3.0
 _BATCH = 200
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 class Dispatcher:

@@ -8,7 +8,6 @@ from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 import msgspec
-import structlog
 
 from consumer.clock import now_us
 from consumer.config import ChannelSettings
@@ -20,6 +19,7 @@ from consumer.deliver.steps import in_steps
 from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
+from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery, Pending
 
 # Waits between tries: each is twice as long as the one before, up to the longest. Random cuts of up to a quarter spread them.
@@ -30,7 +30,7 @@ AGAIN_S = 1.0
 # The most messages of a channel whose look-ups run at the same time.
 _AHEAD_LIMIT = 64
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 def wait_s(failures: int) -> float:

@@ -23,7 +23,6 @@ from functools import partial
 from typing import NoReturn
 
 import msgspec
-import structlog
 
 from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.client import (
@@ -38,7 +37,7 @@ from consumer.keys.client import (
 from consumer.keys.fields import Question, account_name
 from consumer.keys.files import Wanted, owners_by_command, owners_of
 from consumer.keys.sshd_config import sshd_settings
-from consumer.process.log import configure
+from consumer.process.log import configure, get_logger
 from consumer.process.privileges import (
     CAP_KILL,
     CAP_SETGID,
@@ -65,7 +64,7 @@ _CLIENT_LIMIT = 128
 KNOWN_S = 5.0
 _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 
-_log = structlog.get_logger()
+_log = get_logger()
 _encode = msgspec.json.Encoder().encode
 
 

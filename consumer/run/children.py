@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
+from consumer.process.log import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 # The pause before deliver is restarted: the first, and the longest. It doubles each time.
 _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0

@@ -21,7 +21,6 @@ from itertools import chain
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from consumer import __version__
 from consumer.clock import SECOND_US, now_us
@@ -32,7 +31,7 @@ from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
-from consumer.process.log import configure
+from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import DeliverChild
@@ -41,7 +40,7 @@ from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
 
-log = structlog.get_logger()
+log = get_logger()
 
 # A snapshot is also due when the journal has reached this size, so a start replays no more than that.
 SNAPSHOT_BYTES = 64 << 20
