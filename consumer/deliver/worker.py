@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
+from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
-from consumer.config import ChannelSettings
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
 from consumer.deliver.recipients import Recipients

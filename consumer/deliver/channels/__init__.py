@@ -4,7 +4,7 @@ from typing import Protocol
 
 import msgspec
 
-from consumer.config import ChannelSettings, EmailSettings
+from consumer.channel_settings import ChannelSettings, EmailSettings
 
 # For one try, even if the other side hangs.
 LIMIT_S = 30.0

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import aiosmtplib
 
+from consumer.channel_settings import EmailSettings
 from consumer.clock import SECOND_US, now_us
-from consumer.config import EmailSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
@@ -29,7 +29,7 @@ from consumer.secret import read_secret
 from consumer.text import harmless
 
 if TYPE_CHECKING:
-    from consumer.config import OAuth2
+    from consumer.channel_settings import OAuth2
     from consumer.deliver.oauth2 import AccessToken
 
 # How long a connection stays open for the next message of a burst.

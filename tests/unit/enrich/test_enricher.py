@@ -13,7 +13,8 @@ import msgspec
 import pytest
 import structlog
 
-from consumer.config import KEYS_SOCKET, Config, EmailSettings
+from consumer.channel_settings import EmailSettings
+from consumer.config import KEYS_SOCKET, Config
 from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import Common, Worker

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.actions import EventAction
-from consumer.config import Config, EmailSettings, Route
+from consumer.channel_settings import EmailSettings
+from consumer.config import Config, Route
 from consumer.deliver import dispatcher, worker
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import budget_of
