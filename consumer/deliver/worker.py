@@ -215,7 +215,7 @@ class Worker:
         event = await self._enricher.enrich(event)
         made = self._renderer.message(
             pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone,
-            map_url=self._common.map_url,
+            map_url=self._common.map_url, medium=self._channel.medium,
         )  # fmt: skip
         return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
 
@@ -231,8 +231,9 @@ class Worker:
                 yield queued_us, body
 
         made = await self._renderer.digest(
-            digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
-        )
+            digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone,
+            medium=self._channel.medium,
+        )  # fmt: skip
         # If a change in people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 

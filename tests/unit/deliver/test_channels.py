@@ -6,11 +6,12 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, EmailSettings
-from consumer.deliver.channels import Channel, channel_of
+from consumer.deliver.channels import Channel, Medium, channel_of
 from consumer.deliver.channels.email import Email
 
 PROJECT_DIR = Path(__file__).parents[3]
@@ -29,6 +30,7 @@ def test_what_a_channel_can_do(settings: ChannelSettings) -> None:
     channel = channel_of(settings)
     promised = [name for name in vars(Channel) if not name.startswith("_")]
     assert promised == ["send", "check", "close"]
+    assert channel.medium in get_args(Medium)
     assert [inspect.iscoroutinefunction(getattr(channel, name)) for name in promised] == [True, True, False]
     channel.close()
 

@@ -15,7 +15,7 @@ import structlog
 
 from consumer.channel_settings import EmailSettings
 from consumer.config import KEYS_SOCKET, Config
-from consumer.deliver.channels import Delivered, Message
+from consumer.deliver.channels import Delivered, Medium, Message
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import Common, Worker
 from consumer.ecs import NOTHING, EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields
@@ -233,6 +233,8 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
     told: list[Message] = []
 
     class Sink:
+        medium: Medium = "mail"
+
         async def send(self, message: Message) -> Delivered:
             told.append(message)
             return Delivered()

@@ -15,7 +15,7 @@ from consumer.actions import EventAction
 from consumer.channel_settings import EmailSettings
 from consumer.config import Config, Route
 from consumer.deliver import dispatcher, worker
-from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import Delivered, Medium, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import budget_of
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Common, Worker, wait_s
@@ -71,6 +71,8 @@ class Clock:
 
 class Answers:
     """A channel that answers what a test wants, and keeps what it was told."""
+
+    medium: Medium = "mail"
 
     def __init__(self, *answers: SendResult) -> None:
         self.answers = list(answers)
