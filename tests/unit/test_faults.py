@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+import pytest
+
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
 from consumer.story.connections import Connections
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    import pytest
+pytestmark = pytest.mark.plain
 
 NOW_US = 1795400000000000
 LINE = "2026-11-22T10:00:00+00:00 web1 sshd[{}]: {}\n"
