@@ -19,6 +19,7 @@ STAGES = (
     "consumer/framing/framer.py",
     "consumer/framing/timestamps.py",
     "consumer/matching/matcher.py",
+    "consumer/matching/memory.py",
     "consumer/matching/rules.py",
     "consumer/story/connections.py",
     "consumer/story/correlate.py",

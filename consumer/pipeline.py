@@ -27,6 +27,7 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
+from consumer.matching.memory import Memory
 from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded, is_long
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
@@ -46,7 +47,7 @@ class LineReader:
 
     def __init__(self, matcher: Matcher, timestamps: Timestamps, *, keep_text: bool) -> None:
         self.framer = Framer(matcher.is_program, matcher.daemon_of)
-        self._matcher = matcher
+        self._memory = Memory(matcher)
         self._timestamps = timestamps
         self._keep_text = keep_text
         # Lines by rule; then lines of our programs that no rule reads, and lines that fit no framing.
@@ -64,7 +65,7 @@ class LineReader:
 
     def lines_of(self, rows: list[Row], block: bytes, first: int) -> list[Line]:
         """Read the rows of a block. The framer takes each block once: it remembers the line before."""
-        lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+        lines = self._memory.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
         # Few blocks have a long line, and fewer have one that is long without its header.
         has_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(is_long, rows))
         return list(map(bounded, lines)) if has_long else lines

@@ -25,7 +25,7 @@ from consumer.matching.rules import (
     Reading,
     RuleMatch,
 )
-from consumer.records import Line, Row
+from consumer.records import HOST, RULE, TRUSTED, Line, Row, Trusted
 from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
@@ -46,7 +46,7 @@ _SCOPE = re.compile(r"session-[^.]*\.scope\Z")
 _PAM_OF_SSHD = re.compile(r"pam_[a-z0-9_]+\(sshd?[:)]")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock appends this to the text (SysSock.Annotate). _COMM, _EXE and _CMDLINE are missing if the sender has ended.
-_ANNOTATED = " @[_PID="
+ANNOTATED = " @[_PID="
 # A line of sshd has room for 21, and rsyslog adds one. Lines of other programs do not matter.
 _ANNOTATIONS_LIMIT = 22
 # rsyslog cuts messages at 8 kB; no rule matches a longer one anyway.
@@ -66,6 +66,9 @@ _STREAMS = frozenset({"stdout", "stderr"})
 _KEY_LENGTH = 12
 _PAM_KEY_LENGTH = 34
 _CACHE_LIMIT = 4096
+
+# Lines of our programs that no rule reads, and lines that fit no framing; ``Matcher.examples`` has the last of each.
+UNMATCHED, UNFRAMED = "unmatched", "unframed"
 
 # A rule, as ``Matcher.lines`` uses it: its match function, its index, the groups of CORE, and its use. The last one is the name
 # of the program, so that all lines in memory share one string.
@@ -114,6 +117,11 @@ class Matcher:
         # For ``lines``, by program name and key. Names with a path or a module take the slower way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
         self._first_words: frozenset[str] = frozenset()
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether regular expressions match, not pyparsing."""
+        return self._engine == "lowered"
 
     def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
         """Add the rules of a grammar to ``rules``, and return them as compiled rules."""
@@ -179,7 +187,7 @@ class Matcher:
         program, row = known
         _stamp, _host, _name, _procid, text, trusted = row
         # If the record has the sender's ids in a separate field, rsyslog adds no annotation to the text.
-        is_annotated = not trusted and text[-1:] == "]" and _ANNOTATED in text
+        is_annotated = not trusted and text[-1:] == "]" and ANNOTATED in text
         reading = self._find_annotated(program, row) if is_annotated else self._read(program, row, text)
         return reading if reading.rule is not None else self._as_other(reading)
 
@@ -287,7 +295,7 @@ class Matcher:
             return found._replace(trusted=(uid, ""), is_annotated=True)
         return found._replace(is_torn=any(uids[:number]), is_annotated=True)
 
-    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901 - every line passes through here, so it avoids calls
+    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901, PLR0912 - every line passes through here, so it avoids calls
         """
         Read rows for the correlator.
 
@@ -308,7 +316,7 @@ class Matcher:
             stamp, host, name, procid, text, trusted = row
             candidates = plain.get(name)
             # A rule that ends in free text would read imuxsock's annotation, which ends in "]", as part of that text.
-            if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and _ANNOTATED in text):
+            if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and ANNOTATED in text):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use, program in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)
@@ -319,7 +327,7 @@ class Matcher:
                                 host = witness  # all lines in memory share one string
                             elif not trusted:
                                 witness = host
-                        elif use is ONLY_COUNTS or (use is HINTS and host == witness):
+                        elif use is ONLY_COUNTS or (use is HINTS and host == witness and not trusted):
                             break  # a failed try that PAM reports counts only if there are no lines from sshd
                         text = text if keep_text else ""
                         time_us = timestamps.microseconds(stamp)
@@ -327,14 +335,28 @@ class Matcher:
                         lines.append(own + match.group(*core))
                         break
                 else:
-                    line = self._line(row, timestamps, place, counts, keep_text=keep_text)
-                    if line is not None:
-                        lines.append(line)
-                continue
-            line = self._line(row, timestamps, place, counts, keep_text=keep_text)
+                    candidates = None  # no rule reads it as it stands
+                if candidates is not None:
+                    continue
+            line = self.line(row, timestamps, place, counts, keep_text=keep_text)
             if line is not None:
-                lines.append(line)
+                use = self.rules[line[RULE]].use
+                if use is TELLS and line[TRUSTED] is None:
+                    witness = line[HOST]
+                if not (use is HINTS and line[HOST] == witness and line[TRUSTED] is None):
+                    lines.append(line)
         return lines
+
+    def plain(self, name: str, text: str) -> tuple[Candidate, Any] | None:
+        """Return the rule that reads a text as it stands, with its match; None if there is none, or ``find`` has to decide."""
+        candidates = self._plain.get(name)
+        if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and ANNOTATED in text):
+            key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+            for candidate in candidates.get(key) or self._plain_candidates(name, text):
+                match = candidate[0](text)
+                if match is not None:
+                    return candidate, match
+        return None
 
     def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
         """Return the candidates for a line with a plain program name, and cache them by the beginning of the line."""
@@ -347,26 +369,15 @@ class Matcher:
         ]
         return found
 
-    def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
+    def line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
         """Read one row for the correlator; None if the correlator does not need it."""
-        _stamp, host, name, _procid, text, _trusted = row
-        if text[:4] != "pam_" and not self.is_program(name) and not self._is_worth_a_look(name, host, text):
-            # Most lines of a mixed log are from other programs, and end here.
-            if not name and text != "":
-                counts[-1] += 1
-                self.examples["unframed"] = text[:_SHOWN]
-            return None
-        found = self.find(row)
+        found = self.look(row)
         if found is None:
             if is_unframed(row):
-                counts[-1] += 1
-                self.examples["unframed"] = text[:_SHOWN]
+                self.count_unread(UNFRAMED, row[4], None, counts)
             return None
         if found.rule is None:
-            # Any local user can write such lines. They reveal no gap in the grammars, and "status" must not quote them.
-            if found.trusted is None or found.trusted[0] == 0:
-                counts[-2] += 1
-                self.examples["unmatched"] = text[:_SHOWN]
+            self.count_unread(UNMATCHED, row[4], found.trusted, counts)
             return None
         counts[found.rule.index] += 1
         if found.rule.use is ONLY_COUNTS or not found.program.family:
@@ -376,6 +387,19 @@ class Matcher:
             found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
             found.host, found.procid, *found.core(),
         ))  # fmt: skip
+
+    def look(self, row: Row) -> Reading | None:
+        """Read one line as ``find`` does, but return at once if it can only be from another program."""
+        _stamp, host, name, _procid, text, _trusted = row
+        # Most lines of a mixed log are from other programs, and end here.
+        return self.find(row) if text[:4] == "pam_" or self.is_program(name) or self._is_worth_a_look(name, host, text) else None
+
+    def count_unread(self, kind: str, text: str, trusted: Trusted | None, counts: list[int]) -> None:
+        """Count a line that is ``UNMATCHED`` or ``UNFRAMED``, and keep its text as an example."""
+        # Any local user can write unmatched lines. They reveal no gap in the grammars, and "status" must not quote them.
+        if trusted is None or trusted[0] == 0:
+            counts[-2 if kind is UNMATCHED else -1] += 1
+            self.examples[kind] = text[:_SHOWN]
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Return whether a line with an unknown tag may be from PAM, or from sshd or dropbear with an unusual header."""
