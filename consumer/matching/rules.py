@@ -6,7 +6,7 @@ sshbell either lowers a rule to a regular expression, or lets pyparsing run it a
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
@@ -41,7 +41,10 @@ _RELAYED = frozenset(
 )
 
 # How the correlator uses a line that a rule has read.
-TELLS, TELLS_OF_PAM, HINTS, ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
+TELLS: Final = "tells"
+TELLS_OF_PAM: Final = "tells of PAM"
+HINTS: Final = "hints"
+ONLY_COUNTS: Final = "only counts"
 
 
 class RuleMatch(Protocol):
