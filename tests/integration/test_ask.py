@@ -14,19 +14,24 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.cells import cell_len
 
 from consumer import __version__
+from consumer.config_file import load
 from consumer.events import Login
 from consumer.events_as_ecs import of_event
+from consumer.process.lock import RUN_LOCK, holder_of
 from consumer.store.database import open_for_writing
+from consumer.system import status as status_module
 from tests.ecs_events import fields_of
 from tests.integration.site import PROJECT_DIR, Site, mail_channel
 from tests.integration.terminal import on_a_terminal
 from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
+from tests.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -427,12 +432,15 @@ def problems(site: Site, status: int) -> list[str]:
 
 def test_status_ok(live: Site) -> None:
     """All is well: exit code 0; people see what has been read and when, and how each channel is."""
+    ages_s = [time.time_ns() // 1_000_000_000 - AT_US // 1_000_000]
     with Running(live, "run", "deliver"):
         out = live.ask("status").stdout.splitlines()
+        ages_s.append(time.time_ns() // 1_000_000_000 - AT_US // 1_000_000)
         found = json.loads(live.ask("status", "--json").stdout)
     assert out[0] == "sshbell OK: it is running, and no message waits too long"
     rows = {row[:12].strip(): row[12:] for row in out[1:]}
-    assert rows["run"].startswith(f"running (pid 4242), since {shown(AT_US)} (2:0")
+    ages = [str(timedelta(seconds=age_s)) for age_s in range(ages_s[0], ages_s[1] + 1)]
+    assert rows["run"] in [f"running (pid 4242), since {shown(AT_US)} ({age} ago)" for age in ages]
     assert rows["deliver"] == "running (pid 4242)"
     assert rows["version"] == __version__
     assert rows["last line"].startswith(shown(NOW_US))
@@ -528,6 +536,14 @@ def test_status_of_processes(live: Site) -> None:
         assert problems(live, OK) == []
 
 
+def test_status_waits_while_run_starts(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right after a restart, ``run`` has no lock yet. It is found as soon as it has one."""
+    monkeypatch.setattr(status_module, "START_S", DEADLINE_S)
+    run = site.start_run(is_ready=False)
+    status_module.wait_for_start(load(str(site.config)))
+    assert holder_of(site.state_dir / RUN_LOCK).pid == run.pid
+
+
 def test_status_with_a_broken_configuration(live: Site) -> None:
     """A configuration that cannot be used is the problem; what runs, and what it has read, is shown all the same."""
     live.configure(kepe="90d")
@@ -561,7 +577,7 @@ PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NUL
 @pytest.mark.parametrize(("minutes", "status"), [(1, OK), (16, WARNING), (241, CRITICAL)])
 def test_status_of_waiting_messages(live: Site, minutes: int, status: int) -> None:
     """A message that waits for long is a warning, then critical, whether it is routed or not."""
-    queued_us = NOW_US - minutes * 60_000_000
+    queued_us = time.time_ns() // 1000 - minutes * 60_000_000
     change(live, PENDING, "a", "pending", queued_us)
     with Running(live, "run", "deliver"):
         found = problems(live, status)
