@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from email.message import EmailMessage
 
+pytestmark = needs.CHANGES_THE_MACHINE
+
 SAMPLE = PROJECT_DIR / "tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz"
 
 # $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries.
