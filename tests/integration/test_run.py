@@ -393,7 +393,7 @@ def fed(site: Site, lines: list[bytes], seed: int, chance: int) -> int:
             run = None
     if run is not None:
         run.end()
-    assert site.start_run().end()[0] == 0
+    assert site.start_run(script=[script, str(seed), "0"]).end()[0] == 0
     return deaths - 1
 
 
