@@ -36,7 +36,8 @@ pytestmark = needs.CHANGES_THE_MACHINE
 
 SAMPLE = PROJECT_DIR / "tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz"
 
-# $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries.
+# $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries, except those that sshbell writes
+# to: they belong to an sshbell of the machine, or to nobody.
 NAMESPACE = r"""
 set -e
 own() {
@@ -44,6 +45,7 @@ own() {
     mount --bind "$2" "$1$2"
     mount -t tmpfs -o mode=755 none "$2"
     for each in "$1$2"/*; do
+        case "${each##*/}" in sshbell|rsyslog) continue ;; esac
         if [ -L "$each" ] || [ -f "$each" ]; then
             cp -a "$each" "$2/"
         elif [ -d "$each" ]; then
@@ -54,6 +56,7 @@ own() {
 }
 for each in /opt /usr/libexec /usr/local/bin /var/lib; do own "$1/own" "$each"; done
 cp -a /etc "$1/etc"
+rm -rf "$1/etc/sshbell" "$1/etc/rsyslog.d/30-sshbell.conf"
 mount --bind "$1/etc" /etc
 mkdir "$1/dev"
 mount -t tmpfs -o mode=755 none "$1/dev"
