@@ -10,7 +10,7 @@ from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
 from consumer.show.columns import LAST, Column, cells_of, cut, filled, painted, unbounded, widths_of
-from consumer.text import harmless, readable
+from consumer.text import harmless, quoted, readable
 
 if TYPE_CHECKING:
     from consumer.places.geoip import Places
@@ -214,7 +214,7 @@ class Table:
         key = " ".join(filter(None, (info.get("key_type"), fingerprint)))
         parts = [method, key, info.get("principal", "")]
         if "certificate_id" in info:
-            certificate = f"certificate {sshd_name(info['certificate_id'])!r}"
+            certificate = f"certificate {quoted(sshd_name(info['certificate_id']))}"
             return [" ".join(filter(None, (*parts, certificate))), certificate]
         whole = " ".join(filter(None, parts))
         if event.factors:

@@ -112,10 +112,18 @@ def _age_s(process: Path) -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
-def examine(config: Config, now_us: int) -> Health:
-    """Examine locks, databases and files. A file that cannot be read is a problem in the result, not an error."""
+def examine(config: Config, now_us: int, fault: str = "") -> Health:
+    """
+    Examine locks, databases and files. A file that cannot be read is a problem in the result, not an error.
+
+    Args:
+        config: the configuration.
+        now_us: the wall clock.
+        fault: of the configuration, which then has only the state directory. Nothing starts until somebody mends it, so other
+            remedies are left out.
+    """
     state_dir = Path(config.state_dir)
-    problems: list[Problem] = []
+    problems = [Problem(Level.CRITICAL, fault)] if fault else []
     found: dict[str, Process] = {}
     for name in (RUN_LOCK, DELIVER_LOCK):
         try:
@@ -125,10 +133,11 @@ def examine(config: Config, now_us: int) -> Health:
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}: {error.strerror}{fix}"))
             found[name] = Process(is_running=None, pid=0)
     health = Health(found[RUN_LOCK], found[DELIVER_LOCK], None, {}, [], problems)
-    if problems:
+    if any(problem.level == Level.UNKNOWN for problem in problems):
         return health
     if not health.run.is_running:
-        problems.append(Problem(Level.CRITICAL, "sshbell run is not running and reads no lines; restart rsyslog"))
+        remedy = "" if fault else "; restart rsyslog" if state_dir.exists() else "; run first: sudo sshbell install"
+        problems.append(Problem(Level.CRITICAL, f"sshbell run is not running and reads no lines{remedy}"))
     if not health.deliver.is_running and config.channel:
         problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
     _read(health, config, state_dir)
@@ -147,7 +156,9 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     try:
-        health.store = stored(state_dir, routed_seq)
+        # It is missing until run has run, which is a problem already.
+        if health.run.is_running or (state_dir / STATE_DB).exists():
+            health.store = stored(state_dir, routed_seq)
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     names = [channel.name for channel in config.channel]
