@@ -218,7 +218,7 @@ def test_configuration_is_read_again(site: Site) -> None:
     assert run.send(ours(CLOSED, 9)) == b"OK\n"
     code, said = run.end()
     assert code == 0
-    assert b"configuration refused" in said
+    assert b"configuration_refused" in said
 
 
 def test_bad_configuration_is_waited_for(site: Site) -> None:
