@@ -115,7 +115,7 @@ def _as_ecs(found: "Session | Event") -> "EcsEvent":
 
 
 def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
-    from consumer.show.table import duration_text
+    from consumer.show.table import short_duration
     from consumer.store.queries import OPEN_LIMIT_US, Session
 
     if not isinstance(found, Session):
@@ -124,7 +124,7 @@ def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
     if found.closed_us is None:
         lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "end lost"
     else:
-        lasted = duration_text(found.closed_us - opened_us) if opened_us else "unknown"
+        lasted = short_duration(found.closed_us - opened_us) if opened_us else "unknown"
     return table.session(found.login, lasted)
 
 

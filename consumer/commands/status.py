@@ -101,14 +101,14 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     from datetime import datetime
 
     from consumer import __version__
-    from consumer.show.table import duration_text
+    from consumer.show.table import short_duration
     from consumer.system.status import unmatched_share
     from consumer.text import counted
 
     def moment(time_us: int | None) -> str:
         if not time_us:
             return "never"
-        ago = duration_text(max(0, now_us - time_us) // 1_000_000 * 1_000_000)
+        ago = short_duration(max(0, now_us - time_us) // 1_000_000 * 1_000_000)
         return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S} ({ago} ago)"
 
     figures = health.store.figures if health.store is not None else {}

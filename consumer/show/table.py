@@ -244,11 +244,11 @@ def _tried(event: Attempt) -> str:
 def _duration(event: Logout) -> str:
     if not event.login.time_us or not event.end_us:
         return "after an unknown time"
-    return f"after {duration_text(event.end_us - event.login.time_us)}"
+    return f"after {short_duration(event.end_us - event.login.time_us)}"
 
 
-def duration_text(micros: int) -> str:
-    """Return a duration in the form that people write."""
+def short_duration(micros: int) -> str:
+    """Return a duration for a column of a table: ``12.5 s``, ``1:02:03``, ``3 d 4 h``."""
     seconds = micros / 1_000_000
     whole = round(seconds)
     if whole >= 86400:
