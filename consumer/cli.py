@@ -148,7 +148,7 @@ def main(*, is_verbose: bool) -> None:
     journalctl's short and json outputs, BusyBox, macOS.
 
     \b
-    Show who logged in, from where, with which key and for how long, from log files:
+    From log files, show who logged in, from where and for how long:
         sshbell replay /var/log/auth.log*
     Turn each line into JSON:
         journalctl -u ssh -o json | sshbell parse

@@ -200,16 +200,17 @@ def _moment(time_us: int, zone: "tzinfo") -> str:
 
 def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str | None, *, everything: bool) -> None:
     from consumer.clock import now_us
+    from consumer.text import counted
 
     if bool(ids) + everything > 1 or not (ids or everything or channel is not None):
         raise UsageError(f"choose the messages to {verb}: IDs, --channel NAME or --all")
     chosen: list[str | None] = [_whole(delivery, prefix, channel) for prefix in ids] or [None]
     if verb == "retry":
         count = sum(delivery.retry(event_id, channel) for event_id in chosen)
-        click.echo(f"retrying {_messages(count)} now")
+        click.echo(f"retrying {counted(count, 'message')} now")
     else:
         count = sum(delivery.drop(event_id, channel, now_us()) for event_id in chosen)
-        click.echo(f"dropped {_messages(count)}")
+        click.echo(f"dropped {counted(count, 'message')}")
 
 
 def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
@@ -221,7 +222,3 @@ def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
     if len(found) > 1:
         raise UsageError(f"{len(found)} messages have ids that begin with {prefix!r}; give more characters")
     return found.pop()
-
-
-def _messages(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}"

@@ -8,6 +8,7 @@ import msgspec
 from consumer.actions import EventAction, OwnAction
 from consumer.deliver.facts import Facts
 from consumer.deliver.sentences import in_a_list, named
+from consumer.text import listed
 
 # The most lines, lines about logins, and pairs of user and host in a digest. For the rest, it shows only the total.
 DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20
@@ -186,7 +187,7 @@ class Digest:
         return Held(
             count=count,
             max_per_hour=max_per_hour,
-            summary=_listed([group.words for group in groups]),
+            summary=listed([group.words for group in groups]),
             first=self._first,
             last=self._last,
             groups=tuple(groups),
@@ -209,7 +210,3 @@ def _group(name: str, tally: _Tally, entries: list[_Entry]) -> HeldGroup:
 
 def _at_host(user: str, host: str) -> str:
     return f"{named(user) or 'unknown user'}@{named(host) or 'unknown host'}"
-
-
-def _listed(texts: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

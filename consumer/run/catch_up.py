@@ -109,7 +109,7 @@ class CatchUp:
         self._hold(is_holding=False)
         if lines:
             self.figures["caught_up_total"] += lines
-            log.warning("found lines that only the log file had", lines=lines, events=len(events))
+            log.warning("caught_up", lines=lines, events=len(events))
         return events
 
     def notice_of(self, events: Sequence[Event]) -> OwnMessage | None:

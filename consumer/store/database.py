@@ -314,6 +314,8 @@ def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
     try:
         path.stat()
     except FileNotFoundError as error:
+        if not path.parent.exists():
+            raise StoreError(f"{path.parent} does not exist; run first: sudo sshbell install") from error
         raise StoreError(f"{path}: it does not exist yet; sshbell run creates it: restart rsyslog") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
