@@ -50,7 +50,6 @@ VirtualHost "{domain}"
 
 Component "{rooms}" "muc"
 muc_room_locking = false
-muc_room_default_persistent = true
 max_history_messages = 1000
 """
 
@@ -198,6 +197,11 @@ class Person:
         """Log in and join the rooms."""
         self.client.connect("127.0.0.1", self._prosody.port)
         await wait_for_async(lambda: self.here >= {self._jid, *self._rooms}, f"{self._jid} is here")
+        # The messages of other tests, which have waited for the login, come before the answer to a ping.
+        iq = self.client.Iq(sto=DOMAIN, stype="get")
+        iq.append(ET.Element("{urn:xmpp:ping}ping"))
+        await iq.send(timeout=int(DEADLINE_S))  # type: ignore[no-untyped-call]
+        self.received.clear()
 
     async def leave(self) -> None:
         """Log out."""

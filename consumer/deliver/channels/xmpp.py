@@ -74,16 +74,24 @@ _PASSING = frozenset(
 )  # fmt: skip
 _REFUSALS = {
     "item-not-found": "there is no such account",
+    "remote-server-not-found": "the DNS does not know its server",
+    "remote-server-timeout": "its server does not answer",
     "service-unavailable": "there is no such account, or it accepts no messages from sshbell",
     "forbidden": "sshbell may not write there",
 }
 _ROOM_REFUSALS = {
     "forbidden": "sshbell is banned from this room",
-    "item-not-found": "there is no such room",
     "not-acceptable": "the room does not accept this nick",
-    "not-allowed": "there is no such room, and sshbell may not create it",
     "registration-required": "the room is for its members only",
-    "service-unavailable": "there are no rooms at this address, or the room is full",
+}
+# These are no refusals of sshbell. A room may come back after a restart of its server, and a wrong password can be corrected.
+_ROOM_PASSING = {
+    "item-not-found": "there is no such room now",
+    "not-allowed": "there is no such room now",
+    "not-authorized": "the room wants a password, or another one; is room_password right?",
+    "remote-server-not-found": "the DNS does not know its server",
+    "remote-server-timeout": "its server does not answer",
+    "service-unavailable": "there are no rooms at this address now, or the room is full",
 }
 # What XML 1.0 cannot express, and control characters, which programs show in their own ways.
 _UNUSABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -324,8 +332,8 @@ class _Connection(ClientXMPP):
     def _message(self, stanza: _Stanza) -> None:
         sender: JID = stanza["from"]
         if stanza["type"] == "error":
-            # A room sends its own errors; those of its occupants have a nick.
-            if sender.bare not in self.rooms or not sender.resource:
+            # Errors of servers and rooms come from the address that sshbell wrote to, those of people from one of their devices.
+            if not sender.resource:
                 self._answered(sender.bare, stanza["id"], stanza)
         elif stanza["type"] == "groupchat" and self.rooms.get(sender.bare) == sender.resource:
             origin = stanza.xml.find(_ORIGIN_ID)
@@ -538,11 +546,12 @@ class Xmpp:
             fault = _error_of(answer)
         if fault is None and _NEW in _codes_of(answer):
             connection.leave(room)
-            return Rejected(self._shown(f"{room}: there is no such room"))
+            # Whoever enters a room that does not exist creates it. Nobody else would be there.
+            return RetryLater(self._shown(f"{room}: there is no such room now"))
         if fault is None:
             return None if room in connection.rooms else RetryLater(self._shown(f"{room}: the room has removed sshbell"))
-        if fault.condition == "not-authorized":
-            return RetryLater(self._shown(f"{room}: the room wants a password, or another one; is room_password right?"))
+        if (words := _ROOM_PASSING.get(fault.condition)) is not None:
+            return RetryLater(self._shown(f"{room}: {words}"))
         return self._refused(room, fault, _ROOM_REFUSALS)
 
     def _refused(self, address: str, error: _Error, words: dict[str, str]) -> SendResult:
