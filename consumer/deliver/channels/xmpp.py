@@ -20,7 +20,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from slixmpp import JID, ClientXMPP, InvalidJID, Presence
 from slixmpp import Message as MessageStanza
@@ -449,7 +449,7 @@ class Xmpp:
         has = self._has.setdefault(message.id, set())
         while len(self._has) > _PARTIAL_LIMIT:
             self._has.popitem(last=False)
-        body = body_of(message.text)
+        body = body_of(message.text or message.subject)
 
         async def to(recipient: str) -> SendResult:
             result = await self._to(connection, recipient, message, body)
@@ -500,10 +500,10 @@ class Xmpp:
         return RetryLater(self._shown(f"{address}: no answer within {self._answer_s:.3g} s"))
 
     async def _to_person(self, connection: _Connection, address: str, message: Message, body: str) -> SendResult:
-        stanza = self._stanza(connection, address, "chat", message, body)
+        stanza = stanza_of(address, "chat", self._id_of(message), body)
         error = connection.expect(address, stanza["id"])
         try:
-            stanza.send()
+            connection.send(stanza)
             pong = await connection.ping(JID(address).domain)
             fault = _error_of(error.result() if error.done() else pong)
         finally:
@@ -517,9 +517,9 @@ class Xmpp:
         was_in = room in connection.rooms
         if (refusal := await self._in_room(connection, room)) is not None:
             return refusal
-        stanza = self._stanza(connection, room, "groupchat", message, body)
+        stanza = stanza_of(room, "groupchat", self._id_of(message), body)
         answer = connection.expect(room, stanza["id"])
-        stanza.send()
+        connection.send(stanza)
         fault = _error_of(await answer)
         if fault is None:
             return Delivered()
@@ -560,13 +560,9 @@ class Xmpp:
         text = f"{words[error.condition]} ({said})" if error.condition in words else f"the answer was {said}"
         return (RetryLater if error.is_passing else Rejected)(self._shown(f"{address}: {text}"))
 
-    def _stanza(self, connection: _Connection, address: str, kind: Any, message: Message, body: str) -> MessageStanza:
-        stanza = connection.make_message(JID(address), body, mtype=kind)
-        # The same at each try, so that a reader can recognize a message that comes twice.
-        stanza["id"] = f"{message.id}.{self._settings.name}"
-        stanza.append(ET.Element(_ORIGIN_ID, id=stanza["id"]))
-        stanza.append(ET.Element(_UNSTYLED))
-        return stanza
+    def _id_of(self, message: Message) -> str:
+        """Return the id of a message, which is the same at each try, so that a reader can recognize one that comes twice."""
+        return f"{message.id}.{self._settings.name}"
 
     def _address_of(self, recipient: str) -> str:
         """Return an address in the form in which servers send it."""
@@ -604,6 +600,15 @@ def _context(settings: XmppSettings) -> ssl.SSLContext:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
+
+
+def stanza_of(address: str, kind: Literal["chat", "groupchat"], stanza_id: str, body: str) -> MessageStanza:
+    """Return a message to an address; ``body`` is the result of ``body_of``."""
+    stanza = MessageStanza(sto=JID(address), stype=kind, sid=stanza_id)  # type: ignore[no-untyped-call]
+    stanza["body"] = body
+    stanza.append(ET.Element(_ORIGIN_ID, id=stanza_id))
+    stanza.append(ET.Element(_UNSTYLED))
+    return stanza
 
 
 def body_of(text: str) -> str:
