@@ -263,3 +263,15 @@ async def person(prosody: Prosody, jid: str = ALICE, *rooms: str) -> AsyncIterat
         yield made
     finally:
         await made.leave()
+
+
+def chat_channel(prosody: Prosody, name: str = "chat", **keys: Any) -> dict[str, Any]:
+    """Return a channel to Alice and a room, for ``configuration``; ``keys`` replace or add to its keys."""
+    password = prosody.folder / "password"
+    password.touch(0o600)
+    password.write_text(PASSWORD, encoding="utf-8")
+    known = {
+        "name": name, "type": "xmpp", "jid": BELL, "password": {"file": str(password)}, "to": [ALICE], "rooms": [ROOM],
+        "server": "127.0.0.1", "port": prosody.port, "ca_file": str(prosody.ca_file), "max_per_hour": 100_000,
+    }  # fmt: skip
+    return known | keys
