@@ -9,16 +9,20 @@ import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+import aiodns
 import pytest
 import trustme
 from slixmpp.xmlstream.tostring import tostring
 
 from consumer.channel_settings import XmppSettings
 from consumer.config_values import Secret
+from consumer.deliver import xmpp_connection
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult, xmpp
 from consumer.deliver.channels.xmpp import Xmpp
+from consumer.deliver.xmpp_connection import XmppConnection
 from tests.integration.chat_server import ALICE, BELL, BOB, DOMAIN, PASSWORD, ROOM, ROOMS, Prosody, person
 from tests.integration.mail_server import ca_file, server_context
+from tests.integration.name_server import name_server
 from tests.waiting import DEADLINE_S, wait_for_async
 
 if TYPE_CHECKING:
@@ -383,7 +387,7 @@ PHASES = ["before", "the stream", "the login", "the session", "the message", "jo
 def at(phase: str, strike: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let something happen in a phase, once."""
     strikes = [strike]
-    connection = xmpp._Connection
+    connection = XmppConnection
     proceed, join, send_raw = connection._proceed, connection.join, connection.send_raw
 
     def passing(reached: str) -> None:
@@ -480,8 +484,8 @@ def test_dead_connection(own: Prosody, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keep_alive(own: Prosody, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that has died is closed in bounded time, even if no message comes; one that lives stays."""
-    monkeypatch.setattr(xmpp, "_KEEP_ALIVE_S", 0.1)
-    monkeypatch.setattr(xmpp, "LIMIT_S", 1.0)
+    monkeypatch.setattr(xmpp_connection, "_KEEP_ALIVE_S", 0.1)
+    monkeypatch.setattr(xmpp_connection, "_PING_S", 1.0)
 
     async def body() -> None:
         async with channel(settings(own)) as made:
@@ -509,6 +513,32 @@ def test_order_and_rate(prosody: Prosody) -> None:
                 assert await made.send(message(text)) == Delivered()
             await wait_for_async(lambda: len(alice.received) == 400, "all arrive")
             assert alice.chats == alice.talk == texts
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_host_from_the_dns(prosody: Prosody, monkeypatch: pytest.MonkeyPatch, security: str) -> None:
+    """Without a server, the DNS names the host and the port. The certificate has to be the domain's all the same."""
+
+    async def body() -> None:
+        async with name_server() as (names, resolver):
+            (address,) = resolver.nameservers
+
+            def of_test(loop: asyncio.AbstractEventLoop) -> aiodns.DNSResolver:
+                return aiodns.DNSResolver([f"{address}:{resolver.port}"], loop=loop, tries=1, timeout=10)
+
+            monkeypatch.setattr("slixmpp.xmlstream.xmlstream.default_resolver", of_test)
+            names.services = {
+                f"_xmpp-client._tcp.{DOMAIN}": ("host.example", prosody.port),
+                f"_xmpps-client._tcp.{DOMAIN}": ("host.example", prosody.tls_port),
+            }
+            names.addresses["host.example"] = ["127.0.0.1"]
+            async with person(prosody) as alice:
+                assert await send(settings(prosody, security=security, server="", port=None)) == Delivered()
+                await wait_for_async(lambda: alice.received, "it arrives")
+            asked = {name for kind, name in names.asked if kind == "SRV"}
+            assert asked == {f"_xmpp{'s' if security == 'tls' else ''}-client._tcp.{DOMAIN}"}
 
     asyncio.run(body())
 
