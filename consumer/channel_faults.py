@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
 from consumer.addresses import is_https_or_local, is_loopback
-from consumer.channel_settings import ChannelSettings, EmailSettings, secrets
+from consumer.channel_settings import ChannelSettings, EmailSettings, XmppSettings, secrets
 from consumer.config_values import Secret
+from consumer.jid import jid_of
 from consumer.mailbox import mailbox_of
 from consumer.toml import KeyPath
 
@@ -26,6 +27,8 @@ def channel_faults(channel: ChannelSettings) -> Iterator[_Fault]:
             yield from _login_faults(channel)
             yield from _server_faults(channel)
             yield from _address_faults(channel)
+        case XmppSettings():
+            yield from _xmpp_faults(channel)
     for name, secret in secrets(channel):
         if not is_one(secret):
             yield tuple(name.split(".")), f"{name} needs exactly one of file, env and command"
@@ -70,6 +73,22 @@ def _address_faults(channel: EmailSettings) -> Iterator[_Fault]:
             mailbox_of(address)
         except ValueError as error:
             yield path, f"{address!r} {error}"
+
+
+def _xmpp_faults(channel: XmppSettings) -> Iterator[_Fault]:
+    if not channel.recipients:
+        yield ("to",), "to and rooms are empty; name at least one person or room"
+    lists = {"to": channel.to, "rooms": channel.rooms}
+    members = (((key, number), text) for key, texts in lists.items() for number, text in enumerate(texts))
+    for path, text in ((("jid",), channel.jid), *members):
+        try:
+            jid_of(text)
+        except ValueError as error:
+            yield path, f"{text!r} {error}"
+    if not channel.nick.strip() or not channel.nick.isprintable():
+        yield ("nick",), "nick has to be a name that people can read"
+    if channel.room_password is not None and not channel.rooms:
+        yield ("room_password",), "room_password needs rooms"
 
 
 def _is_zone(name: str) -> bool:

@@ -71,8 +71,42 @@ class EmailSettings(CommonSettings, frozen=True, forbid_unknown_fields=True, kw_
         return [self.server] if isinstance(self.server, str) else list(self.server)
 
 
-ChannelSettings = EmailSettings
-CHANNEL_TYPES: dict[str, type[ChannelSettings]] = {str(kind.__struct_config__.tag): kind for kind in (EmailSettings,)}
+class XmppSettings(CommonSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="xmpp"):
+    """
+    A channel that sends chat messages over XMPP, which many know as Jabber.
+
+    Attributes:
+        jid: sshbell's own account.
+        to: people.
+        rooms: chat rooms (MUC, XEP-0045), which sshbell joins.
+        nick: sshbell's name in the rooms.
+        room_password: of all ``rooms``; None if they have none.
+        server: a host in place of the one that the DNS names for the account's domain. The certificate has to be the domain's.
+        port: of ``server``; by default 5222 with ``starttls``, 5223 with ``tls``.
+        ca_file: certificate of the authority that signed the server's certificate, if the system does not know it.
+    """
+
+    jid: Annotated[str, Meta(description='an address: "sshbell@example.org"')]
+    password: Annotated[Secret, Meta(description=PLACE)]
+    to: Annotated[list[str], Meta(description='a list of addresses: ["alice@example.org"]')] = []
+    rooms: Annotated[list[str], Meta(description='a list of addresses: ["ops@conference.example.org"]')] = []
+    nick: NameText = "sshbell"
+    room_password: Annotated[Secret | None, Meta(description=PLACE)] = None
+    server: NameText = ""
+    port: Annotated[Port | None, Meta(description="a number from 1 to 65535, without quotes")] = None
+    security: Annotated[Literal["starttls", "tls"], Meta(description='"starttls" or "tls"')] = "starttls"
+    ca_file: PathText = ""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The people under ``to`` and the rooms."""
+        return (*self.to, *self.rooms)
+
+
+ChannelSettings = EmailSettings | XmppSettings
+CHANNEL_TYPES: dict[str, type[ChannelSettings]] = {
+    str(kind.__struct_config__.tag): kind for kind in (EmailSettings, XmppSettings)
+}
 
 
 def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
@@ -85,3 +119,7 @@ def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
                 yield "oauth2.refresh_token", channel.oauth2.refresh_token
                 if channel.oauth2.client_secret is not None:
                     yield "oauth2.client_secret", channel.oauth2.client_secret
+        case XmppSettings():
+            yield "password", channel.password
+            if channel.room_password is not None:
+                yield "room_password", channel.room_password

@@ -27,7 +27,7 @@ _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # The table under a key; that of "channel" depends on its type.
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.

@@ -13,6 +13,7 @@ from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
 from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.jid import jid_of
 from consumer.keys.authorized_keys import parsed
 from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.mailbox import mailbox_of
@@ -28,6 +29,7 @@ class Contacts(msgspec.Struct, frozen=True):
     """The addresses of a person, by type of channel."""
 
     email: tuple[str, ...] = ()
+    xmpp: tuple[str, ...] = ()
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -162,8 +164,11 @@ def _together(found: list[Person]) -> Person:
     names = [person.name for person in found[:_NAMED]]
     if len(found) > _NAMED:
         names.append(f"{len(found) - _NAMED} others")
-    emails = dict.fromkeys(address for person in found for address in person.contacts.email)
-    return Person(" or ".join(names), contacts=Contacts(tuple(emails)))
+    contacts = {
+        kind: tuple(dict.fromkeys(address for person in found for address in getattr(person.contacts, kind)))
+        for kind in Contacts.__struct_fields__
+    }
+    return Person(" or ".join(names), contacts=Contacts(**contacts))
 
 
 # ------------------------------------------------------------ the file
@@ -172,6 +177,8 @@ def _together(found: list[Person]) -> Person:
 _TEXT_LIMIT, _NAME_LIMIT = 4096, 200
 
 
+# Parses the addresses of each type of channel. It raises ValueError with the reason.
+_CONTACTS: dict[str, Callable[[str], object]] = {"email": mailbox_of, "xmpp": jid_of}
 # Records a fault of a person's key, or of one of its elements.
 _Fault = Callable[[KeyPath, str], None]
 
@@ -275,10 +282,13 @@ def _contacts(found: Any, fault: _Fault) -> Contacts:
     for key in found:
         if key not in Contacts.__struct_fields__:
             fault(("contacts", key), f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
-    texts = list(_texts(found, ("contacts", "email"), fault))
-    for path, address in texts:
-        try:
-            mailbox_of(address)
-        except ValueError as error:
-            fault(path, f"contacts.email: {address!r} {error}")
-    return Contacts(tuple(address for _, address in texts))
+    contacts = {}
+    for kind, parse in _CONTACTS.items():
+        texts = list(_texts(found, ("contacts", kind), fault))
+        for path, address in texts:
+            try:
+                parse(address)
+            except ValueError as error:
+                fault(path, f"contacts.{kind}: {address!r} {error}")
+        contacts[kind] = tuple(address for _, address in texts)
+    return Contacts(**contacts)

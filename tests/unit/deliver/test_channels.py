@@ -10,13 +10,18 @@ from typing import get_args
 
 import pytest
 
-from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, EmailSettings
+from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, EmailSettings, XmppSettings
+from consumer.config_values import Secret
 from consumer.deliver.channels import Channel, Medium, channel_of
-from consumer.deliver.channels.email import Email
 
 PROJECT_DIR = Path(__file__).parents[3]
 # Each type of channel, as little of it as can be configured.
-SETTINGS = [EmailSettings(name="ops", to=["ops@example.org"])]
+SETTINGS = [
+    EmailSettings(name="ops", to=["ops@example.org"]),
+    XmppSettings(name="chat", jid="bell@example.org", password=Secret(env="BELL"), to=["alice@example.org"]),
+]
+# The library that each of them loads.
+LIBRARIES: dict[type[ChannelSettings], str] = {EmailSettings: "aiosmtplib", XmppSettings: "slixmpp"}
 
 
 def test_each_type_is_here() -> None:
@@ -35,17 +40,18 @@ def test_what_a_channel_can_do(settings: ChannelSettings) -> None:
     channel.close()
 
 
-def test_mail() -> None:
-    """Settings of mail make a channel of mail."""
-    assert isinstance(channel_of(SETTINGS[0]), Email)
-
-
-def test_only_what_is_configured_is_loaded() -> None:
-    """The library of a channel is loaded when such a channel is made, and not before."""
-    code = (
-        "import sys; from consumer.channel_settings import EmailSettings; from consumer.deliver.channels import channel_of;"
-        "before = 'aiosmtplib' in sys.modules; channel_of(EmailSettings(name='a', to=['a@example.org']));"
-        "print(before, 'aiosmtplib' in sys.modules)"
-    )
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: str(settings.__struct_config__.tag))
+def test_only_what_is_configured_is_loaded(settings: ChannelSettings) -> None:
+    """The library of a channel is loaded when such a channel is made, and not before; those of the others are not loaded."""
+    code = f"""
+import sys
+from consumer.channel_settings import *
+from consumer.config_values import Secret
+from consumer.deliver.channels import channel_of
+libraries = {set(LIBRARIES.values())!r}
+print(libraries & sys.modules.keys())
+channel_of({settings!r})
+print(libraries & sys.modules.keys())
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
-    assert done.stdout == "False True\n"
+    assert done.stdout == f"set()\n{ {LIBRARIES[type(settings)]} }\n"
