@@ -8,6 +8,9 @@ from msgspec import Meta
 
 from consumer.config_values import PLACE, Name, NameText, PathText, Port, Secret, Switch
 
+# The place of a URL that whoever knows it can send to.
+_URL_PLACE = PLACE.replace("mail.password", "slack.url")
+
 
 class OAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The settings to get an access token for XOAUTH2."""
@@ -71,11 +74,56 @@ class EmailSettings(CommonSettings, frozen=True, forbid_unknown_fields=True, kw_
         return [self.server] if isinstance(self.server, str) else list(self.server)
 
 
-ChannelSettings = EmailSettings
-CHANNEL_TYPES: dict[str, type[ChannelSettings]] = {str(kind.__struct_config__.tag): kind for kind in (EmailSettings,)}
+class HttpSettings(CommonSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """
+    The settings of every channel that sends a request to a web service.
+
+    Attributes:
+        url: the place of the URL. It is a secret, because those of most services contain the right to send.
+        proxy: its URL, without a password; "" for that of the environment variables, if there is one.
+        ca_file: certificate of the authority that signed the server's certificate, if the system does not know it.
+        client_certificate, client_key: files in PEM format, for servers that ask for them; the first may hold the key, too.
+    """
+
+    url: Annotated[Secret, Meta(description=_URL_PLACE)]
+    proxy: Annotated[str, Meta(description='a URL such as "http://proxy.example.org:3128" or "socks5://127.0.0.1:1080"')] = ""
+    ca_file: PathText = ""
+    client_certificate: PathText = ""
+    client_key: PathText = ""
 
 
-def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
+class SlackSettings(HttpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="slack"):
+    """A channel to an incoming webhook of Slack."""
+
+
+class TeamsSettings(HttpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="teams"):
+    """A channel to a workflow of Microsoft Teams that posts what a webhook receives."""
+
+
+class DiscordSettings(HttpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="discord"):
+    """A channel to a webhook of Discord."""
+
+
+class TelegramSettings(HttpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="telegram"):
+    """A channel to a bot of Telegram. The URL ends in ``/botTOKEN/sendMessage``."""
+
+    chat_id: Annotated[int | str, Meta(description='the number of a chat: -1001234567890; or the name of a channel: "@name"')]
+
+
+class NtfySettings(HttpSettings, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="ntfy"):
+    """A channel to a topic of ntfy. The URL is the topic's: ``https://ntfy.sh/TOPIC``."""
+
+    bearer: Annotated[Secret | None, Meta(description=PLACE.replace("mail.password", "ntfy.token"))] = None
+
+
+ChannelSettings = EmailSettings | SlackSettings | TeamsSettings | DiscordSettings | TelegramSettings | NtfySettings
+CHANNEL_TYPES: dict[str, type[ChannelSettings]] = {
+    str(kind.__struct_config__.tag): kind
+    for kind in (EmailSettings, SlackSettings, TeamsSettings, DiscordSettings, TelegramSettings, NtfySettings)
+}
+
+
+def secrets(channel: CommonSettings) -> Iterator[tuple[str, Secret]]:
     """Yield the secrets of a channel, each with the name of its key."""
     match channel:
         case EmailSettings():
@@ -85,3 +133,11 @@ def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
                 yield "oauth2.refresh_token", channel.oauth2.refresh_token
                 if channel.oauth2.client_secret is not None:
                     yield "oauth2.client_secret", channel.oauth2.client_secret
+        case HttpSettings():
+            yield from _http_secrets(channel)
+
+
+def _http_secrets(channel: HttpSettings) -> Iterator[tuple[str, Secret]]:
+    yield "url", channel.url
+    if isinstance(channel, NtfySettings) and channel.bearer is not None:
+        yield "bearer", channel.bearer

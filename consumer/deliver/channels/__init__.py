@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from consumer.channel_settings import ChannelSettings, EmailSettings
+from consumer.channel_settings import ChannelSettings, EmailSettings, HttpSettings
 
 # For one try, even if the other side hangs.
 LIMIT_S = 30.0
@@ -97,3 +97,7 @@ def channel_of(settings: ChannelSettings) -> Channel:
             from consumer.deliver.channels.email import Email  # noqa: PLC0415 - it imports this module
 
             return Email(settings)
+        case HttpSettings():
+            from consumer.deliver.channels.webhook import Webhook  # noqa: PLC0415 - as above
+
+            return Webhook(settings)
