@@ -28,7 +28,7 @@ _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""
 # The table under a key; that of "channel" depends on its type.
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
-    "url": Secret, "bearer": Secret,
+    "url": Secret, "bearer": Secret, "hmac_key": Secret,
     "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.

@@ -9,11 +9,14 @@ character that the service obeys. It also keeps the limits that the service publ
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
+from jinja2 import ChainableUndefined
+from jinja2.sandbox import SandboxedEnvironment
 
+from consumer.clock import isoformat, now_us
 from consumer.deliver.channels import Message
 
 Json = dict[str, Any]
@@ -34,6 +37,10 @@ TELEGRAM_TEXT = 4096
 # docs.ntfy.sh, "Limitations": a longer message becomes an attachment, or is refused. The title has no published limit.
 NTFY_BYTES = 4096
 _NTFY_TITLE = 250
+
+# The parts of a message that a template of the user's, or a command, gets.
+FIELDS = ("id", "subject", "title", "text", "details", "closing", "thread", "late", "event")
+_EXPRESSION = re.compile(r"\s*\{\{((?:[^{}]|\{(?!\{)|\}(?!\}))+)\}\}\s*")
 
 # The most characters of the lead's further lines and of the advice, so that a template of the user's leaves room for the facts.
 _DISCORD_LEAD = 2000
@@ -137,6 +144,61 @@ def ntfy(message: Message, topic: str) -> Json:
     # A message of one line has it as its text; ntfy would write "triggered" for none.
     found = {"topic": topic, "message": _fitted(rest.lstrip("\n") or head, NTFY_BYTES, size=_json_bytes)}
     return {"title": _fitted(head, _NTFY_TITLE, size=_json_bytes), **found} if line_end else found
+
+
+class Skeleton:
+    """
+    The user's own JSON: objects and lists stay as they are, and each text in it is a template.
+
+    A text that is one expression and nothing else, such as ``{{ event }}``, becomes the value itself, with its type. Every other
+    text becomes a text, whatever the message contains.
+
+    Args:
+        body: as configured; {} for the whole message.
+    """
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        self._environment = SandboxedEnvironment(undefined=ChainableUndefined, finalize=_no_none)
+        self._made = self._compiled(body or {name: f"{{{{ {name} }}}}" for name in FIELDS})
+
+    def of(self, message: Message) -> Any:
+        """Return the JSON of a message. A template can raise anything."""
+        return self._made(fields_of(message))
+
+    def _compiled(self, value: Any) -> Callable[[Json], Any]:
+        match value:
+            case str():
+                if found := _EXPRESSION.fullmatch(value):
+                    expression = self._environment.compile_expression(found[1])
+                    return lambda fields: expression(**fields)
+                return self._environment.from_string(value).render
+            case dict():
+                members = {key: self._compiled(inner) for key, inner in value.items()}
+                return lambda fields: {key: member(fields) for key, member in members.items()}
+            case list():
+                items = [self._compiled(inner) for inner in value]
+                return lambda fields: [item(fields) for item in items]
+        return lambda _fields: value
+
+
+def _no_none(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def fields_of(message: Message) -> Json:
+    """Return the parts of a message by their names, for templates and for commands."""
+    found = msgspec.structs.asdict(message)
+    found["details"] = [{"name": name, "value": value} for name, value in message.details]
+    return {name: found[name] for name in FIELDS}
+
+
+def ecs_line(message: Message) -> bytes:
+    """Return a line of JSON: the event in ECS, with the first sentence in ``message``; of a digest, its text."""
+    event: Json = dict(message.event) or {
+        "@timestamp": isoformat(now_us()), "event": {"kind": "event", "action": "sshbell_digest", "id": message.id},
+        "message": message.text,
+    }  # fmt: skip
+    return msgspec.json.encode({"message": message.title} | event) + b"\n"
 
 
 def _head_and_rest(message: Message) -> tuple[str, str]:

@@ -1,11 +1,13 @@
 """Messages as requests to web services: the transport for all of them. ``payloads`` has the JSON of each."""
 
 import asyncio
+import hmac
 import re
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -23,9 +25,10 @@ from consumer.channel_settings import (
     SlackSettings,
     TeamsSettings,
     TelegramSettings,
+    WebhookSettings,
     secrets,
 )
-from consumer.clock import SECOND_US, now_us
+from consumer.clock import now_us, utc
 from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult, payloads
 from consumer.deliver.http_faults import fault_of, place_of
 from consumer.errors import SecretError
@@ -66,6 +69,10 @@ class _Answer(NamedTuple):
     body: bytes
 
 
+class _BodyError(Exception):
+    """A template of the user's cannot be filled with a message."""
+
+
 class Webhook:
     """
     Sends messages to a web service, one at a time, over a connection that stays open for the next one.
@@ -80,6 +87,7 @@ class Webhook:
     def __init__(self, settings: HttpSettings, *, limit_s: float = LIMIT_S) -> None:
         self._settings = settings
         self._limit_s = limit_s
+        self._skeleton = payloads.Skeleton(settings.body) if isinstance(settings, WebhookSettings) else None
         self._session: ClientSession | None = None
         self._secrets = Threads()
         # By the names of their keys; read when a message needs them, and again after a failure.
@@ -99,10 +107,12 @@ class Webhook:
         """Close the connection."""
         session, self._session = self._session, None
         if session is not None and session.connector is not None:
-            connector = session.connector
+            steps = session.connector.close(abort_ssl=True).__await__()
             session.detach()
-            # It closes at once; only the wait for its end is left, and aiohttp complains if nobody begins that.
-            connector.close(abort_ssl=True).__await__()
+            # The first step closes everything. The others wait for the ends of the connections, and the loop may end before.
+            with suppress(StopIteration):
+                next(steps)
+            steps.close()
 
     async def _tried(self, message: Message | None) -> SendResult:
         """Send a message, or with None a request for a check; turn the answer, or its absence, into a result."""
@@ -112,7 +122,7 @@ class Webhook:
                 url = self._values["url"]
                 request, content = _check_of(self._settings, url), None
                 if message is not None:
-                    request, content = _request_of(self._settings, url, message)
+                    request, content = self._request_of(url, message)
                 result = self._meaning(request, await self._answered(request, content))
         except TimeoutError:
             result = self._later(f"no answer within {self._limit_s:.3g} s")
@@ -120,6 +130,8 @@ class Webhook:
             result = RetryLater(self._shown(str(error)))
         except (OSError, ClientError) as error:
             result = self._later(fault_of(error))
+        except _BodyError as error:
+            result = RetryLater(self._shown(str(error)), alone=True)
         except ValueError:
             # Of aiohttp, about a URL; its text has the URL.
             result = self._later("the URL, the proxy's URL or a header is not valid")
@@ -133,19 +145,50 @@ class Webhook:
         if self._values:
             return
         found = {name: await self._secrets.run(read_secret, secret) for name, secret in secrets(self._settings)}
-        for name, text in found.items():
-            self._conceal(text, *(re.split(r"[/?&=]", urlsplit(text).path + "?" + urlsplit(text).query) if name == "url" else ()))
         if fault := _url_fault(self._settings, found["url"]):
             raise SecretError(f"url: {fault}")
+        parts = urlsplit(found["url"])
+        self._conceal(*found.values(), *re.split(r"[/?&=]", f"{parts.path}?{parts.query}"))
         self._values = found
 
     def _conceal(self, *texts: str) -> None:
+        """Keep texts, if they are long enough to be secrets, out of all reports about answers."""
         for text in texts:
             if len(text) >= _SECRET_LENGTH and text not in self._credentials:
                 self._credentials.append(text)
 
+    def _request_of(self, url: str, message: Message) -> tuple[_Request, Any]:
+        """Return the request of a message, and its JSON."""
+        match self._settings:
+            case SlackSettings():
+                content: Any = payloads.slack(message)
+            case TeamsSettings():
+                content = payloads.teams(message)
+            case DiscordSettings():
+                content = payloads.discord(message)
+            case TelegramSettings():
+                content = payloads.telegram(message, self._settings.chat_id)
+            case NtfySettings():
+                # JSON goes to the server's root, and names the topic.
+                server, _, topic = url.rstrip("/").rpartition("/")
+                return _Request("POST", f"{server}/"), payloads.ntfy(message, topic)
+            case WebhookSettings(method=method):
+                return _Request(method, url), self._filled(message)
+            case _:
+                raise TypeError(type(self._settings))
+        return _Request("POST", url), content
+
+    def _filled(self, message: Message) -> Any:
+        """Return the user's own JSON."""
+        assert self._skeleton is not None
+        try:
+            return self._skeleton.of(message)
+        except Exception as error:  # noqa: BLE001 - a template can raise anything
+            fault = f"body: {type(error).__name__}: {error}"
+        raise _BodyError(fault)
+
     async def _answered(self, request: _Request, content: Any) -> _Answer:
-        body = b"" if content is None else msgspec.json.encode(content)
+        body = b"" if content is None else msgspec.json.encode(content, enc_hook=str)
         session = self._session = self._session or self._new_session()
         async with session.request(
             request.method, request.url, data=body or None, headers=self._headers(body), allow_redirects=False,
@@ -170,11 +213,19 @@ class Webhook:
             headers["Content-Type"] = "application/json"
         if "bearer" in self._values:
             headers["Authorization"] = f"Bearer {self._values['bearer']}"
+        if isinstance(self._settings, WebhookSettings):
+            plain = {name: value for name, value in self._settings.headers.items() if isinstance(value, str)}
+            # So that "content-type" replaces ours.
+            headers = {name: value for name, value in headers.items() if name.lower() not in map(str.lower, plain)} | plain
+            headers |= {name: self._values[f"headers.{name}"] for name in self._settings.headers if name not in plain}
+            if "hmac_key" in self._values:
+                digest = hmac.digest(self._values["hmac_key"].encode(), body, "sha256")
+                headers[self._settings.hmac_header] = f"sha256={digest.hex()}"
         return headers
 
     def _new_session(self) -> ClientSession:
         return ClientSession(
-            connector=TCPConnector(ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1),
+            connector=self._connector(),
             headers={"User-Agent": f"sshbell/{__version__}"},
             cookie_jar=DummyCookieJar(),
             # An answer must not grow in memory.
@@ -184,8 +235,17 @@ class Webhook:
             trust_env=not self._settings.proxy,
         )
 
+    def _connector(self) -> TCPConnector:
+        if not self._settings.proxy.startswith("socks"):
+            return TCPConnector(ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
+        # Imported here, because it is an extra.
+        from aiohttp_socks import ProxyConnector  # noqa: PLC0415
+
+        # The proxy looks up the name.
+        return ProxyConnector.from_url(self._settings.proxy, rdns=True, ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
+
     def _http_proxy(self) -> str | None:
-        return self._settings.proxy or None
+        return None if self._settings.proxy.startswith("socks") else self._settings.proxy or None
 
     def _tls(self) -> ssl.SSLContext:
         settings = self._settings
@@ -240,25 +300,6 @@ def _url_fault(settings: HttpSettings, url: str) -> str:
     return "it must not contain a user name or a password" if "@" in urlsplit(url).netloc else ""
 
 
-def _request_of(settings: HttpSettings, url: str, message: Message) -> tuple[_Request, Any]:
-    """Return the request of a message, and its JSON."""
-    request = _Request("POST", url)
-    match settings:
-        case SlackSettings():
-            return request, payloads.slack(message)
-        case TeamsSettings():
-            return request, payloads.teams(message)
-        case DiscordSettings():
-            return request, payloads.discord(message)
-        case TelegramSettings():
-            return request, payloads.telegram(message, settings.chat_id)
-        case NtfySettings():
-            # JSON goes to the server's root, and names the topic.
-            server, _, topic = url.rstrip("/").rpartition("/")
-            return _Request("POST", f"{server}/"), payloads.ntfy(message, topic)
-    raise TypeError(type(settings))
-
-
 def _check_of(settings: HttpSettings, url: str) -> _Request:
     """Return a request that makes no message: one that the service has for that, or else a look at its first page."""
     match settings:
@@ -302,7 +343,7 @@ def _until_s(date: str) -> float:
     """Return the seconds until a date as in RFC 9110, section 5.6.7; raise ValueError or TypeError if it is none."""
     moment = parsedate_to_datetime(date)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return (moment - datetime.fromtimestamp(now_us() / SECOND_US, UTC)).total_seconds()
+    return (moment - utc(now_us())).total_seconds()
 
 
 class _Parameters(msgspec.Struct, frozen=True):

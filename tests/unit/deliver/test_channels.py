@@ -12,13 +12,18 @@ import pytest
 
 from consumer.channel_settings import (
     CHANNEL_TYPES,
+    AppriseSettings,
     ChannelSettings,
     DiscordSettings,
     EmailSettings,
+    ExecSettings,
+    FileSettings,
     NtfySettings,
     SlackSettings,
+    SyslogSettings,
     TeamsSettings,
     TelegramSettings,
+    WebhookSettings,
 )
 from consumer.config_values import Secret
 from consumer.deliver.channels import Channel, Medium, channel_of
@@ -26,7 +31,7 @@ from consumer.deliver.channels.email import Email
 
 PROJECT_DIR = Path(__file__).parents[3]
 # The libraries of channels.
-LIBRARIES = ["aiosmtplib", "aiohttp"]
+LIBRARIES = ["aiosmtplib", "aiohttp", "aiohttp_socks", "apprise"]
 # Each type of channel, as little of it as can be configured.
 URL = Secret(env="SSHBELL_URL")
 SETTINGS: list[ChannelSettings] = [
@@ -36,6 +41,11 @@ SETTINGS: list[ChannelSettings] = [
     DiscordSettings(name="ops", url=URL),
     TelegramSettings(name="ops", url=URL, chat_id=1),
     NtfySettings(name="ops", url=URL),
+    WebhookSettings(name="ops", url=URL),
+    ExecSettings(name="ops", command=["/bin/true"]),
+    FileSettings(name="ops", path="/nonexistent/events.json"),
+    SyslogSettings(name="ops", server="/dev/log"),
+    AppriseSettings(name="ops", url=URL),
 ]
 
 
@@ -65,6 +75,10 @@ def test_mail() -> None:
     [
         ({"type": "email", "to": ["a@example.org"]}, "aiosmtplib"),
         ({"type": "slack", "url": {"env": "URL"}}, "aiohttp"),
+        ({"type": "exec", "command": ["/bin/true"]}, ""),
+        ({"type": "file", "path": "/tmp/x"}, ""),
+        ({"type": "syslog", "server": "/dev/log"}, ""),
+        ({"type": "apprise", "url": {"env": "URL"}}, "apprise"),
     ],
     ids=lambda table: table["type"] if isinstance(table, dict) else "",
 )
