@@ -104,7 +104,7 @@ def discord(body: Any) -> str:
             total += units(text)
             if units(text) > limit:
                 return f"{units(text)} units where {limit} are the limit"
-            if any(mark in _DISCORD_MARKS for mark in re.sub(r"\\[^\w\s]", "", text)):
+            if any(mark in _DISCORD_MARKS for mark in re.sub(r"\\[!-/:-@[-`{-~]", "", text)):
                 return f"Markdown: {text[:80]}"
     return "" if 0 < total <= 6000 and body["embeds"] else f"{total} units in all"
 

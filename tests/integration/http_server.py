@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from concurrent.futures import Future
@@ -36,7 +37,8 @@ def as_service(name: str) -> Callable[[web.BaseRequest], Awaitable[web.StreamRes
     """Return a handler that judges each body as the service of this name would, and answers as it does."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        if fault := JUDGES[name](await request.json()):
+        body = await request.json()
+        if fault := JUDGES[name](body) if name in JUDGES else "":
             return web.Response(status=400, text=fault)
         status, text = {"slack": (200, "ok"), "teams": (202, ""), "discord": (204, ""), "ntfy": (200, '{"id":"1"}')}.get(
             name, (200, '{"ok":true}')
@@ -52,7 +54,7 @@ class HttpServer:
 
     Args:
         folder: where it writes its authority's certificate; without one, it speaks no TLS.
-        port: 0 for a free one.
+        listener: a bound socket; without one, it has a free port.
         clients: it asks for certificates that this authority has signed.
 
     Attributes:
@@ -61,7 +63,9 @@ class HttpServer:
         peers: the other ends of the connections.
     """
 
-    def __init__(self, folder: Path | None = None, *, port: int = 0, clients: trustme.CA | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, listener: socket.socket | None = None, clients: trustme.CA | None = None
+    ) -> None:
         self.requests: list[Request] = []
         self.handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] = accepting
         self.peers: set[object] = set()
@@ -76,7 +80,7 @@ class HttpServer:
             if clients is not None:
                 clients.configure_trust(self._tls)
                 self._tls.verify_mode = ssl.CERT_REQUIRED
-        self._wanted_port = port
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self._port: Future[int] = Future()
         self._thread = threading.Thread(target=self._run)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,7 +109,7 @@ class HttpServer:
         server = web.Server(self._answer)
         runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self._wanted_port, ssl_context=self._tls, reuse_address=True)
+        site = web.SockSite(runner, self._listener, ssl_context=self._tls)
         await site.start()
         self._port.set_result(runner.addresses[0][1])
         await self._ended.wait()

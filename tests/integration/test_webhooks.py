@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hmac
 import json
 import socket
-from contextlib import asynccontextmanager
+import time
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trustme
 from aiohttp import web
@@ -24,19 +27,35 @@ from consumer.channel_settings import (
     SlackSettings,
     TeamsSettings,
     TelegramSettings,
+    WebhookSettings,
 )
+from consumer.clock import SECOND_US
+from consumer.config_file import parse
 from consumer.config_values import Secret
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels.payloads import fields_of
 from consumer.deliver.channels.webhook import Webhook
+from consumer.deliver.decide import budget_of
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.worker import Common, Worker
+from consumer.ecs import event_of, json_line
+from consumer.enrich.enricher import Enricher
+from consumer.errors import ConfigError
+from consumer.events import Login
+from consumer.store.delivery import Delivery, Routed
+from consumer.store.outbox import Queued
 from tests.ecs_events import ecs
 from tests.integration.http_server import HttpServer, as_service
 from tests.integration.token_server import answering
+from tests.lines import line_of
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-TOKEN = "T0SECRET-XYZZY/b0ttom/l33t"  # noqa: S105 - of no service
+    from tests.integration.site import Site
+
+TOKEN = "T0SECRET-XYZZY/b0ttom-l33t"  # noqa: S105 - of no service
 EVENT = ecs({
     "@timestamp": "2026-11-22T10:00:00Z", "event": {"action": "ssh_login", "id": "1" * 32}, "host": {"name": "web1"},
     "user": {"name": "deploy", "full_name": "Carol"}, "source": {"ip": "203.0.113.7", "address": "203.0.113.7"},
@@ -50,6 +69,7 @@ PATHS: dict[type[HttpSettings], str] = {
     DiscordSettings: f"/api/webhooks/1/{TOKEN}",
     TelegramSettings: f"/bot{TOKEN}/sendMessage",
     NtfySettings: "/T0SECRET-XYZZY-b0ttom-l33t",
+    WebhookSettings: f"/hooks/{TOKEN}?key={TOKEN}",
 }
 MORE: dict[type[HttpSettings], dict[str, Any]] = {TelegramSettings: {"chat_id": -100}}
 SERVICES = list(PATHS)
@@ -431,3 +451,260 @@ def test_a_proxy(server: HttpServer, tmp_path: Path) -> None:
         proxy.handler = refuse
         (result,) = sent(settings(tmp_path, url, proxy=proxy.url()))
         assert result == RetryLater("hooks.example.com: the proxy answered 407")
+
+
+def secret_file(folder: Path, name: str, text: str) -> Secret:
+    """Write a secret to a file, and return its place."""
+    (folder / name).write_text(f"{text}\n")
+    (folder / name).chmod(0o600)
+    return Secret(file=str(folder / name))
+
+
+def test_a_body_of_ones_own(server: HttpServer, tmp_path: Path) -> None:
+    """Method, headers, tokens and signature are as configured, and the body has the user's structure."""
+    found = settings(
+        tmp_path, server.url("/v2/alerts"), WebhookSettings, method="PUT",
+        headers={"X-Api-Key": secret_file(tmp_path, "api", "k3y"), "X-Team": "ops", "content-type": "application/vnd.x+json"},
+        bearer=secret_file(tmp_path, "bearer", "b3arer"), hmac_key=secret_file(tmp_path, "hmac", "sesame"),
+        body={
+            "title": "{{ title }}", "tags": ["ssh", "{{ event.host.name }}"], "event": "{{ event }}", "urgent": True,
+            "facts": "{% for line in details %}{{ line.name }}={{ line.value }};{% endfor %}", "port": "{{ event.source.port }}",
+        },
+    )  # fmt: skip
+    assert sent(found) == [Delivered()]
+    (asked,) = server.requests
+    assert asked.method == "PUT"
+    headers = {name.lower(): value for name, value in asked.headers.items()}
+    wanted = {"x-api-key": "k3y", "x-team": "ops", "content-type": "application/vnd.x+json", "authorization": "Bearer b3arer"}
+    assert headers.items() >= wanted.items()
+    assert headers["x-signature-256"] == f"sha256={hmac.new(b'sesame', asked.body, 'sha256').hexdigest()}"
+    body = json.loads(asked.body)
+    assert body["title"] == MESSAGE.title == "Carol logged in to web1 as deploy from 203.0.113.7."
+    assert body["tags"] == ["ssh", "web1"]
+    assert body["event"] == json.loads(msgspec.json.encode(EVENT))
+    assert body["urgent"] is True
+    assert "host=web1;" in body["facts"]
+    assert body["port"] is None
+
+
+def test_the_whole_message(server: HttpServer, tmp_path: Path) -> None:
+    """Without a body of the user's, a webhook gets all parts of a message by their names."""
+    assert sent(settings(tmp_path, server.url(), WebhookSettings)) == [Delivered()]
+    body = json.loads(server.requests[0].body)
+    assert body == json.loads(msgspec.json.encode(fields_of(MESSAGE)))
+    assert list(body) == ["id", "subject", "title", "text", "details", "closing", "thread", "late", "event"]
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{{ event.source.port + 1 }}x", "body: UndefinedError: "),
+        ("{{ title / 2 }}", "body: TypeError: "),
+        ("{{ ''.__class__.__mro__ }}", None),
+        ("x{{ ''.__class__ }}", None),
+    ],
+)
+def test_templates_that_fail(server: HttpServer, tmp_path: Path, template: str, says: str | None) -> None:
+    """A template that cannot be filled delays its message alone, and gets at nothing but the message."""
+    (result,) = sent(settings(tmp_path, server.url(), WebhookSettings, body={"text": template}))
+    if says is None:
+        assert "class" not in server.requests[0].body.decode()
+        return
+    assert isinstance(result, RetryLater)
+    assert result.alone
+    assert result.reason.startswith(says)
+    assert server.requests == []
+
+
+BODY = """
+[[channel]]
+name = "hook"
+type = "webhook"
+url = {{ env = "HOOK" }}
+{}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('body = { text = "{{ title" }', "here:6: channel 'hook': body.text is not a template: "),
+        ('body = { a = [{ b = "{% if %}" }] }', "channel 'hook': body.a.0.b is not a template: "),
+        ('body = "x"', "channel 1: body has to be a table whose texts are templates"),
+        ('headers = { Authorization = "Basic abc" }', "the value of Authorization has to be the place of a secret"),
+        ('headers = { "X Y" = "a" }', "'X Y' is not a name that a header of yours can have"),
+        ('headers = { Host = "a" }', "'Host' is not a name that a header of yours can have"),
+        ('headers = { X = "a\\nb" }', "the value of X has a character that no header can have"),
+        ('headers = { X = { file = "/a", env = "B" } }', "headers.X needs exactly one of file, env and command"),
+        ("headers = { X = 5 }", "headers has to be a table of texts and places of secrets"),
+        ('hmac_header = "a b"', "hmac_header 'a b' is not the name of a header"),
+        ('method = "GET"', 'method has to be "POST", "PUT" or "PATCH"'),
+        ('client_key = "/x"', "client_certificate is missing: it belongs to this key"),
+        ('proxy = "proxy:3128"', "proxy has to be a URL with http, https, socks4 or socks5"),
+        ('proxy = "ftp://proxy:3128"', "proxy has to be a URL with http, https, socks4 or socks5"),
+        ('proxy = "http://proxy:99999"', "proxy has to be a URL with http, https, socks4 or socks5"),
+        ('proxy = "http://me:sesame@proxy:3128"', "proxy must not contain a user name or a password"),
+        ("chat_id = 5", 'it belongs under [[channel]] with type = "telegram"'),
+        ('server = "x"', 'it belongs under [[channel]] with type = "email"'),
+    ],
+)  # fmt: skip
+def test_faults_of_settings(text: str, says: str) -> None:
+    """What cannot work is refused when the configuration is read, with its line."""
+    with pytest.raises(ConfigError) as raised:
+        parse(BODY.format(text).encode(), "here")
+    assert says in str(raised.value)
+    assert "sesame" not in str(raised.value)
+
+
+def test_a_url_in_the_configuration() -> None:
+    """A URL is a secret, so the configuration has its place, never the URL."""
+    with pytest.raises(ConfigError) as raised:
+        parse(BODY.format("").replace('{ env = "HOOK" }', '"https://hooks.example.com/sesame"').encode(), "here")
+    assert "url has to be the place of the secret" in str(raised.value)
+    assert "sesame" not in str(raised.value)
+
+
+@asynccontextmanager
+async def socks_proxy(wanted: list[bytes]) -> AsyncIterator[int]:
+    """Run a SOCKS 5 proxy (RFC 1928) that keeps the names it is asked for, and connects them all to loopback; yield its port."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        _, methods = await reader.readexactly(2)
+        await reader.readexactly(methods)
+        writer.write(b"\5\0")
+        assert await reader.readexactly(4) == b"\5\1\0\3"
+        (length,) = await reader.readexactly(1)
+        wanted.append(await reader.readexactly(length))
+        port = int.from_bytes(await reader.readexactly(2), "big")
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"\5\0\0\1\0\0\0\0\0\0")
+        try:
+            await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+        finally:
+            back.transport.abort()
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def test_a_socks_proxy(server: HttpServer, tmp_path: Path) -> None:
+    """A request goes through the proxy, which looks up the name."""
+
+    async def run() -> tuple[SendResult, list[bytes]]:
+        wanted: list[bytes] = []
+        async with socks_proxy(wanted) as port:
+            found = settings(tmp_path, server.url().replace("127.0.0.1", "localhost"), proxy=f"socks5://127.0.0.1:{port}")
+            async with channel(found) as made:
+                result = await made.send(MESSAGE)
+            return result, wanted
+
+    assert asyncio.run(run()) == (Delivered(), [b"localhost"])
+    assert len(server.requests) == 1
+    (result,) = sent(settings(tmp_path, server.url(), proxy="socks5://127.0.0.1:1"))
+    assert isinstance(result, RetryLater)
+
+
+class Queue:
+    """A channel's real queue and worker, with a clock that jumps over every pause."""
+
+    def __init__(self, folder: Path, delivery: Delivery, settings: WebhookSettings) -> None:
+        self.delivery = delivery
+        self.now_us = 1_790_000_000 * SECOND_US
+        common = Common(give_up_s=3 * 86400)
+        self.worker = Worker(
+            settings, Webhook(settings), delivery, Renderer(folder / "none", pytest.fail), Enricher(), common,
+            clock=lambda: self.now_us,
+        )  # fmt: skip
+
+    def put(self, count: int) -> None:
+        """Let logins wait, each of an account of its own."""
+        rows = [
+            json_line(
+                ecs({"event": {"action": "ssh_login", "id": f"{n:032x}"}, "user": {"name": f"u{n}"}, "host": {"name": "web1"}})
+            )
+            for n in range(1, count + 1)
+        ]
+        queued = [Queued(n, f"{n:032x}", "ssh_login", self.now_us, row) for n, row in enumerate(rows, 1)]
+        self.delivery.route([Routed(each, ("ops",), budget_of(event_of(each.body))) for each in queued], 0)
+
+    async def work(self, *, failures: int | None = None) -> None:
+        """Send until nothing waits, or until so many tries in a row have failed."""
+        failed = 0
+        while failed != failures:
+            pause_s = await self.worker.step()
+            if pause_s is None:
+                return
+            failed += pause_s > 0
+            self.now_us += int(pause_s * 1e6) + 1
+
+
+def test_an_outage_and_the_end_of_it(tmp_path: Path) -> None:
+    """500 messages wait while nobody listens, and while the service is overloaded or limits: each arrives once, in order."""
+    # Bound, so that nobody else gets the port, but nobody listens yet.
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+
+    async def run(queue: Queue) -> None:
+        queue.put(500)
+        await queue.work(failures=3)
+        with HttpServer(listener=listener) as server:
+
+            async def sometimes(_request: web.BaseRequest) -> web.Response:
+                number = len(server.requests)
+                if number <= 2:
+                    return web.Response(status=503)
+                return web.Response(status=429, headers={"Retry-After": "2"}) if number % 7 == 0 else web.Response()
+
+            server.handler = sometimes
+            await queue.work()
+            accepted = [asked for number, asked in enumerate(server.requests, 1) if number > 2 and number % 7]
+        texts = [json.loads(asked.body)["title"] for asked in accepted]
+        assert texts == [f"u{number} logged in to web1." for number in range(1, 501)]
+        assert {entry.state for entry in queue.delivery.entries(("pending", "sent", "dead", "dropped"), 1000)} == {"sent"}
+        queue.worker._channel.close()
+
+    with closing(Delivery(tmp_path, pytest.fail)) as delivery:
+        url = secret_file(tmp_path, "url", f"http://127.0.0.1:{port}/")
+        asyncio.run(run(Queue(tmp_path, delivery, WebhookSettings(name="ops", url=url, max_per_hour=100_000))))
+
+
+def login() -> Login:
+    """Return a login, as ``run`` records it."""
+    line = line_of(time.time_ns() // 1000, trusted=(0, ""))
+    return Login("1" * 32, line, "alice", "192.0.2.7", "4711", "publickey", None)
+
+
+@pytest.mark.parametrize("kind", SERVICES, ids=name_of)
+def test_nobody_learns_the_url(site: Site, tmp_path: Path, kind: type[HttpSettings]) -> None:
+    """Neither ring, outbox, status, check nor a log shows a secret, whatever the server answers and wherever it fails."""
+    with HttpServer() as server:
+        place = server.url(PATHS[kind])
+
+        async def repeat(request: web.BaseRequest) -> web.Response:
+            return web.Response(status=503, text=f"{request.path_qs} {place} {dict(request.headers)}")
+
+        server.handler = repeat
+        (tmp_path / "hook.url").write_text(place)
+        (tmp_path / "hook.url").chmod(0o600)
+        known = {"name": "ops", "type": name_of(kind), "url": {"file": str(tmp_path / "hook.url")}, **MORE.get(kind, {})}
+        site.configure(channel=[known])
+        outputs = [site.ask("ring", status=75).stderr]
+        process, wake = site.start_deliver()
+        with wake, site.state() as state:
+            state.record([login()], frozenset({"ssh_login"}), time.time_ns() // 1000)
+            wait_for(lambda: site.said("retry_later"), "a failure")
+            outputs += [site.ask("outbox").stdout, json.dumps(site.objects("outbox")), site.ask("ring", status=75).stderr]
+        process.wait()
+        outputs += [site.ask("check", "--connect", status=78).stdout, (site.folder / "deliver.log").read_text()]
+        outputs += [str(site.query("SELECT * FROM delivery", "delivery"))]
+    assert "answered 503" in outputs[1]
+    for output in outputs:
+        assert not any(part in output for part in (TOKEN, *TOKEN.split("/"), "XYZZY"))

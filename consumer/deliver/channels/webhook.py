@@ -89,6 +89,7 @@ class Webhook:
         self._limit_s = limit_s
         self._skeleton = payloads.Skeleton(settings.body) if isinstance(settings, WebhookSettings) else None
         self._session: ClientSession | None = None
+        self._socks_errors: tuple[type[Exception], ...] = ()
         self._secrets = Threads()
         # By the names of their keys; read when a message needs them, and again after a failure.
         self._values: dict[str, str] = {}
@@ -130,6 +131,8 @@ class Webhook:
             result = RetryLater(self._shown(str(error)))
         except (OSError, ClientError) as error:
             result = self._later(fault_of(error))
+        except self._socks_errors:
+            result = self._later("the proxy cannot be reached, or refuses the connection")
         except _BodyError as error:
             result = RetryLater(self._shown(str(error)), alone=True)
         except ValueError:
@@ -239,8 +242,9 @@ class Webhook:
         if not self._settings.proxy.startswith("socks"):
             return TCPConnector(ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
         # Imported here, because it is an extra.
-        from aiohttp_socks import ProxyConnector  # noqa: PLC0415
+        from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError  # noqa: PLC0415
 
+        self._socks_errors = (ProxyError, ProxyConnectionError, ProxyTimeoutError)
         # The proxy looks up the name.
         return ProxyConnector.from_url(self._settings.proxy, rdns=True, ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
 

@@ -76,7 +76,7 @@ def test_mail() -> None:
         ({"type": "email", "to": ["a@example.org"]}, "aiosmtplib"),
         ({"type": "slack", "url": {"env": "URL"}}, "aiohttp"),
         ({"type": "exec", "command": ["/bin/true"]}, ""),
-        ({"type": "file", "path": "/tmp/x"}, ""),
+        ({"type": "file", "path": "/nonexistent/x"}, ""),
         ({"type": "syslog", "server": "/dev/log"}, ""),
         ({"type": "apprise", "url": {"env": "URL"}}, "apprise"),
     ],
