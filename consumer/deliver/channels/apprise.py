@@ -58,10 +58,17 @@ class Apprise:
     def _notified(self, message: Message | None) -> str:
         """Send a message with the library; return its fault, "" for none."""
         url = read_secret(self._settings.url)
-        service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        try:
+            return self._notified_at(url, message)
+        except Exception as error:  # noqa: BLE001 - each service is code of somebody else
+            return self._shown(f"{type(error).__name__}: {error}", url)
+
+    def _notified_at(self, url: str, message: Message | None) -> str:
         # A list of URLs would be several services, and a retry would repeat the message to those that have it.
+        is_list = re.search(r"[\s,]\w+://", url) is not None
+        service = None if is_list else apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if service is None:
-            return "url: apprise knows no service of this form; see https://github.com/caronc/apprise"
+            return "url: it is not one URL of a service that apprise knows; see https://github.com/caronc/apprise"
         if message is None:
             return ""
         head, _, rest = message.text.partition("\n")
@@ -70,8 +77,6 @@ class Apprise:
         logger.addHandler(said)
         try:
             is_sent = service.notify(body=rest.strip("\n") or head, title=head if rest else "", body_format="text")
-        except Exception as error:  # noqa: BLE001 - each service is code of somebody else
-            return self._shown(f"{type(error).__name__}: {error}", url)
         finally:
             logger.removeHandler(said)
         return "" if is_sent else self._shown(said.last or "the service did not accept it", url)
