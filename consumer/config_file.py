@@ -1,7 +1,7 @@
 """The configuration file: TOML. sshbell refuses unknown keys, and lists all faults, each with its line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -28,15 +28,23 @@ _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""
 # The table under a key; that of "channel" depends on its type.
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "url": Secret, "bearer": Secret, "hmac_key": Secret,
     "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first [[channel]]", Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
-    **{kind: f'under [[channel]] with type = "{name}"' for name, kind in CHANNEL_TYPES.items()},
 }  # fmt: skip
-_TYPES = " or ".join(f'"{name}"' for name in CHANNEL_TYPES)
+
+
+def _or(words: Iterable[str]) -> str:
+    """Return words as a choice: ``"email", "slack" or "teams"``."""
+    *others, last = (f'"{word}"' for word in words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+_TYPES = _or(CHANNEL_TYPES)
 # The path of a wrong value, and the message about it.
 _Fault = tuple[KeyPath, str]
 
@@ -200,6 +208,8 @@ def _unknown(key: str, own: type[msgspec.Struct]) -> str:
     if close := get_close_matches(key.lower(), _takes(own), 1, 0.65):
         return f"{text}; did you mean {close[0]!r}?"
     homes = [home for table, home in _HOMES.items() if key in _takes(table) and table is not own]
+    if types := [name for name, table in CHANNEL_TYPES.items() if key in _takes(table) and table is not own]:
+        homes.append(f"under [[channel]] with type = {_or(types)}")
     return f"{text} here; it belongs {' or '.join(homes)}" if homes else text
 
 

@@ -184,7 +184,8 @@ def test_what_may_go_in_clear(tmp_path: Path, text: str) -> None:
 
 
 ROUTE = '[[route]]\nchannels = ["ops"]\n'
-TYPES = " or ".join(f'"{name}"' for name in CHANNEL_TYPES)
+*_FIRST, _LAST = (f'"{name}"' for name in CHANNEL_TYPES)
+TYPES = f"{', '.join(_FIRST)} or {_LAST}"
 
 
 @pytest.mark.parametrize(
