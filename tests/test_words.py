@@ -45,7 +45,7 @@ def defined_twice(modules: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def test_a_name_means_one_thing() -> None:
-    """No two modules give a class, a type or a function the same name. A command, and a row of ``check``, has that of its thing."""
+    """No two modules give a class, a type or a function one name; commands, and rows of ``check``, are named after things."""
     paths = [path for folder in ("consumer", "grammars") for path in sorted((PROJECT_DIR / folder).rglob("*.py"))]
     paths = [path for path in paths if path.parent.name != "commands" and not path.name.startswith("check_")]
     paths.remove(PROJECT_DIR / "consumer/keys/process.py")  # a program of its own, with a main
