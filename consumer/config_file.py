@@ -224,7 +224,8 @@ def _faults(
                 yield ("channel", number, *path), f"channel {channel.name!r}: {text}"
     for number, route in enumerate(routes):
         if route is not None:
-            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in _route_faults(route, names))
+            faults = (*_route_faults(route, names), *_place_faults(route, config))
+            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
 
 
 def _enrichment_faults(config: Config) -> Iterator[_Fault]:
@@ -271,6 +272,20 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url has a placeholder in its host name, so the source of a login would choose where the link leads"
     elif not map_url.isascii() or not map_url.isprintable() or " " in map_url:
         yield "map_url has a character that is not allowed in URLs; write it as %XX"
+
+
+def _place_faults(route: Route, config: Config) -> Iterator[_Fault]:
+    """Yield the lists that would never fit, because sshbell does not know places when it chooses the routes."""
+    if config.geoip and config.geoip != "web":
+        return
+    reason = "geoip has no databases" if not config.geoip else 'geoip = "web" answers too late for routes'
+    for key, choice in (("include", route.include), ("exclude", route.exclude)):
+        for name in ("country", "asn"):
+            if getattr(choice, name):
+                yield (key, name), f"{name} needs databases of places, but {reason}"
+        for number, novelty in enumerate(choice.new):
+            if novelty in {"country", "network"}:
+                yield (key, "new", number), f"new = [{novelty!r}] needs databases of places, but {reason}"
 
 
 def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:

@@ -20,9 +20,10 @@ from consumer.deliver.channels import channel_of
 from consumer.deliver.decide import budget_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.route_facts import RouteFacts
 from consumer.deliver.routing import Router
 from consumer.deliver.worker import Common, Worker
-from consumer.ecs import NoEventError, event_of
+from consumer.ecs import NoEventError, event_of, json_line
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
@@ -66,6 +67,7 @@ class Dispatcher:
         self._routed = 0  # since then
         self._config = config
         self._router = Router((), ())
+        self._facts: RouteFacts | None = None
         self.people = people or People()
         self._complaint = ""
         self._next_route: asyncio.Handle | None = None
@@ -76,7 +78,10 @@ class Dispatcher:
         self._config = config
         self._enricher.configure(parts_of(config, people))
         self.people = people
-        self._router = Router((settings.name for settings in config.channel), config.route)
+        self._router = Router((settings.name for settings in config.channel), config.route, people)
+        if self._facts is not None:
+            self._facts.close()
+        self._facts = RouteFacts(config, people, self._router.keys, lambda what: _log.error("route_facts", reason=what))
         common = Common(
             give_up_s=seconds_of(config.give_up),
             map_url=config.map_url,
@@ -132,7 +137,8 @@ class Dispatcher:
             return False
         self._routed += len(queued)
         before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
-        for name in self._delivery.route(map(self._with_channels, queued), before_us):
+        routed = [self._with_channels(message) for message in queued]
+        for name in self._delivery.route(routed, before_us):
             if name in self._workers:
                 self._workers[name].call()
         return len(queued) == _BATCH
@@ -143,7 +149,10 @@ class Dispatcher:
         except NoEventError as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
             return Routed(message, ())
-        return Routed(message, self._router.channels_of(event), budget_of(event))
+        known = event if self._facts is None else self._facts.added(event)
+        if known is not event:
+            message = message._replace(body=json_line(known))
+        return Routed(message, self._router.channels_of(known), budget_of(known))
 
     def poll(self) -> None:
         """Check for missed work. Call it every second."""

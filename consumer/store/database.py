@@ -35,6 +35,12 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT INTO snapshot SELECT part, 0, body FROM whole;"
             "DROP TABLE whole;"
         ),
+        # What is new about a login.
+        3: (
+            "CREATE INDEX session_user ON session (user, info, address, host, opened_us);"
+            "INSERT OR IGNORE INTO status SELECT 'created_us',"
+            " coalesce(min(opened_us), CAST(strftime('%s', 'now') AS INTEGER) * 1000000) FROM session WHERE opened_us > 0;"
+        ),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.

@@ -93,6 +93,22 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
             yield event
 
 
+def event_of_id(state_dir: Path, prefix: str) -> Event | None:
+    """
+    Return the event whose id begins with a text; None if there is none, or more than one.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    statement = (
+        "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
+        " FROM event WHERE id >= :prefix AND id < :prefix || '\U0010ffff' LIMIT 2"
+    )
+    with _reading(state_dir / STATE_DB) as found:
+        rows = found.execute(statement, {"prefix": prefix}).fetchall()
+    return _event(rows[0]) if len(rows) == 1 else None
+
+
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
     """
     Yield one login for each user and key or certificate on this host: each user's newest, then each user's second, and so on.
