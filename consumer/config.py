@@ -13,16 +13,19 @@ from msgspec import Meta
 
 from consumer.actions import EventAction
 from consumer.channel_settings import ChannelSettings, secrets
-from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, Secret, Span, Switch
+from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, ReportTime, Secret, Span, Switch
 
-# What may be new about a login, and the kinds of a session.
+# What may be new about a login, what logins that are folded have in common, and the kinds of a session.
 Novelty = Literal["address", "network", "country", "key", "host"]
+FoldField = Literal["event", "user", "host", "address", "route"]
 SessionKind = Literal["interactive", "command", "subsystem"]
 
 PEOPLE_PATH = "/etc/sshbell/people.toml"
 # In the state directory: the socket on which the process keys answers.
 KEYS_SOCKET = "keys.sock"
 
+# For how long sshbell collects events that it folds.
+WINDOW = "10m"
 # Where "sshbell geoip fetch" stores databases, and where other programs do.
 _GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
 _CHOICE = "a table of lists, such as"
@@ -70,6 +73,11 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         to_owner: send them to the contacts of the person they are about; if there are none, to the channel's own recipients.
         stop: no later route gets the events that this one takes.
+        urgent: send them in the quiet hours of the channels, too.
+        digest: collect them, and report them together at this time, in the zone of each channel; "" for at once.
+        fold: report the first login or logout at once, and those within ``window`` after it that are equal in all of these
+            respects together. An empty list reports each alone.
+        window: how long sshbell collects events that it folds. Failed logins are always folded.
     """
 
     channels: Annotated[list[str], Meta(min_length=1, description='a list of names of channels: ["ops"]')]
@@ -81,6 +89,12 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     exclude: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["backup-*"] }}')] = Choice()
     to_owner: Switch = False
     stop: Switch = False
+    urgent: Switch = False
+    digest: ReportTime = ""
+    fold: Annotated[
+        list[FoldField], Meta(description='a list of "event", "user", "host", "address" and "route": ["user", "host"]')
+    ] = []
+    window: Span = WINDOW
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

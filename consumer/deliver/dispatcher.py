@@ -8,7 +8,10 @@ logins go in order, and before those about noise, which also go in order.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import structlog
 
@@ -17,7 +20,8 @@ from consumer.clock import now_us
 from consumer.config import Config
 from consumer.config_values import seconds_of
 from consumer.deliver.channels import channel_of
-from consumer.deliver.decide import budget_of
+from consumer.deliver.decide import budget_of, plan_of
+from consumer.deliver.health import health_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.route_facts import RouteFacts
@@ -27,7 +31,7 @@ from consumer.ecs import NoEventError, event_of, json_line
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery, Routed, Way
 from consumer.store.outbox import Outbox, Queued
 
 # Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.
@@ -68,6 +72,7 @@ class Dispatcher:
         self._config = config
         self._router = Router((), ())
         self._facts: RouteFacts | None = None
+        self._hours: dict[str, tuple[str, ZoneInfo | None]] = {}
         self.people = people or People()
         self._complaint = ""
         self._next_route: asyncio.Handle | None = None
@@ -86,8 +91,15 @@ class Dispatcher:
             give_up_s=seconds_of(config.give_up),
             map_url=config.map_url,
             recipients=Recipients(self._router, people, config.channel),
+            people=people,
+            health=partial(health_of, Path(config.state_dir)),
         )
         wanted = {settings.name: settings for settings in config.channel}
+        # The quiet hours of each channel, and the zone of its reader.
+        self._hours = {
+            name: (settings.quiet, ZoneInfo(settings.timezone) if settings.timezone else None)
+            for name, settings in wanted.items()
+        }
         for name, worker in list(self._workers.items()):
             if wanted.get(name) == worker.settings:
                 worker.configure(common)
@@ -152,7 +164,12 @@ class Dispatcher:
         known = event if self._facts is None else self._facts.added(event)
         if known is not event:
             message = message._replace(body=json_line(known))
-        return Routed(message, self._router.channels_of(known), budget_of(known))
+        now_us = self._clock()
+        ways = {
+            lead.channel: Way(lead.is_urgent, plan_of(known, lead, now_us, *self._hours[lead.channel]))
+            for lead in self._router.leads(known)
+        }
+        return Routed(message, list(ways), budget_of(known), ways)
 
     def poll(self) -> None:
         """Check for missed work. Call it every second."""

@@ -65,7 +65,7 @@ def previewed(config: Config, config_path: str | None, people: People, event: Ec
         )  # fmt: skip
         return PreviewedMessage(name, recipients.of(name, event) or settings.recipients, message)
 
-    return Preview(event, list(router.results(event)), [previewed_on(name) for name in router.channels_of(event)])
+    return Preview(event, list(router.results(event)), [previewed_on(lead.channel) for lead in router.leads(event)])
 
 
 def _medium_of(settings: ChannelSettings) -> Any:

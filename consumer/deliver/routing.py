@@ -13,7 +13,7 @@ import msgspec
 
 from consumer.actions import OwnAction
 from consumer.addresses import Network, ip_of
-from consumer.config import Choice, Route
+from consumer.config import WINDOW, Choice, Route
 from consumer.ecs import EcsEvent
 from consumer.keys.fingerprints import canonical
 from consumer.people.people import People
@@ -31,6 +31,26 @@ class RouteResult(msgspec.Struct, frozen=True):
     number: int
     route: Route
     reason: str
+
+
+class Lead(msgspec.Struct, frozen=True):
+    """
+    How an event goes to a channel. If several routes lead there, the soonest way counts.
+
+    Attributes:
+        channel: its name.
+        is_urgent: in quiet hours, too.
+        digest: the schedule of the digest that reports it; "" for at once.
+        fold: what folded events have in common, and ``window``: for how long sshbell folds; () for not at all.
+        route: the number of the route.
+    """
+
+    channel: str
+    is_urgent: bool = False
+    digest: str = ""
+    fold: tuple[str, ...] = ()
+    window: str = WINDOW
+    route: int = 0
 
 
 class Router:
@@ -54,13 +74,13 @@ class Router:
         choices = [choice for route, _, _ in self._routes for choice in (route.include, route.exclude)]
         return frozenset(key for choice in choices for key in choice.__struct_fields__ if getattr(choice, key))
 
-    def channels_of(self, event: EcsEvent) -> list[str]:
-        """Return the names of an event's channels."""
-        action = event.event.action
-        if action in _OWN_ACTIONS:
-            return list(self._channels)
-        wanted = {name for route in self._taking(event) for name in route.channels}
-        return [name for name in self._channels if name in wanted]
+    def leads(self, event: EcsEvent) -> list[Lead]:
+        """Return the ways of an event, one for each of its channels, in the order of the configuration."""
+        if event.event.action in _OWN_ACTIONS:
+            return [Lead(name) for name in self._channels]
+        taking = [(result.number, result.route) for result in self.results(event) if not result.reason]
+        ways = ([(number, route) for number, route in taking if name in route.channels] for name in self._channels)
+        return [_lead(name, routes) for name, routes in zip(self._channels, ways, strict=True) if routes]
 
     def leads_to_owners(self, channel: str) -> bool:
         """Return whether a route sends events through a channel to their owners."""
@@ -90,6 +110,14 @@ class Router:
 
     def _taking(self, event: EcsEvent) -> Iterator[Route]:
         return (result.route for result in self.results(event) if not result.reason)
+
+
+def _lead(channel: str, routes: list[tuple[int, Route]]) -> Lead:
+    is_urgent = any(route.urgent for _, route in routes)
+    soonest = [(number, route) for number, route in routes if not route.digest] or routes
+    # A route that reports each event alone needs no help from one that folds.
+    number, route = next(((number, route) for number, route in soonest if not route.fold), soonest[0])
+    return Lead(channel, is_urgent, route.digest, tuple(route.fold), route.window, number)
 
 
 class _Chooser:

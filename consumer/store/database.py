@@ -57,6 +57,21 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT INTO channel SELECT name, last_success_us, last_error_us, last_error, failures, retry_us FROM channel_1;"
             "DROP TABLE channel_1;"
         ),
+        # Folds, digests and quiet hours.
+        2: (
+            "ALTER TABLE delivery ADD COLUMN hold TEXT NOT NULL DEFAULT '';"
+            "ALTER TABLE delivery ADD COLUMN free_us INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE delivery ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;"
+            "DROP INDEX delivery_pending; DROP INDEX delivery_login;"
+            "CREATE INDEX delivery_pending ON delivery (channel, seq) WHERE state = 'pending' AND hold = '';"
+            "CREATE INDEX delivery_login ON delivery (channel, seq, budget)"
+            " WHERE state = 'pending' AND hold = '' AND budget <> '';"
+            "CREATE INDEX delivery_urgent ON delivery (channel, seq) WHERE state = 'pending' AND hold = '' AND urgent;"
+            "CREATE INDEX delivery_hold ON delivery (channel, hold, seq) WHERE state = 'pending' AND hold <> '';"
+            "CREATE TABLE hold (channel TEXT NOT NULL, name TEXT NOT NULL, due_us INTEGER, window_us INTEGER NOT NULL,"
+            " omitted INTEGER NOT NULL DEFAULT 0, urgent INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (channel, name)) WITHOUT ROWID;"
+            "CREATE INDEX hold_due ON hold (channel, due_us) WHERE due_us IS NOT NULL;"
+        ),
     },
     "keys": {},
 }

@@ -326,9 +326,13 @@ class StoreState(msgspec.Struct):
 
 
 class ChannelState(msgspec.Struct):
-    """A channel in ``delivery.db``; ``pending`` and ``dead`` count messages. ``spent``: used-up budgets, with their messages."""
+    """
+    A channel in ``delivery.db``. ``pending``, ``held`` and ``dead`` count messages: those to send, those in holds, dead letters.
+    ``spent``: used-up budgets, with their messages.
+    """
 
     pending: int = 0
+    held: int = 0
     dead: int = 0
     oldest_us: int | None = None
     last_success_us: int | None = None
@@ -348,19 +352,25 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
     with reading(state_dir / DELIVERY_DB) as found:
         (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
         for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
-            channels[name] = ChannelState(0, 0, None, *times)
+            channels[name] = ChannelState(0, 0, 0, None, *times)
         for name, state, count, oldest_us in found.execute(
-            "SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'pending' GROUP BY channel UNION ALL"
-            " SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'dead' GROUP BY channel"
+            "SELECT channel, state, count(*), min(max(queued_us, free_us)) FROM delivery"
+            " WHERE state = 'pending' AND hold = '' GROUP BY channel"
+            " UNION ALL SELECT channel, 'held', count(*), NULL FROM delivery"
+            " WHERE state = 'pending' AND hold <> '' GROUP BY channel"
+            " UNION ALL SELECT channel, state, count(*), NULL FROM delivery WHERE state = 'dead' GROUP BY channel"
         ):
             channel = channels.setdefault(name, ChannelState())
-            if state == "dead":
-                channel.dead = count
-            else:
-                channel.pending, channel.oldest_us = count, oldest_us
+            match state:
+                case "dead":
+                    channel.dead = count
+                case "held":
+                    channel.held = count
+                case _:
+                    channel.pending, channel.oldest_us = count, oldest_us
         for name, budget, tokens, tokens_us, count in found.execute(
             "SELECT budget.*, count(*) FROM budget JOIN delivery ON delivery.channel = budget.channel AND budget = name"
-            " WHERE tokens < 1 AND state = 'pending' AND seq > 0 GROUP BY budget.channel, name"
+            " WHERE tokens < 1 AND state = 'pending' AND hold = '' AND seq > 0 GROUP BY budget.channel, name"
         ):
             channels.setdefault(name, ChannelState()).spent.append((Budget(budget, tokens, tokens_us), count))
     return seq, channels

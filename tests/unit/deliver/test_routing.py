@@ -8,7 +8,7 @@ import pytest
 
 from consumer.actions import EventAction
 from consumer.config import Choice, Route
-from consumer.deliver.routing import Router
+from consumer.deliver.routing import Lead, Router
 from consumer.ecs import NOTHING, EcsEvent
 from tests.ecs_events import ecs
 
@@ -28,7 +28,7 @@ def event(action: str = "ssh_login", **more: Any) -> EcsEvent:
 def takes(found: EcsEvent, *, include: Choice | None = None, exclude: Choice | None = None) -> bool:
     """Tell whether one route takes an event."""
     route = Route(channels=["ops"], include=include or Choice(), exclude=exclude or Choice())
-    return Router(["ops", "other"], [route]).channels_of(found) == ["ops"]
+    return Router(["ops", "other"], [route]).leads(found) == [Lead("ops", route=1)]
 
 
 def test_actions() -> None:
@@ -43,14 +43,14 @@ def test_each_channel_once() -> None:
     """An event that several routes take goes to each of their channels once, in the configuration's order."""
     routes = [Route(channels=["b", "a"]), Route(channels=["a"], events=(EventAction.LOGIN, EventAction.LOGOUT))]
     router = Router(["a", "b", "c"], routes)
-    assert router.channels_of(event()) == ["a", "b"]
-    assert router.channels_of(event("ssh_logout")) == ["a"]
+    assert [lead.channel for lead in router.leads(event())] == ["a", "b"]
+    assert [lead.channel for lead in router.leads(event("ssh_logout"))] == ["a"]
 
 
 @pytest.mark.parametrize("action", ["sshbell_test", "sshbell_notice"])
 def test_own_messages(action: str) -> None:
     """What sshbell says of itself goes to all channels, routes or not."""
-    assert Router(["a", "b"], []).channels_of(event(action)) == ["a", "b"]
+    assert Router(["a", "b"], []).leads(event(action)) == [Lead("a"), Lead("b")]
 
 
 @pytest.mark.parametrize(

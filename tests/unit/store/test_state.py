@@ -146,7 +146,7 @@ def deliver(tmp_path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-PENDING = "INSERT INTO delivery VALUES ('{id}', 'ops', {seq}, '{state}', 0, 1, 1, NULL, NULL, NULL, '', '')"
+PENDING = "INSERT INTO delivery VALUES ('{id}', 'ops', {seq}, '{state}', 0, 1, 1, NULL, NULL, NULL, '', '', '', 0, 0)"
 
 
 def test_a_new_file_goes_on_behind_what_is_routed(tmp_path: Path) -> None:
