@@ -39,6 +39,9 @@ def channel_faults(channel: ChannelSettings) -> Iterator[_Fault]:
             ("timezone",),
             f"timezone {channel.timezone!r} is unknown here; give one such as 'Europe/Berlin', or install the package tzdata",
         )
+    begin, _, end = channel.quiet.partition("-")
+    if channel.quiet and begin == end:
+        yield ("quiet",), f"quiet {channel.quiet!r} begins and ends at the same time; leave it out, or give two times"
     yield from _type_faults(channel)
     for name, secret in secrets(channel):
         if not is_one(secret):

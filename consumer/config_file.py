@@ -15,7 +15,7 @@ from msgspec import Meta
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.config import Choice, Config, Route
-from consumer.config_values import Secret
+from consumer.config_values import Secret, seconds_of
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.toml import KeyPath, TomlDocument
 
@@ -23,6 +23,8 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
+# Longer windows would make it hard to tell a wrong clock from a long wait.
+_WINDOW_LIMIT_S = 7 * 86400
 # Finds state_dir in a file with invalid TOML.
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # The table under a key; that of "channel" depends on its type.
@@ -234,7 +236,8 @@ def _faults(
                 yield ("channel", number, *path), f"channel {channel.name!r}: {text}"
     for number, route in enumerate(routes):
         if route is not None:
-            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in _route_faults(route, names))
+            faults = (*_route_faults(route, names), *_place_faults(route, config))
+            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
 
 
 def _enrichment_faults(config: Config) -> Iterator[_Fault]:
@@ -283,12 +286,32 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url has a character that is not allowed in URLs; write it as %XX"
 
 
+def _place_faults(route: Route, config: Config) -> Iterator[_Fault]:
+    """Yield the lists that would never fit, because sshbell does not know places when it chooses the routes."""
+    if config.geoip and config.geoip != "web":
+        return
+    reason = "geoip has no databases" if not config.geoip else 'geoip = "web" answers too late for routes'
+    for key, choice in (("include", route.include), ("exclude", route.exclude)):
+        for name in ("country", "asn"):
+            if getattr(choice, name):
+                yield (key, name), f"{name} needs databases of places, but {reason}"
+        for number, novelty in enumerate(choice.new):
+            if novelty in {"country", "network"}:
+                yield (key, "new", number), f"new = [{novelty!r}] needs databases of places, but {reason}"
+
+
 def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
     for number, name in enumerate(route.channels):
         if names is not None and name not in names:
             close = get_close_matches(name, names, 1)
             text = f"there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
             yield ("channels", number), text
+    if route.urgent and route.digest:
+        yield ("urgent",), "urgent and digest exclude each other: a digest waits for its time"
+    if route.fold and route.digest:
+        yield ("fold",), "fold and digest exclude each other: a digest has all events of the route"
+    if seconds_of(route.window) > _WINDOW_LIMIT_S:
+        yield ("window",), f"window = {route.window!r} is longer than a week"
     for key, choice in (("include", route.include), ("exclude", route.exclude)):
         for number, network in enumerate(choice.address):
             try:

@@ -151,7 +151,7 @@ def _headline(facts: Facts) -> str:
     host = named(facts.host)
     match facts.action:
         case EventAction.LOGIN | OwnAction.TEST:
-            return f"{_who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}"
+            return f"{_who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}{_news(facts)}"
         case EventAction.LOGOUT:
             return _title(facts).removesuffix(".")
         case EventAction.ATTEMPT:
@@ -224,6 +224,8 @@ def _notes(facts: Facts) -> list[str]:
             f"The log does not show which process wrote this: any user of {host} could have. "
             f"Run `sshbell check` there to see how to change that."
         )
+    if facts.action == EventAction.LOGIN and facts.new:
+        found.append(f"This is new for {_who(facts)}: {', '.join(facts.new)}. sshbell knows no earlier login like it.")
     if facts.ambiguous:
         found.append("The log line can be read in several ways. Do not rely on what the client could choose.")
     return found
@@ -281,6 +283,11 @@ def _way(facts: Facts) -> str:
     if facts.via_host:
         return f" through {named(facts.via_host)}"
     return _after(" from ", _from_where(facts))
+
+
+def _news(facts: Facts) -> str:
+    """Return the respect in which a login is new that says the most."""
+    return next((f" (new {what})" for what in ("country", "address", "key", "network", "host") if what in facts.new), "")
 
 
 def _address(facts: Facts) -> str:

@@ -39,12 +39,14 @@ class Person(msgspec.Struct, frozen=True):
     Attributes:
         certificates: ids of certificates, with ``*`` and ``?``.
         accounts: ``alice`` for every host, ``alice@web*`` for some.
+        groups: names of your choice, for routes.
     """
 
     name: str
     keys: tuple[Fingerprints, ...] = ()
     certificates: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     contacts: Contacts = Contacts()
 
 
@@ -96,14 +98,18 @@ class People:
         If it fits several people, sshbell does not guess: it returns one Person with all names and all contacts. A forged line is
         about no one, because the forger chose its contents.
         """
+        found = self.persons_of(event)
+        return _together(found) if found else None
+
+    def persons_of(self, event: EcsEvent) -> list[Person]:
+        """Return the people that an event may be about, as ``person_of`` finds them."""
         if event.event.action == EventAction.FORGED:
-            return None
-        found = (
+            return []
+        return (
             self._certificates.of(event.ssh.certificate.id or None)
             or self.owners_of(event.ssh.key.fingerprint)
             or self.holders_of(event.user.name or None, event.host.name)
         )
-        return _together(found) if found else None
 
     def owners_of(self, fingerprint: str | None) -> list[Person]:
         """Return the owners of a key, by its fingerprint as sshd logs it."""
@@ -230,6 +236,7 @@ def _person(table: dict[str, Any], fault: _Fault) -> Person:
         tuple(_keys(_texts(table, ("keys",), fault), fault)),
         tuple(text for _, text in _texts(table, ("certificates",), fault)),
         tuple(_accounts(_texts(table, ("accounts",), fault), fault)),
+        tuple(text for _, text in _texts(table, ("groups",), fault)),
         _contacts(table.get("contacts", {}), fault),
     )
 

@@ -524,7 +524,8 @@ def test_status_and_outbox_in_color(live: Site) -> None:
     assert first("status").startswith("\x1b[31m\x1b[1msshbell CRITICAL: ")
     change(
         live,
-        "INSERT INTO delivery VALUES ('3fa29c01ab12', 'ops', 1, 'dead', 5, ?, 0, ?, '550 no such mailbox', NULL, '{}', '')",
+        "INSERT INTO delivery VALUES"
+        " ('3fa29c01ab12', 'ops', 1, 'dead', 5, ?, 0, ?, '550 no such mailbox', NULL, '{}', '', '', 0, 0)",
         NOW_US,
         NOW_US,
     )
@@ -600,7 +601,7 @@ def test_status_of_nothing(site: Site) -> None:
     assert problems(site, CRITICAL) == ["sshbell run is not running and reads no lines; run first: sudo sshbell install"]
 
 
-PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}', '')"
+PENDING = "INSERT INTO delivery VALUES (?, 'ops', 1, ?, 0, ?, 0, NULL, NULL, NULL, '{}', '', '', 0, 0)"
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(1, OK), (16, WARNING), (241, CRITICAL)])

@@ -601,7 +601,7 @@ def test_forget_bytes(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> No
     delivery.forget_bytes()
     assert len(states(delivery)) == 101
     monkeypatch.setattr(module, "_BYTES_PIECE", 3)
-    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 620_000)
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 640_000)
     delivery.forget_bytes()
     left = states(delivery)
     assert left.pop("waiting") == "pending"
