@@ -19,7 +19,7 @@ from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_l
 from consumer.events import Attempt, Event, Forged, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.intake.journal import Kind
-from consumer.pipeline import Pipeline
+from consumer.pipeline import NEVER_US, Pipeline
 from consumer.store.state import OwnMessage
 from consumer.story.event_ids import derived
 
@@ -36,7 +36,8 @@ CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 _DRAINED_S = 5.0
 # Until then, stories wait for lost lines; at most this long, because a backlog may never end.
 _HOLD_S = 600.0
-# A position in the log file is recorded if nothing has come for this long, or if the last line is less than twice as old.
+# A position in the log file is recorded if nothing has come for this long, or if no line of that time is more than twice as old:
+# of two queues in rsyslogd, one can have drained before the other.
 _IDLE_S = 1.0
 _RECEIVED = b'"rcvd":"'
 
@@ -127,7 +128,9 @@ class CatchUp:
         if not self.is_over or not self._log_file.path:
             return
         now_s = time.monotonic()
-        is_drained = now_s - last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
+        is_fresh = now_us() - self._pipeline.earliest_us < 2 * _IDLE_S * SECOND_US
+        self._pipeline.earliest_us = NEVER_US
+        is_drained = now_s - last_line_s >= _IDLE_S or is_fresh
         self._log_file.mark(now_s, is_drained=is_drained and not is_ready)
 
     def _end(self) -> None:

@@ -10,12 +10,16 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import (
     DELIVERY_DB,
+    Whole,
+    checked,
     guarded,
     open_for_writing,
     open_of_another,
@@ -133,8 +137,8 @@ class Budget(NamedTuple):
     """What is left of a channel's ``max_per_hour`` for an account on a host or for noise, as of ``tokens_us``. None: all."""
 
     name: str = ""
-    tokens: float | None = None
-    tokens_us: int = 0
+    tokens: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
+    tokens_us: Whole = 0
 
 
 class DeliveryRow(NamedTuple):
@@ -144,8 +148,8 @@ class DeliveryRow(NamedTuple):
     channel: str
     state: str
     attempts: int
-    queued_us: int
-    next_us: int | None
+    queued_us: Whole
+    next_us: Whole | None
     reason: str | None
     body: bytes
     budget: str
@@ -489,7 +493,7 @@ class Delivery:
     def spent(self, channel: str) -> list[Budget]:
         """Return the budgets that had less than one token when they were last stored."""
         rows = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND tokens < 1", (channel,))
-        return [Budget(*row) for row in rows]
+        return [checked(self._path, row, Budget) for row in rows.fetchall()]
 
     def held(self, channel: str, spent: Iterable[str], now_us: int) -> set[str]:
         """Return the names of those spent budgets that have waiting messages, or folds that are due."""
@@ -681,7 +685,7 @@ class Delivery:
             " ORDER BY queued_us DESC, seq DESC LIMIT ?",
             (json.dumps(list(states)), len(event_id), event_id, channel, limit),
         )  # fmt: skip
-        return [DeliveryRow(*row) for row in rows]
+        return [checked(self._path, row, DeliveryRow) for row in list(rows)]
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
         """Make waiting messages and dead letters due now; return how many. None means all events, or all channels."""
