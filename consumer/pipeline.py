@@ -145,7 +145,7 @@ class Pipeline:
 
     def _received(self, line: Line) -> Line:
         """Give a line without a time that can be read the time of its receipt."""
-        return (line[RULE], self._tick_us, *line[PLACE:])
+        return Line((line[RULE], self._tick_us, *line[PLACE:]))
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """

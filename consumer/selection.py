@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import msgspec
 
 from consumer.clock import SECOND_US
-from consumer.config import seconds_of
+from consumer.config_values import seconds_of
 from consumer.events import Event
 from consumer.text import readable
 

@@ -10,9 +10,11 @@ import pytest
 from msgspec.structs import fields
 
 from consumer.actions import EventAction, OwnAction
+from consumer.channel_settings import EmailSettings, OAuth2
 from consumer.cli import COMMANDS, main
-from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret
+from consumer.config import Choice, Config, Route
 from consumer.config_file import load
+from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
 from consumer.deliver.sentences import Sentences, sentences_of

@@ -136,8 +136,8 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
         sudo sshbell geoip fetch --quiet --maxmind-account 123456 --maxmind-key /etc/sshbell/maxmind.key
         sudo sshbell geoip fetch --url https://mirror.example.org/country.mmdb.gz
     """
-    from consumer.config import Secret
     from consumer.config_file import load
+    from consumer.config_values import Secret
     from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
     from consumer.process.privileges import become, guard
     from consumer.secret import read_secret

@@ -12,8 +12,10 @@ from itertools import chain
 
 import structlog
 
+from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
-from consumer.config import ChannelSettings, Config, seconds_of
+from consumer.config import Config
+from consumer.config_values import seconds_of
 from consumer.deliver.channels import channel_of
 from consumer.deliver.decide import budget_of
 from consumer.deliver.recipients import Recipients

@@ -20,7 +20,7 @@ from aiohttp import (
 from msgspec import Meta
 
 from consumer import __version__
-from consumer.config import OAuth2
+from consumer.channel_settings import OAuth2
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from consumer.config import ChannelSettings
+from consumer.channel_settings import ChannelSettings
 from consumer.deliver.routing import Router
 from consumer.ecs import EcsEvent
 from consumer.people.people import People
@@ -40,4 +40,4 @@ class Recipients:
         found: tuple[str, ...] = getattr(person.contacts, str(settings.__struct_config__.tag)) if person is not None else ()
         if not found:
             return ()
-        return tuple(dict.fromkeys((*settings.to, *found))) if to_own else found
+        return tuple(dict.fromkeys((*settings.recipients, *found))) if to_own else found

@@ -13,7 +13,8 @@ import structlog
 
 from consumer.actions import EventAction, OwnAction
 from consumer.clock import isoformat, now_us
-from consumer.config import Config, seconds_of
+from consumer.config import Config
+from consumer.config_values import seconds_of
 from consumer.deliver.channels import LIMIT_S, channel_of
 from consumer.deliver.process import opened, renderer_of
 from consumer.deliver.worker import Common, Worker

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 import msgspec
 import structlog
 
+from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
-from consumer.config import ChannelSettings
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
 from consumer.deliver.recipients import Recipients
@@ -215,7 +215,7 @@ class Worker:
         event = await self._enricher.enrich(event)
         made = self._renderer.message(
             pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone,
-            map_url=self._common.map_url,
+            map_url=self._common.map_url, medium=self._channel.medium,
         )  # fmt: skip
         return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
 
@@ -231,8 +231,9 @@ class Worker:
                 yield queued_us, body
 
         made = await self._renderer.digest(
-            digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone
-        )
+            digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone,
+            medium=self._channel.medium,
+        )  # fmt: skip
         # If a change in people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
 

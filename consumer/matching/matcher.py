@@ -8,7 +8,6 @@ which returns all fields of a line.
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -117,6 +116,7 @@ class Matcher:
         self._programs: dict[str, Program] = {}
         # For ``lines``, by program name and key. Names with a path or a module take the slower way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
+        self._first_words: frozenset[str] = frozenset()
 
     @property
     def is_lowered(self) -> bool:
@@ -229,15 +229,16 @@ class Matcher:
                 return stamp, "", daemon, "", message, trusted
         return None
 
-    @cached_property
-    def _first_words(self) -> frozenset[str]:
-        """The first words of the messages of sshd and dropbear."""
-        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
-        leading = [way[0] for rule in rules for way in rule.leading if way and isinstance(way[0], str)]
-        return frozenset(word[0] for text in leading if (word := _WORD.match(text)))
-
     def _begins_message(self, program: str, host: str) -> bool:
-        return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
+        words = self._first_words or self._collect_first_words()
+        return host in words or program in words or (host in _STREAMS and program in {"F", "P"})
+
+    def _collect_first_words(self) -> frozenset[str]:
+        """Return the first words of the messages of sshd and dropbear, and keep them."""
+        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
+        leading = [way[0] for rule in rules for way in rule.leading() if way and isinstance(way[0], str)]
+        self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
+        return self._first_words
 
     def _read(self, program: Program, row: Row, text: str) -> Reading:
         """Read ``text``, the message of ``row`` without its annotation."""
@@ -307,15 +308,13 @@ class Matcher:
             keep_text: include the text of each line, from which event ids are made.
         """
         lines: list[Line] = []
-        append = lines.append
-        microseconds = timestamps.microseconds
-        plain_get = self._plain.get
+        plain = self._plain
         witness = ""  # the host of the last line that was not from PAM
         place = first - 1
         for row in rows:
             place += 1
             stamp, host, name, procid, text, trusted = row
-            candidates = plain_get(name)
+            candidates = plain.get(name)
             # A rule that ends in free text would read imuxsock's annotation, which ends in "]", as part of that text.
             if (
                 candidates is not None
@@ -336,8 +335,9 @@ class Matcher:
                         elif use is ONLY_COUNTS or (use is HINTS and host == witness and not trusted):
                             break  # a failed try that PAM reports counts only if there are no lines from sshd
                         text = text if keep_text else ""
-                        own = (index, microseconds(stamp), place, 1, text, trusted or None, False, program, host, procid)
-                        append(own + match.group(*core))
+                        time_us = timestamps.microseconds(stamp)
+                        own = (index, time_us, place, 1, text, trusted or None, False, program, host, procid)
+                        lines.append(own + match.group(*core))
                         break
                 else:
                     candidates = None  # no rule reads it as it stands
@@ -349,7 +349,7 @@ class Matcher:
                 if use is TELLS and line[TRUSTED] is None:
                     witness = line[HOST]
                 if not (use is HINTS and line[HOST] == witness and line[TRUSTED] is None):
-                    append(line)
+                    lines.append(line)
         return lines
 
     def plain(self, name: str, text: str) -> tuple[Candidate, Any] | None:
@@ -388,10 +388,10 @@ class Matcher:
         if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
-        line: Line = (
+        line = Line((
             found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
             found.host, found.procid, *found.core(),
-        )  # fmt: skip
+        ))  # fmt: skip
         return bounded(line) if is_long(row) else line
 
     def look(self, row: Row) -> Reading | None:

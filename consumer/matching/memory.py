@@ -122,10 +122,11 @@ class Memory:
                 continue
             counts[rule] += 1
             kept = "" if not keep_text else text if before is None else before + text[part]
-            append((
+            told: Any = (
                 rule, microseconds(stamp), place, repeats, kept, sender, False, program, host, procid,
                 user, invalid, address, port or other_port, method, extra, preauth,
-            ))  # fmt: skip
+            )  # fmt: skip
+            append(told)
         self._judge(len(rows))
         return lines
 

@@ -25,8 +25,9 @@ import structlog
 
 from consumer import __version__
 from consumer.clock import SECOND_US, now_us
-from consumer.config import Config, seconds_of
+from consumer.config import Config
 from consumer.config_file import load, reloaded
+from consumer.config_values import seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind

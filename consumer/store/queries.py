@@ -266,7 +266,7 @@ def _line(row: _Columns, time_us: int) -> Line:
     trusted: Trusted | None = (0, "") if row["origin"] == "verified" else None
     host = text_of_bytes(row["host"].encode())
     nothing = (None, None, None, None, None, None, None)  # the store does not keep the fields that the rule took
-    return (0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", *nothing)
+    return Line((0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", *nothing))
 
 
 def _logged(text: str | None) -> str | None:

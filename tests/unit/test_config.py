@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from consumer import config_file
-from consumer.config import Choice, Config, EmailSettings, OAuth2, Route, Secret, secrets_of
+from consumer.channel_settings import EmailSettings, OAuth2
+from consumer.config import Choice, Config, Route, secrets_of
 from consumer.config_file import load, reloaded, state_dir_of
+from consumer.config_values import Secret
 from consumer.errors import ConfigError, ConfigRightsError
 
 if TYPE_CHECKING:
@@ -255,6 +257,7 @@ password = { file = "/x",
 
 [[channel]]
 name = "other"
+type = "email"
 sever = "mail.example.org"
 [channel.oauth2]
 client_id = 5
@@ -287,15 +290,14 @@ def test_every_fault_at_once_with_its_line() -> None:
         "x.toml:17: channel 'ops': username is missing: it belongs to this password or token",
         "x.toml:17: channel 'ops': password needs exactly one of file, env and command",
         "x.toml:19: channel 2: to is missing",
-        "x.toml:19: channel 2: type is missing",
-        "x.toml:21: channel 2: there is no key 'sever'",
-        "x.toml:22: channel 2: oauth2: token_url is missing",
-        "x.toml:22: channel 2: oauth2: refresh_token is missing",
-        "x.toml:23: channel 2: oauth2: client_id has to be a text, in quotes",
-        "x.toml:25: channel 3: name is missing",
-        "x.toml:25: channel 3: to is missing",
-        f"x.toml:31: route 1: events has to be {config_file._takes(Route)['events']}, not 'login'",
-        "x.toml:35: route 2: there is no channel 'otter'",
+        "x.toml:22: channel 2: there is no key 'sever'",
+        "x.toml:23: channel 2: oauth2: token_url is missing",
+        "x.toml:23: channel 2: oauth2: refresh_token is missing",
+        "x.toml:24: channel 2: oauth2: client_id has to be a text, in quotes",
+        "x.toml:26: channel 3: name is missing",
+        "x.toml:26: channel 3: to is missing",
+        f"x.toml:32: route 1: events has to be {config_file._takes(Route)['events']}, not 'login'",
+        "x.toml:36: route 2: there is no channel 'otter'",
     ]
 
 

@@ -1,13 +1,18 @@
 """One file per channel. The common interface is here: a channel takes a message, and returns the outcome."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from consumer.config import ChannelSettings, EmailSettings
+from consumer.channel_settings import ChannelSettings, EmailSettings
 
 # For one try, even if the other side hangs.
 LIMIT_S = 30.0
+
+
+# The templates that a channel's messages are rendered with: mail has room for everything, and chat for a few lines.
+Medium = Literal["mail", "chat"]
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -17,6 +22,12 @@ class Message(msgspec.Struct, frozen=True):
     Attributes:
         id: the same at each try; letters, digits, ``_`` and ``-``.
         subject: one line.
+        text: the whole message.
+        html: the whole message for a mail program; "" for the medium chat.
+        title: the first sentence of ``text``.
+        details: the rows of a table with the facts, each a name and a value; () for a digest.
+        closing: cautions and advice, a line each; () for a digest.
+        event: the event by its names in ECS; {} for a digest.
         thread: the id of the message that this one continues, such as a logout's login; "" for none.
         late: how late the message is, such as ``2 h 5 min``; "" if it is in time.
         recipients: addresses of the channel's kind that replace its own recipients; () for the channel's own.
@@ -25,7 +36,11 @@ class Message(msgspec.Struct, frozen=True):
     id: str
     subject: str
     text: str
-    html: str
+    html: str = ""
+    title: str = ""
+    details: tuple[tuple[str, str], ...] = ()
+    closing: tuple[str, ...] = ()
+    event: Mapping[str, Any] = {}
     thread: str = ""
     late: str = ""
     recipients: tuple[str, ...] = ()
@@ -62,6 +77,8 @@ SendResult = Delivered | RetryLater | Rejected
 
 class Channel(Protocol):
     """Sends messages to people. It handles its library's exceptions, and never retries by itself."""
+
+    medium: Medium
 
     async def send(self, message: Message) -> SendResult:
         """Send a message, within ``LIMIT_S``."""

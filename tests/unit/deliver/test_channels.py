@@ -10,26 +10,27 @@ from typing import get_args
 
 import pytest
 
-from consumer import config
-from consumer.deliver.channels import Channel, channel_of
+from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, EmailSettings
+from consumer.deliver.channels import Channel, Medium, channel_of
 from consumer.deliver.channels.email import Email
 
 PROJECT_DIR = Path(__file__).parents[3]
 # Each type of channel, as little of it as can be configured.
-SETTINGS = [config.EmailSettings(name="ops", to=["ops@example.org"])]
+SETTINGS = [EmailSettings(name="ops", to=["ops@example.org"])]
 
 
 def test_each_type_is_here() -> None:
     """A type of channel that joins the configuration joins these tests."""
-    assert [type(settings) for settings in SETTINGS] == list(get_args(config.ChannelSettings) or (config.ChannelSettings,))
+    assert [type(settings) for settings in SETTINGS] == list(CHANNEL_TYPES.values())
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: str(settings.__struct_config__.tag))
-def test_what_a_channel_can_do(settings: config.ChannelSettings) -> None:
+def test_what_a_channel_can_do(settings: ChannelSettings) -> None:
     """It has all that the protocol promises; what waits for a server is a coroutine, and to close is none."""
     channel = channel_of(settings)
     promised = [name for name in vars(Channel) if not name.startswith("_")]
     assert promised == ["send", "check", "close"]
+    assert channel.medium in get_args(Medium)
     assert [inspect.iscoroutinefunction(getattr(channel, name)) for name in promised] == [True, True, False]
     channel.close()
 
@@ -42,7 +43,7 @@ def test_mail() -> None:
 def test_only_what_is_configured_is_loaded() -> None:
     """The library of a channel is loaded when such a channel is made, and not before."""
     code = (
-        "import sys; from consumer.config import EmailSettings; from consumer.deliver.channels import channel_of;"
+        "import sys; from consumer.channel_settings import EmailSettings; from consumer.deliver.channels import channel_of;"
         "before = 'aiosmtplib' in sys.modules; channel_of(EmailSettings(name='a', to=['a@example.org']));"
         "print(before, 'aiosmtplib' in sys.modules)"
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import Choice, EmailSettings, Route
+from consumer.channel_settings import EmailSettings
+from consumer.config import Choice, Route
 from consumer.deliver.channels import Delivered, Rejected
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["delivery"]
 
 OWN = ["ops@example.org"]
-CHANNELS = [EmailSettings("ops", OWN), EmailSettings("other", ["other@example.org"])]
+CHANNELS = [EmailSettings(name="ops", to=OWN), EmailSettings(name="other", to=["other@example.org"])]
 
 
 def people_of(**emails: str) -> People:

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 import structlog
 
-from consumer.config import KEYS_SOCKET, Config, EmailSettings
-from consumer.deliver.channels import Delivered, Message
+from consumer.channel_settings import EmailSettings
+from consumer.config import KEYS_SOCKET, Config
+from consumer.deliver.channels import Delivered, Medium, Message
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import Common, Worker
 from consumer.ecs import NOTHING, EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields
@@ -232,6 +233,8 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
     told: list[Message] = []
 
     class Sink:
+        medium: Medium = "mail"
+
         async def send(self, message: Message) -> Delivered:
             told.append(message)
             return Delivered()

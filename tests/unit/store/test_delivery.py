@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.actions import EventAction
-from consumer.config import Config, EmailSettings, Route
+from consumer.channel_settings import EmailSettings
+from consumer.config import Config, Route
 from consumer.deliver import dispatcher, worker
-from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import Delivered, Medium, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import budget_of
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Common, Worker, wait_s
@@ -70,6 +71,8 @@ class Clock:
 
 class Answers:
     """A channel that answers what a test wants, and keeps what it was told."""
+
+    medium: Medium = "mail"
 
     def __init__(self, *answers: SendResult) -> None:
         self.answers = list(answers)
