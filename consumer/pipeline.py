@@ -28,7 +28,7 @@ from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
 from consumer.matching.memory import Memory
-from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded, is_long
+from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
@@ -36,6 +36,8 @@ from consumer.text import harmless, readable, text_of_bytes
 
 # After a pause of the machine or a restart, a late tick counts as no more time than this.
 _TICK_LIMIT_US = 5_000_000
+# Later than every line.
+NEVER_US = 1 << 62
 # Bytes of a line that the report of a fault shows.
 _SHOWN = 200
 # The part of a snapshot that is no correlator's.
@@ -61,14 +63,11 @@ class LineReader:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        return self.lines_of(self.framer.rows(text_of_bytes(block)), block, first)
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), first)
 
-    def lines_of(self, rows: list[Row], block: bytes, first: int) -> list[Line]:
+    def lines_of(self, rows: list[Row], first: int) -> list[Line]:
         """Read the rows of a block. The framer takes each block once: it remembers the line before."""
-        lines = self._memory.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
-        # Few blocks have a long line, and fewer have one that is long without its header.
-        has_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(is_long, rows))
-        return list(map(bounded, lines)) if has_long else lines
+        return self._memory.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
 
 
 class Pipeline:
@@ -87,6 +86,7 @@ class Pipeline:
         redelivery: the lines that rsyslogd has sent.
         known: the lines to compare with the log file.
         last_us: the time of the last line.
+        earliest_us: the earliest time of all lines since somebody has set it to ``NEVER_US``.
     """
 
     def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
@@ -100,6 +100,7 @@ class Pipeline:
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
         self.last_us = 0
+        self.earliest_us = NEVER_US
 
     def _family_of(self, program: str) -> str:
         return self._matcher.program(program).family
@@ -136,6 +137,7 @@ class Pipeline:
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
+            self.earliest_us = min(self.earliest_us, *[line[TIME] or NEVER_US for line in lines])
             rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
             while True:
                 try:
@@ -167,7 +169,7 @@ class Pipeline:
         comparison = self.known.comparison(self._matcher.rules)
         for block in blocks:
             rows = reader.framer.rows(text_of_bytes(block))
-            yield from comparison.missing(block, rows, reader.lines_of(rows, block, 0))
+            yield from comparison.missing(block, rows, reader.lines_of(rows, 0))
 
     def hold(self, *, is_holding: bool) -> None:
         """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""

@@ -88,7 +88,7 @@ class Timestamps:
                 if rest == self._rest:
                     return self._start + within
                 digits = rest[1:7]
-                if rest[:1] == "." and rest[7:] == self._rest and digits.isdecimal() and len(digits) == 6:
+                if digits.isdecimal() and rest == f".{digits}{self._rest}" and len(digits) == 6:
                     return self._start + within + int(digits)
         try:
             moment = self._parse(stamp)

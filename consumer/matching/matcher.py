@@ -25,7 +25,7 @@ from consumer.matching.rules import (
     Reading,
     RuleMatch,
 )
-from consumer.records import HOST, RULE, TRUSTED, Line, Row, Trusted
+from consumer.records import HOST, RULE, TEXT_LIMIT, TRUSTED, Line, Row, Trusted, bounded, is_long
 from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
@@ -316,7 +316,12 @@ class Matcher:
             stamp, host, name, procid, text, trusted = row
             candidates = plain.get(name)
             # A rule that ends in free text would read imuxsock's annotation, which ends in "]", as part of that text.
-            if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and ANNOTATED in text):
+            if (
+                candidates is not None
+                and len(text) < WHOLE_BELOW
+                and not (text[-1:] == "]" and ANNOTATED in text)
+                and not (trusted and len(trusted[1]) > TEXT_LIMIT)
+            ):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use, program in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)
@@ -370,7 +375,7 @@ class Matcher:
         return found
 
     def line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
-        """Read one row for the correlator; None if the correlator does not need it."""
+        """Read one row for the correlator; None if the correlator does not need it. Long texts are cut: see ``bounded``."""
         found = self.look(row)
         if found is None:
             if is_unframed(row):
@@ -383,10 +388,11 @@ class Matcher:
         if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
-        return Line((
+        line = Line((
             found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
             found.host, found.procid, *found.core(),
         ))  # fmt: skip
+        return bounded(line) if is_long(row) else line
 
     def look(self, row: Row) -> Reading | None:
         """Read one line as ``find`` does, but return at once if it can only be from another program."""

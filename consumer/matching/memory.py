@@ -18,7 +18,7 @@ from typing import Any, Final
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import ANNOTATED, UNFRAMED, UNMATCHED, Matcher, is_unframed
 from consumer.matching.rules import HINTS, ONLY_COUNTS, TELLS, CompiledRule, Reading
-from consumer.records import HOST, RULE, TRUSTED, Line, Row
+from consumer.records import HOST, RULE, TEXT_LIMIT, TRUSTED, Line, Row
 
 # Longer texts are rare. The limit is below every length that makes a difference: 200 bytes, in rules for names that sshd has cut,
 # less the digits of a port.
@@ -83,7 +83,7 @@ class Memory:
                     if word.isdecimal():
                         key, port = f"{front}\n{colon}{more}{blank}{rest}", word
             said = None
-            if procid and (port is None or len(port) < 6):
+            if procid and (port is None or len(port) < 6) and not (trusted and len(trusted[1]) > TEXT_LIMIT):
                 texts = all_texts.get(name)
                 said = None if texts is None else texts.get(key)
                 if said is None:
@@ -120,10 +120,11 @@ class Memory:
                 continue
             counts[rule] += 1
             kept = "" if not keep_text else text if before is None else before + text[part]
-            lines.append(Line((
+            told: Any = (
                 rule, timestamps.microseconds(stamp), place, repeats, kept, sender, False, program, host, procid,
                 user, invalid, address, port or other_port, method, extra, preauth,
-            )))  # fmt: skip
+            )  # fmt: skip
+            lines.append(told)
         self._judge(len(rows))
         return lines
 

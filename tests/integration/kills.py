@@ -1,7 +1,7 @@
 """
 Tests with a seed that sshbell never loses a confirmed line, whichever process is killed.
 
-    python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
+    python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100 --forged 20000
 
 The real rsyslogd with the shipped drop-in writes a log file and feeds ``run``, whose ``deliver`` sends mail to a server. While
 lines come in, this program kills all three with signal 9: from outside at any time, and at chosen places of their work
@@ -11,6 +11,10 @@ an undisturbed run of the same input. The seed decides the input and the kills; 
 In every other step, ``run``, ``deliver`` or both lose their disk for a while: the kernel lets them write no file beyond a size
 (RLIMIT_FSIZE). A small size stops all of their writes; a larger one leaves room for the journal, but not for the store. Some die
 while they wait for the disk, some after it is back.
+
+``--forged`` adds lines that another user writes in sshd's name through the local socket. sshbell must count each of them exactly
+once. If rsyslogd dies with such a line in its memory, only the log file has it, and without its writer. Then sshbell may report
+it as a login, but never as a verified one.
 """
 
 from __future__ import annotations
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST = "web1"
+FORGER, FORGER_UID = "mallory", 65534
 PAM = "logname= uid=0 euid=0 tty=ssh ruser="
 # Lines per second.
 RATE = 2000
@@ -73,6 +78,7 @@ LATER_S = 700
 
 TOLD = ("ssh_login", "ssh_logout")
 INPUT = """
+global(localHostname="{host}")
 module(load="imtcp")
 input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/tcp_port")
 """
@@ -153,6 +159,17 @@ def woven(dice: random.Random, stories: list[list[str]]) -> list[str]:
     return [line for _, _, line in sorted(placed, key=lambda entry: entry[:2])]
 
 
+def with_forged(dice: random.Random, lines: list[str], forged: int) -> list[str | None]:
+    """Spread ``None`` for each forged line evenly at random between lines."""
+    places = sorted(dice.randrange(len(lines) + 1) for _ in range(forged))
+    mixed: list[str | None] = []
+    begin = 0
+    for place in places:
+        mixed += [*lines[begin:place], None]
+        begin = place
+    return mixed + lines[begin:]
+
+
 # ---------------------------------------------------------------- the parts
 
 
@@ -162,7 +179,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.armed = folder / "armed"
-        self.sent = 0
+        self.sent = self.forged = 0
         self.hung = 0
         self._parts = ExitStack()
 
@@ -176,7 +193,9 @@ class Site:
         dying = Path(__file__).with_name("dying.py")
         command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
         child = entry_point(self.folder, command)
-        self.rsyslogd = self._parts.enter_context(Rsyslogd(self.folder, more=INPUT.format(folder=self.folder), child=child))
+        self.rsyslogd = self._parts.enter_context(
+            Rsyslogd(self.folder, more=INPUT.format(folder=self.folder, host=HOST), child=child)
+        )
         self._connect()
         return self
 
@@ -199,6 +218,13 @@ class Site:
         """Log a line, now."""
         at = datetime.now(UTC) + timedelta(seconds=later_s)
         self._socket.sendall(f"<86>{at.isoformat(timespec='microseconds')} {HOST} {line}\n".encode())
+        self.sent += 1
+
+    def forge(self) -> None:
+        """Log a line in sshd's name as another user, now."""
+        text = f"Accepted password for {FORGER} from 203.0.113.66 port {self.forged % 60_000 + 1} ssh2"
+        self.rsyslogd.send_as(FORGER_UID, "sshd", text)
+        self.forged += 1
         self.sent += 1
 
     def drain(self) -> None:
@@ -302,16 +328,19 @@ class Disk(threading.Thread):
 
 
 class Feeder(threading.Thread):
-    """Sends lines while processes are killed."""
+    """Sends lines while processes are killed; ``None`` stands for a forged line."""
 
-    def __init__(self, site: Site, lines: list[str]) -> None:
+    def __init__(self, site: Site, lines: list[str | None]) -> None:
         super().__init__()
         self._site, self._lines = site, lines
 
     def run(self) -> None:
         """Send them at ``RATE``."""
         for number, line in enumerate(self._lines, 1):
-            self._site.send(line)
+            if line is None:
+                self._site.forge()
+            else:
+                self._site.send(line)
             if number % 20 == 0:
                 time.sleep(20 / RATE)  # to keep the rate
 
@@ -350,7 +379,7 @@ def is_alive(site: Site, who: str) -> Callable[[], bool]:
     return is_so
 
 
-def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Counter[str]:
+def disturb(site: Site, lines: list[str | None], kills: int, dice: random.Random) -> Counter[str]:
     """Feed all lines, and kill ``kills`` times meanwhile; return the counts of other disturbances."""
     done: Counter[str] = Counter()
     places = [(who, place) for who, named in PLACES.items() for place in named]
@@ -381,7 +410,7 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
     return done
 
 
-def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: random.Random) -> bool:
+def fed_with_a_kill(site: Site, lines: list[str | None], who: str, place: str, dice: random.Random) -> bool:
     """Feed lines, and kill a process meanwhile; return whether it died at the place."""
     feeder = Feeder(site, lines)
     # Sometimes send lines while the process is still down. rsyslogd restarts a run that died between lines only at the next line.
@@ -451,6 +480,14 @@ def is_reported(site: Site) -> bool:
 # ---------------------------------------------------------------- the outcome
 
 
+class Forged(NamedTuple):
+    """How many forged lines were sent, how many sshbell counted, and the origins of those that it took for logins."""
+
+    sent: int
+    counted: int
+    origins: Counter[str]
+
+
 class Outcome(NamedTuple):
     """The results of a run."""
 
@@ -458,6 +495,7 @@ class Outcome(NamedTuple):
     sessions: Counter[tuple[Any, ...]]
     mails: dict[tuple[str, bool], dict[str, list[int]]]
     others: list[str]
+    forged: Forged
     deaths: list[tuple[int, str, str]]
     done: Counter[str]
     seconds: float
@@ -465,10 +503,12 @@ class Outcome(NamedTuple):
 
 # Not the uid: a login that was reported after its grace, while rsyslogd was down, does not know it yet.
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
+# Forged lines are compared by their sum: the minute of an event and its first line depend on the machine.
+NOT_FORGED = f"action != 'ssh_forged' AND user IS NOT '{FORGER}'"
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
-def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -> Outcome:
+def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Random) -> Outcome:
     """Run all of it once."""
     started_s = time.monotonic()
     with Site(folder) as site:
@@ -485,15 +525,24 @@ def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -
     others = []
     for taken_ns, message in site.post.mails():
         found = SUBJECT.fullmatch(str(message["Subject"]).strip())
+        if str(message["Subject"]).strip().startswith(f"{FORGER} "):
+            continue  # a line that only the file had: see ``forged_lines``
         if found is None:
             others.append(str(message["Subject"]))
         else:
             mails.setdefault((found[1], found[2] is not None), {}).setdefault(str(message["Message-ID"]), []).append(taken_ns)
     return Outcome(
-        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event")),  # noqa: S608
-        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session")),  # noqa: S608
-        mails, others, site.deaths(), done, seconds,
+        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event WHERE {NOT_FORGED}")),  # noqa: S608
+        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session WHERE user IS NOT '{FORGER}'")),  # noqa: S608
+        mails, others, forged_lines(site), site.deaths(), done, seconds,
     )  # fmt: skip
+
+
+def forged_lines(site: Site) -> Forged:
+    """Return the fate of the forged lines."""
+    ((counted,),) = site.query("state.db", "SELECT coalesce(sum(count), 0) FROM event WHERE action = 'ssh_forged'")
+    logins = site.query("state.db", f"SELECT origin FROM event WHERE action = 'ssh_login' AND user = '{FORGER}'")  # noqa: S608
+    return Forged(site.forged, counted, Counter(origin for (origin,) in logins))
 
 
 def unexplained(outcome: Outcome) -> list[str]:
@@ -538,12 +587,22 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
     for action in actions:
         counts = [sum(count for row, count in each.events.items() if row[0] == action) for each in (undisturbed, outcome)]
         table.append((f"{action}: undisturbed, killed", f"{counts[0]}, {counts[1]}"))
+    for name, each in (("undisturbed", undisturbed.forged), ("killed", outcome.forged)):
+        table.append(
+            (f"forged lines: sent, counted, only in the file; {name}", ", ".join(map(str, (*each[:2], each.origins.total()))))
+        )
     table.append(("sessions: undisturbed, killed", f"{undisturbed.sessions.total()}, {outcome.sessions.total()}"))
     table.append(("seconds: undisturbed, killed", f"{undisturbed.seconds:.0f}, {outcome.seconds:.0f}"))
     broken = [f"not reported: {key}" for key in lost]
     broken += [f"reported under two Message-IDs: {key}" for key in two_ids]
     broken += [f"reported twice without a death in between: {name}" for name in unexplained(outcome)]
     broken += [f"not the mail of a login or logout: {subject}" for subject in outcome.others]
+    for each in (undisturbed.forged, outcome.forged):
+        if each.counted + each.origins.total() != each.sent:
+            broken.append(
+                f"of {each.sent} forged lines {each.counted} were counted and {each.origins.total()} reported as logins"
+            )
+        broken += [f"a forged login reported as {origin}" for origin in each.origins if origin != "unverified"]
     broken += differences(undisturbed.events, outcome.events, "event")
     broken += differences(undisturbed.sessions, outcome.sessions, "session")
     return [f"{name:<60} {value!s:>16}" for name, value in table], broken
@@ -552,12 +611,12 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
 def main() -> int:
     """Run both, compare, and print the result; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for name, default in (("seed", 1), ("logins", 2000), ("lines", 20_000), ("kills", 100)):
+    for name, default in (("seed", 1), ("logins", 2000), ("lines", 20_000), ("kills", 100), ("forged", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args()
     dice = random.Random(options.seed)  # noqa: S311 - a test
-    lines = woven(dice, connections(dice, options.logins, options.lines))
+    lines = with_forged(dice, woven(dice, connections(dice, options.logins, options.lines)), options.forged)
     folder = Path(tempfile.mkdtemp(prefix="sshbell-kills-"))
     try:
         outcomes = []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.matching.matcher import Matcher
+from consumer.matching.memory import Memory
 from consumer.pipeline import Pipeline
 from consumer.story.connections import Connections
 
@@ -54,7 +54,7 @@ def test_in_the_correlator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_framing_or_matching(monkeypatch: pytest.MonkeyPatch) -> None:
     """The block is read line by line, and what is shown of the line obeys no terminal."""
-    monkeypatch.setattr(Matcher, "lines", failing(Matcher.lines, "mallory"))
+    monkeypatch.setattr(Memory, "lines", failing(Memory.lines, "mallory"))
     reports: list[str] = []
     live = Pipeline([], UTC, NOW_US, reports.append)
     events = live.feed(block_of("alice", "mallory\x1b[2J", "bob"))

@@ -32,6 +32,7 @@ EXAMPLES = {
     "include",
     "exclude",
 }
+EXAMPLES |= {"host", "person", "group", "country", "asn", "key", "session", "origin", "new"}
 EXAMPLES |= {"file", "env", "command", "client_secret"}
 
 
@@ -40,8 +41,14 @@ def uncommented() -> str:
     return re.sub(r"^#(?=[a-z\[])", "", SAMPLE.read_text(), flags=re.MULTILINE)
 
 
+def bare(kind: Any) -> Any:
+    """Return a type without its description."""
+    return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
+
+
 def shown(kind: Any, value: Any) -> Iterator[tuple[type, str, Any]]:
     """Yield each key that a value of the file has, with the struct that it is of."""
+    kind = bare(kind)
     if isinstance(kind, msgspec.inspect.StructType):
         for field in kind.fields:
             if field.encode_name in value:
@@ -59,6 +66,7 @@ def shown(kind: Any, value: Any) -> Iterator[tuple[type, str, Any]]:
 
 def structs_of(kind: Any) -> Iterator[msgspec.inspect.StructType]:
     """Yield the structs that a configuration consists of."""
+    kind = bare(kind)
     if isinstance(kind, msgspec.inspect.StructType):
         yield kind
         for field in kind.fields:

@@ -160,7 +160,7 @@ FAULTS = [
     ('[[person]]\nname = "a"\naccounts = ["a@"]', "accounts: 'a@' is neither a user"),
     (
         '[[person]]\nname = "a"\ncountries = ["FR"]',
-        "there is no key 'countries'; remove it; the keys here are name, keys, certificates, accounts, contacts",
+        "there is no key 'countries'; remove it; the keys here are name, keys, certificates, accounts, groups, contacts",
     ),
     ('[[person]]\nname = "a"\ncontacts = ["a@example.org"]', "contacts has to be a table"),
     (
