@@ -42,6 +42,8 @@ check: $(VENV)/tested
 
 bench: $(VENV)/tested
 	$(VENV)/bin/python bench/replay.py
+	$(MAKE) wheel
+	$(VENV)/bin/python bench/compiled.py dist/sshbell-*.whl
 	$(VENV)/bin/python bench/stages.py
 	$(VENV)/bin/python bench/memory.py
 	$(VENV)/bin/python bench/flood.py
