@@ -339,6 +339,9 @@ class Connections:
         if self.is_holding:
             return
         for term_us, queue in list(host.due.items()):
+            # Most queues have nothing to do: the next deadline is ahead, and no leap has made it wrong.
+            if not queue or (queue[0][0] > now_us and host.leapt_us <= queue[0][0] - term_us <= now_us):
+                continue
             # After a clock leap, a session still lasts its full term.
             if term_us != SESSION_US or now_us - host.leapt_us >= SESSION_US:
                 for deadline, connection in self._over(host, term_us, queue):

@@ -29,7 +29,9 @@ _IDENTITIES = "identities"
 _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
 _NO_LINE = Line((0, None, 0, 1, "", None, False, "", "", "", None, None, None, None, None, None, None))
 # By attribute of a connection: the value that a snapshot leaves out. It has the first two for every connection.
-_DEFAULTS = {name: getattr(Connection("", _NO_LINE), name) for name in REMEMBERED} | {"procid": None, "since_us": None}
+# Only one connection is made for it: CPython lays out the attributes of all connections by the first thirty.
+_NEW = Connection("", _NO_LINE)
+_DEFAULTS = {name: getattr(_NEW, name) for name in REMEMBERED} | {"procid": None, "since_us": None}
 # The errors that a damaged part, or one from another version, can cause.
 DAMAGE = (msgspec.DecodeError, LookupError, TypeError, ValueError)
 
