@@ -519,7 +519,8 @@ def unfolded(site: Site) -> list[str]:
     known = {row[0] for row in site.query("state.db", "SELECT id FROM event")}
     sent = {
         row[0]
-        for row in site.query("delivery.db", f"SELECT event_id FROM delivery WHERE channel = '{FOLDED}' AND state = 'sent'")
+        for row in site.query("delivery.db", "SELECT event_id, channel FROM delivery WHERE state = 'sent'")
+        if row[1] == FOLDED
     }
     return sorted(known - sent)
 
