@@ -643,7 +643,7 @@ def test_status_of_what_is_held_back(live: Site) -> None:
         live.configure(channel=[mail_channel(25, max_per_hour=1)])
         now_us = time.time_ns() // 1000
         for event_id, budget in (("a", ""), ("b", ""), ("c", "web1 alice"), ("d", "web1 root")):
-            change(live, PENDING.replace("'')", f"'{budget}')"), event_id, "pending", now_us)
+            change(live, PENDING.replace("'', '', 0, 0)", f"'{budget}', '', 0, 0)"), event_id, "pending", now_us)
         change(live, "INSERT INTO budget VALUES ('ops', '', 0, ?)", now_us)
         change(live, "INSERT INTO budget VALUES ('ops', 'web1 alice', 0.5, ?)", now_us)
         change(live, "INSERT INTO budget VALUES ('ops', 'web1 root', 1, ?)", now_us)
