@@ -32,7 +32,7 @@ EXAMPLES = {
     "include",
     "exclude",
 }
-EXAMPLES |= {"file", "env", "command", "client_secret"}
+EXAMPLES |= {"file", "env", "command", "client_secret", "to", "rooms"}
 
 
 def uncommented() -> str:
@@ -42,7 +42,9 @@ def uncommented() -> str:
 
 def shown(kind: Any, value: Any) -> Iterator[tuple[type, str, Any]]:
     """Yield each key that a value of the file has, with the struct that it is of."""
-    if isinstance(kind, msgspec.inspect.StructType):
+    if isinstance(kind, msgspec.inspect.Metadata):
+        yield from shown(kind.type, value)
+    elif isinstance(kind, msgspec.inspect.StructType):
         for field in kind.fields:
             if field.encode_name in value:
                 yield kind.cls, field.name, value[field.encode_name]
@@ -59,7 +61,9 @@ def shown(kind: Any, value: Any) -> Iterator[tuple[type, str, Any]]:
 
 def structs_of(kind: Any) -> Iterator[msgspec.inspect.StructType]:
     """Yield the structs that a configuration consists of."""
-    if isinstance(kind, msgspec.inspect.StructType):
+    if isinstance(kind, msgspec.inspect.Metadata):
+        yield from structs_of(kind.type)
+    elif isinstance(kind, msgspec.inspect.StructType):
         yield kind
         for field in kind.fields:
             yield from structs_of(field.type)
