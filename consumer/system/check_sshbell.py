@@ -27,7 +27,7 @@ from consumer.text import counted
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
 _FETCH = "sudo sshbell geoip fetch, daily from cron"
 _OLD_PLACES_D = 180
-_CHANNEL = "compare server, port, security and username with your mail provider's, then run: sudo sshbell check --connect"
+_CHANNEL = "compare the channel's settings with those of its server, then run: sudo sshbell check --connect"
 
 
 def configuration(context: Context) -> Iterator[Outcome]:

@@ -33,7 +33,7 @@ EXAMPLES = {
     "exclude",
 }
 EXAMPLES |= {"host", "person", "group", "country", "asn", "key", "session", "origin", "new"}
-EXAMPLES |= {"file", "env", "command", "client_secret"}
+EXAMPLES |= {"file", "env", "command", "client_secret", "to", "rooms"}
 
 
 def uncommented() -> str:
