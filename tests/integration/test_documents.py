@@ -217,7 +217,7 @@ def test_documents(machine: Machine, tmp_path: Path) -> None:
     before = machine.run("ls /etc /etc/rsyslog.d /var/lib; cat /etc/passwd")
     machine.run("rsyslogd")
     machine.run(one("sh", "apt install").text)
-    machine.run("cat >>/etc/sshbell/sshbell.toml", given=machine.local(one("toml", "[[channel]]").text))
+    machine.run("cat >>/etc/sshbell/sshbell.toml", given=machine.local(one("toml", '[[channel]]\nname = "ops"').text))
     machine.run("umask 077; cat >/etc/sshbell/mail.password", given=PASSWORD)
     machine.run("sshbell install")
     (module,) = [block.text.strip() for block in blocks(README) if "imuxsock" in block.text]
