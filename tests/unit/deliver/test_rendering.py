@@ -310,7 +310,8 @@ def test_a_chat(renderer: Renderer) -> None:
     fields = {
         "event": {"action": "ssh_login"}, "user": {"name": "deploy"},
         "ssh": {
-            "method": "publickey", "key": {"type": "ED25519", "fingerprint": "SHA256:x", "owner": ["a b"]}, "origin": "unverified",
+            "method": "publickey", "origin": "unverified",
+            "key": {"type": "ED25519", "fingerprint": "SHA256:x", "owner": ["a b"]},
         },
     }  # fmt: skip
     assert chat(renderer, LYON | fields).partition("\n\n")[2] == (
@@ -324,7 +325,8 @@ def test_a_chat(renderer: Renderer) -> None:
     assert late.text.endswith("\nThis message is 10 min late.")
     test = chat(renderer, LYON | {"event": {"action": "sshbell_test"}, "user": {"name": "alice"}})
     assert test.split("\n")[:2] == [
-        'This is a test by "sshbell ring": nobody logged in. A login looks like this:', "alice logged in to web1 from Lyon, France.",
+        'This is a test by "sshbell ring": nobody logged in. A login looks like this:',
+        "alice logged in to web1 from Lyon, France.",
     ]  # fmt: skip
 
 
