@@ -53,6 +53,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
+	$(VENV)/bin/python bench/webhook.py
 	$(VENV)/bin/python bench/key_index.py
 	$(VENV)/bin/python bench/keys.py
 	$(VENV)/bin/python bench/login.py

@@ -251,6 +251,13 @@ def secrets(channel: CommonSettings) -> Iterator[tuple[str, Secret]]:
             yield "url", channel.url
 
 
+def key_files(channel: CommonSettings) -> Iterator[tuple[str, str]]:
+    """Yield the files that hold a private key, each with the name of its setting."""
+    if isinstance(channel, HttpSettings | SyslogSettings) and channel.client_certificate:
+        name = "client_key" if channel.client_key else "client_certificate"
+        yield name, channel.client_key or channel.client_certificate
+
+
 def _http_secrets(channel: HttpSettings) -> Iterator[tuple[str, Secret]]:
     yield "url", channel.url
     if isinstance(channel, NtfySettings | WebhookSettings) and channel.bearer is not None:

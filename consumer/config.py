@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from consumer.actions import EventAction
-from consumer.channel_settings import ChannelSettings, secrets
+from consumer.channel_settings import ChannelSettings, key_files, secrets
 from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, ReportTime, Secret, Span, Switch
 
 # What may be new about a login, what logins that are folded have in common, and the kinds of a session.
@@ -143,7 +143,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def secret_files(config: Config) -> list[Path]:
     """Return the files that hold secrets."""
-    return [Path(secret.file) for _, secret in secrets_of(config) if secret.file]
+    files = [secret.file for _, secret in secrets_of(config) if secret.file]
+    return [Path(path) for path in (*files, *(path for channel in config.channel for _, path in key_files(channel)))]
 
 
 def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:

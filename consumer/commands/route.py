@@ -35,7 +35,7 @@ def route(source: str | None, like: str | None, config: str | None, *, as_json: 
     \b
         sudo sshbell route --like 'user=root ip=203.0.113.7'
         sudo sshbell route 3fa29c01
-        sshbell replay --format json auth.log | head -n 1 | sshbell route --config ./sshbell.toml -
+        sshbell replay --format json auth.log | head -n 1 | sshbell route -
     """
     from consumer.config_file import load
     from consumer.deliver.preview import previewed

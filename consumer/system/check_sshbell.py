@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from consumer.channel_settings import EmailSettings, key_files
 from consumer.clock import now_us, utc
 from consumer.config import KEYS_SOCKET, PEOPLE_PATH, Config, secrets_of
 from consumer.config_file import DEFAULT_PATH
@@ -27,7 +28,8 @@ from consumer.text import counted
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
 _FETCH = "sudo sshbell geoip fetch, daily from cron"
 _OLD_PLACES_D = 180
-_CHANNEL = "compare the channel's settings with those of its server, then run: sudo sshbell check --connect"
+_MAIL = "compare server, port, security and username with your mail provider's, then run: sudo sshbell check --connect"
+_CHANNEL = "correct the channel's settings or its secrets, then run: sudo sshbell check --connect"
 
 
 def configuration(context: Context) -> Iterator[Outcome]:
@@ -159,6 +161,9 @@ def secrets(context: Context) -> Iterator[Outcome]:
             yield fault(f"{what}: {secret.command[0]} does not exist or is not executable")
         else:
             yield ok(f"{what}: from {secret.command[0]}")
+    for channel in context.config.channel:
+        for name, path in key_files(channel):
+            yield _secret_file(f"{channel.name}'s {name}", Path(path), context.account)
 
 
 def channels(context: Context) -> Iterator[Outcome]:
@@ -170,7 +175,7 @@ def channels(context: Context) -> Iterator[Outcome]:
             case Delivered():
                 yield ok(f"{channel.name} answers")
             case RetryLater(reason) | Rejected(reason):
-                yield fault(f"{channel.name}: {reason}", _CHANNEL)
+                yield fault(f"{channel.name}: {reason}", _MAIL if isinstance(channel, EmailSettings) else _CHANNEL)
 
 
 def places(context: Context) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ import pytest
 
 from consumer import config_file
 from consumer.channel_settings import CHANNEL_TYPES, EmailSettings, OAuth2, XmppSettings
-from consumer.config import Choice, Config, Route, secrets_of
+from consumer.config import Choice, Config, Route, secret_files, secrets_of
 from consumer.config_file import load, reloaded, state_dir_of
 from consumer.config_values import Secret
 from consumer.errors import ConfigError, ConfigRightsError
@@ -445,3 +445,23 @@ def test_enrichment() -> None:
     assert found.reverse_dns
     assert found.hosts == {"b.example.org": ["10.0.0.5", "::1"]}
     assert found.channel[0].timezone == "Europe/Berlin"
+
+
+def test_files_of_secrets() -> None:
+    """Those that hold a secret or a private key are known, so that ``install`` and ``check`` guard them."""
+    text = """
+    [[channel]]
+    name = "hook"
+    type = "webhook"
+    url = { file = "/a" }
+    headers = { "X-Key" = { file = "/b" }, "X-Team" = "ops" }
+    bearer = { env = "TOKEN" }
+    client_certificate = "/c"
+    [[channel]]
+    name = "siem"
+    type = "syslog"
+    server = "tls://siem"
+    client_certificate = "/d"
+    client_key = "/e"
+    """
+    assert [str(path) for path in secret_files(config_file.parse(text.encode(), "here"))] == ["/a", "/b", "/c", "/e"]

@@ -8,7 +8,7 @@ import msgspec
 
 from consumer.channel_settings import ExecSettings
 from consumer.deliver.channels import Delivered, Medium, Message, Rejected, RetryLater, SendResult
-from consumer.deliver.channels.payloads import fields_of
+from consumer.deliver.channels.payloads import payload_of
 from consumer.process.command import run_command
 from consumer.process.threads import Threads
 from consumer.text import harmless
@@ -42,7 +42,7 @@ class Exec:
         """Run the command, with the message as JSON on its standard input. Status 0 accepts it, and 65 rejects it."""
         run = partial(
             run_command, self._command, limit_s=self._limit_s, output_limit=_OUTPUT_LIMIT, env=_ENVIRONMENT, with_errors=True,
-            stdin=msgspec.json.encode(fields_of(message)) + b"\n",
+            stdin=msgspec.json.encode(payload_of(message)) + b"\n",
         )  # fmt: skip
         try:
             done = await self._threads.run(run)

@@ -19,7 +19,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from consumer.clock import isoformat, now_us
 from consumer.deliver.channels import Message
 
-Json = dict[str, Any]
+Payload = dict[str, Any]
 _Escape = Callable[[str], str]
 
 _CUT = "… (cut)"
@@ -29,9 +29,8 @@ _CUT = "… (cut)"
 SLACK_HEADER, SLACK_TEXT, SLACK_FIELD, SLACK_FIELDS, SLACK_BLOCKS = 150, 3000, 2000, 10, 50
 # discord.com/developers, "Embed Limits"; the last is for all texts of a message together.
 DISCORD_TITLE, DISCORD_TEXT, DISCORD_NAME, DISCORD_VALUE, DISCORD_FIELDS, DISCORD_TOTAL = 256, 4096, 256, 1024, 25, 6000
-# learn.microsoft.com: a webhook of Teams takes 28 KB, and a workflow adds something to what it posts.
-TEAMS_BYTES = 28_000
-_TEAMS_BODY_BYTES = 24_000
+# learn.microsoft.com: a webhook of Teams takes 28 KB. This is for the items of a card; the rest is for what surrounds them.
+TEAMS_BYTES = 24_000
 # core.telegram.org/bots/api, "sendMessage".
 TELEGRAM_TEXT = 4096
 # docs.ntfy.sh, "Limitations": a longer message becomes an attachment, or is refused. The title has no published limit.
@@ -46,7 +45,7 @@ _EXPRESSION = re.compile(r"\s*\{\{((?:[^{}]|\{(?!\{)|\}(?!\}))+)\}\}\s*")
 _DISCORD_LEAD = 2000
 
 
-def slack(message: Message) -> Json:
+def slack(message: Message) -> Payload:
     """
     Return a message in blocks.
 
@@ -54,13 +53,13 @@ def slack(message: Message) -> Json:
     ``<!channel>`` would be a command, so ``&``, ``<`` and ``>`` are entities everywhere.
     """
     head, rest = _head_and_rest(message)
-    blocks: list[Json] = [{"type": "header", "text": _slack_text(head, SLACK_HEADER)}]
+    blocks: list[Payload] = [{"type": "header", "text": _slack_text(head, SLACK_HEADER)}]
     if _size(_slack_escaped(head)) > SLACK_HEADER:
         rest = f"{head}\n{rest}"
     blocks += [{"type": "section", "text": _slack_text(part, SLACK_TEXT)} for part in _parts(rest, SLACK_TEXT // 2)]
     details = message.details
     for start in range(0, len(details), SLACK_FIELDS // 2):
-        fields: list[Json] = []
+        fields: list[Payload] = []
         for name, value in details[start : start + SLACK_FIELDS // 2]:
             label = _fitted(name.capitalize(), SLACK_FIELD - 2, _slack_escaped)
             fields += [{"type": "mrkdwn", "text": f"*{label}*", "verbatim": True}, _slack_text(value, SLACK_FIELD)]
@@ -75,7 +74,7 @@ def slack(message: Message) -> Json:
     }  # fmt: skip
 
 
-def teams(message: Message) -> Json:
+def teams(message: Message) -> Payload:
     """Return an Adaptive Card. Its texts are TextRuns, in which Teams shows Markdown as it is."""
     head, rest = _head_and_rest(message)
     items = [_teams_item([_teams_run(head, weight="bolder", size="medium")])]
@@ -85,8 +84,8 @@ def teams(message: Message) -> Json:
         for name, value in message.details
     ]
     items += [_teams_item([_teams_run(line)]) for line in _end(message).split("\n") if line]
-    left = _TEAMS_BODY_BYTES
-    body: list[Json] = []
+    left = TEAMS_BYTES
+    body: list[Payload] = []
     for item in items:
         left -= len(msgspec.json.encode(item)) + 1
         if left < 0:
@@ -101,7 +100,7 @@ def teams(message: Message) -> Json:
     return {"type": "message", "attachments": [attachment]}
 
 
-def discord(message: Message) -> Json:
+def discord(message: Message) -> Payload:
     """Return an embed, with every character that Discord's Markdown obeys escaped. It mentions nobody."""
     head, rest = _head_and_rest(message)
     title = _fitted(head, DISCORD_TITLE, _discord_escaped)
@@ -111,7 +110,7 @@ def discord(message: Message) -> Json:
     limit = _DISCORD_LEAD if message.details else DISCORD_TEXT
     text = _fitted("\n\n".join(filter(None, (rest, end))), limit, _discord_escaped)
     left = DISCORD_TOTAL - _size(title) - _size(text)
-    fields: list[Json] = []
+    fields: list[Payload] = []
     more = len(message.details)
     for name, value in message.details:
         label = _fitted(name.capitalize(), DISCORD_NAME, _discord_escaped)
@@ -127,7 +126,7 @@ def discord(message: Message) -> Json:
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 
 
-def telegram(message: Message, chat_id: int | str) -> Json:
+def telegram(message: Message, chat_id: int | str) -> Payload:
     """Return plain text with a bold first line. Telegram would still find ``@name`` in it, and call that user."""
     head, line_end, rest = message.text.partition("\n")
     head = _fitted(head, TELEGRAM_TEXT // 4, _telegram_escaped)
@@ -138,7 +137,7 @@ def telegram(message: Message, chat_id: int | str) -> Json:
     }  # fmt: skip
 
 
-def ntfy(message: Message, topic: str) -> Json:
+def ntfy(message: Message, topic: str) -> Payload:
     """Return plain text, in which ntfy obeys nothing."""
     head, line_end, rest = message.text.partition("\n")
     # A message of one line has it as its text; ntfy would write "triggered" for none.
@@ -163,9 +162,9 @@ class Skeleton:
 
     def of(self, message: Message) -> Any:
         """Return the JSON of a message. A template can raise anything."""
-        return self._made(fields_of(message))
+        return self._made(payload_of(message))
 
-    def _compiled(self, value: Any) -> Callable[[Json], Any]:
+    def _compiled(self, value: Any) -> Callable[[Payload], Any]:
         match value:
             case str():
                 if found := _EXPRESSION.fullmatch(value):
@@ -185,7 +184,7 @@ def _no_none(value: Any) -> Any:
     return "" if value is None else value
 
 
-def fields_of(message: Message) -> Json:
+def payload_of(message: Message) -> Payload:
     """Return the parts of a message by their names, for templates and for commands."""
     found = msgspec.structs.asdict(message)
     found["details"] = [{"name": name, "value": value} for name, value in message.details]
@@ -194,7 +193,7 @@ def fields_of(message: Message) -> Json:
 
 def ecs_line(message: Message) -> bytes:
     """Return a line of JSON: the event in ECS, with the first sentence in ``message``; of a digest, its text."""
-    event: Json = dict(message.event) or {
+    event: Payload = dict(message.event) or {
         "@timestamp": isoformat(now_us()), "event": {"kind": "event", "action": "sshbell_digest", "id": message.id},
         "message": message.text,
     }  # fmt: skip
@@ -262,7 +261,7 @@ def _slack_escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _slack_text(text: str, limit: int) -> Json:
+def _slack_text(text: str, limit: int) -> Payload:
     return {"type": "plain_text", "text": _fitted(text, limit, _slack_escaped), "emoji": False}
 
 
@@ -276,10 +275,10 @@ def _telegram_escaped(text: str) -> str:
     return text.replace("@", "@\u2060")
 
 
-def _teams_run(text: str, **style: str) -> Json:
+def _teams_run(text: str, **style: str) -> Payload:
     # A card turns {{DATE(...)}} and {{TIME(...)}} into a time.
     return {"type": "TextRun", "text": _fitted(re.sub(r"\{(?=\{)", "{ ", text), 4000), **style}
 
 
-def _teams_item(runs: list[Json], **style: str) -> Json:
+def _teams_item(runs: list[Payload], **style: str) -> Payload:
     return {"type": "RichTextBlock", "inlines": runs, **style}

@@ -11,7 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
@@ -50,7 +50,7 @@ _PASSING = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStat
 # Shorter parts of a URL stand in too many other texts.
 _SECRET_LENGTH = 6
 # Remembered secrets, to conceal them in answers.
-_CREDENTIALS_LIMIT = 24
+_CREDENTIALS_LIMIT = 100
 
 
 class _Request(NamedTuple):
@@ -151,7 +151,9 @@ class Webhook:
         if fault := _url_fault(self._settings, found["url"]):
             raise SecretError(f"url: {fault}")
         parts = urlsplit(found["url"])
-        self._conceal(*found.values(), *re.split(r"[/?&=]", f"{parts.path}?{parts.query}"))
+        for text in (f"{parts.path}?{parts.query}", unquote(f"{parts.path}?{parts.query}")):
+            self._conceal(*re.split(r"[/?&=]", text))
+        self._conceal(*found.values())
         self._values = found
 
     def _conceal(self, *texts: str) -> None:
