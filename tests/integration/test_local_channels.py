@@ -28,7 +28,7 @@ from consumer.config_values import Secret
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult, channel_of
 from consumer.deliver.channels.apprise import Apprise
 from consumer.deliver.channels.exec import Exec
-from consumer.deliver.channels.payloads import fields_of
+from consumer.deliver.channels.payloads import payload_of
 from consumer.deliver.channels.syslog import Syslog
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError
@@ -103,7 +103,7 @@ open({str(note)!r}, "w").write(json.dumps(found))
 """
     assert sent(channel_of(command(tmp_path, text, "-x", "$(reboot); {{ title }}"))) == [Delivered()]
     found = json.loads(note.read_text())
-    assert found["input"] == json.loads(msgspec.json.encode(fields_of(MESSAGE)))
+    assert found["input"] == json.loads(msgspec.json.encode(payload_of(MESSAGE)))
     assert found["input"]["event"]["user"]["name"] == "a;b $(reboot) 'x' é"
     assert found["arguments"] == ["-x", "$(reboot); {{ title }}"]
     environment = {name: value for name, value in found["environment"].items() if name != "LC_CTYPE"}

@@ -33,7 +33,7 @@ from consumer.clock import SECOND_US
 from consumer.config_file import parse
 from consumer.config_values import Secret
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
-from consumer.deliver.channels.payloads import fields_of
+from consumer.deliver.channels.payloads import payload_of
 from consumer.deliver.channels.webhook import Webhook
 from consumer.deliver.decide import budget_of
 from consumer.deliver.rendering import Renderer
@@ -491,7 +491,7 @@ def test_the_whole_message(server: HttpServer, tmp_path: Path) -> None:
     """Without a body of the user's, a webhook gets all parts of a message by their names."""
     assert sent(settings(tmp_path, server.url(), WebhookSettings)) == [Delivered()]
     body = json.loads(server.requests[0].body)
-    assert body == json.loads(msgspec.json.encode(fields_of(MESSAGE)))
+    assert body == json.loads(msgspec.json.encode(payload_of(MESSAGE)))
     assert list(body) == ["id", "subject", "title", "text", "details", "closing", "thread", "late", "event"]
 
 
