@@ -3,6 +3,7 @@
 # make test-all  run all tests, and measure the coverage (root); about fifteen minutes
 # make check     check format, lint and types
 # make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
+# make wheel     build a wheel in dist/, compiled if there are a C compiler and Python's headers; SSHBELL_PURE=1: plain
 # make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -11,7 +12,7 @@ DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.g
 # This covers the code that the tests call directly, not the processes that they start.
 COVERED = --cov --cov-append --cov-report= --cov-fail-under=0
 
-.PHONY: demo test test-all check bench kills clean
+.PHONY: demo test test-all test-examples test-processes check bench wheel kills clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -20,13 +21,19 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	$(VENV)/bin/python -m pytest -m "not integration" --hypothesis-profile=fast --numprocesses=auto $(PYTEST)
 
-# The integration tests run one after the other: some need root, and some have a time limit.
+# The tests in test-processes mostly wait for processes, so they run beside test-examples, and more of them than there are cores.
+# Each of the two prints its output when it has ended.
 test-all: $(VENV)/tested
 	$(VENV)/bin/coverage erase
 	$(MAKE) test PYTEST="$(COVERED)"
-	$(VENV)/bin/python -m pytest -m hypothesis --hypothesis-profile=thorough --numprocesses=auto
-	$(VENV)/bin/python -m pytest -m integration $(COVERED)
+	$(MAKE) --jobs=2 --output-sync=target test-examples test-processes
 	$(VENV)/bin/coverage report
+
+test-examples: $(VENV)/tested
+	$(VENV)/bin/python -m pytest -m "hypothesis and not integration" --hypothesis-profile=thorough --numprocesses=auto
+
+test-processes: $(VENV)/tested
+	$(VENV)/bin/python -m pytest -m integration --numprocesses=4 --dist=loadgroup $(COVERED)
 
 check: $(VENV)/tested
 	$(VENV)/bin/ruff format --check .
@@ -35,6 +42,8 @@ check: $(VENV)/tested
 
 bench: $(VENV)/tested
 	$(VENV)/bin/python bench/replay.py
+	$(MAKE) wheel
+	$(VENV)/bin/python bench/compiled.py dist/sshbell-*.whl
 	$(VENV)/bin/python bench/stages.py
 	$(VENV)/bin/python bench/memory.py
 	$(VENV)/bin/python bench/flood.py
@@ -44,9 +53,15 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
+	$(VENV)/bin/python bench/webhook.py
 	$(VENV)/bin/python bench/key_index.py
 	$(VENV)/bin/python bench/keys.py
 	$(VENV)/bin/python bench/login.py
+
+# The build tools are those of the tests, which pyproject.toml pins.
+wheel: $(VENV)/tested
+	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
 
 kills: $(VENV)/tested
 	$(VENV)/bin/python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
@@ -67,4 +82,4 @@ $(VENV)/tested: $(VENV)/bin/python pyproject.toml
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) build *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,17 +8,24 @@ as many connections as its length suggests, not the same few over and over::
 
     bench/make_log.py --lines 400000 --format rfc3339 /tmp/auth.log
 
+That log is the profile ``captures``. The other profiles have the shape of real servers: see ``profiles.py``::
+
+    bench/make_log.py --profile bastion /tmp/auth.log
+
 Equal arguments give equal bytes.
 """
 
 import argparse
 import gzip
+import os
 import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from profiles import PROFILES
 
 CAPTURES = Path(__file__).parent.parent / "tests" / "samples" / "captures"
 RELEASES = ("openssh-9.2p1-debian12", "openssh-10.5p1-portable")
@@ -47,6 +54,11 @@ CHANGING = re.compile(
     rb'|(?P<pid>(?:(?<=\[)\d+(?=\]:))|(?:(?<= )\d+(?= - - ))|(?:(?<="procid":")|(?<="procid": "))\d+'
     rb"|(?:(?<=child is on pid )|(?<=, pid = )|(?<=otherpid may be ))\d+)",
 )
+
+# The profile that repeats the captures.
+CAPTURED = "captures"
+# After the last line of every profile, up to a million lines, and before a year later.
+PROFILE_END = datetime(2025, 12, 31, tzinfo=UTC)
 
 Token = tuple[str, bytes]
 
@@ -134,6 +146,18 @@ def write_log(path: Path, lines: int, log_format: str = "rfc3339", seed: int = 1
         file.writelines(line for line, _ in zip(made, range(lines), strict=False))
 
 
+def write_profile(path: Path, profile: str, lines: int, log_format: str = "rfc3339", seed: int = 1) -> None:
+    """Write a log of a profile to ``path``; ``log_format`` is of the profile ``captures``, the others have one each."""
+    if profile == CAPTURED:
+        write_log(path, lines, log_format, seed)
+        return
+    with path.open("wb") as file:
+        file.writelines(line for line, _ in zip(PROFILES[profile].lines(seed), range(lines), strict=False))
+    # Stamps without a year end in the year in which the file was closed.
+    ended = PROFILE_END.timestamp()
+    os.utime(path, (ended, ended))
+
+
 def main() -> None:
     """Read the command line and write the log."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -141,9 +165,13 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=400_000)
     parser.add_argument("--format", choices=FORMATS, default="rfc3339")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--profile", choices=(CAPTURED, *PROFILES), default=CAPTURED)
     parser.add_argument("--captures", type=Path, default=CAPTURES, help="folder with the captured logs")
     options = parser.parse_args()
-    write_log(options.out, options.lines, options.format, options.seed, options.captures)
+    if options.profile == CAPTURED:
+        write_log(options.out, options.lines, options.format, options.seed, options.captures)
+    else:
+        write_profile(options.out, options.profile, options.lines, seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parent.parent
+# Debian's packages sshguard and fail2ban.
 SSHG_PARSER = Path("/usr/libexec/sshguard/sshg-parser")
+FAIL2BAN_REGEX = Path("/usr/bin/fail2ban-regex")
 # Long enough not to slow down the measured process, short enough not to miss a phase of it.
 SAMPLE_INTERVAL_S = 0.05
 

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """
-Compare ``sshbell replay`` with SSHGuard's parser on the same log.
+Compare ``sshbell replay`` with SSHGuard's parser and fail2ban-regex on the same log.
 
-sshg-parser is C code from flex and bison, and prints an address for each attack. ``replay`` reads the same lines, joins them to
-logins, attempts and probes, and runs the detectors. This times whole processes, including the start. It runs them in turn and
-takes the ratio within each round, because a machine's speed varies; it prints the range beside the median::
+sshg-parser is C code from flex and bison, and prints an address for each attack. ``replay`` reads the same lines, and joins them
+to logins, attempts and probes. This times whole processes, including the start. It runs them in turn and takes the ratio within
+each round, because a machine's speed varies; it prints the range beside the median::
 
     bench/replay.py --rounds 5 --lines 400000
+    bench/replay.py --profile bastion
 
-Needs the Debian package ``sshguard``. The memory comes from an extra run that is not timed.
+Needs the Debian package ``sshguard``, and takes fail2ban-regex along if the package ``fail2ban`` is there. Neither reads JSON, so
+their figures for the profile ``relay`` mean little. The memory comes from an extra run that is not timed.
 """
 
 import argparse
@@ -19,8 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from make_log import FORMATS, write_log
-from measure import SSHG_PARSER, mebibytes, run_timed, run_watched, spread
+from make_log import CAPTURED, FORMATS, write_profile
+from measure import FAIL2BAN_REGEX, SSHG_PARSER, mebibytes, run_timed, run_watched, spread
+from profiles import PROFILES
 
 
 @dataclass
@@ -45,6 +48,8 @@ def compare(log: Path, rounds: int) -> None:
     reference = Contestant("sshg-parser", [str(SSHG_PARSER)], stdin=log)
     jobs = sorted({1, os.cpu_count() or 1})
     contestants = [reference, *(Contestant(f"replay --jobs {n}", replay_command(log, n)) for n in jobs)]
+    if FAIL2BAN_REGEX.exists():
+        contestants.append(Contestant("fail2ban-regex", [str(FAIL2BAN_REGEX), str(log), "sshd"]))
     memory = {one.name: run_watched(one.command, one.stdin) for one in contestants}  # warms the page cache, too
     for number in range(1, rounds + 1):
         for one in contestants:
@@ -66,7 +71,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--lines", type=int, default=400_000)
-    parser.add_argument("--format", choices=FORMATS, default="rfc3339", help="format of the made log")
+    parser.add_argument("--profile", choices=(CAPTURED, *PROFILES), default=CAPTURED, help="shape of the made log")
+    parser.add_argument("--format", choices=FORMATS, default="rfc3339", help="format of the profile captures")
     parser.add_argument("--log", type=Path, metavar="FILE", help="a log of your own instead of a made one")
     options = parser.parse_args()
     if not SSHG_PARSER.exists():
@@ -76,7 +82,8 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "auth.log")
-        write_log(log, options.lines, options.format)
+        write_profile(log, options.profile, options.lines, options.format)
+        print(f"profile {options.profile}:")
         compare(log, options.rounds)
 
 

@@ -19,8 +19,8 @@ _INTERRUPTED = 130
 _DAY_S = 86_400
 # Each is a module of consumer.commands with a click command of the same name.
 COMMANDS = (
-    "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people", "replay",
-    "ring", "run", "status", "uninstall", "who",
+    "channels", "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people",
+    "replay", "ring", "route", "run", "status", "uninstall", "who",
 )  # fmt: skip
 
 
@@ -117,9 +117,30 @@ def _status_of(error: BaseException) -> int:
     return EX_SOFTWARE
 
 
+def _build() -> str:
+    """Return whether sshbell runs as compiled modules, which are files beside the sources, and the Python that runs it."""
+    from importlib.machinery import EXTENSION_SUFFIXES
+
+    paths = Path(__file__).parent.rglob("*.so")
+    count = sum(path.name.removeprefix(path.name.partition(".")[0]) in EXTENSION_SUFFIXES for path in paths)
+    form = f"compiled with mypyc ({count} modules)" if count else "plain Python, not compiled"
+    return f"build: {form}\nPython {sys.version.partition(' ')[0]}: {sys.executable}"
+
+
+def _show_version(ctx: click.Context, _option: click.Parameter, is_wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if is_wanted and not ctx.resilient_parsing:
+        click.echo(f"sshbell {__version__}")
+        if ctx.params.get("is_verbose"):
+            click.echo(_build())
+        ctx.exit()
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="sshbell", message="%(prog)s %(version)s")
-def main() -> None:
+@click.option(
+    "--verbose", "is_verbose", is_flag=True, is_eager=True, help="With --version: also show whether sshbell is compiled."
+)
+@click.option("--version", is_flag=True, expose_value=False, callback=_show_version, help="Show the version and exit.")
+def main(*, is_verbose: bool) -> None:
     """
     Reports SSH logins as they happen, and shows those in old logs.
 
@@ -127,7 +148,7 @@ def main() -> None:
     journalctl's short and json outputs, BusyBox, macOS.
 
     \b
-    Show who logged in, from where, with which key and for how long, from log files:
+    From log files, show who logged in, from where and for how long:
         sshbell replay /var/log/auth.log*
     Turn each line into JSON:
         journalctl -u ssh -o json | sshbell parse
@@ -143,3 +164,5 @@ def main() -> None:
         sudo sshbell geoip fetch
         sudo sshbell people check
     """
+    if is_verbose:
+        raise click.UsageError("--verbose belongs to --version; commands have options of their own")

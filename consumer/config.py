@@ -5,7 +5,6 @@ The description of a field is the valid value of its key, as error messages put 
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,113 +12,58 @@ import msgspec
 from msgspec import Meta
 
 from consumer.actions import EventAction
+from consumer.channel_settings import ChannelSettings, key_files, secrets
+from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, ReportTime, Secret, Span, Switch
+
+# What may be new about a login, what logins that are folded have in common, and the kinds of a session.
+Novelty = Literal["address", "network", "country", "key", "host"]
+FoldField = Literal["event", "user", "host", "address", "route"]
+SessionKind = Literal["interactive", "command", "subsystem"]
 
 PEOPLE_PATH = "/etc/sshbell/people.toml"
 # In the state directory: the socket on which the process keys answers.
 KEYS_SOCKET = "keys.sock"
 
-PathText = Annotated[str, Meta(description="a path, in quotes")]
-NameText = Annotated[str, Meta(description="a name, in quotes")]
-Switch = Annotated[bool, Meta(description="true or false, without quotes")]
-# The value of a key that is a time: "90d", "36h", "10m", "30s".
-Span = Annotated[
-    str,
-    Meta(
-        pattern=r"^[1-9][0-9]{0,5}[smhdw]\Z",
-        description='a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"',
-    ),
-]
-Name = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z",
-        description="up to 63 letters, digits, dots, underscores and hyphens, in quotes",
-    ),
-]
-AbsolutePath = Annotated[str, Meta(pattern=r"^/")]
-Port = Annotated[int, Meta(ge=1, le=65535)]
-HostName = Annotated[
-    str,
-    Meta(
-        pattern=r"^(?=.{1,253}(?::|\Z))[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?\Z",
-        description='the name of a host: "geolite.info"',
-    ),
-]
-_PLACE = 'the place of the secret: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
-
+# For how long sshbell collects events that it folds.
+WINDOW = "10m"
 # Where "sshbell geoip fetch" stores databases, and where other programs do.
 _GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_CHOICE = "a table with user, address and method, such as"
+_CHOICE = "a table of lists, such as"
 _EVENTS = [f'"{action}"' for action in EventAction]
 
 
-def seconds_of(span: str) -> float:
-    """Return the seconds of a span such as ``90d``: a number of seconds, minutes, hours, days or weeks."""
-    return timedelta(**{_UNITS[span[-1]]: int(span[:-1])}).total_seconds()
-
-
-class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The place of a secret: exactly one of a file, an environment variable, or a command that prints it. Never the secret."""
-
-    file: PathText = ""
-    env: NameText = ""
-    command: Annotated[list[str], Meta(description='a list of texts: ["pass", "show", "mail"]')] = []
-
-
-class OAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The settings to get an access token for XOAUTH2."""
-
-    token_url: Annotated[str, Meta(description='an address: "https://..."')]
-    client_id: Annotated[str, Meta(description="a text, in quotes")]
-    refresh_token: Annotated[Secret, Meta(description=_PLACE)]
-    client_secret: Annotated[Secret | None, Meta(description=_PLACE)] = None
-
-
-class EmailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="email"):
+class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    A channel that sends mail.
+    Selects events. All non-empty lists must fit, and an unknown value fits no list.
 
     Attributes:
-        server: the servers' names, tried in order.
-        port: by default 587 with ``starttls``, 465 with ``tls``, 25 with ``none``.
-        security: ``none`` only for a server on this machine, unless ``allow_plaintext`` is set.
-        ca_file: certificate of the authority that signed the server's certificate, if the system does not know it.
-        max_per_hour: messages about each account on each host, and about everything else; further ones wait, and sshbell sends
-            them together in one message.
-        timezone: of the reader, shown beside UTC: ``Europe/Berlin``; "" is this host's.
+        user, host, person, group, key: with ``*`` and ``?`` as in a shell; hosts without regard to case. ``key`` has fingerprints
+            or owners. Persons, groups and owners come from ``people.toml``.
+        address: networks.
+        country: codes of ISO 3166, such as ``FR``.
+        asn: numbers of networks.
+        new: a login is new in one of these respects.
     """
 
-    name: Name
-    to: Annotated[list[str], Meta(min_length=1, description='a list of addresses: ["ops@example.org"]')]
-    sender: Annotated[str, Meta(description='an address: "sshbell@example.org"')] = msgspec.field(name="from", default="")
-    server: Annotated[str | list[str], Meta(description='a name, or a list of names: "mail.example.org"')] = "localhost"
-    port: Annotated[Port | None, Meta(description="a number from 1 to 65535, without quotes")] = None
-    security: Annotated[Literal["starttls", "tls", "none"], Meta(description='"starttls", "tls" or "none"')] = "starttls"
-    allow_plaintext: Switch = False
-    ca_file: PathText = ""
-    username: NameText = ""
-    password: Annotated[Secret | None, Meta(description=_PLACE)] = None
-    oauth2: Annotated[OAuth2 | None, Meta(description="a table with token_url, client_id and refresh_token")] = None
-    max_per_hour: Annotated[int, Meta(ge=1, le=100_000, description="a number from 1 to 100000, without quotes")] = 60
-    timezone: Annotated[str, Meta(description='a name such as "Europe/Berlin", in quotes')] = ""
-
-    @property
-    def servers(self) -> list[str]:
-        """The servers in the order in which they are tried."""
-        return [self.server] if isinstance(self.server, str) else list(self.server)
-
-
-# The other channels join here.
-ChannelSettings = EmailSettings
-
-
-class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Selects events by user (``*`` and ``?`` as in a shell), address (networks) and method. All non-empty lists must fit."""
-
     user: Annotated[list[str], Meta(description='a list of names: ["alice", "backup-*"]')] = []
+    host: Annotated[list[str], Meta(description='a list of names: ["web*", "bastion1"]')] = []
     address: Annotated[list[str], Meta(description='a list of networks: ["192.0.2.0/24"]')] = []
     method: Annotated[list[str], Meta(description='a list of methods: ["publickey"]')] = []
+    person: Annotated[list[str], Meta(description='a list of names from people.toml: ["Alice Example"]')] = []
+    group: Annotated[list[str], Meta(description='a list of groups from people.toml: ["admins"]')] = []
+    country: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]],
+        Meta(description='a list of codes of countries: ["FR"]'),
+    ] = []
+    asn: Annotated[
+        list[Annotated[int, Meta(ge=0, le=2**32 - 1)]], Meta(description="a list of numbers of networks: [64496]")
+    ] = []
+    key: Annotated[list[str], Meta(description='a list of fingerprints or owners: ["SHA256:...", "Alice *"]')] = []
+    session: Annotated[list[SessionKind], Meta(description='a list of "interactive", "command" and "subsystem"')] = []
+    origin: Annotated[
+        list[Literal["verified", "unverified", "forged"]], Meta(description='a list of "verified", "unverified" and "forged"')
+    ] = []
+    new: Annotated[list[Novelty], Meta(description='a list of "address", "network", "country", "key" and "host"')] = []
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -128,6 +72,12 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         to_owner: send them to the contacts of the person they are about; if there are none, to the channel's own recipients.
+        stop: no later route gets the events that this one takes.
+        urgent: send them in the quiet hours of the channels, too.
+        digest: collect them, and report them together at this time, in the zone of each channel; "" for at once.
+        fold: report the first login or logout at once, and those within ``window`` after it that are equal in all of these
+            respects together. An empty list reports each alone.
+        window: how long sshbell collects events that it folds. Failed logins are always folded.
     """
 
     channels: Annotated[list[str], Meta(min_length=1, description='a list of names of channels: ["ops"]')]
@@ -138,6 +88,13 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["alice"] }}')] = Choice()
     exclude: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["backup-*"] }}')] = Choice()
     to_owner: Switch = False
+    stop: Switch = False
+    urgent: Switch = False
+    digest: ReportTime = ""
+    fold: Annotated[
+        list[FoldField], Meta(description='a list of "event", "user", "host", "address" and "route": ["user", "host"]')
+    ] = []
+    window: Span = WINDOW
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -180,13 +137,14 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(description='a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]; or "web"'),
     ] = msgspec.field(default_factory=lambda: list(_GEOIP))
     geoip_account: Annotated[int, Meta(ge=0, le=10**12, description="a number, without quotes")] = 0
-    geoip_key: Annotated[Secret | None, Meta(description=_PLACE.replace("mail.password", "maxmind.key"))] = None
+    geoip_key: Annotated[Secret | None, Meta(description=PLACE.replace("mail.password", "maxmind.key"))] = None
     geoip_host: HostName = "geoip.maxmind.com"
 
 
 def secret_files(config: Config) -> list[Path]:
     """Return the files that hold secrets."""
-    return [Path(secret.file) for _, secret in secrets_of(config) if secret.file]
+    files = [secret.file for _, secret in secrets_of(config) if secret.file]
+    return [Path(path) for path in (*files, *(path for channel in config.channel for _, path in key_files(channel)))]
 
 
 def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
@@ -195,13 +153,3 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
         yield from ((f"{channel.name}'s {key}", secret) for key, secret in secrets(channel))
     if config.geoip_key is not None:
         yield "geoip_key", config.geoip_key
-
-
-def secrets(channel: ChannelSettings) -> Iterator[tuple[str, Secret]]:
-    """Yield the secrets of a channel, each with the name of its key."""
-    if channel.password is not None:
-        yield "password", channel.password
-    if channel.oauth2 is not None:
-        yield "oauth2.refresh_token", channel.oauth2.refresh_token
-        if channel.oauth2.client_secret is not None:
-            yield "oauth2.client_secret", channel.oauth2.client_secret

@@ -1,41 +1,52 @@
 """The configuration file: TOML. sshbell refuses unknown keys, and lists all faults, each with its line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 
-from consumer.addresses import is_https_or_local, is_loopback
-from consumer.config import ChannelSettings, Choice, Config, EmailSettings, OAuth2, Route, Secret, secrets
+from consumer.channel_faults import channel_faults, is_one
+from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
+from consumer.config import Choice, Config, Route
+from consumer.config_values import Secret, seconds_of
 from consumer.errors import ConfigError, ConfigRightsError
-from consumer.mailbox import mailbox_of
 from consumer.toml import KeyPath, TomlDocument
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
+# Longer windows would make it hard to tell a wrong clock from a long wait.
+_WINDOW_LIMIT_S = 7 * 86400
 # Finds state_dir in a file with invalid TOML.
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
-# The table under a key.
+# The table under a key; that of "channel" depends on its type.
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "channel": EmailSettings, "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "url": Secret, "bearer": Secret, "hmac_key": Secret,
     "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", EmailSettings: "under [[channel]]", Route: "under [[route]]",
-    Choice: "in include or exclude of a [[route]]",
+    Config: "above the first [[channel]]", Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
+
+
+def _or(words: Iterable[str]) -> str:
+    """Return words as a choice: ``"email", "slack" or "teams"``."""
+    *others, last = (f'"{word}"' for word in words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+_TYPES = _or(CHANNEL_TYPES)
 # The path of a wrong value, and the message about it.
 _Fault = tuple[KeyPath, str]
 
@@ -114,12 +125,25 @@ class _Reader:
             self._document.fault(path, text)
         return config
 
+    def _member(self, key: str, table: dict[str, Any], path: KeyPath, where: str) -> Any:
+        """Return a table of a list of tables; None if it has a fault."""
+        if key != "channel":
+            return self._struct(_TABLES[key], table, path, where)
+        if "type" not in table:
+            self._document.fault(path, f"{where}type is missing; it has to be {_TYPES}")
+            return None
+        kind = CHANNEL_TYPES.get(table["type"]) if isinstance(table["type"], str) else None
+        if kind is None:
+            self._document.fault((*path, "type"), f"{where}type has to be {_TYPES}, not {table['type']!r}")
+            return None
+        return self._struct(kind, table, path, where)
+
     def _struct(self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath, where: str) -> Any:
         """Return a table; None if it has a fault."""
         before = self._document.count
         values = self._values(kind, table, path, where)
         needed = [field.encode_name for field in msgspec.structs.fields(kind) if field.required]
-        for key in (*needed, *filter(None, [kind.__struct_config__.tag_field])):
+        for key in needed:
             if key not in table:
                 self._document.fault(path, f"{where}{key} is missing; it has to be {_takes(kind)[key]}")
         return kind(**values) if self._document.count == before else None
@@ -127,14 +151,12 @@ class _Reader:
     def _values(self, kind: type[msgspec.Struct], table: dict[str, Any], path: KeyPath, where: str) -> dict[str, Any]:
         """Return the valid values of a table, by the names of the fields."""
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-        struct = kind.__struct_config__
         values = {}
         for key, value in table.items():
             at = (*path, key)
-            if key == struct.tag_field:
-                if value != struct.tag:
-                    self._document.fault(at, f"{where}{key} has to be {_takes(kind)[key]}, not {value!r}")
-            elif key not in fields:
+            if key == kind.__struct_config__.tag_field:
+                continue
+            if key not in fields:
                 self._document.fault(at, f"{where}{_unknown(key, kind)}")
             elif (found := self._value(fields[key], value, at, where, _takes(kind)[key])) is not None:
                 values[fields[key].name] = found
@@ -145,7 +167,7 @@ class _Reader:
         key = field.encode_name
         if key in _LISTS:
             if isinstance(value, list) and all(isinstance(one, dict) for one in value):
-                return [self._struct(_TABLES[key], one, (*path, n), f"{key} {n + 1}: ") for n, one in enumerate(value)]
+                return [self._member(key, one, (*path, n), f"{key} {n + 1}: ") for n, one in enumerate(value)]
         elif key in _TABLES:
             if isinstance(value, dict):
                 return self._struct(_TABLES[key], value, path, f"{where}{key}: ")
@@ -169,9 +191,7 @@ class _Reader:
 @cache
 def _takes(kind: type[msgspec.Struct]) -> dict[str, str]:
     """Return the description of the valid values of each key, for error messages."""
-    found = {field.encode_name: _description(field.type) for field in msgspec.structs.fields(kind)}
-    struct = kind.__struct_config__
-    return found | ({struct.tag_field: f'"{struct.tag}"'} if struct.tag_field else {})
+    return {field.encode_name: _description(field.type) for field in msgspec.structs.fields(kind)}
 
 
 def _description(kind: Any) -> str:
@@ -190,6 +210,8 @@ def _unknown(key: str, own: type[msgspec.Struct]) -> str:
     if close := get_close_matches(key.lower(), _takes(own), 1, 0.65):
         return f"{text}; did you mean {close[0]!r}?"
     homes = [home for table, home in _HOMES.items() if key in _takes(table) and table is not own]
+    if types := [name for name, table in CHANNEL_TYPES.items() if key in _takes(table) and table is not own]:
+        homes.append(f"under [[channel]] with type = {_or(types)}")
     return f"{text} here; it belongs {' or '.join(homes)}" if homes else text
 
 
@@ -210,11 +232,12 @@ def _faults(
             yield ("channel", number, "name"), f"two channels are called {name!r}"
     for number, channel in enumerate(channels):
         if channel is not None:
-            for path, text in (*_login_faults(channel), *_server_faults(channel), *_address_faults(channel)):
+            for path, text in channel_faults(channel):
                 yield ("channel", number, *path), f"channel {channel.name!r}: {text}"
     for number, route in enumerate(routes):
         if route is not None:
-            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in _route_faults(route, names))
+            faults = (*_route_faults(route, names), *_place_faults(route, config))
+            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
 
 
 def _enrichment_faults(config: Config) -> Iterator[_Fault]:
@@ -240,7 +263,7 @@ def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:
             yield ("geoip",), 'geoip = "web" needs geoip_account, the number of an account at MaxMind'
         if "geoip_key" not in tables:
             yield ("geoip",), f'geoip = "web" needs geoip_key, {_takes(Config)["geoip_key"]}'
-    if config.geoip_key is not None and not _is_one(config.geoip_key):
+    if config.geoip_key is not None and not is_one(config.geoip_key):
         yield ("geoip_key",), "geoip_key needs exactly one of file, env and command"
 
 
@@ -263,52 +286,18 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url has a character that is not allowed in URLs; write it as %XX"
 
 
-def _login_faults(channel: ChannelSettings) -> Iterator[_Fault]:
-    is_secret = channel.password is not None or channel.oauth2 is not None
-    if channel.password is not None and channel.oauth2 is not None:
-        yield ("password",), "password and oauth2 exclude each other"
-    if channel.username and not is_secret:
-        yield ("username",), "username needs password or oauth2"
-    if is_secret and not channel.username:
-        yield (
-            ("oauth2" if channel.password is None else "password",),
-            "username is missing: it belongs to this password or token",
-        )
-    for name, secret in secrets(channel):
-        if not _is_one(secret):
-            yield tuple(name.split(".")), f"{name} needs exactly one of file, env and command"
-
-
-def _is_one(secret: Secret) -> bool:
-    return sum(map(bool, (secret.file, secret.env, secret.command))) == 1
-
-
-def _server_faults(channel: ChannelSettings) -> Iterator[_Fault]:
-    if not channel.servers or not all(channel.servers):
-        yield ("server",), "server is empty"
-    if channel.security == "none" and not channel.allow_plaintext and not all(map(is_loopback, channel.servers)):
-        yield (
-            ("security",),
-            'security = "none" sends everything unencrypted to another machine; set "starttls", "tls" or allow_plaintext = true',
-        )
-    if channel.oauth2 is not None and not is_https_or_local(channel.oauth2.token_url):
-        yield ("oauth2", "token_url"), "oauth2.token_url has to begin with https:// and a host name"
-    elif channel.oauth2 is not None and not re.fullmatch(r"[!-~]+", channel.oauth2.token_url):
-        yield ("oauth2", "token_url"), "oauth2.token_url holds a character that no URL has; write it as %XX"
-
-
-def _address_faults(channel: ChannelSettings) -> Iterator[_Fault]:
-    senders: list[tuple[KeyPath, str]] = [(("from",), channel.sender)] if channel.sender else []
-    for path, address in (*((("to", number), address) for number, address in enumerate(channel.to)), *senders):
-        try:
-            mailbox_of(address)
-        except ValueError as error:
-            yield path, f"{address!r} {error}"
-    if channel.timezone and not _is_zone(channel.timezone):
-        yield (
-            ("timezone",),
-            f"timezone {channel.timezone!r} is unknown here; give one such as 'Europe/Berlin', or install the package tzdata",
-        )
+def _place_faults(route: Route, config: Config) -> Iterator[_Fault]:
+    """Yield the lists that would never fit, because sshbell does not know places when it chooses the routes."""
+    if config.geoip and config.geoip != "web":
+        return
+    reason = "geoip has no databases" if not config.geoip else 'geoip = "web" answers too late for routes'
+    for key, choice in (("include", route.include), ("exclude", route.exclude)):
+        for name in ("country", "asn"):
+            if getattr(choice, name):
+                yield (key, name), f"{name} needs databases of places, but {reason}"
+        for number, novelty in enumerate(choice.new):
+            if novelty in {"country", "network"}:
+                yield (key, "new", number), f"new = [{novelty!r}] needs databases of places, but {reason}"
 
 
 def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
@@ -317,6 +306,12 @@ def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
             close = get_close_matches(name, names, 1)
             text = f"there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
             yield ("channels", number), text
+    if route.urgent and route.digest:
+        yield ("urgent",), "urgent and digest exclude each other: a digest waits for its time"
+    if route.fold and route.digest:
+        yield ("fold",), "fold and digest exclude each other: a digest has all events of the route"
+    if seconds_of(route.window) > _WINDOW_LIMIT_S:
+        yield ("window",), f"window = {route.window!r} is longer than a week"
     for key, choice in (("include", route.include), ("exclude", route.exclude)):
         for number, network in enumerate(choice.address):
             try:
@@ -324,11 +319,3 @@ def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
             except ValueError as error:
                 text = f"{error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
                 yield (key, "address", number), text
-
-
-def _is_zone(name: str) -> bool:
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        return False
-    return True

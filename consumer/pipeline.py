@@ -27,7 +27,8 @@ from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
-from consumer.records import PLACE, RULE, TEXT_LIMIT, TIME, Line, Row, bounded, is_long
+from consumer.matching.memory import Memory
+from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
@@ -48,7 +49,7 @@ class LineReader:
 
     def __init__(self, matcher: Matcher, timestamps: Timestamps, *, keep_text: bool) -> None:
         self.framer = Framer(matcher.is_program, matcher.daemon_of)
-        self._matcher = matcher
+        self._memory = Memory(matcher)
         self._timestamps = timestamps
         self._keep_text = keep_text
         # Lines by rule; then lines of our programs that no rule reads, and lines that fit no framing.
@@ -62,14 +63,11 @@ class LineReader:
             block: whole lines, each with its line feed.
             first: the place of its first line.
         """
-        return self.lines_of(self.framer.rows(text_of_bytes(block)), block, first)
+        return self.lines_of(self.framer.rows(text_of_bytes(block)), first)
 
-    def lines_of(self, rows: list[Row], block: bytes, first: int) -> list[Line]:
+    def lines_of(self, rows: list[Row], first: int) -> list[Line]:
         """Read the rows of a block. The framer takes each block once: it remembers the line before."""
-        lines = self._matcher.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
-        # Few blocks have a long line, and fewer have one that is long without its header.
-        has_long = max(map(len, block.split(b"\n"))) > TEXT_LIMIT and any(map(is_long, rows))
-        return list(map(bounded, lines)) if has_long else lines
+        return self._memory.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
 
 
 class Pipeline:
@@ -152,7 +150,7 @@ class Pipeline:
 
     def _received(self, line: Line) -> Line:
         """Give a line without a time that can be read the time of its receipt."""
-        return (line[RULE], self._tick_us, *line[PLACE:])
+        return Line((line[RULE], self._tick_us, *line[PLACE:]))
 
     def _fault(self, error: Exception, block: bytes) -> None:
         """
@@ -171,7 +169,7 @@ class Pipeline:
         comparison = self.known.comparison(self._matcher.rules)
         for block in blocks:
             rows = reader.framer.rows(text_of_bytes(block))
-            yield from comparison.missing(block, rows, reader.lines_of(rows, block, 0))
+            yield from comparison.missing(block, rows, reader.lines_of(rows, 0))
 
     def hold(self, *, is_holding: bool) -> None:
         """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""

@@ -8,7 +8,7 @@ All text is the bytes of the log decoded as latin-1: one character per byte, wit
 ``text_of_bytes`` and ``readable`` convert to and from this form.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from consumer.text import text_of_bytes
 
@@ -35,11 +35,18 @@ class SyslogRecord(NamedTuple):
     raw: str  # the whole line
 
 
-# A line that a rule has read, for the correlator. The constants below name its positions.
-Line = tuple[
-    int, int | None, int, int, str, Trusted | None, bool, str, str, str,
-    str | None, str | None, str | None, str | None, str | None, str | None, str | None,
-]  # fmt: skip
+# A line that a rule has read, for the correlator. The constants below name its positions. It is a plain tuple; the class is for
+# mypy alone. mypyc would copy all values of a ``tuple[...]`` at each call.
+if TYPE_CHECKING:
+
+    class Line(tuple[  # noqa: SLOT001 - it has no objects
+        int, int | None, int, int, str, Trusted | None, bool, str, str, str,
+        str | None, str | None, str | None, str | None, str | None, str | None, str | None,
+    ]):  # fmt: skip
+        """See above."""
+
+else:
+    Line = tuple
 
 RULE: Final = 0  # index into Matcher.rules
 TIME: Final = 1  # microseconds since 1970 UTC; None: the header has no time, or one that does not exist
@@ -81,7 +88,7 @@ def bounded(line: Line) -> Line:
     values: list[Any] = [_cut(value) if isinstance(value, str) else value for value in line]
     if trusted is not None and is_path_long:
         values[TRUSTED] = trusted[0], trusted[1][-TEXT_LIMIT:]  # the program's name is at the end
-    return tuple(values)
+    return Line(values)
 
 
 def _cut(text: str) -> str:

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from consumer.config import Secret
+from consumer.config_values import Secret
 from consumer.errors import SecretError
 from consumer.process.command import run_command
 from consumer.rights import is_open_to_everybody

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from consumer.records import Line
+
 if TYPE_CHECKING:
-    from consumer.records import Line, Trusted
+    from consumer.records import Trusted
 
 
 def line_of(
@@ -13,4 +15,4 @@ def line_of(
     host: str = "web1", user: str | None = None,
 ) -> Line:  # fmt: skip
     """Return a line that decided an event."""
-    return (0, time_us, 1, 1, text, trusted, ambiguous, program, host, "1", user, None, None, None, None, None, None)
+    return Line((0, time_us, 1, 1, text, trusted, ambiguous, program, host, "1", user, None, None, None, None, None, None))

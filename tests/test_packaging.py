@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from consumer import __version__
+from tests import wheels
+from tests.wheels import PLAIN, PROJECT_DIR
 
-PROJECT_DIR = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 SAMPLE = b"Nov 22 10:00:00 web1 sshd[1]: Accepted password for alice from 192.0.2.7 port 4711 ssh2\n"
-
-
-def pip(*arguments: str | Path) -> None:
-    """Run pip without a network."""
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, check=False, text=True, env={**os.environ, "PIP_NO_INDEX": "1"})
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy, so that nothing is left in the project."""
-    needed = ["setuptools"]
-    if importlib.util.find_spec("setuptools") is not None:
-        import setuptools  # noqa: PLC0415 - where it is there
-
-        # From 70.1 it makes wheels itself.
-        needed += ["wheel"] if tuple(map(int, setuptools.__version__.split(".")[:2])) < (70, 1) else []
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.fail(f"not installed here, and needed to build the wheel: {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("consumer", "grammars"):
-        shutil.copytree(PROJECT_DIR / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(PROJECT_DIR / name, folder / name)
-    out = tmp_path_factory.mktemp("wheel")
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, folder)
-    (found,) = out.glob("*.whl")
-    return found
+    """Build the plain wheel."""
+    return wheels.built(tmp_path_factory.mktemp("wheel"), PLAIN)[0]
 
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the wheel alone into a folder."""
-    folder = tmp_path_factory.mktemp("installed")
-    pip("install", "--no-deps", "--target", folder, wheel)
-    return folder
+    return wheels.installed(wheel, tmp_path_factory.mktemp("installed"))
 
 
 def run(installed: Path, *command: str | Path, stdin: bytes = SAMPLE) -> bytes:
@@ -92,3 +68,21 @@ def test_installed_command_is_the_same(installed: Path) -> None:
     assert run(installed, *script, "--version") == f"sshbell {__version__}\n".encode()
     for command in (["parse"], ["replay", "--format", "json", "-"], ["replay", "-"], ["completion", "bash"]):
         assert run(installed, *script, *command) == run(installed, sys.executable, "-m", "consumer", *command) != b""
+
+
+def test_without_a_compiler_the_wheel_is_plain(tmp_path: Path) -> None:
+    """The build says why, and does not fail."""
+    found, said = wheels.built(tmp_path, {"CC": str(tmp_path / "no-compiler")})
+    assert found.name.endswith("-py3-none-any.whl")
+    assert not [name for name in zipfile.ZipFile(found).namelist() if name.endswith(".so")]
+    assert "sshbell is built without compiled modules: there is no C compiler" in said
+
+
+def test_an_editable_install_is_plain(tmp_path: Path) -> None:
+    """A compiled module beside its source would hide later edits."""
+    (tmp_path / "project").mkdir()
+    project = wheels.copied(tmp_path / "project")
+    build = "import sys, setuptools.build_meta as backend; backend.build_editable(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, tmp_path], cwd=project, capture_output=True, check=True)
+    assert list(tmp_path.glob("*.whl"))
+    assert not list(project.rglob("*.so"))

@@ -16,15 +16,17 @@ import msgspec
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateNotFound
 from jinja2.sandbox import SandboxedEnvironment
 
-from consumer.deliver.channels import Message
-from consumer.deliver.digest import Digest
+from consumer.deliver.channels import Medium, Message
+from consumer.deliver.digest import Cause, Digest
 from consumer.deliver.facts import details_of, duration_text, facts_of
 from consumer.deliver.sentences import sentences_of
 from consumer.deliver.steps import in_steps
-from consumer.ecs import EcsEvent, NoEventError, event_of
+from consumer.ecs import EcsEvent, NoEventError, event_of, joined
 from consumer.text import harmless
 
-TEMPLATES = ("subject.txt.j2", "message.txt.j2", "message.html.j2", "digest.txt.j2", "digest.html.j2")
+TEMPLATES = (
+    "subject.txt.j2", "message.txt.j2", "message.html.j2", "message.chat.j2", "digest.txt.j2", "digest.html.j2", "digest.chat.j2",
+)  # fmt: skip
 
 # A message says that it is late if it is rendered later than this after the event was queued.
 LATE_US = 2 * 60 * 1_000_000
@@ -56,8 +58,9 @@ class Renderer:
             self._built_in.get_template(name)
 
     def message(
-        self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None, map_url: str = ""
-    ) -> Message:
+        self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None, map_url: str = "",
+        medium: Medium = "mail",
+    ) -> Message:  # fmt: skip
         """Return the message of one event. ``zone`` is the reader's, None for this host's; ``map_url`` is "" for no link."""
         fields = _harmless(msgspec.to_builtins(event))
         facts = facts_of(msgspec.convert(fields, EcsEvent), zone, map_url)
@@ -73,23 +76,45 @@ class Renderer:
         return Message(
             id=plain_id(event_id),
             subject=values["subject"],
-            text=self._rendered("message.txt.j2", values),
-            html=self._rendered("message.html.j2", values),
+            text=self._text("message", medium, values),
+            html=self._rendered("message.html.j2", values) if medium == "mail" else "",
+            title=values["title"],
+            details=tuple((line["name"], line["value"]) for line in values["lines"]),
+            closing=(*values["notes"], *values["advice"]),
+            event=fields,
             thread=plain_id(facts.login_id) if facts.login_id else "",
             late=values["late"],
         )
 
     async def digest(
-        self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None
-    ) -> Message:
-        """Return one message for many events; each comes as the time when it was queued, and its JSON."""
-        made = Digest()
+        self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None,
+        medium: Medium = "mail", omitted: int = 0, named: Callable[[EcsEvent], EcsEvent] | None = None,
+        health: tuple[str, ...] = (),
+    ) -> Message:  # fmt: skip
+        """
+        Return one message for many events.
+
+        Args:
+            digest_id: begins with the cause of the digest.
+            folded: each event as the time when it was queued, and its JSON.
+            max_per_hour: of the channel.
+            now_us: the wall clock.
+            zone: the reader's; None for this host's.
+            medium: of the channel.
+            omitted: events that are only counted.
+            named: returns the name of an event's person, to add to it.
+            health: sentences about sshbell itself.
+        """
+        cause = Cause(digest_id.partition("-")[0])
+        made = Digest(cause, omitted, tuple(_harmless(text) for text in health))
         first_us = now_us
         async for queued_us, body in in_steps(folded):
             first_us = min(first_us, queued_us)
             try:
-                event = msgspec.convert(_harmless(msgspec.to_builtins(event_of(body))), EcsEvent)
-                made.add(facts_of(event, zone))
+                event = event_of(body)
+                if named is not None:
+                    event = joined(event, named(event))
+                made.add(facts_of(msgspec.convert(_harmless(msgspec.to_builtins(event)), EcsEvent), zone))
             except NoEventError:
                 made.add_unreadable()
         values: dict[str, Any] = {"held": made.held(max_per_hour), "late": _late(first_us, now_us)}
@@ -97,10 +122,14 @@ class Renderer:
         return Message(
             id=plain_id(digest_id),
             subject=values["subject"],
-            text=self._rendered("digest.txt.j2", values),
-            html=self._rendered("digest.html.j2", values),
+            text=self._text("digest", medium, values),
+            html=self._rendered("digest.html.j2", values) if medium == "mail" else "",
+            title=values["subject"],
             late=values["late"],
         )
+
+    def _text(self, name: str, medium: Medium, values: dict[str, Any]) -> str:
+        return self._rendered(f"{name}.txt.j2", values) if medium == "mail" else self._rendered(f"{name}.chat.j2", values).strip()
 
     def _subject(self, values: dict[str, Any]) -> str:
         """Return one line, even if the template renders several."""

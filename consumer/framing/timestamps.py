@@ -29,6 +29,14 @@ _BSD = re.compile(
     r"((?:\d{1,2})?[^\d: ][^:]*?) +(\d{1,2})(?: (\d{4}))? (\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?(?: (UTC|GMT))?(?: (\d{4}))?\Z"
 )
 _EPOCH = re.compile(r"(\d{9,11})(?:\.(\d{1,9}))?\Z")
+# The two common forms: up to the hour, minutes and seconds, fraction, zone.
+_WITH_HOUR = re.compile(
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:|[A-Z][a-z]{2} {1,2}\d{1,2} \d\d:)(\d\d:\d\d)(?:\.(\d{6}))?(|Z|[+-]\d\d:?\d\d)\Z"
+)
+_SIXTY = [f"{number:02d}" for number in range(60)]
+_WITHIN_HOUR = {
+    f"{m}:{s}": (60 * minute + second) * 1_000_000 for minute, m in enumerate(_SIXTY) for second, s in enumerate(_SIXTY)
+}
 # A line may be this much later than its file: clocks differ, and the guess of the zone may be wrong.
 LOOK_AHEAD = timedelta(days=1)
 # If the month falls by this many within a file, a new year has begun. After a smaller fall, the lines are only out of order.
@@ -57,46 +65,51 @@ class Timestamps:
         self._year = first_year
         self._month = self._day = self._turns = 0
         self._languages = frozenset[str]()  # those that have all names of months so far; empty: any
-        self._minute = "none"
-        self._rest = ""
+        # The hour of the last stamp, the moment of its beginning, and the zone behind the time.
+        self._hour = "none"
+        self._width = len(self._hour)
         self._start = 0
+        self._rest = ""
         self._zones: dict[str, tzinfo] = {}
 
     def set_reference(self, reference: datetime) -> None:
         """Follow the clock, so that a process that runs over New Year knows the year."""
         self._latest = reference + LOOK_AHEAD
+        self._hour = "none"  # its year may be another one now
 
     def microseconds(self, stamp: str) -> int | None:
         """Return the moment of ``stamp``; None if it is impossible."""
-        # Every line passes here, and lines of one minute differ only in seconds and fraction: "07.892585", "07".
-        if stamp[:17] == self._minute:
-            digits = stamp[17:19] + stamp[20:26]
-            if stamp[26:] == self._rest and stamp[19:20] == "." and digits.isdecimal() and len(digits) == 8 and digits < "60":
-                return self._start + int(digits)
-        elif stamp[:13] == self._minute:
-            digits = stamp[13:]
-            if len(digits) == 2 and digits.isdecimal() and digits < "60":
-                return self._start + int(digits) * 1_000_000
+        # Every line passes here, and lines of one hour differ only in minutes, seconds and fraction: "47:07.892585", "47:07".
+        width = self._width
+        if stamp[:width] == self._hour:
+            within = _WITHIN_HOUR.get(stamp[width : width + 5])
+            if within is not None:
+                rest = stamp[width + 5 :]
+                if rest == self._rest:
+                    return self._start + within
+                digits = rest[1:7]
+                if digits.isdecimal() and rest == f".{digits}{self._rest}" and len(digits) == 6:
+                    return self._start + within + int(digits)
         try:
             moment = self._parse(stamp)
+            if moment is None or not _BEGIN_US <= moment < _END_US:
+                return None
+            self._remember(stamp, moment)
         except (ValueError, OverflowError):
             return None
-        if moment is None or not _BEGIN_US <= moment < _END_US:
-            return None
-        self._remember(stamp, moment)
         return moment
 
     def _remember(self, stamp: str, moment: int) -> None:
-        """Remember the minute of a stamp in one of the two common forms, so that others of that minute need no parsing."""
-        if stamp[13:15] == "60" or stamp[17:19] == "60":
+        """Remember the hour of a stamp in one of the two common forms, so that others of that hour need no parsing."""
+        found = _WITH_HOUR.match(stamp)
+        within = None if found is None else _WITHIN_HOUR.get(found[2])
+        if found is None or within is None:
             return  # a leap second belongs to the next minute
-        if stamp[10:11] == "T" and stamp[19:20] == "." and stamp[20:26].isdecimal() and len(stamp) >= 26:
-            self._minute, self._rest = stamp[:17], stamp[26:]
-        elif len(stamp) == 15 and stamp[12] == ":":
-            self._minute = stamp[:13]
-        else:
-            return
-        self._start = moment - moment % 60_000_000
+        hour, _clock, fraction, rest = found.groups("")
+        start = moment - within - _fraction(fraction)
+        # An hour in which the clock changes, or the year that a stamp without one means, has no single beginning.
+        if rest or (self._parse(f"{hour}00:00") == start and self._parse(f"{hour}59:59") == start + _WITHIN_HOUR["59:59"]):
+            self._hour, self._width, self._start, self._rest = hour, len(hour), start, rest
 
     def _parse(self, stamp: str) -> int | None:
         if match := _ISO.match(stamp):

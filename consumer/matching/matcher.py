@@ -8,7 +8,6 @@ which returns all fields of a line.
 
 import re
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -26,7 +25,7 @@ from consumer.matching.rules import (
     Reading,
     RuleMatch,
 )
-from consumer.records import Line, Row
+from consumer.records import HOST, RULE, TEXT_LIMIT, TRUSTED, Line, Row, Trusted, bounded, is_long
 from grammars import dropbear, pam, sftp, sshd
 from grammars.rule import Rule
 
@@ -47,7 +46,7 @@ _SCOPE = re.compile(r"session-[^.]*\.scope\Z")
 _PAM_OF_SSHD = re.compile(r"pam_[a-z0-9_]+\(sshd?[:)]")
 _PAM_LINE = re.compile(r"(?:pam_[a-z0-9_]+\(|\(pam_[a-z0-9_]+\) |PAM [0-9]+ more |PAM service\()")
 # rsyslog's imuxsock appends this to the text (SysSock.Annotate). _COMM, _EXE and _CMDLINE are missing if the sender has ended.
-_ANNOTATED = " @[_PID="
+ANNOTATED = " @[_PID="
 # A line of sshd has room for 21, and rsyslog adds one. Lines of other programs do not matter.
 _ANNOTATIONS_LIMIT = 22
 # rsyslog cuts messages at 8 kB; no rule matches a longer one anyway.
@@ -67,6 +66,9 @@ _STREAMS = frozenset({"stdout", "stderr"})
 _KEY_LENGTH = 12
 _PAM_KEY_LENGTH = 34
 _CACHE_LIMIT = 4096
+
+# Lines of our programs that no rule reads, and lines that fit no framing; ``Matcher.examples`` has the last of each.
+UNMATCHED, UNFRAMED = "unmatched", "unframed"
 
 # A rule, as ``Matcher.lines`` uses it: its match function, its index, the groups of CORE, and its use. The last one is the name
 # of the program, so that all lines in memory share one string.
@@ -114,6 +116,12 @@ class Matcher:
         self._programs: dict[str, Program] = {}
         # For ``lines``, by program name and key. Names with a path or a module take the slower way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
+        self._first_words: frozenset[str] = frozenset()
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether regular expressions match, not pyparsing."""
+        return self._engine == "lowered"
 
     def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
         """Add the rules of a grammar to ``rules``, and return them as compiled rules."""
@@ -179,7 +187,7 @@ class Matcher:
         program, row = known
         _stamp, _host, _name, _procid, text, trusted = row
         # If the record has the sender's ids in a separate field, rsyslog adds no annotation to the text.
-        is_annotated = not trusted and text[-1:] == "]" and _ANNOTATED in text
+        is_annotated = not trusted and text[-1:] == "]" and ANNOTATED in text
         reading = self._find_annotated(program, row) if is_annotated else self._read(program, row, text)
         return reading if reading.rule is not None else self._as_other(reading)
 
@@ -221,15 +229,16 @@ class Matcher:
                 return stamp, "", daemon, "", message, trusted
         return None
 
-    @cached_property
-    def _first_words(self) -> frozenset[str]:
-        """The first words of the messages of sshd and dropbear."""
-        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
-        leading = [way[0] for rule in rules for way in rule.leading if way and isinstance(way[0], str)]
-        return frozenset(word[0] for text in leading if (word := _WORD.match(text)))
-
     def _begins_message(self, program: str, host: str) -> bool:
-        return host in self._first_words or program in self._first_words or (host in _STREAMS and program in {"F", "P"})
+        words = self._first_words or self._collect_first_words()
+        return host in words or program in words or (host in _STREAMS and program in {"F", "P"})
+
+    def _collect_first_words(self) -> frozenset[str]:
+        """Return the first words of the messages of sshd and dropbear, and keep them."""
+        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
+        leading = [way[0] for rule in rules for way in rule.leading() if way and isinstance(way[0], str)]
+        self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
+        return self._first_words
 
     def _read(self, program: Program, row: Row, text: str) -> Reading:
         """Read ``text``, the message of ``row`` without its annotation."""
@@ -286,7 +295,7 @@ class Matcher:
             return found._replace(trusted=(uid, ""), is_annotated=True)
         return found._replace(is_torn=any(uids[:number]), is_annotated=True)
 
-    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901 - every line passes through here, so it avoids calls
+    def lines(self, rows: list[Row], timestamps: Timestamps, first: int, counts: list[int], *, keep_text: bool) -> list[Line]:  # noqa: C901, PLR0912 - every line passes through here, so it avoids calls
         """
         Read rows for the correlator.
 
@@ -299,17 +308,20 @@ class Matcher:
             keep_text: include the text of each line, from which event ids are made.
         """
         lines: list[Line] = []
-        append = lines.append
-        microseconds = timestamps.microseconds
-        plain_get = self._plain.get
+        plain = self._plain
         witness = ""  # the host of the last line that was not from PAM
         place = first - 1
         for row in rows:
             place += 1
             stamp, host, name, procid, text, trusted = row
-            candidates = plain_get(name)
+            candidates = plain.get(name)
             # A rule that ends in free text would read imuxsock's annotation, which ends in "]", as part of that text.
-            if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and _ANNOTATED in text):
+            if (
+                candidates is not None
+                and len(text) < WHOLE_BELOW
+                and not (text[-1:] == "]" and ANNOTATED in text)
+                and not (trusted and len(trusted[1]) > TEXT_LIMIT)
+            ):
                 key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
                 for match_text, index, core, use, program in candidates.get(key) or self._plain_candidates(name, text):
                     match = match_text(text)
@@ -320,21 +332,36 @@ class Matcher:
                                 host = witness  # all lines in memory share one string
                             elif not trusted:
                                 witness = host
-                        elif use is ONLY_COUNTS or (use is HINTS and host == witness):
+                        elif use is ONLY_COUNTS or (use is HINTS and host == witness and not trusted):
                             break  # a failed try that PAM reports counts only if there are no lines from sshd
                         text = text if keep_text else ""
-                        own = (index, microseconds(stamp), place, 1, text, trusted or None, False, program, host, procid)
-                        append(own + match.group(*core))
+                        time_us = timestamps.microseconds(stamp)
+                        own = (index, time_us, place, 1, text, trusted or None, False, program, host, procid)
+                        lines.append(own + match.group(*core))
                         break
                 else:
-                    line = self._line(row, timestamps, place, counts, keep_text=keep_text)
-                    if line is not None:
-                        append(line)
-                continue
-            line = self._line(row, timestamps, place, counts, keep_text=keep_text)
+                    candidates = None  # no rule reads it as it stands
+                if candidates is not None:
+                    continue
+            line = self.line(row, timestamps, place, counts, keep_text=keep_text)
             if line is not None:
-                append(line)
+                use = self.rules[line[RULE]].use
+                if use is TELLS and line[TRUSTED] is None:
+                    witness = line[HOST]
+                if not (use is HINTS and line[HOST] == witness and line[TRUSTED] is None):
+                    lines.append(line)
         return lines
+
+    def plain(self, name: str, text: str) -> tuple[Candidate, Any] | None:
+        """Return the rule that reads a text as it stands, with its match; None if there is none, or ``find`` has to decide."""
+        candidates = self._plain.get(name)
+        if candidates is not None and len(text) < WHOLE_BELOW and not (text[-1:] == "]" and ANNOTATED in text):
+            key = text[:_PAM_KEY_LENGTH] if text[:1] == "p" else text[:_KEY_LENGTH]
+            for candidate in candidates.get(key) or self._plain_candidates(name, text):
+                match = candidate[0](text)
+                if match is not None:
+                    return candidate, match
+        return None
 
     def _plain_candidates(self, name: str, text: str) -> list[Candidate]:
         """Return the candidates for a line with a plain program name, and cache them by the beginning of the line."""
@@ -347,35 +374,38 @@ class Matcher:
         ]
         return found
 
-    def _line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
-        """Read one row for the correlator; None if the correlator does not need it."""
-        _stamp, host, name, _procid, text, _trusted = row
-        if text[:4] != "pam_" and not self.is_program(name) and not self._is_worth_a_look(name, host, text):
-            # Most lines of a mixed log are from other programs, and end here.
-            if not name and text != "":
-                counts[-1] += 1
-                self.examples["unframed"] = text[:_SHOWN]
-            return None
-        found = self.find(row)
+    def line(self, row: Row, timestamps: Timestamps, place: int, counts: list[int], *, keep_text: bool) -> Line | None:
+        """Read one row for the correlator; None if the correlator does not need it. Long texts are cut: see ``bounded``."""
+        found = self.look(row)
         if found is None:
             if is_unframed(row):
-                counts[-1] += 1
-                self.examples["unframed"] = text[:_SHOWN]
+                self.count_unread(UNFRAMED, row[4], None, counts)
             return None
         if found.rule is None:
-            # Any local user can write such lines. They reveal no gap in the grammars, and "status" must not quote them.
-            if found.trusted is None or found.trusted[0] == 0:
-                counts[-2] += 1
-                self.examples["unmatched"] = text[:_SHOWN]
+            self.count_unread(UNMATCHED, row[4], found.trusted, counts)
             return None
         counts[found.rule.index] += 1
         if found.rule.use is ONLY_COUNTS or not found.program.family:
             return None
         time_us, kept = timestamps.microseconds(found.stamp), found.text if keep_text else ""
-        return (
+        line = Line((
             found.rule.index, time_us, place, found.repeats, kept, found.trusted, found.is_ambiguous, found.program.name,
             found.host, found.procid, *found.core(),
-        )  # fmt: skip
+        ))  # fmt: skip
+        return bounded(line) if is_long(row) else line
+
+    def look(self, row: Row) -> Reading | None:
+        """Read one line as ``find`` does, but return at once if it can only be from another program."""
+        _stamp, host, name, _procid, text, _trusted = row
+        # Most lines of a mixed log are from other programs, and end here.
+        return self.find(row) if text[:4] == "pam_" or self.is_program(name) or self._is_worth_a_look(name, host, text) else None
+
+    def count_unread(self, kind: str, text: str, trusted: Trusted | None, counts: list[int]) -> None:
+        """Count a line that is ``UNMATCHED`` or ``UNFRAMED``, and keep its text as an example."""
+        # Any local user can write unmatched lines. They reveal no gap in the grammars, and "status" must not quote them.
+        if trusted is None or trusted[0] == 0:
+            counts[-2 if kind is UNMATCHED else -1] += 1
+            self.examples[kind] = text[:_SHOWN]
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Return whether a line with an unknown tag may be from PAM, or from sshd or dropbear with an unusual header."""

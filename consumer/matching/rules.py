@@ -6,8 +6,7 @@ sshbell either lowers a rule to a regular expression, or lets pyparsing run it a
 
 import re
 from collections.abc import Callable
-from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
@@ -44,7 +43,10 @@ _RELAYED = frozenset(
 )
 
 # How the correlator uses a line that a rule has read.
-TELLS, TELLS_OF_PAM, HINTS, ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
+TELLS: Final = "tells"
+TELLS_OF_PAM: Final = "tells of PAM"
+HINTS: Final = "hints"
+ONLY_COUNTS: Final = "only counts"
 
 
 class RuleMatch(Protocol):
@@ -79,11 +81,13 @@ class CompiledRule:
         self.use = ONLY_COUNTS if not self.action.is_correlated else HINTS if self.is_hint else TELLS_OF_PAM if is_pam else TELLS
         self._expression = rule.expression
         self._engine = engine
+        self._leading: list[list[str | re.Pattern[str]]] | None = None
 
-    @cached_property
     def leading(self) -> list[list[str | re.Pattern[str]]]:
-        """The possible beginnings of its texts; computed when sshbell reads the first line of the family."""
-        return leading_pieces(self._expression)
+        """Return the possible beginnings of its texts; computed when sshbell reads the first line of the family."""
+        if self._leading is None:
+            self._leading = leading_pieces(self._expression)
+        return self._leading
 
     def ready(self) -> "CompiledRule":
         """Return this rule; lower it at its first use, because a log needs only a third of all rules."""
@@ -115,7 +119,7 @@ class CompiledRule:
 
     def can_start(self, key: str) -> bool:
         """Return whether a text that begins with ``key`` can match."""
-        return any(_starts(way, key) for way in self.leading)
+        return any(_starts(way, key) for way in self.leading())
 
 
 def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:

@@ -25,7 +25,7 @@ from geoip2.errors import (
 from geoip2.webservice import AsyncClient
 
 from consumer.addresses import Address, ip_of
-from consumer.config import Secret
+from consumer.config_values import Secret
 from consumer.ecs import NO_SOURCE, NOTHING, EcsEvent, GeoFields, SourceFields, joined
 from consumer.errors import SecretError
 from consumer.places.geoip2_models import LOCALES, add_model

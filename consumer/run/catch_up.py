@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import structlog
-
 from consumer.actions import OwnAction
 from consumer.clock import SECOND_US, isoformat, local_zone, now_us
 from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
@@ -20,10 +18,11 @@ from consumer.events import Attempt, Event, Forged, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.intake.journal import Kind
 from consumer.pipeline import NEVER_US, Pipeline
+from consumer.process.log import get_logger
 from consumer.store.state import OwnMessage
 from consumer.story.event_ids import derived
 
-log = structlog.get_logger()
+log = get_logger()
 
 # A start reads at most this much of the file, from its end.
 _READ_LIMIT = 1 << 28
@@ -111,7 +110,7 @@ class CatchUp:
         self._hold(is_holding=False)
         if lines:
             self.figures["caught_up_total"] += lines
-            log.warning("found lines that only the log file had", lines=lines, events=len(events))
+            log.warning("caught_up", lines=lines, events=len(events))
         return events
 
     def notice_of(self, events: Sequence[Event]) -> OwnMessage | None:

@@ -37,6 +37,12 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT INTO snapshot SELECT part, 0, body FROM whole;"
             "DROP TABLE whole;"
         ),
+        # What is new about a login.
+        3: (
+            "CREATE INDEX session_user ON session (user, info, address, host, opened_us);"
+            "INSERT OR IGNORE INTO status SELECT 'created_us',"
+            " coalesce(min(opened_us), CAST(strftime('%s', 'now') AS INTEGER) * 1000000) FROM session WHERE opened_us > 0;"
+        ),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
@@ -52,6 +58,21 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             " failures INTEGER NOT NULL DEFAULT 0, retry_us INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;"
             "INSERT INTO channel SELECT name, last_success_us, last_error_us, last_error, failures, retry_us FROM channel_1;"
             "DROP TABLE channel_1;"
+        ),
+        # Folds, digests and quiet hours.
+        2: (
+            "ALTER TABLE delivery ADD COLUMN hold TEXT NOT NULL DEFAULT '';"
+            "ALTER TABLE delivery ADD COLUMN free_us INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE delivery ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;"
+            "DROP INDEX delivery_pending; DROP INDEX delivery_login;"
+            "CREATE INDEX delivery_pending ON delivery (channel, seq) WHERE state = 'pending' AND hold = '';"
+            "CREATE INDEX delivery_login ON delivery (channel, seq, budget)"
+            " WHERE state = 'pending' AND hold = '' AND budget <> '';"
+            "CREATE INDEX delivery_urgent ON delivery (channel, seq) WHERE state = 'pending' AND hold = '' AND urgent;"
+            "CREATE INDEX delivery_hold ON delivery (channel, hold, seq) WHERE state = 'pending' AND hold <> '';"
+            "CREATE TABLE hold (channel TEXT NOT NULL, name TEXT NOT NULL, due_us INTEGER, window_us INTEGER NOT NULL,"
+            " omitted INTEGER NOT NULL DEFAULT 0, urgent INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (channel, name)) WITHOUT ROWID;"
+            "CREATE INDEX hold_due ON hold (channel, due_us) WHERE due_us IS NOT NULL;"
         ),
     },
     "keys": {},
@@ -320,6 +341,8 @@ def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
     try:
         path.stat()
     except FileNotFoundError as error:
+        if not path.parent.exists():
+            raise StoreError(f"{path.parent} does not exist; run first: sudo sshbell install") from error
         raise StoreError(f"{path}: it does not exist yet; sshbell run creates it: restart rsyslog") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error

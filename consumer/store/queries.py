@@ -129,6 +129,22 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
             yield event
 
 
+def event_of_id(state_dir: Path, prefix: str) -> Event | None:
+    """
+    Return the event whose id begins with a text; None if there is none, or more than one.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    statement = (
+        "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
+        " FROM event WHERE id >= :prefix AND id < :prefix || '\U0010ffff' LIMIT 2"
+    )
+    with _reading(state_dir / STATE_DB) as found:
+        rows = found.execute(statement, {"prefix": prefix}).fetchall()
+    return _event(rows[0]) if len(rows) == 1 else None
+
+
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
     """
     Yield one login for each user and key or certificate on this host: each user's newest, then each user's second, and so on.
@@ -307,7 +323,7 @@ def _line(row: _LoggedRow, time_us: int) -> Line:
     trusted: Trusted | None = (0, "") if row.origin == "verified" else None
     host = text_of_bytes(row.host.encode())
     nothing = (None, None, None, None, None, None, None)  # the store does not keep the fields that the rule took
-    return (0, time_us or None, 0, 1, "", trusted, bool(row.ambiguous), "", host, "", *nothing)
+    return Line((0, time_us or None, 0, 1, "", trusted, bool(row.ambiguous), "", host, "", *nothing))
 
 
 def _logged(text: str | None) -> str | None:
@@ -354,9 +370,13 @@ class StoreState(msgspec.Struct):
 
 
 class ChannelState(msgspec.Struct):
-    """A channel in ``delivery.db``; ``pending`` and ``dead`` count messages. ``spent``: used-up budgets, with their messages."""
+    """
+    A channel in ``delivery.db``. ``pending``, ``held`` and ``dead`` count messages: those to send, those in holds, dead letters.
+    ``spent``: used-up budgets, with their messages.
+    """
 
     pending: int = 0
+    held: int = 0
     dead: int = 0
     oldest_us: Whole | None = None
     last_success_us: Whole | None = None
@@ -376,19 +396,25 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
     with reading(state_dir / DELIVERY_DB) as found:
         (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
         for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
-            channels[name] = ChannelState(0, 0, None, *times)
+            channels[name] = ChannelState(0, 0, 0, None, *times)
         for name, state, count, oldest_us in found.execute(
-            "SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'pending' GROUP BY channel UNION ALL"
-            " SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'dead' GROUP BY channel"
+            "SELECT channel, state, count(*), min(max(queued_us, free_us)) FROM delivery"
+            " WHERE state = 'pending' AND hold = '' GROUP BY channel"
+            " UNION ALL SELECT channel, 'held', count(*), NULL FROM delivery"
+            " WHERE state = 'pending' AND hold <> '' GROUP BY channel"
+            " UNION ALL SELECT channel, state, count(*), NULL FROM delivery WHERE state = 'dead' GROUP BY channel"
         ):
             channel = channels.setdefault(name, ChannelState())
-            if state == "dead":
-                channel.dead = count
-            else:
-                channel.pending, channel.oldest_us = count, oldest_us
+            match state:
+                case "dead":
+                    channel.dead = count
+                case "held":
+                    channel.held = count
+                case _:
+                    channel.pending, channel.oldest_us = count, oldest_us
         for name, budget, tokens, tokens_us, count in found.execute(
             "SELECT budget.*, count(*) FROM budget JOIN delivery ON delivery.channel = budget.channel AND budget = name"
-            " WHERE tokens < 1 AND state = 'pending' AND seq > 0 GROUP BY budget.channel, name"
+            " WHERE tokens < 1 AND state = 'pending' AND hold = '' AND seq > 0 GROUP BY budget.channel, name"
         ):
             channels.setdefault(name, ChannelState()).spent.append(
                 (checked(state_dir / DELIVERY_DB, (budget, tokens, tokens_us), Budget), count)

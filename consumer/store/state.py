@@ -95,7 +95,10 @@ class State:
                 routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
                 # Tests by ``ring`` have the number 0: they were never in the outbox.
                 (pending_seq,) = found.execute(
-                    "SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > ?", (base,)
+                    "SELECT min(seq) FROM ("
+                    "SELECT min(seq) AS seq FROM delivery WHERE state = 'pending' AND hold = '' AND seq > :base"
+                    " UNION ALL SELECT min(seq) FROM delivery WHERE state = 'pending' AND hold <> '' AND seq > :base)",
+                    {"base": base},
                 ).fetchone()
         except StoreError:
             return 0, 0

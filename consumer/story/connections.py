@@ -49,8 +49,20 @@ NO_HOST = ("", "")
 IN_SESSION = -1
 
 
+# The attributes of a connection that outlive a restart, apart from its number and the older connection.
+REMEMBERED = (
+    "procid", "since_us", "seen", "address", "port", "user", "user_is_valid", "attempts", "pam_attempts", "denied", "reason",
+    "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over", "uid", "partial_info", "partial_methods",
+    "child_pid", "session_kind", "login", "is_told", "is_over", "ended_us", "is_gone", "deadline",
+)  # fmt: skip
+
+
 class Connection:
-    """Everything known so far about one connection. Defaults are class attributes, because most connections set few of them."""
+    """
+    Everything known so far about one connection. Defaults are class attributes, because most connections set few of them.
+
+    A new attribute also belongs in ``REMEMBERED``.
+    """
 
     # The number increases with each connection. Snapshots leave it out; a restored connection gets a new one.
     __slots__ = ("__dict__", "number")
@@ -327,6 +339,9 @@ class Connections:
         if self.is_holding:
             return
         for term_us, queue in list(host.due.items()):
+            # Most queues have nothing to do: the next deadline is ahead, and no leap has made it wrong.
+            if not queue or (queue[0][0] > now_us and host.leapt_us <= queue[0][0] - term_us <= now_us):
+                continue
             # After a clock leap, a session still lasts its full term.
             if term_us != SESSION_US or now_us - host.leapt_us >= SESSION_US:
                 for deadline, connection in self._over(host, term_us, queue):

@@ -15,7 +15,7 @@ import msgspec
 from consumer.events import Login
 from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
-from consumer.story.connections import Connection, Connections, Host
+from consumer.story.connections import REMEMBERED, Connection, Connections, Host
 from consumer.story.correlate import Correlator
 from consumer.story.forged_lines import ForgedCount
 
@@ -27,6 +27,11 @@ _RUN = 256
 _HOST = "host"
 _IDENTITIES = "identities"
 _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
+_NO_LINE = Line((0, None, 0, 1, "", None, False, "", "", "", None, None, None, None, None, None, None))
+# By attribute of a connection: the value that a snapshot leaves out. It has the first two for every connection.
+# Only one connection is made for it: CPython lays out the attributes of all connections by the first thirty.
+_NEW = Connection("", _NO_LINE)
+_DEFAULTS = {name: getattr(_NEW, name) for name in REMEMBERED} | {"procid": None, "since_us": None}
 # The errors that a damaged part, or one from another version, can cause.
 DAMAGE = (msgspec.DecodeError, LookupError, TypeError, ValueError)
 
@@ -93,7 +98,7 @@ class Snapshots:
         try:
             if kind == _IDENTITIES:
                 _version, state = _decode(b"".join(pieces))
-                self._correlator.identities.restore(state)
+                self._correlator.identities.restore((digest, ordinal) for digest, ordinal in state)
             elif kind == _HOST:
                 family, _, host = rest.partition("\t")
                 self._held.restore((host, family), _Reader(self._names, self._held).host(pieces))
@@ -145,7 +150,11 @@ class Snapshots:
         ]  # fmt: skip
         for connection in connections:  # grows: it also gets previous connections with the same PID
             lines: list[Line] = []
-            row = {name: _value(name, value, lines) for name, value in vars(connection).items() if name != "older"}
+            row = {
+                name: _value(name, value, lines)
+                for name, default in _DEFAULTS.items()
+                if (value := getattr(connection, name)) != default
+            }
             older = None if connection.older is None else number(connection.older)
             yield ["connection", row, older, [self._row_of(line) for line in lines]]
         yield from _runs(by_source, "by_source")
@@ -262,9 +271,9 @@ class _Reader:
 
     def _connection(self, row: dict[str, Any], older: int | None, rows_of_lines: list[list[Any]]) -> None:
         lines = [self._line_of(values) for values in rows_of_lines]
-        connection = Connection.__new__(Connection)
-        for name, value in row.items():
-            setattr(connection, name, _read(name, value, lines))
+        connection = Connection(row["procid"], lines[row["seen"]])
+        for name in row.keys() & _DEFAULTS.keys():
+            setattr(connection, name, _read(name, row[name], lines))
         self._connections.append(connection)
         if older is not None:
             self._older.append((connection, older))
@@ -273,7 +282,7 @@ class _Reader:
         values[RULE] = self._names.index(values[RULE])
         if values[TRUSTED] is not None:
             values[TRUSTED] = tuple(values[TRUSTED])
-        return tuple(values)
+        return Line(values)
 
 
 def _read(name: str, value: Any, lines: list[Line]) -> Any:

@@ -8,6 +8,8 @@ lines come in, this program kills all three with signal 9: from outside at any t
 (``dying.py``). Between the kills, it restarts rsyslogd in order, and sends HUPs. Then it compares mails and store with those of
 an undisturbed run of the same input. The seed decides the input and the kills; the machine decides the moments.
 
+A second channel gets all events and folds them, so its messages have to add up to the events.
+
 In every other step, ``run``, ``deliver`` or both lose their disk for a while: the kernel lets them write no file beyond a size
 (RLIMIT_FSIZE). A small size stops all of their writes; a larger one leaves room for the journal, but not for the store. Some die
 while they wait for the disk, some after it is back.
@@ -47,6 +49,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from consumer.actions import EventAction
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import Rsyslogd, entry_point
@@ -82,6 +85,8 @@ ARMED_S = 8.0
 LATER_S = 700
 
 TOLD = ("ssh_login", "ssh_logout")
+# The channel that folds.
+FOLDED = "all"
 INPUT = """
 global(localHostname="{host}")
 module(load="imtcp")
@@ -194,7 +199,12 @@ class Site:
         self.post = self._parts.enter_context(PostOffice(self.folder / "post", self.armed))
         config = self.folder / "sshbell.toml"
         log = str(self.folder / "all.log")
-        config.write_text(configuration(self.folder / "state", catch_up=log, channel=[mail_channel(self.post.port)]))
+        channels = [mail_channel(self.post.port), mail_channel(self.post.port, FOLDED)]
+        route: list[dict[str, Any]] = [
+            {"events": list(TOLD), "channels": ["ops"]},
+            {"events": list(EventAction), "channels": [FOLDED], "fold": ["event", "host"], "window": "3s"},
+        ]
+        config.write_text(configuration(self.folder / "state", catch_up=log, channel=channels, route=route))
         dying = Path(__file__).with_name("dying.py")
         command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
         child = entry_point(self.folder, command)
@@ -501,6 +511,9 @@ class Outcome(NamedTuple):
     mails: dict[tuple[str, bool], dict[str, list[int]]]
     others: list[str]
     forged: Forged
+    folded: dict[str, int]
+    unfolded: list[str]
+    stored: int
     deaths: list[tuple[int, str, str]]
     done: Counter[str]
     seconds: float
@@ -510,6 +523,7 @@ class Outcome(NamedTuple):
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
 # Forged lines are compared by their sum: the minute of an event and its first line depend on the machine.
 NOT_FORGED = f"action != 'ssh_forged' AND user IS NOT '{FORGER}'"
+FOLD = re.compile(r"(\d+) more messages: .*")
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
@@ -528,7 +542,12 @@ def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Ra
     seconds = time.monotonic() - started_s
     mails: dict[tuple[str, bool], dict[str, list[int]]] = {}
     others = []
+    folded: dict[str, int] = {}
     for taken_ns, message in site.post.mails():
+        if str(message["To"]).startswith(f"{FOLDED}@"):
+            fold = FOLD.fullmatch(str(message["Subject"]).strip())
+            folded[str(message["Message-ID"])] = int(fold[1]) if fold else 1
+            continue
         found = SUBJECT.fullmatch(str(message["Subject"]).strip())
         if str(message["Subject"]).strip().startswith(f"{FORGER} "):
             continue  # a line that only the file had: see ``forged_lines``
@@ -536,10 +555,11 @@ def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Ra
             others.append(str(message["Subject"]))
         else:
             mails.setdefault((found[1], found[2] is not None), {}).setdefault(str(message["Message-ID"]), []).append(taken_ns)
+    ((stored,),) = site.query("state.db", "SELECT count(*) FROM event")
     return Outcome(
         Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event WHERE {NOT_FORGED}")),  # noqa: S608
         Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session WHERE user IS NOT '{FORGER}'")),  # noqa: S608
-        mails, others, forged_lines(site), site.deaths(), done, seconds,
+        mails, others, forged_lines(site), folded, unfolded(site), stored, site.deaths(), done, seconds,
     )  # fmt: skip
 
 
@@ -548,6 +568,17 @@ def forged_lines(site: Site) -> Forged:
     ((counted,),) = site.query("state.db", "SELECT coalesce(sum(count), 0) FROM event WHERE action = 'ssh_forged'")
     logins = site.query("state.db", f"SELECT origin FROM event WHERE action = 'ssh_login' AND user = '{FORGER}'")  # noqa: S608
     return Forged(site.forged, counted, Counter(origin for (origin,) in logins))
+
+
+def unfolded(site: Site) -> list[str]:
+    """Return the events that the folding channel did not report."""
+    known = {row[0] for row in site.query("state.db", "SELECT id FROM event")}
+    sent = {
+        row[0]
+        for row in site.query("delivery.db", "SELECT event_id, channel FROM delivery WHERE state = 'sent'")
+        if row[1] == FOLDED
+    }
+    return sorted(known - sent)
 
 
 def unexplained(outcome: Outcome) -> list[str]:
@@ -587,6 +618,8 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
         ("  reported twice with the same Message-ID", times[True, 2]),
         ("reported twice with another Message-ID", len(two_ids)),
         ("lost", len(lost)),
+        ("events that were folded or reported alone", sum(outcome.folded.values())),
+        ("  in messages", len(outcome.folded)),
     ]
     actions = sorted({row[0] for row in undisturbed.events | outcome.events})
     for action in actions:
@@ -613,6 +646,10 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
                 f"of {each.sent} forged lines {each.counted} were counted and {each.origins.total()} reported as logins"
             )
         broken += [f"a forged login reported as {origin}" for origin in each.origins if origin != "unverified"]
+    for one, what in ((undisturbed, "undisturbed"), (outcome, "killed")):
+        broken += [f"{what}: neither reported nor counted by the folding channel: {event_id}" for event_id in one.unfolded]
+        if sum(one.folded.values()) != one.stored:
+            broken.append(f"{what}: the folds count {sum(one.folded.values())} events of {one.stored}")
     more_events, more_sessions = (outcome.events, outcome.sessions) if has_hung else (Counter(), Counter())
     broken += differences(undisturbed.events | more_events, outcome.events, "event")
     broken += differences(undisturbed.sessions | more_sessions, outcome.sessions, "session")

@@ -19,7 +19,8 @@ import pytest
 import trustme
 from aiosmtpd.smtp import SMTP
 
-from consumer.config import EmailSettings, OAuth2, Secret
+from consumer.channel_settings import EmailSettings, OAuth2
+from consumer.config_values import Secret
 from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.channels.email import Email, _bytes_of
 from tests.integration.mail_server import (

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.config import EmailSettings, OAuth2, Secret
+from consumer.channel_settings import EmailSettings, OAuth2
+from consumer.config_values import Secret
 from consumer.deliver import oauth2
 from consumer.deliver.channels import Delivered, Message
 from consumer.deliver.channels.email import Email

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 from aiohttp import web
 
-from consumer.config import Secret
+from consumer.config_values import Secret
 from consumer.enrich.enricher import Enricher, Part
 from consumer.places import web_service as module
 from consumer.places.web_service import ANSWER_LIMIT_BYTES, FIRST_PAUSE_S, LONGEST_PAUSE_S, PENDING_LIMIT, WebError, WebPlaces

@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.actions import EventAction
-from consumer.config import EmailSettings
+from consumer.channel_settings import EmailSettings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _bytes_of
 from consumer.deliver.rendering import Renderer

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from consumer.matching.matcher import Matcher
+import pytest
+
+from consumer.matching.memory import Memory
 from consumer.pipeline import Pipeline
 from consumer.story.connections import Connections
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    import pytest
+pytestmark = pytest.mark.plain
 
 NOW_US = 1795400000000000
 LINE = "2026-11-22T10:00:00+00:00 web1 sshd[{}]: {}\n"
@@ -52,7 +54,7 @@ def test_in_the_correlator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_in_framing_or_matching(monkeypatch: pytest.MonkeyPatch) -> None:
     """The block is read line by line, and what is shown of the line obeys no terminal."""
-    monkeypatch.setattr(Matcher, "lines", failing(Matcher.lines, "mallory"))
+    monkeypatch.setattr(Memory, "lines", failing(Memory.lines, "mallory"))
     reports: list[str] = []
     live = Pipeline([], UTC, NOW_US, reports.append)
     events = live.feed(block_of("alice", "mallory\x1b[2J", "bob"))

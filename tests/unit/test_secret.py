@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer import secret as module
-from consumer.config import Secret
+from consumer.config_values import Secret
 from consumer.errors import SecretError
 from consumer.secret import read_secret
 

@@ -1,13 +1,27 @@
 """One file per channel. The common interface is here: a channel takes a message, and returns the outcome."""
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from consumer.config import ChannelSettings, EmailSettings
+from consumer.channel_settings import (
+    AppriseSettings,
+    ChannelSettings,
+    EmailSettings,
+    ExecSettings,
+    FileSettings,
+    HttpSettings,
+    SyslogSettings,
+    XmppSettings,
+)
 
 # For one try, even if the other side hangs.
 LIMIT_S = 30.0
+
+
+# The templates that a channel's messages are rendered with: mail has room for everything, and chat for a few lines.
+Medium = Literal["mail", "chat"]
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -17,6 +31,12 @@ class Message(msgspec.Struct, frozen=True):
     Attributes:
         id: the same at each try; letters, digits, ``_`` and ``-``.
         subject: one line.
+        text: the whole message.
+        html: the whole message for a mail program; "" for the medium chat.
+        title: the first sentence of ``text``.
+        details: the rows of a table with the facts, each a name and a value; () for a digest.
+        closing: cautions and advice, a line each; () for a digest.
+        event: the event by its names in ECS; {} for a digest.
         thread: the id of the message that this one continues, such as a logout's login; "" for none.
         late: how late the message is, such as ``2 h 5 min``; "" if it is in time.
         recipients: addresses of the channel's kind that replace its own recipients; () for the channel's own.
@@ -25,7 +45,11 @@ class Message(msgspec.Struct, frozen=True):
     id: str
     subject: str
     text: str
-    html: str
+    html: str = ""
+    title: str = ""
+    details: tuple[tuple[str, str], ...] = ()
+    closing: tuple[str, ...] = ()
+    event: Mapping[str, Any] = {}
     thread: str = ""
     late: str = ""
     recipients: tuple[str, ...] = ()
@@ -63,6 +87,8 @@ SendResult = Delivered | RetryLater | Rejected
 class Channel(Protocol):
     """Sends messages to people. It handles its library's exceptions, and never retries by itself."""
 
+    medium: Medium
+
     async def send(self, message: Message) -> SendResult:
         """Send a message, within ``LIMIT_S``."""
 
@@ -80,3 +106,27 @@ def channel_of(settings: ChannelSettings) -> Channel:
             from consumer.deliver.channels.email import Email  # noqa: PLC0415 - it imports this module
 
             return Email(settings)
+        case XmppSettings():
+            from consumer.deliver.channels.xmpp import Xmpp  # noqa: PLC0415 - it imports this module
+
+            return Xmpp(settings)
+        case HttpSettings():
+            from consumer.deliver.channels.webhook import Webhook  # noqa: PLC0415 - as above
+
+            return Webhook(settings)
+        case ExecSettings():
+            from consumer.deliver.channels.exec import Exec  # noqa: PLC0415 - as above
+
+            return Exec(settings)
+        case FileSettings():
+            from consumer.deliver.channels.file import File  # noqa: PLC0415 - as above
+
+            return File(settings)
+        case SyslogSettings():
+            from consumer.deliver.channels.syslog import Syslog  # noqa: PLC0415 - as above
+
+            return Syslog(settings)
+        case AppriseSettings():
+            from consumer.deliver.channels.apprise import Apprise  # noqa: PLC0415 - as above
+
+            return Apprise(settings)

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import aiosmtplib
 
+from consumer.channel_settings import EmailSettings
 from consumer.clock import SECOND_US, now_us
-from consumer.config import EmailSettings
-from consumer.deliver.channels import LIMIT_S, Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
 from consumer.process.threads import Threads
@@ -29,7 +29,7 @@ from consumer.secret import read_secret
 from consumer.text import harmless
 
 if TYPE_CHECKING:
-    from consumer.config import OAuth2
+    from consumer.channel_settings import OAuth2
     from consumer.deliver.oauth2 import AccessToken
 
 # How long a connection stays open for the next message of a burst.
@@ -76,6 +76,8 @@ class Email:
         limit_s: for one try with all servers; each gets its share of the time left.
         idle_s: how long a connection stays open for the next message.
     """
+
+    medium: Medium = "mail"
 
     def __init__(self, settings: EmailSettings, *, limit_s: float = LIMIT_S, idle_s: float = IDLE_S) -> None:
         self._settings = settings

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 import structlog
 
-from consumer.config import KEYS_SOCKET, Config, EmailSettings
-from consumer.deliver.channels import Delivered, Message
+from consumer.channel_settings import EmailSettings
+from consumer.config import KEYS_SOCKET, Config
+from consumer.deliver.channels import Delivered, Medium, Message
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import Common, Worker
 from consumer.ecs import NOTHING, EcsEvent, EventFields, HostFields, KeyFields, SourceFields, SshFields, UserFields
@@ -199,9 +200,9 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_switches(tmp_path: Path) -> None:
     """What is switched off is not there."""
-    config = Config(state_dir=str(tmp_path))
+    config = Config(state_dir=str(tmp_path), geoip=[])
     assert {one.name for one in parts_of(config, People())} >= {"jump hosts", "reverse names"}
-    off = Config(state_dir=str(tmp_path), reverse_dns=False)
+    off = Config(state_dir=str(tmp_path), reverse_dns=False, geoip=[])
     assert {one.name for one in parts_of(config, People())} - {one.name for one in parts_of(off, People())} == {"reverse names"}
 
 
@@ -217,7 +218,7 @@ def test_owners_of_keys(tmp_path: Path) -> None:
 
     async def ask() -> EcsEvent:
         async with await asyncio.start_unix_server(answer, tmp_path / KEYS_SOCKET):
-            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False), People())).enrich(login)
+            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False, geoip=[]), People())).enrich(login)
 
     asked: list[dict[str, Any]] = []
     key = KeyFields(type="ED25519", fingerprint="SHA256:abc")
@@ -232,6 +233,8 @@ def test_what_hangs_delays_many_messages_as_long_as_one(tmp_path: Path) -> None:
     told: list[Message] = []
 
     class Sink:
+        medium: Medium = "mail"
+
         async def send(self, message: Message) -> Delivered:
             told.append(message)
             return Delivered()

@@ -1,0 +1,80 @@
+"""
+Compiles the stages that every line passes through to extension modules, with mypyc.
+
+``pip install .`` and ``make wheel`` compile them if there are a C compiler and Python's headers; otherwise, or with
+``SSHBELL_PURE=1``, they build the plain package. The source is the same. ``pyproject.toml`` has everything else.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+# Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
+STAGES = (
+    "consumer/framing/framer.py",
+    "consumer/framing/timestamps.py",
+    "consumer/matching/matcher.py",
+    "consumer/matching/memory.py",
+    "consumer/matching/rules.py",
+    "consumer/story/connections.py",
+    "consumer/story/correlate.py",
+    "consumer/story/event_ids.py",
+    "consumer/story/known_lines.py",
+    "consumer/story/without_pid.py",
+)
+
+
+def compiled_stages() -> list[Extension]:
+    """Return the extension modules to build; none for the plain package."""
+    # An editable install stays plain, since a compiled module would hide later edits. Other steps need no modules.
+    if "bdist_wheel" not in sys.argv:
+        return []
+    if os.environ.get("SSHBELL_PURE", "") not in {"", "0"}:
+        return _plain("SSHBELL_PURE is set")
+    if not _can_compile():
+        return _plain("there is no C compiler, or it lacks Python's headers; on Debian and Ubuntu: apt install gcc python3-dev")
+    try:
+        from mypyc.build import mypycify  # noqa: PLC0415 - for a plain package mypy need not be there
+    except ImportError as error:
+        return _plain(f"mypy cannot be imported ({error})")
+    # "make check" checks types strictly and with all libraries. This build must not depend on which of them are installed.
+    options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
+    try:
+        found: list[Extension] = mypycify([*options, *STAGES], group_name="sshbell", debug_level="0")
+    except SystemExit:
+        return _plain("mypyc cannot compile this source; please report its messages above")
+    return found
+
+
+def _can_compile() -> bool:
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    command = [*compiler, "-fsyntax-only", f"-I{sysconfig.get_path('include')}", "-x", "c", "-"]
+    try:
+        done = subprocess.run(command, input=b"#include <Python.h>\n", capture_output=True, check=False)  # noqa: S603
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _plain(reason: str) -> list[Extension]:
+    sys.stderr.write(f"sshbell is built without compiled modules: {reason}\n")
+    return []
+
+
+class BuildOrLeaveOut(build_ext):
+    """Leaves out all extension modules if one of them cannot be built, for example because the memory does not suffice."""
+
+    def run(self) -> None:
+        """Build the extension modules. The first one holds all code, so nothing is left behind if it fails."""
+        try:
+            super().run()
+        except Exception as error:  # noqa: BLE001 - whatever a compiler or linker does: the plain package works as well
+            self.extensions = self.distribution.ext_modules = _plain(f"the compiler has failed ({error})")
+
+
+setup(ext_modules=compiled_stages(), cmdclass={"build_ext": BuildOrLeaveOut})
