@@ -36,8 +36,8 @@ pytestmark = needs.CHANGES_THE_MACHINE
 
 SAMPLE = PROJECT_DIR / "tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz"
 
-# $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries. Only those of an
-# sshbell that the machine has are left out.
+# $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries, without those of an
+# sshbell that the machine has.
 NAMESPACE = r"""
 set -e
 own() {
