@@ -587,6 +587,8 @@ class Delivery:
             if message.digest:
                 where, key = _of(channel, message)
                 self._run(f"UPDATE delivery SET digest = '', reason = ? WHERE {where} AND state = 'pending'", (reason, *key))  # noqa: S608
+                # What it only counted stays among the dropped messages.
+                self._run("DELETE FROM hold WHERE channel = ? AND name = ?", (channel, message.digest))
             else:
                 self._finish(channel, message, "dead", now_us, reason)
             self._fault(channel, now_us, reason, 0, 0)
