@@ -88,8 +88,8 @@ def test_a_daily_digest(site: Site, post: Post) -> None:
     body = mail.get_body(("plain",))
     assert body is not None
     text = " ".join(body.get_content().split())
-    assert "Carol Example on web1: 1 logins from 192.0.2.7" in text
-    assert "root on web1: 1 logins from 203.0.113.9, 5 failed" in text
+    assert "Carol Example on web1: 1 login from 192.0.2.7" in text
+    assert "root on web1: 1 login from 203.0.113.9, 5 failed" in text
     assert "sshbell itself sshbell has read" in text
     assert run.end()[0] == 0
 
