@@ -264,11 +264,13 @@ async def stream_server(handler: Any, tls: ssl.SSLContext | None = None) -> Asyn
         yield server.sockets[0].getsockname()[1]
 
 
-async def over(scheme: str, handler: Any, *, tls: ssl.SSLContext | None = None, limit_s: float = 30.0, **more: Any) -> SendResult:
+async def over(
+    scheme: str, handler: Any, *, tls: ssl.SSLContext | None = None, limit_s: float = 90.0, close_s: float = 60.0, **more: Any
+) -> SendResult:
     """Send a message to a server with this handler."""
     async with stream_server(handler, tls) as port:
         settings = SyslogSettings(name="ops", server=f"{scheme}://127.0.0.1:{port}", **more)
-        return await Syslog(settings, limit_s=limit_s).send(MESSAGE)
+        return await Syslog(settings, limit_s=limit_s, close_s=close_s).send(MESSAGE)
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -301,7 +303,8 @@ def test_tls(tmp_path: Path) -> None:
         thread = threading.Thread(target=_refuse, args=(listener, context))
         thread.start()
         server = f"tls://127.0.0.1:{listener.getsockname()[1]}"
-        assert isinstance(sent(channel_of(SyslogSettings(name="ops", server=server, ca_file=ca_file)))[0], RetryLater)
+        channel = Syslog(SyslogSettings(name="ops", server=server, ca_file=ca_file), close_s=60)
+        assert isinstance(sent(channel)[0], RetryLater)
         thread.join()
 
 
@@ -329,7 +332,7 @@ def test_streams_that_break() -> None:
             writer.transport.abort()
 
     assert isinstance(asyncio.run(over("tcp", reset)), RetryLater)
-    assert asyncio.run(over("tcp", keep)) == Delivered()
+    assert asyncio.run(over("tcp", keep, close_s=0.3)) == Delivered()
     assert "no answer within 0.3 s" in reason([asyncio.run(over("tls", keep, limit_s=0.3))])
 
 
