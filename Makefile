@@ -12,7 +12,7 @@ DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.g
 # This covers the code that the tests call directly, not the processes that they start.
 COVERED = --cov --cov-append --cov-report= --cov-fail-under=0
 
-.PHONY: demo test test-all check bench wheel kills clean
+.PHONY: demo test test-all test-examples test-processes check bench wheel kills clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -21,13 +21,19 @@ demo: $(VENV)/installed
 test: $(VENV)/tested
 	$(VENV)/bin/python -m pytest -m "not integration" --hypothesis-profile=fast --numprocesses=auto $(PYTEST)
 
-# The integration tests run one after the other: some need root, and some have a time limit.
+# The tests in test-processes mostly wait for processes, so they run beside test-examples, and more of them than there are cores.
+# Each of the two prints its output when it has ended.
 test-all: $(VENV)/tested
 	$(VENV)/bin/coverage erase
 	$(MAKE) test PYTEST="$(COVERED)"
-	$(VENV)/bin/python -m pytest -m "hypothesis and not integration" --hypothesis-profile=thorough --numprocesses=auto
-	$(VENV)/bin/python -m pytest -m integration $(COVERED)
+	$(MAKE) --jobs=2 --output-sync=target test-examples test-processes
 	$(VENV)/bin/coverage report
+
+test-examples: $(VENV)/tested
+	$(VENV)/bin/python -m pytest -m "hypothesis and not integration" --hypothesis-profile=thorough --numprocesses=auto
+
+test-processes: $(VENV)/tested
+	$(VENV)/bin/python -m pytest -m integration --numprocesses=4 --dist=loadgroup $(COVERED)
 
 check: $(VENV)/tested
 	$(VENV)/bin/ruff format --check .
@@ -36,6 +42,8 @@ check: $(VENV)/tested
 
 bench: $(VENV)/tested
 	$(VENV)/bin/python bench/replay.py
+	$(MAKE) wheel
+	$(VENV)/bin/python bench/compiled.py dist/sshbell-*.whl
 	$(VENV)/bin/python bench/stages.py
 	$(VENV)/bin/python bench/memory.py
 	$(VENV)/bin/python bench/flood.py
@@ -45,6 +53,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
+	$(VENV)/bin/python bench/webhook.py
 	$(VENV)/bin/python bench/key_index.py
 	$(VENV)/bin/python bench/keys.py
 	$(VENV)/bin/python bench/login.py

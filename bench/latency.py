@@ -186,7 +186,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, mail_server() as (reports, port):
         folder = Path(name)
         run_lock, deliver_lock = folder / "state" / "run.lock", folder / "state" / "deliver.lock"
-        with rsyslogd(folder / "rsyslogd", SSHBELL, CONFIG.format(folder=folder, port=port)) as sender:
+        with rsyslogd(folder / "rsyslogd", SSHBELL, CONFIG.format(folder=folder, port=port), is_shipped=True) as sender:
             sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sender.sendall(LINE.format(now=stamp(), pid=1, text="Server listening on 0.0.0.0 port 22.").encode())
             wait_for(lambda: deliver_lock.exists() and deliver_lock.read_text())

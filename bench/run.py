@@ -29,13 +29,14 @@ from measure import ROOT, run_timed, spread
 DROP_IN = ROOT / "rsyslog.d" / "30-sshbell.conf"
 MAIN = """
 global(workDirectory="{folder}/work")
-main_queue(queue.size="1000000")
+{main_queue}
 module(load="imtcp")
 input(type="imtcp" port="0" address="127.0.0.1" listenPortFileName="{folder}/port")
 module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket="{folder}/log" Annotate="on" ParseTrusted="on" UsePIDFromSystem="on")
 include(file="{folder}/30-sshbell.conf")
 """
+MAIN_QUEUE = 'main_queue(queue.size="1000000")'
 # The least that a child has to do, and a file that shows that it has got the last line.
 MINIMAL = """#!{python} -I
 import os, sys
@@ -56,7 +57,7 @@ OPENED = b"2030-01-01T00:00:00+00:00 end sshd[1]: pam_unix(sshd:session): sessio
 
 
 @contextmanager
-def rsyslogd(folder: Path, child: str, config: str) -> Iterator[socket.socket]:
+def rsyslogd(folder: Path, child: str, config: str, *, is_shipped: bool = False) -> Iterator[socket.socket]:
     """
     Run the real rsyslogd with our drop-in, and yield a connection to it.
 
@@ -64,16 +65,20 @@ def rsyslogd(folder: Path, child: str, config: str) -> Iterator[socket.socket]:
         folder: for all of its files.
         child: the script that omprog starts; this fills in its placeholders in braces.
         config: sshbell's configuration.
+        is_shipped: leave the queues as they are shipped. Otherwise all lines wait in memory, and rsyslogd hands them over without
+            a pause, so that only the child matters.
     """
     (folder / "work").mkdir(parents=True)
     (folder / "child").write_text(child.format(python=sys.executable, folder=folder, root=ROOT, end=str(folder / "end")))
     (folder / "child").chmod(0o755)
     (folder / "sshbell.toml").write_text(config)
     drop_in = DROP_IN.read_text().replace("/usr/libexec/rsyslog/sshbell", str(folder / "child"))
-    # All lines wait in memory, so that this measures the child, not the disk queue.
-    drop_in = drop_in.replace("/var/log/sshbell.err", str(folder / "err")).replace('queue.size="50000"', 'queue.size="1000000"')
+    drop_in = drop_in.replace("/var/log/sshbell.err", str(folder / "err"))
+    if not is_shipped:
+        drop_in = drop_in.replace('queue.size="50000"', 'queue.size="1000000"')
+        drop_in = drop_in.replace('queue.dequeueSlowDown="200"', 'queue.dequeueSlowDown="0"')
     (folder / "30-sshbell.conf").write_text(drop_in)
-    (folder / "main.conf").write_text(MAIN.format(folder=folder))
+    (folder / "main.conf").write_text(MAIN.format(folder=folder, main_queue="" if is_shipped else MAIN_QUEUE))
     process = subprocess.Popen(
         [shutil.which("rsyslogd", path="/usr/sbin") or "rsyslogd", "-n", "-f", folder / "main.conf", "-i", folder / "pid"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -19,8 +19,8 @@ _INTERRUPTED = 130
 _DAY_S = 86_400
 # Each is a module of consumer.commands with a click command of the same name.
 COMMANDS = (
-    "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people", "replay",
-    "ring", "run", "status", "uninstall", "who",
+    "channels", "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys", "outbox", "parse", "people",
+    "replay", "ring", "route", "run", "status", "uninstall", "who",
 )  # fmt: skip
 
 
@@ -148,7 +148,7 @@ def main(*, is_verbose: bool) -> None:
     journalctl's short and json outputs, BusyBox, macOS.
 
     \b
-    Show who logged in, from where, with which key and for how long, from log files:
+    From log files, show who logged in, from where and for how long:
         sshbell replay /var/log/auth.log*
     Turn each line into JSON:
         journalctl -u ssh -o json | sshbell parse

@@ -12,25 +12,58 @@ import msgspec
 from msgspec import Meta
 
 from consumer.actions import EventAction
-from consumer.channel_settings import ChannelSettings, secrets
-from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, Secret, Span, Switch
+from consumer.channel_settings import ChannelSettings, key_files, secrets
+from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, ReportTime, Secret, Span, Switch
+
+# What may be new about a login, what logins that are folded have in common, and the kinds of a session.
+Novelty = Literal["address", "network", "country", "key", "host"]
+FoldField = Literal["event", "user", "host", "address", "route"]
+SessionKind = Literal["interactive", "command", "subsystem"]
 
 PEOPLE_PATH = "/etc/sshbell/people.toml"
 # In the state directory: the socket on which the process keys answers.
 KEYS_SOCKET = "keys.sock"
 
+# For how long sshbell collects events that it folds.
+WINDOW = "10m"
 # Where "sshbell geoip fetch" stores databases, and where other programs do.
 _GEOIP = ("/var/lib/sshbell/geoip/*.mmdb", "/var/lib/GeoIP/*.mmdb", "/usr/share/GeoIP/*.mmdb")
-_CHOICE = "a table with user, address and method, such as"
+_CHOICE = "a table of lists, such as"
 _EVENTS = [f'"{action}"' for action in EventAction]
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Selects events by user (``*`` and ``?`` as in a shell), address (networks) and method. All non-empty lists must fit."""
+    """
+    Selects events. All non-empty lists must fit, and an unknown value fits no list.
+
+    Attributes:
+        user, host, person, group, key: with ``*`` and ``?`` as in a shell; hosts without regard to case. ``key`` has fingerprints
+            or owners. Persons, groups and owners come from ``people.toml``.
+        address: networks.
+        country: codes of ISO 3166, such as ``FR``.
+        asn: numbers of networks.
+        new: a login is new in one of these respects.
+    """
 
     user: Annotated[list[str], Meta(description='a list of names: ["alice", "backup-*"]')] = []
+    host: Annotated[list[str], Meta(description='a list of names: ["web*", "bastion1"]')] = []
     address: Annotated[list[str], Meta(description='a list of networks: ["192.0.2.0/24"]')] = []
     method: Annotated[list[str], Meta(description='a list of methods: ["publickey"]')] = []
+    person: Annotated[list[str], Meta(description='a list of names from people.toml: ["Alice Example"]')] = []
+    group: Annotated[list[str], Meta(description='a list of groups from people.toml: ["admins"]')] = []
+    country: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[A-Z]{2}\Z")]],
+        Meta(description='a list of codes of countries: ["FR"]'),
+    ] = []
+    asn: Annotated[
+        list[Annotated[int, Meta(ge=0, le=2**32 - 1)]], Meta(description="a list of numbers of networks: [64496]")
+    ] = []
+    key: Annotated[list[str], Meta(description='a list of fingerprints or owners: ["SHA256:...", "Alice *"]')] = []
+    session: Annotated[list[SessionKind], Meta(description='a list of "interactive", "command" and "subsystem"')] = []
+    origin: Annotated[
+        list[Literal["verified", "unverified", "forged"]], Meta(description='a list of "verified", "unverified" and "forged"')
+    ] = []
+    new: Annotated[list[Novelty], Meta(description='a list of "address", "network", "country", "key" and "host"')] = []
 
 
 class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +72,12 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         to_owner: send them to the contacts of the person they are about; if there are none, to the channel's own recipients.
+        stop: no later route gets the events that this one takes.
+        urgent: send them in the quiet hours of the channels, too.
+        digest: collect them, and report them together at this time, in the zone of each channel; "" for at once.
+        fold: report the first login or logout at once, and those within ``window`` after it that are equal in all of these
+            respects together. An empty list reports each alone.
+        window: how long sshbell collects events that it folds. Failed logins are always folded.
     """
 
     channels: Annotated[list[str], Meta(min_length=1, description='a list of names of channels: ["ops"]')]
@@ -49,6 +88,13 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     include: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["alice"] }}')] = Choice()
     exclude: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["backup-*"] }}')] = Choice()
     to_owner: Switch = False
+    stop: Switch = False
+    urgent: Switch = False
+    digest: ReportTime = ""
+    fold: Annotated[
+        list[FoldField], Meta(description='a list of "event", "user", "host", "address" and "route": ["user", "host"]')
+    ] = []
+    window: Span = WINDOW
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,7 +143,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def secret_files(config: Config) -> list[Path]:
     """Return the files that hold secrets."""
-    return [Path(secret.file) for _, secret in secrets_of(config) if secret.file]
+    files = [secret.file for _, secret in secrets_of(config) if secret.file]
+    return [Path(path) for path in (*files, *(path for channel in config.channel for _, path in key_files(channel)))]
 
 
 def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:

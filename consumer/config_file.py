@@ -1,7 +1,7 @@
 """The configuration file: TOML. sshbell refuses unknown keys, and lists all faults, each with its line."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -15,7 +15,7 @@ from msgspec import Meta
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.config import Choice, Config, Route
-from consumer.config_values import Secret
+from consumer.config_values import Secret, seconds_of
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.toml import KeyPath, TomlDocument
 
@@ -23,20 +23,30 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
+# Longer windows would make it hard to tell a wrong clock from a long wait.
+_WINDOW_LIMIT_S = 7 * 86400
 # Finds state_dir in a file with invalid TOML.
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # The table under a key; that of "channel" depends on its type.
 _TABLES: dict[str, type[msgspec.Struct]] = {
-    "oauth2": OAuth2, "password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
+    "url": Secret, "bearer": Secret, "hmac_key": Secret,
     "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first [[channel]]", Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
-    **{kind: f'under [[channel]] with type = "{name}"' for name, kind in CHANNEL_TYPES.items()},
 }  # fmt: skip
-_TYPES = " or ".join(f'"{name}"' for name in CHANNEL_TYPES)
+
+
+def _or(words: Iterable[str]) -> str:
+    """Return words as a choice: ``"email", "slack" or "teams"``."""
+    *others, last = (f'"{word}"' for word in words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+_TYPES = _or(CHANNEL_TYPES)
 # The path of a wrong value, and the message about it.
 _Fault = tuple[KeyPath, str]
 
@@ -200,6 +210,8 @@ def _unknown(key: str, own: type[msgspec.Struct]) -> str:
     if close := get_close_matches(key.lower(), _takes(own), 1, 0.65):
         return f"{text}; did you mean {close[0]!r}?"
     homes = [home for table, home in _HOMES.items() if key in _takes(table) and table is not own]
+    if types := [name for name, table in CHANNEL_TYPES.items() if key in _takes(table) and table is not own]:
+        homes.append(f"under [[channel]] with type = {_or(types)}")
     return f"{text} here; it belongs {' or '.join(homes)}" if homes else text
 
 
@@ -224,7 +236,8 @@ def _faults(
                 yield ("channel", number, *path), f"channel {channel.name!r}: {text}"
     for number, route in enumerate(routes):
         if route is not None:
-            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in _route_faults(route, names))
+            faults = (*_route_faults(route, names), *_place_faults(route, config))
+            yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
 
 
 def _enrichment_faults(config: Config) -> Iterator[_Fault]:
@@ -273,12 +286,32 @@ def _map_faults(map_url: str) -> Iterator[str]:
         yield "map_url has a character that is not allowed in URLs; write it as %XX"
 
 
+def _place_faults(route: Route, config: Config) -> Iterator[_Fault]:
+    """Yield the lists that would never fit, because sshbell does not know places when it chooses the routes."""
+    if config.geoip and config.geoip != "web":
+        return
+    reason = "geoip has no databases" if not config.geoip else 'geoip = "web" answers too late for routes'
+    for key, choice in (("include", route.include), ("exclude", route.exclude)):
+        for name in ("country", "asn"):
+            if getattr(choice, name):
+                yield (key, name), f"{name} needs databases of places, but {reason}"
+        for number, novelty in enumerate(choice.new):
+            if novelty in {"country", "network"}:
+                yield (key, "new", number), f"new = [{novelty!r}] needs databases of places, but {reason}"
+
+
 def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
     for number, name in enumerate(route.channels):
         if names is not None and name not in names:
             close = get_close_matches(name, names, 1)
             text = f"there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
             yield ("channels", number), text
+    if route.urgent and route.digest:
+        yield ("urgent",), "urgent and digest exclude each other: a digest waits for its time"
+    if route.fold and route.digest:
+        yield ("fold",), "fold and digest exclude each other: a digest has all events of the route"
+    if seconds_of(route.window) > _WINDOW_LIMIT_S:
+        yield ("window",), f"window = {route.window!r} is longer than a week"
     for key, choice in (("include", route.include), ("exclude", route.exclude)):
         for number, network in enumerate(choice.address):
             try:

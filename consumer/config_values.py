@@ -33,6 +33,20 @@ HostName = Annotated[
         description='the name of a host: "geolite.info"',
     ),
 ]
+ReportTime = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?:daily|weekly (?:mon|tue|wed|thu|fri|sat|sun)) (?:[01][0-9]|2[0-3]):[0-5][0-9]\Z|^\Z",
+        description='a time of the day: "daily 08:00" or "weekly mon 08:00"',
+    ),
+]
+Hours = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]-(?:[01][0-9]|2[0-3]):[0-5][0-9])?\Z",
+        description='two times of the day: "22:00-07:00"',
+    ),
+]
 PLACE = 'the place of the secret: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

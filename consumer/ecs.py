@@ -205,9 +205,10 @@ class ErrorFields(Fields, frozen=True):
 
 
 class NoticeFields(Fields, frozen=True):
-    """``sshbell``: the events that one notice about sshbell stands for."""
+    """``sshbell``: ``found`` lists the events that one notice stands for; ``new`` lists what is new about a login, for routes."""
 
     found: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
 
 
 class EcsEvent(Fields, frozen=True):

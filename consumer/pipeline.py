@@ -36,6 +36,8 @@ from consumer.text import harmless, readable, text_of_bytes
 
 # After a pause of the machine or a restart, a late tick counts as no more time than this.
 _TICK_LIMIT_US = 5_000_000
+# Later than every line.
+NEVER_US = 1 << 62
 # Bytes of a line that the report of a fault shows.
 _SHOWN = 200
 # The part of a snapshot that is no correlator's.
@@ -84,6 +86,7 @@ class Pipeline:
         redelivery: the lines that rsyslogd has sent.
         known: the lines to compare with the log file.
         last_us: the time of the last line.
+        earliest_us: the earliest time of all lines since somebody has set it to ``NEVER_US``.
     """
 
     def __init__(self, programs: Iterable[str], zone: tzinfo, now_us: int, report: Callable[[str], None]) -> None:
@@ -97,6 +100,7 @@ class Pipeline:
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
         self.last_us = 0
+        self.earliest_us = NEVER_US
 
     def _family_of(self, program: str) -> str:
         return self._matcher.program(program).family
@@ -133,6 +137,7 @@ class Pipeline:
         if lines:
             self.known.add(lines)
             self.last_us = lines[-1][TIME] or self.last_us
+            self.earliest_us = min(self.earliest_us, *[line[TIME] or NEVER_US for line in lines])
             rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
             while True:
                 try:

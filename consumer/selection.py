@@ -51,6 +51,12 @@ class Selection(msgspec.Struct, frozen=True):
         """Whether it selects everything."""
         return self == Selection(None, None, None, None)
 
+    @property
+    def options(self) -> list[str]:
+        """The options by which it selects."""
+        values = {"--since": self.since_us, "--until": self.until_us, "--user": self.user, "--host": self.host}
+        return [option for option, value in values.items() if value is not None]
+
     def takes(self, event: Event) -> bool:
         """Return whether it selects ``event``. An event without a time may be within any bounds, so it is selected."""
         return (

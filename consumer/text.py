@@ -1,8 +1,10 @@
 """
 Text of a log: bytes decoded as latin-1, one character per byte, without loss, whatever the encoding was.
 
-``text_of_bytes`` and ``readable`` convert to and from this form; ``harmless`` is for terminals.
+``text_of_bytes`` and ``readable`` convert to and from this form; the others make texts for people.
 """
+
+from collections.abc import Sequence
 
 
 def text_of_bytes(raw: bytes) -> str:
@@ -30,6 +32,21 @@ def harmless(text: str) -> str:
     if text.isprintable() and (text.isascii() or _INVISIBLE.isdisjoint(text)):
         return text
     return "".join(char if char.isprintable() and char not in _INVISIBLE else _escaped(char) for char in text)
+
+
+def quoted(text: str) -> str:
+    """Return a text from the network for a row whose parts are separated by commas: in quotes if it contains a comma."""
+    return repr(text) if "," in text else text
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """Return a number of things: "1 line", "2,000 lines"; ``several`` is the plural if it is not ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a list in a sentence: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def _escaped(char: str) -> str:

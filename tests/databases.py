@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -64,25 +65,32 @@ def made_of(path: Path, records: Mapping[str, Any], *, kind: str = "Test", ip_ve
 def free_package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return npm's archive of a real free database, which npm's client downloads once, and pytest's cache keeps."""
     folder: Path = request.config.cache.mkdir("free-database")
-    if not list(folder.glob("*.tgz")):
-        npm = shutil.which("npm")
-        if npm is None:
-            pytest.skip(f"{FREE}: npm is not installed, so it cannot be downloaded")
-        own = tmp_path_factory.mktemp("npm")
-        command = [str(npm), "pack", "--silent", "--pack-destination", str(own), f"{FREE}@2"]
-        try:
-            done = subprocess.run(
-                command, cwd=own, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
-                env={**os.environ, "npm_config_cache": str(own / "cache"), "npm_config_update_notifier": "false"},
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            pytest.skip(f"{FREE}: npm did not download it within 120 s")
-        if done.returncode:
-            pytest.skip(f"{FREE}: npm could not download it: {done.stderr[-500:]}")
-        (archive,) = own.glob("*.tgz")
-        shutil.copy(archive, folder / f"{archive.name}.part")
-        (folder / f"{archive.name}.part").replace(folder / archive.name)
+    # The workers of pytest-xdist share the folder: the first one downloads, and the others wait for it.
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not list(folder.glob("*.tgz")):
+            _download(folder, tmp_path_factory.mktemp("npm"))
     return next(folder.glob("*.tgz"))
+
+
+def _download(folder: Path, own: Path) -> None:
+    """Download the archive by npm's client, which has a folder of its own, or skip the test."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip(f"{FREE}: npm is not installed, so it cannot be downloaded")
+    command = [str(npm), "pack", "--silent", "--pack-destination", str(own), f"{FREE}@2"]
+    try:
+        done = subprocess.run(
+            command, cwd=own, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
+            env={**os.environ, "npm_config_cache": str(own / "cache"), "npm_config_update_notifier": "false"},
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{FREE}: npm did not download it within 120 s")
+    if done.returncode:
+        pytest.skip(f"{FREE}: npm could not download it: {done.stderr[-500:]}")
+    (archive,) = own.glob("*.tgz")
+    shutil.copy(archive, folder / f"{archive.name}.part")
+    (folder / f"{archive.name}.part").replace(folder / archive.name)
 
 
 @pytest.fixture(scope="session")

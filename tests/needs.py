@@ -24,6 +24,10 @@ MAY_BE_SKIPPED = {
 }
 
 
+# For modules that create users or copy /etc, or rely on nobody doing so: pytest-xdist runs all of them in one worker, one by one.
+CHANGES_THE_MACHINE = pytest.mark.xdist_group("machine")
+
+
 def program(name: str, package: str) -> str:
     """Return the path of a program from Debian's ``package``, or skip the test."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")

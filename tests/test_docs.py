@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import fields
 
 from consumer.actions import EventAction, OwnAction
-from consumer.channel_settings import EmailSettings, OAuth2
+from consumer.channel_settings import CHANNEL_TYPES, OAuth2
 from consumer.cli import COMMANDS, main
 from consumer.config import Choice, Config, Route
 from consumer.config_file import load
@@ -61,9 +61,9 @@ def test_configuration_examples(tmp_path: Path) -> None:
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
-    assert [channel.name for channel in loaded.channel] == ["ops", "provider"]
+    assert [channel.name for channel in loaded.channel] == ["ops", "chat", "slack", "provider", "alerts", "events"]
     assert loaded.geoip == "web"
-    assert len(loaded.route) == len(tables) - 1  # the provider's has none of its own
+    assert len(loaded.route) == sum(text.count("[[route]]") for text in tables)
     person = People.load(people).holders_of("alice", "web1")
     assert [each.name for each in person] == ["Alice Example"]
 
@@ -120,10 +120,13 @@ def test_framings() -> None:
 
 def test_configuration_keys() -> None:
     """Each key of the configuration file is named, as code."""
-    keys = {field.encode_name for kind in (Config, EmailSettings, Route, Choice, OAuth2, Secret) for field in fields(kind)}
+    keys = {
+        field.encode_name for kind in (Config, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret) for field in fields(kind)
+    }
     assert missing({f"`{key}" for key in keys - {"channel", "route", *Secret.__struct_fields__}}, before="") == []
     shown = {"`[[channel]]`", "`[[route]]`"} | {f"{{ {key} = " for key in Secret.__struct_fields__}
     assert missing(shown, before="", behind="") == []
+    assert missing({f'`"{name}"`' for name in CHANNEL_TYPES}, before="", behind="") == []
 
 
 def section(heading: str) -> str:

@@ -1,4 +1,4 @@
-"""Words mean one thing: a class name is given once, and the glossary in CONTRIBUTING.md names what exists."""
+"""Words mean one thing: a class or a function has a name of its own, and the glossary in CONTRIBUTING.md names what exists."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 PROJECT_DIR = Path(__file__).parents[1]
+
+
+def names(source: str) -> Iterator[str]:
+    """Yield the public classes, type aliases and functions that a module defines."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            yield node.name
+    yield from class_names(source)
 
 
 def class_names(source: str) -> Iterator[str]:
@@ -31,23 +39,28 @@ def defined_twice(modules: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Return the names that several modules define, out of path and text of each."""
     places: defaultdict[str, list[str]] = defaultdict(list)
     for path, source in modules:
-        for name in class_names(source):
+        for name in names(source):
             places[name].append(path)
     return {name: paths for name, paths in places.items() if len(paths) > 1}
 
 
-def test_a_class_name_means_one_thing() -> None:
-    """No two modules give a class, or a type, the same name."""
+def test_a_name_means_one_thing() -> None:
+    """No two modules give a class, a type or a function one name; commands, and rows of ``check``, are named after things."""
     paths = [path for folder in ("consumer", "grammars") for path in sorted((PROJECT_DIR / folder).rglob("*.py"))]
+    paths = [path for path in paths if path.parent.name != "commands" and not path.name.startswith("check_")]
+    paths.remove(PROJECT_DIR / "consumer/keys/process.py")  # a program of its own, with a main
     assert len(paths) > 100
     assert defined_twice((str(path.relative_to(PROJECT_DIR)), path.read_text("utf-8")) for path in paths) == {}
 
 
 def test_a_slip_is_found() -> None:
-    """Classes and aliases are seen; what is private, a constant or a type variable may have the name that it likes."""
-    private = 'T = TypeVar("T")\nLIMIT = 5\n_Text = str\nclass _Config: pass\n'
-    modules = [("a.py", private + "class Entry: pass\n"), ("b.py", private + "Entry = tuple[str, int]\n"), ("c.py", private)]
-    assert defined_twice(modules) == {"Entry": ["a.py", "b.py"]}
+    """Classes, aliases and functions are seen; what is private, a constant or a type variable may have the name that it likes."""
+    private = 'T = TypeVar("T")\nLIMIT = 5\n_Text = str\nclass _Config: pass\ndef _text(): pass\n'
+    modules = [
+        ("a.py", private + "class Entry: pass\ndef read(): pass\n"), ("b.py", private + "Entry = tuple[str, int]\n"),
+        ("c.py", private + "async def read(): pass\n"),
+    ]  # fmt: skip
+    assert defined_twice(modules) == {"Entry": ["a.py", "b.py"], "read": ["a.py", "c.py"]}
 
 
 def test_the_glossary_names_what_exists() -> None:

@@ -12,7 +12,8 @@ def completion(context: click.Context, shell: str) -> None:
 
     \b
         echo 'eval "$(sshbell completion bash)"' >> ~/.bashrc
-        echo 'autoload -Uz compinit && compinit; eval "$(sshbell completion zsh)"' >> ~/.zshrc
+        echo 'autoload -Uz compinit && compinit' >> ~/.zshrc
+        echo 'eval "$(sshbell completion zsh)"' >> ~/.zshrc
         mkdir -p ~/.config/fish/completions
         sshbell completion fish > ~/.config/fish/completions/sshbell.fish
     """

@@ -24,7 +24,8 @@ def explain(words: tuple[str, ...], matcher: "Matcher", year: int | None, zone: 
     If no rule reads the whole line, sshbell shows how far the best one gets. "-" is standard input.
 
     \b
-        sshbell explain 'sshd[812]: Failed password for root from 192.0.2.7 port 4711 ssh2'
+        sshbell explain \\
+            'sshd[812]: Failed password for root from 192.0.2.7 port 4711 ssh2'
         grep -a 'sshd' /var/log/auth.log | tail -n 1 | sshbell explain -
     """
     from consumer.logs.explain import explain_lines

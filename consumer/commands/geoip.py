@@ -83,6 +83,8 @@ def _report_databases(places: "Places", geoip: "list[str] | str") -> None:
 
     if not places.databases and geoip == "web":
         click.echo('geoip = "web": only messages get places; to test the web service: sudo sshbell check --connect', err=True)
+    elif not geoip:
+        click.echo("geoip = []: sshbell uses no databases; to use them, delete that key from the configuration", err=True)
     elif not places.databases:
         click.echo("no database; to download one: sudo sshbell geoip fetch", err=True)
     for database in places.databases:
@@ -133,7 +135,8 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
 
     \b
         sudo sshbell geoip fetch
-        sudo sshbell geoip fetch --quiet --maxmind-account 123456 --maxmind-key /etc/sshbell/maxmind.key
+        sudo sshbell geoip fetch --quiet \\
+            --maxmind-account 123456 --maxmind-key /etc/sshbell/maxmind.key
         sudo sshbell geoip fetch --url https://mirror.example.org/country.mmdb.gz
     """
     from consumer.config_file import load

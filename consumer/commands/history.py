@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 @click.option(
     "--events", "all_events", is_flag=True, help="Show events in place of sessions, with failed logins, probes and forged lines."
 )
-@click.option("--json", "form", flag_value="json", help="Print one JSON object (Elastic Common Schema) per line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (Elastic Common Schema) per line.")
 @click.option(
-    "--csv", "form", flag_value="csv", help="Print CSV for a spreadsheet, with a ' before text that would act as a formula."
+    "--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet, with a ' before text that would act as a formula."
 )
 @click.option("--all-columns", is_flag=True, help="With --csv: add all other known values after the usual columns.")
 @WIDE
 @ZONE
 @CONFIG
 def history(since: str | None, until: str | None, user: str | None, host: str | None, address: str | None, limit: int | None,
-            zone: "tzinfo", config: str | None, *, all_events: bool, form: str | None, all_columns: bool,
+            zone: "tzinfo", config: str | None, *, all_events: bool, as_json: bool, as_csv: bool, all_columns: bool,
             wide: bool) -> None:  # fmt: skip
     """
     Show who was logged in, from where, for how long; with --events, all events. The oldest comes first.
@@ -65,8 +65,11 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     from consumer.show.spreadsheet import Spreadsheet
     from consumer.show.table import EVENTS, SESSIONS, Table
     from consumer.store.queries import Asked, events, keys_used, sessions
+    from consumer.text import listed
 
-    if all_columns and form != "csv":
+    if as_csv and as_json:
+        raise UsageError("--csv excludes --json")
+    if all_columns and not as_csv:
         raise UsageError("--all-columns needs --csv; --json has all fields anyway")
     try:
         now_us = clock.now_us()
@@ -86,20 +89,22 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
     chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
     write = sys.stdout.buffer.write
     spreadsheet = Spreadsheet(zone, all_columns=all_columns)
-    if form == "csv":
+    if as_csv:
         write(spreadsheet.head())
     shown = 0
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - shown is used after the loop
-        match form:
-            case "json":
-                write(json_line(places.add(names.added(_as_ecs(found)))))
-            case "csv":
-                write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
-            case _:
-                sys.stdout.write(_row(found, table, now_us) + "\n")
+        if as_json:
+            write(json_line(places.add(names.added(_as_ecs(found)))))
+        elif as_csv:
+            write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
+        else:
+            sys.stdout.write(_row(found, table, now_us) + "\n")
     sys.stdout.flush()
     if not shown:
-        click.echo("sshbell: nothing in the store matches", err=True)
+        what = "events" if all_events else "sessions"
+        options = selection.options + (["--address"] if address is not None else [])
+        nothing = f"no {what} match {listed(options)}" if options else f"the store has no {what} yet"
+        click.echo(f"sshbell: {nothing}", err=True)
 
 
 def _as_ecs(found: "Session | Event") -> "EcsEvent":
@@ -110,7 +115,7 @@ def _as_ecs(found: "Session | Event") -> "EcsEvent":
 
 
 def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
-    from consumer.show.table import duration_text
+    from consumer.show.table import short_duration
     from consumer.store.queries import OPEN_LIMIT_US, Session
 
     if not isinstance(found, Session):
@@ -119,7 +124,7 @@ def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
     if found.closed_us is None:
         lasted = "still in" if opened_us >= now_us - OPEN_LIMIT_US else "end lost"
     else:
-        lasted = duration_text(found.closed_us - opened_us) if opened_us else "unknown"
+        lasted = short_duration(found.closed_us - opened_us) if opened_us else "unknown"
     return table.session(found.login, lasted)
 
 

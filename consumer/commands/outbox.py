@@ -21,6 +21,8 @@ _PREFIX = 4
 _SHOWN_ID = 12
 # A terminal with fewer cells left for reasons shows each on its own line, in full.
 _REASON_LEAST = 40
+# By channel, and by the name of a budget or a hold.
+_Times = dict[tuple[str, str], int]
 _COLORS = {"dead": "red", "sent": "green"}
 
 
@@ -72,18 +74,22 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, zone: "tzinfo",
                 for one in found.channel
                 for name, until_us in held_until(delivery.spent(one.name), one.max_per_hour, now_us()).items()
             }
-            _list(delivery, ids, channel, held_us, zone, everything=everything, as_json=as_json)
+            due_us = {(one.name, name): until_us for one in found.channel for name, until_us in delivery.holds(one.name).items()}
+            _list(delivery, ids, channel, (held_us, due_us), zone, everything=everything, as_json=as_json)
         else:
             _change(delivery, verb, ids, channel, everything=everything)
 
 
 def _list(
-    delivery: "Delivery", ids: tuple[str, ...], channel: str | None, held_us: dict[tuple[str, str], int],
+    delivery: "Delivery", ids: tuple[str, ...], channel: str | None, waits: "tuple[_Times, _Times]",
     zone: "tzinfo", *, everything: bool, as_json: bool,
 ) -> None:  # fmt: skip
+    held_us, due_us = waits
     states = _STATES if everything else ("pending", "dead")
     entries = [
-        _with_cap(entry, held_us.get((entry.channel, entry.budget)), zone)
+        _with_hold(entry, due_us.get((entry.channel, entry.hold)), zone)
+        if entry.hold
+        else _with_cap(entry, held_us.get((entry.channel, entry.budget)), zone)
         for prefix in ids or ("",)
         for entry in delivery.entries(states, _LIMIT, prefix, channel or "")
     ]
@@ -108,6 +114,16 @@ def _with_cap(entry: "DeliveryRow", held_us: int | None, zone: "tzinfo") -> "Del
         return entry
     held = f"held back by max_per_hour until {_moment(held_us, zone)}"
     return entry._replace(next_us=max(entry.next_us, held_us), reason=held if entry.reason is None else f"{held}; {entry.reason}")
+
+
+def _with_hold(entry: "DeliveryRow", due_us: int | None, zone: "tzinfo") -> "DeliveryRow":
+    """Return a message with the time at which sshbell reports it together with others."""
+    if entry.next_us is None or due_us is None:
+        return entry
+    kind = entry.hold.partition(" ")[0]
+    what = {"quiet": "the end of the quiet hours", "fold": "the end of its window"}.get(kind, f"the {kind} digest")
+    held = f"waits for {what} at {_moment(due_us, zone)}"
+    return entry._replace(next_us=due_us, reason=held if entry.reason is None else f"{held}; {entry.reason}")
 
 
 def _rows(entries: list["DeliveryRow"], width: int | None, zone: "tzinfo", *, color: bool) -> "Iterator[str]":
@@ -200,16 +216,17 @@ def _moment(time_us: int, zone: "tzinfo") -> str:
 
 def _change(delivery: "Delivery", verb: str, ids: tuple[str, ...], channel: str | None, *, everything: bool) -> None:
     from consumer.clock import now_us
+    from consumer.text import counted
 
     if bool(ids) + everything > 1 or not (ids or everything or channel is not None):
         raise UsageError(f"choose the messages to {verb}: IDs, --channel NAME or --all")
     chosen: list[str | None] = [_whole(delivery, prefix, channel) for prefix in ids] or [None]
     if verb == "retry":
         count = sum(delivery.retry(event_id, channel) for event_id in chosen)
-        click.echo(f"retrying {_messages(count)} now")
+        click.echo(f"retrying {counted(count, 'message')} now")
     else:
         count = sum(delivery.drop(event_id, channel, now_us()) for event_id in chosen)
-        click.echo(f"dropped {_messages(count)}")
+        click.echo(f"dropped {counted(count, 'message')}")
 
 
 def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
@@ -221,7 +238,3 @@ def _whole(delivery: "Delivery", prefix: str, channel: str | None) -> str:
     if len(found) > 1:
         raise UsageError(f"{len(found)} messages have ids that begin with {prefix!r}; give more characters")
     return found.pop()
-
-
-def _messages(count: int) -> str:
-    return f"{count:,} message{'' if count == 1 else 's'}"

@@ -41,7 +41,7 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
 
     \b
         sudo sshbell people check
-        sudo sshbell people check --json | jq -r 'select(.finding == "unowned").key'
+        sudo sshbell people check --json | jq -r 'select(.finding=="unowned").key'
     """
     from pathlib import Path
 

@@ -48,11 +48,13 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     \b
         sshbell replay /var/log/auth.log*
         sshbell replay --since 7d --user root /var/log/secure
-        sshbell replay --format json auth.log | jq 'select(.event.action == "ssh_login")'
+        sshbell replay --format json auth.log |
+            jq 'select(.event.action == "ssh_login")'
     """
     from consumer.clock import now_us
     from consumer.logs.replay import Replay
     from consumer.selection import Selection
+    from consumer.text import listed
 
     try:
         selection = Selection.of(since, until, user, host, zone, now_us())
@@ -99,7 +101,7 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     if paths and not selection.is_all and not summary.events:
         # A log may come from a host whose clock is ahead, so this is no error.
         future = selection.fault_of_future(zone, now_us())
-        click.echo(f"sshbell: {future or 'no events match --since, --until, --user and --host'}", err=True)
+        click.echo(f"sshbell: {future or f'no events match {listed(selection.options)}'}", err=True)
     end_with(replayed.errors)
 
 
@@ -150,9 +152,11 @@ class _progress:  # noqa: N801 - used as a function
 
 def summary_text(summary: "Summary") -> str:
     """Return the counts of a replay as a few lines of text."""
+    from consumer.text import counted
+
     others = summary.lines - summary.understood - summary.unmatched - summary.unframed
     lines = [
-        f"{summary.lines:,} {'line' if summary.lines == 1 else 'lines'} read"
+        f"{counted(summary.lines, 'line')} read"
         f", {summary.understood:,} understood, {summary.unmatched:,} unmatched"
         + (f", {summary.unframed:,} in no known framing" if summary.unframed else "")
         + (f", {others:,} of other programs or empty" if others > 0 else "")
@@ -174,6 +178,9 @@ def _advice(summary: "Summary", others: int) -> "Iterator[str]":
     """Yield advice about lines that sshbell could not use; ``others`` counts those of other programs."""
     from consumer.framing.framer import HINT
 
+    if not summary.lines:
+        yield "the input is empty; older lines are in rotated files: sshbell replay /var/log/auth.log*"
+        yield "if sshd logs to the journal: LC_ALL=C journalctl -u ssh -o json | sshbell replay -"
     if summary.unmatched:
         yield """to see unmatched lines: sshbell parse FILE | jq 'select(.event.action == "unmatched")'"""
     if summary.unframed:

@@ -28,7 +28,8 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     Show whether sshbell is running, parsing its input and delivering its messages.
 
     The exit code is that of a Nagios plug-in: 0 ok, 1 warning, 2 critical, 3 unknown (you may not read the
-    configuration or the state directory). It stays the same if the reader of a pipe stops early. The first line gives the reason.
+    configuration or the state directory). It stays the same if the reader of a pipe stops early. The first line gives the worst
+    problem, and the lines after it the others.
 
     \b
     critical    run or deliver is not running, the store is unreadable,
@@ -53,7 +54,7 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
     from consumer.process.lock import Process
     from consumer.show.columns import painted
     from consumer.system.status import Health, Level, Problem, examine, wait_for_start
-    from consumer.text import harmless
+    from consumer.text import counted, harmless
 
     now_us = clock.now_us()
     try:
@@ -66,18 +67,20 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
             health = Health(unknown, unknown, None, {}, [], [Problem(Level.UNKNOWN, str(error))])
         else:
             # The running sshbell still uses the old configuration. Of the new one, this needs only the state directory.
-            health = examine(Config(state_dir=state_dir_of(config)), now_us)
-            health.problems.insert(0, Problem(Level.CRITICAL, str(error)))
-    problems = "; ".join(problem.text for problem in sorted(health.problems, key=lambda problem: -problem.level))
-    first = f"sshbell {health.level.name}: {problems or 'it is running, and no message waits too long'}"
+            health = examine(Config(state_dir=state_dir_of(config)), now_us, str(error))
+    problems = sorted(health.problems, key=lambda problem: -problem.level)
+    first = f"sshbell {health.level.name}: {problems[0].text if problems else 'it is running, and no message waits too long'}"
+    if len(problems) > 1:
+        first += f" (and {counted(len(problems) - 1, 'more problem')})"
     if as_json:
         _write(json_line(_object(health)))
     else:
         on = in_color()
         rows = [painted(harmless(first), _COLORS[health.level.name], bold=True, on=on)]
+        shown = [("problem", problem.text, _COLORS[problem.level.name]) for problem in problems[1:]]
         rows += [
             f"{painted(f'{name:<12}', bold=True, on=on)}{painted(harmless(text), color, on=on)}"
-            for name, text, color in _rows(health, zone, now_us)
+            for name, text, color in (*shown, *_rows(health, zone, now_us))
         ]
         _write("".join(f"{row}\n" for row in rows))
     click.get_current_context().exit(health.level)
@@ -98,13 +101,14 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     from datetime import datetime
 
     from consumer import __version__
-    from consumer.show.table import duration_text
+    from consumer.show.table import short_duration
     from consumer.system.status import unmatched_share
+    from consumer.text import counted
 
     def moment(time_us: int | None) -> str:
         if not time_us:
             return "never"
-        ago = duration_text(max(0, now_us - time_us) // 1_000_000 * 1_000_000)
+        ago = short_duration(max(0, now_us - time_us) // 1_000_000 * 1_000_000)
         return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S} ({ago} ago)"
 
     figures = health.store.figures if health.store is not None else {}
@@ -128,7 +132,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
             )
         )  # fmt: skip
         yield "lines", lines, ""
-        store = f"{figures.get('snapshots_total', 0):,} snapshots, {figures.get('damaged_total', 0):,} damaged files found"
+        damaged = counted(figures.get("damaged_total", 0), "damaged file")
+        store = f"{counted(figures.get('snapshots_total', 0), 'snapshot')}, {damaged} found"
         yield "store", store, ""
     yield "backlog", _backlog(health, moment), ""
     for name, channel in health.channels.items():

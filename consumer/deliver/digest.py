@@ -1,13 +1,14 @@
 """Summarizes the messages of a digest: the number of each kind, and the account, host and address of each message."""
 
 from collections import Counter
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import msgspec
 
 from consumer.actions import EventAction, OwnAction
 from consumer.deliver.facts import Facts
 from consumer.deliver.sentences import in_a_list, named
+from consumer.text import listed
 
 # The most lines, lines about logins, and pairs of user and host in a digest. For the rest, it shows only the total.
 DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20
@@ -23,6 +24,25 @@ _NOUNS = {
     _UNREADABLE: ("unreadable event", "unreadable events"),
     "": ("event of another kind", "events of other kinds"),
 }
+
+
+# The accounts of a scheduled digest, and what it lists of each: addresses.
+ACCOUNT_LINES, _ADDRESSES = 50, 5
+
+
+class Cause(StrEnum):
+    """Why a digest reports several messages together; its id begins with this word."""
+
+    CAP = "held"
+    FOLD = "fold"
+    QUIET = "quiet"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether the route asks for a digest at this time."""
+        return self in {Cause.DAILY, Cause.WEEKLY}
 
 
 class HeldLine(msgspec.Struct, frozen=True):
@@ -52,12 +72,32 @@ class HeldUser(msgspec.Struct, frozen=True):
     count: int
 
 
+class HeldAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What one person or account did on one host.
+
+    ``name`` is the person, or else the account. ``logins`` and ``failed`` are numbers. ``addresses`` are those of the logins;
+    ``more`` is the number of those not listed. ``new`` is what was new about the logins.
+    """
+
+    name: str
+    host: str
+    logins: int
+    failed: int
+    addresses: tuple[str, ...]
+    more: int
+    new: tuple[str, ...]
+
+
 class Held(msgspec.Struct, frozen=True, kw_only=True):
     """
     The summary of the messages that sshbell held back. Templates use it as ``held``; docs/configuration.md explains it.
 
-    ``first`` and ``last`` are times; "" if no message has a time.
+    ``cause`` is ``held``, ``fold``, ``quiet``, ``daily`` or ``weekly``. ``first`` and ``last`` are times; "" if no message has a
+    time. ``omitted`` messages are only counted. ``health`` has sentences about sshbell itself.
     """
+
+    cause: str
 
     count: int
     max_per_hour: int
@@ -67,6 +107,12 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[HeldGroup, ...]
     users: tuple[HeldUser, ...]
     more_users: int
+    omitted: int
+    user_count: int
+    address_count: int
+    accounts: tuple[HeldAccount, ...]
+    more_accounts: int
+    health: tuple[str, ...]
 
 
 class _Rank(IntEnum):
@@ -142,10 +188,32 @@ def _room(facts: Facts, rank: _Rank) -> int:
     return 2 * _COUNTED_LOGINS if rank is _Rank.ROOT else _COUNTED_LOGINS
 
 
-class Digest:
-    """Counts events. Add them in the order of the queue."""
+class _Account:
+    """What one person or account did on one host, while the digest still counts."""
 
     def __init__(self) -> None:
+        self.logins = self.failed = 0
+        self.addresses: dict[str, None] = {}
+        self.new: dict[str, None] = {}
+
+
+class Digest:
+    """
+    Counts events. Add them in the order of the queue.
+
+    Args:
+        cause: why there is a digest.
+        omitted: messages that are only counted.
+        health: sentences about sshbell itself.
+    """
+
+    def __init__(self, cause: Cause = Cause.CAP, omitted: int = 0, health: tuple[str, ...] = ()) -> None:
+        self._cause = cause
+        self._omitted = omitted
+        self._health = health
+        self._names: set[str] = set()
+        self._addresses: set[str] = set()
+        self._accounts: dict[tuple[str, str], _Account] = {}
         self._tallies: dict[str, _Tally] = {}
         self._users: Counter[tuple[str, str]] = Counter()
         self._first = self._last = ""
@@ -154,6 +222,10 @@ class Digest:
         """Count an event."""
         self._tallies.setdefault(facts.action if facts.action in _NOUNS else "", _Tally()).add(facts)
         self._count_user(facts.user, facts.host)
+        self._count_account(facts)
+        for name, names in ((facts.user, self._names), (facts.address, self._addresses)):
+            if name and len(names) < _COUNTED_USERS:
+                names.add(name)
         if facts.local:
             self._first = min(self._first or facts.local, facts.local)
             self._last = max(self._last, facts.local)
@@ -169,6 +241,32 @@ class Digest:
         if (user, host) in self._users or len(self._users) < _COUNTED_USERS:
             self._users[user, host] += 1
 
+    def _count_account(self, facts: Facts) -> None:
+        key = (facts.person if facts.is_in else "") or named(facts.user), facts.host
+        if key not in self._accounts and len(self._accounts) >= _COUNTED_USERS:
+            return
+        account = self._accounts.setdefault(key, _Account())
+        if facts.action == EventAction.LOGIN:
+            account.logins += 1
+            if facts.address and len(account.addresses) < _COUNTED_USERS:
+                account.addresses[facts.address] = None
+            account.new |= dict.fromkeys(facts.new)
+        elif facts.action == EventAction.ATTEMPT:
+            account.failed += int(facts.count or 1)
+
+    def _held_accounts(self) -> tuple[HeldAccount, ...]:
+        """Return the accounts, those with logins first: nobody has to find them among guesses."""
+        found = sorted(self._accounts.items(), key=lambda one: (not one[1].logins, -one[1].logins, -one[1].failed))
+        return tuple(
+            HeldAccount(
+                name=name or "unknown user", host=named(host) or "unknown host", logins=account.logins, failed=account.failed,
+                addresses=tuple(map(named, list(account.addresses)[:_ADDRESSES])),
+                more=max(0, len(account.addresses) - _ADDRESSES), new=tuple(account.new),
+            )
+            for (name, host), account in found[:ACCOUNT_LINES]
+            if account.logins or account.failed
+        )  # fmt: skip
+
     def held(self, max_per_hour: int) -> Held:
         """Return the summary."""
         groups = []
@@ -181,17 +279,27 @@ class Digest:
             entries = tally.shown(limit) if name == EventAction.LOGIN else list(tally.entries.values())[:limit]
             room = max(0, room - len(entries))
             groups.append(_group(name, tally, entries))
-        count = sum(tally.messages for tally in self._tallies.values())
+        shown = sum(tally.messages for tally in self._tallies.values())
+        accounts = self._held_accounts()
+        active = sum(1 for account in self._accounts.values() if account.logins or account.failed)
+        words = [group.words for group in groups] + ([f"{self._omitted} more"] if self._omitted else [])
         users = tuple(HeldUser(_at_host(*pair), number) for pair, number in self._users.most_common(_DIGEST_USERS))
         return Held(
-            count=count,
+            cause=str(self._cause),
+            count=shown + self._omitted,
             max_per_hour=max_per_hour,
-            summary=_listed([group.words for group in groups]),
+            summary=listed(words),
             first=self._first,
             last=self._last,
             groups=tuple(groups),
             users=users,
-            more_users=count - sum(user.count for user in users),
+            more_users=shown - sum(user.count for user in users),
+            omitted=self._omitted,
+            user_count=len(self._names),
+            address_count=len(self._addresses),
+            accounts=accounts,
+            more_accounts=active - len(accounts),
+            health=self._health,
         )
 
 
@@ -209,7 +317,3 @@ def _group(name: str, tally: _Tally, entries: list[_Entry]) -> HeldGroup:
 
 def _at_host(user: str, host: str) -> str:
     return f"{named(user) or 'unknown user'}@{named(host) or 'unknown host'}"
-
-
-def _listed(texts: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(texts[:-1]), *texts[-1:])))

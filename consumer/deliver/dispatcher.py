@@ -8,25 +8,29 @@ logins go in order, and before those about noise, which also go in order.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import chain
-
-import structlog
+from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
 from consumer.config import Config
 from consumer.config_values import seconds_of
 from consumer.deliver.channels import channel_of
-from consumer.deliver.decide import budget_of
+from consumer.deliver.decide import budget_of, plan_of
+from consumer.deliver.health import health_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
+from consumer.deliver.route_facts import RouteFacts
 from consumer.deliver.routing import Router
 from consumer.deliver.worker import Common, Worker
-from consumer.ecs import NoEventError, event_of
+from consumer.ecs import NoEventError, event_of, json_line
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
-from consumer.store.delivery import Delivery, Routed
+from consumer.process.log import get_logger
+from consumer.store.delivery import Delivery, Routed, Way
 from consumer.store.outbox import Outbox, Queued
 
 # Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.
@@ -35,7 +39,7 @@ _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 STOP_S = 3.0
 _BATCH = 200
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 class Dispatcher:
@@ -66,6 +70,8 @@ class Dispatcher:
         self._routed = 0  # since then
         self._config = config
         self._router = Router((), ())
+        self._facts: RouteFacts | None = None
+        self._hours: dict[str, tuple[str, ZoneInfo | None]] = {}
         self.people = people or People()
         self._complaint = ""
         self._next_route: asyncio.Handle | None = None
@@ -76,13 +82,23 @@ class Dispatcher:
         self._config = config
         self._enricher.configure(parts_of(config, people))
         self.people = people
-        self._router = Router((settings.name for settings in config.channel), config.route)
+        self._router = Router((settings.name for settings in config.channel), config.route, people)
+        if self._facts is not None:
+            self._facts.close()
+        self._facts = RouteFacts(config, people, self._router.keys, lambda what: _log.error("route_facts", reason=what))
         common = Common(
             give_up_s=seconds_of(config.give_up),
             map_url=config.map_url,
             recipients=Recipients(self._router, people, config.channel),
+            people=people,
+            health=partial(health_of, Path(config.state_dir)),
         )
         wanted = {settings.name: settings for settings in config.channel}
+        # The quiet hours of each channel, and the zone of its reader.
+        self._hours = {
+            name: (settings.quiet, ZoneInfo(settings.timezone) if settings.timezone else None)
+            for name, settings in wanted.items()
+        }
         for name, worker in list(self._workers.items()):
             if wanted.get(name) == worker.settings:
                 worker.configure(common)
@@ -132,7 +148,8 @@ class Dispatcher:
             return False
         self._routed += len(queued)
         before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
-        for name in self._delivery.route(map(self._with_channels, queued), before_us):
+        routed = [self._with_channels(message) for message in queued]
+        for name in self._delivery.route(routed, before_us):
             if name in self._workers:
                 self._workers[name].call()
         return len(queued) == _BATCH
@@ -143,7 +160,15 @@ class Dispatcher:
         except NoEventError as error:
             _log.error("no_event", event_id=message.event_id, reason=str(error))
             return Routed(message, ())
-        return Routed(message, self._router.channels_of(event), budget_of(event))
+        known = event if self._facts is None else self._facts.added(event)
+        if known is not event:
+            message = message._replace(body=json_line(known))
+        now_us = self._clock()
+        ways = {
+            lead.channel: Way(lead.is_urgent, plan_of(known, lead, now_us, *self._hours[lead.channel]))
+            for lead in self._router.leads(known)
+        }
+        return Routed(message, list(ways), budget_of(known), ways)
 
     def poll(self) -> None:
         """Check for missed work. Call it every second."""

@@ -74,6 +74,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     until: str
     duration: str
     login_id: str
+    new: tuple[str, ...]
 
     @property
     def is_in(self) -> bool:
@@ -144,6 +145,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         until=_moment(happened.end or "", zone) if action == EventAction.FORGED else "",
         duration="" if happened.duration is None else duration_text(happened.duration / 1e9),
         login_id=ssh.login_id or "",
+        new=event.sshbell.new,
     )
 
 
@@ -179,6 +181,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "place", facts.place
     yield "map", facts.map
     yield "network", facts.network
+    yield "new", ", ".join(facts.new)
     yield "anonymous", facts.anonymous
     yield "through", facts.via
     yield "method", facts.method

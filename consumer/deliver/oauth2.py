@@ -1,30 +1,21 @@
 """Access tokens for XOAUTH2: requested with the refresh token, and kept until they expire."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import msgspec
-from aiohttp import (
-    ClientConnectionError,
-    ClientConnectorCertificateError,
-    ClientConnectorDNSError,
-    ClientError,
-    ClientPayloadError,
-    ClientSession,
-)
+from aiohttp import ClientError, ClientPayloadError, ClientSession
 from msgspec import Meta
 
 from consumer import __version__
 from consumer.channel_settings import OAuth2
+from consumer.deliver.http_faults import fault_of, place_of
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
-from consumer.text import harmless
 
 # For one token, from the look-up of the server's name to the last byte of its answer.
 TOKEN_LIMIT_S = 10.0
@@ -99,29 +90,11 @@ class AccessToken:
         except TimeoutError:
             fault = f"no answer within {TOKEN_LIMIT_S:g} s"
         except (OSError, ClientError) as error:
-            fault = _fault_of(error)
+            fault = fault_of(error)
         except (ValueError, RecursionError):
             fault = "its answer contains no access token"
         # Raised here, outside the handlers, so that the error's context contains neither the answer nor the form.
-        raise SecretError(f"no access token from {harmless(_place_of(account.token_url))}: {fault}")
-
-
-def _fault_of(error: OSError | ClientError) -> str:
-    """Return the fault in our own words, because aiohttp's contain the address, and may contain a part of the answer."""
-    if isinstance(error, ClientConnectorCertificateError):
-        return f"its certificate is not trusted: {harmless(str(error.certificate_error))}"
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)
-    if isinstance(error, ClientConnectorDNSError):
-        return "no server of this name"
-    if isinstance(error, ClientConnectionError):
-        return "the connection broke"
-    return "its answer is cut, too long or not HTTP"
-
-
-def _place_of(url: str) -> str:
-    """Return host and port of a URL, without a password."""
-    return urlsplit(url).netloc.rpartition("@")[2]
+        raise SecretError(f"no access token from {place_of(account.token_url)}: {fault}")
 
 
 def _error_of(answer: bytes) -> str:

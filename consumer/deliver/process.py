@@ -8,8 +8,6 @@ import socket
 from contextlib import closing, suppress
 from pathlib import Path
 
-import structlog
-
 from consumer.config import Config
 from consumer.config_file import DEFAULT_PATH, reloaded
 from consumer.deliver.dispatcher import Dispatcher
@@ -17,13 +15,14 @@ from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError
 from consumer.people.people import People
 from consumer.process.lock import DELIVER_LOCK, Lock
+from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
 # Polling, in case the byte from `run` gets lost.
 _POLL_S = 1.0
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 def renderer_of(config_path: str | None) -> Renderer:

@@ -36,8 +36,8 @@ class Recipients:
         to_own, to_owner = self._router.sides(channel, event)
         person = self._people.person_of(event) if to_owner else None
         settings = self._channels[channel]
-        # The fields of contacts have the names of the types of channels.
-        found: tuple[str, ...] = getattr(person.contacts, str(settings.__struct_config__.tag)) if person is not None else ()
+        # The fields of contacts have the names of the types of channels; of some types, people have no addresses.
+        found: tuple[str, ...] = () if person is None else getattr(person.contacts, str(settings.__struct_config__.tag), ())
         if not found:
             return ()
         return tuple(dict.fromkeys((*settings.recipients, *found))) if to_own else found

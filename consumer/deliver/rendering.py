@@ -17,11 +17,11 @@ from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, Template
 from jinja2.sandbox import SandboxedEnvironment
 
 from consumer.deliver.channels import Medium, Message
-from consumer.deliver.digest import Digest
+from consumer.deliver.digest import Cause, Digest
 from consumer.deliver.facts import details_of, duration_text, facts_of
 from consumer.deliver.sentences import sentences_of
 from consumer.deliver.steps import in_steps
-from consumer.ecs import EcsEvent, NoEventError, event_of
+from consumer.ecs import EcsEvent, NoEventError, event_of, joined
 from consumer.text import harmless
 
 TEMPLATES = (
@@ -88,16 +88,33 @@ class Renderer:
 
     async def digest(
         self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None,
-        medium: Medium = "mail",
+        medium: Medium = "mail", omitted: int = 0, named: Callable[[EcsEvent], EcsEvent] | None = None,
+        health: tuple[str, ...] = (),
     ) -> Message:  # fmt: skip
-        """Return one message for many events; each comes as the time when it was queued, and its JSON."""
-        made = Digest()
+        """
+        Return one message for many events.
+
+        Args:
+            digest_id: begins with the cause of the digest.
+            folded: each event as the time when it was queued, and its JSON.
+            max_per_hour: of the channel.
+            now_us: the wall clock.
+            zone: the reader's; None for this host's.
+            medium: of the channel.
+            omitted: events that are only counted.
+            named: returns the name of an event's person, to add to it.
+            health: sentences about sshbell itself.
+        """
+        cause = Cause(digest_id.partition("-")[0])
+        made = Digest(cause, omitted, tuple(_harmless(text) for text in health))
         first_us = now_us
         async for queued_us, body in in_steps(folded):
             first_us = min(first_us, queued_us)
             try:
-                event = msgspec.convert(_harmless(msgspec.to_builtins(event_of(body))), EcsEvent)
-                made.add(facts_of(event, zone))
+                event = event_of(body)
+                if named is not None:
+                    event = joined(event, named(event))
+                made.add(facts_of(msgspec.convert(_harmless(msgspec.to_builtins(event)), EcsEvent), zone))
             except NoEventError:
                 made.add_unreadable()
         values: dict[str, Any] = {"held": made.held(max_per_hour), "late": _late(first_us, now_us)}

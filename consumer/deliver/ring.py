@@ -1,15 +1,12 @@
 """A test message through outbox, templates and channels."""
 
 import asyncio
-import logging
 import secrets
 import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-
-import structlog
 
 from consumer.actions import EventAction, OwnAction
 from consumer.clock import isoformat, now_us
@@ -22,6 +19,7 @@ from consumer.ecs import EcsEvent, EventFields, HostFields, KeyFields, SourceFie
 from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
 from consumer.process.lock import DELIVER_LOCK, Lock
+from consumer.process.log import silence
 from consumer.store.delivery import Delivery
 
 # A message that is being sent goes first, and each may take up to its limit.
@@ -37,7 +35,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
         UndeliveredError: a channel will never accept it.
         TryLaterError: a channel has not accepted it yet.
     """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # faults are reported below
+    silence()  # faults are reported below
     event_id = f"test-{secrets.token_hex(12)}"
     state_dir = Path(config.state_dir)
     with (

@@ -65,6 +65,8 @@ class Sentences(msgspec.Struct, frozen=True, kw_only=True):
     from_where: str
     title: str
     headline: str
+    path: str
+    remedy: str
     notes: tuple[str, ...]
     advice: tuple[str, ...]
 
@@ -77,6 +79,8 @@ def sentences_of(facts: Facts) -> Sentences:
         from_where=_from_where(facts),
         title=_title(facts),
         headline=_headline(facts),
+        path=_path(facts),
+        remedy=_remedy(facts),
         notes=tuple(_notes(facts)),
         advice=tuple(_advice(facts)),
     )
@@ -147,7 +151,7 @@ def _headline(facts: Facts) -> str:
     host = named(facts.host)
     match facts.action:
         case EventAction.LOGIN | OwnAction.TEST:
-            return f"{_who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}"
+            return f"{_who(facts)} logged in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}{_news(facts)}"
         case EventAction.LOGOUT:
             return _title(facts).removesuffix(".")
         case EventAction.ATTEMPT:
@@ -162,6 +166,38 @@ def _headline(facts: Facts) -> str:
         case OwnAction.NOTICE:
             return f"sshbell{_after(' on ', host)}: {facts.message}"
     return _title(facts).removesuffix(".")
+
+
+def _path(facts: Facts) -> str:
+    """Return the way in, in short: ``From 203.0.113.7, AS3215 Orange, through bastion1.``; "" if nothing is known of it."""
+    network = facts.network if len(facts.network) <= _PLACE_LIMIT else f"{facts.network[: _PLACE_LIMIT - 1]}…"
+    # The place of a jump host stands here, because the title names the host in its stead.
+    place = facts.town if facts.via_host and len(facts.town) <= _PLACE_LIMIT else ""
+    parts = [_address(facts), place, network]
+    if facts.via:
+        parts.append(f"through {named(facts.via_host)}{_after(' as ', named(facts.event.ssh.via.user.name or ''))}")
+    known = ", ".join(filter(None, parts))
+    if facts.action == EventAction.FORGED:
+        return f"The line claims the address {known}." if known else ""
+    return f"{'From ' if parts[0] else ''}{known}." if known else ""
+
+
+def _remedy(facts: Facts) -> str:
+    """Return the advice in one sentence, for a chat; "" if there is nothing to do."""
+    host = named(facts.host) or "the host"
+    if facts.action == EventAction.FORGED:
+        look = (
+            f"See what uid {facts.claimed_by_uid} runs on {host}"
+            if facts.claimed_by_uid
+            else f"Find out who can log in to {host}"
+        )
+        return f"Not a test of yours? {look}."
+    if facts.action != EventAction.LOGIN:
+        return ""
+    method = "certificate" if facts.certificate else facts.method.partition("/")[0]
+    credential = _CREDENTIALS.get(method, _OTHER_CREDENTIAL).removesuffix(".").lower()
+    first = "end the session" if facts.is_root else "lock the account, end its processes"
+    return f"Not you, and nobody you know? Act on {host} now: {first}, {credential}."
 
 
 def in_a_list(facts: Facts) -> str:
@@ -188,6 +224,8 @@ def _notes(facts: Facts) -> list[str]:
             f"The log does not show which process wrote this: any user of {host} could have. "
             f"Run `sshbell check` there to see how to change that."
         )
+    if facts.action == EventAction.LOGIN and facts.new:
+        found.append(f"This is new for {_who(facts)}: {', '.join(facts.new)}. sshbell knows no earlier login like it.")
     if facts.ambiguous:
         found.append("The log line can be read in several ways. Do not rely on what the client could choose.")
     return found
@@ -245,6 +283,11 @@ def _way(facts: Facts) -> str:
     if facts.via_host:
         return f" through {named(facts.via_host)}"
     return _after(" from ", _from_where(facts))
+
+
+def _news(facts: Facts) -> str:
+    """Return the respect in which a login is new that says the most."""
+    return next((f" (new {what})" for what in ("country", "address", "key", "network", "host") if what in facts.new), "")
 
 
 def _address(facts: Facts) -> str:

@@ -8,19 +8,22 @@ from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 import msgspec
-import structlog
 
 from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
 from consumer.deliver.channels import Channel, Delivered, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
+from consumer.deliver.digest import Cause
+from consumer.deliver.hours import quiet_until_us
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.steps import in_steps
 from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
-from consumer.store.delivery import Delivery, Pending
+from consumer.people.people import People
+from consumer.process.log import get_logger
+from consumer.store.delivery import Delivery, Hold, Pending
 
 # Waits between tries: each is twice as long as the one before, up to the longest. Random cuts of up to a quarter spread them.
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 30 * 60.0
@@ -30,7 +33,7 @@ AGAIN_S = 1.0
 # The most messages of a channel whose look-ups run at the same time.
 _AHEAD_LIMIT = 64
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 def wait_s(failures: int) -> float:
@@ -47,11 +50,15 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
         give_up_s: sshbell retries a message for this many seconds.
         map_url: as configured; "" means no link to a map.
         recipients: chooses the recipients of each message; with None, all messages go to the channel's own.
+        people: the owners of keys and accounts, for digests.
+        health: returns sentences about sshbell itself, for scheduled digests.
     """
 
     give_up_s: float
     map_url: str = ""
     recipients: Recipients | None = None
+    people: People = People()
+    health: Callable[[], tuple[str, ...]] = tuple
 
 
 class Worker:
@@ -131,34 +138,49 @@ class Worker:
             The seconds to wait until the next step; None to wait for ``call``.
         """
         now_us = self._clock()
-        waiting = self._waiting(now_us)
+        quiet_end_us = quiet_until_us(self.settings.quiet, now_us, self._zone)
+        waiting = self._waiting(now_us, is_quiet=quiet_end_us is not None)
         decision = decide(
-            now_us, self._delivery.standing(self._name), waiting,
-            max_per_hour=self.settings.max_per_hour, is_holding_back=waiting.budget.name in self._holding_back,
+            now_us, self._delivery.standing(self._name), waiting, max_per_hour=self.settings.max_per_hour,
+            is_holding_back=waiting.budget.name in self._holding_back, quiet_end_us=quiet_end_us,
         )  # fmt: skip
         match decision:
             case Wait(seconds):
                 return seconds
             case Send(message, tokens):
+                if waiting.hold is not None:
+                    self._delivery.close_hold(self._name, waiting.hold, None, now_us, [message.event_id])
                 await self._attempt_next(message, tokens)
             case Fold(first, tokens):
-                if (folded := await self._folded(first, now_us)) is not None:
+                if (folded := await self._folded(first, waiting.hold, now_us)) is not None:
                     await self._attempt_next(folded, tokens)
         return 0
 
-    def _waiting(self, now_us: int) -> Waiting:
+    def _waiting(self, now_us: int, *, is_quiet: bool) -> Waiting:
         max_per_hour = self.settings.max_per_hour
         spent = {
             budget.name: budget for budget in self._delivery.spent(self._name) if tokens_of(budget, max_per_hour, now_us) < 1
         }
-        held = tuple(spent[name] for name in sorted(self._delivery.held(self._name, spent)))
+        held = tuple(spent[name] for name in sorted(self._delivery.held(self._name, spent, now_us)))
         for budget in held:
             if budget.name not in self._holding_back:
                 _log.warning("holding_back", channel=self._name, max_per_hour=max_per_hour, of=budget.name or "noise")
                 self._holding_back.add(budget.name)
-        first = self._delivery.due(self._name, now_us, spent)
+        self._delivery.forget_holds(self._name, now_us)
+        first = self._delivery.due(self._name, now_us, spent, only_urgent=is_quiet)
+        # Noise goes last.
+        if first is None or (first.seq and not first.budget):
+            found = self._delivery.due_hold(self._name, now_us, spent, only_urgent=is_quiet)
+            if found is not None:
+                hold, first = found
+                budget = self._delivery.budget(self._name, first.budget)
+                return Waiting(first, budget, held, is_crowded=self._delivery.is_hold_crowded(self._name, hold), hold=hold)
         if first is None:
-            return Waiting(held=held, next_us=self._delivery.next_us(self._name, spent))
+            times = (
+                self._delivery.next_us(self._name, spent, only_urgent=is_quiet),
+                self._delivery.next_hold_us(self._name, now_us),
+            )
+            return Waiting(held=held, next_us=min((time_us for time_us in times if time_us is not None), default=None))
         is_crowded = first.budget in self._holding_back and self._delivery.is_crowded(self._name, first.budget, now_us)
         return Waiting(first, self._delivery.budget(self._name, first.budget), held, is_crowded=is_crowded)
 
@@ -167,20 +189,32 @@ class Worker:
             self._holding_back.discard(message.budget)
         await self.attempt(message, tokens)
 
-    async def _folded(self, message: Pending, now_us: int) -> Pending | None:
-        """Fold all due messages to the same people into one; return None if sshbell has dropped all of them in the meantime."""
+    async def _folded(self, message: Pending, hold: Hold | None, now_us: int) -> Pending | None:
+        """
+        Fold all messages of a hold, or all due ones of a budget, to the same people into one; return None if sshbell has dropped
+        all of them in the meantime.
+        """
         only = None
         if (recipients := self._mixed()) is not None:
             # A digest must not show a message to other people. So it has only messages with the same recipients as the first one.
             wanted = self._recipients_of(recipients, message.body)
-            loose = in_steps(self._delivery.loose(self._name, message.budget, now_us))
-            only = [id_ async for id_, body in loose if self._recipients_of(recipients, body) == wanted]
-            if len(only) < 2:
-                return message
+            if hold is None:
+                bodies = self._delivery.loose(self._name, message.budget, now_us)
+            else:
+                bodies = self._delivery.held_bodies(self._name, hold.name)
+            only = [id_ async for id_, body in in_steps(bodies) if self._recipients_of(recipients, body) == wanted]
+            if len(only) < 2 and not (hold is not None and hold.omitted):
+                if hold is not None:
+                    self._delivery.close_hold(self._name, hold, None, now_us, only)
+                return message if only else None
         # The id depends on the time. sshbell stores it with the messages, so a second try sends the same message.
-        digest = "held-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
-        is_folded = self._delivery.fold(self._name, message.budget, digest, now_us, only)
-        return message._replace(digest=digest) if is_folded else None
+        cause = Cause.CAP if hold is None else Cause(hold.name.partition(" ")[0])
+        digest = f"{cause}-" + sha256(f"{self._name} {message.event_id} {now_us}".encode()).hexdigest()[:27]
+        if hold is None:
+            count = self._delivery.fold(self._name, message.budget, digest, now_us, only)
+        else:
+            count = self._delivery.close_hold(self._name, hold, digest, now_us, only)
+        return message._replace(digest=digest, hold="") if count else None
 
     async def attempt(self, pending: Pending, tokens: float) -> SendResult:
         """Send one message, and record the outcome. Its budget has ``tokens`` left afterwards."""
@@ -230,9 +264,11 @@ class Worker:
                 found.add(self._recipients_of(recipients, body))
                 yield queued_us, body
 
+        cause = Cause(digest.partition("-")[0])
         made = await self._renderer.digest(
             digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone,
-            medium=self._channel.medium,
+            medium=self._channel.medium, omitted=self._delivery.omitted(self._name, digest), named=self._common.people.of,
+            health=self._common.health() if cause.is_scheduled else (),
         )  # fmt: skip
         # If a change in people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import structlog
 
 from consumer.config import Config
 from consumer.ecs import NOTHING, EcsEvent, joined
@@ -26,6 +25,7 @@ from consumer.keys.client import KeyOwners
 from consumer.keys.index import KeyIndex
 from consumer.people.people import People
 from consumer.places.geoip import Places
+from consumer.process.log import get_logger
 
 # How long answers are kept, for all channels and a quick retry. A later retry asks again; slow parts have their own caches.
 FRESH_S = 60.0
@@ -49,7 +49,7 @@ REVERSE_LIMIT_S = 2.0
 # One query to MaxMind's web service, with the connection: see places/web_service.py.
 WEB_LIMIT_S = 2.0
 
-_log = structlog.get_logger()
+_log = get_logger()
 
 
 class Part(NamedTuple):

@@ -58,7 +58,7 @@ class JumpHosts:
         return await self._reader.run(self._of, event)
 
     def _of(self, event: EcsEvent) -> EcsEvent:
-        ip, at_us = ip_of(event.source.ip), _login_us(event)
+        ip, at_us = ip_of(event.source.ip), login_us(event)
         # A connection from a loopback address may come through any tunnel.
         if ip is None or at_us is None or ip.is_loopback or ip.is_link_local:
             return NOTHING
@@ -85,7 +85,7 @@ def _is_ours(ip: Address) -> bool:
         return False
 
 
-def _login_us(event: EcsEvent) -> int | None:
+def login_us(event: EcsEvent) -> int | None:
     """Return the time of the login, in microseconds since 1970 UTC; for a logout, the start of its session. None: unknown."""
     text = event.event.start if event.event.action == EventAction.LOGOUT else event.timestamp
     try:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 # Lines that are remembered. rsyslog sends a line again before that many others.
-_LIMIT = 8192
+SEEN_LIMIT = 8192
 
 
 class Redelivery:
@@ -32,7 +32,7 @@ class Redelivery:
             self.total += 1
             return True
         self._seen[digest] = None
-        if len(self._seen) > _LIMIT:
+        if len(self._seen) > SEEN_LIMIT:
             self._seen.popitem(last=False)
         return False
 

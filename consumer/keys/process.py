@@ -23,7 +23,6 @@ from functools import partial
 from typing import NoReturn
 
 import msgspec
-import structlog
 
 from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.client import (
@@ -38,7 +37,7 @@ from consumer.keys.client import (
 from consumer.keys.fields import Question, account_name
 from consumer.keys.files import Wanted, owners_by_command, owners_of
 from consumer.keys.sshd_config import sshd_settings
-from consumer.process.log import configure
+from consumer.process.log import configure, get_logger
 from consumer.process.privileges import (
     CAP_KILL,
     CAP_SETGID,
@@ -65,7 +64,7 @@ _CLIENT_LIMIT = 128
 KNOWN_S = 5.0
 _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 
-_log = structlog.get_logger()
+_log = get_logger()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -141,7 +140,7 @@ class KeysServer:
                     await writer.drain()
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError, msgspec.MsgspecError, RecursionError) as error:
             # To a client, no answer means "unknown". It has gone, asked nonsense, or the time is over.
-            _log.warning("not answered", reason=type(error).__name__)
+            _log.warning("not_answered", reason=type(error).__name__)
         finally:
             self._clients -= 1
             writer.close()
@@ -150,7 +149,7 @@ class KeysServer:
         peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _pid, uid, _gid = _PEER.unpack(peer)
         if uid not in self._uids:
-            _log.error("not answered", reason="others than root and sshbell may not ask", uid=uid)
+            _log.error("not_answered", reason="others than root and sshbell may not ask", uid=uid)
         return uid in self._uids
 
     # ---------------------------------------------------------------- children
@@ -173,7 +172,7 @@ class KeysServer:
                     found = await self._looked_up(question, partial(by_command, end_s=end_s))
                 return found.owners
         except (OSError, msgspec.MsgspecError, asyncio.LimitOverrunError) as error:
-            _log.warning("unknown", user=question.user, reason=type(error).__name__)
+            _log.warning("owner_unknown", user=question.user, reason=type(error).__name__)
             return []
 
     async def _looked_up(self, question: Question, look_up: LookUp) -> LookedUp:
@@ -197,13 +196,13 @@ class KeysServer:
             if pid in self._children:
                 child.is_stuck = True
                 _kill(pid)
-                _log.warning("a look-up hangs", user=question.user, children=len(self._children))
+                _log.warning("lookup_hangs", user=question.user, children=len(self._children))
             raise
         except asyncio.IncompleteReadError:
             said = _encode(LookedUp([], fault="it has died"))
         found = msgspec.json.decode(said, type=LookedUp)
         if found.fault:
-            _log.error("a look-up has failed", user=question.user, reason=found.fault)
+            _log.error("lookup_failed", user=question.user, reason=found.fault)
         return found
 
     async def _place(self, question: Question) -> bool:
@@ -218,7 +217,7 @@ class KeysServer:
                 if len(own) >= limit:
                     if all(child.is_stuck for child in own):
                         if not question.for_table:  # a table asks for many keys, and its reader sees the gaps
-                            _log.warning("unknown, since look-ups hang", user=question.user, children=len(own))
+                            _log.warning("owner_unknown", user=question.user, reason="other look-ups hang", children=len(own))
                         return False
                     break
             else:

@@ -65,9 +65,7 @@ class Memory:
             self._lines_without -= len(rows)
             return self._matcher.lines(rows, timestamps, first, counts, keep_text=keep_text)
         lines: list[Line] = []
-        append = lines.append
-        microseconds = timestamps.microseconds
-        texts_of = self._texts.get
+        all_texts = self._texts
         rules = self._matcher.rules
         witness = ""  # see Matcher.lines
         place = first - 1
@@ -86,7 +84,7 @@ class Memory:
                         key, port = f"{front}\n{colon}{more}{blank}{rest}", word
             said = None
             if procid and (port is None or len(port) < 6) and not (trusted and len(trusted[1]) > TEXT_LIMIT):
-                texts = texts_of(name)
+                texts = all_texts.get(name)
                 said = None if texts is None else texts.get(key)
                 if said is None:
                     said = self._learned(row, key, port)
@@ -99,7 +97,7 @@ class Memory:
                     if use is TELLS and line[TRUSTED] is None:
                         witness = line[HOST]
                     if not (use is HINTS and line[HOST] == witness and line[TRUSTED] is None):
-                        append(line)
+                        lines.append(line)
                 continue
             sender: Any = trusted or None
             use, rule, program, repeats, before, part, user, invalid, address, other_port, method, extra, preauth = said
@@ -123,10 +121,10 @@ class Memory:
             counts[rule] += 1
             kept = "" if not keep_text else text if before is None else before + text[part]
             told: Any = (
-                rule, microseconds(stamp), place, repeats, kept, sender, False, program, host, procid,
+                rule, timestamps.microseconds(stamp), place, repeats, kept, sender, False, program, host, procid,
                 user, invalid, address, port or other_port, method, extra, preauth,
             )  # fmt: skip
-            append(told)
+            lines.append(told)
         self._judge(len(rows))
         return lines
 

@@ -6,13 +6,13 @@ sshbell either lowers a rule to a regular expression, or lets pyparsing run it a
 
 import re
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import pyparsing as pp
 
 from consumer.actions import LineAction
 from consumer.matching.lowering import leading_pieces, lower
-from consumer.records import Trusted
+from consumer.records import EXTRA, USER, Trusted
 from grammars.rule import Rule
 
 Engine = Literal["lowered", "pyparsing"]
@@ -22,6 +22,8 @@ CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
 Core = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str | None]
 _SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
+    # The service of a PAM line: sshd, but any tag may stand before it.
+    "method": ("method", "service"),
     # The rule's first field from this list.
     "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint"),
 }
@@ -41,7 +43,10 @@ _RELAYED = frozenset(
 )
 
 # How the correlator uses a line that a rule has read.
-TELLS, TELLS_OF_PAM, HINTS, ONLY_COUNTS = "tells", "tells of PAM", "hints", "only counts"
+TELLS: Final = "tells"
+TELLS_OF_PAM: Final = "tells of PAM"
+HINTS: Final = "hints"
+ONLY_COUNTS: Final = "only counts"
 
 
 class RuleMatch(Protocol):
@@ -195,14 +200,28 @@ class Reading(NamedTuple):
             return True
         if self.rule is None or self.rule.is_pam:
             return False
+        if self._names_a_key:
+            return False
         is_relayed = self.rule.action in _RELAYED and "\\" in self.text
         return len(self.text) >= SSHD_LIMIT or (is_relayed and len(self.text) >= WHOLE_BELOW)
+
+    @property
+    def _names_a_key(self) -> bool:
+        """
+        Whether this is a login with a key or certificate.
+
+        A colon precedes the text about the key, and no account's name has one. So the address stands before that text, and only
+        the text can have lost its end or contain an apparent annotation, such as in a certificate's long id.
+        """
+        if self.rule is None or self.match is None or self.rule.action is not LineAction.ACCEPTED:
+            return False
+        return self.match.group(self.rule.core[EXTRA - USER]) is not None
 
     def core(self) -> Core:
         """Return the fields of the match that the correlator needs."""
         if self.rule is None or self.match is None:
             return None, None, None, None, None, None, None
         user, invalid, address, port, method, extra, preauth = self.match.group(*self.rule.core)
-        if self.is_ambiguous:
+        if self.is_ambiguous and not self._names_a_key:
             address = port = None
         return user, invalid, address, port, method, extra, preauth

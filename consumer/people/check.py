@@ -113,7 +113,7 @@ def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:
 
 def _unowned(uses: dict[str, _Use]) -> Iterator[Finding]:
     for key, use in sorted(uses.items()):
-        comments = ", ".join(filter(None, use.comments))
+        comments = _some(list(filter(None, use.comments)))
         accounts = list(use.accounts)
         text = f"{key}{f' ({comments})' if comments else ''}: {_some(accounts)}"
         if use.last_us:

@@ -13,6 +13,7 @@ from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
 from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.jid import jid_of
 from consumer.keys.authorized_keys import parsed
 from consumer.keys.fingerprints import Fingerprints, canonical
 from consumer.mailbox import mailbox_of
@@ -28,6 +29,7 @@ class Contacts(msgspec.Struct, frozen=True):
     """The addresses of a person, by type of channel."""
 
     email: tuple[str, ...] = ()
+    xmpp: tuple[str, ...] = ()
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -37,12 +39,14 @@ class Person(msgspec.Struct, frozen=True):
     Attributes:
         certificates: ids of certificates, with ``*`` and ``?``.
         accounts: ``alice`` for every host, ``alice@web*`` for some.
+        groups: names of your choice, for routes.
     """
 
     name: str
     keys: tuple[Fingerprints, ...] = ()
     certificates: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     contacts: Contacts = Contacts()
 
 
@@ -94,14 +98,18 @@ class People:
         If it fits several people, sshbell does not guess: it returns one Person with all names and all contacts. A forged line is
         about no one, because the forger chose its contents.
         """
+        found = self.persons_of(event)
+        return _together(found) if found else None
+
+    def persons_of(self, event: EcsEvent) -> list[Person]:
+        """Return the people that an event may be about, as ``person_of`` finds them."""
         if event.event.action == EventAction.FORGED:
-            return None
-        found = (
+            return []
+        return (
             self._certificates.of(event.ssh.certificate.id or None)
             or self.owners_of(event.ssh.key.fingerprint)
             or self.holders_of(event.user.name or None, event.host.name)
         )
-        return _together(found) if found else None
 
     def owners_of(self, fingerprint: str | None) -> list[Person]:
         """Return the owners of a key, by its fingerprint as sshd logs it."""
@@ -162,8 +170,11 @@ def _together(found: list[Person]) -> Person:
     names = [person.name for person in found[:_NAMED]]
     if len(found) > _NAMED:
         names.append(f"{len(found) - _NAMED} others")
-    emails = dict.fromkeys(address for person in found for address in person.contacts.email)
-    return Person(" or ".join(names), contacts=Contacts(tuple(emails)))
+    contacts = {
+        kind: tuple(dict.fromkeys(address for person in found for address in getattr(person.contacts, kind)))
+        for kind in Contacts.__struct_fields__
+    }
+    return Person(" or ".join(names), contacts=Contacts(**contacts))
 
 
 # ------------------------------------------------------------ the file
@@ -172,6 +183,8 @@ def _together(found: list[Person]) -> Person:
 _TEXT_LIMIT, _NAME_LIMIT = 4096, 200
 
 
+# Parses the addresses of each type of channel. It raises ValueError with the reason.
+_CONTACTS: dict[str, Callable[[str], object]] = {"email": mailbox_of, "xmpp": jid_of}
 # Records a fault of a person's key, or of one of its elements.
 _Fault = Callable[[KeyPath, str], None]
 
@@ -223,6 +236,7 @@ def _person(table: dict[str, Any], fault: _Fault) -> Person:
         tuple(_keys(_texts(table, ("keys",), fault), fault)),
         tuple(text for _, text in _texts(table, ("certificates",), fault)),
         tuple(_accounts(_texts(table, ("accounts",), fault), fault)),
+        tuple(text for _, text in _texts(table, ("groups",), fault)),
         _contacts(table.get("contacts", {}), fault),
     )
 
@@ -275,10 +289,13 @@ def _contacts(found: Any, fault: _Fault) -> Contacts:
     for key in found:
         if key not in Contacts.__struct_fields__:
             fault(("contacts", key), f"contacts: {_unknown(key, Contacts.__struct_fields__)}")
-    texts = list(_texts(found, ("contacts", "email"), fault))
-    for path, address in texts:
-        try:
-            mailbox_of(address)
-        except ValueError as error:
-            fault(path, f"contacts.email: {address!r} {error}")
-    return Contacts(tuple(address for _, address in texts))
+    contacts = {}
+    for kind, parse in _CONTACTS.items():
+        texts = list(_texts(found, ("contacts", kind), fault))
+        for path, address in texts:
+            try:
+                parse(address)
+            except ValueError as error:
+                fault(path, f"contacts.{kind}: {address!r} {error}")
+        contacts[kind] = tuple(address for _, address in texts)
+    return Contacts(**contacts)

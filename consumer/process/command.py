@@ -33,11 +33,13 @@ class Done(NamedTuple):
         errors: its standard error, cut at the limit; empty unless ``with_errors`` was set.
         fault: why the output does not count, as text to follow the command's name: the command did not start, did not end in
             time, printed too much, or ended with a status other than 0. "" if it succeeded.
+        status: the status with which it ended by itself; 0 if it did not.
     """
 
     output: bytes = b""
     errors: bytes = b""
     fault: str = ""
+    status: int = 0
 
 
 def run_command(
@@ -47,9 +49,10 @@ def run_command(
     output_limit: int,
     env: Mapping[str, str] | None = None,
     with_errors: bool = False,
+    stdin: bytes = b"",
 ) -> Done:
     """
-    Run a command to its end, in the directory "/" and with empty standard input; never raises.
+    Run a command to its end, in the directory "/"; never raises.
 
     Args:
         command: program and arguments.
@@ -57,13 +60,15 @@ def run_command(
         output_limit: bytes of standard output; one byte more, and the command is killed.
         env: its whole environment; None for ours.
         with_errors: keep standard error; otherwise it is discarded.
+        stdin: its standard input.
     """
     end_s = time.monotonic() + limit_s
     try:
-        process = subprocess.Popen(  # noqa: S603 - no shell; the caller knows what it runs
-            list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE if with_errors else subprocess.DEVNULL, start_new_session=True, cwd="/", env=env,
-        )  # fmt: skip
+        with _file_of(stdin) as given:
+            process = subprocess.Popen(  # noqa: S603 - no shell; the caller knows what it runs
+                list(command), stdin=given, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE if with_errors else subprocess.DEVNULL, start_new_session=True, cwd="/", env=env,
+            )  # fmt: skip
     except OSError as error:
         return Done(fault=error.strerror or "cannot be run")
     except ValueError:  # a NUL in an argument
@@ -86,12 +91,23 @@ def run_command(
         with suppress(subprocess.TimeoutExpired):
             process.wait(_KILLED_S)
     output, errors = (*map(bytes, texts), b"")[:2]
-    return Done(output[:output_limit], errors, fault or _status(process.returncode))
+    status = process.returncode if not fault and process.returncode else 0
+    return Done(output[:output_limit], errors, fault or _status(process.returncode), max(0, status))
 
 
 def system_path() -> str:
     """Return our search path plus the sbin folders, which the paths of ordinary users, and of some with sudo, lack."""
     return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def _file_of(data: bytes) -> IO[bytes]:
+    """Return a file in memory: unlike a pipe, it needs nobody who writes while the command reads."""
+    if not data:
+        return open(os.devnull, "rb")  # noqa: PTH123 - as below
+    file = open(os.memfd_create("stdin"), "w+b", buffering=0)  # noqa: PTH123, SIM115 - of a descriptor; the caller closes it
+    file.write(data)
+    file.seek(0)
+    return file
 
 
 def _kill(group: int) -> None:

@@ -1,12 +1,24 @@
 """The log of ``run`` and ``deliver``: one JSON line per event on standard error, short enough to be written in one piece."""
 
+import logging
 import os
 import sys
 from contextlib import suppress
 from traceback import format_exc
 from typing import Any
 
-import structlog
+# If rich is there, structlog imports it for a printer that sshbell does not use. That would be a quarter of the start of ``run``.
+# So every module that logs gets structlog from here.
+_loaded = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]  # Python then raises ImportError
+import structlog  # noqa: E402
+
+if _loaded is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _loaded
+
+get_logger = structlog.get_logger
 
 # The kernel does not mix writes of up to PIPE_BUF bytes from several processes.
 _LINE_LIMIT = 4000
@@ -29,6 +41,11 @@ def configure() -> None:
         logger_factory=structlog.WriteLoggerFactory(_Stderr()),  # type: ignore[arg-type]
         cache_logger_on_first_use=True,
     )
+
+
+def silence() -> None:
+    """Log nothing: the caller reports all faults itself."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def _bounded(_logger: Any, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

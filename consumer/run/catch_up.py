@@ -11,19 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import structlog
-
 from consumer.actions import OwnAction
 from consumer.clock import SECOND_US, isoformat, local_zone, now_us
 from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
 from consumer.events import Attempt, Event, Forged, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.intake.journal import Kind
-from consumer.pipeline import Pipeline
+from consumer.pipeline import NEVER_US, Pipeline
+from consumer.process.log import get_logger
 from consumer.store.state import OwnMessage
 from consumer.story.event_ids import derived
 
-log = structlog.get_logger()
+log = get_logger()
 
 # A start reads at most this much of the file, from its end.
 _READ_LIMIT = 1 << 28
@@ -36,7 +35,8 @@ CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 _DRAINED_S = 5.0
 # Until then, stories wait for lost lines; at most this long, because a backlog may never end.
 _HOLD_S = 600.0
-# A position in the log file is recorded if nothing has come for this long, or if the last line is less than twice as old.
+# A position in the log file is recorded if nothing has come for this long, or if no line of that time is more than twice as old:
+# of two queues in rsyslogd, one can have drained before the other.
 _IDLE_S = 1.0
 _RECEIVED = b'"rcvd":"'
 
@@ -109,7 +109,7 @@ class CatchUp:
         self._hold(is_holding=False)
         if lines:
             self.figures["caught_up_total"] += lines
-            log.warning("found lines that only the log file had", lines=lines, events=len(events))
+            log.warning("caught_up", lines=lines, events=len(events))
         return events
 
     def notice_of(self, events: Sequence[Event]) -> OwnMessage | None:
@@ -127,7 +127,9 @@ class CatchUp:
         if not self.is_over or not self._log_file.path:
             return
         now_s = time.monotonic()
-        is_drained = now_s - last_line_s >= _IDLE_S or now_us() - self._pipeline.last_us < 2 * _IDLE_S * SECOND_US
+        is_fresh = now_us() - self._pipeline.earliest_us < 2 * _IDLE_S * SECOND_US
+        self._pipeline.earliest_us = NEVER_US
+        is_drained = now_s - last_line_s >= _IDLE_S or is_fresh
         self._log_file.mark(now_s, is_drained=is_drained and not is_ready)
 
     def _end(self) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
+from consumer.process.log import get_logger
 
-log = structlog.get_logger()
+log = get_logger()
 
 # The pause before deliver is restarted: the first, and the longest. It doubles each time.
 _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
@@ -58,7 +58,7 @@ class DeliverChild:
                 if now_s - self._begun_s > _RESTART_LIMIT_S:
                     self._wait_s = _RESTART_S
                 return
-            log.error("deliver has ended", code=code, again_in_s=self._wait_s)
+            log.error("deliver_ended", code=code, again_in_s=self._wait_s)
             self._child = None
             self._next_s = now_s + self._wait_s
             self._wait_s = min(2 * self._wait_s, _RESTART_LIMIT_S)
@@ -74,7 +74,7 @@ class DeliverChild:
         try:
             self._child = _started("consumer", arguments, theirs, None)
         except OSError as error:
-            log.error("deliver cannot be started", reason=error.strerror)
+            log.error("deliver_not_started", reason=error.strerror)
             self._next_s = now_s + self._wait_s
             ours.close()
         else:
@@ -119,7 +119,7 @@ class KeysChild:
         try:
             self._child = _started("consumer.keys.process", [str(theirs.fileno()), str(uid)], theirs, env)
         except OSError as error:
-            log.error("keys cannot be started", reason=error.strerror)
+            log.error("keys_not_started", reason=error.strerror)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -135,7 +135,7 @@ class KeysChild:
                 listener.listen(_BACKLOG)
                 socket.send_fds(self._socket, [b"\0"], [listener.fileno()])
             except OSError as error:
-                log.error("keys cannot listen", path=str(path), reason=str(error))
+                log.error("keys_not_listening", path=str(path), reason=str(error))
 
     def has_ended(self) -> bool:
         """Return whether it has ended, and log that once."""
@@ -144,7 +144,7 @@ class KeysChild:
         code = self._child.poll() if self._child is not None else 0
         if code is not None:
             self._is_gone = True
-            log.error("keys has ended: sshbell cannot name the owners of keys", code=code)
+            log.error("keys_ended", code=code, reason="sshbell cannot name the owners of keys")
         return self._is_gone
 
     def let_go(self) -> None:

@@ -70,7 +70,7 @@ def restored(
     return Restored(pipeline, journal, position)
 
 
-def parts_of(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
+def snapshot_parts(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
     """Yield the parts of a snapshot besides the pipeline's: the first segment of the journal after it, and the position."""
     yield _SEGMENT, [str(segment).encode()]
     if position is not None:

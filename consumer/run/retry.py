@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import structlog
-
 from consumer.errors import ConfigError, DamagedStoreError, StoreError
 from consumer.intake.omprog import Lines, Replies
+from consumer.process.log import get_logger
 from consumer.store.state import State
 
-log = structlog.get_logger()
+log = get_logger()
 T = TypeVar("T")
 
 # Between two tries, and between two dots meanwhile.

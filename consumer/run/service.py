@@ -21,7 +21,6 @@ from itertools import chain
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from consumer import __version__
 from consumer.clock import SECOND_US, now_us
@@ -33,16 +32,16 @@ from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
-from consumer.process.log import configure
+from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import DeliverChild
-from consumer.run.restore import BATCH_EVENTS, parts_of, restored
+from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
 
-log = structlog.get_logger()
+log = get_logger()
 
 # A snapshot is also due when the journal has reached this size, so a start replays no more than that.
 SNAPSHOT_BYTES = 64 << 20
@@ -79,7 +78,7 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
     except HungUpError:
         pass  # rsyslogd has gone during a wait; the journal has all confirmed lines
     except SshbellError as error:
-        log.error("cannot start", reason=str(error))
+        log.error("not_started", reason=str(error))
         return error.exit_code
     return 0
 
@@ -159,7 +158,7 @@ class Service:
 
     def _report(self, text: str) -> None:
         self._figures["damaged_total"] += 1
-        log.error("damaged", reason=text)
+        log.error("store_damaged", reason=text)
 
     # ---------------------------------------------------------------- the path of a line
 
@@ -280,7 +279,7 @@ class Service:
         try:
             config = reloaded(self._config_path, self._config)
         except ConfigError as error:
-            log.error("configuration refused; sshbell keeps the old one", reason=str(error))
+            log.error("configuration_refused", reason=f"{error}; sshbell keeps the old one")
             self._refused = str(error)
             return
         self._refused = ""
@@ -289,7 +288,7 @@ class Service:
             self._use_programs()
         self._told = _told_by(config)
         self._deliver.hang_up()
-        log.info("configuration read again")
+        log.info("configured")
 
     def _use_programs(self) -> None:
         """Use the configured names of sshd from the next line on."""
@@ -310,7 +309,7 @@ class Service:
             self._store.state.set_notes({_LEFT: str(now_us())})
         except StoreError:
             return False  # without the note, run might end again and again
-        log.warning("ending, so that rsyslogd restarts keys")
+        log.warning("leaving", reason="rsyslogd restarts keys with sshbell run")
         return True
 
     # ---------------------------------------------------------------- periodic tasks, and the end
@@ -378,7 +377,7 @@ class Service:
             self._pipeline.forget_snapshot()
         with self._patience.meanwhile():
             segment = self._journal.turn()
-            own = parts_of(segment, self._log_file.position)
+            own = snapshot_parts(segment, self._log_file.position)
             self._store.state.keep_snapshot(chain(self._pipeline.changed(), own))
             self._pipeline.kept()
             self._store.has_snapshot = True
@@ -399,7 +398,7 @@ class Service:
             try:
                 task()
             except StoreError as error:
-                log.error("not stored", reason=str(error))  # the journal has it
+                log.error("not_stored", reason=str(error))  # the journal has it
         with suppress(StoreError):
             self._journal.close()
         self._store.state.close()

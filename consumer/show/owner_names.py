@@ -14,6 +14,7 @@ from consumer.events_as_ecs import of_event
 from consumer.keys.index import KeyIndex
 from consumer.people.people import People
 from consumer.store.keys import NAME
+from consumer.text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -122,6 +123,5 @@ def _is_there(path: Path) -> bool:
 
 
 def _shown(owner: str) -> str:
-    """Return a comment. It may contain anything, so one with a comma is quoted: commas separate the parts of a row."""
-    cut = owner if len(owner) <= _OWNER_LIMIT else f"{owner[: _OWNER_LIMIT - 1]}…"
-    return repr(cut) if "," in cut else cut
+    """Return a comment of ``authorized_keys``, which may contain anything."""
+    return quoted(owner if len(owner) <= _OWNER_LIMIT else f"{owner[: _OWNER_LIMIT - 1]}…")

@@ -10,7 +10,7 @@ from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
 from consumer.show.columns import LAST, Column, cells_of, cut, filled, painted, unbounded, widths_of
-from consumer.text import harmless, readable
+from consumer.text import harmless, quoted, readable
 
 if TYPE_CHECKING:
     from consumer.places.geoip import Places
@@ -214,7 +214,7 @@ class Table:
         key = " ".join(filter(None, (info.get("key_type"), fingerprint)))
         parts = [method, key, info.get("principal", "")]
         if "certificate_id" in info:
-            certificate = f"certificate {sshd_name(info['certificate_id'])!r}"
+            certificate = f"certificate {quoted(sshd_name(info['certificate_id']))}"
             return [" ".join(filter(None, (*parts, certificate))), certificate]
         whole = " ".join(filter(None, parts))
         if event.factors:
@@ -244,11 +244,11 @@ def _tried(event: Attempt) -> str:
 def _duration(event: Logout) -> str:
     if not event.login.time_us or not event.end_us:
         return "after an unknown time"
-    return f"after {duration_text(event.end_us - event.login.time_us)}"
+    return f"after {short_duration(event.end_us - event.login.time_us)}"
 
 
-def duration_text(micros: int) -> str:
-    """Return a duration in the form that people write."""
+def short_duration(micros: int) -> str:
+    """Return a duration for a column of a table: ``12.5 s``, ``1:02:03``, ``3 d 4 h``."""
     seconds = micros / 1_000_000
     whole = round(seconds)
     if whole >= 86400:

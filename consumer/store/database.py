@@ -8,7 +8,9 @@ from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from consumer.clock import now_us, utc
 from consumer.errors import DamagedStoreError, StoreError
@@ -35,6 +37,12 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT INTO snapshot SELECT part, 0, body FROM whole;"
             "DROP TABLE whole;"
         ),
+        # What is new about a login.
+        3: (
+            "CREATE INDEX session_user ON session (user, info, address, host, opened_us);"
+            "INSERT OR IGNORE INTO status SELECT 'created_us',"
+            " coalesce(min(opened_us), CAST(strftime('%s', 'now') AS INTEGER) * 1000000) FROM session WHERE opened_us > 0;"
+        ),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
@@ -51,6 +59,21 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT INTO channel SELECT name, last_success_us, last_error_us, last_error, failures, retry_us FROM channel_1;"
             "DROP TABLE channel_1;"
         ),
+        # Folds, digests and quiet hours.
+        2: (
+            "ALTER TABLE delivery ADD COLUMN hold TEXT NOT NULL DEFAULT '';"
+            "ALTER TABLE delivery ADD COLUMN free_us INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE delivery ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;"
+            "DROP INDEX delivery_pending; DROP INDEX delivery_login;"
+            "CREATE INDEX delivery_pending ON delivery (channel, seq) WHERE state = 'pending' AND hold = '';"
+            "CREATE INDEX delivery_login ON delivery (channel, seq, budget)"
+            " WHERE state = 'pending' AND hold = '' AND budget <> '';"
+            "CREATE INDEX delivery_urgent ON delivery (channel, seq) WHERE state = 'pending' AND hold = '' AND urgent;"
+            "CREATE INDEX delivery_hold ON delivery (channel, hold, seq) WHERE state = 'pending' AND hold <> '';"
+            "CREATE TABLE hold (channel TEXT NOT NULL, name TEXT NOT NULL, due_us INTEGER, window_us INTEGER NOT NULL,"
+            " omitted INTEGER NOT NULL DEFAULT 0, urgent INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (channel, name)) WITHOUT ROWID;"
+            "CREATE INDEX hold_due ON hold (channel, due_us) WHERE due_us IS NOT NULL;"
+        ),
     },
     "keys": {},
 }
@@ -59,6 +82,10 @@ DAMAGED_LIMIT = 5
 _BUSY_S = 5.0
 # SQLite cuts the log to this size after a large transaction.
 _LOG_LIMIT_BYTES = 64 << 20
+# An integer of a row: a count, or microseconds since 1970 in the years 1 to 9999. SQLite stores any value in any column, and a
+# calendar knows no other years.
+Whole = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
+_Row = TypeVar("_Row")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 # Primary codes of errors that may pass: the file is unusable now, but its content is not wrong. sshbell retries.
@@ -314,6 +341,8 @@ def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
     try:
         path.stat()
     except FileNotFoundError as error:
+        if not path.parent.exists():
+            raise StoreError(f"{path.parent} does not exist; run first: sudo sshbell install") from error
         raise StoreError(f"{path}: it does not exist yet; sshbell run creates it: restart rsyslog") from error
     except OSError as error:
         raise StoreError(f"{path}: {error.strerror}") from error
@@ -405,6 +434,19 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error(connection, error) from error
+
+
+def checked(path: Path, values: object, kind: type[_Row]) -> _Row:
+    """
+    Return values of a database as a type.
+
+    Raises:
+        StoreError: somebody has written a value that sshbell never writes.
+    """
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"{path}: it has a value that sshbell never writes: {error}") from error
 
 
 def store_error(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:

@@ -10,12 +10,16 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
 
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import (
     DELIVERY_DB,
+    Whole,
+    checked,
     guarded,
     open_for_writing,
     open_of_another,
@@ -36,22 +40,31 @@ DELIVERY_LIMIT_BYTES = 1 << 29
 # that host share a budget; beyond the second, all others do. Anybody who can write log lines can make up accounts.
 ACCOUNT_LIMIT, BUDGET_LIMIT = 100, 10_000
 _SHARED = "*"
+# Holds of one channel, and folds of failed logins on one host. Beyond the first, sshbell folds no further logins; beyond either,
+# one fold takes the failed logins from all other addresses.
+HOLD_LIMIT, BLOCK_LIMIT = 10_000, 5
+_EVERYTHING = "fold *"
 # An unused budget is full again after this time.
 _FULL_US = 3600 * 1_000_000
 # Rows in memory at once.
 _BATCH = 200
+_PENDING = "event_id, seq, attempts, max(queued_us, free_us), digest, body, budget, delivery.urgent, hold"
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
-_DUE = "channel = ? AND state = 'pending' AND (next_us <= ? OR next_us > ?)"
-_UNFOLDED = "channel = ? AND budget = ? AND state = 'pending' AND digest IS NULL AND next_us <= ?"
+_OPEN, _HELD = "state = 'pending' AND hold = ''", "state = 'pending' AND hold <> ''"
+_DUE = f"channel = ? AND {_OPEN} AND (next_us <= ? OR next_us > ?)"
+_UNFOLDED = f"channel = ? AND budget = ? AND {_OPEN} AND digest IS NULL AND next_us <= ?"
 _CHOSEN = "AND event_id IN (SELECT value FROM json_each(?))"
-# No channel waits longer than this for its next try. A later time was written while the clock was wrong.
+# No channel waits longer than this for its next try, and no hold for its time. A later time was written while the clock was
+# wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
+LONGEST_HOLD_US = 8 * 86400 * 1_000_000
 
 
 class Pending(NamedTuple):
     """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the digest that it is part of. "" means that
     the server rejected this digest, so the message goes alone. ``budget`` names the budget from which it takes a token.
+    ``hold`` names the hold in which it waits; "" for none. ``is_urgent``: it goes in quiet hours, too.
     """
 
     event_id: str
@@ -61,14 +74,56 @@ class Pending(NamedTuple):
     digest: str | None
     body: bytes
     budget: str = ""
+    is_urgent: bool = False
+    hold: str = ""
+
+
+class HoldPlan(NamedTuple):
+    """
+    The hold that a message joins.
+
+    Attributes:
+        name: of the hold.
+        due_us: when its messages become one, if this message opens it; the wall clock.
+        window_us: a fold: the message that opens it goes at once, and it goes on for so long after it was due. 0: no fold.
+        shared: the fold to join instead if there are too many; "" for none.
+    """
+
+    name: str
+    due_us: int
+    window_us: int = 0
+    shared: str = ""
+
+
+class Way(NamedTuple):
+    """How a message goes to a channel: in quiet hours, too; and the hold that it joins, or None."""
+
+    is_urgent: bool = False
+    plan: HoldPlan | None = None
 
 
 class Routed(NamedTuple):
-    """A message of the outbox, its channels, and the budget that it asks for; "" is the budget of all noise."""
+    """
+    A message of the outbox, and its channels.
+
+    Attributes:
+        budget: the one that it asks for; "" is the budget of all noise.
+        ways: how it goes to a channel, by name, unless it goes at once and not in quiet hours.
+    """
 
     message: Queued
     channels: Iterable[str]
     budget: str = ""
+    ways: Mapping[str, Way] = {}
+
+
+class Hold(NamedTuple):
+    """A hold that has messages, and when they become one. ``omitted``: messages that are only counted."""
+
+    name: str
+    due_us: int
+    window_us: int = 0
+    omitted: int = 0
 
 
 class Standing(NamedTuple):
@@ -82,22 +137,23 @@ class Budget(NamedTuple):
     """What is left of a channel's ``max_per_hour`` for an account on a host or for noise, as of ``tokens_us``. None: all."""
 
     name: str = ""
-    tokens: float | None = None
-    tokens_us: int = 0
+    tokens: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
+    tokens_us: Whole = 0
 
 
 class DeliveryRow(NamedTuple):
-    """A message as ``sshbell outbox`` shows it. ``next_us`` is None if sshbell will not try it again."""
+    """A message as ``sshbell outbox`` shows it; ``next_us`` is None if sshbell will not try it again."""
 
     event_id: str
     channel: str
     state: str
     attempts: int
-    queued_us: int
-    next_us: int | None
+    queued_us: Whole
+    next_us: Whole | None
     reason: str | None
     body: bytes
     budget: str
+    hold: str = ""
 
 
 class Delivery:
@@ -149,31 +205,87 @@ class Delivery:
         with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
             waiting: dict[str, int] = {}
-            for last, channels, budget in routed:
+            for last, channels, budget, ways in routed:
                 for channel in channels:
                     if channel not in waiting:
                         waiting[channel] = self._waiting(channel)
-                    state, reason = "pending", None
-                    if last.queued_us < dead_before_us:
-                        state, reason = "dead", "it was too old when deliver read it"
-                    elif last.action in EXPENDABLE_ACTIONS and waiting.get(channel, 0) >= WAITING_LIMIT:
-                        state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
-                    added = self._run(
-                        "INSERT OR IGNORE INTO delivery"
-                        " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body, budget)"
-                        " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?)",
-                        (
-                            last.event_id, channel, base + last.seq, state, last.queued_us,
-                            last.queued_us if reason else None, reason, last.body,
-                            self._budget_for(channel, budget, last.queued_us),
-                        ),
-                    ).rowcount  # fmt: skip
-                    if added and reason is None:
-                        waiting[channel] = waiting.get(channel, 0) + 1
+                    is_full = last.action in EXPENDABLE_ACTIONS and waiting[channel] >= WAITING_LIMIT
+                    is_old = last.queued_us < dead_before_us
+                    state = self._queue(
+                        last, channel, base + last.seq, budget, ways.get(channel, Way()), is_full=is_full, is_old=is_old
+                    )
+                    if state == "pending":
+                        waiting[channel] += 1
                         found.add(channel)
             if last is not None:
                 self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
         return found
+
+    def _queue(
+        self, message: Queued, channel: str, seq: int, budget: str, way: Way, *, is_full: bool, is_old: bool
+    ) -> str | None:
+        """Add a message to a channel, unless it is already there; return its state. ``is_full``: too many wait."""
+        if self._run("SELECT 1 FROM delivery WHERE event_id = ? AND channel = ?", (message.event_id, channel)).fetchone():
+            return None
+        state, reason, hold = "pending", None, ""
+        if is_old:
+            state, reason = "dead", "it was too old when deliver read it"
+        elif way.plan is not None:
+            hold = self._joined(channel, way.plan, is_urgent=way.is_urgent)
+        if is_full and state == "pending" and not (hold and self._is_empty(channel, hold)):
+            state, reason = "dropped", f"more than {WAITING_LIMIT:,} messages wait for this channel"
+            if hold:
+                self._run("UPDATE hold SET omitted = omitted + 1 WHERE channel = ? AND name = ?", (channel, hold))
+                reason += "; a digest counts it"
+        self._run(
+            "INSERT INTO delivery"
+            " (event_id, channel, seq, state, queued_us, next_us, done_us, reason, body, budget, hold, urgent)"
+            " VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)",
+            (
+                message.event_id, channel, seq, state, message.queued_us, message.queued_us if reason else None, reason,
+                message.body, self._budget_for(channel, budget, message.queued_us), hold, way.is_urgent,
+            ),
+        )  # fmt: skip
+        return state
+
+    def _joined(self, channel: str, plan: HoldPlan, *, is_urgent: bool) -> str:
+        """Return the hold that a message joins; "" if it goes at once, because it is the first of a fold."""
+        name = plan.name
+        if self._has_hold(channel, name):
+            return name
+        if plan.window_us and (too_many := self._too_many_holds(channel, plan)):
+            if not plan.shared:
+                return ""
+            name = plan.shared if too_many == "of the host" else _EVERYTHING
+            if self._has_hold(channel, name):
+                return name
+        self._run(
+            "INSERT INTO hold (channel, name, due_us, window_us, urgent) VALUES (?, ?, ?, ?, ?)",
+            (channel, name, plan.due_us, plan.window_us, is_urgent),
+        )
+        return "" if plan.window_us else name
+
+    def _has_hold(self, channel: str, name: str) -> bool:
+        return self._run("SELECT 1 FROM hold WHERE channel = ? AND name = ?", (channel, name)).fetchone() is not None
+
+    def _too_many_holds(self, channel: str, plan: HoldPlan) -> str:
+        """Return what has too many folds: "the channel" or "of the host"; "" for neither."""
+        (total,) = self._run(
+            "SELECT count(*) FROM (SELECT 1 FROM hold WHERE channel = ? LIMIT ?)", (channel, HOLD_LIMIT)
+        ).fetchone()
+        if total >= HOLD_LIMIT:
+            return "the channel"
+        if not plan.shared:
+            return ""
+        begin = f"{plan.shared} "
+        (of_host,) = self._run(
+            "SELECT count(*) FROM hold WHERE channel = ? AND name >= ? AND name < ?", (channel, begin, f"{plan.shared}!")
+        ).fetchone()
+        return "of the host" if of_host >= BLOCK_LIMIT else ""
+
+    def _is_empty(self, channel: str, hold: str) -> bool:
+        statement = f"SELECT 1 FROM delivery WHERE channel = ? AND {_HELD} AND hold = ? LIMIT 1"  # noqa: S608 - our own text
+        return self._run(statement, (channel, hold)).fetchone() is None
 
     def _budget_for(self, channel: str, wanted: str, now_us: int) -> str:
         """Return the budget that a message gets: the one it asks for, or a shared one if there are too many."""
@@ -192,11 +304,14 @@ class Delivery:
 
     def _waiting(self, channel: str) -> int:
         """Return how many messages wait for a channel; this counts no further than the limit."""
-        found: tuple[int] = self._run(
-            "SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' LIMIT ?)",
-            (channel, WAITING_LIMIT),
-        ).fetchone()
-        return found[0]
+        total = 0
+        for which in (_OPEN, _HELD):
+            (found,) = self._run(
+                f"SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = ? AND {which} LIMIT ?)",  # noqa: S608
+                (channel, WAITING_LIMIT),
+            ).fetchone()
+            total += found
+        return total
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
         """Queue a test for channels; it goes before everything else."""
@@ -208,9 +323,10 @@ class Delivery:
                     (event_id, channel, now_us, body),
                 )
 
-    def due(self, channel: str, now_us: int, spent: Iterable[str] = ()) -> Pending | None:
+    def due(self, channel: str, now_us: int, spent: Iterable[str] = (), *, only_urgent: bool = False) -> Pending | None:
         """
-        Return the first message that is due now: a test, then messages about logins, then noise; the oldest of each kind first.
+        Return the first message that is due now and in no hold: a test, then messages about logins, then noise; the oldest of
+        each kind first.
 
         The channel itself may still have to wait.
 
@@ -218,6 +334,7 @@ class Delivery:
             channel: its name.
             now_us: the wall clock; a message may have to wait for its next try.
             spent: names of the budgets whose messages have to wait.
+            only_urgent: leave out messages that wait for the end of the quiet hours.
         """
         without = set(spent)
         others = json.dumps(sorted(without))
@@ -227,31 +344,137 @@ class Delivery:
         ):  # fmt: skip
             if not is_open:
                 continue
+            if only_urgent and which != "seq = 0":
+                which += " AND urgent"  # noqa: PLW2901 - a part of it
             row = self._run(
-                f"SELECT event_id, seq, attempts, queued_us, digest, body, budget FROM delivery WHERE {_DUE} AND {which}"  # noqa: S608
-                " ORDER BY seq LIMIT 1",
+                f"SELECT {_PENDING} FROM delivery WHERE {_DUE} AND {which} ORDER BY seq LIMIT 1",  # noqa: S608 - our own text
                 (channel, now_us, now_us + LONGEST_WAIT_US, *([others] if "?" in which else [])),
             ).fetchone()
             if row is not None:
                 return Pending(*row)
         return None
 
+    def due_hold(
+        self, channel: str, now_us: int, spent: Iterable[str] = (), *, only_urgent: bool = False
+    ) -> tuple[Hold, Pending] | None:
+        """
+        Return a hold that is due, and its first message. Digests come before folds, then the one that was due first.
+
+        Args:
+            channel: its name.
+            now_us: the wall clock.
+            spent: names of the budgets whose folds have to wait.
+            only_urgent: leave out holds that wait for the end of the quiet hours.
+        """
+        due = "hold.channel = :channel AND (due_us <= :now OR due_us > :never)" + (" AND hold.urgent" if only_urgent else "")
+        values = {
+            "channel": channel, "now": now_us, "never": now_us + LONGEST_HOLD_US, "spent": json.dumps(sorted(set(spent))),
+        }  # fmt: skip
+        if self._run(f"SELECT 1 FROM hold WHERE {due} LIMIT 1", values).fetchone() is None:  # noqa: S608 - our own text
+            return None
+        first = (
+            "SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
+            " AND it.hold <> '' AND it.hold = name"
+        )
+        row = self._run(
+            f"SELECT name, due_us, window_us, omitted, {_PENDING} FROM hold JOIN delivery"  # noqa: S608
+            " ON delivery.channel = hold.channel AND state = 'pending' AND hold <> '' AND hold = name"
+            f" AND seq = ({first})"
+            f" WHERE {due} AND (window_us = 0 OR budget NOT IN (SELECT value FROM json_each(:spent)))"
+            " ORDER BY window_us > 0, due_us LIMIT 1",
+            values,
+        ).fetchone()
+        return None if row is None else (Hold(*row[:4]), Pending(*row[4:]))
+
+    def forget_holds(self, channel: str, now_us: int) -> None:
+        """Forget the holds that were due and have no messages."""
+        due = "channel = ? AND (due_us <= ? OR due_us > ?)"
+        values = (channel, now_us, now_us + LONGEST_HOLD_US)
+        if self._run(f"SELECT 1 FROM hold WHERE {due} LIMIT 1", values).fetchone():  # noqa: S608 - our own text
+            with self._transaction():
+                self._run(
+                    f"DELETE FROM hold WHERE {due} AND name NOT IN"  # noqa: S608
+                    f" (SELECT hold FROM delivery WHERE channel = ? AND {_HELD})",
+                    (*values, channel),
+                )
+
+    def next_hold_us(self, channel: str, now_us: int) -> int | None:
+        """Return when the next hold of a channel becomes due; None if none does."""
+        (found,) = self._run("SELECT min(due_us) FROM hold WHERE channel = ? AND due_us > ?", (channel, now_us)).fetchone()
+        return None if found is None else int(found)
+
+    def holds(self, channel: str) -> dict[str, int]:
+        """Return when each hold of a channel is due, by its name."""
+        rows = self._rows("SELECT name, due_us FROM hold WHERE channel = ? AND due_us IS NOT NULL", (channel,))
+        return {str(name): int(due_us) for name, due_us in rows}
+
+    def is_hold_crowded(self, channel: str, hold: Hold) -> bool:
+        """Return whether a hold has several messages, or has only counted some."""
+        statement = f"SELECT 1 FROM delivery WHERE channel = ? AND {_HELD} AND hold = ? LIMIT 2"  # noqa: S608 - our own text
+        return bool(hold.omitted) or len(self._run(statement, (channel, hold.name)).fetchall()) > 1
+
+    def held_bodies(self, channel: str, hold: str) -> Iterator[tuple[str, bytes]]:
+        """Yield event id and event (JSON) of each message in a hold, in order."""
+        yield from self._by_seq("event_id, body", f"channel = ? AND {_HELD} AND hold = ?", (channel, hold))
+
+    def close_hold(self, channel: str, hold: Hold, digest: str | None, now_us: int, only: Iterable[str] | None = None) -> int:
+        """
+        Free the messages of a hold, or those whose event ids are in ``only``, as one digest; return how many.
+
+        A fold that is empty afterwards goes on for another window. Any other hold ends.
+
+        Args:
+            channel: its name.
+            hold: the hold.
+            digest: the id of the digest; None to send each message alone.
+            now_us: the wall clock.
+            only: event ids; None for all messages.
+        """
+        with self._transaction():
+            chosen = "" if only is None else f" {_CHOSEN}"
+            values: tuple[object, ...] = () if only is None else (json.dumps(list(only)),)
+            count = self._run(
+                f"UPDATE delivery SET digest = ?, hold = '', free_us = ?"  # noqa: S608 - our own text
+                f" WHERE channel = ? AND {_HELD} AND hold = ?{chosen}",
+                (digest, now_us, channel, hold.name, *values),
+            ).rowcount
+            if digest is not None and count:
+                self._run(
+                    "INSERT INTO hold (channel, name, due_us, window_us, omitted)"
+                    " SELECT channel, ?, NULL, 0, omitted FROM hold WHERE channel = ? AND name = ? AND omitted > 0",
+                    (digest, channel, hold.name),
+                )
+                self._run("UPDATE hold SET omitted = 0 WHERE channel = ? AND name = ?", (channel, hold.name))
+            if self._is_empty(channel, hold.name):
+                self._run(
+                    "UPDATE hold SET due_us = ? WHERE channel = ? AND name = ? AND window_us > 0"
+                    if hold.window_us
+                    else "DELETE FROM hold WHERE ? IS NOT NULL AND channel = ? AND name = ?",
+                    (now_us + hold.window_us, channel, hold.name),
+                )
+            return count
+
+    def omitted(self, channel: str, digest: str) -> int:
+        """Return how many messages a digest only counts."""
+        row = self._run("SELECT omitted FROM hold WHERE channel = ? AND name = ?", (channel, digest)).fetchone()
+        return 0 if row is None else int(row[0])
+
     def next_bodies(self, message: Pending, channel: str, limit: int) -> list[bytes]:
         """Return the events of the next messages of the same kind as ``message``, as JSON, in order."""
         which = "budget <> ''" if message.budget else "budget = ''"
         rows = self._run(
-            f"SELECT body FROM delivery WHERE channel = ? AND state = 'pending' AND digest IS NULL AND {which}"  # noqa: S608
+            f"SELECT body FROM delivery WHERE channel = ? AND {_OPEN} AND digest IS NULL AND {which}"  # noqa: S608
             " ORDER BY seq LIMIT ?",
             (channel, limit),
         )
         return [body for (body,) in rows]
 
-    def next_us(self, channel: str, spent: Iterable[str] = ()) -> int | None:
-        """Return when the first waiting message is due, except those of spent budgets; None if none waits."""
+    def next_us(self, channel: str, spent: Iterable[str] = (), *, only_urgent: bool = False) -> int | None:
+        """Return when the first message in no hold is due, except those of spent budgets; None if none waits."""
         without = set(spent)
-        which = "AND budget <> ''" if "" in without else ""
+        which = ("AND budget <> ''" if "" in without else "") + (" AND urgent" if only_urgent else "")
         (found,) = self._run(
-            f"SELECT min(next_us) FROM delivery WHERE channel = ? AND state = 'pending' {which}"  # noqa: S608
+            f"SELECT min(next_us) FROM delivery WHERE channel = ? AND {_OPEN} {which}"  # noqa: S608
             " AND budget NOT IN (SELECT value FROM json_each(?))",
             (channel, json.dumps(sorted(without))),
         ).fetchone()
@@ -270,23 +493,28 @@ class Delivery:
     def spent(self, channel: str) -> list[Budget]:
         """Return the budgets that had less than one token when they were last stored."""
         rows = self._run("SELECT name, tokens, tokens_us FROM budget WHERE channel = ? AND tokens < 1", (channel,))
-        return [Budget(*row) for row in rows]
+        return [checked(self._path, row, Budget) for row in rows.fetchall()]
 
-    def held(self, channel: str, spent: Iterable[str]) -> set[str]:
-        """Return the names of those spent budgets that have waiting messages."""
+    def held(self, channel: str, spent: Iterable[str], now_us: int) -> set[str]:
+        """Return the names of those spent budgets that have waiting messages, or folds that are due."""
         without = set(spent)
         if not without:
             return set()
         rows = self._run(
-            "SELECT DISTINCT budget FROM delivery WHERE channel = ? AND state = 'pending' AND budget <> ''"
+            f"SELECT DISTINCT budget FROM delivery WHERE channel = ? AND {_OPEN} AND budget <> ''"  # noqa: S608
             " AND budget IN (SELECT value FROM json_each(?))",
             (channel, json.dumps(sorted(without))),
         ).fetchall()
         found = {str(name) for (name,) in rows}
-        noise = "SELECT 1 FROM delivery WHERE channel = ? AND state = 'pending' AND budget = '' AND seq > 0 LIMIT 1"
+        noise = f"SELECT 1 FROM delivery WHERE channel = ? AND {_OPEN} AND budget = '' AND seq > 0 LIMIT 1"  # noqa: S608
         if "" in without and self._run(noise, (channel,)).fetchone():
             found.add("")
-        return found
+        folds = self._run(
+            "SELECT DISTINCT budget FROM hold JOIN delivery ON delivery.channel = hold.channel AND state = 'pending'"
+            " AND hold <> '' AND hold = name WHERE hold.channel = ? AND due_us <= ? AND window_us > 0",
+            (channel, now_us),
+        ).fetchall()
+        return found | (without & {str(name) for (name,) in folds})
 
     def is_crowded(self, channel: str, budget: str, now_us: int) -> bool:
         """Return whether more than one message of a budget is due outside digests."""
@@ -312,7 +540,7 @@ class Delivery:
     def folded(self, channel: str, digest: str) -> Iterator[tuple[int, bytes]]:
         """Yield the queue time and the event (JSON) of each message of a digest, in order."""
         where = "channel = ? AND digest = ? AND state = 'pending'"
-        yield from self._by_seq("queued_us, body", where, (channel, digest))
+        yield from self._by_seq("max(queued_us, free_us), body", where, (channel, digest))
 
     def _by_seq(self, columns: str, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
         """Yield rows of a channel except tests, in order. The caller may write between two rows: no statement stays open."""
@@ -341,6 +569,8 @@ class Delivery:
         """
         with self._transaction():
             self._finish(channel, message, "sent", now_us, note)
+            if message.digest:
+                self._run("DELETE FROM hold WHERE channel = ? AND name = ?", (channel, message.digest))
             self._run(
                 "INSERT INTO channel (name, last_success_us) VALUES (:name, :now)"
                 " ON CONFLICT (name) DO UPDATE SET last_success_us = :now, failures = 0, retry_us = 0",
@@ -376,12 +606,12 @@ class Delivery:
             failures = 0 if alone else self.standing(channel).failures + 1
             self._fault(channel, now_us, reason, failures, 0 if alone else now_us + after_us)
 
-    def give_up(self, channel: str, before_us: int, now_us: int, reason: str) -> int:
-        """Turn waiting messages that were queued before a time into dead letters; return how many."""
+    def give_up(self, channel: str, before_us: int, now_us: int, reason: str, *, which: str = _OPEN) -> int:
+        """Turn messages that could have been sent since before a time into dead letters; return how many."""
         with self._transaction():
             return self._run(
-                "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"
-                " WHERE channel = ? AND state = 'pending' AND queued_us < ?",
+                "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"  # noqa: S608
+                f" WHERE channel = ? AND {which} AND max(queued_us, free_us) < ?",
                 (now_us, reason, channel, before_us),
             ).rowcount
 
@@ -389,8 +619,9 @@ class Delivery:
         """Do the same for channels that are no longer configured; return how many."""
         waiting = {str(name) for (name,) in self._rows("SELECT DISTINCT channel FROM delivery WHERE state = 'pending'")}
         return sum(
-            self.give_up(name, before_us, now_us, "the configuration has no such channel any more")
+            self.give_up(name, before_us, now_us, "the configuration has no such channel any more", which=which)
             for name in waiting.difference(channels)
+            for which in (_OPEN, _HELD)
         )
 
     def forget(self, before_us: int) -> None:
@@ -448,13 +679,13 @@ class Delivery:
         rows = self._rows(
             "SELECT event_id, channel, state, attempts, queued_us,"
             " CASE state WHEN 'pending' THEN max(next_us, coalesce(retry_us, 0)) END,"
-            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body, budget"
+            " coalesce(reason, CASE WHEN state = 'pending' AND failures > 0 THEN last_error END), body, budget, hold"
             " FROM delivery LEFT JOIN channel ON name = channel"
             " WHERE state IN (SELECT value FROM json_each(?)) AND substr(event_id, 1, ?) = ? AND ? IN ('', channel)"
             " ORDER BY queued_us DESC, seq DESC LIMIT ?",
             (json.dumps(list(states)), len(event_id), event_id, channel, limit),
         )  # fmt: skip
-        return [DeliveryRow(*row) for row in rows]
+        return [checked(self._path, row, DeliveryRow) for row in list(rows)]
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
         """Make waiting messages and dead letters due now; return how many. None means all events, or all channels."""
@@ -465,7 +696,7 @@ class Delivery:
                 values,
             )
             return self._run(
-                "UPDATE delivery SET state = 'pending', next_us = 0, attempts = 0, done_us = NULL,"  # noqa: S608
+                "UPDATE delivery SET state = 'pending', next_us = 0, attempts = 0, done_us = NULL, hold = '',"  # noqa: S608
                 f" digest = CASE state WHEN 'pending' THEN digest END WHERE {where}",
                 values,
             ).rowcount

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from consumer.store.database import DatabaseReader, open_for_writing, transaction
+from consumer.errors import StoreError
+from consumer.store.database import DatabaseReader, Whole, checked, open_for_writing, transaction
 
 NAME = "keys.db"
 _FOUND = (
@@ -15,7 +16,6 @@ _FOUND = (
     " WHERE host = ? AND {} = ? ORDER BY number LIMIT 100"
 )
 _BY_MD5, _BY_SHA256 = _FOUND.format("md5"), _FOUND.format("sha256")
-_decoded = json.JSONDecoder().decode  # faster than json.loads
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class FoundKey(msgspec.Struct, frozen=True):
     comment: str
     options: list[str]
     is_authority: bool
-    exported_us: int
+    exported_us: Whole
 
 
 class Keys:
@@ -48,25 +48,38 @@ class Keys:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._file = DatabaseReader(state_dir / NAME, is_optional=True)
+        self._path = state_dir / NAME
+        self._file = DatabaseReader(self._path, is_optional=True)
 
     def found(self, host: str, fingerprint: str) -> list[FoundKey]:
         """Return the first 100 lines of a host that allow a key. ``fingerprint`` begins with ``MD5:`` or ``SHA256:``."""
         rows = self._file.rows(_BY_MD5 if fingerprint.startswith("MD5:") else _BY_SHA256, (host, fingerprint))
         return [
-            FoundKey(account, comment, _decoded(options), bool(authority), exported_us)
-            for account, comment, options, authority, exported_us in rows
+            checked(self._path, dict(zip(FoundKey.__struct_fields__, self._taken_apart(*row), strict=True)), FoundKey)
+            for row in rows
         ]
+
+    def _taken_apart(
+        self, account: object, comment: object, options: object, authority: object, exported_us: object
+    ) -> list[object]:
+        """Return a row as a FoundKey needs it."""
+        try:
+            found = msgspec.json.decode(options if isinstance(options, str | bytes) else b"", type=list[str])
+        except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
+            raise StoreError(f"{self._path}: it has options that sshbell never writes: {error}") from error
+        return [account, comment, found, bool(authority), exported_us]
 
     def all_owned(self) -> list[tuple[str, str, str, str]]:
         """Return host, SHA256 fingerprint, account and comment of all keys except authorities."""
-        return self._file.rows(
+        rows = self._file.rows(
             "SELECT host, sha256, account, comment FROM key WHERE NOT authority ORDER BY host, sha256, account"
         )
+        return checked(self._path, rows, list[tuple[str, str, str, str]])
 
     def exported_before(self, time_us: int) -> list[tuple[str, int]]:
         """Return the hosts whose last export is older than ``time_us``, and the time of that export."""
-        return self._file.rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", (time_us,))
+        rows = self._file.rows("SELECT name, exported_us FROM host WHERE exported_us < ? ORDER BY name", (time_us,))
+        return checked(self._path, rows, list[tuple[str, Whole]])
 
 
 def replace_keys(

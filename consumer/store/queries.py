@@ -13,7 +13,7 @@ from consumer.addresses import Network, ip_of, is_same_host
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
-from consumer.store.database import DELIVERY_DB, STATE_DB, reading
+from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
 from consumer.store.delivery import Budget
 from consumer.text import text_of_bytes
 
@@ -25,6 +25,41 @@ _PAGE = 2_000
 _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
 
 _Columns = dict[str, Any]  # values of a row, by name
+
+
+class _LoggedRow(msgspec.Struct):
+    """The common columns of an event and a session, as ``state.sql`` describes them."""
+
+    host: str
+    user: str | None
+    uid: int | None
+    address: str | None
+    port: int | None
+    method: str | None
+    info: str | None
+    origin: str
+    ambiguous: int
+    factors: str | None
+
+
+class _SessionRow(_LoggedRow):
+    """A row of ``session``."""
+
+    login_id: str
+    opened_us: Whole
+    closed_us: Whole | None
+
+
+class _EventRow(_LoggedRow):
+    """A row of ``event``, and the begin of the session that it ends."""
+
+    id: str
+    time_us: Whole
+    action: str
+    count: int
+    reason: str | None
+    login_id: str | None
+    opened_us: Whole | None = None
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -61,7 +96,8 @@ def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    yield from map(_session, _rows(state_dir, "SELECT *", _SESSION, asked))
+    for row in _rows(state_dir, "SELECT *", _SESSION, asked):
+        yield _session(checked(state_dir / STATE_DB, row, _SessionRow))
 
 
 def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
@@ -88,9 +124,25 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
     """
     columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
     for row in _rows(state_dir, columns, _EVENT, asked):
-        event = _event(row)
+        event = _event(checked(state_dir / STATE_DB, row, _EventRow))
         if event is not None:
             yield event
+
+
+def event_of_id(state_dir: Path, prefix: str) -> Event | None:
+    """
+    Return the event whose id begins with a text; None if there is none, or more than one.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    statement = (
+        "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
+        " FROM event WHERE id >= :prefix AND id < :prefix || '\U0010ffff' LIMIT 2"
+    )
+    with _reading(state_dir / STATE_DB) as found:
+        rows = found.execute(statement, {"prefix": prefix}).fetchall()
+    return _event(rows[0]) if len(rows) == 1 else None
 
 
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
@@ -130,7 +182,11 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
         rows = found.execute(statement, values).fetchall()
     # All rows are read by now, because the caller may take long with each.
     for row in rows:
-        yield _login(row, row[key], row[time])
+        if of_events:
+            event = checked(state_dir / STATE_DB, row, _EventRow)
+            yield _login(event, event.id, event.time_us)
+        else:
+            yield _session(checked(state_dir / STATE_DB, row, _SessionRow)).login
 
 
 # A table, its time, and its key.
@@ -177,13 +233,14 @@ def _values(found: sqlite3.Connection, kind: tuple[str, str, str], asked: Asked)
     across: list[_Columns] = []
     if _reaches_back(kind, asked):
         across = found.execute(_ACROSS, {"since": since_us, "open_limit": OPEN_LIMIT_US}).fetchall()
-    first_us = min((row["opened_us"] for row in across), default=since_us)
+    begun_us = [row["opened_us"] for row in across if isinstance(row["opened_us"], int)]
+    first_us = min(begun_us, default=since_us)
     return {
         "time": max(first_us - 1, -(1 << 63)),
         "key": "\U0010ffff",  # greater than every id of the microsecond before
         "since": since_us,
         "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
-        "across": json.dumps([row["login_id"] for row in across]),
+        "across": json.dumps([row["login_id"] for row in across if isinstance(row["login_id"], str)]),
         "user": selection.user,
         "host": selection.host,
     }
@@ -233,40 +290,40 @@ def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> _Columns:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def _session(row: _Columns) -> Session:
-    return Session(_login(row, row["login_id"], row["opened_us"]), row["closed_us"])
+def _session(row: _SessionRow) -> Session:
+    return Session(_login(row, row.login_id, row.opened_us), row.closed_us)
 
 
-def _login(row: _Columns, login_id: str, time_us: int) -> Login:
+def _login(row: _LoggedRow, login_id: str, time_us: int) -> Login:
     return Login(
-        login_id, _line(row, time_us), row["user"], _logged(row["address"]), _digits(row["port"]), row["method"],
-        _logged(row["info"]), row["uid"], factors=tuple(row["factors"].split(",")) if row["factors"] else (),
+        login_id, _line(row, time_us), row.user, _logged(row.address), _digits(row.port), row.method, _logged(row.info), row.uid,
+        factors=tuple(row.factors.split(",")) if row.factors else (),
     )  # fmt: skip
 
 
-def _event(row: _Columns) -> Event | None:
+def _event(row: _EventRow) -> Event | None:
     """Return the event of a row, without the parts that the store does not keep; None for an unknown action."""
-    line = _line(row, row["time_us"])
-    start = (row["id"], line, row["user"], _logged(row["address"]), _digits(row["port"]))
-    match row["action"]:
+    line = _line(row, row.time_us)
+    start = (row.id, line, row.user, _logged(row.address), _digits(row.port))
+    match row.action:
         case EventAction.LOGIN:
-            return _login(row, row["id"], row["time_us"])
+            return _login(row, row.id, row.time_us)
         case EventAction.LOGOUT:
-            return Logout(*start, _login(row, row["login_id"] or "", row["opened_us"] or 0), row["time_us"])
+            return Logout(*start, _login(row, row.login_id or "", row.opened_us or 0), row.time_us)
         case EventAction.ATTEMPT:
-            return Attempt(*start, row["method"], count=row["count"], reason=_logged(row["reason"]))
+            return Attempt(*start, row.method, count=row.count, reason=_logged(row.reason))
         case EventAction.PROBE:
-            return Probe(*start, _logged(row["reason"]))
+            return Probe(*start, _logged(row.reason))
         case EventAction.FORGED:
-            return Forged(*start, row["uid"], row["reason"] or "", row["count"])
+            return Forged(*start, row.uid, row.reason or "", row.count)
     return None
 
 
-def _line(row: _Columns, time_us: int) -> Line:
-    trusted: Trusted | None = (0, "") if row["origin"] == "verified" else None
-    host = text_of_bytes(row["host"].encode())
+def _line(row: _LoggedRow, time_us: int) -> Line:
+    trusted: Trusted | None = (0, "") if row.origin == "verified" else None
+    host = text_of_bytes(row.host.encode())
     nothing = (None, None, None, None, None, None, None)  # the store does not keep the fields that the rule took
-    return Line((0, time_us or None, 0, 1, "", trusted, bool(row["ambiguous"]), "", host, "", *nothing))
+    return Line((0, time_us or None, 0, 1, "", trusted, bool(row.ambiguous), "", host, "", *nothing))
 
 
 def _logged(text: str | None) -> str | None:
@@ -284,7 +341,7 @@ class KeySeen(msgspec.Struct, frozen=True):
     info: str | None
     user: str | None
     host: str
-    last_us: int
+    last_us: Whole
 
 
 def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
@@ -297,26 +354,33 @@ def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
     with reading(state_dir / STATE_DB) as found:
         (oldest_us,) = found.execute("SELECT min(opened_us) FROM session WHERE opened_us > 0").fetchone()
         rows = found.execute("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
-        return oldest_us, [KeySeen(_logged(info), user, host, last_us) for info, user, host, last_us in rows]
+        seen = [checked(state_dir / STATE_DB, dict(zip(KeySeen.__struct_fields__, row, strict=True)), KeySeen) for row in rows]
+        return checked(state_dir / STATE_DB, [oldest_us], list[Whole | None])[0], [
+            KeySeen(_logged(key.info), key.user, key.host, key.last_us) for key in seen
+        ]
 
 
 class StoreState(msgspec.Struct):
     """The figures and notes that ``run`` keeps in ``state.db``, and the messages that are not routed yet."""
 
-    figures: dict[str, int]
+    figures: dict[str, Whole]
     notes: dict[str, str]
     unrouted: int
-    oldest_us: int | None
+    oldest_us: Whole | None
 
 
 class ChannelState(msgspec.Struct):
-    """A channel in ``delivery.db``; ``pending`` and ``dead`` count messages. ``spent``: used-up budgets, with their messages."""
+    """
+    A channel in ``delivery.db``. ``pending``, ``held`` and ``dead`` count messages: those to send, those in holds, dead letters.
+    ``spent``: used-up budgets, with their messages.
+    """
 
     pending: int = 0
+    held: int = 0
     dead: int = 0
-    oldest_us: int | None = None
-    last_success_us: int | None = None
-    last_error_us: int | None = None
+    oldest_us: Whole | None = None
+    last_success_us: Whole | None = None
+    last_error_us: Whole | None = None
     last_error: str | None = None
     spent: list[tuple[Budget, int]] = msgspec.field(default_factory=list)
 
@@ -332,22 +396,33 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
     with reading(state_dir / DELIVERY_DB) as found:
         (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
         for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
-            channels[name] = ChannelState(0, 0, None, *times)
+            channels[name] = ChannelState(0, 0, 0, None, *times)
         for name, state, count, oldest_us in found.execute(
-            "SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'pending' GROUP BY channel UNION ALL"
-            " SELECT channel, state, count(*), min(queued_us) FROM delivery WHERE state = 'dead' GROUP BY channel"
+            "SELECT channel, state, count(*), min(max(queued_us, free_us)) FROM delivery"
+            " WHERE state = 'pending' AND hold = '' GROUP BY channel"
+            " UNION ALL SELECT channel, 'held', count(*), NULL FROM delivery"
+            " WHERE state = 'pending' AND hold <> '' GROUP BY channel"
+            " UNION ALL SELECT channel, state, count(*), NULL FROM delivery WHERE state = 'dead' GROUP BY channel"
         ):
             channel = channels.setdefault(name, ChannelState())
-            if state == "dead":
-                channel.dead = count
-            else:
-                channel.pending, channel.oldest_us = count, oldest_us
+            match state:
+                case "dead":
+                    channel.dead = count
+                case "held":
+                    channel.held = count
+                case _:
+                    channel.pending, channel.oldest_us = count, oldest_us
         for name, budget, tokens, tokens_us, count in found.execute(
             "SELECT budget.*, count(*) FROM budget JOIN delivery ON delivery.channel = budget.channel AND budget = name"
-            " WHERE tokens < 1 AND state = 'pending' AND seq > 0 GROUP BY budget.channel, name"
+            " WHERE tokens < 1 AND state = 'pending' AND hold = '' AND seq > 0 GROUP BY budget.channel, name"
         ):
-            channels.setdefault(name, ChannelState()).spent.append((Budget(budget, tokens, tokens_us), count))
-    return seq, channels
+            channels.setdefault(name, ChannelState()).spent.append(
+                (checked(state_dir / DELIVERY_DB, (budget, tokens, tokens_us), Budget), count)
+            )
+    path = state_dir / DELIVERY_DB
+    return checked(path, seq, int), checked(
+        path, {name: msgspec.structs.asdict(one) for name, one in channels.items()}, dict[str, ChannelState]
+    )
 
 
 def stored(state_dir: Path, routed_seq: int) -> StoreState:
@@ -359,7 +434,8 @@ def stored(state_dir: Path, routed_seq: int) -> StoreState:
     """
     with reading(state_dir / STATE_DB) as found:
         unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()
-        return StoreState(
-            dict(found.execute("SELECT name, value FROM status")), dict(found.execute("SELECT name, text FROM note")),
-            unrouted, oldest_us,
-        )  # fmt: skip
+        values = {
+            "figures": dict(found.execute("SELECT name, value FROM status")),
+            "notes": dict(found.execute("SELECT name, text FROM note")), "unrouted": unrouted, "oldest_us": oldest_us,
+        }  # fmt: skip
+    return checked(state_dir / STATE_DB, values, StoreState)

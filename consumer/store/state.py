@@ -47,6 +47,7 @@ class State:
     def __init__(self, state_dir: Path, report: Callable[[str], None]) -> None:
         self._path, self._report = state_dir / STATE_DB, report
         self._connection = self._opened()
+        self._rows_at_most: dict[str, int] = {}  # how many rows a table can have
         self._looked_at: dict[str, int] = {}  # how far the rows of a table have been searched for noise
         self._is_renewed = False  # True: the damaged file is set aside, but the new one could not be created yet
 
@@ -62,6 +63,7 @@ class State:
             StoreError: this fails now; call it again.
         """
         self._connection.close()
+        self._rows_at_most.clear()
         if not self._is_renewed:
             try:
                 set_aside(self._path, reason, self._report)
@@ -93,7 +95,10 @@ class State:
                 routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
                 # Tests by ``ring`` have the number 0: they were never in the outbox.
                 (pending_seq,) = found.execute(
-                    "SELECT min(seq) FROM delivery WHERE state = 'pending' AND seq > ?", (base,)
+                    "SELECT min(seq) FROM ("
+                    "SELECT min(seq) AS seq FROM delivery WHERE state = 'pending' AND hold = '' AND seq > :base"
+                    " UNION ALL SELECT min(seq) FROM delivery WHERE state = 'pending' AND hold <> '' AND seq > :base)",
+                    {"base": base},
                 ).fetchone()
         except StoreError:
             return 0, 0
@@ -122,6 +127,9 @@ class State:
             The number of new messages in the outbox.
         """
         outbox = 0
+        events, senders = list(events), list(senders)
+        for table in self._rows_at_most:
+            self._rows_at_most[table] += len(events) + len(senders) + 1
         with transaction(self._connection):
             rows: list[tuple[object, ...]] = []
             for event in events:
@@ -256,8 +264,12 @@ class State:
 
     def _shortened(self, table: str, key: str, order: str, limit: int, *, has_noise: bool = False) -> Iterator[int]:
         """Delete the oldest rows beyond a limit, noise before all others; yield the number of rows of each piece."""
+        if self._rows_at_most.get(table, limit + 1) <= limit:
+            return
+        # This reads the whole table, so it runs only if there may be too many rows.
         with guarded(self._connection):
             (rows,) = self._connection.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own names
+        self._rows_at_most[table] = rows
         excess = rows - limit
         while excess > 0 and has_noise:
             noise, has_noise = self._noise(table, key, order, excess)

@@ -40,6 +40,7 @@ CREATE TABLE session (
 CREATE INDEX session_opened ON session (opened_us);
 CREATE INDEX session_open ON session (opened_us) WHERE closed_us IS NULL;
 CREATE INDEX session_host ON session (host, closed_us, opened_us);
+CREATE INDEX session_user ON session (user, info, address, host, opened_us);
 
 -- The addresses from which a relay has received a host's lines, from rsyslog.
 CREATE TABLE sender (
@@ -71,6 +72,9 @@ CREATE TABLE status (
     name      TEXT PRIMARY KEY,
     value     INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+-- When sshbell created this file: before that, it knows nothing.
+INSERT INTO status VALUES ('created_us', CAST(strftime('%s', 'now') AS INTEGER) * 1000000);
 
 -- Texts that `sshbell status` shows, such as the running version.
 CREATE TABLE note (

@@ -51,6 +51,10 @@ _FACTORS_LIMIT = 8
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
 
+# PAM's services of programs that every user may start with root's rights, and under any name: so their lines can have sshd's tag.
+_SERVICES_OF_USERS = frozenset({"su", "su-l", "sudo", "sudo-i", "doas", "polkit-1", "login", "chsh", "chfn", "passwd"})
+
+
 class Correlator:
     """
     Turns lines into events.
@@ -73,8 +77,8 @@ class Correlator:
             LineAction.INVALID_USER: self._invalid_user,
             LineAction.USER_DENIED: self._user_denied,
             LineAction.MAX_ATTEMPTS: self._max_attempts,
-            LineAction.SESSION_OPENED: self._session_opened,
-            LineAction.SESSION_CLOSED: self._session_closed,
+            LineAction.SESSION_OPENED: _unless_of_users(self._session_opened),
+            LineAction.SESSION_CLOSED: _unless_of_users(self._session_closed),
             LineAction.SESSION_STARTED: self._session_started,
             LineAction.CONNECTION_OPENED: self._connection_opened,
             LineAction.RECEIVED_DISCONNECT: self._received_disconnect,
@@ -351,6 +355,8 @@ class Correlator:
     def _accepted(self, host: Host, line: Line) -> None:
         user = line[USER]
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
+        if connection.is_gone and self._is_of_older(host, line):
+            return
         if connection.accepted is not None:
             is_later = (line[TIME] or 0) > (connection.accepted[TIME] or 0)
             if connection.accepted[USER:] == line[USER:] and not (connection.is_over and is_later):
@@ -370,6 +376,16 @@ class Correlator:
             self._tell_login(host, connection)
         else:
             self.held.wait(host, connection, line)
+
+    @staticmethod
+    def _is_of_older(host: Host, line: Line) -> bool:
+        """Return whether a late line belongs to a login that its session line has already reported: see ``_opened_before``."""
+        current = host.connections.get(line[PROCID])
+        older = None if current is None else current.older
+        if older is None or older.opened is None or older.accepted is not None or not same_user(older.opened[USER], line[USER]):
+            return False
+        older.accepted = line
+        return True
 
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
@@ -432,6 +448,8 @@ class Correlator:
             self.held.leave_older(host, connection)
             self._end_session(host, older, line)
         elif connection is not None and is_ours:
+            if self._is_of_another_sender(connection, line):
+                return
             if connection.accepted is None and connection.login is None:
                 connection.closed = line  # "Accepted" may be late
             else:
@@ -464,12 +482,27 @@ class Correlator:
     def _child_over(self, host: Host, line: Line) -> None:
         """Take a closing line of the session's own process. It ends the session only if PAM has opened none."""
         connection = self.held.of_child(host, line)
-        if connection is None or connection.is_over or connection.accepted is None:
+        if (
+            connection is None
+            or connection.is_over
+            or connection.accepted is None
+            or self._is_of_another_sender(connection, line)
+        ):
             return
         if connection.login is None:
             connection.child_over = connection.child_over or line  # PAM's line may still come
         elif connection.opened is None:
             self._end_session(host, connection, line)
+
+    def _is_of_another_sender(self, connection: Connection, line: Line) -> bool:
+        """
+        Return whether the kernel vouches for the lines of a login, but not for this one.
+
+        Then another machine has sent this line under the name of the login's host. While catch_up reads the log file, it may be a
+        lost line of that host.
+        """
+        known = connection.accepted or connection.opened
+        return known is not None and known[TRUSTED] is not None and line[TRUSTED] is None and not self.held.is_holding
 
     @staticmethod
     def _may_end(connection: Connection, trusted: Trusted | None, procid: str) -> bool | None:
@@ -664,6 +697,16 @@ class Correlator:
         logout_id = derived(login.id, EventAction.LOGOUT) if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
         self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+
+
+def _unless_of_users(handle: Callable[[Host, Line], None]) -> Callable[[Host, Line], None]:
+    """Return a handler that skips the sessions of programs that every user may start."""
+
+    def handle_others(host: Host, line: Line) -> None:
+        if line[METHOD] not in _SERVICES_OF_USERS:
+            handle(host, line)
+
+    return handle_others
 
 
 def _is_in(connection: Connection, user: str | None) -> bool:

@@ -4,10 +4,11 @@ import grp
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+from consumer.channel_settings import EmailSettings, key_files
 from consumer.clock import now_us, utc
 from consumer.config import KEYS_SOCKET, PEOPLE_PATH, Config, secrets_of
 from consumer.config_file import DEFAULT_PATH
@@ -22,11 +23,13 @@ from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.store.database import reading
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
+from consumer.text import counted
 
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
 _FETCH = "sudo sshbell geoip fetch, daily from cron"
 _OLD_PLACES_D = 180
-_CHANNEL = "compare server, port, security and username with your mail provider's, then run: sudo sshbell check --connect"
+_MAIL = "compare server, port, security and username with your mail provider's, then run: sudo sshbell check --connect"
+_CHANNEL = "correct the channel's settings or its secrets, then run: sudo sshbell check --connect"
 
 
 def configuration(context: Context) -> Iterator[Outcome]:
@@ -49,7 +52,7 @@ def configuration(context: Context) -> Iterator[Outcome]:
     elif idle:
         yield warning(f"{place}: no [[route]] leads to {', '.join(idle)}", "add one, or remove the channel")
     else:
-        yield ok(f"{place}: {_number(config.channel, 'channel')}, {_number(config.route, 'route')}")
+        yield ok(f"{place}: {counted(len(config.channel), 'channel')}, {counted(len(config.route), 'route')}")
 
 
 def state(context: Context) -> Iterator[Outcome]:
@@ -126,8 +129,7 @@ def people(context: Context) -> Iterator[Outcome]:
     elif any(route.to_owner for route in context.config.route) and not persons:
         yield warning(f"{place}: it lists nobody, but a [[route]] has to_owner", "add the people and their keys")
     elif persons:
-        number = "1 person" if len(persons) == 1 else f"{len(persons)} people"
-        yield ok(f"{place}: {number}; sshbell people check compares them with the keys in use")
+        yield ok(f"{place}: {counted(len(persons), 'person', 'people')}; sshbell people check compares them with the keys in use")
 
 
 def catch_up(context: Context) -> Iterator[Outcome]:
@@ -159,6 +161,9 @@ def secrets(context: Context) -> Iterator[Outcome]:
             yield fault(f"{what}: {secret.command[0]} does not exist or is not executable")
         else:
             yield ok(f"{what}: from {secret.command[0]}")
+    for channel in context.config.channel:
+        for name, path in key_files(channel):
+            yield _secret_file(f"{channel.name}'s {name}", Path(path), context.account)
 
 
 def channels(context: Context) -> Iterator[Outcome]:
@@ -170,7 +175,7 @@ def channels(context: Context) -> Iterator[Outcome]:
             case Delivered():
                 yield ok(f"{channel.name} answers")
             case RetryLater(reason) | Rejected(reason):
-                yield fault(f"{channel.name}: {reason}", _CHANNEL)
+                yield fault(f"{channel.name}: {reason}", _MAIL if isinstance(channel, EmailSettings) else _CHANNEL)
 
 
 def places(context: Context) -> Iterator[Outcome]:
@@ -277,10 +282,6 @@ def _readable_by(path: Path, kept: Path, account: Account) -> str:
     except KeyError:
         group = str(account.gid)
     return f"chgrp {group} {path}; chmod 640 {path}"
-
-
-def _number(things: Sequence[object], name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 # In the order of their rows.

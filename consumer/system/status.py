@@ -1,9 +1,11 @@
 """The health of sshbell itself: what ``sshbell status`` finds, and which of it is a problem."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from enum import IntEnum
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -25,7 +27,8 @@ UNMATCHED_WARNING = 0.05
 UNFRAMED_WARNING = 0.05
 _SHARE_LEAST = 100
 
-# How long "sshbell status" waits for a process that is just starting: monitoring gives a plug-in 10 s or more.
+# A process that began less than this ago may still be starting. "sshbell status" waits for it, because monitoring gives a plug-in
+# 10 s or more.
 START_S = 5.0
 
 # Where run and deliver log why they stop; the rsyslog drop-in names this file.
@@ -77,19 +80,50 @@ class Health(msgspec.Struct):
 
 
 def wait_for_start(config: Config) -> None:
-    """Wait for processes that are just starting, ``START_S`` at most: people ask for the status right after a restart."""
+    """Wait while processes are just starting, ``START_S`` at most: people ask for the status right after a restart."""
     state_dir = Path(config.state_dir)
     locks = (RUN_LOCK, DELIVER_LOCK) if config.channel else (RUN_LOCK,)
     deadline_s = time.monotonic() + START_S
     with suppress(OSError):
-        while not all(holder_of(state_dir / name).is_running for name in locks) and time.monotonic() < deadline_s:
+        while not all(holder_of(state_dir / name).is_running for name in locks):
+            if not _has_young_parent() or time.monotonic() > deadline_s:
+                return
             time.sleep(0.1)
 
 
-def examine(config: Config, now_us: int) -> Health:
-    """Examine locks, databases and files. A file that cannot be read is a problem in the result, not an error."""
+def _has_young_parent() -> bool:
+    """Return whether rsyslogd, which starts ``run``, or ``run``, which starts ``deliver``, began less than ``START_S`` ago."""
+    return any(_is_parent(process) and _age_s(process) < START_S for process in Path("/proc").glob("[0-9]*"))
+
+
+def _is_parent(process: Path) -> bool:
+    try:
+        words = [word.rpartition(b"/")[2] for word in (process / "cmdline").read_bytes().split(b"\0")]
+    except OSError:
+        return False  # it has ended, or belongs to somebody else
+    return words[0] == b"rsyslogd" or (b"run" in words and (b"consumer" in words or b"sshbell" in words))
+
+
+def _age_s(process: Path) -> float:
+    try:
+        ticks = int((process / "stat").read_bytes().rpartition(b")")[2].split()[19])  # proc_pid_stat(5): starttime
+    except OSError:
+        return inf
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
+def examine(config: Config, now_us: int, fault: str = "") -> Health:
+    """
+    Examine locks, databases and files. A file that cannot be read is a problem in the result, not an error.
+
+    Args:
+        config: the configuration.
+        now_us: the wall clock.
+        fault: of the configuration, which then has only the state directory. Nothing starts until somebody mends it, so other
+            remedies are left out.
+    """
     state_dir = Path(config.state_dir)
-    problems: list[Problem] = []
+    problems = [Problem(Level.CRITICAL, fault)] if fault else []
     found: dict[str, Process] = {}
     for name in (RUN_LOCK, DELIVER_LOCK):
         try:
@@ -99,10 +133,11 @@ def examine(config: Config, now_us: int) -> Health:
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}: {error.strerror}{fix}"))
             found[name] = Process(is_running=None, pid=0)
     health = Health(found[RUN_LOCK], found[DELIVER_LOCK], None, {}, [], problems)
-    if problems:
+    if any(problem.level == Level.UNKNOWN for problem in problems):
         return health
     if not health.run.is_running:
-        problems.append(Problem(Level.CRITICAL, "sshbell run is not running and reads no lines; restart rsyslog"))
+        remedy = "" if fault else "; restart rsyslog" if state_dir.exists() else "; run first: sudo sshbell install"
+        problems.append(Problem(Level.CRITICAL, f"sshbell run is not running and reads no lines{remedy}"))
     if not health.deliver.is_running and config.channel:
         problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
     _read(health, config, state_dir)
@@ -121,7 +156,9 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     try:
-        health.store = stored(state_dir, routed_seq)
+        # It is missing until run has run, which is a problem already.
+        if health.run.is_running or (state_dir / STATE_DB).exists():
+            health.store = stored(state_dir, routed_seq)
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     names = [channel.name for channel in config.channel]

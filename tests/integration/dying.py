@@ -21,7 +21,7 @@ STEPS = {
         "Journal.append", "Journal.turn", "Journal.drop_before", "Pipeline.feed", "State.record", "State.keep_snapshot",
         "Replies.ok",
     ),
-    "deliver": ("Delivery.route", "Email.send", "Delivery.sent"),
+    "deliver": ("Delivery.route", "Delivery.close_hold", "Email.send", "Delivery.sent"),
 }  # fmt: skip
 PLACES = {who: [f"{when} {step}" for step in steps for when in ("before", "after")] for who, steps in STEPS.items()}
 # In the mail server: the message is on its disk, but deliver has got no answer.

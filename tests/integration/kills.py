@@ -1,16 +1,26 @@
 """
 Tests with a seed that sshbell never loses a confirmed line, whichever process is killed.
 
-    python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100
+    python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100 --forged 20000
 
 The real rsyslogd with the shipped drop-in writes a log file and feeds ``run``, whose ``deliver`` sends mail to a server. While
 lines come in, this program kills all three with signal 9: from outside at any time, and at chosen places of their work
 (``dying.py``). Between the kills, it restarts rsyslogd in order, and sends HUPs. Then it compares mails and store with those of
 an undisturbed run of the same input. The seed decides the input and the kills; the machine decides the moments.
 
+A second channel gets all events and folds them, so its messages have to add up to the events.
+
 In every other step, ``run``, ``deliver`` or both lose their disk for a while: the kernel lets them write no file beyond a size
 (RLIMIT_FSIZE). A small size stops all of their writes; a larger one leaves room for the journal, but not for the store. Some die
 while they wait for the disk, some after it is back.
+
+rsyslogd 8.2302 itself may hang: then it passes no lines on, and does not stop. This program kills it after a minute, and counts
+that. sshbell then reports what only the log file has, more than 20 events in one message, and cannot know that rsyslogd still has
+some of these lines on its disk. So after a hang, this program accepts events that are there twice, but still misses none.
+
+``--forged`` adds lines that another user writes in sshd's name through the local socket. sshbell must count each of them exactly
+once. If rsyslogd dies with such a line in its memory, only the log file has it, and without its writer. Then sshbell may report
+it as a login, but never as a verified one.
 """
 
 from __future__ import annotations
@@ -39,6 +49,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from consumer.actions import EventAction
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import Rsyslogd, entry_point
@@ -49,12 +60,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOST = "web1"
+FORGER, FORGER_UID = "mallory", 65534
 PAM = "logname= uid=0 euid=0 tty=ssh ruser="
 # Lines per second.
 RATE = 2000
 # One step in this many also restarts rsyslogd, or sends HUP.
 RESTART_EVERY, HANG_UP_EVERY = 6, 5
 OUTSIDE = "from outside"
+HUNG = "times that rsyslogd hung at its stop, and was killed"
 OUTSIDE_OF = ("run", "run", "deliver", "deliver", "smtp")
 # One step in this many takes the disk away; from these processes; and limits files to nothing new, or a segment of the journal.
 DISK_EVERY = 2
@@ -72,7 +85,10 @@ ARMED_S = 8.0
 LATER_S = 700
 
 TOLD = ("ssh_login", "ssh_logout")
+# The channel that folds.
+FOLDED = "all"
 INPUT = """
+global(localHostname="{host}")
 module(load="imtcp")
 input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/tcp_port")
 """
@@ -153,6 +169,17 @@ def woven(dice: random.Random, stories: list[list[str]]) -> list[str]:
     return [line for _, _, line in sorted(placed, key=lambda entry: entry[:2])]
 
 
+def with_forged(dice: random.Random, lines: list[str], forged: int) -> list[str | None]:
+    """Spread ``None`` for each forged line evenly at random between lines."""
+    places = sorted(dice.randrange(len(lines) + 1) for _ in range(forged))
+    mixed: list[str | None] = []
+    begin = 0
+    for place in places:
+        mixed += [*lines[begin:place], None]
+        begin = place
+    return mixed + lines[begin:]
+
+
 # ---------------------------------------------------------------- the parts
 
 
@@ -162,7 +189,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.armed = folder / "armed"
-        self.sent = 0
+        self.sent = self.forged = 0
         self.hung = 0
         self._parts = ExitStack()
 
@@ -172,11 +199,18 @@ class Site:
         self.post = self._parts.enter_context(PostOffice(self.folder / "post", self.armed))
         config = self.folder / "sshbell.toml"
         log = str(self.folder / "all.log")
-        config.write_text(configuration(self.folder / "state", catch_up=log, channel=[mail_channel(self.post.port)]))
+        channels = [mail_channel(self.post.port), mail_channel(self.post.port, FOLDED)]
+        route: list[dict[str, Any]] = [
+            {"events": list(TOLD), "channels": ["ops"]},
+            {"events": list(EventAction), "channels": [FOLDED], "fold": ["event", "host"], "window": "3s"},
+        ]
+        config.write_text(configuration(self.folder / "state", catch_up=log, channel=channels, route=route))
         dying = Path(__file__).with_name("dying.py")
         command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
         child = entry_point(self.folder, command)
-        self.rsyslogd = self._parts.enter_context(Rsyslogd(self.folder, more=INPUT.format(folder=self.folder), child=child))
+        self.rsyslogd = self._parts.enter_context(
+            Rsyslogd(self.folder, more=INPUT.format(folder=self.folder, host=HOST), child=child)
+        )
         self._connect()
         return self
 
@@ -199,6 +233,13 @@ class Site:
         """Log a line, now."""
         at = datetime.now(UTC) + timedelta(seconds=later_s)
         self._socket.sendall(f"<86>{at.isoformat(timespec='microseconds')} {HOST} {line}\n".encode())
+        self.sent += 1
+
+    def forge(self) -> None:
+        """Log a line in sshd's name as another user, now."""
+        text = f"Accepted password for {FORGER} from 203.0.113.66 port {self.forged % 60_000 + 1} ssh2"
+        self.rsyslogd.send_as(FORGER_UID, "sshd", text)
+        self.forged += 1
         self.sent += 1
 
     def drain(self) -> None:
@@ -302,16 +343,19 @@ class Disk(threading.Thread):
 
 
 class Feeder(threading.Thread):
-    """Sends lines while processes are killed."""
+    """Sends lines while processes are killed; ``None`` stands for a forged line."""
 
-    def __init__(self, site: Site, lines: list[str]) -> None:
+    def __init__(self, site: Site, lines: list[str | None]) -> None:
         super().__init__()
         self._site, self._lines = site, lines
 
     def run(self) -> None:
         """Send them at ``RATE``."""
         for number, line in enumerate(self._lines, 1):
-            self._site.send(line)
+            if line is None:
+                self._site.forge()
+            else:
+                self._site.send(line)
             if number % 20 == 0:
                 time.sleep(20 / RATE)  # to keep the rate
 
@@ -350,7 +394,7 @@ def is_alive(site: Site, who: str) -> Callable[[], bool]:
     return is_so
 
 
-def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Counter[str]:
+def disturb(site: Site, lines: list[str | None], kills: int, dice: random.Random) -> Counter[str]:
     """Feed all lines, and kill ``kills`` times meanwhile; return the counts of other disturbances."""
     done: Counter[str] = Counter()
     places = [(who, place) for who, named in PLACES.items() for place in named]
@@ -381,7 +425,7 @@ def disturb(site: Site, lines: list[str], kills: int, dice: random.Random) -> Co
     return done
 
 
-def fed_with_a_kill(site: Site, lines: list[str], who: str, place: str, dice: random.Random) -> bool:
+def fed_with_a_kill(site: Site, lines: list[str | None], who: str, place: str, dice: random.Random) -> bool:
     """Feed lines, and kill a process meanwhile; return whether it died at the place."""
     feeder = Feeder(site, lines)
     # Sometimes send lines while the process is still down. rsyslogd restarts a run that died between lines only at the next line.
@@ -451,6 +495,14 @@ def is_reported(site: Site) -> bool:
 # ---------------------------------------------------------------- the outcome
 
 
+class Forged(NamedTuple):
+    """How many forged lines were sent, how many sshbell counted, and the origins of those that it took for logins."""
+
+    sent: int
+    counted: int
+    origins: Counter[str]
+
+
 class Outcome(NamedTuple):
     """The results of a run."""
 
@@ -458,6 +510,10 @@ class Outcome(NamedTuple):
     sessions: Counter[tuple[Any, ...]]
     mails: dict[tuple[str, bool], dict[str, list[int]]]
     others: list[str]
+    forged: Forged
+    folded: dict[str, int]
+    unfolded: list[str]
+    stored: int
     deaths: list[tuple[int, str, str]]
     done: Counter[str]
     seconds: float
@@ -465,10 +521,13 @@ class Outcome(NamedTuple):
 
 # Not the uid: a login that was reported after its grace, while rsyslogd was down, does not know it yet.
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
+# Forged lines are compared by their sum: the minute of an event and its first line depend on the machine.
+NOT_FORGED = f"action != 'ssh_forged' AND user IS NOT '{FORGER}'"
+FOLD = re.compile(r"(\d+) more messages: .*")
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
-def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -> Outcome:
+def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Random) -> Outcome:
     """Run all of it once."""
     started_s = time.monotonic()
     with Site(folder) as site:
@@ -479,21 +538,47 @@ def performed(folder: Path, lines: list[str], kills: int, dice: random.Random) -
             done = Counter()
             Feeder(site, lines).run()
         finish(site, is_disturbed=bool(kills))
-        done["times that rsyslogd hung at its stop, and was killed"] = site.hung
+        done[HUNG] = site.hung
     seconds = time.monotonic() - started_s
     mails: dict[tuple[str, bool], dict[str, list[int]]] = {}
     others = []
+    folded: dict[str, int] = {}
     for taken_ns, message in site.post.mails():
+        if str(message["To"]).startswith(f"{FOLDED}@"):
+            fold = FOLD.fullmatch(str(message["Subject"]).strip())
+            folded[str(message["Message-ID"])] = int(fold[1]) if fold else 1
+            continue
         found = SUBJECT.fullmatch(str(message["Subject"]).strip())
+        if str(message["Subject"]).strip().startswith(f"{FORGER} "):
+            continue  # a line that only the file had: see ``forged_lines``
         if found is None:
             others.append(str(message["Subject"]))
         else:
             mails.setdefault((found[1], found[2] is not None), {}).setdefault(str(message["Message-ID"]), []).append(taken_ns)
+    ((stored,),) = site.query("state.db", "SELECT count(*) FROM event")
     return Outcome(
-        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event")),  # noqa: S608
-        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session")),  # noqa: S608
-        mails, others, site.deaths(), done, seconds,
+        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event WHERE {NOT_FORGED}")),  # noqa: S608
+        Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session WHERE user IS NOT '{FORGER}'")),  # noqa: S608
+        mails, others, forged_lines(site), folded, unfolded(site), stored, site.deaths(), done, seconds,
     )  # fmt: skip
+
+
+def forged_lines(site: Site) -> Forged:
+    """Return the fate of the forged lines."""
+    ((counted,),) = site.query("state.db", "SELECT coalesce(sum(count), 0) FROM event WHERE action = 'ssh_forged'")
+    logins = site.query("state.db", f"SELECT origin FROM event WHERE action = 'ssh_login' AND user = '{FORGER}'")  # noqa: S608
+    return Forged(site.forged, counted, Counter(origin for (origin,) in logins))
+
+
+def unfolded(site: Site) -> list[str]:
+    """Return the events that the folding channel did not report."""
+    known = {row[0] for row in site.query("state.db", "SELECT id FROM event")}
+    sent = {
+        row[0]
+        for row in site.query("delivery.db", "SELECT event_id, channel FROM delivery WHERE state = 'sent'")
+        if row[1] == FOLDED
+    }
+    return sorted(known - sent)
 
 
 def unexplained(outcome: Outcome) -> list[str]:
@@ -533,31 +618,53 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
         ("  reported twice with the same Message-ID", times[True, 2]),
         ("reported twice with another Message-ID", len(two_ids)),
         ("lost", len(lost)),
+        ("events that were folded or reported alone", sum(outcome.folded.values())),
+        ("  in messages", len(outcome.folded)),
     ]
     actions = sorted({row[0] for row in undisturbed.events | outcome.events})
     for action in actions:
         counts = [sum(count for row, count in each.events.items() if row[0] == action) for each in (undisturbed, outcome)]
         table.append((f"{action}: undisturbed, killed", f"{counts[0]}, {counts[1]}"))
+    for name, each in (("undisturbed", undisturbed.forged), ("killed", outcome.forged)):
+        table.append(
+            (f"forged lines: sent, counted, only in the file; {name}", ", ".join(map(str, (*each[:2], each.origins.total()))))
+        )
     table.append(("sessions: undisturbed, killed", f"{undisturbed.sessions.total()}, {outcome.sessions.total()}"))
     table.append(("seconds: undisturbed, killed", f"{undisturbed.seconds:.0f}, {outcome.seconds:.0f}"))
+    has_hung = bool(outcome.done[HUNG])
+    if has_hung:
+        stored = {(row[2], row[0] == "ssh_logout") for row in outcome.events if row[0] in TOLD}
+        lost = [key for key in lost if key not in stored]
     broken = [f"not reported: {key}" for key in lost]
     broken += [f"reported under two Message-IDs: {key}" for key in two_ids]
     broken += [f"reported twice without a death in between: {name}" for name in unexplained(outcome)]
-    broken += [f"not the mail of a login or logout: {subject}" for subject in outcome.others]
-    broken += differences(undisturbed.events, outcome.events, "event")
-    broken += differences(undisturbed.sessions, outcome.sessions, "session")
+    broken += [f"not the mail of a login or logout: {subject}" for subject in outcome.others if not has_hung]
+    for each in (undisturbed.forged, outcome.forged):
+        known = each.counted + each.origins.total()
+        if known < each.sent or (known > each.sent and not has_hung):
+            broken.append(
+                f"of {each.sent} forged lines {each.counted} were counted and {each.origins.total()} reported as logins"
+            )
+        broken += [f"a forged login reported as {origin}" for origin in each.origins if origin != "unverified"]
+    for one, what in ((undisturbed, "undisturbed"), (outcome, "killed")):
+        broken += [f"{what}: neither reported nor counted by the folding channel: {event_id}" for event_id in one.unfolded]
+        if sum(one.folded.values()) != one.stored:
+            broken.append(f"{what}: the folds count {sum(one.folded.values())} events of {one.stored}")
+    more_events, more_sessions = (outcome.events, outcome.sessions) if has_hung else (Counter(), Counter())
+    broken += differences(undisturbed.events | more_events, outcome.events, "event")
+    broken += differences(undisturbed.sessions | more_sessions, outcome.sessions, "session")
     return [f"{name:<60} {value!s:>16}" for name, value in table], broken
 
 
 def main() -> int:
     """Run both, compare, and print the result; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    for name, default in (("seed", 1), ("logins", 2000), ("lines", 20_000), ("kills", 100)):
+    for name, default in (("seed", 1), ("logins", 2000), ("lines", 20_000), ("kills", 100), ("forged", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args()
     dice = random.Random(options.seed)  # noqa: S311 - a test
-    lines = woven(dice, connections(dice, options.logins, options.lines))
+    lines = with_forged(dice, woven(dice, connections(dice, options.logins, options.lines)), options.forged)
     folder = Path(tempfile.mkdtemp(prefix="sshbell-kills-"))
     try:
         outcomes = []

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import dns.asyncresolver
-from dnslib import AAAA, PTR, QTYPE, RCODE, RR, A, DNSLabel, DNSRecord
+from dnslib import AAAA, PTR, QTYPE, RCODE, RR, SRV, A, DNSLabel, DNSRecord
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,12 +23,14 @@ class NameServer(asyncio.DatagramProtocol):
     Attributes:
         pointers: names by address, each as its labels; or HANG, SERVFAIL.
         addresses: addresses by name; or HANG, SERVFAIL.
+        services: hosts with their ports by name, such as ``_xmpp-client._tcp.example.org``.
         asked: the questions so far, as type and name.
     """
 
     def __init__(self) -> None:
         self.pointers: dict[str, list[tuple[bytes, ...]] | str] = {}
         self.addresses: dict[str, list[str] | str] = {}
+        self.services: dict[str, tuple[str, int]] = {}
         self.asked: list[tuple[str, str]] = []
         self.is_silent = False
         self._was_asked = asyncio.Event()
@@ -61,6 +63,9 @@ class NameServer(asyncio.DatagramProtocol):
             return
         if found == SERVFAIL:
             reply.header.rcode = RCODE.SERVFAIL
+        elif kind == "SRV" and name in self.services:
+            host, port = self.services[name]
+            reply.add_answer(RR(request.q.qname, QTYPE.SRV, ttl=300, rdata=SRV(0, 0, port, DNSLabel(host))))
         elif found is None:
             reply.header.rcode = RCODE.NXDOMAIN
         else:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -66,10 +69,13 @@ class Rsyslogd:
         folder: an empty directory.
         limit: further parameters of the input.
         more: further statements, before the drop-in.
+        slowdown_us: the pause between two lines that decide no login; None for that of the drop-in.
         child: another child.
     """
 
-    def __init__(self, folder: Path, limit: str = "", *, more: str = "", child: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, limit: str = "", *, more: str = "", child: Path | None = None, slowdown_us: int | None = None
+    ) -> None:
         self.folder = folder
         self._received = folder / "received"
         (folder / "work").mkdir()
@@ -81,6 +87,9 @@ class Rsyslogd:
         for was, now in (("/usr/libexec/rsyslog/sshbell", child), ("/var/log/sshbell.err", folder / "err")):
             assert f'"{was}"' in drop_in
             drop_in = drop_in.replace(was, str(now))
+        if slowdown_us is not None:
+            drop_in, replaced = re.subn(r'(dequeueSlowDown=)"\d+"', rf'\1"{slowdown_us}"', drop_in)
+            assert replaced == 1
         (folder / DROP_IN.name).write_text(drop_in)
         (folder / "main.conf").write_text(MAIN.format(folder=folder, limit=limit, more=more))
         self._said = (folder / "said").open("wb")
@@ -152,6 +161,12 @@ class Rsyslogd:
     def send(self, tag: str, text: str) -> None:
         """Log a line like a program that calls syslog()."""
         self._socket.send(f"<86>Nov 22 10:00:00 {tag}: {text}".encode("latin-1"))
+
+    def send_as(self, uid: int, tag: str, text: str) -> None:
+        """Log a line as another user does: the kernel lets root name any uid, and rsyslogd gets that one."""
+        credentials = struct.pack("iII", os.getpid(), uid, uid)
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
+        self._socket.sendmsg([f"<86>{tag}: {text}".encode("latin-1")], ancillary)
 
     def received(self) -> list[dict[str, Any]]:
         """Return the lines that the child has received so far."""

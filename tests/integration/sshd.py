@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +51,14 @@ def key(path: Path) -> str:
 
 
 def free_port() -> int:
-    """Return a free port; sshd cannot choose one itself."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-    return port
+    """Return a free port, since sshd cannot choose one itself. The kernel gives these to nobody who asks for any port."""
+    first, _last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    # pytest-randomly gives the usual generator the same seed in each worker.
+    for port in random.SystemRandom().sample(range(1024, int(first)), 1000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port")
 
 
 @contextmanager

@@ -13,10 +13,13 @@ import pytest
 
 from consumer.deliver.facts import facts_of
 from consumer.deliver.sentences import sentences_of
+from tests import needs
 from tests.ecs_events import ecs
 from tests.integration.sshd import key, sshd
 from tests.integration.system_user import folder, is_at_work, user
 from tests.waiting import wait_for
+
+pytestmark = needs.CHANGES_THE_MACHINE
 
 LOGIN = {"event": {"action": "ssh_login"}, "user": {"name": "deploy"}, "ssh": {"method": "publickey"}}
 ROOT = LOGIN | {"user": {"name": "root"}}

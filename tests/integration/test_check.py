@@ -40,7 +40,7 @@ CHANNEL = (
 ROUTE = '[[route]]\nchannels = ["ops"]\n'
 
 
-class Host:
+class CheckedHost:
     """A system that is as it should be: everything stands below one directory."""
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +103,13 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CheckedHost:
     """Return a system that is as it should be."""
     needs.program("rsyslogd", "rsyslog")
-    return Host(tmp_path, monkeypatch)
+    return CheckedHost(tmp_path, monkeypatch)
 
 
-def test_all_is_well(host: Host) -> None:
+def test_all_is_well(host: CheckedHost) -> None:
     """Every check is there and right."""
     found = host.wrong()
     assert list(found) == [
@@ -119,7 +119,7 @@ def test_all_is_well(host: Host) -> None:
     assert found["configuration"].text.endswith(": 1 channel, 1 route")
 
 
-def test_broken_configuration(host: Host) -> None:
+def test_broken_configuration(host: CheckedHost) -> None:
     """What cannot be read is a fault, with the suggestion; what does not depend on it is checked all the same."""
     host.write('kepe = "90d"\n')
     found = host.wrong(configuration="fault")
@@ -127,7 +127,7 @@ def test_broken_configuration(host: Host) -> None:
     assert {"drop-in", "trusted", "sshd"} <= found.keys()
 
 
-def test_people(host: Host) -> None:
+def test_people(host: CheckedHost) -> None:
     """A file that says who owns what is right, or it is said what is not; a route to owners wants one with somebody in it."""
     people = host.root / "people.toml"
     host.edit('user = "', f'people = "{people}"\nuser = "')
@@ -143,7 +143,7 @@ def test_people(host: Host) -> None:
     assert host.wrong()["people"].text.startswith(f"{people}: 1 person;")
 
 
-def test_each_fault_has_a_row(host: Host) -> None:
+def test_each_fault_has_a_row(host: CheckedHost) -> None:
     """Several faults of one file can be read one by one; what to do is said once."""
     people = host.root / "people.toml"
     host.edit('user = "', f'people = "{people}"\nuser = "')
@@ -158,14 +158,14 @@ def test_each_fault_has_a_row(host: Host) -> None:
 
 
 @pytest.mark.parametrize(("was", "says"), [(ROUTE, "no [[route]] leads to ops"), (CHANNEL + ROUTE, "sshbell sends nothing")])
-def test_nobody_is_told(host: Host, was: str, says: str) -> None:
+def test_nobody_is_told(host: CheckedHost, was: str, says: str) -> None:
     """A configuration by which nothing is sent is not what anybody wants."""
     host.edit(was.format(host.root), "")
     found = host.results()["configuration"]
     assert (found.state, says in found.text) == ("warning", True)
 
 
-def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_that_is_roots_alone(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root reads it, and sshbell's user, as whom messages go out, does not: a fault, with the remedy."""
     monkeypatch.setattr(check_sshbell, "DEFAULT_PATH", str(host.config))
     monkeypatch.setattr(check_sshbell, "closed_to", lambda _account, place: place if place == host.config else None)
@@ -174,7 +174,7 @@ def test_configuration_that_is_roots_alone(host: Host, monkeypatch: pytest.Monke
     assert found.advice == "sudo sshbell install"
 
 
-def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_of_others(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who may not read the configuration has found no fault of it."""
 
     def refused(path: str | None) -> Config:
@@ -185,7 +185,7 @@ def test_configuration_of_others(host: Host, monkeypatch: pytest.MonkeyPatch) ->
     assert found.advice == "run it as root to check this: sudo sshbell check"
 
 
-def test_state(host: Host) -> None:
+def test_state(host: CheckedHost) -> None:
     """The state is one user's alone, is there, and is not a newer version's or damaged."""
     state = host.root / "state"
     (state / "state.db").touch(0o640)
@@ -208,13 +208,13 @@ def test_state(host: Host) -> None:
     assert "does not exist" in host.wrong(state="fault")["state"].text
 
 
-def test_no_such_user(host: Host) -> None:
+def test_no_such_user(host: CheckedHost) -> None:
     """The user has to exist."""
     host.edit(f'user = "{pwd.getpwuid(os.geteuid()).pw_name}"', 'user = "nobody-of-that-name"')
     assert "user nobody-of-that-name does not exist" in host.wrong(state="fault")["state"].text
 
 
-def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_privileges(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is said who is root, and what is missing where rsyslogd is not."""
     monkeypatch.setattr(Accounts, "user", lambda _accounts, _name: Account(os.geteuid(), os.getegid()))
     host.rsyslog(TRUSTED, f'include(file="{host.root}/30-*.conf")', "$PrivDropToUser syslog")
@@ -228,7 +228,7 @@ def test_privileges(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.state, found.advice) == ("warning", 'set user = "sshbell", and run sudo sshbell install')
 
 
-def test_keys(host: Host) -> None:
+def test_keys(host: CheckedHost) -> None:
     """While ``run`` runs its keys is asked; that it does not answer is worth a warning. While none runs nothing is missing."""
     assert "keys" not in host.results()
     with subprocess.Popen(
@@ -242,7 +242,7 @@ def test_keys(host: Host) -> None:
         run.communicate()
 
 
-def test_catch_up(host: Host) -> None:
+def test_catch_up(host: CheckedHost) -> None:
     """A log that is not there is worth a warning; none at all is a decision."""
     (host.root / "auth.log").unlink()
     assert host.results()["catch-up"].state == "warning"
@@ -250,7 +250,7 @@ def test_catch_up(host: Host) -> None:
     assert "catch-up" not in host.wrong()
 
 
-def test_secrets(host: Host) -> None:
+def test_secrets(host: CheckedHost) -> None:
     """A secret that everybody can read is a fault, and the remedy is given; so is one that is not there."""
     password = host.root / "password"
     password.chmod(0o604)
@@ -265,7 +265,7 @@ def test_secrets(host: Host) -> None:
     assert "$PASSWORD" in host.wrong()["secrets"].text
 
 
-def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_its_user_cannot_read(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Deliver reads configuration, people and secrets as its user: modes, also of the directories above, have to allow it."""
     account = Account(4711, os.getegid())
     monkeypatch.setattr(Accounts, "user", lambda _self, _name: account)
@@ -294,7 +294,7 @@ def test_what_its_user_cannot_read(host: Host, monkeypatch: pytest.MonkeyPatch) 
         assert "chmod 640" in host.results()["people"].advice
 
 
-def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_channels(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """With --connect each channel is tried, and the reason of a failure is shown."""
     results: Iterator[Delivered | RetryLater] = iter([Delivered(), RetryLater("mail.example.org:587 refuses the connection")])
 
@@ -308,7 +308,7 @@ def test_channels(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found.state, found.text) == ("fault", "ops: mail.example.org:587 refuses the connection")
 
 
-def test_entry_point(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entry_point(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """What rsyslogd starts has to be there, to be a program, to find sshbell, and to be root's alone."""
     host.entry_point.chmod(0o644)
     assert "is not executable" in host.results()["entry point"].text
@@ -325,7 +325,7 @@ def test_entry_point(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.results()["entry point"].state == "fault"
 
 
-def test_drop_in(host: Host) -> None:
+def test_drop_in(host: CheckedHost) -> None:
     """The drop-in has to be there, to be included, and to be accepted by the real rsyslogd."""
     host.drop_in.write_text(DROP_IN.read_text().replace('type="omprog"', 'type="omprogg"'))
     found = host.results()["drop-in"]
@@ -340,7 +340,7 @@ def test_drop_in(host: Host) -> None:
     assert "does not exist" in host.results()["drop-in"].text
 
 
-def test_trusted(host: Host) -> None:
+def test_trusted(host: CheckedHost) -> None:
     """Without the trusted properties the exact line is given."""
     host.rsyslog('module(load="imuxsock")', f'include(file="{host.root}/30-*.conf")')
     found = host.wrong(trusted="warning")["trusted"]
@@ -364,7 +364,7 @@ def test_trusted(host: Host) -> None:
         ("", "ok", "LogLevel INFO"),
     ],
 )
-def test_sshd(host: Host, monkeypatch: pytest.MonkeyPatch, text: str, state: str, says: str, can_be_asked: bool) -> None:  # noqa: FBT001
+def test_sshd(host: CheckedHost, monkeypatch: pytest.MonkeyPatch, text: str, state: str, says: str, can_be_asked: bool) -> None:  # noqa: FBT001
     """
     An sshd that does not log logins is a fault; one that logs elsewhere than catch_up looks is worth a warning.
 
@@ -380,7 +380,7 @@ def test_sshd(host: Host, monkeypatch: pytest.MonkeyPatch, text: str, state: str
     assert (found.state, says in found.text) == (state, True)
 
 
-def test_no_sshd(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_sshd(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without sshd and without its configuration there may be others' lines; that is worth a warning."""
     monkeypatch.setattr(sshd_config, "_PATH", str(host.root))
     host.sshd_config.unlink()
@@ -388,7 +388,7 @@ def test_no_sshd(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "nothing to do if this host only receives" in found.advice
 
 
-def test_configuration_of_sshd_that_may_not_be_read(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configuration_of_sshd_that_may_not_be_read(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is root's alone is none without a LogLevel: root has to look."""
 
     def refused(_self: object, _visit: object = None) -> None:
@@ -408,7 +408,7 @@ def sshbell(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_command(host: Host) -> None:
+def test_command(host: CheckedHost) -> None:
     """The table and the JSON lines say the same, and a fault ends with EX_CONFIG."""
     host.write('kepe = "90d\x1b[2J"\n')
     table, lines = sshbell("--config", host.config), sshbell("--json", "--config", host.config)

@@ -611,8 +611,21 @@ def test_selection_counts_what_it_takes(log: Path) -> None:
     assert "events: ssh_login 1, ssh_logout 1" in done.stdout.decode()
     assert "unverified logins: 1 " in done.stdout.decode()
     assert b"no events match" not in done.stderr
-    assert "no events match" in ended(run("replay", "--user", "nobody", log), OK)
+    nothing = ended(run("replay", "--user", "nobody", "--since", "2026-11-22", log), OK)
+    assert nothing == "sshbell: no events match --since and --user\n"
     assert "is in the future" in ended(run("replay", "--since", "tomorrow", log), OK)
+
+
+def test_empty_log(log: Path) -> None:
+    """An empty log gets a hint where the lines may be."""
+    log.write_bytes(b"")
+    done = run("replay", log)
+    assert ended(done, OK) == ""
+    first, *hints = done.stdout.decode().splitlines()
+    assert first == "0 lines read, 0 understood, 0 unmatched"
+    assert [hint.partition(":")[0] for hint in hints] == [
+        "the input is empty; older lines are in rotated files", "if sshd logs to the journal",
+    ]  # fmt: skip
 
 
 def test_no_summary_of_nothing(tmp_path: Path) -> None:

@@ -25,16 +25,19 @@ from tests import needs
 from tests.databases import LYON, ORANGE, made
 from tests.documents import PAGES, PROJECT_DIR, README, Block, blocks
 from tests.integration.mail_server import PASSWORD, Post, authenticator, server_context
-from tests.integration.test_geoip_fetch import Site, archive
+from tests.integration.test_geoip_fetch import FileServer, archive
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from email.message import EmailMessage
 
+pytestmark = needs.CHANGES_THE_MACHINE
+
 SAMPLE = PROJECT_DIR / "tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz"
 
-# $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries.
+# $1 is a folder for the copies. A folder of the machine becomes a writable one with the same entries, without those of an
+# sshbell that the machine has.
 NAMESPACE = r"""
 set -e
 own() {
@@ -42,6 +45,7 @@ own() {
     mount --bind "$2" "$1$2"
     mount -t tmpfs -o mode=755 none "$2"
     for each in "$1$2"/*; do
+        case "${each##*/}" in sshbell|rsyslog) continue ;; esac
         if [ -L "$each" ] || [ -f "$each" ]; then
             cp -a "$each" "$2/"
         elif [ -d "$each" ]; then
@@ -52,6 +56,7 @@ own() {
 }
 for each in /opt /usr/libexec /usr/local/bin /var/lib; do own "$1/own" "$each"; done
 cp -a /etc "$1/etc"
+rm -rf "$1/etc/sshbell" "$1/etc/rsyslog.d/30-sshbell.conf"
 mount --bind "$1/etc" /etc
 mkdir "$1/dev"
 mount -t tmpfs -o mode=755 none "$1/dev"
@@ -143,7 +148,7 @@ class Machine:
         self.run(f"cat >{CA_FILE}", given=authority.cert_pem.bytes())
         self.run("echo 127.0.0.1 mail.example.org >>/etc/hosts")
         self.run("zcat >/var/log/auth.log", given=SAMPLE.read_bytes())
-        self.site = self._stack.enter_context(Site())
+        self.site = self._stack.enter_context(FileServer())
         web = threading.Thread(target=self.site.serve_forever, kwargs={"poll_interval": 0.02})
         web.start()
         self._stack.callback(web.join)
@@ -217,7 +222,7 @@ def test_documents(machine: Machine, tmp_path: Path) -> None:
     before = machine.run("ls /etc /etc/rsyslog.d /var/lib; cat /etc/passwd")
     machine.run("rsyslogd")
     machine.run(one("sh", "apt install").text)
-    machine.run("cat >>/etc/sshbell/sshbell.toml", given=machine.local(one("toml", "[[channel]]").text))
+    machine.run("cat >>/etc/sshbell/sshbell.toml", given=machine.local(one("toml", '[[channel]]\nname = "ops"').text))
     machine.run("umask 077; cat >/etc/sshbell/mail.password", given=PASSWORD)
     machine.run("sshbell install")
     (module,) = [block.text.strip() for block in blocks(README) if "imuxsock" in block.text]
@@ -245,7 +250,7 @@ def test_documents(machine: Machine, tmp_path: Path) -> None:
     assert set(left.split()) <= set(before.split())
 
 
-def serve_databases(site: Site, folder: Path) -> None:
+def serve_databases(site: FileServer, folder: Path) -> None:
     """Serve what DB-IP, MaxMind and the mirror of the examples have."""
     today = datetime.now(UTC)
     for edition, record in (("city", LYON), ("asn", ORANGE)):

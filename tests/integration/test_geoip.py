@@ -84,6 +84,8 @@ def test_geoip_of_what_is_none(site: Site) -> None:
     """What is no address is a usage error that shows no control characters."""
     done = site.ask("geoip", "fecth", status=USAGE)
     assert "sshbell geoip fetch" in done.stderr
+    site.configure(geoip=[])
+    assert site.ask("geoip", "192.0.2.1").stderr.startswith("geoip = []: sshbell uses no databases; ")
     assert "\x1b" not in site.ask("geoip", "\x1b[2J", status=USAGE).stderr
 
 

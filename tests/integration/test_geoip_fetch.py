@@ -41,7 +41,7 @@ OK, USAGE, DATA, NO_INPUT, IO_ERROR, TRY_LATER, CONFIG = 0, 64, 65, 66, 74, 75, 
 MADE_S = 1767323045
 
 
-class Site(ThreadingHTTPServer):
+class FileServer(ThreadingHTTPServer):
     """Serves what a test puts into ``pages``; notes what was asked."""
 
     daemon_threads = True
@@ -93,7 +93,7 @@ class Site(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answers as the site says."""
 
-    server: Site
+    server: FileServer
 
     def do_GET(self) -> None:
         """Answer."""
@@ -111,11 +111,11 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     """Start a site."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    with Site() as found:
+    with FileServer() as found:
         thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -177,7 +177,7 @@ def archive(*members: tuple[str, bytes], kind: bytes = tarfile.REGTYPE) -> bytes
 
 
 @pytest.mark.parametrize("form", ["plain", "gzip", "tar.gz", "tar", "two gzips"])
-def test_forms(site: Site, folder: Path, new: bytes, form: str) -> None:
+def test_forms(site: FileServer, folder: Path, new: bytes, form: str) -> None:
     """A database comes as it is, with gzip, or in an archive; what it is is told by what it holds, not by its name."""
     tar_gz = archive(("GeoLite2-City_20260102/COPYRIGHT.txt", b"x"), ("GeoLite2-City_20260102/GeoLite2-City.mmdb", new))
     half = len(new) // 2
@@ -196,14 +196,14 @@ def test_forms(site: Site, folder: Path, new: bytes, form: str) -> None:
     assert (int(found.st_mtime), found.st_mode & 0o777) == (MADE_S, 0o644)
 
 
-def test_who_may_not_read_the_folder_may_not_read_it(site: Site, folder: Path, new: bytes) -> None:
+def test_who_may_not_read_the_folder_may_not_read_it(site: FileServer, folder: Path, new: bytes) -> None:
     """In a directory of one user alone it is that user's alone."""
     folder.chmod(0o700)
     fetch(site.serve("/x", new), folder)
     assert (folder / "x.mmdb").stat().st_mode & 0o777 == 0o600
 
 
-def test_not_newer(site: Site, folder: Path, new: bytes) -> None:
+def test_not_newer(site: FileServer, folder: Path, new: bytes) -> None:
     """What is there already is not fetched again; one that is damaged is, whatever its time."""
     url = site.serve("/x", new, Last_Modified=formatdate(MADE_S, usegmt=True))
     fetch(url, folder)
@@ -214,7 +214,7 @@ def test_not_newer(site: Site, folder: Path, new: bytes) -> None:
     assert city(folder) == "new"
 
 
-def test_left_over_from_a_kill(site: Site, folder: Path, new: bytes) -> None:
+def test_left_over_from_a_kill(site: FileServer, folder: Path, new: bytes) -> None:
     """What a killed one has left is in nobody's way, and is not followed if it is a link."""
     victim = folder.parent / "victim"
     victim.write_text("mine")
@@ -224,7 +224,7 @@ def test_left_over_from_a_kill(site: Site, folder: Path, new: bytes) -> None:
     assert (city(folder), victim.read_text()) == ("new", "mine")
 
 
-def test_redirects(site: Site, folder: Path, new: bytes) -> None:
+def test_redirects(site: FileServer, folder: Path, new: bytes) -> None:
     """One on this machine is followed; the authorization goes no further than the server it is for."""
     site.serve("/there", new)
     url = site.serve("/here", b"", 302, Location=f"http://localhost:{site.server_address[1]}/there")
@@ -233,7 +233,7 @@ def test_redirects(site: Site, folder: Path, new: bytes) -> None:
     assert city(folder) == "new"
 
 
-def test_progress(site: Site, folder: Path, new: bytes) -> None:
+def test_progress(site: FileServer, folder: Path, new: bytes) -> None:
     """Who looks sees how far it is."""
     seen: list[tuple[int, int | None]] = []
     fetched(Source("x.mmdb", [site.serve("/x", new)]), folder, lambda received, total: seen.append((received, total)))
@@ -279,7 +279,7 @@ BAD: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(BAD))
-def test_wrong_content(site: Site, folder: Path, new: bytes, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_content(site: FileServer, folder: Path, new: bytes, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no database, a broken one or far too large is refused in one line; the old one stays, and nothing else is there."""
     monkeypatch.setenv("SSHBELL_TEST_DIR", str(folder.parent))
     monkeypatch.setattr(geoip_fetch, "UNPACKED_LIMIT_BYTES", 10 << 20)
@@ -291,14 +291,14 @@ def test_wrong_content(site: Site, folder: Path, new: bytes, kind: str, monkeypa
     assert city(folder) == "old"
 
 
-def test_a_bomb_by_its_growth(site: Site, folder: Path) -> None:
+def test_a_bomb_by_its_growth(site: FileServer, folder: Path) -> None:
     """What is far larger than it was when it was packed is refused long before the bound of all files."""
     with pytest.raises(DataError, match="more than 67,108,864 bytes unpacked"):
         fetch(site.serve("/x", gzip.compress(bytes(100 << 20))), folder)
     assert city(folder) == "old"
 
 
-def test_room_for_others(site: Site, folder: Path, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_for_others(site: FileServer, folder: Path, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a disk that is nearly full, the rest is left to the journal and the databases of sshbell."""
     free = os.statvfs(folder)
     few = os.statvfs_result((*free[:4], (len(new) - 1) // free.f_frsize, *free[5:]))
@@ -319,14 +319,14 @@ def endless(bits: int) -> bytes:
 
 
 @pytest.mark.parametrize("bits", [32, 128])
-def test_an_endless_tree(site: Site, folder: Path, bits: int) -> None:
+def test_an_endless_tree(site: FileServer, folder: Path, bits: int) -> None:
     """A tree that nobody can walk through is refused once enough of it was seen."""
     with pytest.raises(DataError, match="with neither places nor networks"):
         fetch(site.serve("/x", endless(bits)), folder)
     assert city(folder) == "old"
 
 
-def test_names_in_an_archive_lead_nowhere(site: Site, folder: Path, new: bytes) -> None:
+def test_names_in_an_archive_lead_nowhere(site: FileServer, folder: Path, new: bytes) -> None:
     """An archive says what it holds, and not where that goes."""
     body = archive(("../../../etc/cron.d/x", b"x"), ("/tmp/evil", b"x"), ("../../evil.mmdb", new))  # noqa: S108
     fetch(site.serve("/x", body), folder)
@@ -337,7 +337,7 @@ def test_names_in_an_archive_lead_nowhere(site: Site, folder: Path, new: bytes) 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 
 
-def test_cut_off(site: Site, folder: Path, new: bytes) -> None:
+def test_cut_off(site: FileServer, folder: Path, new: bytes) -> None:
     """A connection that breaks in the middle is tried later."""
     url = site.raw("/x", HEAD + b"Content-Length: %d\r\n\r\n" % len(new), new[: len(new) // 2])
     with pytest.raises(TryLaterError, match=f"{len(new) // 2:,} of {len(new):,} bytes"):
@@ -351,14 +351,14 @@ def test_cut_off(site: Site, folder: Path, new: bytes) -> None:
 @pytest.mark.parametrize(
     "answer", [b"", b"\x16\x03\x01", b"HTTP/1.1 abc\r\n\r\n", b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 200 + b"\r\n"]
 )
-def test_no_http(site: Site, folder: Path, answer: bytes) -> None:
+def test_no_http(site: FileServer, folder: Path, answer: bytes) -> None:
     """A server that speaks something else is tried later."""
     with pytest.raises(TryLaterError):
         fetch(site.raw("/x", answer), folder)
     assert city(folder) == "old"
 
 
-def test_too_large(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large(site: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What says that it is too large is not begun; what does not say so is ended where it gets so."""
     with pytest.raises(DataError, match="999,999,999,999 bytes; sshbell downloads at most"):
         fetch(site.raw("/x", HEAD + b"Content-Length: 999999999999\r\n\r\n", then_hang=True), folder)
@@ -369,7 +369,7 @@ def test_too_large(site: Site, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("pieces", [(), (HEAD,), (HEAD + b"\r\n", b"x" * 100)], ids=["nothing", "in its head", "in its body"])
-def test_hangs(site: Site, folder: Path, pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hangs(site: FileServer, folder: Path, pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says nothing more is left after a while."""
     monkeypatch.setattr(geoip_fetch, "SILENCE_LIMIT_S", 0.3)
     before = time.monotonic()
@@ -380,7 +380,7 @@ def test_hangs(site: Site, folder: Path, pieces: tuple[bytes, ...], monkeypatch:
 
 
 @pytest.mark.parametrize("head", [HEAD + b"A: ", HEAD + b"\r\n"], ids=["head", "body"])
-def test_trickles(site: Site, folder: Path, head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trickles(site: FileServer, folder: Path, head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sends a byte now and then, in its head or its body, does not hold it for ever."""
     monkeypatch.setattr(geoip_fetch, "FETCH_LIMIT_S", 1.0)
     before = time.monotonic()
@@ -398,7 +398,7 @@ def test_trickles(site: Site, folder: Path, head: bytes, monkeypatch: pytest.Mon
         (503, TryLaterError),
     ],
 )  # fmt: skip
-def test_refused(site: Site, folder: Path, status: int, kind: type[SshbellError]) -> None:
+def test_refused(site: FileServer, folder: Path, status: int, kind: type[SshbellError]) -> None:
     """What the server says decides whether it is worth while to try again."""
     with pytest.raises(kind, match=str(status)):
         fetch(site.serve("/x", b"<html>", status), folder)
@@ -407,7 +407,7 @@ def test_refused(site: Site, folder: Path, status: int, kind: type[SshbellError]
 
 def test_nobody_is_there(folder: Path) -> None:
     """A port on which nobody listens, and a name that there is not, are tried later."""
-    with Site() as gone:
+    with FileServer() as gone:
         url = f"{gone.url}/x"
     with pytest.raises(TryLaterError, match="Connection refused"):
         fetch(url, folder)
@@ -426,14 +426,14 @@ def test_nobody_is_there(folder: Path) -> None:
         "//192.0.2.1/x",
     ],
 )
-def test_bad_redirects(site: Site, folder: Path, target: str) -> None:
+def test_bad_redirects(site: FileServer, folder: Path, target: str) -> None:
     """Nothing but https is followed to another machine, and no other scheme at all."""
     with pytest.raises((DataError, InputError), match=r"not https|302|invalid URL"):
         fetch(site.serve("/x", b"", 302, Location=target), folder)
     assert city(folder) == "old"
 
 
-def test_redirects_for_ever(site: Site, folder: Path) -> None:
+def test_redirects_for_ever(site: FileServer, folder: Path) -> None:
     """A circle is left."""
     with pytest.raises(InputError):
         fetch(site.serve("/x", b"", 302, Location="/x"), folder)
@@ -476,13 +476,13 @@ def test_names_of_urls(url: str, name: str | None) -> None:
         assert of_url(url).name == name
 
 
-def test_nowhere_to_put_it(site: Site, tmp_path: Path, new: bytes) -> None:
+def test_nowhere_to_put_it(site: FileServer, tmp_path: Path, new: bytes) -> None:
     """A folder that is not there is said."""
     with pytest.raises(OutputError, match="No such file"):
         fetch(site.serve("/x", new), tmp_path / "none")
 
 
-def test_full_disk(site: Site, folder: Path, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk(site: FileServer, folder: Path, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full is no fault of the network, and costs nothing that is there."""
     opened = geoip_fetch._created
 
@@ -496,7 +496,7 @@ def test_full_disk(site: Site, folder: Path, new: bytes, monkeypatch: pytest.Mon
     assert city(folder) == "old"
 
 
-def test_one_at_a_time(site: Site, folder: Path, new: bytes) -> None:
+def test_one_at_a_time(site: FileServer, folder: Path, new: bytes) -> None:
     """A second one says so, and touches nothing."""
     with geoip_fetch._alone(folder), pytest.raises(TryLaterError, match="another"):
         fetch(site.serve("/x", new), folder)
@@ -529,7 +529,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_dbip(site: Site, config: Path, tmp_path: Path) -> None:
+def test_dbip(site: FileServer, config: Path, tmp_path: Path) -> None:
     """City and ASN by default, into the state directory; last month's where this month's is not there yet."""
     today = datetime.now(UTC)
     last = today.replace(day=1) - timedelta(days=1)
@@ -554,7 +554,7 @@ def test_dbip(site: Site, config: Path, tmp_path: Path) -> None:
     assert (tmp_path / "state/geoip").stat().st_mode & 0o777 == 0o700
 
 
-def test_maxmind(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+def test_maxmind(site: FileServer, config: Path, tmp_path: Path, new: bytes) -> None:
     """With account and key, of which neither is said; the key is sent to no other server."""
     key = tmp_path / "maxmind.key"
     key.write_text("SeCrEt\n")
@@ -585,7 +585,7 @@ def test_maxmind(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
     command(*options[2:], status=USAGE)
 
 
-def test_quiet(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+def test_quiet(site: FileServer, config: Path, tmp_path: Path, new: bytes) -> None:
     """For cron: nothing where all is well, one line for what is not; what works is fetched all the same."""
     url = site.serve("/new.mmdb", new)
     done = command("--quiet", "--url", url, "--config", config)
@@ -596,7 +596,7 @@ def test_quiet(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
     assert sorted(path.name for path in (tmp_path / "state/geoip").iterdir()) == ["dbip-asn-lite.mmdb", "new.mmdb"]
 
 
-def test_to_a_folder_that_is_not_read(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+def test_to_a_folder_that_is_not_read(site: FileServer, config: Path, tmp_path: Path, new: bytes) -> None:
     """It is said that the configuration does not name it."""
     (tmp_path / "own").mkdir()
     done = command("--url", site.serve("/new.mmdb", new), "--to", tmp_path / "own", "--config", config)
@@ -604,7 +604,7 @@ def test_to_a_folder_that_is_not_read(site: Site, config: Path, tmp_path: Path, 
     assert (tmp_path / "own" / "new.mmdb").read_bytes() == new
 
 
-def test_to_a_folder_that_will_not_do(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+def test_to_a_folder_that_will_not_do(site: FileServer, config: Path, tmp_path: Path, new: bytes) -> None:
     """What is not there, or is no directory, is said before anything is fetched, and what to do."""
     url = site.serve("/new.mmdb", new)
     missing = tmp_path / "missing"
@@ -646,7 +646,7 @@ def test_to_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (IO_ERROR, said)
 
 
-def test_root_gives_itself_up(site: Site, new: bytes, open_folder: Path) -> None:
+def test_root_gives_itself_up(site: FileServer, new: bytes, open_folder: Path) -> None:
     """What root calls is done as the user of the configuration, whose the files are."""
     needs.root("become somebody else")
     python, env = system_user.command()
@@ -667,7 +667,7 @@ def test_root_gives_itself_up(site: Site, new: bytes, open_folder: Path) -> None
     assert done.stderr == f"sshbell: {open_folder}: Permission denied; let the user nobody write there\n"
 
 
-def test_progress_on_a_terminal(site: Site, config: Path, tmp_path: Path, new: bytes) -> None:
+def test_progress_on_a_terminal(site: FileServer, config: Path, tmp_path: Path, new: bytes) -> None:
     """Who sits at a terminal sees a bar; with --quiet not."""
     url = site.serve("/new.mmdb", new)
     for options, shows in (([], True), (["--quiet"], False)):
@@ -698,7 +698,7 @@ def test_wrong_usage(config: Path) -> None:
     assert "--maxmind-account" in command("--edition", "GeoLite2-City", "--config", config, status=USAGE).stderr
 
 
-def test_a_real_archive(site: Site, folder: Path, free_package: Path) -> None:
+def test_a_real_archive(site: FileServer, folder: Path, free_package: Path) -> None:
     """The archive of npm's client of a real free database is one like any other."""
     said = fetch(site.serve("/x.tgz", free_package.read_bytes()), folder)
     assert " bytes" in said
@@ -707,7 +707,7 @@ def test_a_real_archive(site: Site, folder: Path, free_package: Path) -> None:
     places.close()
 
 
-def test_maxmind_refuses(site: Site, folder: Path) -> None:
+def test_maxmind_refuses(site: FileServer, folder: Path) -> None:
     """Who has an account is told that it does not do."""
     for status in (401, 403):
         with pytest.raises(ConfigError, match="licence key"):

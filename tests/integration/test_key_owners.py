@@ -7,7 +7,6 @@ import hashlib
 import os
 import pwd
 import re
-import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from consumer.keys.authorized_keys import parsed
 from consumer.keys.files import Wanted, owners_of
 from consumer.keys.sshd_config import SshdSettings, sshd_settings
 from tests import needs
+from tests.integration.sshd import free_port
 from tests.integration.truth import Capture, Event, run
 from tests.waiting import wait_for
 
@@ -113,8 +113,7 @@ def sshd(folder: Path, hash_: str = "sha256") -> Iterator[Callable[[Path], list[
     keygen("-t", "ed25519", "-N", "", "-f", folder / "host_key")
     (folder / "keys of").mkdir()
     (folder / "authorities").touch()
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    port = free_port()
     config, log = folder / "sshd_config", folder / "sshd.log"
     config.write_text(SSHD.format(port=port, folder=folder, hash=hash_))
     process = subprocess.Popen([needs.program("sshd", "openssh-server"), "-D", "-f", config, "-E", log], stdin=subprocess.DEVNULL)

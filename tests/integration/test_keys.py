@@ -69,7 +69,7 @@ def fingerprint(line: str) -> str:
 ALICE, BOB, EVE = key_line("alice", "alice@laptop"), key_line("bob", "bob@\x1b[31mdesk"), key_line("eve", "who?")
 
 
-class Host:
+class KeysHost:
     """A host with three accounts; its /etc stands in the place of the real one while a command runs."""
 
     def __init__(self, folder: Path) -> None:
@@ -118,10 +118,10 @@ class Host:
 
 
 @pytest.fixture
-def host(open_folder: Path) -> Host:
+def host(open_folder: Path) -> KeysHost:
     """Return a host. Its folder can be entered by its users."""
     needs.root("read everybody's keys")
-    return Host(open_folder)
+    return KeysHost(open_folder)
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def index_of(relay: Site) -> KeyIndex:
     return KeyIndex(relay.state_dir, pytest.fail)
 
 
-def test_export(host: Host) -> None:
+def test_export(host: KeysHost) -> None:
     """Every account's keys, with comments and options, between a head and the count; nothing is read that is not the user's."""
     (host.folder / "secret").write_text(key_line("secret", "root's") + "\n")
     (host.folder / "secret").chmod(0o600)
@@ -155,14 +155,14 @@ def test_export(host: Host) -> None:
     ]
 
 
-def test_export_without_standard_input(host: Host) -> None:
+def test_export_without_standard_input(host: KeysHost) -> None:
     """Where there is none a pipe of ours has its number, and is kept."""
     closed = host.run("keys", "export", before="exec <&-")
     assert (closed.returncode, closed.stderr) == (0, b"")
     assert closed.stdout.splitlines()[1:] == host.exported().splitlines()[1:]
 
 
-def test_root_s_own_keys_and_authorities(host: Host) -> None:
+def test_root_s_own_keys_and_authorities(host: KeysHost) -> None:
     """They are exported, too, also where root alone may read them; an authority for all accounts once, and for none of them."""
     (host.folder / "root" / ".ssh").mkdir(parents=True, mode=0o700)
     passwd = host.folder / "etc" / "passwd"
@@ -215,7 +215,7 @@ def test_who_reads_hostile_files(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [name for name in held if name != "/dev/null"] == ["pipe", "pipe"]
 
 
-def test_an_account_with_too_many_keys(host: Host) -> None:
+def test_an_account_with_too_many_keys(host: KeysHost) -> None:
     """Its first ones are written, and that is said; the other accounts' are all there, and a relay takes the whole."""
     host.allow("bob", *(key_line(f"b{number}", "") for number in range(ACCOUNT_LIMIT)))
     host.allow("eve", *(key_line(f"e{number}", "") for number in range(ACCOUNT_LIMIT + 1)))
@@ -225,7 +225,7 @@ def test_an_account_with_too_many_keys(host: Host) -> None:
     assert done.stderr.decode() == f"sshbell: eve: it has more than {ACCOUNT_LIMIT:,} keys; the rest is left out\n"
 
 
-def test_export_is_root_s(host: Host) -> None:
+def test_export_is_root_s(host: KeysHost) -> None:
     """Anybody else is told so, and gets nothing at all."""
     setpriv = ["/usr/bin/setpriv", "--reuid", "65534", "--clear-groups", *COMMAND, "keys", "export"]
     done = subprocess.run(setpriv, cwd=PROJECT_DIR, capture_output=True, check=False, timeout=60)
@@ -235,7 +235,7 @@ def test_export_is_root_s(host: Host) -> None:
     assert host.run("keys", "export", "--host", "a b").returncode == USAGE
 
 
-def test_from_host_to_relay(host: Host, relay: Site, tmp_path: Path) -> None:
+def test_from_host_to_relay(host: KeysHost, relay: Site, tmp_path: Path) -> None:
     """What a host has exported names the owner of a key on the relay: of that account first, and on that host alone."""
     document = tmp_path / "web1.json"
     document.write_bytes(host.exported("--host", "web1"))
@@ -478,7 +478,7 @@ def test_homes_that_hang(monkeypatch: pytest.MonkeyPatch) -> None:
 # ------------------------------------------------------------ people check
 
 
-def test_people_check(host: Host, relay: Site, tmp_path: Path) -> None:
+def test_people_check(host: KeysHost, relay: Site, tmp_path: Path) -> None:
     """Keys that nobody has, of hosts and of logins; a key of two people; unused ones; accounts that are not there."""
     for host_name, days in (("db1", STALE_DAYS + 1), ("db2", STALE_DAYS - 1)):
         document = tmp_path / f"{host_name}.json"
@@ -527,7 +527,7 @@ def test_people_check_needs_a_file(relay: Site, tmp_path: Path) -> None:
     assert "did you mean 'keys'?" in relay.ask("people", "check", status=CONFIG).stderr
 
 
-def test_people_check_without_faults(host: Host) -> None:
+def test_people_check_without_faults(host: KeysHost) -> None:
     """Where all agrees that is said, and so is what could not be looked at: there is no store, and others see no homes."""
     for name in ("bob", "eve"):
         host.allow(name)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from tests.integration.site import Site
 
+pytestmark = needs.CHANGES_THE_MACHINE
+
 # run ends where no line came for a while, and looks at its children now and then. Nothing shows that it has done so: real time
 # has to pass, more than either takes.
 _PAUSE_S = 2.5

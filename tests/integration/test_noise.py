@@ -49,8 +49,9 @@ def login(number: int, user: str, second: int, address: str = "192.0.2.7") -> tu
 
 
 def failed(number: int) -> bytes:
-    """Return the line of a stranger's try."""
-    return ours(f"Failed password for root from 198.51.100.9 port {number + 1} ssh2", pid=20_000 + number, ts=at(0))
+    """Return the line of a stranger's try, each on another host, since those on one host are folded."""
+    text = f"Failed password for root from 198.51.100.9 port {number + 1} ssh2"
+    return ours(text, pid=20_000 + number, ts=at(0), host=f"web{number}")
 
 
 def subjects(post: Post) -> list[str]:

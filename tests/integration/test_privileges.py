@@ -16,11 +16,14 @@ import pytest
 
 from consumer.config import KEYS_SOCKET
 from consumer.keys.client import LIMIT_S
+from tests import needs
 from tests.integration.host import PATIENCE_S, Host, as_user, deliver_of, is_alive, keys_of, status
 from tests.integration.hung_home import hung
 from tests.integration.lines import ours
 from tests.integration.site import PROJECT_DIR
 from tests.waiting import wait_for
+
+pytestmark = needs.CHANGES_THE_MACHINE
 
 NOTHING = dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16) | {"NoNewPrivs": "1", "Umask": "0077"}
 

@@ -218,7 +218,7 @@ def test_configuration_is_read_again(site: Site) -> None:
     assert run.send(ours(CLOSED, 9)) == b"OK\n"
     code, said = run.end()
     assert code == 0
-    assert b"configuration refused" in said
+    assert b"configuration_refused" in said
 
 
 def test_bad_configuration_is_waited_for(site: Site) -> None:
@@ -393,7 +393,7 @@ def fed(site: Site, lines: list[bytes], seed: int, chance: int) -> int:
             run = None
     if run is not None:
         run.end()
-    assert site.start_run().end()[0] == 0
+    assert site.start_run(script=[script, str(seed), "0"]).end()[0] == 0
     return deaths - 1
 
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from consumer import config_file
-from consumer.channel_settings import EmailSettings, OAuth2
-from consumer.config import Choice, Config, Route, secrets_of
+from consumer.channel_settings import CHANNEL_TYPES, EmailSettings, OAuth2, XmppSettings
+from consumer.config import Choice, Config, Route, secret_files, secrets_of
 from consumer.config_file import load, reloaded, state_dir_of
 from consumer.config_values import Secret
 from consumer.errors import ConfigError, ConfigRightsError
@@ -184,6 +184,8 @@ def test_what_may_go_in_clear(tmp_path: Path, text: str) -> None:
 
 
 ROUTE = '[[route]]\nchannels = ["ops"]\n'
+*_FIRST, _LAST = (f'"{name}"' for name in CHANNEL_TYPES)
+TYPES = f"{', '.join(_FIRST)} or {_LAST}"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ ROUTE = '[[route]]\nchannels = ["ops"]\n'
         (CHANNEL.replace('"ops"', '"ops team"'), "channel 1: name has to be up to 63 letters"),
         (CHANNEL.replace('["ops@example.org"]', '"ops"'), 'channel 1: to has to be a list of addresses: ["ops@example.org"]'),
         (CHANNEL.replace('["ops@example.org"]', "[]"), "channel 1: to has to be a list"),
-        (CHANNEL.replace('"email"', '"mail"'), "channel 1: type has to be \"email\", not 'mail'"),
+        (CHANNEL.replace('"email"', '"mail"'), f"channel 1: type has to be {TYPES}, not 'mail'"),
         (CHANNEL + 'port = "587"', "channel 1: port has to be a number from 1 to 65535, without quotes"),
         (CHANNEL + "port = 65536", "channel 1: port has to be a number from 1 to 65535"),
         (CHANNEL + 'security = "ssl"', 'channel 1: security has to be "starttls", "tls" or "none", not \'ssl\''),
@@ -309,7 +311,7 @@ def test_a_table_in_the_wrong_form() -> None:
         assert raised.value.args == ("x.toml:1: channel has to be a table under [[channel]], in two pairs of brackets",)
 
 
-@pytest.mark.parametrize("table", [Config, EmailSettings, OAuth2, Secret, Route, Choice])
+@pytest.mark.parametrize("table", [Config, EmailSettings, XmppSettings, OAuth2, Secret, Route, Choice])
 def test_each_key_has_a_description(table: type[msgspec.Struct]) -> None:
     """The error message about a wrong value gives the valid one."""
     takes = config_file._takes(table)
@@ -443,3 +445,23 @@ def test_enrichment() -> None:
     assert found.reverse_dns
     assert found.hosts == {"b.example.org": ["10.0.0.5", "::1"]}
     assert found.channel[0].timezone == "Europe/Berlin"
+
+
+def test_files_of_secrets() -> None:
+    """Those that hold a secret or a private key are known, so that ``install`` and ``check`` guard them."""
+    text = """
+    [[channel]]
+    name = "hook"
+    type = "webhook"
+    url = { file = "/a" }
+    headers = { "X-Key" = { file = "/b" }, "X-Team" = "ops" }
+    bearer = { env = "TOKEN" }
+    client_certificate = "/c"
+    [[channel]]
+    name = "siem"
+    type = "syslog"
+    server = "tls://siem"
+    client_certificate = "/d"
+    client_key = "/e"
+    """
+    assert [str(path) for path in secret_files(config_file.parse(text.encode(), "here"))] == ["/a", "/b", "/c", "/e"]

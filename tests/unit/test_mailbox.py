@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consumer.channel_settings import EmailSettings
 from consumer.config_file import parse
 from consumer.errors import ConfigError
 from consumer.mailbox import mailbox_of
@@ -47,6 +48,7 @@ def toml(text: str) -> str:
 def test_taken_everywhere(tmp_path: Path, text: str) -> None:
     """In the configuration and in people.toml as well."""
     (channel,) = parse(CHANNEL.format(toml(text)).encode(), "here").channel
+    assert isinstance(channel, EmailSettings)
     assert (channel.to, channel.sender) == ([text], text)
     path = tmp_path / "people.toml"
     path.write_text(PERSON.format(toml(text)))

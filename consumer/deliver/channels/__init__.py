@@ -5,7 +5,16 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from consumer.channel_settings import ChannelSettings, EmailSettings
+from consumer.channel_settings import (
+    AppriseSettings,
+    ChannelSettings,
+    EmailSettings,
+    ExecSettings,
+    FileSettings,
+    HttpSettings,
+    SyslogSettings,
+    XmppSettings,
+)
 
 # For one try, even if the other side hangs.
 LIMIT_S = 30.0
@@ -97,3 +106,27 @@ def channel_of(settings: ChannelSettings) -> Channel:
             from consumer.deliver.channels.email import Email  # noqa: PLC0415 - it imports this module
 
             return Email(settings)
+        case XmppSettings():
+            from consumer.deliver.channels.xmpp import Xmpp  # noqa: PLC0415 - it imports this module
+
+            return Xmpp(settings)
+        case HttpSettings():
+            from consumer.deliver.channels.webhook import Webhook  # noqa: PLC0415 - as above
+
+            return Webhook(settings)
+        case ExecSettings():
+            from consumer.deliver.channels.exec import Exec  # noqa: PLC0415 - as above
+
+            return Exec(settings)
+        case FileSettings():
+            from consumer.deliver.channels.file import File  # noqa: PLC0415 - as above
+
+            return File(settings)
+        case SyslogSettings():
+            from consumer.deliver.channels.syslog import Syslog  # noqa: PLC0415 - as above
+
+            return Syslog(settings)
+        case AppriseSettings():
+            from consumer.deliver.channels.apprise import Apprise  # noqa: PLC0415 - as above
+
+            return Apprise(settings)

@@ -10,13 +10,44 @@ from typing import get_args
 
 import pytest
 
-from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, EmailSettings
+from consumer.channel_settings import (
+    CHANNEL_TYPES,
+    AppriseSettings,
+    ChannelSettings,
+    DiscordSettings,
+    EmailSettings,
+    ExecSettings,
+    FileSettings,
+    NtfySettings,
+    SlackSettings,
+    SyslogSettings,
+    TeamsSettings,
+    TelegramSettings,
+    WebhookSettings,
+    XmppSettings,
+)
+from consumer.config_values import Secret
 from consumer.deliver.channels import Channel, Medium, channel_of
-from consumer.deliver.channels.email import Email
 
 PROJECT_DIR = Path(__file__).parents[3]
+# The libraries of channels.
+LIBRARIES = ["aiosmtplib", "slixmpp", "aiohttp", "aiohttp_socks", "apprise"]
 # Each type of channel, as little of it as can be configured.
-SETTINGS = [EmailSettings(name="ops", to=["ops@example.org"])]
+URL = Secret(env="SSHBELL_URL")
+SETTINGS: list[ChannelSettings] = [
+    EmailSettings(name="ops", to=["ops@example.org"]),
+    XmppSettings(name="chat", jid="bell@example.org", password=Secret(env="BELL"), to=["alice@example.org"]),
+    SlackSettings(name="ops", url=URL),
+    TeamsSettings(name="ops", url=URL),
+    DiscordSettings(name="ops", url=URL),
+    TelegramSettings(name="ops", url=URL, chat_id=1),
+    NtfySettings(name="ops", url=URL),
+    WebhookSettings(name="ops", url=URL),
+    ExecSettings(name="ops", command=["/bin/true"]),
+    FileSettings(name="ops", path="/nonexistent/events.json"),
+    SyslogSettings(name="ops", server="/dev/log"),
+    AppriseSettings(name="ops", url=URL),
+]
 
 
 def test_each_type_is_here() -> None:
@@ -35,17 +66,28 @@ def test_what_a_channel_can_do(settings: ChannelSettings) -> None:
     channel.close()
 
 
-def test_mail() -> None:
-    """Settings of mail make a channel of mail."""
-    assert isinstance(channel_of(SETTINGS[0]), Email)
-
-
-def test_only_what_is_configured_is_loaded() -> None:
-    """The library of a channel is loaded when such a channel is made, and not before."""
+@pytest.mark.parametrize(
+    ("table", "library"),
+    [
+        ({"type": "email", "to": ["a@example.org"]}, "aiosmtplib"),
+        ({"type": "xmpp", "jid": "a@example.org", "password": {"env": "PASSWORD"}, "to": ["b@example.org"]}, "slixmpp"),
+        ({"type": "slack", "url": {"env": "URL"}}, "aiohttp"),
+        ({"type": "exec", "command": ["/bin/true"]}, ""),
+        ({"type": "file", "path": "/nonexistent/x"}, ""),
+        ({"type": "syslog", "server": "/dev/log"}, ""),
+        ({"type": "apprise", "url": {"env": "URL"}}, "apprise"),
+    ],
+    ids=lambda table: table["type"] if isinstance(table, dict) else "",
+)
+def test_only_what_is_configured_is_loaded(table: dict[str, object], library: str) -> None:
+    """The library of a channel is loaded when such a channel is made, and not before; those of others are not loaded."""
     code = (
-        "import sys; from consumer.channel_settings import EmailSettings; from consumer.deliver.channels import channel_of;"
-        "before = 'aiosmtplib' in sys.modules; channel_of(EmailSettings(name='a', to=['a@example.org']));"
-        "print(before, 'aiosmtplib' in sys.modules)"
+        "import sys, msgspec; from consumer.channel_settings import ChannelSettings;"
+        "from consumer.deliver.channels import channel_of; import consumer.deliver.dispatcher;"
+        f"libraries = {LIBRARIES!r};"
+        "print(*(library for library in libraries if library in sys.modules));"
+        f"channel_of(msgspec.convert({table | {'name': 'a'}!r}, ChannelSettings));"
+        "print(*(library for library in libraries if library in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
-    assert done.stdout == "False True\n"
+    assert done.stdout == f"\n{library}\n"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.channel_settings import EmailSettings
+from consumer.channel_settings import EmailSettings, XmppSettings
 from consumer.config import Choice, Route
+from consumer.config_values import Secret
 from consumer.deliver.channels import Delivered, Rejected
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
@@ -83,6 +84,26 @@ def test_own_or_owners() -> None:
     assert both.of("ops", event("bob")) == ("bob@example.org",)
     # Who is told anyway is not told twice.
     assert both.of("ops", event("nobody")) == tuple(OWN)
+
+
+def test_chat() -> None:
+    """In chat, a person's addresses of that kind count. The channel's own are people and rooms."""
+    people = People(
+        [Person("Alice", accounts=("alice",), contacts=Contacts(("alice@example.org",), ("alice@chat.example.org",)))]
+    )
+    own = XmppSettings(
+        name="chat",
+        jid="bell@example.org",
+        password=Secret(env="BELL"),
+        to=["ops@chat.example.org"],
+        rooms=["ops@rooms.example.org"],
+    )
+    to_owner = Route(channels=["chat"], to_owner=True)
+    found = Recipients(Router(["chat"], [to_owner]), people, [own])
+    assert found.of("chat", event("alice")) == ("alice@chat.example.org",)
+    assert found.of("chat", event("bob")) == ()
+    both = Recipients(Router(["chat"], [to_owner, Route(channels=["chat"])]), people, [own])
+    assert both.of("chat", event("alice")) == ("ops@chat.example.org", "ops@rooms.example.org", "alice@chat.example.org")
 
 
 @pytest.mark.parametrize("action", ["sshbell_test", "sshbell_notice", "ssh_forged"])

@@ -257,6 +257,98 @@ def test_notice_shows_what_was_found(renderer: Renderer) -> None:
     assert "mallory" not in found.subject
 
 
+def chat(renderer: Renderer, fields: dict[str, Any]) -> str:
+    """Return the text of an event for a chat."""
+    return renderer.message(ID, ecs(fields), queued_us=START, now_us=START, zone=UTC, medium="chat").text
+
+
+LYON = {
+    "source": {
+        "ip": "203.0.113.7", "address": "203.0.113.7", "geo": {"city_name": "Lyon", "country_name": "France"},
+        "as": {"number": 3215, "organization": {"name": "Orange"}},
+    },
+    "host": {"name": "web1"}, "@timestamp": "2026-11-22T10:00:00Z",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "lead"),
+    [
+        (
+            {"event": {"action": "ssh_login"}, "user": {"name": "deploy", "full_name": "Carol"}, "ssh": {"method": "publickey"}},
+            ("Carol logged in to web1 as deploy from Lyon, France.\n"
+            "From 203.0.113.7, AS3215 Orange. Not you, and nobody you know? Act on web1 now: "
+            "lock the account, end its processes, remove the key."),
+        ),
+        (
+            {
+                "event": {"action": "ssh_login"}, "user": {"name": "root"},
+                "ssh": {"method": "password", "via": {"host": {"name": "bastion1"}, "user": {"name": "bob x"}}},
+            },
+            ("root logged in to web1 through bastion1.\n"
+            "From 203.0.113.7, Lyon, France, AS3215 Orange, through bastion1 as “bob·x”. Not you, and nobody you know? "
+            "Act on web1 now: end the session, change the password."),
+        ),
+        (
+            {"event": {"action": "ssh_attempt"}, "user": {"name": "root"}},
+            "Somebody tried to log in to web1 as root from Lyon, France, and failed.\nFrom 203.0.113.7, AS3215 Orange.",
+        ),
+        (
+            {"event": {"action": "ssh_forged"}, "user": {"name": "root"}, "ssh": {"claim": "accepted", "claimed_by_uid": 1012}},
+            ("A process with uid 1012 on web1 forged a log line: it claims a login of root, but nobody logged in.\n"
+            "The line claims the address 203.0.113.7, AS3215 Orange. Not a test of yours? See what uid 1012 runs on web1."),
+        ),
+    ],
+)  # fmt: skip
+def test_the_lead_of_a_chat(renderer: Renderer, fields: dict[str, Any], lead: str) -> None:
+    """Its first two lines answer who, on which host, from where, and what to do."""
+    assert chat(renderer, LYON | fields).partition("\n\n")[0] == lead
+
+
+def test_a_chat(renderer: Renderer) -> None:
+    """Behind the lead, a chat has the facts that it lacks, a line each, and the cautions."""
+    fields = {
+        "event": {"action": "ssh_login"}, "user": {"name": "deploy"},
+        "ssh": {
+            "method": "publickey", "origin": "unverified",
+            "key": {"type": "ED25519", "fingerprint": "SHA256:x", "owner": ["a b"]},
+        },
+    }  # fmt: skip
+    assert chat(renderer, LYON | fields).partition("\n\n")[2] == (
+        "Time: 2026-11-22 10:00:00 UTC\nPlace: Lyon, France\nMethod: publickey\nKey: ED25519 SHA256:x\nKey of: a b\n"
+        "The log does not show which process wrote this: any user of web1 could have. "
+        "Run `sshbell check` there to see how to change that."
+    )
+    notice = {"event": {"action": "sshbell_notice"}, "host": {"name": "web1"}, "message": "All is well."}
+    assert chat(renderer, notice) == "sshbell on web1 reports: All is well."
+    late = renderer.message(ID, ecs(LYON | fields), queued_us=START, now_us=START + 600 * SECOND, medium="chat")
+    assert late.text.endswith("\nThis message is 10 min late.")
+    test = chat(renderer, LYON | {"event": {"action": "sshbell_test"}, "user": {"name": "alice"}})
+    assert test.split("\n")[:2] == [
+        'This is a test by "sshbell ring": nobody logged in. A login looks like this:',
+        "alice logged in to web1 from Lyon, France.",
+    ]  # fmt: skip
+
+
+def test_a_digest_for_a_chat(renderer: Renderer) -> None:
+    """It has at most 20 logins and 3 of each other kind, and counts the others."""
+    rows = [
+        json_line(ecs(LYON | {"event": {"action": action}, "user": {"name": f"u{number}"}}))
+        for action in ("ssh_login", "ssh_attempt", "ssh_probe")
+        for number in range(30)
+    ]
+    made = asyncio.run(
+        renderer.digest("held-1", [(0, row) for row in rows], max_per_hour=60, now_us=0, zone=ZoneInfo("UTC"), medium="chat")
+    )
+    assert made.html == ""
+    blocks = made.text.split("\n\n")
+    assert blocks[0].startswith(
+        "sshbell held back 90 messages: 30 logins, 30 failed logins and 30 connections without a login.\n"
+    )
+    assert [block.count("\n- ") for block in blocks[1:]] == [21, 4, 4]
+    assert [block.rpartition("\n")[2] for block in blocks[1:]] == ["- and 10 more", "- and 27 more", "- and 27 more"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

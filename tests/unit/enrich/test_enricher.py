@@ -200,9 +200,9 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_switches(tmp_path: Path) -> None:
     """What is switched off is not there."""
-    config = Config(state_dir=str(tmp_path))
+    config = Config(state_dir=str(tmp_path), geoip=[])
     assert {one.name for one in parts_of(config, People())} >= {"jump hosts", "reverse names"}
-    off = Config(state_dir=str(tmp_path), reverse_dns=False)
+    off = Config(state_dir=str(tmp_path), reverse_dns=False, geoip=[])
     assert {one.name for one in parts_of(config, People())} - {one.name for one in parts_of(off, People())} == {"reverse names"}
 
 
@@ -218,7 +218,7 @@ def test_owners_of_keys(tmp_path: Path) -> None:
 
     async def ask() -> EcsEvent:
         async with await asyncio.start_unix_server(answer, tmp_path / KEYS_SOCKET):
-            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False), People())).enrich(login)
+            return await Enricher(parts_of(Config(state_dir=str(tmp_path), reverse_dns=False, geoip=[]), People())).enrich(login)
 
     asked: list[dict[str, Any]] = []
     key = KeyFields(type="ED25519", fingerprint="SHA256:abc")

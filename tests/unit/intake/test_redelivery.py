@@ -35,9 +35,9 @@ def test_the_next_process_knows_them() -> None:
 def test_memory_is_bounded() -> None:
     """The last lines are remembered, and no more, also by who takes them over."""
     seen = Redelivery()
-    for number in range(3 * module._LIMIT):
+    for number in range(3 * module.SEEN_LIMIT):
         assert not seen.has_seen(line(number))
     remembered, _ = seen.state()
-    assert len(remembered) == module._LIMIT
-    assert seen.has_seen(line(2 * module._LIMIT))
+    assert len(remembered) == module.SEEN_LIMIT
+    assert seen.has_seen(line(2 * module.SEEN_LIMIT))
     assert not seen.has_seen(line(0))

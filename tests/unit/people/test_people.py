@@ -110,11 +110,13 @@ def test_forged_lines_are_nobodys(tmp_path: Path) -> None:
 
 def test_several_people(tmp_path: Path) -> None:
     """Where several claim the same, all are named, and nobody is chosen; many are counted."""
-    table = '[[person]]\nname = "P{0}"\naccounts = ["root"]\ncontacts = {{ email = ["p{0}@example.org"] }}\n'
+    contacts = '{{ email = ["p{0}@example.org"], xmpp = ["p{0}@chat.example.org", "all@chat.example.org"] }}'
+    table = f'[[person]]\nname = "P{{0}}"\naccounts = ["root"]\ncontacts = {contacts}\n'
     two = people_of(tmp_path, table.format(1) + table.format(2)).person_of(event(user="root"))
     assert two is not None
     assert two.name == "P1 or P2"
     assert two.contacts.email == ("p1@example.org", "p2@example.org")
+    assert two.contacts.xmpp == ("p1@chat.example.org", "all@chat.example.org", "p2@chat.example.org")
     many = people_of(tmp_path, "".join(map(table.format, range(9)))).person_of(event(user="root"))
     assert many is not None
     assert many.name == "P0 or P1 or P2 or P3 or 5 others"
@@ -160,7 +162,7 @@ FAULTS = [
     ('[[person]]\nname = "a"\naccounts = ["a@"]', "accounts: 'a@' is neither a user"),
     (
         '[[person]]\nname = "a"\ncountries = ["FR"]',
-        "there is no key 'countries'; remove it; the keys here are name, keys, certificates, accounts, contacts",
+        "there is no key 'countries'; remove it; the keys here are name, keys, certificates, accounts, groups, contacts",
     ),
     ('[[person]]\nname = "a"\ncontacts = ["a@example.org"]', "contacts has to be a table"),
     (

@@ -28,7 +28,7 @@ def test_output_and_errors() -> None:
     both = ("sh", "-c", r"printf '\377\0a\n'; printf 'b' >&2")
     assert run(*both) == Done(b"\xff\0a\n")
     assert run(*both, with_errors=True) == Done(b"\xff\0a\n", b"b")
-    assert run("sh", "-c", "echo out; echo why >&2; exit 3", with_errors=True) == Done(b"out\n", b"why\n", "it ended with 3")
+    assert run("sh", "-c", "echo out; echo why >&2; exit 3", with_errors=True) == Done(b"out\n", b"why\n", "it ended with 3", 3)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,3 +47,10 @@ def test_long_texts(logger: Any, capfd: pytest.CaptureFixture[str]) -> None:
         first, second = capfd.readouterr().err.splitlines()
         assert len(first) < 4096
         assert json.loads(second)["event"] == "next"
+
+
+def test_run_starts_without_rich() -> None:
+    """The printer of structlog that wants rich is not used. Other modules still get rich."""
+    code = "import sys, consumer.run.service, consumer.keys.process; print('rich' in sys.modules); import rich.text"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout == "False\n"

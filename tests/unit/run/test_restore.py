@@ -20,7 +20,7 @@ from consumer.intake.omprog import Lines, Replies
 from consumer.pipeline import Pipeline
 from consumer.run import retry
 from consumer.run.catch_up import RotatedLog
-from consumer.run.restore import Restored, parts_of, restored
+from consumer.run.restore import Restored, restored, snapshot_parts
 from consumer.run.retry import Patience, PatientState
 from consumer.store.database import reading, set_aside_of
 from tests.store_events import session_lines, try_line
@@ -131,7 +131,7 @@ def test_half_a_story_in_the_snapshot(place: Place) -> None:
     before = pipeline()
     before.feed(ACCEPTED)
     with closing(place.store().state) as state:
-        state.keep_snapshot([*before.changed(), *parts_of(2, (1, 2, 3))])
+        state.keep_snapshot([*before.changed(), *snapshot_parts(2, (1, 2, 3))])
     place.write((Kind.LINES, TRIES[0]))  # the snapshot stands for it
     place.write((Kind.LINES, OPENED))
     found = place.start()
@@ -142,7 +142,7 @@ def test_half_a_story_in_the_snapshot(place: Place) -> None:
 def test_the_snapshot_is_ahead_of_the_journal(place: Place) -> None:
     """Where the journal is gone, new segments get numbers for which the snapshot does not stand."""
     with closing(place.store().state) as state:
-        state.keep_snapshot([*pipeline().changed(), *parts_of(7, None)])
+        state.keep_snapshot([*pipeline().changed(), *snapshot_parts(7, None)])
     assert place.start().journal.segment == 7
 
 
@@ -193,7 +193,7 @@ def test_a_store_that_is_damaged_while_it_is_read(place: Place) -> None:
     place.write((Kind.LINES, ACCEPTED + OPENED))
     store = place.store()
     with closing(store.state):
-        store.state.keep_snapshot([*parts_of(1, None), ("x", [bytes(100_000)])])
+        store.state.keep_snapshot([*snapshot_parts(1, None), ("x", [bytes(100_000)])])
         damage(store)
         before = store.has_snapshot
         place.restored(store)
@@ -208,7 +208,7 @@ def test_a_store_that_is_damaged_while_it_is_written(place: Place, monkeypatch: 
     before.feed(ACCEPTED)
     store = place.store()
     with closing(store.state):
-        store.state.keep_snapshot([*before.changed(), *parts_of(1, None)])
+        store.state.keep_snapshot([*before.changed(), *snapshot_parts(1, None)])
         place.write((Kind.LINES, b"".join(TRIES[:150])))
         feed = Pipeline.feed
 
@@ -253,7 +253,7 @@ def test_a_damaged_part_of_the_snapshot(place: Place) -> None:
     before = pipeline()
     before.feed(ACCEPTED + ACCEPTED.replace(b"web1", b"web2"))
     with closing(place.store().state) as state:
-        state.keep_snapshot([*before.changed(), *parts_of(1, None)])
+        state.keep_snapshot([*before.changed(), *snapshot_parts(1, None)])
     with closing(sqlite3.connect(place.folder / "state.db")) as connection, connection:
         assert connection.execute("UPDATE snapshot SET body = x'00' WHERE part LIKE '%web2%'").rowcount == 1
     found = place.start().pipeline
@@ -276,7 +276,7 @@ def test_a_damaged_number_of_the_segment(place: Place, body: bytes) -> None:
     place.write((Kind.LINES, OPENED))
     (place.folder / "journal" / "00000001.journal").unlink()
     with closing(place.store().state) as state:
-        state.keep_snapshot([*before.changed(), *parts_of(2, (1, 2, 3))])
+        state.keep_snapshot([*before.changed(), *snapshot_parts(2, (1, 2, 3))])
     damage_part(place, "journal", body)
     found = place.start()
     assert place.users() == [("ssh_login", "alice", "192.0.2.7")]
@@ -292,7 +292,7 @@ def test_a_damaged_position(place: Place, body: bytes) -> None:
     before = pipeline()
     before.feed(ACCEPTED)
     with closing(place.store().state) as state:
-        state.keep_snapshot([*before.changed(), *parts_of(1, (1, 2, 3))])
+        state.keep_snapshot([*before.changed(), *snapshot_parts(1, (1, 2, 3))])
     damage_part(place, "position", body)
     found = place.start()
     log_file = RotatedLog(str(place.log))
@@ -309,7 +309,7 @@ def test_a_damaged_part_of_the_pipeline(place: Place) -> None:
     with closing(store.state):
         store.state.record(before.feed(ACCEPTED + OPENED + TRIES[0]), TOLD, now_us())
         found = place.log.stat()
-        store.state.keep_snapshot([*before.changed(), *parts_of(1, (found.st_dev, found.st_ino, 0))])
+        store.state.keep_snapshot([*before.changed(), *snapshot_parts(1, (found.st_dev, found.st_ino, 0))])
     known = place.rows("SELECT * FROM event ORDER BY id")
     damage_part(place, "pipeline", b"\x00")
     restored = place.start()
@@ -330,7 +330,7 @@ def test_all_parts_are_damaged(place: Place) -> None:
     before = pipeline()
     before.feed(ACCEPTED)
     with closing(place.store().state) as state:
-        state.keep_snapshot([*before.changed(), *parts_of(1, (1, 2, 3))])
+        state.keep_snapshot([*before.changed(), *snapshot_parts(1, (1, 2, 3))])
         parts = [part for part, _ in state.snapshot()]
     for part in parts:
         damage_part(place, part, b"\xc1")

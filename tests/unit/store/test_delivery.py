@@ -601,7 +601,7 @@ def test_forget_bytes(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> No
     delivery.forget_bytes()
     assert len(states(delivery)) == 101
     monkeypatch.setattr(module, "_BYTES_PIECE", 3)
-    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 620_000)
+    monkeypatch.setattr(module, "DELIVERY_LIMIT_BYTES", 640_000)
     delivery.forget_bytes()
     left = states(delivery)
     assert left.pop("waiting") == "pending"
@@ -638,7 +638,7 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
     monkeypatch.setattr(module, "DONE_LIMIT", 5)
     monkeypatch.setattr(dispatcher, "_KEEP_EVERY", 10)
     route = Route(channels=["ops"], events=(EventAction.FORGED,))
-    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[route])
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[route], geoip=[])
 
     async def routed() -> None:
         now_us = time.time_ns() // 1000
@@ -663,7 +663,7 @@ def test_a_channel_that_goes_on(delivery: Delivery, tmp_path: Path, monkeypatch:
 
     def config(map_url: str) -> Config:
         settings = EmailSettings(name="ops", to=["ops@example.org"])
-        return Config(channel=[settings], route=[Route(channels=["ops"])], map_url=map_url)
+        return Config(channel=[settings], route=[Route(channels=["ops"])], map_url=map_url, geoip=[])
 
     async def delivered(state: State, outbox: Outbox) -> None:
         made = dispatcher.Dispatcher(config("https://one.example.org/{ip}"), delivery, outbox, Renderer(tmp_path, pytest.fail))
@@ -740,7 +740,7 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
     said: list[str] = []
     channel = Answers()
     monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
-    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=5000)], route=[])
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"], max_per_hour=5000)], route=[], geoip=[])
 
     async def polled(delivery: Delivery, outbox: Outbox) -> None:
         made = dispatcher.Dispatcher(config, delivery, outbox, Renderer(tmp_path / "none", pytest.fail))

@@ -153,8 +153,8 @@ def test_a_certificate_convicts_nobody(end: str) -> None:
     message = f"{CUT[: 499 - len(end)]} {end}"
     assert len(message) == 500
     opened = "pam_unix(sshd:session): session opened for user alice(uid=1000) by (uid=0)"
-    assert words(journal((0, 10, message), (0.01, 10, opened))) == ["ssh_login alice None"]
-    assert told(f"{FIRST} 10 {message}", f"{FIRST} 10 {opened}") == ["ssh_login alice None"]
+    assert words(journal((0, 10, message), (0.01, 10, opened))) == ["ssh_login alice 203.0.113.9"]
+    assert told(f"{FIRST} 10 {message}", f"{FIRST} 10 {opened}") == ["ssh_login alice 203.0.113.9"]
 
 
 def test_a_client_accuses_no_local_user() -> None:
@@ -445,3 +445,28 @@ def test_a_connection_younger_than_the_session_of_its_pid() -> None:
     events = journal(opened_at(100), (105, 10, CONNECTED), (130, 11, CONNECTED))
     assert "ssh_login root None" in words(events)
     assert "ssh_login root 6.6.6.6" not in words(events)
+
+
+def test_a_session_line_before_its_connection_is_one_login() -> None:
+    """The lines of a login come after those of the next connection with its PID: the login is reported once."""
+    events = told(
+        "2026-11-22T10:00:10+00:00 12 Connection from 3.3.3.3 port 9 on 10.0.0.1 port 22",
+        "2026-11-22T10:00:05+00:00 12 pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)",
+        "2026-11-22T10:00:05+00:00 12 Accepted password for alice from 192.0.2.7 port 4711 ssh2",
+    )
+    assert [event for event in events if event.startswith("ssh_login")] == ["ssh_login alice None"]
+
+
+def test_a_session_of_su_under_the_name_of_sshd() -> None:
+    """A user starts su through a link named sshd: PAM's line has that tag, and root wrote it. Nobody has logged in over SSH."""
+    by_root = "@[_PID=3377 _UID=0 _GID=0 _COMM=sshd _CMDLINE=sshd]"
+    for service in ("su", "su-l", "sudo", "polkit-1"):
+        opened = f"pam_unix({service}:session): session opened for user bob(uid=1002) by eve(uid=1012) {by_root}"
+        assert told(f"{FIRST} 1 {opened}", f"{FIRST} 1 pam_unix({service}:session): session closed for user bob {by_root}") == []
+
+
+def test_a_long_certificate_id_hides_no_address() -> None:
+    """A certificate has an id so long that sshd cuts the line: the address of the login stands before it, and is reported."""
+    info = f"ED25519-CERT SHA256:{'a' * 43} ID {'x from 203.0.113.66 port 22 ssh2: ' * 20}"
+    message = f"Accepted publickey for alice from 192.0.2.7 port 4711 ssh2: {info}"[:500]
+    assert told(f"{FIRST} 1 {message}") == ["ssh_login alice 192.0.2.7"]

@@ -1,0 +1,159 @@
+"""Events to a syslog server, in the form of RFC 5424, with JSON as the message."""
+
+import asyncio
+import errno
+import os
+import re
+import socket
+import ssl
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from consumer.channel_settings import SyslogSettings
+from consumer.clock import isoformat, now_us
+from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels.payloads import ecs_line
+from consumer.text import harmless
+
+# RFC 5426 for UDP, RFC 6587 (and the IANA's registry) for TCP, RFC 5425 for TLS.
+_PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
+# Facility authpriv, severity notice; for a forged line, warning.
+_NOTICE, _WARNING = 10 * 8 + 5, 10 * 8 + 4
+# The header's fields have no other characters; RFC 5424, section 6. The lengths are those of HOSTNAME and MSGID.
+_HOST, _ID = 255, 32
+# How long to wait for the server to close its end, which shows that it has read everything.
+_CLOSE_S = 0.5
+
+
+class Syslog:
+    """
+    Sends each message over a connection of its own.
+
+    Syslog has no receipts. Over TCP and TLS, sshbell closes its end behind the message, and the server's end follows once the
+    server has read it. So a server that dies in between costs no message.
+
+    Args:
+        settings: from the configuration.
+        limit_s: for one message.
+    """
+
+    medium: Medium = "chat"
+
+    def __init__(self, settings: SyslogSettings, *, limit_s: float = LIMIT_S) -> None:
+        self._settings = settings
+        self._limit_s = limit_s
+
+    async def send(self, message: Message) -> SendResult:
+        """Send a message."""
+        return await self._sent(_frame(message))
+
+    async def check(self) -> SendResult:
+        """Connect, but send nothing. Over UDP, that finds only a wrong name."""
+        return await self._sent(b"")
+
+    def close(self) -> None:
+        """Nothing is open between two messages."""
+
+    async def _sent(self, frame: bytes) -> SendResult:
+        place = self._settings.server
+        try:
+            async with asyncio.timeout(self._limit_s):
+                if place.startswith("/"):
+                    await _to_socket(place, frame)
+                elif place.startswith("udp://"):
+                    await _by_udp(*self._address(), frame)
+                else:
+                    await self._by_stream(*self._address(), frame)
+        except TimeoutError:
+            return self._later(f"no answer within {self._limit_s:.3g} s")
+        except ssl.SSLCertVerificationError as error:
+            return self._later(f"its certificate is not trusted: {error.verify_message}")
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                return Rejected(harmless(f"{place}: {len(frame)} bytes are too many for a datagram; use tcp:// or tls://"))
+            return self._later(_text_of(error))
+        return Delivered()
+
+    def _later(self, text: str) -> RetryLater:
+        return RetryLater(harmless(f"{self._settings.server}: {text}"))
+
+    def _address(self) -> tuple[str, int]:
+        parts = urlsplit(self._settings.server)
+        return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+    async def _by_stream(self, host: str, port: int, frame: bytes) -> None:
+        settings = self._settings
+        context = None
+        if settings.server.startswith("tls://"):
+            context = ssl.create_default_context(cafile=settings.ca_file or None)
+            if settings.client_certificate:
+                context.load_cert_chain(settings.client_certificate, settings.client_key or None, password="")
+        timeout = None if context is None else _CLOSE_S
+        reader, writer = await asyncio.open_connection(host, port, ssl=context, ssl_shutdown_timeout=timeout)
+        try:
+            if frame:
+                # Octet counting: RFC 6587, section 3.4.1, and RFC 5425, section 4.3.
+                writer.write(b"%d %s" % (len(frame), frame))
+                await writer.drain()
+            if context is None:
+                writer.write_eof()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_CLOSE_S):
+                        await reader.read()
+            else:
+                writer.close()
+                with suppress(TimeoutError):
+                    await writer.wait_closed()
+        finally:
+            writer.transport.abort()
+
+
+def _frame(message: Message) -> bytes:
+    """Return a message in the form of RFC 5424."""
+    event = message.event
+    host = _word(str(event.get("host", {}).get("name") or socket.gethostname()), _HOST)
+    happened = event.get("event", {})
+    priority = _WARNING if happened.get("kind") == "alert" else _NOTICE
+    name = _word(str(happened.get("action") or "digest"), _ID)
+    head = f"<{priority}>1 {isoformat(now_us())} {host} sshbell {os.getpid()} {name} - "
+    return head.encode() + ecs_line(message).rstrip(b"\n")
+
+
+def _word(text: str, limit: int) -> str:
+    """Return a field of the header: visible ASCII, and "-" for nothing."""
+    return re.sub(r"[^!-~]", "?", text)[:limit] or "-"
+
+
+async def _to_socket(path: str, frame: bytes) -> None:
+    """Send to a socket of this machine: of datagrams, as most are, or of a stream."""
+    loop = asyncio.get_running_loop()
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+            await loop.sock_connect(sender, path)
+            if frame:
+                await loop.sock_sendall(sender, frame)
+    except OSError as error:
+        if error.errno != errno.EPROTOTYPE:
+            raise
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sender:
+            await loop.sock_connect(sender, path)
+            if frame:
+                await loop.sock_sendall(sender, b"%d %s" % (len(frame), frame))
+
+
+async def _by_udp(host: str, port: int, frame: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    (family, kind, protocol, _, address), *_ = await loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    with socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol) as sender:
+        await loop.sock_connect(sender, address)
+        if frame:
+            await loop.sock_sendall(sender, frame)
+
+
+def _text_of(error: OSError) -> str:
+    """Return the system's text; asyncio puts all addresses into its own."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS with it failed: {error.reason or 'no reason given'}"
+    if isinstance(error, socket.gaierror) or not error.errno or error.errno < 0:
+        return error.strerror or "the connection broke"
+    return os.strerror(error.errno)

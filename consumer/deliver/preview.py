@@ -1,0 +1,123 @@
+"""``sshbell route``: what the routes do with an event, and its messages, without sending anything."""
+
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from consumer.channel_settings import ChannelSettings
+from consumer.clock import now_us
+from consumer.config import Config
+from consumer.deliver.channels import Message, channel_of
+from consumer.deliver.process import renderer_of
+from consumer.deliver.recipients import Recipients
+from consumer.deliver.route_facts import RouteFacts
+from consumer.deliver.routing import Router, RouteResult
+from consumer.ecs import EcsEvent
+from consumer.enrich.enricher import Enricher, parts_of
+from consumer.people.people import People
+from consumer.process.log import silence
+from consumer.process.threads import run_async
+
+
+class PreviewedMessage(msgspec.Struct, frozen=True):
+    """A message that a channel would send, and to whom."""
+
+    channel: str
+    recipients: tuple[str, ...]
+    message: Message
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """The result of each route for an event, with the fields that they use, and the messages of the channels."""
+
+    event: EcsEvent
+    routes: list[RouteResult]
+    messages: list[PreviewedMessage]
+
+
+def previewed(config: Config, config_path: str | None, people: People, event: EcsEvent, report: Callable[[str], None]) -> Preview:
+    """
+    Return what ``deliver`` would do with an event. This asks no server: neither a name server nor a web service.
+
+    Raises:
+        StoreError: ``state.db`` cannot be read.
+    """
+    silence()  # a missing field is no news here
+    router = Router((settings.name for settings in config.channel), config.route, people)
+    with closing(RouteFacts(config, people, router.keys, report)) as facts:
+        event = facts.added(event)
+    offline = msgspec.structs.replace(config, reverse_dns=False, geoip=[] if config.geoip == "web" else config.geoip)
+    enriched = run_async(Enricher(parts_of(offline, people)).enrich(event))
+    recipients = Recipients(router, people, config.channel)
+    renderer = renderer_of(config_path)
+    settings_of = {settings.name: settings for settings in config.channel}
+
+    def previewed_on(name: str) -> PreviewedMessage:
+        settings = settings_of[name]
+        now = now_us()
+        message = renderer.message(
+            event.event.id or "preview", enriched, queued_us=now, now_us=now, map_url=config.map_url,
+            zone=ZoneInfo(settings.timezone) if settings.timezone else None, medium=_medium_of(settings),
+        )  # fmt: skip
+        return PreviewedMessage(name, recipients.of(name, event) or settings.recipients, message)
+
+    return Preview(event, list(router.results(event)), [previewed_on(lead.channel) for lead in router.leads(event)])
+
+
+def _medium_of(settings: ChannelSettings) -> Any:
+    channel = channel_of(settings)
+    channel.close()
+    return channel.medium
+
+
+# Keys of --like, and the fields of ECS that they set.
+LIKE_KEYS: dict[str, tuple[str, ...]] = {
+    "event": ("event", "action"),
+    "user": ("user", "name"),
+    "uid": ("user", "id"),
+    "host": ("host", "name"),
+    "ip": ("source", "ip"),
+    "port": ("source", "port"),
+    "method": ("ssh", "method"),
+    "key": ("ssh", "key", "fingerprint"),
+    "certificate": ("ssh", "certificate", "id"),
+    "session": ("ssh", "session", "kind"),
+    "origin": ("ssh", "origin"),
+    "time": ("@timestamp",),
+}
+_KINDS = {"interactive": "shell"}
+
+
+def event_like(words: str, now: str) -> EcsEvent:
+    """
+    Return the event of a text such as ``user=root ip=203.0.113.7``: a login, now, unless the text has something else.
+
+    Raises:
+        ValueError: the text has an unknown key or an invalid value.
+    """
+    values = {"event": "ssh_login", "time": now, "origin": "verified", "method": "publickey"}
+    for word in words.split():
+        key, equals, value = word.partition("=")
+        if not equals or key not in LIKE_KEYS:
+            raise ValueError(f"{word!r} is not one of {', '.join(f'{name}=...' for name in LIKE_KEYS)}")
+        values[key] = value
+    if "session" in values:
+        values["session"] = _KINDS.get(values["session"], values["session"])
+    fields: dict[str, Any] = {}
+    for key, text in values.items():
+        *groups, last = LIKE_KEYS[key]
+        group = fields
+        for name in groups:
+            group = group.setdefault(name, {})
+        group[last] = text
+    if "ip" in values:
+        fields["source"]["address"] = values["ip"]
+    method, _, submethod = values["method"].partition("/")
+    fields["ssh"] |= {"method": method} | ({"submethod": submethod} if submethod else {})
+    try:
+        return msgspec.convert(fields, EcsEvent, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error

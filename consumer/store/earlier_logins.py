@@ -1,0 +1,66 @@
+"""The queries of ``deliver/route_facts.py``: where, and with which keys, an account has logged in before."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from consumer.store.database import STATE_DB, DatabaseReader
+
+# The most combinations of key, address and host of one account. Beyond it, sshbell may take a known one for new.
+COMBINATION_LIMIT = 2_000
+
+# Each step jumps to the next combination in the index, so that a million equal logins cost one step.
+_IS_WITHIN = """EXISTS (
+    SELECT 1 FROM session AS it WHERE it.user = :user AND it.info IS found.info AND it.address IS found.address
+        AND it.host = found.host AND it.opened_us >= :since AND it.opened_us < :before
+)"""
+_STEPS = tuple(
+    f"SELECT info, address, host, {_IS_WITHIN} FROM"  # noqa: S608 - our own text
+    f" (SELECT info, address, host FROM session WHERE user = :user AND {after} LIMIT 1) AS found"
+    for after in (
+        "(info, address, host) > (:info, :address, :host) ORDER BY info, address, host",
+        "info IS NULL AND (address, host) > (:address, :host) ORDER BY address, host",
+    )
+)
+
+
+class EarlierLogin(NamedTuple):
+    """One of several equal logins. ``info``: the key or certificate as in ``Login``; ``address``: as logged; None: unknown."""
+
+    user: str
+    info: str | None
+    address: str | None
+    host: str
+
+
+class EarlierLogins:
+    """
+    Finds earlier logins in ``state.db``. If the file does not exist yet, there are none.
+
+    Each method raises a StoreError if sshbell cannot read the file.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._state = DatabaseReader(state_dir / STATE_DB, is_optional=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._state.close()
+
+    def created_us(self) -> int | None:
+        """Return when sshbell created the file, in microseconds since 1970 UTC; None if there is no file."""
+        rows = self._state.rows("SELECT value FROM status WHERE name = 'created_us'")
+        return int(rows[0][0]) if rows else None
+
+    def of(self, user: str, since_us: int, before_us: int) -> list[EarlierLogin]:
+        """Return the different logins of an account, on any host, from ``since_us`` on and before ``before_us``."""
+        found: list[EarlierLogin] = []
+        steps = 0
+        for statement in _STEPS:
+            values = {"user": user, "info": "", "address": "", "host": "", "since": since_us, "before": before_us}
+            while steps < COMBINATION_LIMIT and (rows := self._state.rows(statement, values)):
+                steps += 1
+                ((info, address, host, is_within),) = rows
+                values |= {"info": info, "address": address or "", "host": host}
+                if is_within:
+                    found.append(EarlierLogin(user, info, address, host))
+        return found
