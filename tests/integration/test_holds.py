@@ -37,7 +37,7 @@ def change(site: Site, statement: str, *values: object, database: str = "deliver
 
 
 def test_failed_logins_are_folded(site: Site, post: Post) -> None:
-    """Of 200 tries from 40 blocks the first of few blocks are told; the rest follow as counts that add up, after a kill, too."""
+    """A mail reports the first try of each of few blocks; others count the rest, and add up after a kill."""
     site.configure(channel=site.channels(), route=[{"events": EVENTS, "channels": ["ops"]}])
     run = site.start_run()
     take(run, *(failed(number, f"198.51.{number % 40}.{number // 40 + 1}") for number in range(200)))
