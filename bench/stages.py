@@ -6,6 +6,7 @@ Block by block, as in ``replay``, each stage takes the output of the one before;
 collector is off, as in ``replay``. For comparison, it prints the time of ``replay`` itself in the same process::
 
     bench/stages.py --lines 400000
+    bench/stages.py --profile bastion
 """
 
 import argparse
@@ -17,16 +18,17 @@ from collections.abc import Callable
 from datetime import UTC
 from pathlib import Path
 
-from make_log import FORMATS, write_log
+from make_log import CAPTURED, FORMATS, write_profile
 from measure import spread
+from profiles import PROFILES
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stands in, installed or not
 
-from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
+from consumer.pipeline import LineReader
 from consumer.story.correlate import Correlator
 from consumer.text import text_of_bytes
 
@@ -42,9 +44,8 @@ def round_of(log: Path, matcher: Matcher) -> dict[str, float]:
     """Run every stage once; return the seconds by stage."""
     seconds = dict.fromkeys(("reading", "framing", "matching", "correlating"), 0.0)
     file = LogFile(str(log))
-    framer, timestamps = Framer(matcher.is_program, matcher.daemon_of), Timestamps(file.modified, UTC)
+    reader = LineReader(matcher, Timestamps(file.modified, UTC, file.first_year()), keep_text=False)
     correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, lambda _event: None)
-    counts = [0] * (len(matcher.rules) + 2)
     blocks = file.blocks()
     first = 1
     while True:
@@ -54,9 +55,9 @@ def round_of(log: Path, matcher: Matcher) -> dict[str, float]:
         seconds["reading"] += read - start
         if block is None:
             break
-        rows = framer.rows(text_of_bytes(block))
+        rows = reader.framer.rows(text_of_bytes(block))
         framed = time.perf_counter()
-        lines = matcher.lines(rows, timestamps, first, counts, keep_text=False)
+        lines = reader.lines_of(rows, first)
         matched = time.perf_counter()
         correlator.feed(lines)
         seconds["correlating"] += time.perf_counter() - matched
@@ -72,7 +73,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lines", type=int, default=400_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--format", choices=FORMATS, default="rfc3339")
+    parser.add_argument("--profile", choices=(CAPTURED, *PROFILES), default=CAPTURED, help="shape of the made log")
+    parser.add_argument("--format", choices=FORMATS, default="rfc3339", help="format of the profile captures")
     options = parser.parse_args()
     start = time.perf_counter()
     matcher = Matcher()
@@ -80,7 +82,7 @@ def main() -> None:
     results: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "auth.log")
-        write_log(log, options.lines, options.format)
+        write_profile(log, options.profile, options.lines, options.format)
         gc.disable()
         for _ in range(options.rounds):
             for stage, seconds in round_of(log, matcher).items():
@@ -88,7 +90,7 @@ def main() -> None:
             whole = Replay(matcher, zone=UTC, tell=lambda _event: None, keep_text=False)
             results.setdefault("replay, all of it", []).append(timed(lambda: whole.run([str(log)])))  # noqa: B023
             gc.collect()
-    print(f"{options.lines:,} {options.format} lines, {options.rounds} rounds, median (min-max)")
+    print(f"{options.lines:,} lines of the profile {options.profile}, {options.rounds} rounds, median (min-max)")
     print(f"{'':<20}{'seconds':>20}{'us/line':>12}")
     for stage, times in results.items():
         print(f"{stage:<20}{spread(times):>20}{min(times) / options.lines * 1e6:>12.2f}")

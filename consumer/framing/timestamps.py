@@ -65,9 +65,10 @@ class Timestamps:
         self._year = first_year
         self._month = self._day = self._turns = 0
         self._languages = frozenset[str]()  # those that have all names of months so far; empty: any
-        # The hour of the last stamp, the moment of its beginning, and the zone behind the time.
+        # The hour of the last stamp, the moment of its beginning, and the zone after the time.
         self._hour = "none"
         self._width = len(self._hour)
+        self._length = 0  # of a whole stamp with microseconds
         self._start = 0
         self._rest = ""
         self._zones: dict[str, tzinfo] = {}
@@ -84,12 +85,12 @@ class Timestamps:
         if stamp[:width] == self._hour:
             within = _WITHIN_HOUR.get(stamp[width : width + 5])
             if within is not None:
-                rest = stamp[width + 5 :]
-                if rest == self._rest:
+                if len(stamp) == self._length:
+                    digits = stamp[width + 6 : width + 12]
+                    if digits.isdecimal() and stamp[width + 5] == "." and stamp[width + 12 :] == self._rest:
+                        return self._start + within + int(digits)
+                elif stamp[width + 5 :] == self._rest:
                     return self._start + within
-                digits = rest[1:7]
-                if digits.isdecimal() and rest == f".{digits}{self._rest}" and len(digits) == 6:
-                    return self._start + within + int(digits)
         try:
             moment = self._parse(stamp)
             if moment is None or not _BEGIN_US <= moment < _END_US:
@@ -110,6 +111,7 @@ class Timestamps:
         # An hour in which the clock changes, or the year that a stamp without one means, has no single beginning.
         if rest or (self._parse(f"{hour}00:00") == start and self._parse(f"{hour}59:59") == start + _WITHIN_HOUR["59:59"]):
             self._hour, self._width, self._start, self._rest = hour, len(hour), start, rest
+            self._length = len(f"{hour}00:00.000000{rest}")
 
     def _parse(self, stamp: str) -> int | None:
         if match := _ISO.match(stamp):

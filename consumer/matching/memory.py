@@ -29,7 +29,7 @@ _TEXTS_LIMIT = 8192
 # while.
 _LINES_JUDGED = 2048
 _NEW_OF_TEN = 3
-_LINES_WITHOUT = 32 * _LINES_JUDGED
+_LINES_WITHOUT = 64 * _LINES_JUDGED
 
 _PORT = " port "
 # The line of another program that says nothing to sshbell.

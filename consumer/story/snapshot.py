@@ -29,8 +29,10 @@ _IDENTITIES = "identities"
 _LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
 _NO_LINE = Line((0, None, 0, 1, "", None, False, "", "", "", None, None, None, None, None, None, None))
 # By attribute of a connection: the value that a snapshot leaves out. It has the first two for every connection.
-# Only one connection is made for it: CPython lays out the attributes of all connections by the first thirty.
+# CPython lays out the attributes of all connections by the first ones, so this one sets all of them.
 _NEW = Connection("", _NO_LINE)
+for _name in (*REMEMBERED, "older"):
+    setattr(_NEW, _name, getattr(_NEW, _name))
 _DEFAULTS = {name: getattr(_NEW, name) for name in REMEMBERED} | {"procid": None, "since_us": None}
 # The errors that a damaged part, or one from another version, can cause.
 DAMAGE = (msgspec.DecodeError, LookupError, TypeError, ValueError)

@@ -157,9 +157,10 @@ def test_lines_of_a_file(tmp_path: Path) -> None:
     try:
         channel = channel_of(FileSettings(name="ops", path=str(path)))
         assert checked(channel) == Delivered()
-        assert path.read_bytes() == b""
-        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert not path.exists()
         assert sent(channel, MESSAGE, DIGEST) == [Delivered()] * 2
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        assert checked(channel) == Delivered()
         path.rename(tmp_path / "events.json.1")
         assert sent(channel) == [Delivered()]
     finally:
@@ -180,8 +181,9 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
         ("none/x", "No such file or directory"), ("folder", "Is a directory"), ("pipe", "No such device or address"),
         ("link", "not a regular file"),
     ):  # fmt: skip
-        found = reason(sent(channel_of(FileSettings(name="ops", path=f"{tmp_path}/{name}"))))
-        assert found == f"{tmp_path}/{name}: {says}"
+        channel = channel_of(FileSettings(name="ops", path=f"{tmp_path}/{name}"))
+        assert reason(sent(channel)) == f"{tmp_path}/{name}: {says}"
+        assert isinstance(checked(channel), RetryLater)
     path = tmp_path / "events.json"
     channel = channel_of(FileSettings(name="ops", path=str(path)))
     assert sent(channel) == [Delivered()]
@@ -264,11 +266,13 @@ async def stream_server(handler: Any, tls: ssl.SSLContext | None = None) -> Asyn
         yield server.sockets[0].getsockname()[1]
 
 
-async def over(scheme: str, handler: Any, *, tls: ssl.SSLContext | None = None, limit_s: float = 30.0, **more: Any) -> SendResult:
+async def over(
+    scheme: str, handler: Any, *, tls: ssl.SSLContext | None = None, limit_s: float = 90.0, close_s: float = 60.0, **more: Any
+) -> SendResult:
     """Send a message to a server with this handler."""
     async with stream_server(handler, tls) as port:
         settings = SyslogSettings(name="ops", server=f"{scheme}://127.0.0.1:{port}", **more)
-        return await Syslog(settings, limit_s=limit_s).send(MESSAGE)
+        return await Syslog(settings, limit_s=limit_s, close_s=close_s).send(MESSAGE)
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -301,7 +305,8 @@ def test_tls(tmp_path: Path) -> None:
         thread = threading.Thread(target=_refuse, args=(listener, context))
         thread.start()
         server = f"tls://127.0.0.1:{listener.getsockname()[1]}"
-        assert isinstance(sent(channel_of(SyslogSettings(name="ops", server=server, ca_file=ca_file)))[0], RetryLater)
+        channel = Syslog(SyslogSettings(name="ops", server=server, ca_file=ca_file), close_s=60)
+        assert isinstance(sent(channel)[0], RetryLater)
         thread.join()
 
 
@@ -329,7 +334,7 @@ def test_streams_that_break() -> None:
             writer.transport.abort()
 
     assert isinstance(asyncio.run(over("tcp", reset)), RetryLater)
-    assert asyncio.run(over("tcp", keep)) == Delivered()
+    assert asyncio.run(over("tcp", keep, close_s=0.3)) == Delivered()
     assert "no answer within 0.3 s" in reason([asyncio.run(over("tls", keep, limit_s=0.3))])
 
 
@@ -470,7 +475,7 @@ def test_ring_and_check(site: Site) -> None:
         names = ["script", "log", "siem", "library", "chat"]
         checks = site.ask("check", "--connect", status=78).stdout
         assert all(f"{name} answers" in checks for name in names)
-        assert log.read_bytes() == b""
+        assert not log.exists()
         done = site.ask("ring")
         assert sorted(line.partition(":")[0] for line in done.stdout.splitlines()) == sorted(names)
         assert b"sshbell_test" in siem.recv(65536)

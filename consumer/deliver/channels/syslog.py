@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import ssl
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 from consumer.channel_settings import SyslogSettings
@@ -21,8 +20,9 @@ _PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 _NOTICE, _WARNING = 10 * 8 + 5, 10 * 8 + 4
 # The header's fields have no other characters; RFC 5424, section 6. The lengths are those of HOSTNAME and MSGID.
 _HOST, _ID = 255, 32
-# How long to wait for the server to close its end, which shows that it has read everything.
-_CLOSE_S = 0.5
+# How long to wait for the server to close its end, which shows that it has read everything; and how long if it did not do so for
+# the message before, because some never do.
+CLOSE_S, _SHORT_CLOSE_S = 5.0, 0.5
 
 
 class Syslog:
@@ -35,13 +35,16 @@ class Syslog:
     Args:
         settings: from the configuration.
         limit_s: for one message.
+        close_s: how long to wait for the server to close its end.
     """
 
     medium: Medium = "chat"
 
-    def __init__(self, settings: SyslogSettings, *, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, settings: SyslogSettings, *, limit_s: float = LIMIT_S, close_s: float = CLOSE_S) -> None:
         self._settings = settings
         self._limit_s = limit_s
+        self._close_s = close_s
+        self._does_close = True
 
     async def send(self, message: Message) -> SendResult:
         """Send a message."""
@@ -88,22 +91,26 @@ class Syslog:
             context = ssl.create_default_context(cafile=settings.ca_file or None)
             if settings.client_certificate:
                 context.load_cert_chain(settings.client_certificate, settings.client_key or None, password="")
-        timeout = None if context is None else _CLOSE_S
+        close_s = self._close_s if self._does_close else _SHORT_CLOSE_S
+        timeout = None if context is None else close_s
         reader, writer = await asyncio.open_connection(host, port, ssl=context, ssl_shutdown_timeout=timeout)
         try:
             if frame:
                 # Octet counting: RFC 6587, section 3.4.1, and RFC 5425, section 4.3.
                 writer.write(b"%d %s" % (len(frame), frame))
                 await writer.drain()
-            if context is None:
-                writer.write_eof()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_CLOSE_S):
+            try:
+                async with asyncio.timeout(close_s):
+                    if context is None:
+                        writer.write_eof()
                         await reader.read()
+                    else:
+                        writer.close()
+                        await writer.wait_closed()
+            except TimeoutError:
+                self._does_close = False
             else:
-                writer.close()
-                with suppress(TimeoutError):
-                    await writer.wait_closed()
+                self._does_close = True
         finally:
             writer.transport.abort()
 
