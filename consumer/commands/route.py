@@ -106,7 +106,7 @@ def _texts(preview: "Preview") -> list[str]:
         texts += ["", "no channel gets it"]
     for shown in preview.messages:
         to = ", ".join(shown.recipients)
-        texts += ["", painted(f"{shown.channel}{f' to {harmless(to)}' if to else ''}", bold=True, on=on)]
+        texts += ["", painted(f"{shown.channel}{f' to {harmless(to)}' if to else ''}, {shown.when}", bold=True, on=on)]
         texts.append(f"Subject: {harmless(shown.message.subject)}")
         texts += ["", *(harmless(line) for line in shown.message.text.splitlines())]
     return texts
@@ -124,7 +124,7 @@ def _object(preview: "Preview") -> dict[str, Any]:
         ],
         "messages": [
             {
-                "channel": shown.channel, "recipients": shown.recipients, "subject": shown.message.subject,
+                "channel": shown.channel, "when": shown.when, "recipients": shown.recipients, "subject": shown.message.subject,
                 "text": shown.message.text,
             }
             for shown in preview.messages

@@ -16,6 +16,8 @@ from consumer.addresses import ip_of
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
 _ORIGINS = {"verified": "verified: a process of root wrote the log line", "unverified": "", "forged": ""}
+# What may be new about a login, the most telling first.
+_NOVELTIES = ("country", "address", "key", "network", "host")
 # The actions of events whose user has logged in.
 _IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
 # The most owners of one key that a message names.
@@ -145,7 +147,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         until=_moment(happened.end or "", zone) if action == EventAction.FORGED else "",
         duration="" if happened.duration is None else duration_text(happened.duration / 1e9),
         login_id=ssh.login_id or "",
-        new=event.sshbell.new,
+        new=tuple(what for what in _NOVELTIES if what in event.sshbell.new),
     )
 
 

@@ -2,30 +2,34 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from datetime import tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from consumer.channel_settings import ChannelSettings
-from consumer.clock import now_us
+from consumer.clock import now_us, utc
 from consumer.config import Config
 from consumer.deliver.channels import Message, channel_of
+from consumer.deliver.decide import plan_of
 from consumer.deliver.process import renderer_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.route_facts import RouteFacts
-from consumer.deliver.routing import Router, RouteResult
+from consumer.deliver.routing import Lead, Router, RouteResult
 from consumer.ecs import EcsEvent
 from consumer.enrich.enricher import Enricher, parts_of
 from consumer.people.people import People
 from consumer.process.log import silence
 from consumer.process.threads import run_async
+from consumer.store.delivery import HoldPlan
 
 
 class PreviewedMessage(msgspec.Struct, frozen=True):
-    """A message that a channel would send, and to whom."""
+    """A message that a channel would send, when, and to whom."""
 
     channel: str
+    when: str
     recipients: tuple[str, ...]
     message: Message
 
@@ -55,16 +59,27 @@ def previewed(config: Config, config_path: str | None, people: People, event: Ec
     renderer = renderer_of(config_path)
     settings_of = {settings.name: settings for settings in config.channel}
 
-    def previewed_on(name: str) -> PreviewedMessage:
+    def previewed_on(lead: Lead) -> PreviewedMessage:
+        name, now = lead.channel, now_us()
         settings = settings_of[name]
-        now = now_us()
+        zone = ZoneInfo(settings.timezone) if settings.timezone else None
         message = renderer.message(
             event.event.id or "preview", enriched, queued_us=now, now_us=now, map_url=config.map_url,
-            zone=ZoneInfo(settings.timezone) if settings.timezone else None, medium=_medium_of(settings),
+            zone=zone, medium=_medium_of(settings),
         )  # fmt: skip
-        return PreviewedMessage(name, recipients.of(name, event) or settings.recipients, message)
+        when = _when(plan_of(event, lead, now, settings.quiet, zone), lead, zone)
+        return PreviewedMessage(name, when, recipients.of(name, event) or settings.recipients, message)
 
-    return Preview(event, list(router.results(event)), [previewed_on(lead.channel) for lead in router.leads(event)])
+    return Preview(event, list(router.results(event)), [previewed_on(lead) for lead in router.leads(event)])
+
+
+def _when(plan: HoldPlan | None, lead: Lead, zone: tzinfo | None) -> str:
+    """Return in words when a message would go."""
+    if plan is None:
+        return "at once"
+    if plan.window_us:
+        return f"at once, or within {lead.window} together with others of its kind"
+    return f"together with others at {utc(plan.due_us).astimezone(zone):%Y-%m-%d %H:%M %Z}"
 
 
 def _medium_of(settings: ChannelSettings) -> Any:

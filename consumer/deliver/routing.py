@@ -21,6 +21,8 @@ from consumer.people.people import People
 # sshbell's messages about itself go to all channels.
 _OWN_ACTIONS = frozenset(OwnAction)
 _MAPPED_BITS = 96
+# The date that the index of imported keys adds to an old comment.
+_AS_OF = re.compile(r" \(as of \d{4}-\d{2}-\d{2}\)\Z")
 # The names of routes for the kinds of sessions that sshd logs.
 _SESSIONS = {"shell": "interactive", "command": "command", "forced-command": "command", "subsystem": "subsystem"}
 
@@ -175,7 +177,8 @@ def _owned(keys: Iterable[str], people: People) -> Callable[[EcsEvent], bool]:
 
     def owners_of(event: EcsEvent) -> Iterable[str]:
         fingerprint = event.ssh.key.fingerprint
-        return (*(person.name for person in people.owners_of(fingerprint)), *event.ssh.key.owner) if fingerprint else ()
+        comments = (_AS_OF.sub("", comment) for comment in event.ssh.key.owner)
+        return (*(person.name for person in people.owners_of(fingerprint)), *comments) if fingerprint else ()
 
     is_owned = _named([text for text in texts if not canonical(text)], owners_of)
     return lambda event: canonical(event.ssh.key.fingerprint or "") in fingerprints or is_owned(event)

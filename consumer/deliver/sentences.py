@@ -287,7 +287,7 @@ def _way(facts: Facts) -> str:
 
 def _news(facts: Facts) -> str:
     """Return the respect in which a login is new that says the most."""
-    return next((f" (new {what})" for what in ("country", "address", "key", "network", "host") if what in facts.new), "")
+    return f" (new {facts.new[0]})" if facts.new else ""
 
 
 def _address(facts: Facts) -> str:

@@ -16,11 +16,12 @@ import time
 import xml.etree.ElementTree as ET
 from typing import Any, NamedTuple
 
-from slixmpp import JID, ClientXMPP, Message, Presence
+from slixmpp import ClientXMPP, Message, Presence
 from slixmpp.features.feature_mechanisms.stanza import Challenge
 from slixmpp.stanza import Iq, StreamError
 from slixmpp.util.sasl.client import sasl_mech
 from slixmpp.util.sasl.mechanisms import SCRAM
+from slixmpp.xmlstream.tostring import tostring
 
 from consumer.channel_settings import XmppSettings
 from consumer.errors import SecretError
@@ -74,7 +75,8 @@ class StanzaError(NamedTuple):
         return self.kind == "wait" or self.condition in _PASSING
 
 
-# A stanza of the server. slixmpp's classes hide the parts that they do not know, so this module reads their XML.
+# A stanza of the server. This module reads its XML: slixmpp's classes hide the parts that they do not know, and refuse names of
+# people in rooms that other programs accept, such as emoji.
 Stanza = Any
 
 
@@ -183,24 +185,29 @@ class XmppConnection(ClientXMPP):
         iq = self.Iq(sto=server, stype="get")
         iq.append(ET.Element(_PING))
         answer = self.expect(server, iq["id"])
-        iq.send()  # type: ignore[no-untyped-call]
+        self.send(iq)
         return await answer
 
     async def join(self, room: str, nick: str, password: str) -> Stanza:
         """Ask a room for admission, without the messages of the past; return the presence or the error that comes back."""
-        presence = self.make_presence(pto=JID(f"{room}/{nick}"))
-        wish = ET.SubElement(presence.xml, f"{{{_MUC}}}x")
+        wish = ET.Element(f"{{{_MUC}}}x")
         ET.SubElement(wish, f"{{{_MUC}}}history", maxstanzas="0")
         if password:
             ET.SubElement(wish, f"{{{_MUC}}}password").text = password
         answer = self.expect(room, "presence")
-        presence.send()
+        self._send_presence(room, nick, wish)
         return await answer
 
     def leave(self, room: str) -> None:
         """Leave a room."""
         if (nick := self.rooms.pop(room, None)) is not None:
-            self.make_presence(pto=JID(f"{room}/{nick}"), ptype="unavailable").send()
+            self._send_presence(room, nick, type="unavailable")
+
+    def _send_presence(self, room: str, nick: str, *children: ET.Element, **attributes: str) -> None:
+        presence = ET.Element("{jabber:client}presence", attributes | {"to": f"{room}/{nick}"})
+        presence.extend(children)
+        # As text, because slixmpp's own stanza refuses some nicks that rooms accept, such as emoji.
+        self.send(tostring(presence, self.default_ns))
 
     async def _keep_alive(self) -> None:
         while True:
@@ -273,17 +280,21 @@ class XmppConnection(ClientXMPP):
 
     def _filter(self, stanza: Stanza) -> Stanza | None:
         """Handle a stanza. Those that set up the stream continue to slixmpp; it gets none from other users."""
+        sender = stanza.xml.get("from", "")
         match stanza:
             case StreamError():
                 self._stream_error(stanza)
             case Challenge() if (rounds := _rounds_of(stanza)) > _ROUNDS:
                 self.end(f"the server wants {rounds} rounds of SCRAM; sshbell does up to {_ROUNDS}")
-            case Iq() if stanza["type"] in {"result", "error"} and self._is_answer(stanza):
-                pass
+            case Iq():
+                # Without a sender, it comes from sshbell's own server.
+                is_answer = self._answered(sender or self.boundjid.domain, stanza["id"], stanza)
+                if not is_answer and sender in {"", self.boundjid.domain, self.boundjid.bare, self.boundjid.full}:
+                    return stanza
             case Message():
-                self._message(stanza)
+                self._message(stanza, sender)
             case Presence():
-                self._presence(stanza)
+                self._presence(stanza, sender)
             case _:
                 return stanza
         return None
@@ -294,32 +305,27 @@ class XmppConnection(ClientXMPP):
         advice = "; set server to that host" if condition == "see-other-host" else ""
         self.end(f"the server ended the connection ({condition}{': ' if text else ''}{text}){advice}")
 
-    def _message(self, stanza: Stanza) -> None:
-        sender: JID = stanza["from"]
+    def _message(self, stanza: Stanza, sender: str) -> None:
+        bare, _, nick = sender.partition("/")
         if stanza["type"] == "error":
             # Errors of servers and rooms come from the address that sshbell wrote to, those of people from one of their devices.
-            if not sender.resource:
-                self._answered(sender.bare, stanza["id"], stanza)
-        elif stanza["type"] == "groupchat" and self.rooms.get(sender.bare) == sender.resource:
+            self._answered(sender, stanza["id"], stanza)
+        elif stanza["type"] == "groupchat" and nick and self.rooms.get(bare) == nick:
             origin = stanza.xml.find(ORIGIN_ID)
-            self._answered(sender.bare, stanza["id"], stanza)
-            self._answered(sender.bare, "" if origin is None else origin.get("id", ""), stanza)
+            self._answered(bare, stanza["id"], stanza)
+            self._answered(bare, "" if origin is None else origin.get("id", ""), stanza)
 
-    def _presence(self, stanza: Stanza) -> None:
-        sender: JID = stanza["from"]
+    def _presence(self, stanza: Stanza, sender: str) -> None:
+        room, _, nick = sender.partition("/")
         if stanza["type"] == "error":
-            if sender.bare not in self.rooms:
-                self._answered(sender.bare, "presence", stanza)
+            if room not in self.rooms:
+                self._answered(room, "presence", stanza)
         elif _OWN in codes_of(stanza):
             if stanza["type"] == "unavailable":
-                self.rooms.pop(sender.bare, None)
+                self.rooms.pop(room, None)
             else:
-                self.rooms[sender.bare] = sender.resource
-            self._answered(sender.bare, "presence", stanza)
-
-    def _is_answer(self, iq: Iq) -> bool:
-        # Without a sender, it comes from sshbell's own server.
-        return self._answered(iq["from"].bare or self.boundjid.domain, iq["id"], iq)
+                self.rooms[room] = nick
+            self._answered(room, "presence", stanza)
 
     def _answered(self, sender: str, stanza_id: str, stanza: Stanza) -> bool:
         future = self._answers.get((sender, stanza_id))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from consumer.addresses import Address
 from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.places.geo_record import fields_of
 from consumer.stamp import Stamp
@@ -36,6 +37,9 @@ _METHODS = {
     "GeoIP-Anonymous-Plus": "anonymous_plus",
 }
 
+# Networks with remembered fields, of one database and of one kind of address.
+NETWORKS_LIMIT = 32_768
+
 
 class DamagedDatabaseError(Exception):
     """The file is not a database, or is damaged. The text gives the reason without the file's name."""
@@ -51,6 +55,8 @@ class Database(msgspec.Struct):
         in_memory: the reader holds the whole file in memory.
         records: maxminddb's reader.
         models: geoip2's reader; None for a type that geoip2 does not know.
+        networks: the networks of earlier addresses with their fields, by the bits of an address and by ``size``, the number of
+            last bits that do not matter. To read a record takes many times as long.
     """
 
     path: str
@@ -61,6 +67,7 @@ class Database(msgspec.Struct):
     has_ipv6: bool
     records: "Reader"
     models: "ModelReader | None"
+    networks: dict[int, dict[int, dict[int, SourceFields]]] = msgspec.field(default_factory=lambda: {32: {}, 128: {}})
 
     def fields(self, number: int, bits: int) -> SourceFields:
         """
@@ -71,10 +78,22 @@ class Database(msgspec.Struct):
         """
         if bits == 128 and not self.has_ipv6:
             return NO_SOURCE
-        ip = IPv4Address(number) if bits == 32 else IPv6Address(number)
-        if self.models is not None and (found := self.models.fields(ip)) is not None:
-            return found
-        return fields_of(self.records.get(ip))
+        for size, networks in self.networks[bits].items():
+            if (known := networks.get(number >> size)) is not None:
+                return known
+        found, size = self._looked_up(IPv4Address(number) if bits == 32 else IPv6Address(number))
+        if sum(map(len, self.networks[bits].values())) >= NETWORKS_LIMIT:
+            self.networks[bits].clear()
+        self.networks[bits].setdefault(size, {})[number >> size] = found
+        return found
+
+    def _looked_up(self, ip: Address) -> tuple[SourceFields, int]:
+        """Return the fields of an address, and the size of its network: how many of the last bits do not matter."""
+        if self.models is not None and (modelled := self.models.fields(ip)) is not None:
+            found, network = modelled
+            return found, ip.max_prefixlen - network.prefixlen if network is not None else 0
+        record, length = self.records.get_with_prefix_len(ip)
+        return fields_of(record), ip.max_prefixlen - length
 
     def close(self) -> None:
         """Close the file."""

@@ -7,7 +7,7 @@ import geoip2.database
 from geoip2.errors import AddressNotFoundError
 from geoip2.models import ASN, AnonymousIP, City, Country, Enterprise
 
-from consumer.addresses import Address
+from consumer.addresses import Address, Network
 from consumer.ecs import NO_SOURCE, SourceFields
 from consumer.places.place_fields import PlaceFields
 
@@ -41,22 +41,26 @@ class ModelReader:
         self._reader = geoip2.database.Reader(file, LOCALES, mode)
         self._model_of = getattr(self._reader, method)
 
-    def fields(self, ip: Address) -> SourceFields | None:
+    def fields(self, ip: Address) -> tuple[SourceFields, Network | None] | None:
         """
-        Return the fields of an address; None if the record has another shape than the name of the database suggests.
+        Return the fields of an address, and the network to which they apply.
+
+        Returns:
+            None if the record has another shape than the name of the database suggests.
 
         Raises:
             Exception: the file is damaged. The reader raises almost anything then.
         """
         found = PlaceFields()
         try:
-            add_model(found, self._model_of(ip))
-        except AddressNotFoundError:
-            return NO_SOURCE
+            model = self._model_of(ip)
+            add_model(found, model)
+        except AddressNotFoundError as error:
+            return NO_SOURCE, error.network
         except WRONG_SHAPE:
             return None
         source = found.source()
-        return None if source == NO_SOURCE else source
+        return None if source == NO_SOURCE else (source, _network_of(model))
 
     def close(self) -> None:
         """Close the file."""
@@ -87,6 +91,10 @@ def add_model(found: PlaceFields, model: Model) -> None:
         _add_network(found, model)
     elif isinstance(model, AnonymousIP):
         _add_flags(found, model)
+
+
+def _network_of(model: Model) -> Network | None:
+    return model.traits.network if isinstance(model, Country) else model.network
 
 
 def _add_city(found: PlaceFields, model: City) -> None:

@@ -31,8 +31,9 @@ _MARK_AGE_S = 10.0
 # If the file alone had more events than the first number, sshbell reports them in one message, which lists up to the second.
 CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 # rsyslogd's backlog has drained once it has sent no line for this long that it had received before ``run`` began. That is longer
-# than its pause after the death of a program. Lines from its disk come in between new ones, so new lines alone prove nothing.
-_DRAINED_S = 5.0
+# than its pause after the death of a program: two seconds, and six were measured on a busy machine. Lines from its disk come in
+# between new ones, so new lines alone prove nothing.
+_DRAINED_S = 15.0
 # Until then, stories wait for lost lines; at most this long, because a backlog may never end.
 _HOLD_S = 600.0
 # A position in the log file is recorded if nothing has come for this long, or if no line of that time is more than twice as old:

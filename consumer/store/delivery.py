@@ -49,6 +49,12 @@ _FULL_US = 3600 * 1_000_000
 # Rows in memory at once.
 _BATCH = 200
 _PENDING = "event_id, seq, attempts, max(queued_us, free_us), digest, body, budget, delivery.urgent, hold"
+# Each hold with its first message. With CROSS JOIN, SQLite begins with the holds, of which there are fewer.
+_HOLDS_WITH_FIRST = (
+    "hold CROSS JOIN delivery ON delivery.channel = hold.channel AND state = 'pending' AND hold <> '' AND hold = name AND seq ="
+    " (SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
+    " AND it.hold <> '' AND it.hold = name)"
+)
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
 _OPEN, _HELD = "state = 'pending' AND hold = ''", "state = 'pending' AND hold <> ''"
@@ -372,14 +378,8 @@ class Delivery:
         }  # fmt: skip
         if self._run(f"SELECT 1 FROM hold WHERE {due} LIMIT 1", values).fetchone() is None:  # noqa: S608 - our own text
             return None
-        first = (
-            "SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
-            " AND it.hold <> '' AND it.hold = name"
-        )
         row = self._run(
-            f"SELECT name, due_us, window_us, omitted, {_PENDING} FROM hold JOIN delivery"  # noqa: S608
-            " ON delivery.channel = hold.channel AND state = 'pending' AND hold <> '' AND hold = name"
-            f" AND seq = ({first})"
+            f"SELECT name, due_us, window_us, omitted, {_PENDING} FROM {_HOLDS_WITH_FIRST}"  # noqa: S608
             f" WHERE {due} AND (window_us = 0 OR budget NOT IN (SELECT value FROM json_each(:spent)))"
             " ORDER BY window_us > 0, due_us LIMIT 1",
             values,
@@ -388,15 +388,14 @@ class Delivery:
 
     def forget_holds(self, channel: str, now_us: int) -> None:
         """Forget the holds that were due and have no messages."""
-        due = "channel = ? AND (due_us <= ? OR due_us > ?)"
+        empty = (
+            "channel = ? AND (due_us <= ? OR due_us > ?) AND NOT EXISTS (SELECT 1 FROM delivery AS it"
+            " WHERE it.channel = hold.channel AND it.state = 'pending' AND it.hold <> '' AND it.hold = hold.name)"
+        )
         values = (channel, now_us, now_us + LONGEST_HOLD_US)
-        if self._run(f"SELECT 1 FROM hold WHERE {due} LIMIT 1", values).fetchone():  # noqa: S608 - our own text
+        if self._run(f"SELECT 1 FROM hold WHERE {empty} LIMIT 1", values).fetchone():  # noqa: S608 - our own text
             with self._transaction():
-                self._run(
-                    f"DELETE FROM hold WHERE {due} AND name NOT IN"  # noqa: S608
-                    f" (SELECT hold FROM delivery WHERE channel = ? AND {_HELD})",
-                    (*values, channel),
-                )
+                self._run(f"DELETE FROM hold WHERE {empty}", values)  # noqa: S608
 
     def next_hold_us(self, channel: str, now_us: int) -> int | None:
         """Return when the next hold of a channel becomes due; None if none does."""
@@ -510,8 +509,7 @@ class Delivery:
         if "" in without and self._run(noise, (channel,)).fetchone():
             found.add("")
         folds = self._run(
-            "SELECT DISTINCT budget FROM hold JOIN delivery ON delivery.channel = hold.channel AND state = 'pending'"
-            " AND hold <> '' AND hold = name WHERE hold.channel = ? AND due_us <= ? AND window_us > 0",
+            f"SELECT DISTINCT budget FROM {_HOLDS_WITH_FIRST} WHERE hold.channel = ? AND due_us <= ? AND window_us > 0",  # noqa: S608
             (channel, now_us),
         ).fetchall()
         return found | (without & {str(name) for (name,) in folds})
@@ -591,6 +589,8 @@ class Delivery:
             if message.digest:
                 where, key = _of(channel, message)
                 self._run(f"UPDATE delivery SET digest = '', reason = ? WHERE {where} AND state = 'pending'", (reason, *key))  # noqa: S608
+                # What it only counted stays among the dropped messages.
+                self._run("DELETE FROM hold WHERE channel = ? AND name = ?", (channel, message.digest))
             else:
                 self._finish(channel, message, "dead", now_us, reason)
             self._fault(channel, now_us, reason, 0, 0)

@@ -178,9 +178,7 @@ class Person:
         self.client.ca_certs = prosody.ca_file
         self.client.enable_direct_tls = False
         self.client.add_event_handler("session_start", self._arrive)
-        self.client.add_event_handler("message", self._receive)
-        self.client.add_event_handler("groupchat_message", self._receive)
-        self.client.add_event_handler("presence", self._see)
+        self.client.add_filter("in", self._take)
         self.client.add_event_handler("disconnected", self._return)
 
     @property
@@ -237,15 +235,19 @@ class Person:
             ET.SubElement(wish, "{http://jabber.org/protocol/muc}history", maxstanzas="0")
             presence.send()
 
-    def _see(self, presence: Any) -> None:
-        sender = presence["from"]
-        if sender.bare in self._rooms and sender.resource == self._jid.partition("@")[0] and presence["type"] == "available":
-            self.here.add(sender.bare)
-
-    def _receive(self, stanza: Any) -> None:
-        if stanza["type"] in {"chat", "groupchat"} and stanza["body"]:
-            found = Received(stanza["type"], str(stanza["from"]), stanza["id"], stanza["body"], stanza.xml)
-            self.received.append(found)
+    def _take(self, stanza: Any) -> Any:
+        """Take messages and presences, because slixmpp refuses some that other programs show."""
+        sender, kind = stanza.xml.get("from", ""), stanza.xml.get("type", "")
+        if isinstance(stanza, slixmpp.Presence):
+            room, _, nick = sender.partition("/")
+            if room in self._rooms and nick == self._jid.partition("@")[0] and not kind:
+                self.here.add(room)
+        elif isinstance(stanza, slixmpp.Message):
+            if kind in {"chat", "groupchat"} and stanza["body"]:
+                self.received.append(Received(kind, sender, stanza["id"], stanza["body"], stanza.xml))
+        else:
+            return stanza
+        return None
 
     async def _return(self, _event: object) -> None:
         self.here.clear()

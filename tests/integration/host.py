@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from consumer.ecs import EcsEvent
 
-# The time that a busy machine may need beyond a limit.
-PATIENCE_S = 5.0
+# The time that a busy machine may need beyond a limit. What these tests look for takes as long as the machine runs.
+PATIENCE_S = 60.0
 
 
 class Host(Site):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _INIT, _HEADER, _ANSWER = 26, struct.Struct("<IIQQIIII"), struct.Struct("<IiQ")
+_INTERRUPT = 36
 # linux/fuse.h: fuse_init_out of version 7.19: version, read-ahead, flags, requests in the background, longest write.
 _INIT_ANSWER = struct.pack("<IIIIHHI", 7, 19, 65536, 0, 0, 0, 4096)
 _MNT_DETACH = 2
@@ -39,7 +40,7 @@ class HungHome:
             _, operation, unique, *_rest = _HEADER.unpack_from(request)
             if operation == _INIT:
                 os.write(self._descriptor, _ANSWER.pack(_ANSWER.size + len(_INIT_ANSWER), 0, unique) + _INIT_ANSWER)
-            else:
+            elif operation != _INTERRUPT:  # a hanging process gets a signal
                 self.requests.append(operation)
 
     def release(self) -> None:

@@ -212,7 +212,7 @@ def test_memory(site: Site, post: Post) -> None:
     process, wake = site.start_deliver()
     with wake, site.state() as state:
         record(state, *(login(number) for number in range(300)))
-        wait_for(lambda: len(post.ids) == 300, "all mails")
+        wait_for(lambda: len(post.ids) == 300, "all mails", 10 * DEADLINE_S)
         status = Path(f"/proc/{process.pid}/status").read_text()
         (peak_kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
         assert int(peak_kb) < 80 * 1024

@@ -37,7 +37,7 @@ def change(site: Site, statement: str, *values: object, database: str = "deliver
 
 
 def test_failed_logins_are_folded(site: Site, post: Post) -> None:
-    """Of 200 tries from 40 blocks the first of few blocks are told; the rest follow as counts that add up, after a kill, too."""
+    """A mail reports the first try of each of few blocks; others count the rest, and add up after a kill."""
     site.configure(channel=site.channels(), route=[{"events": EVENTS, "channels": ["ops"]}])
     run = site.start_run()
     take(run, *(failed(number, f"198.51.{number % 40}.{number // 40 + 1}") for number in range(200)))
@@ -88,8 +88,8 @@ def test_a_daily_digest(site: Site, post: Post) -> None:
     body = mail.get_body(("plain",))
     assert body is not None
     text = " ".join(body.get_content().split())
-    assert "Carol Example on web1: 1 logins from 192.0.2.7" in text
-    assert "root on web1: 1 logins from 203.0.113.9, 5 failed" in text
+    assert "Carol Example on web1: 1 login from 192.0.2.7" in text
+    assert "root on web1: 1 login from 203.0.113.9, 5 failed" in text
     assert "sshbell itself sshbell has read" in text
     assert run.end()[0] == 0
 
@@ -167,12 +167,20 @@ def test_route(site: Site) -> None:
     assert re.search(r"^ +1  no +include: host does not fit$", shown, re.MULTILINE)
     assert re.search(r"^ +2  yes +home$", shown, re.MULTILINE)
     assert re.search(r"^ +3  no +route 2 has stop = true$", shown, re.MULTILINE)
-    assert "home to alice@example.org\nSubject: Alice Example logged in to web1 as alice from 203.0.113.7\n" in shown
+    assert "home to alice@example.org, at once\nSubject: Alice Example logged in to web1 as alice from 203.0.113.7\n" in shown
     found = json.loads(site.ask("route", "--like", like, "--json").stdout)
     assert [(one["channel"], one["recipients"]) for one in found["messages"]] == [("home", ["alice@example.org"])]
     event = site.folder / "event.json"
     event.write_text(json.dumps(found["event"]), encoding="utf-8")
     assert json.loads(site.ask("route", str(event), "--json").stdout)["messages"] == found["messages"]
+    tried = json.loads(site.ask("route", "--like", "event=ssh_attempt", "--json").stdout)
+    assert tried["messages"] == []
+    site.configure(
+        channel=site.channels(timezone="UTC"), route=[{"channels": ["ops"], "events": EVENTS, "digest": "daily 08:00"}]
+    )
+    (message,) = json.loads(site.ask("route", "--like", "event=ssh_attempt", "--json").stdout)["messages"]
+    assert re.fullmatch(r"together with others at 20\d\d-\d\d-\d\d 08:00 UTC", message["when"])
+    site.configure(channel=site.channels("ops", "home"), route=routes, people=str(site.people))
     other = json.loads(site.ask("route", "-", "--json", stdin='{"event":{"action":"ssh_logout"}}').stdout)
     assert [one["reason"] for one in other["routes"]] == ["ssh_logout is not in events"] * 3
     assert "no channel gets it" in site.ask("route", "--like", "event=ssh_attempt").stdout

@@ -32,7 +32,7 @@ from consumer.channel_settings import (
 from consumer.clock import SECOND_US
 from consumer.config_file import parse
 from consumer.config_values import Secret
-from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import Delivered, Message, Rejected, RetryLater, SendResult, webhook
 from consumer.deliver.channels.payloads import payload_of
 from consumer.deliver.channels.webhook import Webhook
 from consumer.deliver.decide import budget_of
@@ -163,8 +163,9 @@ def test_a_topic_with_a_token(server: HttpServer, tmp_path: Path) -> None:
     assert json.loads(server.requests[0].body)["topic"] == "logins"
 
 
-def test_one_connection(server: HttpServer, tmp_path: Path) -> None:
+def test_one_connection(server: HttpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages that follow each other share a connection, in order."""
+    monkeypatch.setattr(webhook, "IDLE_S", 600.0)
     messages = [Message(str(number), f"number {number}", f"number {number}") for number in range(20)]
     assert sent(settings(tmp_path, server.url()), *messages) == [Delivered()] * 20
     assert [json.loads(asked.body)["text"] for asked in server.requests] == [message.text for message in messages]

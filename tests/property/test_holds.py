@@ -44,7 +44,7 @@ ACTIONS = ("ssh_login", "ssh_logout", "ssh_attempt", "ssh_probe", "ssh_forged", 
 EVENTS = tuple(EventAction)
 
 
-class Told:
+class Kept:
     """A channel that keeps what it accepts; a test decides what it answers."""
 
     medium: Medium = "chat"
@@ -75,7 +75,7 @@ class Desk:
         self.now_us = NOW
         self.seq = 0
         self.sent_us: dict[str, int] = {}
-        self.channel = Told()
+        self.channel = Kept()
         self.settings = EmailSettings(name="ops", to=["ops@example.org"], quiet=quiet, timezone="UTC", max_per_hour=max_per_hour)
         self.router = Router(["ops"], route)
         self.delivery = Delivery(folder, pytest.fail)
@@ -178,18 +178,18 @@ def played(desk: Desk, story: list[tuple[Any, ...]]) -> None:
 @settings(deadline=None, max_examples=60)
 @given(ROUTES, st.sampled_from(["", "22:00-07:00", "09:00-11:00"]), st.integers(1, 5), STORY)
 def test_each_event_ends_in_one_message(route: list[Route], quiet: str, max_per_hour: int, story: list[tuple[Any, ...]]) -> None:
-    """Whatever the clock does, and whenever it restarts: each event is told once, alone or counted in one digest."""
+    """Whatever the clock does, and whenever it restarts: sshbell reports each event once, alone or counted in one digest."""
     with tempfile.TemporaryDirectory() as folder:
         desk = Desk(Path(folder), route, quiet, max_per_hour)
         with closing(desk.delivery):
             played(desk, story)
             rows = desk.rows()
-            told = [message.id for message in desk.channel.messages]
-            assert len(told) == len(set(told)), "no message comes twice"
+            reported = [message.id for message in desk.channel.messages]
+            assert len(reported) == len(set(reported)), "no message comes twice"
             assert not [row for row in rows if row[1] == "pending" or row[3]]
             sizes = Counter(digest for _, state, digest, _ in rows if state == "sent" and digest)
             singles = {event_id for event_id, state, digest, _ in rows if state == "sent" and not digest}
-            assert set(told) == singles | set(sizes)
+            assert set(reported) == singles | set(sizes)
             for message in desk.channel.messages:
                 if message.id in sizes:
                     counts = map(int, re.findall(r"\d+", message.subject.partition(": ")[2]))

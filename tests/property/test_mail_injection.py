@@ -20,6 +20,7 @@ from consumer.actions import EventAction
 from consumer.channel_settings import EmailSettings
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _bytes_of
+from consumer.deliver.digest import Cause
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import (
     NOTHING,
@@ -256,6 +257,25 @@ def test_digests(found: list[str]) -> None:
         assert all(ENTRY.match(row) or row.startswith(" " * 12) for row in rows)
     assert blocks[len(headings) :] in (["sshbell"], [blocks[-2], "sshbell"])
     assert all(len(row) <= 72 and row == row.rstrip(" ") for row in message.text.split("\n"))
+
+
+@given(st.lists(texts, min_size=1, max_size=3), st.sampled_from(list(Cause)))
+@example(EVIL, Cause.DAILY)
+@example(EVIL, Cause.FOLD)
+def test_digests_of_each_cause(found: list[str], cause: Cause) -> None:
+    """So does a report by person and host, with what sshbell says of itself."""
+    folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
+    message = asyncio.run(
+        RENDERER.digest(
+            f"{cause}-1", folded, max_per_hour=60, now_us=1, omitted=3, health=tuple(found),
+            named=lambda _event: ecs({"sshbell": {"new": ["key", found[0]]}}),
+        )
+    )  # fmt: skip
+    check(parsed(message), references=False)
+    assert all(len(row) <= 72 and row == row.rstrip(" ") for row in message.text.split("\n"))
+    text = " ".join(message.text.split())
+    assert "sshbell has counted 3 of them" in text
+    assert ("By person and host" in text) == cause.is_scheduled
 
 
 def enriched(text: str, number: float) -> EcsEvent:

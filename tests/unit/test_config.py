@@ -465,3 +465,60 @@ def test_files_of_secrets() -> None:
     client_key = "/e"
     """
     assert [str(path) for path in secret_files(config_file.parse(text.encode(), "here"))] == ["/a", "/b", "/c", "/e"]
+
+
+WEB = 'geoip = "web"\ngeoip_account = 1\ngeoip_key = { env = "X" }\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            CHANNEL + ROUTE + 'include = { country = ["France"] }',
+            'include: country has to be a list of codes of countries: ["FR"]',
+        ),
+        (CHANNEL + ROUTE + 'include = { asn = ["AS64496"] }', "include: asn has to be a list of numbers of networks: [64496]"),
+        (
+            CHANNEL + ROUTE + 'include = { session = ["shell"] }',
+            'session has to be a list of "interactive", "command" and "subsystem", not \'shell\'',
+        ),
+        (CHANNEL + ROUTE + 'exclude = { origin = ["trusted"] }', "not 'trusted'"),
+        (CHANNEL + ROUTE + 'include = { new = ["city"] }', "not 'city'"),
+        (CHANNEL + ROUTE + 'include = { persons = ["Alice"] }', "there is no key 'persons'; did you mean 'person'?"),
+        (CHANNEL + ROUTE + 'stop = "yes"', "route 1: stop has to be true or false, without quotes"),
+        (CHANNEL + ROUTE + 'digest = "daily 8:00"', 'digest has to be a time of the day: "daily 08:00" or "weekly mon 08:00"'),
+        (CHANNEL + ROUTE + 'digest = "monthly 08:00"', "digest has to be a time of the day"),
+        (CHANNEL + ROUTE + 'digest = "daily 24:00"', "digest has to be a time of the day"),
+        (CHANNEL + ROUTE + 'fold = ["port"]', "not 'port'"),
+        (CHANNEL + ROUTE + 'fold = ["user"]\nwindow = "8d"', "route 1: window = '8d' is longer than a week"),
+        (CHANNEL + ROUTE + 'fold = ["user"]\ndigest = "daily 08:00"', "route 1: fold and digest exclude each other"),
+        (CHANNEL + ROUTE + 'urgent = true\ndigest = "daily 08:00"', "route 1: urgent and digest exclude each other"),
+        (CHANNEL + ROUTE + 'quiet = "22:00-07:00"', "it belongs under [[channel]]"),
+        (CHANNEL + 'quiet = "22-7"', 'quiet has to be two times of the day: "22:00-07:00"'),
+        (CHANNEL + 'quiet = "07:00-07:00"', "begins and ends at the same time"),
+        (
+            "geoip = []\n" + CHANNEL + ROUTE + "include = { asn = [1] }",
+            "asn needs databases of places, but geoip has no databases",
+        ),
+        (
+            WEB + CHANNEL + ROUTE + 'include = { new = ["key", "country"] }',
+            "new = ['country'] needs databases of places, but geoip",
+        ),
+        (WEB + CHANNEL + ROUTE + 'exclude = { country = ["FR"] }', "country needs databases of places, but geoip"),
+    ],
+)
+def test_faults_of_routes(text: str, says: str) -> None:
+    """Values that no event fits, and keys that contradict each other, are faults with their lines."""
+    (fault,) = faults(text)
+    assert says in fault
+
+
+def test_routes_with_everything() -> None:
+    """All of it together is valid; what needs no place needs no database."""
+    text = (
+        WEB + CHANNEL + 'quiet = "22:00-07:00"\n' + ROUTE + 'include = { new = ["address", "key", "host"], host = ["web*"] }\n'
+        'urgent = true\nstop = true\nfold = ["route", "event"]\nwindow = "7d"\n' + ROUTE + 'digest = "weekly sun 23:59"'
+    )
+    first, second = config_file.parse(text.encode(), "here").route
+    assert (first.urgent, first.stop, first.fold, first.window) == (True, True, ["route", "event"], "7d")
+    assert (second.digest, second.fold, second.window) == ("weekly sun 23:59", [], "10m")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+from collections.abc import Callable
 
 from consumer.channel_settings import FileSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, RetryLater, SendResult
@@ -12,6 +13,8 @@ from consumer.text import harmless
 
 # The file's owner may change it, and its group may read it.
 _MODE = 0o640
+# O_NONBLOCK, so as not to wait for a reader if it is a pipe.
+_FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class File:
@@ -34,19 +37,19 @@ class File:
 
     async def send(self, message: Message) -> SendResult:
         """Append the event, and wait until it is on the disk."""
-        return await self._written(ecs_line(message))
+        return await self._tried(_append, ecs_line(message))
 
     async def check(self) -> SendResult:
-        """Open the file, or create it, but write nothing."""
-        return await self._written(b"")
+        """Open the file, if it is there, but write nothing. Root may call this, and must not create it for sshbell's user."""
+        return await self._tried(_opened)
 
     def close(self) -> None:
         """Nothing is open between two messages."""
 
-    async def _written(self, line: bytes) -> SendResult:
+    async def _tried(self, call: Callable[..., None], *arguments: bytes) -> SendResult:
         try:
             async with asyncio.timeout(self._limit_s):
-                await self._threads.run(_append, self._path, line)
+                await self._threads.run(call, self._path, *arguments)
         except TimeoutError:
             return self._later(f"the disk did not answer within {self._limit_s:.3g} s")
         except OSError as error:
@@ -57,22 +60,35 @@ class File:
         return RetryLater(harmless(f"{self._path}: {text}"))
 
 
+def _opened(path: str) -> None:
+    """Open a file if it is there; its folder has to be there in any case."""
+    if os.path.lexists(path):
+        os.close(_open(path, _FLAGS))
+    else:
+        os.close(os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))  # noqa: PTH120 - a text
+
+
 def _append(path: str, line: bytes) -> None:
     """Append a line as a whole or not at all."""
-    # O_NONBLOCK, so as not to wait for a reader if it is a pipe.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    descriptor = os.open(path, flags, _MODE)
+    descriptor = _open(path, _FLAGS | os.O_CREAT)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(0, "not a regular file")
+        size_bytes = os.fstat(descriptor).st_size
         try:
             left = line
             while left:
                 left = left[os.write(descriptor, left) :]
             os.fdatasync(descriptor)
         except OSError:
-            os.ftruncate(descriptor, found.st_size)
+            os.ftruncate(descriptor, size_bytes)
             raise
     finally:
         os.close(descriptor)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a regular file."""
+    descriptor = os.open(path, flags, _MODE)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
+    return descriptor

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import ssl
+import time
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from consumer.channel_settings import SyslogSettings
 from consumer.clock import isoformat, now_us
 from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.channels.payloads import ecs_line
+from consumer.process.threads import Threads
 from consumer.text import harmless
 
 # RFC 5426 for UDP, RFC 6587 (and the IANA's registry) for TCP, RFC 5425 for TLS.
@@ -21,8 +23,13 @@ _PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
 _NOTICE, _WARNING = 10 * 8 + 5, 10 * 8 + 4
 # The header's fields have no other characters; RFC 5424, section 6. The lengths are those of HOSTNAME and MSGID.
 _HOST, _ID = 255, 32
-# How long to wait for the server to close its end, which shows that it has read everything.
-_CLOSE_S = 0.5
+# How long to wait for the server to close its end, which shows that it has read everything; and how long if it did not do so for
+# the message before, because some never do.
+CLOSE_S, _SHORT_CLOSE_S = 5.0, 0.5
+# How long to wait for the ticket of TLS 1.3.
+_TICKET_S = 1.0
+# What a server may send before its end; one that sends more is there, too.
+_BLOCK_BYTES = 4096
 
 
 class Syslog:
@@ -35,13 +42,17 @@ class Syslog:
     Args:
         settings: from the configuration.
         limit_s: for one message.
+        close_s: how long to wait for the server to close its end.
     """
 
     medium: Medium = "chat"
 
-    def __init__(self, settings: SyslogSettings, *, limit_s: float = LIMIT_S) -> None:
+    def __init__(self, settings: SyslogSettings, *, limit_s: float = LIMIT_S, close_s: float = CLOSE_S) -> None:
         self._settings = settings
         self._limit_s = limit_s
+        self._close_s = close_s
+        self._does_close = True
+        self._threads = Threads()
 
     async def send(self, message: Message) -> SendResult:
         """Send a message."""
@@ -88,24 +99,66 @@ class Syslog:
             context = ssl.create_default_context(cafile=settings.ca_file or None)
             if settings.client_certificate:
                 context.load_cert_chain(settings.client_certificate, settings.client_key or None, password="")
-        timeout = None if context is None else _CLOSE_S
-        reader, writer = await asyncio.open_connection(host, port, ssl=context, ssl_shutdown_timeout=timeout)
-        try:
+        close_s = self._close_s if self._does_close else _SHORT_CLOSE_S
+        self._does_close = await self._threads.run(_over_stream, (host, port), frame, context, self._limit_s, close_s)
+
+
+def _over_stream(address: tuple[str, int], frame: bytes, context: ssl.SSLContext | None, limit_s: float, close_s: float) -> bool:
+    """
+    Send a frame over a connection of its own, and close it; return whether the server has closed its end, too.
+
+    asyncio's streams are no help: they hide the alert with which a server refuses a client's certificate behind the handshake.
+    """
+    with socket.create_connection(address, limit_s) as plain:
+        stream = plain if context is None else context.wrap_socket(plain, server_hostname=address[0])
+        with stream:
+            if isinstance(stream, ssl.SSLSocket):
+                _wait_for_acceptance(stream)
+                stream.settimeout(limit_s)
             if frame:
                 # Octet counting: RFC 6587, section 3.4.1, and RFC 5425, section 4.3.
-                writer.write(b"%d %s" % (len(frame), frame))
-                await writer.drain()
-            if context is None:
-                writer.write_eof()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_CLOSE_S):
-                        await reader.read()
-            else:
-                writer.close()
-                with suppress(TimeoutError):
-                    await writer.wait_closed()
-        finally:
-            writer.transport.abort()
+                stream.sendall(b"%d %s" % (len(frame), frame))
+            stream.settimeout(close_s)
+            try:
+                if isinstance(stream, ssl.SSLSocket):
+                    stream.unwrap()
+                else:
+                    stream.shutdown(socket.SHUT_WR)
+                    stream.recv(_BLOCK_BYTES)
+            except TimeoutError:
+                return False
+            except OSError as error:
+                if not (isinstance(stream, ssl.SSLSocket) and _is_short(error) and _is_accepted(stream)):
+                    raise
+    return True
+
+
+def _is_short(error: OSError) -> bool:
+    """Return whether a server has only been short with the end of TLS: it has closed the connection at once, or sent data."""
+    if isinstance(error, ssl.SSLError):
+        return isinstance(error, ssl.SSLEOFError) or error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY"
+    return not error.errno
+
+
+def _wait_for_acceptance(stream: ssl.SSLSocket) -> None:
+    """
+    Wait until the server has accepted our certificate, or the lack of one.
+
+    TLS 1.3 ends the handshake before. Then the server sends a ticket, or refuses. The few that send none cost the whole time.
+
+    Raises:
+        OSError: it refuses.
+    """
+    end_s = time.monotonic() + _TICKET_S
+    stream.settimeout(0.01)
+    while not _is_accepted(stream) and time.monotonic() < end_s:
+        with suppress(TimeoutError):
+            if not stream.recv(_BLOCK_BYTES):
+                raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+
+def _is_accepted(stream: ssl.SSLSocket) -> bool:
+    return stream.version() != "TLSv1.3" or (stream.session is not None and stream.session.has_ticket)
 
 
 def _frame(message: Message) -> bytes:

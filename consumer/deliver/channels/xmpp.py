@@ -62,6 +62,7 @@ _REFUSALS = {
 }
 _ROOM_REFUSALS = {
     "forbidden": "sshbell is banned from this room",
+    "jid-malformed": "the room does not accept this nick",
     "not-acceptable": "the room does not accept this nick",
     "registration-required": "the room is for its members only",
 }

@@ -12,7 +12,7 @@ import pytest
 from consumer.actions import EventAction
 from consumer.deliver.digest import DIGEST_LINES, LOGIN_LINES
 from consumer.deliver.rendering import Renderer
-from consumer.ecs import json_line
+from consumer.ecs import NOTHING, json_line
 from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
@@ -198,3 +198,54 @@ def test_odd_names(renderer: Renderer) -> None:
 def test_nothing(renderer: Renderer) -> None:
     """All may have been dropped meanwhile."""
     assert digest(renderer).text.startswith("sshbell held back 0 messages")
+
+
+def test_a_report_by_person_and_host(renderer: Renderer) -> None:
+    """A scheduled digest says first who was where, from where and what was new, logins before guesses."""
+    rows = [
+        *(row("ssh_attempt", user=f"guess{number}", address="198.51.100.1", count=2) for number in range(60)),
+        *(row(user="carol", address=f"203.0.113.{number}") for number in range(7)),
+        row("ssh_attempt", user="carol", address="203.0.113.1"),
+        row(user="root"),
+    ]
+    named = ecs({"user": {"full_name": "Carol Example"}, "sshbell": {"new": ["address"]}})
+    found = asyncio.run(
+        renderer.digest(
+            "weekly-1", [(0, body) for body in rows], max_per_hour=60, now_us=0, zone=ZoneInfo("UTC"),
+            named=lambda event: named if event.user.name == "carol" else NOTHING, health=("All is well.",),
+        )
+    )  # fmt: skip
+    assert found.subject == "Weekly report: 8 logins and 121 failed logins"
+    assert (
+        """\
+By person and host
+  Carol Example on web1: 7 logins from 203.0.113.0, 203.0.113.1,
+    203.0.113.2, 203.0.113.3, 203.0.113.4 and 2 others, new: address
+  root on web1: 1 login from 203.0.113.7
+  guess0 on web1: 0 logins, 2 failed
+"""
+        in found.text
+    )
+    # Carol's failed try may have been by anybody, so it has the name of the account.
+    assert "  and 13 more\n" in found.text
+    assert "\nsshbell itself\n  All is well.\n" in found.text
+    assert "max_per_hour" not in found.text + found.html
+    assert "Carol Example on web1" in found.html
+
+
+@pytest.mark.parametrize(
+    ("cause", "subject", "says"),
+    [
+        ("fold", "5 more messages: 2 failed logins and 3 more", "They name 2 users, and come from 1 address."),
+        ("quiet", "5 messages held back: 2 failed logins and 3 more", "sshbell held back 5 messages in the quiet hours"),
+        ("held", "5 messages held back: 2 failed logins and 3 more", "This channel sends at most 60 messages an hour"),
+    ],
+)
+def test_causes(renderer: Renderer, cause: str, subject: str, says: str) -> None:
+    """A digest says why it is one, and counts what it knows no more of."""
+    rows = [(0, row("ssh_attempt", user=user)) for user in ("root", "admin")]
+    found = asyncio.run(renderer.digest(f"{cause}-1", rows, max_per_hour=60, now_us=0, zone=ZoneInfo("UTC"), omitted=3))
+    assert found.subject == subject
+    text = " ".join(found.text.split())
+    assert says in text
+    assert "sshbell has counted 3 of them" in text

@@ -16,6 +16,7 @@ from consumer.events_as_ecs import of_event
 from consumer.people.people import People, Person
 from consumer.store import earlier_logins
 from consumer.store.earlier_logins import EarlierLogin, EarlierLogins
+from consumer.store.keys import KeyRow, replace_keys
 from consumer.store.state import State
 from tests.databases import LYON, ORANGE, made
 from tests.store_events import DAY_US, KEY, START_US, events_of, session_lines
@@ -180,3 +181,25 @@ def test_bounds(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     facts.added(story.login(9, user="u50"))
     assert len(asked) == ACCOUNTS_LIMIT
     assert asked[0] == "u50"
+
+
+def test_only_what_the_routes_use_is_looked_up(tmp_path: Path) -> None:
+    """Places for countries and networks, imported keys for owners; an event that needs nothing stays as it is."""
+    for name, record in (("city", LYON), ("asn", ORANGE)):
+        made(tmp_path / f"{name}.mmdb", record)
+    event = of_event(events_of(*session_lines(9, address="193.252.1.1"))[0], [])
+    owner = KeyRow(KEY.partition(" ")[2], "alice", 1, "", "alice@laptop", [], is_authority=False)
+    replace_keys(tmp_path, "web1", [owner], START_US, START_US, pytest.fail)
+    config = Config(state_dir=str(tmp_path), geoip=[f"{tmp_path}/*.mmdb"])
+
+    def added(*keys: str) -> EcsEvent:
+        with closing(RouteFacts(config, People(), frozenset(keys), pytest.fail)) as facts:
+            return facts.added(event)
+
+    assert added("user", "method", "person") is event
+    assert added("country").source.geo.country_iso_code == "FR"
+    assert added("asn").source.as_.number == 3215
+    assert added("asn").ssh.key.owner == ()
+    (comment,) = added("key").ssh.key.owner
+    assert comment.startswith("alice@laptop")
+    assert added("key").source == event.source

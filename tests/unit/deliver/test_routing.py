@@ -127,7 +127,7 @@ FULL = ecs({
     "source": {"ip": "192.0.2.7", "geo": {"country_iso_code": "FR"}, "as": {"number": 3215}},
     "ssh": {
         "origin": "verified", "session": {"kind": "forced-command"},
-        "key": {"fingerprint": "SHA256:" + "a" * 43, "owner": ["alice@laptop"]},
+        "key": {"fingerprint": "SHA256:" + "a" * 43, "owner": ["alice@laptop (as of 2026-01-02)"]},
     },
     "sshbell": {"new": ["address", "key"]},
 })  # fmt: skip

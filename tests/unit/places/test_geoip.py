@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from consumer.ecs import NO_SOURCE
+from consumer.places import database as database_module
 from consumer.places import geoip
+from consumer.places.database import Database
 from consumer.places.geoip import CACHE_LIMIT, DATABASES_LIMIT, Places, place_text
 from tests.databases import ADDRESS, ADDRESS_6, LYON, LYON_GEO, ORANGE, made, made_of
 from tests.ecs_events import ecs, fields_of
@@ -382,6 +384,33 @@ def test_mutated(tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert min(map(int, done.stdout.split())) > 30
+
+
+def test_a_network_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, many: bool) -> None:
+    """Another address of a known network gets its place without the file; a network within it, or beside it, has its own."""
+    records = {"193.252.0.0/16": LYON, "193.252.128.0/17": {"country_code": "CH"}, "2a01:c000::/19": LYON}
+    for kind in ("Test", "Test-City"):
+        with Opened(made_of(tmp_path / f"{kind}.mmdb", records, kind=kind), many=many) as opened:
+            (database,) = opened.places.databases
+            asked = ("193.252.1.1", "193.252.128.1", "193.253.0.1", "2a01:c000::1", "2a02::1")
+            codes = [opened.places.of(address).geo.country_iso_code for address in asked]
+            assert codes == ["FR", "CH", None, "FR", None]
+            monkeypatch.setattr(Database, "_looked_up", lambda _self, _ip: pytest.fail("it reads the file"))
+            others = ("193.252.127.255", "193.252.255.255", "193.253.255.255", "2a01:c000:ffff::9", "2a02:ffff::9")
+            assert [opened.places.of(address).geo.country_iso_code for address in others] == codes
+            monkeypatch.undo()
+            assert database.path.endswith(f"{kind}.mmdb")
+
+
+def test_the_networks_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database remembers as many networks as its limit, and forgets all of them for the next one."""
+    monkeypatch.setattr(database_module, "NETWORKS_LIMIT", 4)
+    records = {f"193.{number}.0.0/16": {"country_code": "FR" if number % 2 else "CH"} for number in range(9)}
+    with Opened(made_of(tmp_path / "x.mmdb", records)) as opened:
+        (database,) = opened.places.databases
+        for number in range(9):
+            assert opened.places.of(f"193.{number}.0.1").geo.country_iso_code == ("FR" if number % 2 else "CH")
+            assert sum(map(len, database.networks[32].values())) == number % 4 + 1
 
 
 def test_the_cache_is_bounded(tmp_path: Path) -> None:

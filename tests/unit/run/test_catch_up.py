@@ -28,10 +28,10 @@ def line(received_us: int | None) -> bytes:
 
 
 def test_nothing_comes() -> None:
-    """Five seconds without an old line are the end of it."""
+    """Fifteen seconds without an old line are the end of it."""
     backlog = Backlog(BEGUN_US, 100.0)
-    assert not backlog.has_drained(104.9)
-    assert backlog.has_drained(105.0)
+    assert not backlog.has_drained(114.9)
+    assert backlog.has_drained(115.0)
 
 
 @pytest.mark.parametrize(
@@ -47,18 +47,18 @@ def test_nothing_comes() -> None:
 def test_old_lines_prolong_it(received_us: int | None, last_us: int, is_old: bool) -> None:  # noqa: FBT001 - a case
     """By the time of receipt where a line has one, to the microsecond; else by the time of the line before it."""
     backlog = Backlog(BEGUN_US, 100.0)
-    backlog.note(line(received_us), last_us, 104.0)
-    assert backlog.has_drained(105.0) == (not is_old)
-    assert backlog.has_drained(109.0)
+    backlog.note(line(received_us), last_us, 114.0)
+    assert backlog.has_drained(115.0) == (not is_old)
+    assert backlog.has_drained(129.0)
 
 
 def test_the_last_line_of_a_block_counts() -> None:
     """In plain mode many lines come at once."""
     backlog = Backlog(BEGUN_US, 100.0)
-    backlog.note(line(BEGUN_US - 1) + line(BEGUN_US + 1), 0, 104.0)
-    assert backlog.has_drained(105.0)
-    backlog.note(line(BEGUN_US + 1) + line(BEGUN_US - 1), 0, 106.0)
-    assert not backlog.has_drained(107.0)
+    backlog.note(line(BEGUN_US - 1) + line(BEGUN_US + 1), 0, 114.0)
+    assert backlog.has_drained(115.0)
+    backlog.note(line(BEGUN_US + 1) + line(BEGUN_US - 1), 0, 116.0)
+    assert not backlog.has_drained(130.0)
 
 
 def test_a_backlog_without_end() -> None:
@@ -105,10 +105,10 @@ def test_a_later_start(tmp_path: Path) -> None:
     assert not written.catch_up.tick(now_s)
     written.catch_up.mark(now_s - 100.0, is_ready=False)
     assert log_file.position == (1, 2, 3)
-    assert written.catch_up.tick(now_s + 5.0)
+    assert written.catch_up.tick(now_s + 15.0)
     assert written.catch_up.found() == []
     assert written.catch_up.is_over
-    assert not written.catch_up.tick(now_s + 10.0)
+    assert not written.catch_up.tick(now_s + 30.0)
     assert written.records == [(Kind.HOLDING, b"1"), (Kind.HOLDING, b"0")]
 
 

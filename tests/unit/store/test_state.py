@@ -354,7 +354,8 @@ def test_forgotten_by_bytes(state: State, tmp_path: Path, monkeypatch: pytest.Mo
     assert 100 < len(left) < 500
     # Where nothing but logins is left, all tables give up their oldest.
     monkeypatch.setattr(state_module, "STATE_LIMIT_BYTES", 0)
-    state.forget(0)
+    while state.forget(0):
+        pass
     assert [rows(tmp_path, f"SELECT count(*) FROM {table}") for table in ("event", "session", "outbox")] == [[(0,)]] * 3  # noqa: S608
     assert not state.forget(0)
 

@@ -1,0 +1,85 @@
+"""``sshbell template``: the templates in use, and what they make of an event."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from consumer.cli import main
+from consumer.deliver.rendering import TEMPLATES
+
+BUILT_IN = Path(__file__).parents[3] / "consumer/deliver/templates"
+
+
+def asked(folder: Path, *arguments: str) -> Result:
+    """Run the command with the templates of a folder."""
+    config = folder / "sshbell.toml"
+    config.touch()
+    return CliRunner().invoke(main, ["template", *arguments, "--config", str(config)])
+
+
+def own(folder: Path, name: str, text: str) -> Path:
+    """Write a template of the user's own, and return its path."""
+    path = folder / "templates" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_list(tmp_path: Path) -> None:
+    """Each built-in template is listed; one's own is, with its path."""
+    path = own(tmp_path, "message.chat.j2", "ring")
+    rows = asked(tmp_path, "list").output.splitlines()
+    assert {row.split()[0] for row in rows[1:]} == {each.name for each in BUILT_IN.iterdir()}
+    assert [row for row in rows if str(path) in row] == [f"{'message.chat.j2':<15}  {path}"]
+    found = [json.loads(line) for line in asked(tmp_path, "list", "--json").output.splitlines()]
+    assert [each["template"] for each in found if each["own"]] == ["message.chat.j2"]
+
+
+def test_show(tmp_path: Path) -> None:
+    """The file in use is printed as it is."""
+    assert asked(tmp_path, "show", "message.html.j2").output == (BUILT_IN / "message.html.j2").read_text(encoding="utf-8")
+    own(tmp_path, "message.html.j2", "mine\n")
+    assert asked(tmp_path, "show", "message.html.j2").output == "mine\n"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_preview(tmp_path: Path, name: str) -> None:
+    """Each template shows the event that is asked for."""
+    done = asked(tmp_path, "preview", name, "--like", "user=carol host=db7 ip=203.0.113.9")
+    assert done.exit_code == 0, done.output
+    assert "carol" in done.output
+    assert "db7" in done.output
+    assert ("<h1" in done.output) == (".html." in name)
+
+
+def test_own_preview(tmp_path: Path) -> None:
+    """One's own template is tried; a broken one shows its fault and the text that sshbell would send instead."""
+    own(tmp_path, "message.chat.j2", "ring {{ user }}")
+    assert asked(tmp_path, "preview", "message.chat.j2").output == "ring deploy\n"
+    own(tmp_path, "message.chat.j2", "ring {{ user")
+    done = asked(tmp_path, "preview", "message.chat.j2")
+    assert done.exit_code == 65
+    assert "deploy logged in to web1" in done.output
+    assert "message.chat.j2 line 1: TemplateSyntaxError" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("show", "massage.txt.j2"), "there is no template 'massage.txt.j2'; the templates are subject.txt.j2,"),
+        (("show", "../sshbell.toml"), "there is no template '../sshbell.toml'"),
+        (("preview", "style.html.j2"), "style.html.j2 is a part of other templates"),
+        (("preview", "subject.txt.j2", "--like", "usr=root"), "--like: 'usr=root' is not one of"),
+        (("preview", "subject.txt.j2", "--timezone", "Mars/Olympus"), "--timezone: 'Mars/Olympus' is unknown here"),
+    ],
+)
+def test_wrong_words(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    """Each is an error of one line."""
+    done = asked(tmp_path, *arguments)
+    assert done.exit_code == 64
+    assert says in done.output
+    assert done.output.count("\n") == 1
