@@ -34,7 +34,7 @@ def test_list(tmp_path: Path) -> None:
     path = own(tmp_path, "message.chat.j2", "ring")
     rows = asked(tmp_path, "list").output.splitlines()
     assert {row.split()[0] for row in rows[1:]} == {each.name for each in BUILT_IN.iterdir()}
-    assert [row for row in rows if str(path) in row] == [f"{'message.chat.j2':<15}  {path}"]
+    assert [row for row in rows if str(path) in row] == [f"{'message.chat.j2':<20}  {path}"]
     found = [json.loads(line) for line in asked(tmp_path, "list", "--json").output.splitlines()]
     assert [each["template"] for each in found if each["own"]] == ["message.chat.j2"]
 
