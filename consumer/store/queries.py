@@ -142,7 +142,7 @@ def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     )
     with _reading(state_dir / STATE_DB) as found:
         rows = found.execute(statement, {"prefix": prefix}).fetchall()
-    return _event(rows[0]) if len(rows) == 1 else None
+    return _event(checked(state_dir / STATE_DB, rows[0], _EventRow)) if len(rows) == 1 else None
 
 
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:

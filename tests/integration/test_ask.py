@@ -525,7 +525,7 @@ def test_status_and_outbox_in_color(live: Site) -> None:
     change(
         live,
         "INSERT INTO delivery VALUES"
-        " ('3fa29c01ab12', 'ops', 1, 'dead', 5, ?, 0, ?, '550 no such mailbox', NULL, '{}', '', '', 0, 0)",
+        " ('3fa29c01ab12', 'ops', 1, 'dead', 5, ?, 0, ?, '550 no such mailbox', NULL, x'7b7d', '', '', 0, 0)",
         NOW_US,
         NOW_US,
     )

@@ -69,7 +69,7 @@ def test_logins_reach_a_person_and_a_room(site: Site, prosody: Prosody, tmp_path
                     done = subprocess.run([*ssh, command], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
                     return done.stdout
 
-                address, port, _, _ = come_and_go("echo $SSH_CONNECTION").split()
+                address, *_ = come_and_go("echo $SSH_CONNECTION").split()
                 await wait_for_async(lambda: len(alice.received) == 4, "a login and a logout arrive, in person and in the room")
                 alice.here.clear()
                 prosody.stop()
@@ -87,7 +87,7 @@ def test_logins_reach_a_person_and_a_room(site: Site, prosody: Prosody, tmp_path
         assert len({each.id for each in alice.received}) == 8
         told, left, *late = alice.chats
         assert told.splitlines()[0] == f"root logged in to {host} from the host itself (127.0.0.1)."
-        for part in (f"{address} port {port}", "publickey", fingerprint, "verified"):
+        for part in (f"From {address}.", "publickey", fingerprint):
             assert part in told
         assert re.match(rf"root logged out of {host} after ", left)
         assert "late" not in told + left
