@@ -71,6 +71,7 @@ def test_logins_reach_a_person_and_a_room(site: Site, prosody: Prosody, tmp_path
 
                 address, *_ = come_and_go("echo $SSH_CONNECTION").split()
                 await wait_for_async(lambda: len(alice.received) == 4, "a login and a logout arrive, in person and in the room")
+                wait_for(lambda: not waiting(site), "sshbell knows that they have arrived")
                 alice.here.clear()
                 prosody.stop()
                 for _ in range(3):
