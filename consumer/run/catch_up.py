@@ -8,6 +8,7 @@ it compares the lines after that position with those that rsyslogd sends.
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,8 +27,12 @@ log = get_logger()
 
 # A start reads at most this much of the file, from its end.
 _READ_LIMIT = 1 << 28
-# A position in the file counts once it is this old, because lines may reach the file before they reach sshbell.
+# Lines may reach the file before they reach sshbell. So a position in the file counts only once a line has come that rsyslogd
+# received this much later. Age alone proves nothing: a rsyslogd that is stopping sends no lines for ten seconds and more, keeps
+# sshbell running, and then loses lines.
 _MARK_AGE_S = 10.0
+# The latest positions that wait for such a line; there is one a second.
+_MARKS_LIMIT = 60
 # If the file alone had more events than the first number, sshbell reports them in one message, which lists up to the second.
 CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 # rsyslogd's backlog has drained once it has sent no line for this long that it had received before ``run`` began. That is longer
@@ -70,6 +75,7 @@ class CatchUp:
         self._append = append
         self._backlog = Backlog(begun_us, time.monotonic())
         self._is_holding = False
+        self._newest = b""  # the lines that came last
 
     def begin(self) -> bool:
         """
@@ -87,6 +93,7 @@ class CatchUp:
 
     def note(self, block: bytes, now_s: float) -> None:
         """Record lines that have come in, before the pipeline reads them."""
+        self._newest = block
         if not self.is_over:
             self._backlog.note(block, self._pipeline.last_us, now_s)
 
@@ -117,21 +124,28 @@ class CatchUp:
         """Return one message about events that ``found`` returned, or None if they are few enough for a message each."""
         return _notice_of(events, self._log_file.path, now_us()) if len(events) > CAUGHT_UP_LIMIT else None
 
-    def mark(self, last_line_s: float, *, is_ready: bool) -> None:
+    def mark(self, now_s: float, at_us: int, last_line_s: float, *, is_ready: bool) -> None:
         """
         Record the place in the log file up to which all lines have come in.
 
         Args:
+            now_s: by the monotonic clock.
+            at_us: the same by the wall clock.
             last_line_s: when the last line came, by the monotonic clock.
             is_ready: rsyslogd has sent more lines, which ``run`` has not read.
         """
         if not self.is_over or not self._log_file.path:
             return
-        now_s = time.monotonic()
-        is_fresh = now_us() - self._pipeline.earliest_us < 2 * _IDLE_S * SECOND_US
+        is_fresh = at_us - self._pipeline.earliest_us < 2 * _IDLE_S * SECOND_US
         self._pipeline.earliest_us = NEVER_US
         is_drained = now_s - last_line_s >= _IDLE_S or is_fresh
-        self._log_file.mark(now_s, is_drained=is_drained and not is_ready)
+        self._log_file.confirm(now_s, self._has_come)
+        if is_drained and not is_ready:
+            self._log_file.mark(now_s, at_us)
+
+    def _has_come(self, at_us: int) -> bool:
+        """Return whether rsyslogd received the line that came last at this time or later."""
+        return not _is_received_before(at_us, self._newest, self._pipeline.last_us)
 
     def _end(self) -> None:
         self.is_over = True
@@ -159,7 +173,8 @@ class RotatedLog:
     def __init__(self, path: str) -> None:
         self.position: Position | None = None
         self.path = path
-        self._marks: list[tuple[float, Position]] = []
+        # Possible positions: when each was the end of the file, by the monotonic and by the wall clock.
+        self._marks: deque[tuple[float, int, Position]] = deque(maxlen=_MARKS_LIMIT)
         self._files: list[int] = []
         # The sizes at the start: this rsyslogd sends all later lines itself.
         self._sizes: dict[int, int] = {}
@@ -176,12 +191,22 @@ class RotatedLog:
         self.position = self._here()
         self.close()
 
-    def mark(self, now_s: float, *, is_drained: bool) -> None:
-        """Remember the end of the file if all of its lines have come in; ``is_drained``: no line is on its way."""
-        while self._marks and self._marks[0][0] <= now_s - _MARK_AGE_S:
-            self.position = self._marks.pop(0)[1]
-        if is_drained and (here := self._here()) is not None:
-            self._marks.append((now_s, here))
+    def mark(self, now_s: float, at_us: int) -> None:
+        """Remember the end of the file, because all of its lines seem to have come in."""
+        if (here := self._here()) is not None:
+            self._marks.append((now_s, at_us, here))
+
+    def confirm(self, now_s: float, has_come: Callable[[int], bool]) -> None:
+        """
+        Move ``position`` to the latest mark that a later line has confirmed.
+
+        Args:
+            now_s: by the monotonic clock.
+            has_come: returns whether a line has come that rsyslogd received at a time, by the wall clock, or later.
+        """
+        age_us = round(_MARK_AGE_S * SECOND_US)
+        while self._marks and self._marks[0][0] <= now_s - _MARK_AGE_S and has_come(self._marks[0][1] + age_us):
+            self.position = self._marks.popleft()[2]
 
     def _here(self) -> Position | None:
         """Return the current end of the file."""
@@ -231,21 +256,12 @@ class Backlog:
 
     def __init__(self, begun_us: int, now_s: float) -> None:
         self._begun_us = begun_us
-        self._begun = isoformat(begun_us)[:26].encode()  # to the microsecond, as our template writes it
         self._since_s = self._last_old_s = now_s
 
     def note(self, block: bytes, last_us: int, now_s: float) -> None:
         """Record lines that have come in; ``last_us`` is the time of the line before them."""
-        if self._is_old(block, last_us):
+        if _is_received_before(self._begun_us, block, last_us):
             self._last_old_s = now_s
-
-    def _is_old(self, block: bytes, last_us: int) -> bool:
-        """Return whether rsyslogd had the last of these lines before ``run`` began; without receipt time, ``last_us`` counts."""
-        at = block.rfind(_RECEIVED)
-        if at < 0:
-            return last_us < self._begun_us
-        at += len(_RECEIVED)
-        return block[at : at + len(self._begun)] < self._begun
 
     def has_drained(self, now_s: float) -> bool:
         """Return whether all of them have come in."""
@@ -254,6 +270,16 @@ class Backlog:
     def is_endless(self, now_s: float) -> bool:
         """Return whether stories must not wait any longer for lost lines."""
         return now_s - self._since_s >= _HOLD_S
+
+
+def _is_received_before(at_us: int, block: bytes, last_us: int) -> bool:
+    """Return whether rsyslogd received the last of these lines before a time; without a time of receipt, ``last_us`` counts."""
+    at = block.rfind(_RECEIVED)
+    if at < 0:
+        return last_us < at_us
+    at += len(_RECEIVED)
+    stamp = isoformat(at_us)[:26].encode()  # to the microsecond, as our template writes it
+    return block[at : at + len(stamp)] < stamp
 
 
 def _notice_of(events: Sequence[Event], path: str, at_us: int) -> OwnMessage:

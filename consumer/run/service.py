@@ -349,7 +349,7 @@ class Service:
             self._handle(events)
 
     def _mark(self) -> None:
-        self._catch_up.mark(self._last_line_s, is_ready=self._lines.is_ready())
+        self._catch_up.mark(time.monotonic(), now_us(), self._last_line_s, is_ready=self._lines.is_ready())
 
     def _keep_status(self) -> None:
         self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)

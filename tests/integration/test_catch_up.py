@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,8 @@ from tests.waiting import wait_for
 if TYPE_CHECKING:
     from tests.integration.site import Run, Site
 
+# Longer than it takes until a position in the file can count.
+SILENCE_S = 13.0
 USERS = ("alice", "bob", "carol", "dave")
 
 
@@ -76,6 +79,21 @@ def test_lost_lines_are_told_and_marked(site: Site) -> None:
     wait_for(lambda: has_compared(site, run), "the file is compared")
     assert run.end()[0] == 0
     assert len(logins(site)) == 3
+
+
+def test_lines_that_a_stopping_rsyslogd_loses_are_told(site: Site) -> None:
+    """A line is in the file; rsyslogd is silent for a while, as at a slow stop, and ends without having sent it."""
+    run = site.start_run()
+    wait_for(lambda: has_compared(site, run), "the file is compared")
+    with site.log.open("ab") as log:
+        log.write(session("bob", 8, 2)[0])
+    begun_s = time.monotonic()
+    wait_for(lambda: time.monotonic() > begun_s + SILENCE_S, "rsyslogd has been silent")
+    assert run.end()[0] == 0
+    run = site.start_run()
+    wait_for(lambda: has_compared(site, run), "the file is compared again")
+    assert run.end()[0] == 0
+    assert logins(site) == [("alice", "verified"), ("bob", "unverified")]
 
 
 def test_rotated_file(site: Site) -> None:

@@ -103,7 +103,7 @@ def test_a_later_start(tmp_path: Path) -> None:
     assert not written.catch_up.begin()
     now_s = time.monotonic()
     assert not written.catch_up.tick(now_s)
-    written.catch_up.mark(now_s - 100.0, is_ready=False)
+    written.catch_up.mark(now_s, BEGUN_US, now_s - 100.0, is_ready=False)
     assert log_file.position == (1, 2, 3)
     assert written.catch_up.tick(now_s + 15.0)
     assert written.catch_up.found() == []
@@ -126,12 +126,79 @@ def test_stories_wait_for_ten_minutes_at_most() -> None:
     assert not written.catch_up.is_over
 
 
-def test_no_file_has_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_has_no_place() -> None:
     """Without ``catch_up``, no position is recorded, least of all that of the working directory."""
     log_file = RotatedLog("")
     written = Written(log_file)
     assert not written.catch_up.begin()
     for at_s in (100.0, 200.0):
-        monkeypatch.setattr(time, "monotonic", lambda at_s=at_s: at_s)
-        written.catch_up.mark(0.0, is_ready=False)
+        written.catch_up.note(line(BEGUN_US + 200 * SECOND_US), at_s)
+        written.catch_up.mark(at_s, BEGUN_US, 0.0, is_ready=False)
     assert log_file.position is None
+
+
+class Marked:
+    """A catch-up that has compared its file and now marks it each second. The last line has come at second 0."""
+
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(b"old\n")
+        self._path = path
+        self._log_file = RotatedLog(str(path))
+        self._catch_up = Written(self._log_file).catch_up
+        self._catch_up.begin()
+        self._last_line_s = 0.0
+        self.come(0.0, received_s=0.0)
+
+    def come(self, at_s: float, received_s: float | None) -> None:
+        """Let a line come that rsyslogd received at a second."""
+        self._catch_up.note(line(None if received_s is None else BEGUN_US + round(received_s * SECOND_US)), at_s)
+        self._last_line_s = at_s
+
+    def position_at(self, second: int) -> int:
+        """Mark at a second; return the position."""
+        self._catch_up.mark(float(second), BEGUN_US + second * SECOND_US, self._last_line_s, is_ready=False)
+        assert self._log_file.position is not None
+        return self._log_file.position[2]
+
+    def write(self) -> None:
+        """Let a line reach the file."""
+        self._path.write_bytes(self._path.read_bytes() + b"new\n")
+
+
+def test_a_rsyslogd_that_is_stopping_moves_no_position(tmp_path: Path) -> None:
+    """It sends nothing for a while, as if it had nothing, keeps ``run`` waiting, and may then lose what it has."""
+    marked = Marked(tmp_path / "auth.log")
+    marked.write()
+    for second in range(1, 90):
+        assert marked.position_at(second) == 4
+
+
+def test_a_later_line_confirms_a_position(tmp_path: Path) -> None:
+    """It came after all lines of that time, which are ten seconds older."""
+    marked = Marked(tmp_path / "auth.log")
+    assert marked.position_at(2) == 4
+    marked.write()
+    assert marked.position_at(3) == 4
+    marked.come(14.0, received_s=12.9)
+    assert marked.position_at(14) == 4
+    marked.come(14.1, received_s=13.0)
+    assert marked.position_at(15) == 8
+
+
+def test_an_old_line_from_the_disk_confirms_nothing(tmp_path: Path) -> None:
+    """Nor does one without a time of receipt, if the line before it is old."""
+    marked = Marked(tmp_path / "auth.log")
+    marked.write()
+    for second in range(1, 40):
+        marked.come(second - 0.5, received_s=0.5 if second % 2 else None)
+        assert marked.position_at(second) == 4
+
+
+def test_a_line_after_a_long_silence_confirms_a_position(tmp_path: Path) -> None:
+    """Only the latest minute of marks is kept."""
+    marked = Marked(tmp_path / "auth.log")
+    marked.write()
+    for second in range(1, 1000):
+        marked.position_at(second)
+    marked.come(1000.0, received_s=1000.0)
+    assert marked.position_at(1000) == 8
