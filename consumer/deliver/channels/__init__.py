@@ -1,6 +1,6 @@
 """One file per channel. The common interface is here: a channel takes a message, and returns the outcome."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -15,9 +15,12 @@ from consumer.channel_settings import (
     SyslogSettings,
     XmppSettings,
 )
+from consumer.text import harmless
 
 # For one try, even if the other side hangs.
 LIMIT_S = 30.0
+# For a reason, in characters.
+_REASON_LIMIT = 300
 
 
 # The templates that a channel's messages are rendered with: mail has room for everything, and chat for a few lines.
@@ -82,6 +85,14 @@ class Rejected(msgspec.Struct, frozen=True):
 
 
 SendResult = Delivered | RetryLater | Rejected
+
+
+def reason_of(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return somebody else's text as a reason: one line that is safe for a terminal, not too long, and without the secrets."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    shown = harmless(" ".join(text.split()))
+    return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
 
 
 class Channel(Protocol):

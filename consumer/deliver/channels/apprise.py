@@ -7,13 +7,11 @@ import re
 import apprise
 
 from consumer.channel_settings import AppriseSettings
-from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, RetryLater, SendResult
+from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, RetryLater, SendResult, reason_of
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
-from consumer.text import harmless
 
-_REASON_LIMIT = 300
 # Shorter parts of a URL stand in too many other texts.
 _SECRET_LENGTH = 6
 
@@ -83,11 +81,8 @@ class Apprise:
 
     def _shown(self, text: str, url: str) -> str:
         """Return a text of the library as one line, without any part of the URL."""
-        for part in sorted({url, *re.split(r"[/?&=:@,]", url)}, key=len, reverse=True):
-            if len(part) >= _SECRET_LENGTH:
-                text = text.replace(part, "***")
-        shown = harmless(" ".join(f"{_service_of(url)}: {text}".split()))
-        return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
+        parts = {part for part in (url, *re.split(r"[/?&=:@,]", url)) if len(part) >= _SECRET_LENGTH}
+        return reason_of(f"{_service_of(url)}: {reason_of(text, parts)}")
 
 
 class _Said(logging.Handler):

@@ -21,12 +21,11 @@ import aiosmtplib
 
 from consumer.channel_settings import EmailSettings
 from consumer.clock import SECOND_US, now_us
-from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult, reason_of
 from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
-from consumer.text import harmless
 
 if TYPE_CHECKING:
     from consumer.channel_settings import OAuth2
@@ -38,7 +37,6 @@ _QUIT_S = 2.0
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 # The most remembered messages that some recipients have got and others are still to get.
 _PARTIAL_LIMIT = 1000
-_REASON_LIMIT = 300
 # Remembered passwords and tokens, in the forms in which sshbell sends them, to conceal them in answers; of tokens, the last few.
 _CREDENTIALS_LIMIT = 12
 # 5xx that are about sshbell's own login, not about the message: RFC 4954, section 6.
@@ -356,10 +354,7 @@ class Email:
 
     def _shown(self, text: str) -> str:
         """Return a server's answer as one line that is safe for a terminal, not too long, and without passwords."""
-        for credential in sorted(self._credentials, key=len, reverse=True):
-            text = text.replace(credential, "***")
-        shown = harmless(" ".join(text.split()))
-        return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
+        return reason_of(text, self._credentials)
 
     async def _reset(self, smtp: aiosmtplib.SMTP) -> None:
         """Make the connection ready for the next message, or close it."""

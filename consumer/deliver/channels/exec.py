@@ -7,17 +7,15 @@ from functools import partial
 import msgspec
 
 from consumer.channel_settings import ExecSettings
-from consumer.deliver.channels import Delivered, Medium, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import Delivered, Medium, Message, Rejected, RetryLater, SendResult, reason_of
 from consumer.deliver.channels.payloads import payload_of
 from consumer.process.command import run_command
 from consumer.process.threads import Threads
-from consumer.text import harmless
 
 # For one run of the command. It is less than ``LIMIT_S``, which has to suffice for starting and ending it, too.
 EXEC_LIMIT_S = 25.0
 # For each of its two outputs; one that prints more is killed.
 _OUTPUT_LIMIT = 64 * 1024
-_REASON_LIMIT = 300
 # The whole environment. That of rsyslogd may hold secrets for other channels.
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -64,5 +62,4 @@ class Exec:
         """Nothing is open between two messages."""
 
     def _shown(self, text: str) -> str:
-        shown = harmless(" ".join(f"{self._command[0]}: {text}".split()))
-        return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
+        return reason_of(f"{self._command[0]}: {text}")

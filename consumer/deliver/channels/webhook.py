@@ -29,12 +29,11 @@ from consumer.channel_settings import (
     secrets,
 )
 from consumer.clock import now_us, utc
-from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult, payloads
+from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult, payloads, reason_of
 from consumer.deliver.http_faults import fault_of, place_of
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
-from consumer.text import harmless
 
 # How long a connection stays open for the next message. Less than the 5 s after which some servers close theirs, because a
 # message that meets the end of a connection has to wait.
@@ -42,7 +41,6 @@ IDLE_S = 4.0
 # For the body of an answer, in bytes and seconds. sshbell needs it only for the reason of a refusal.
 ANSWER_LIMIT_BYTES = 16 * 1024
 _ANSWER_S = 2.0
-_REASON_LIMIT = 300
 # The longest pause that a service can ask for.
 _AFTER_LIMIT_S = 3600.0
 # Refusals that pass: the server was too slow, or does not want to read early or so much.
@@ -286,10 +284,7 @@ class Webhook:
 
     def _shown(self, text: str) -> str:
         """Return a text as one line that is safe for a terminal, not too long, and without secrets."""
-        for credential in sorted(self._credentials, key=len, reverse=True):
-            text = text.replace(credential, "***")
-        shown = harmless(" ".join(text.split()))
-        return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
+        return reason_of(text, self._credentials)
 
 
 def _url_fault(settings: HttpSettings, url: str) -> str:

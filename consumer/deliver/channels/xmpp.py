@@ -23,7 +23,7 @@ from slixmpp import Message as MessageStanza
 from slixmpp.xmlstream.tostring import escape
 
 from consumer.channel_settings import XmppSettings
-from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult
+from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult, reason_of
 from consumer.deliver.xmpp_connection import (
     NEW_ROOM,
     ORIGIN_ID,
@@ -50,7 +50,6 @@ _BODY_SIZE = 9000
 _CUT = "\n… sshbell has cut this message."
 # The most remembered messages that some recipients have got and others are still to get.
 _PARTIAL_LIMIT = 1000
-_REASON_LIMIT = 300
 # Asks programs to show "*" and "_" as they are (XEP-0393), because a stranger may have chosen them.
 _UNSTYLED = "{urn:xmpp:styling:0}unstyled"
 _REFUSALS = {
@@ -291,10 +290,7 @@ class Xmpp:
 
     def _shown(self, text: str) -> str:
         """Return a server's text as one line that is safe for a terminal, not too long, and without passwords."""
-        for concealed in sorted(self._concealed, key=len, reverse=True):
-            text = text.replace(concealed, "***")
-        shown = harmless(" ".join(text.split()))
-        return shown if len(shown) <= _REASON_LIMIT else f"{shown[: _REASON_LIMIT - 1]}…"
+        return reason_of(text, self._concealed)
 
     def _doing_now(self) -> str:
         return self._doing or ("the connection" if self._connection is None else self._connection.doing)

@@ -27,7 +27,7 @@ from consumer.channel_settings import (
     XmppSettings,
 )
 from consumer.config_values import Secret
-from consumer.deliver.channels import Channel, Medium, channel_of
+from consumer.deliver.channels import Channel, Medium, channel_of, reason_of
 
 PROJECT_DIR = Path(__file__).parents[3]
 # The libraries of channels.
@@ -91,3 +91,18 @@ def test_only_what_is_configured_is_loaded(table: dict[str, object], library: st
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=True)
     assert done.stdout == f"\n{library}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "reason"),
+    [
+        ("550 no such\r\n  mailbox", [], "550 no such mailbox"),
+        ("\x1b[2Jgone", [], r"\x1b[2Jgone"),
+        ("AUTH hunter2hunter2 failed", ["hunter2", "hunter2hunter2"], "AUTH *** failed"),
+        ("x" * 301, [], "x" * 299 + "…"),
+        ("x" * 298 + "hunter2", ["hunter2"], "x" * 298 + "*…"),
+    ],
+)
+def test_reasons(text: str, secrets: list[str], reason: str) -> None:
+    """A reason is one line, obeys no terminal, conceals the longest secret first and before it is cut."""
+    assert reason_of(text, secrets) == reason
