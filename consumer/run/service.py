@@ -196,8 +196,6 @@ class Service:
         """Write the available lines to the journal, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
-        self._last_line_s = time.monotonic()
-        self._catch_up.note(block, self._last_line_s)
         is_redelivered = self._pipeline.redelivery.has_seen
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
@@ -205,6 +203,10 @@ class Service:
             fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
         if fresh:
             self._append(Kind.LINES, fresh)
+        # Only now: rsyslogd was not silent while it waited for the journal.
+        self._last_line_s = time.monotonic()
+        self._catch_up.note(block, self._last_line_s)
+        if fresh:
             if not self._taken:
                 self._taken_s = self._last_line_s
             self._taken.append(fresh)
