@@ -38,8 +38,8 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first table", Detect: "under [detect]", GuessingSettings: "under [detect.guessing]", Route: "under [[route]]",
-    Choice: "in include or exclude of a [[route]]",
+    Config: "above the first table", Detect: "under [detect]", GuessingSettings: "under [detect.guessing]",
+    Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
 
 
