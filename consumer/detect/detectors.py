@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from consumer.actions import EventAction
 from consumer.detect.findings import Detector, PlaceOf
+from consumer.detect.guessing import Guessing
 from consumer.detect.root_by_password import RootByPassword
 from consumer.detect_settings import Detect
 from consumer.events import Event, Finding
@@ -20,6 +21,8 @@ def no_place(_address: str) -> None:
 def _detectors(settings: Detect, _place_of: PlaceOf) -> dict[str, Detector]:
     """Return the detectors that are on, by the names of their findings."""
     found: dict[str, Detector] = {}
+    if settings.guessing.host_rule or settings.guessing.user_rule:
+        found[EventAction.GUESSING] = Guessing(settings.guessing)
     if settings.root_by_password:
         found[EventAction.ROOT_BY_PASSWORD] = RootByPassword()
     return found
