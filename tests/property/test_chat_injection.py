@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.deliver.channels import Message, payloads
+from consumer.deliver.channels import Detail, Message, payloads
 from consumer.deliver.channels.syslog import _frame
 from consumer.ecs import event_of, joined, json_line
 from consumer.events_as_ecs import of_event
@@ -93,7 +93,7 @@ def test_digests(service: str, found: list[str]) -> None:
 @example(text="\n\n\n", lines=[], length=0)
 def test_any_template(service: str, text: str, lines: list[tuple[str, str]], length: int) -> None:
     """Whatever a template of the user's renders, the service takes it, and what is cut is marked."""
-    details = tuple((name, value.replace("\n", " ")) for name, value in lines)
+    details = tuple(Detail(name, value.replace("\n", " "), name.capitalize()) for name, value in lines)
     # The renderer lets no text through that is empty or no Unicode.
     text = (text + "<*&@😀\n" * (length // 6)).encode("utf-8", "replace").decode().strip() or "x"
     message = Message("1" * 32, "subject", text, title="title", details=details, closing=("notes",) * 5, late="2 h")
