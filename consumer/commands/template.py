@@ -102,6 +102,7 @@ def preview(name: str, like: str, timezone: str, language: str, config: str | No
     \b
         sudo sshbell template preview message.chat.j2
         sudo sshbell template preview message.html.j2 > mail.html
+        sudo sshbell template preview digest.txt.j2 --language de
     """
     from zoneinfo import ZoneInfo
 

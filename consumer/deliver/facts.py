@@ -18,8 +18,6 @@ from consumer.deliver.language import ENGLISH, N_, Language
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
 _ORIGINS = {"verified": N_("verified: a process of root wrote the log line"), "unverified": "", "forged": ""}
-# What may be new about a login, the most telling first.
-_NOVELTIES = ("country", "address", "key", "network", "host")
 # The actions of events whose user has logged in.
 _IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
 # The most owners of one key that a message names.
@@ -71,7 +69,7 @@ _AREAS = {
     "reserved": N_("reserved"),
     "unspecified": N_("unspecified"),
 }
-# What may be new about a login.
+# What may be new about a login, the most telling first.
 NOVELTY_NAMES = {
     "country": N_("country"),
     "address": N_("address"),
@@ -204,7 +202,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
         until=_moment(happened.end or "", zone, language) if action == EventAction.FORGED else "",
         duration="" if happened.duration is None else duration_text(happened.duration / 1e9, language),
         login_id=ssh.login_id or "",
-        new=tuple(what for what in _NOVELTIES if what in event.sshbell.new),
+        new=tuple(what for what in NOVELTY_NAMES if what in event.sshbell.new),
     )
 
 
