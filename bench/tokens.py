@@ -111,6 +111,7 @@ def main() -> None:
         wait_for(lambda: ports)
         folder = Path(name)
         text = f'state_dir = "{folder}/state"\nuser = ""\ncatch_up = ""\nreverse_dns = false\n'
+        (folder / "refresh").touch(mode=0o600)
         (folder / "refresh").write_text("x")
         token = HELD.format(port=tokens.server_address[1], file=folder / "refresh")
         names = [f"held{number}" for number in range(options.channels)]
