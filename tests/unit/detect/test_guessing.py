@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.actions import EventAction
+from consumer.detect.detectors import Detectors
 from consumer.detect.guessing import GUESSER_LIMIT, WIDEN_AT, Guessing
+from consumer.detect_settings import Detect
 from consumer.detect_settings import GuessingSettings as Settings
 from consumer.events import Attempt, Finding
 from consumer.records import TIME, TRUSTED, Line
@@ -84,7 +86,7 @@ def test_repeated_lines() -> None:
 def test_what_does_not_count() -> None:
     """A login and its end record nothing, and neither does a try without an address or a user."""
     detector = Guessing(Settings(host_rule="*:1/1m", user_rule="*:1/1m"))
-    assert [finding for event in events_of(*session_lines(9)) for finding in detector.take(event)] == []
+    assert detector.takes == (Attempt,)
     assert found(detector, tried(0, None, None)) == []
     assert found(detector, tried(0, "", "")) == []
     assert found(detector, tried(-START_S), tried(-START_S - 1)) == []
@@ -92,11 +94,13 @@ def test_what_does_not_count() -> None:
 
 def test_success_forgives_nothing() -> None:
     """A login between the tries changes nothing: pam_abl records a success as nothing at all."""
-    detector = of_rule("*:3/1h")
+    findings: list[Finding] = []
+    detectors = Detectors(Detect(guessing=Settings(host_rule="*:3/1h")), findings.append)
     login, _logout = events_of(*session_lines(9, address="198.51.100.9"))
-    assert found(detector, tried(0), tried(1)) == []
-    assert list(detector.take(login)) == []
-    assert len(found(detector, tried(2))) == 1
+    for event in (tried(0), tried(1), login, tried(2)):
+        assert findings == []
+        detectors.take(event)
+    assert len(findings) == 1
 
 
 @pytest.mark.parametrize("entry", ["198.51.100.9", "198.51.100.0/24"])
