@@ -206,11 +206,9 @@ class _Side:
         self._most = max(rule.counts, limits[1] if limits is not None else 0)
         self._whitelist = whitelist
         self._key_of = key_of
-        # By name, and by key: several addresses are one IPv6 network. None if the tries of a name do not count.
-        self._by_name: dict[str, _Entry | None] = {}
+        # By name, with its triggers, and by key: several addresses are one IPv6 network. None: the tries of a name do not count.
+        self._by_name: dict[str, tuple[_Entry | None, tuple[Trigger, ...]]] = {}
         self._by_key: dict[bytes, _Entry] = {}
-        # The triggers of all names; None if the rule names some.
-        self._for_all = rule.triggers("", "") if rule.is_for_all else None
         self._is_off = not rule.counts
 
     def record(self, name: str, own: int, event: Attempt) -> _Worse | None:
@@ -228,11 +226,13 @@ class _Side:
         if self._is_off:
             return None
         try:
-            entry = self._by_name[name]
+            entry, triggers = self._by_name[name]
         except KeyError:
-            entry = self._used(name)
+            entry, triggers = self._used(name)
         if entry is None:
             return None
+        if self.rule.has_services:
+            triggers = self.rule.triggers(name, "dropbear" if event.line[PROGRAM].startswith("dropbear") else "sshd")
         tries = entry.tries
         if event.count == 1 and not self._purge and (not tries or own >= tries[-1]):
             tries.append(own)
@@ -243,9 +243,6 @@ class _Side:
                 self._add(tries, own)
         entry.is_changed = True
         marks = entry.state & ~_STATE | (_SOME_VERIFIED if own & 1 else _SOME_UNVERIFIED)
-        triggers = self._for_all
-        if triggers is None:
-            triggers = self.rule.triggers(name, "dropbear" if event.line[PROGRAM].startswith("dropbear") else "sshd")
         size = len(tries)
         for trigger in triggers:
             if size >= trigger.count and tries[-trigger.count] >= (own | 1) - 2 * trigger.period_s - 1:
@@ -257,21 +254,20 @@ class _Side:
         before, entry.state = entry.state & _STATE, marks | state
         return (state, fitting, since_s) if state > before and fitting is not None else None
 
-    def _used(self, name: str) -> _Entry | None:
-        """Return the entry of a name that has not been in use; None if its tries do not count."""
+    def _used(self, name: str) -> tuple[_Entry | None, tuple[Trigger, ...]]:
+        """Return the entry of a name that has not been in use, None if its tries do not count; and its triggers."""
         if len(self._by_name) >= _IN_USE:
             self.write_back(is_oldest_first=True)
             self._by_name.clear()
             self._by_key.clear()
-        if self._whitelist.has(name):
-            self._by_name[name] = None
-            return None
-        key = self._key_of(name)
-        entry = self._by_key.get(key)
-        if entry is None:
-            entry = self._by_key[key] = _Entry(key, self.table.get(key))
-        self._by_name[name] = entry
-        return entry
+        entry, triggers = None, self.rule.triggers(name, "")
+        if (triggers or self.rule.has_services) and not self._whitelist.has(name):
+            key = self._key_of(name)
+            entry = self._by_key.get(key)
+            if entry is None:
+                entry = self._by_key[key] = _Entry(key, self.table.get(key))
+        self._by_name[name] = entry, triggers
+        return entry, triggers
 
     def write_back(self, *, is_oldest_first: bool = False) -> None:
         """Write the changed entries to the table: as the newest ones, or in their places."""

@@ -15,7 +15,7 @@ from consumer.detect.guessing import GUESSER_LIMIT, WIDEN_AT, Guessing
 from consumer.detect_settings import Detect
 from consumer.detect_settings import GuessingSettings as Settings
 from consumer.events import Attempt, Finding
-from consumer.records import TIME, TRUSTED, Line
+from consumer.records import PROGRAM, TIME, TRUSTED, Line
 from tests.store_events import START_US, events_of, session_lines, try_line
 
 (TRY,) = events_of(try_line(7))
@@ -74,6 +74,16 @@ def test_by_user() -> None:
     attempts = [tried(at_s, f"192.0.2.{at_s}", user) for at_s, user in enumerate(["alice", "root"] * 3)]
     (finding,) = found(detector, *attempts)
     assert (finding.user, finding.labels) == ("alice", {"by": "user"})
+
+
+def test_services() -> None:
+    """A rule for a service is tested at a try there, but the tries at all services count, as in pam_abl."""
+    detector = of_rule("*/dropbear:3/1m")
+    assert found(detector, tried(0), tried(1), tried(2), tried(3)) == []
+    values = list(tried(4).line)
+    values[PROGRAM] = "dropbear"
+    assert len(found(detector, msgspec.structs.replace(tried(4), line=Line(values)))) == 1
+    assert found(of_rule("*/sshd:1/1m", host_whitelist=["198.51.100.9"]), tried(0)) == []
 
 
 def test_repeated_lines() -> None:
