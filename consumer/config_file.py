@@ -16,6 +16,7 @@ from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.config import Choice, Config, Route
 from consumer.config_values import Secret, seconds_of
+from consumer.detect_settings import Detect
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.toml import KeyPath, TomlDocument
 
@@ -31,12 +32,13 @@ _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "url": Secret, "bearer": Secret, "hmac_key": Secret,
-    "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
+    "geoip_key": Secret, "detect": Detect, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
+    Config: "above the first table", Detect: "under [detect]", Route: "under [[route]]",
+    Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
 
 

@@ -30,6 +30,11 @@ _KINDS = {
         NN_("%(num)s connection without a login", "%(num)s connections without a login"), N_("Connections without a login"),
     ),
     str(EventAction.FORGED): (NN_("%(num)s forged line", "%(num)s forged lines"), N_("Forged lines")),
+    str(EventAction.BLOCK): (NN_("%(num)s block", "%(num)s blocks"), N_("Blocks")),
+    str(EventAction.GUESSING): (NN_("%(num)s case of guessing", "%(num)s cases of guessing"), N_("Cases of guessing")),
+    str(EventAction.ROOT_BY_PASSWORD): (
+        NN_("%(num)s login of root by password", "%(num)s logins of root by password"), N_("Logins of root by password"),
+    ),
     str(OwnAction.NOTICE): (NN_("%(num)s notice of sshbell", "%(num)s notices of sshbell"), N_("Notices of sshbell")),
     _UNREADABLE: (NN_("%(num)s unreadable event", "%(num)s unreadable events"), N_("Unreadable events")),
     "": (NN_("%(num)s event of another kind", "%(num)s events of other kinds"), N_("Events of other kinds")),

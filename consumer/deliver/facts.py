@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
+from consumer.actions import SESSION_ACTIONS, SEVERITIES, EventAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.deliver.channels import Detail
 from consumer.deliver.language import ENGLISH, N_, Language
@@ -20,6 +20,9 @@ from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFi
 _ORIGINS = {"verified": N_("verified: a process of root wrote the log line"), "unverified": "", "forged": ""}
 # The actions of events whose user has logged in.
 _IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
+_FINDINGS = frozenset(action for action in EventAction if action.is_finding)
+_SEVERITIES = {number: word for word, number in SEVERITIES.items()}
+_SEVERITY_NAMES = {"low": N_("low"), "medium": N_("medium"), "high": N_("high"), "critical": N_("critical")}
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
@@ -28,6 +31,9 @@ _OWNERS_LIMIT = 5
 _LABELS = {
     "time": N_("Time"),
     "until": N_("Until"),
+    "severity": N_("Severity"),
+    "rule": N_("Rule"),
+    "blocked": N_("Blocked"),
     "written by": N_("Written by"),
     "user": N_("User"),
     "claimed user": N_("Claimed user"),
@@ -53,6 +59,9 @@ _LABELS = {
     "principal": N_("Principal"),
     "session": N_("Session"),
     "since": N_("Since"),
+    "users": N_("Users"),
+    "addresses": N_("Addresses"),
+    "hosts": N_("Hosts"),
     "duration": N_("Duration"),
     "lines": N_("Lines"),
     "tries": N_("Tries"),
@@ -130,6 +139,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     duration: str
     login_id: str
     new: tuple[str, ...]
+    severity: str
+    rule: str
+    users: tuple[str, ...]
+    addresses: tuple[str, ...]
+    hosts: tuple[str, ...]
+    labels: dict[str, str]
+    target: str
+    dry_run: bool
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a detector reports it."""
+        return self.action in _FINDINGS
 
     @property
     def is_in(self) -> bool:
@@ -153,7 +175,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
         language: the reader's.
     """
     happened, source, ssh = event.event, event.source, event.ssh
-    key, certificate, via = ssh.key, ssh.certificate, ssh.via
+    key, certificate, via, block = ssh.key, ssh.certificate, ssh.via, event.sshbell.block
     action = happened.action or ""
     country = _country(source.geo, language)
     return Facts(
@@ -198,11 +220,19 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
         message=event.message or "",
         local=_local(event.timestamp or "", zone, language),
         when=_moment(event.timestamp or "", zone, language),
-        start=_moment(happened.start or "", zone, language) if action == EventAction.LOGOUT else "",
-        until=_moment(happened.end or "", zone, language) if action == EventAction.FORGED else "",
+        start=_moment(happened.start or "", zone, language) if action == EventAction.LOGOUT or action in _FINDINGS else "",
+        until=_moment(happened.end if action == EventAction.FORGED and happened.end else block.until or "", zone, language),
         duration="" if happened.duration is None else duration_text(happened.duration / 1e9, language),
         login_id=ssh.login_id or "",
         new=tuple(what for what in NOVELTY_NAMES if what in event.sshbell.new),
+        severity=_SEVERITIES.get(happened.severity or 0, ""),
+        rule=(event.rule.description or "") if action in _FINDINGS else "",
+        users=event.related.user,
+        addresses=event.related.ip,
+        hosts=event.related.hosts,
+        labels=event.labels or {},
+        target=block.target or "",
+        dry_run=block.dry_run,
     )
 
 
@@ -230,6 +260,9 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     claimed = "claimed " if facts.action == EventAction.FORGED else ""
     yield "time", facts.when
     yield "until", facts.until
+    yield "severity", _(_SEVERITY_NAMES[facts.severity]) if facts.severity else ""
+    yield "rule", facts.rule
+    yield "blocked", facts.target
     yield "written by", _writer(facts)
     yield f"{claimed}user", facts.user
     yield "caution", _("this account does not exist, or may not log in") if facts.invalid_user else ""
@@ -254,6 +287,9 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "principal", facts.principal
     yield "session", facts.session
     yield "since", facts.start
+    yield "users", ", ".join(map(_distinct, facts.users)) if len(facts.users) > 1 else ""
+    yield "addresses", ", ".join(facts.addresses) if len(facts.addresses) > 1 else ""
+    yield "hosts", ", ".join(facts.hosts) if len(facts.hosts) > 1 else ""
     yield "duration", facts.duration
     yield "lines" if claimed else "tries", facts.language.number(int(facts.count)) if facts.count else ""
     yield "reason", facts.reason

@@ -67,6 +67,9 @@ _KINDS: dict[str, str] = {
     EventAction.ATTEMPT: N_("Failed login"),
     EventAction.PROBE: N_("Connection without a login"),
     EventAction.FORGED: N_("Forged line"),
+    EventAction.BLOCK: N_("Block"),
+    EventAction.GUESSING: N_("Guessing of passwords"),
+    EventAction.ROOT_BY_PASSWORD: N_("Login of root by password"),
     OwnAction.TEST: N_("Test"),
     OwnAction.NOTICE: N_("Notice"),
 }
@@ -97,7 +100,7 @@ class Sentences(msgspec.Struct, frozen=True, kw_only=True):
 def sentences_of(facts: Facts) -> Sentences:
     """Return the sentences about an event, in the language of the facts."""
     return Sentences(
-        kind=facts.language.gettext(_KINDS.get(facts.action) or N_("Event")),
+        kind=kind_of(facts),
         who=_who(facts),
         from_where=_from_where(facts),
         title=_title(facts),
@@ -107,6 +110,11 @@ def sentences_of(facts: Facts) -> Sentences:
         notes=tuple(_notes(facts)),
         advice=tuple(_advice(facts)),
     )
+
+
+def kind_of(facts: Facts) -> str:
+    """Return the kind of an event in a word or two, such as ``Login``."""
+    return facts.language.gettext(_KINDS.get(facts.action) or N_("Event"))
 
 
 def named(text: str, language: Language) -> str:
@@ -187,6 +195,21 @@ def _title(facts: Facts) -> str:
                 "A process%(writer)s%(host)s forged %(num)s log lines: the first claims %(claim)s, but %(truth)s.",
                 int(facts.count), **parts,
             )  # fmt: skip
+        case EventAction.GUESSING:
+            return facts.language.ngettext(
+                "%(guess)s: %(num)s failed login matches %(rule)s.", "%(guess)s: %(num)s failed logins match %(rule)s.",
+                int(facts.count or 1), guess=_guess(facts), rule=_rule(facts),
+            )  # fmt: skip
+        case EventAction.ROOT_BY_PASSWORD:
+            return _("root logged in%(host)s with nothing but a password%(way)s.", host=_to_host(facts), way=_way(facts))
+        case EventAction.BLOCK:
+            until = _(" until %(until)s", until=facts.until) if facts.until else ""
+            parts = {"host": _on_host(facts), "target": _named(facts, facts.target), "until": until}
+            if facts.dry_run:
+                return _("sshbell%(host)s would block %(target)s%(until)s.", **parts)
+            return _("sshbell%(host)s blocks %(target)s%(until)s.", **parts)
+        case _action if facts.is_finding:
+            return f"{_headline(facts)}."
         case OwnAction.NOTICE:
             return _("sshbell%(host)s reports: %(message)s", host=_on_host(facts), message=facts.message)
     return f"{_unknown(facts)}."
@@ -221,6 +244,17 @@ def _headline(facts: Facts) -> str:
             return _(
                 "FORGED line claims %(claim)s%(host)s%(more)s", claim=_claim(facts, claim), host=_on_host(facts), more=more,
             )  # fmt: skip
+        case EventAction.GUESSING:
+            return _guess(facts)
+        case EventAction.ROOT_BY_PASSWORD:
+            return _("root logged in%(host)s by password%(way)s", host=_to_host(facts), way=_way(facts))
+        case EventAction.BLOCK:
+            parts = {"host": _on_host(facts), "target": _named(facts, facts.target)}
+            if facts.dry_run:
+                return _("sshbell%(host)s would block %(target)s", **parts)
+            return _("sshbell%(host)s blocks %(target)s", **parts)
+        case _action if facts.is_finding:
+            return f"{kind_of(facts)}{_on_host(facts)}{_as_account(facts)}{_way(facts)}"
         case OwnAction.NOTICE:
             return _("sshbell%(host)s: %(message)s", host=_on_host(facts), message=facts.message)
     return _unknown(facts)
@@ -288,6 +322,8 @@ def in_a_list(facts: Facts) -> str:
             return f"{_claim(facts, claim)}{_on_host(facts)}{writer}"
         case OwnAction.NOTICE:
             return facts.message
+        case EventAction.BLOCK:
+            return _("%(target)s on %(host)s", target=_named(facts, facts.target), host=host)
         case EventAction.PROBE if not facts.user:
             return f"{host}{origin}"
     account = _named(facts, facts.user) or _("unknown user")
@@ -413,3 +449,22 @@ def _part(facts: Facts, text: str, host: str) -> str:
 
 def _named(facts: Facts, text: str) -> str:
     return named(text, facts.language)
+
+
+def _guess(facts: Facts) -> str:
+    """Return who guesses what and where: at an address, in a network, or anybody if the tries at one account count."""
+    _ = facts.language.gettext
+    if len(facts.hosts) > 1:
+        where = facts.language.ngettext(" on %(num)s host", " on %(num)s hosts", len(facts.hosts))
+    else:
+        where = _on_host(facts)
+    if facts.labels.get("by") == "user":
+        return _("Somebody guesses the password of %(user)s%(where)s", user=_named(facts, facts.user), where=where)
+    network = facts.labels.get("network", "")
+    way = _(" in %(network)s", network=network) if network else _way(facts)
+    return _("Somebody%(way)s guesses passwords%(where)s", way=way, where=where)
+
+
+def _rule(facts: Facts) -> str:
+    _ = facts.language.gettext
+    return _("the rule %(rule)s", rule=facts.rule) if facts.rule else _("a rule")
