@@ -69,7 +69,8 @@ wheel: $(VENV)/tested
 	@ls dist/*.whl
 
 texts: $(VENV)/tested
-	$(VENV)/bin/pybabel -q extract --mapping-file=pyproject.toml --keywords=NN_:1,2 --project=sshbell --version= --msgid-bugs-address="the issues of the project" --no-wrap --add-location=file \
+	@mkdir -p build
+	$(VENV)/bin/pybabel -q extract --mapping-file=pyproject.toml --keywords=NN_:1,2 --project=sshbell --version=messages --msgid-bugs-address="the issues of the project" --no-wrap --add-location=file \
 	    --output=build/sshbell.pot .
 	for code in $(notdir $(wildcard consumer/deliver/locale/*)); do \
 	    $(VENV)/bin/pybabel -q update --input-file=build/sshbell.pot --output-dir=consumer/deliver/locale --domain=sshbell \
