@@ -128,7 +128,7 @@ def preview(name: str, like: str, timezone: str, config: str | None) -> None:
 def _own_folder(config: str | None) -> "Path":
     from pathlib import Path
 
-    from consumer.config_file import DEFAULT_PATH
+    from consumer.state_dir import DEFAULT_PATH
 
     return Path(config or DEFAULT_PATH).parent / "templates"
 

@@ -14,7 +14,6 @@ import msgspec
 
 from consumer.clock import now_us
 from consumer.config import NO_BLOCKING, Config
-from consumer.config_file import DEFAULT_PATH
 from consumer.errors import RightsError, StoreError, TryLaterError
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles
@@ -22,7 +21,7 @@ from consumer.guard.ledger import NOTHING_BLOCKED, Ledger, check_of
 from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, Check, Lift, Order, Purge, Reply, Request
 from consumer.process.lock import GUARD_LOCK, Lock
 from consumer.process.privileges import as_sshbell
-from consumer.state_dir import GUARD_SOCKET
+from consumer.state_dir import DEFAULT_PATH, GUARD_SOCKET
 from consumer.store.block import BlockReader
 
 # For one answer; guard takes less, or gives none.

@@ -27,7 +27,7 @@ import msgspec
 
 from consumer.clock import now_us
 from consumer.config import NO_BLOCKING, Config
-from consumer.config_file import BLOCK_COMMANDS, DEFAULT_PATH, load, reloaded
+from consumer.config_file import BLOCK_COMMANDS, load, reloaded
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles, BlockCommands, Nftables
@@ -38,7 +38,7 @@ from consumer.process.log import configure, get_logger
 from consumer.process.privileges import CAP_NET_ADMIN, account_of, act_as, become, become_with, end_with_parent
 from consumer.process.threads import Threads
 from consumer.stamp import Stamp
-from consumer.state_dir import GUARD_SOCKET
+from consumer.state_dir import DEFAULT_PATH, GUARD_SOCKET
 from consumer.store.block import BLOCK_LIMIT, AllowedRow
 
 # How often the sources of the allow list are asked. Files are read again as soon as they change.
