@@ -123,6 +123,8 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     until: Annotated[str, Meta(description='a day: "2026-12-31"', pattern=r"^(?:[0-9]{4}-[0-9]{2}-[0-9]{2})?\Z")] = ""
 
 
+# The keys of commands under [block].
+BLOCK_COMMANDS = ("host_block_cmd", "host_clear_cmd", "user_block_cmd", "user_clear_cmd")
 BlockMode = Literal["off", "dry-run", "on"]
 BlockCommand = Annotated[str, Meta(description='a command with its arguments in brackets: "[/usr/local/bin/ban] [%h]"')]
 
@@ -149,6 +151,16 @@ class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     user_block_cmd: BlockCommand = ""
     user_clear_cmd: BlockCommand = ""
     allow: Annotated[list[Allow], Meta(description="a table under [[block.allow]], in two pairs of brackets")] = []
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether changes run commands."""
+        return any(getattr(self, key) for key in BLOCK_COMMANDS)
+
+    @property
+    def needs_rights(self) -> bool:
+        """Whether blocking takes more than the rights of sshbell's user."""
+        return self.mode == "on" and (bool(self.nftables) or self.has_commands)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

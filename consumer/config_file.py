@@ -17,7 +17,7 @@ from consumer.block.commands import split_command
 from consumer.block.target import is_too_wide, network_target
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
-from consumer.config import Allow, Blocking, Choice, Config, Route
+from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route
 from consumer.config_values import Secret, seconds_of
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.state_dir import DEFAULT_PATH, state_dir_in
@@ -25,8 +25,6 @@ from consumer.toml import KeyPath, TomlDocument
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
-# The commands of [block].
-BLOCK_COMMANDS = ("host_block_cmd", "host_clear_cmd", "user_block_cmd", "user_clear_cmd")
 # Longer windows would make it hard to tell a wrong clock from a long wait.
 _WINDOW_LIMIT_S = 7 * 86400
 # The table under a key; that of "channel" depends on its type.

@@ -4,7 +4,6 @@ Asks ``guard`` to block, or whether something is blocked. If no guard is running
 ``sshbell block check`` asks in its own, lighter way: the types of the messages take longer to load than the answer.
 """
 
-import os
 import socket
 from collections.abc import Iterable
 from contextlib import closing
@@ -12,20 +11,18 @@ from pathlib import Path
 
 import msgspec
 
-from consumer.clock import now_us
-from consumer.config import NO_BLOCKING, Config
-from consumer.errors import RightsError, StoreError, TryLaterError
-from consumer.guard.allowed import answers
-from consumer.guard.enforcer import AccessFiles
-from consumer.guard.ledger import NOTHING_BLOCKED, Ledger, check_of
-from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, Check, Lift, Order, Purge, Reply, Request
-from consumer.process.lock import GUARD_LOCK, Lock
-from consumer.process.privileges import as_sshbell
-from consumer.state_dir import DEFAULT_PATH, GUARD_SOCKET
-from consumer.store.block import BlockReader
+from consumer.addresses import ip_of
+from consumer.block.access_conf import EXCEPTIONS_LIMIT
+from consumer.clock import SECOND_US
+from consumer.errors import StoreError, TryLaterError
+from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, Order, Reply, Request
+from consumer.state_dir import GUARD_SOCKET
+from consumer.store.earlier_logins import EarlierLogins
 
 # For one answer; guard takes less, or gives none.
 GUARD_LIMIT_S = 10.0
+# How long a login makes an address known for its user.
+KNOWN_US = 90 * 86_400 * SECOND_US
 _encode = msgspec.json.Encoder().encode
 _reply = msgspec.json.Decoder(Reply)
 
@@ -68,6 +65,17 @@ class OrderQueue:
             del self._orders[: len(some)]
 
 
+def known_addresses(state_dir: Path, user: str, now_us: int) -> list[str]:
+    """Return the addresses from which a user has logged in lately; a block of the user leaves those out."""
+    with closing(EarlierLogins(state_dir)) as earlier:
+        try:
+            logins = earlier.of(user, now_us - KNOWN_US, now_us + 1)
+        except (StoreError, ValueError):
+            return []  # without the store, nobody is known
+    addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}
+    return sorted(addresses)[:EXCEPTIONS_LIMIT]
+
+
 def connected(state_dir: Path) -> socket.socket | None:
     """Return a connection to ``guard``, which takes commands only from root; None if it is not running."""
     asking = socket.socket(socket.AF_UNIX)
@@ -99,43 +107,3 @@ def ask(guard: socket.socket, request: Request) -> Reply:
     if reply.fault:
         raise TryLaterError(reply.fault)
     return reply
-
-
-def done_without_guard(config: Config, config_path: str | None, request: Lift | Purge) -> Reply:
-    """
-    Do what a command asks for while no guard is running: change the store, and write the file for pam_access.
-
-    Raises:
-        RightsError: only root and sshbell's user may do this.
-        StoreError: the store is damaged or busy.
-    """
-    as_sshbell(config)
-    lock = Lock(Path(config.state_dir) / GUARD_LOCK)
-    try:
-        if not lock.take():
-            raise StoreError(f"another process holds {config.state_dir}/{GUARD_LOCK}; try again")
-        ledger = Ledger(Path(config.state_dir), now_us())
-        with closing(ledger.blocks):
-            count = ledger.lift(request.targets, now_us()) if isinstance(request, Lift) else ledger.purge(now_us())
-            ledger.allow(answers(config.block.allow, ledger.allowed, now_us(), lambda _text: None, may_wait=False))
-            is_on = config.block.mode == "on" and not os.path.lexists(Path(config_path or DEFAULT_PATH).with_name(NO_BLOCKING))
-            wanted = ledger.wanted() if is_on else NOTHING_BLOCKED
-            fault = AccessFiles(config.block).write(wanted) if Path(config.block.access_file).parent.is_dir() else ""
-    finally:
-        lock.close()
-    if fault:
-        raise RightsError(fault)
-    return Reply(count, is_enforcing=is_on)
-
-
-def checked_without_guard(config: Config, request: Check) -> Reply:
-    """
-    Return what ``guard`` would answer. Without it, nothing keeps the blocks up to date, but pam_access goes on with its file.
-
-    Raises:
-        StoreError: the store cannot be read.
-        UsageError: there is no such address or user.
-    """
-    reader, now = BlockReader(Path(config.state_dir)), now_us()
-    rows = [row for row in reader.entries() if row.until_us > now and row.removed_us is None]
-    return msgspec.structs.replace(check_of(rows, reader.allowed(), request), is_enforcing=config.block.mode == "on")

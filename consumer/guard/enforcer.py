@@ -195,14 +195,14 @@ class BlockCommands:
         """Return the next target whose command is due, its service, and whether it is blocked now."""
         settings, wanted = self._settings, self._wanted
         commanded = blocks.commanded()
-        if not commanded and not _has_commands(settings):
+        if not commanded and not settings.has_commands:
             return None
         now = dict.fromkeys((*wanted.networks, *map(user_target, wanted.users)))
         texts = {target.text for target in now}
         for text, service in commanded.items():
             if text not in texts:
                 return target_of(text), service, False
-        for target in now if _has_commands(settings) else ():
+        for target in now if settings.has_commands else ():
             if target.text not in commanded:
                 return target, wanted.services.get(target, "sshd"), True
         return None
@@ -219,7 +219,3 @@ class BlockCommands:
         ))  # fmt: skip
         if done.fault:
             _log.error("block_command_failed", command=command, target=target.text, reason=done.fault)
-
-
-def _has_commands(settings: Blocking) -> bool:
-    return any((settings.host_block_cmd, settings.host_clear_cmd, settings.user_block_cmd, settings.user_clear_cmd))

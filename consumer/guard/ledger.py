@@ -129,6 +129,14 @@ class Ledger:
         outer = [target for target in outermost(ends) if covering(target, allowed) is None]
         return Wanted({target: ends[target] for target in outer}, users, allowed, services)
 
+    def allowed_by(self, text: str) -> str:
+        """Return why a target is never blocked; "" if it may be, or is none."""
+        try:
+            target = target_of(text)
+        except ValueError:
+            return ""
+        return _allowed_by(target, self.allowed)
+
     def check(self, asked: Check) -> Reply:
         """Do the same as ``check_of``, with these entries."""
         return check_of(self._rows.values(), self.allowed, asked)
@@ -146,10 +154,8 @@ def check_of(rows: Iterable[BlockRow], allowed: Iterable[AllowedRow], asked: Che
         user = user_target(asked.user) if asked.user else None
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if address is not None:
-        for entry in allowed:
-            if network_target(entry.target).covers(address):
-                return Reply(allowed=f"{entry.source}: {entry.target}{f' ({entry.reason})' if entry.reason else ''}")
+    if address is not None and (reason := _allowed_by(address, allowed)):
+        return Reply(allowed=reason)
     found: list[dict[str, str | int]] = []
     for row in rows:
         target = target_of(row.target)
@@ -162,6 +168,13 @@ def check_of(rows: Iterable[BlockRow], allowed: Iterable[AllowedRow], asked: Che
         if applies:
             found.append({"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason})
     return Reply(count=len(found), blocks=found)
+
+
+def _allowed_by(target: Target, allowed: Iterable[AllowedRow]) -> str:
+    for row in allowed:
+        if network_target(row.target).covers(target):
+            return f"{row.source}: {row.target}{f' ({row.reason})' if row.reason else ''}"
+    return ""
 
 
 def _row_of(order: Order, now_us: int) -> BlockRow:

@@ -27,7 +27,7 @@ import msgspec
 
 from consumer.clock import now_us
 from consumer.config import NO_BLOCKING, Config
-from consumer.config_file import BLOCK_COMMANDS, load, reloaded
+from consumer.config_file import load, reloaded
 from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreError
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles, BlockCommands, Nftables
@@ -55,12 +55,6 @@ _log = get_logger()
 _orders = msgspec.json.Decoder(list[Order])
 _request = msgspec.json.Decoder(Request)
 _encode = msgspec.json.Encoder().encode
-
-
-def needs_rights(config: Config) -> bool:
-    """Return whether only root can start ``guard`` with the rights that the configuration asks for."""
-    block = config.block
-    return block.mode == "on" and (bool(block.nftables) or any(getattr(block, key) for key in BLOCK_COMMANDS))
 
 
 class Guard:
@@ -183,6 +177,8 @@ class Guard:
             match request:
                 case Check():
                     return msgspec.structs.replace(self._ledger.check(request), is_enforcing=self._may_enforce())
+                case Order() if allowed := self._ledger.allowed_by(request.target):
+                    return Reply(allowed=allowed)
                 case Order():
                     count = self._ledger.order([request], now)
                 case Lift():
@@ -320,7 +316,7 @@ class Guard:
         except ConfigError as error:
             _log.error("configuration_refused", reason=f"{error}; guard keeps the old one")
             return
-        if needs_rights(config) and not needs_rights(self._config) and os.geteuid() != 0:
+        if config.block.needs_rights and not self._config.block.needs_rights and os.geteuid() != 0:
             _log.warning("restart_needed", reason="guard gets the rights for nftables and commands at the next start of rsyslog")
         before, self._config = self._config.block, config
         if (config.block.access_file, config.block.hosts_deny) != (before.access_file, before.hosts_deny):
@@ -341,10 +337,10 @@ def _take_rights(config: Config) -> int | None:
         become(config.user)
         return None
     account = account_of(config.user)
-    if any(getattr(config.block, key) for key in BLOCK_COMMANDS) and config.block.mode == "on":
+    if config.block.needs_rights and config.block.has_commands:
         act_as(account)
         return 0
-    become_with(account, (CAP_NET_ADMIN,) if config.block.nftables and config.block.mode == "on" else ())
+    become_with(account, (CAP_NET_ADMIN,) if config.block.needs_rights else ())
     return None
 
 
