@@ -150,4 +150,4 @@ def answers(
 
 def end_text(until_us: int | None) -> str:
     """Return the end of an entry of the allow list, for people."""
-    return "" if until_us is None else f"until {utc(until_us - 1):%Y-%m-%d}"
+    return "" if until_us is None else f"until {utc(until_us - SECOND_US):%Y-%m-%d}"

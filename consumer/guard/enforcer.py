@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -74,12 +75,7 @@ class AccessFiles:
         if self._with_lists:
             texts[self._path.with_name("hosts.deny")] = patterns(wanted.networks)
             texts[self._path.with_name("hosts.allow")] = patterns(wanted.allowed)
-        for path, text in texts.items():
-            try:
-                self._put(path, text)
-            except OSError as error:
-                return f"{path}: {error.strerror}"
-        return ""
+        return self.put_back(texts)
 
     def _put(self, path: Path, text: bytes) -> None:
         known = self._written.get(path)
@@ -90,6 +86,23 @@ class AccessFiles:
             self._written.pop(path, None)
             write_atomically(path, text)
             self._written[path] = (text, Stamp.of(path))
+
+    def content(self) -> dict[Path, bytes]:
+        """Return the files as they are; without those that cannot be read."""
+        found = {}
+        for path in (self._path, *(self._path.with_name(name) for name in ("hosts.deny", "hosts.allow") if self._with_lists)):
+            with suppress(OSError):
+                found[path] = path.read_bytes()
+        return found
+
+    def put_back(self, content: Mapping[Path, bytes]) -> str:
+        """Write the files as they were; return the fault, or ""."""
+        for path, text in content.items():
+            try:
+                self._put(path, text)
+            except OSError as error:
+                return f"{path}: {error.strerror}"
+        return ""
 
     def have_changed(self) -> bool:
         """Return whether somebody else has changed or deleted a file."""

@@ -77,6 +77,8 @@ class Guard:
         self._is_enforcing = False
         self._fault = ""  # of the store or of the files: reported once
         self._reopen_s = 0.0
+        # The files before the panic file emptied them, while the store cannot be read.
+        self._kept: dict[Path, bytes] = {}
         # Orders that could not be stored yet.
         self._waiting: list[Order] = []
         self._allow_threads = Threads()
@@ -241,18 +243,22 @@ class Guard:
         self._is_enforcing, was_enforcing = self._may_enforce(), self._is_enforcing
         if self._is_enforcing != was_enforcing:
             _log.warning("blocking_turned_on" if self._is_enforcing else "blocking_turned_off", panic_file=str(self._panic))
-        if self._ledger is None and self._is_enforcing:
-            return ""
+        if self._ledger is None:
+            # Nobody knows what is blocked, but the panic file works.
+            if not self._is_enforcing:
+                self._kept = self._kept or self._files.content()
+                return self._files.write(NOTHING_BLOCKED)
+            kept, self._kept = self._kept, {}
+            return self._files.put_back(kept)
         wanted = NOTHING_BLOCKED
-        if self._ledger is not None and self._is_enforcing:
+        if self._is_enforcing:
             wanted = self._ledger.wanted()
         fault = self._files.write(wanted)
         if fault and fault != self._notes.get("files"):
             _log.error("not_written", reason=fault)
         if ports := self._config.block.nftables:
             self._nftables.want(wanted, ports)
-        if self._ledger is not None:
-            self._commands.want(wanted, self._config.block, self._ledger.blocks)
+        self._commands.want(wanted, self._config.block, self._ledger.blocks)
         self._note(files=fault)
         return fault
 
