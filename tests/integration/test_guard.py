@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import subprocess
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -291,7 +291,9 @@ def _check_who_may_ask(site: Site) -> None:
                 client.sendall(request)
             finally:
                 os.seteuid(0)
-            return client.recv(1000)
+            with suppress(ConnectionResetError):  # it closes without having read the request
+                return client.recv(1000)
+            return b""
 
     assert b"{" in asked(0)
     assert asked(65534) == b""
