@@ -47,6 +47,10 @@ class OrderQueue:
         self._orders += orders
         del self._orders[: -self.limit]
 
+    def clear(self) -> None:
+        """Forget all orders."""
+        self._orders.clear()
+
     def send(self, to: socket.socket) -> None:
         """
         Send as many orders as a non-blocking socket takes.

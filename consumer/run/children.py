@@ -14,11 +14,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from consumer.block.target import USER_PREFIX
+from consumer.clock import now_us
 from consumer.config import Config
-from consumer.guard.client import OrderQueue
+from consumer.errors import StoreError
+from consumer.events import Block
+from consumer.guard.client import OrderQueue, known_addresses
 from consumer.guard.messages import Order
 from consumer.process.log import get_logger
 from consumer.store.block import BLOCK_LIMIT
+from consumer.store.queries import blocks_after
 
 log = get_logger()
 
@@ -180,9 +185,6 @@ class GuardChild:
     Args:
         config: whether sshbell blocks, or has blocked.
         config_path: as in ``consumer.config_file.load``.
-
-    Attributes:
-        is_new: it has just been started, and does not know the blocks that began while it was away.
     """
 
     def __init__(self, config: Config, config_path: str | None) -> None:
@@ -192,7 +194,8 @@ class GuardChild:
         self._wait_s, self._next_s, self._begun_s = _RESTART_S, 0.0, 0.0
         self._has_rights = os.geteuid() == 0
         self._orders = OrderQueue(BLOCK_LIMIT)
-        self.is_new = False
+        # It has just been started, and does not know the blocks that began while it was away.
+        self._is_new = False
         if self._is_wanted():
             self._start()
 
@@ -219,7 +222,18 @@ class GuardChild:
         is_possible = not (self._has_rights and self._config.block.needs_rights) or os.geteuid() == 0
         if self._child is None and now_s >= self._next_s and is_possible and self._is_wanted():
             self._start()
+        if self._is_new:
+            self._catch_up()
         self._send()
+
+    def _catch_up(self) -> None:
+        """Send a new guard all blocks that have not ended: it may have missed some."""
+        try:
+            blocks = blocks_after(Path(self._config.state_dir), now_us(), BLOCK_LIMIT)
+        except StoreError:
+            return  # run has not written its store yet
+        self._is_new = False
+        self.order(blocks)
 
     def _start(self) -> None:
         if self._socket is not None:
@@ -234,13 +248,24 @@ class GuardChild:
             self._next_s = time.monotonic() + self._wait_s
         else:
             self._begun_s = time.monotonic()
-            self.is_new = True
+            self._is_new = True
+            self._orders.clear()
         theirs.close()
 
-    def order(self, orders: Iterable[Order]) -> None:
+    def order(self, blocks: Iterable[Block]) -> None:
         """Send orders to block; what it does not take at once follows later."""
-        self._orders.put(orders)
-        self._send()
+        orders = [] if self._config.block.mode != "on" else [self._order_of(block) for block in blocks if not block.is_dry_run]
+        if orders and self._child is not None:
+            self._orders.put(orders)
+            self._send()
+
+    def _order_of(self, block: Block) -> Order:
+        target, exceptions = block.target, []
+        if block.is_user:
+            target = f"{USER_PREFIX}{block.target}"
+            exceptions = known_addresses(Path(self._config.state_dir), block.target, now_us())
+        reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
+        return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
 
     def _send(self) -> None:
         if self._socket is not None and self._orders:

@@ -44,7 +44,7 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             " coalesce(min(opened_us), CAST(strftime('%s', 'now') AS INTEGER) * 1000000) FROM session WHERE opened_us > 0;"
         ),
         # Findings and blocks.
-        4: "ALTER TABLE event ADD COLUMN found TEXT;",
+        4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
