@@ -28,6 +28,7 @@ from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
 from consumer.matching.memory import Memory
+from consumer.matching.unknown_lines import HostLines, UnknownLines
 from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
@@ -84,6 +85,7 @@ class Pipeline:
 
     Attributes:
         redelivery: the lines that rsyslogd has sent.
+        unknown: the lines of each host, and the patterns of those that no rule reads.
         known: the lines to compare with the log file.
         last_us: the time of the last line.
         earliest_us: the earliest time of all lines since somebody has set it to ``NEVER_US``.
@@ -94,6 +96,7 @@ class Pipeline:
         self._tick_us = now_us
         self._events: list[Event] = []
         self.redelivery = Redelivery()
+        self.unknown = UnknownLines()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._events.append)
         self.known = KnownLines(self._family_of)
@@ -106,7 +109,9 @@ class Pipeline:
         return self._matcher.program(program).family
 
     def _configure(self, programs: Iterable[str]) -> None:
-        self._matcher = Matcher(programs)
+        self._programs = tuple(programs)
+        self._matcher = Matcher(self._programs)
+        self._matcher.unknown = self.unknown
         self._reader = LineReader(self._matcher, self._timestamps, keep_text=True)
 
     def configure(self, programs: Iterable[str]) -> None:
@@ -136,6 +141,7 @@ class Pipeline:
             lines = []
         if lines:
             self.known.add(lines)
+            self.unknown.add_lines(lines)
             self.last_us = lines[-1][TIME] or self.last_us
             self.earliest_us = min(self.earliest_us, *[line[TIME] or NEVER_US for line in lines])
             rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
@@ -165,7 +171,8 @@ class Pipeline:
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> Iterator[bytes]:
         """Yield the meaningful lines of a log file that rsyslog never sent: see ``Comparison``. You may feed them at once."""
-        reader = LineReader(self._matcher, Timestamps(utc(self._tick_us), zone), keep_text=True)
+        # With a matcher of its own: most of these lines have been counted.
+        reader = LineReader(Matcher(self._programs), Timestamps(utc(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
         for block in blocks:
             rows = reader.framer.rows(text_of_bytes(block))
@@ -195,7 +202,7 @@ class Pipeline:
         yield from self._snapshots.changed()
         seen, again_total = self.redelivery.state()
         is_holding = self._correlator.held.is_holding
-        own = _Own(seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding)
+        own = _Own(seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding, self.unknown.state())
         yield _OWN, [msgspec.msgpack.encode(own)]
 
     def kept(self) -> None:
@@ -229,6 +236,7 @@ class Pipeline:
         self._tick_us = own.tick_us
         if len(own.counts) == len(self._reader.counts):
             self._reader.counts = own.counts
+        self.unknown.restore(own.unknown)
         self.hold(is_holding=own.is_holding)
 
 
@@ -243,3 +251,4 @@ class _Own(msgspec.Struct, array_like=True, frozen=True):
     seconds: bytes
     is_partial: bool
     is_holding: bool = False
+    unknown: dict[str, HostLines] = {}

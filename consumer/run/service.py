@@ -32,6 +32,7 @@ from consumer.events import Event, Forged, Login, Logout
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
+from consumer.matching.unknown_lines import UNKNOWN_NOTE
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
 from consumer.run.catch_up import CatchUp
@@ -147,6 +148,7 @@ class Service:
             "flush": (1.0, self._flush),
             "mark": (1.0, self._mark),
             "status": (5.0, self._keep_status),
+            "unknown": (60.0, self._keep_unknown),
             "snapshot": (600.0, self._snapshot),
             "forget": (60.0, self._forget),
         }
@@ -369,6 +371,10 @@ class Service:
             }
         )
 
+    def _keep_unknown(self) -> None:
+        """Store the lines that no rule reads, for ``sshbell unknown``."""
+        self._store.state.set_notes({UNKNOWN_NOTE: msgspec.json.encode(self._pipeline.unknown.shown()).decode()})
+
     def _snapshot(self) -> None:
         """Store a snapshot of the memory, and delete the journal that it replaces."""
         self._flush()
@@ -394,7 +400,7 @@ class Service:
         """Store everything after the end of the input; ``deliver`` ends by itself."""
         if self._taken:
             self._understand()
-        for task in (self._flush, self._snapshot, self._keep_status):
+        for task in (self._flush, self._snapshot, self._keep_status, self._keep_unknown):
             try:
                 task()
             except StoreError as error:
