@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from consumer.actions import EventAction
+from consumer.actions import RINGING_FINDINGS, EventAction
 from consumer.channel_settings import ChannelSettings, key_files, secrets
 from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, ReportTime, Secret, Span, Switch
+from consumer.detect_settings import Detect, DetectTable
 
 # What may be new about a login, what logins that are folded have in common, and the kinds of a session.
 Novelty = Literal["address", "network", "country", "key", "host"]
@@ -84,7 +85,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: Annotated[
         tuple[EventAction, ...],
         Meta(min_length=1, description=f"a list of {', '.join(_EVENTS[:-1])} and {_EVENTS[-1]}"),
-    ] = (EventAction.LOGIN, EventAction.FORGED)
+    ] = (EventAction.LOGIN, EventAction.FORGED, *RINGING_FINDINGS)
     include: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["alice"] }}')] = Choice()
     exclude: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["backup-*"] }}')] = Choice()
     to_owner: Switch = False
@@ -112,6 +113,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reverse_dns: ask the name servers for the name of an address.
         hosts: addresses by host name, to find the jump host of a login.
         map_url: URL of a map that shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
+        detect: what sshbell looks for in the events of all hosts.
         people: the file of people and their keys, certificates and accounts. The default file is optional.
         geoip: databases in MaxMind's format, with ``*`` and ``?`` as in a shell; without any, sshbell shows no places. With
             ``"web"``, ``deliver``, and no other process, asks MaxMind's web service.
@@ -130,6 +132,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: Annotated[dict[str, list[str]], Meta(description='a table of lists of addresses: { bastion1 = ["192.0.2.10"] }')] = {}
     map_url: Annotated[str, Meta(description="an address with {ip}, {latitude} or {longitude} in it, in quotes")] = ""
     people: PathText = PEOPLE_PATH
+    detect: DetectTable = Detect()
     channel: Annotated[list[ChannelSettings], Meta(description="a table under [[channel]], in two pairs of brackets")] = []
     route: Annotated[list[Route], Meta(description="a table under [[route]], in two pairs of brackets")] = []
     geoip: Annotated[

@@ -1,7 +1,7 @@
 """The configuration file: TOML. sshbell refuses unknown keys, and lists all faults, each with its line."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -16,7 +16,9 @@ from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.config import Choice, Config, Route
 from consumer.config_values import Secret, seconds_of
+from consumer.detect_settings import Detect, GuessingSettings
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
 from consumer.toml import KeyPath, TomlDocument
 
 DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
@@ -31,12 +33,13 @@ _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "url": Secret, "bearer": Secret, "hmac_key": Secret,
-    "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
+    "geoip_key": Secret, "detect": Detect, "guessing": GuessingSettings, "route": Route, "include": Choice, "exclude": Choice,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
+    Config: "above the first table", Detect: "under [detect]", GuessingSettings: "under [detect.guessing]",
+    Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
 }  # fmt: skip
 
 
@@ -227,6 +230,7 @@ def _faults(
     if not Path(config.state_dir).is_absolute():
         yield ("state_dir",), f"state_dir {config.state_dir!r} is not an absolute path"
     yield from _enrichment_faults(config)
+    yield from _guessing_faults(config.detect.guessing)
     for number, name in enumerate(names or []):
         if name and name in (names or [])[:number]:
             yield ("channel", number, "name"), f"two channels are called {name!r}"
@@ -238,6 +242,18 @@ def _faults(
         if route is not None:
             faults = (*_route_faults(route, names), *_place_faults(route, config))
             yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
+
+
+def _guessing_faults(guessing: GuessingSettings) -> Iterator[_Fault]:
+    checks: dict[str, Callable[[Any], object]] = {
+        "host_rule": GuessingRule, "user_rule": GuessingRule, "limits": limits_of, "host_whitelist": Whitelist,
+        "user_whitelist": Whitelist,
+    }  # fmt: skip
+    for key, check in checks.items():
+        try:
+            check(getattr(guessing, key))
+        except ValueError as error:
+            yield ("detect", "guessing", key), f"{key}: {error}"
 
 
 def _enrichment_faults(config: Config) -> Iterator[_Fault]:

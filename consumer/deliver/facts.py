@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
+from consumer.actions import SESSION_ACTIONS, SEVERITIES, EventAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
@@ -20,6 +20,8 @@ _ORIGINS = {"verified": "verified: a process of root wrote the log line", "unver
 _NOVELTIES = ("country", "address", "key", "network", "host")
 # The actions of events whose user has logged in.
 _IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
+_FINDINGS = frozenset(action for action in EventAction if action.is_finding)
+_SEVERITIES = {number: word for word, number in SEVERITIES.items()}
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
@@ -77,6 +79,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     duration: str
     login_id: str
     new: tuple[str, ...]
+    severity: str
+    rule: str
+    users: tuple[str, ...]
+    addresses: tuple[str, ...]
+    hosts: tuple[str, ...]
+    labels: dict[str, str]
+    target: str
+    dry_run: bool
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a detector reports it."""
+        return self.action in _FINDINGS
 
     @property
     def is_in(self) -> bool:
@@ -99,7 +114,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         map_url: as configured; "" for no link.
     """
     happened, source, ssh = event.event, event.source, event.ssh
-    key, certificate, via = ssh.key, ssh.certificate, ssh.via
+    key, certificate, via, block = ssh.key, ssh.certificate, ssh.via, event.sshbell.block
     action = happened.action or ""
     # Some databases have only codes.
     country = source.geo.country_name or source.geo.country_iso_code
@@ -143,11 +158,19 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         message=event.message or "",
         local=_local(event.timestamp or "", zone),
         when=_moment(event.timestamp or "", zone),
-        start=_moment(happened.start or "", zone) if action == EventAction.LOGOUT else "",
-        until=_moment(happened.end or "", zone) if action == EventAction.FORGED else "",
+        start=_moment(happened.start or "", zone) if action == EventAction.LOGOUT or action in _FINDINGS else "",
+        until=_moment(happened.end if action == EventAction.FORGED and happened.end else block.until or "", zone),
         duration="" if happened.duration is None else duration_text(happened.duration / 1e9),
         login_id=ssh.login_id or "",
         new=tuple(what for what in _NOVELTIES if what in event.sshbell.new),
+        severity=_SEVERITIES.get(happened.severity or 0, ""),
+        rule=(event.rule.description or "") if action in _FINDINGS else "",
+        users=event.related.user,
+        addresses=event.related.ip,
+        hosts=event.related.hosts,
+        labels=event.labels or {},
+        target=block.target or "",
+        dry_run=block.dry_run,
     )
 
 
@@ -173,6 +196,9 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     claimed = "claimed " if facts.action == EventAction.FORGED else ""
     yield "time", facts.when
     yield "until", facts.until
+    yield "severity", facts.severity
+    yield "rule", facts.rule
+    yield "blocked", facts.target
     yield "written by", _writer(facts)
     yield f"{claimed}user", facts.user
     yield "caution", "this account does not exist, or may not log in" if facts.invalid_user else ""
@@ -195,6 +221,9 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "principal", facts.principal
     yield "session", facts.session
     yield "since", facts.start
+    yield "users", ", ".join(map(_distinct, facts.users)) if len(facts.users) > 1 else ""
+    yield "addresses", ", ".join(facts.addresses) if len(facts.addresses) > 1 else ""
+    yield "hosts", ", ".join(facts.hosts) if len(facts.hosts) > 1 else ""
     yield "duration", facts.duration
     yield "lines" if claimed else "tries", facts.count
     yield "reason", facts.reason

@@ -141,6 +141,15 @@ def _title(facts: Facts) -> str:
             claimed = f"{claim}{_after(' of ', named(facts.user))}"
             lines, it = (f"{facts.count} log lines", "the first") if facts.count else ("a log line", "it")
             return f"A process{_writer(facts)}{_after(' on ', host)} forged {lines}: {it} claims {claimed}, but {truth}."
+        case EventAction.GUESSING:
+            return f"{_guesser(facts)} {_guesses(facts)}{_where(facts)}: {facts.count} failed logins match {_rule(facts)}."
+        case EventAction.ROOT_BY_PASSWORD:
+            return f"root logged in{_after(' to ', host)} with nothing but a password{_way(facts)}."
+        case EventAction.BLOCK:
+            would = "would block" if facts.dry_run else "blocks"
+            return f"sshbell{_after(' on ', host)} {would} {named(facts.target)}{_after(' until ', facts.until)}."
+        case _ if facts.is_finding:
+            return f"{_headline(facts)}."
         case OwnAction.NOTICE:
             return f"sshbell{_after(' on ', host)} reports: {facts.message}"
     return f"sshbell{_after(' on ', host)} reports an event that this version does not know{_after(': ', named(facts.action))}."
@@ -163,6 +172,14 @@ def _headline(facts: Facts) -> str:
             claim, _ = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             more = f", and {int(facts.count) - 1} more" if facts.count else ""
             return f"FORGED line claims {claim}{_after(' of ', named(facts.user))}{_after(' on ', host)}{more}"
+        case EventAction.GUESSING:
+            return f"{_guesser(facts)} {_guesses(facts)}{_where(facts)}"
+        case EventAction.ROOT_BY_PASSWORD:
+            return f"root logged in{_after(' to ', host)} by password{_way(facts)}"
+        case EventAction.BLOCK:
+            return f"sshbell{_after(' on ', host)} {'would block' if facts.dry_run else 'blocks'} {named(facts.target)}"
+        case action if facts.is_finding:
+            return f"{EventAction(action).noun.capitalize()}{_after(' on ', host)}{_as_account(facts)}{_way(facts)}"
         case OwnAction.NOTICE:
             return f"sshbell{_after(' on ', host)}: {facts.message}"
     return _title(facts).removesuffix(".")
@@ -210,6 +227,8 @@ def in_a_list(facts: Facts) -> str:
             return f"{claim}{_after(' of ', account)}{_after(' on ', host)}{writer}"
         case OwnAction.NOTICE:
             return facts.message
+        case EventAction.BLOCK:
+            return f"{named(facts.target)} on {host or 'unknown host'}"
         case EventAction.PROBE if not account:
             return f"{host or 'unknown host'}{address}"
     return f"{account or 'unknown user'} on {host or 'unknown host'}{address}{_after(' after ', facts.duration)}"
@@ -299,6 +318,26 @@ def _address(facts: Facts) -> str:
 def _writer(facts: Facts) -> str:
     user, uid = named(facts.claimed_by_user), facts.claimed_by_uid
     return f" of {user} (uid {uid})" if user else f" with uid {uid}" if uid else ""
+
+
+def _guesser(facts: Facts) -> str:
+    """Return who guesses: at an address, in a network, or anybody if the tries at one account count."""
+    if facts.labels.get("by") == "user":
+        return "Somebody"
+    return f"Somebody{_after(' in ', facts.labels.get('network', '')) or _way(facts)}"
+
+
+def _guesses(facts: Facts) -> str:
+    return f"guesses the password of {named(facts.user)}" if facts.labels.get("by") == "user" else "guesses passwords"
+
+
+def _where(facts: Facts) -> str:
+    """Return the host of a finding, or the number of its hosts."""
+    return f" on {len(facts.hosts)} hosts" if len(facts.hosts) > 1 else _after(" on ", named(facts.host))
+
+
+def _rule(facts: Facts) -> str:
+    return f"the rule {facts.rule}" if facts.rule else "a rule"
 
 
 def _after(before: str, text: str) -> str:

@@ -28,7 +28,7 @@ from consumer.config import Config
 from consumer.config_file import load, reloaded
 from consumer.config_values import seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
-from consumer.events import Event, Forged, Login, Logout
+from consumer.events import Block, Event, Finding, Forged, Login, Logout
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
@@ -131,6 +131,7 @@ class Service:
                 partial(restored, self._store, folder, config, self._told, self._report)
             )
             self._use_programs()
+            self._use_detect()
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
         self._is_leaving = False
@@ -197,8 +198,6 @@ class Service:
         """Write the available lines to the journal, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
-        self._last_line_s = time.monotonic()
-        self._catch_up.note(block, self._last_line_s)
         is_redelivered = self._pipeline.redelivery.has_seen
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
@@ -206,6 +205,10 @@ class Service:
             fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
         if fresh:
             self._append(Kind.LINES, fresh)
+        # Only now: rsyslogd was not silent while it waited for the journal.
+        self._last_line_s = time.monotonic()
+        self._catch_up.note(block, self._last_line_s)
+        if fresh:
             if not self._taken:
                 self._taken_s = self._last_line_s
             self._taken.append(fresh)
@@ -231,7 +234,7 @@ class Service:
         """Queue events for the store, and schedule the urgent ones for now."""
         self._figures["last_event_us"] = now_us()
         for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
+            is_urgent = isinstance(event, Login | Logout | Forged | Finding | Block) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
             self._schedule.at(self._last_urgent_s + _URGENT_S, "urgent", "sync")
@@ -288,6 +291,8 @@ class Service:
         before, self._config = self._config, config
         if config.sshd_programs != before.sshd_programs:
             self._use_programs()
+        if config.detect != before.detect:
+            self._use_detect()
         self._told = _told_by(config)
         self._deliver.hang_up()
         log.info("configured")
@@ -296,6 +301,11 @@ class Service:
         """Use the configured names of sshd from the next line on."""
         self._append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
         self._pipeline.configure(self._config.sshd_programs)
+
+    def _use_detect(self) -> None:
+        """Use the configured settings of the detectors from the next line on."""
+        self._append(Kind.DETECT, msgspec.json.encode(self._config.detect))
+        self._pipeline.configure_detect(self._config.detect)
 
     def _leaves(self) -> bool:
         """

@@ -43,6 +43,8 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT OR IGNORE INTO status SELECT 'created_us',"
             " coalesce(min(opened_us), CAST(strftime('%s', 'now') AS INTEGER) * 1000000) FROM session WHERE opened_us > 0;"
         ),
+        # Findings and blocks.
+        4: "ALTER TABLE event ADD COLUMN found TEXT;",
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.

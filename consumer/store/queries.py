@@ -10,11 +10,13 @@ import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import Network, ip_of, is_same_host
-from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.errors import StoreError
+from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
 from consumer.store.delivery import Budget
+from consumer.store.found import stored_block, stored_finding
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
@@ -59,6 +61,7 @@ class _EventRow(_LoggedRow):
     count: int
     reason: str | None
     login_id: str | None
+    found: str | None = None
     opened_us: Whole | None = None
 
 
@@ -191,6 +194,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
 
 # A table, its time, and its key.
 _SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
+_FINDINGS = frozenset(action for action in EventAction if action.is_finding)
 _SESSIONS = tuple(map(str, SESSION_ACTIONS))  # its repr is an SQL list
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
@@ -316,7 +320,19 @@ def _event(row: _EventRow) -> Event | None:
             return Probe(*start, _logged(row.reason))
         case EventAction.FORGED:
             return Forged(*start, row.uid, row.reason or "", row.count)
+        case action if action == EventAction.BLOCK or action in _FINDINGS:
+            return _found(start, row)
     return None
+
+
+def _found(start: tuple[str, Line, str | None, str | None, str | None], row: _EventRow) -> Finding | Block:
+    try:
+        if row.action == EventAction.BLOCK:
+            return stored_block(start, row.found or "", _logged(row.reason) or "")
+        action, rule = EventAction(row.action), row.reason or ""
+        return stored_finding(start, action, row.found or "", origin=row.origin, rule=rule, count=row.count)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{STATE_DB}: it has a value that sshbell never writes: {error}") from error
 
 
 def _line(row: _LoggedRow, time_us: int) -> Line:

@@ -42,7 +42,8 @@ def test_files(site: Site, tmp_path: Path) -> None:
     }  # fmt: skip
     of_a_user = tmp_path / "user.json"
     of_a_user.write_text(
-        '{"v":1,"ts":"2026-11-22T10:00:00Z","host":"web2","tag":"sshd[9]:","prog":"sshd","procid":"9","msg":"Login failed","uid":1001}\n'
+        '{"v":"1","ts":"2026-11-22T10:00:00Z","host":"web2","tag":"sshd[9]:","prog":"sshd","procid":"9","msg":"Login failed",'
+        '"uid":1001}\n'
     )
     assert site.ask("unknown", of_a_user).stdout == ""
     assert "No such file" in site.ask("unknown", tmp_path / "absent", log, status=66).stderr

@@ -196,7 +196,7 @@ TYPES = f"{', '.join(_FIRST)} or {_LAST}"
         (CHANNEL + 'user = "bell"', "channel 1: there is no key 'user'; did you mean 'username'?"),
         (CHANNEL.replace("channel", "channels"), "there is no key 'channels'; did you mean 'channel'?"),
         (CHANNEL + ROUTE.replace("channels", "channel"), "route 1: there is no key 'channel'; did you mean 'channels'?"),
-        (CHANNEL + ROUTE + 'give_up = "1d"', "route 1: there is no key 'give_up' here; it belongs above the first [[channel]]"),
+        (CHANNEL + ROUTE + 'give_up = "1d"', "route 1: there is no key 'give_up' here; it belongs above the first table"),
         ('to = ["a@b.example"]\n' + CHANNEL, "there is no key 'to' here; it belongs under [[channel]]"),
         (CHANNEL + ROUTE + 'address = ["::/0"]', "it belongs in include or exclude of a [[route]]"),
         (CHANNEL + ROUTE + "[route.exclude]\nadress = []", "route 1: exclude: there is no key 'adress'; did you mean 'address'?"),

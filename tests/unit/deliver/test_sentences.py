@@ -247,8 +247,23 @@ def test_uid_0_is_root() -> None:
 
 def test_kinds() -> None:
     """Each event has a word for what it is, in one and in several."""
-    kinds = [said(action).kind for action in (*EventAction, *OwnAction, "ssh_new")]
-    assert kinds == ["Login", "Logout", "Failed login", "Connection without a login", "Forged line", "Test", "Notice", "Event"]
-    assert [action.nouns for action in EventAction] == [
-        "logins", "logouts", "failed logins", "connections without a login", "forged lines",
+    actions = [action for action in EventAction if not action.is_finding]
+    kinds = [said(action).kind for action in (*actions, *OwnAction, "ssh_new")]
+    assert kinds == [
+        "Login", "Logout", "Failed login", "Connection without a login", "Forged line", "Block", "Test", "Notice", "Event",
     ]  # fmt: skip
+    assert [action.nouns for action in actions] == [
+        "logins", "logouts", "failed logins", "connections without a login", "forged lines", "blocks",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("action", [action for action in EventAction if action.is_finding])
+def test_findings(action: EventAction) -> None:
+    """Each finding has a kind, a title and a subject that say what was found and on which host, whoever chose the names."""
+    found = said(action, user=PROSE)
+    assert found.kind == f"{action.noun[0].upper()}{action.noun[1:]}"
+    assert found.title.endswith(".")
+    assert "does not know" not in found.title
+    for text in (found.title, found.headline):
+        assert "web1" in text
+        assert PROSE not in text
