@@ -26,7 +26,7 @@ from consumer.clock import utc
 from consumer.detect.detectors import Detectors, no_place
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
-from consumer.events import Event
+from consumer.events import Canary, Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
@@ -34,6 +34,7 @@ from consumer.matching.matcher import Matcher
 from consumer.matching.memory import Memory
 from consumer.matching.unknown_lines import HostLines, UnknownLines
 from consumer.records import PLACE, RULE, TIME, Line, Row
+from consumer.story.canaries import Canaries
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
@@ -111,6 +112,7 @@ class Pipeline:
         self._events: list[Event] = []
         self.redelivery = Redelivery()
         self.unknown = UnknownLines()
+        self._canaries = Canaries()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._decided)
         self._detectors = Detectors(detect, self._events.append, place_of, report)
@@ -140,12 +142,19 @@ class Pipeline:
         self._detectors.configure(settings)
 
     def _decided(self, event: Event) -> None:
-        """Take an event of the correlator, and let the detectors look at it."""
+        """Take an event of the correlator, and let the detectors look at it, unless it is a canary."""
+        event = self._canaries.marked(event, self._tick_us)
         self._events.append(event)
+        if isinstance(event, Canary):
+            return
         try:
             self._detectors.take(event)
         except Exception as error:  # noqa: BLE001 - see _fault; the correlator must not notice
             self._fault(error, b"")
+
+    def announce_canary(self, token: str) -> None:
+        """Expect the failed login of ``sshbell canary``: see ``Canaries``."""
+        self._canaries.announce(token, self._tick_us)
 
     @property
     def counts(self) -> list[int]:
@@ -232,7 +241,7 @@ class Pipeline:
         is_holding = self._correlator.held.is_holding
         own = _Own(
             seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding, self._detectors.settings,
-            self.unknown.state(),
+            self.unknown.state(), dict(self._canaries.state()),
         )  # fmt: skip
         yield _OWN, [msgspec.msgpack.encode(own)]
 
@@ -271,6 +280,7 @@ class Pipeline:
         if len(own.counts) == len(self._reader.counts):
             self._reader.counts = own.counts
         self.unknown.restore(own.unknown)
+        self._canaries.restore(own.canaries)
         self.hold(is_holding=own.is_holding)
         self.configure_detect(own.detect)
 
@@ -288,3 +298,4 @@ class _Own(msgspec.Struct, array_like=True, frozen=True):
     is_holding: bool = False
     detect: Detect = Detect()
     unknown: dict[str, HostLines] = {}
+    canaries: dict[str, int] = {}

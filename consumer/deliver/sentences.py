@@ -136,6 +136,8 @@ def _title(facts: Facts) -> str:
             return f"Somebody tried{times} to log in{_after(' to ', host)}{_as_account(facts)}{_way(facts)}, and failed."
         case EventAction.PROBE:
             return f"Somebody connected{_after(' to ', host)}{_way(facts)} without trying to log in."
+        case EventAction.CANARY:
+            return f"The canary of sshbell{_after(' on ', host)} arrived: lines of sshd get through."
         case EventAction.FORGED:
             claim, truth = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             claimed = f"{claim}{_after(' of ', named(facts.user))}"
@@ -168,6 +170,8 @@ def _headline(facts: Facts) -> str:
             return f"Failed login{_after(' to ', host)}{_as_account(facts)}{_way(facts)}{times}"
         case EventAction.PROBE:
             return f"Connection{_after(' to ', host)}{_way(facts)} without a login"
+        case EventAction.CANARY:
+            return f"Canary{_after(' on ', host)} arrived"
         case EventAction.FORGED:
             claim, _ = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             more = f", and {int(facts.count) - 1} more" if facts.count else ""

@@ -35,6 +35,7 @@ from consumer.intake.senders import Senders
 from consumer.matching.unknown_lines import UNKNOWN_NOTE
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
+from consumer.run.announcement import announced, forget_announcement
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import DeliverChild
 from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
@@ -342,6 +343,10 @@ class Service:
         at_us, now_s = now_us(), time.monotonic()
         # In plain mode, there may be no program that restarts run.
         self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        if token := announced(Path(self._config.state_dir)):
+            self._journal.append(Kind.CANARY, token.encode())
+            self._pipeline.announce_canary(token)
+            forget_announcement(Path(self._config.state_dir))
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
             self._handle(events)
