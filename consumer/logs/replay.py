@@ -1,4 +1,11 @@
-"""``sshbell replay``: turns log files into events, in the order of their times, in one process or several."""
+"""
+``sshbell replay``: turns log files into events, in the order of their times, in one process or several.
+
+All processes read blocks of lines, and this one correlates them. So the connections of all hosts are in one memory with one
+limit, and all events pass through ``_report`` in order. To correlate some of the hosts in each worker would not be faster with
+two cores: each worker has to frame all lines, and to pass on the events costs as much as to pass on the lines. A single host
+would gain nothing.
+"""
 
 import gc
 from collections import Counter
@@ -81,6 +88,7 @@ class Replay:
         self.errors: list[SshbellError] = []
 
     def _report(self, event: Event) -> None:
+        """Take an event. All events of all hosts pass here in order, so a stage that needs them all belongs in front of this."""
         if self._takes is not None and not self._takes(event):
             return
         if isinstance(event, Login) and event.origin == "unverified":
