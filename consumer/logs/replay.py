@@ -14,9 +14,13 @@ from datetime import tzinfo
 
 import msgspec
 
+from consumer.actions import EventAction
 from consumer.clock import SECOND_US
+from consumer.detect.detectors import Detectors, no_place
+from consumer.detect.findings import PlaceOf
+from consumer.detect_settings import Detect
 from consumer.errors import SshbellError
-from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events import PLACE_STEP, Event, Login
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
 from consumer.logs.blocks import Answer, BlockReader, Request, State, state_behind
@@ -52,7 +56,9 @@ class Replay:
         jobs: the number of processes.
         keep_text: give events their texts and ids.
         tell: gets each selected event.
-        takes: returns whether an event is selected; None selects all.
+        takes: returns whether an event is selected; None selects all. The detectors look at all events.
+        detect: the settings of the detectors; None for no findings.
+        place_of: finds the places of addresses, for the detectors.
         progress: gets the number of bytes read of the current file.
         paths: gets the names of the files in the order of reading; the places of events refer to it.
     """
@@ -69,6 +75,8 @@ class Replay:
         progress: Callable[[int], None] = lambda _size: None,
         paths: list[str] | None = None,
         takes: Callable[[Event], bool] | None = None,
+        detect: Detect | None = None,
+        place_of: PlaceOf = no_place,
     ) -> None:
         self._matcher = matcher
         self._zone = zone
@@ -78,14 +86,21 @@ class Replay:
         self._progress = progress
         self._tell = tell
         self._takes = takes
-        self._events: dict[type[Event], int] = dict.fromkeys((Login, Logout, Attempt, Probe, Forged), 0)
+        self._events: dict[EventAction, int] = dict.fromkeys(EventAction, 0)
         self._counts = [0] * (len(matcher.rules) + 2)
         self._summary = Summary()
         self._reader = BlockReader(matcher, zone, keep_text=keep_text)
         self._states: dict[int, State] = {}  # by number of the file: behind its last block that the correlator has
-        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, self._report)
+        self._detectors = None if detect is None else Detectors(detect, self._report, place_of)
+        tell_all = self._report if self._detectors is None else self._decided
+        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, tell_all)
         self.paths = [] if paths is None else paths
         self.errors: list[SshbellError] = []
+
+    def _decided(self, event: Event) -> None:
+        self._report(event)
+        if self._detectors is not None:
+            self._detectors.take(event)
 
     def _report(self, event: Event) -> None:
         """Take an event. All events of all hosts pass here in order, so a stage that needs them all belongs in front of this."""
@@ -93,7 +108,7 @@ class Replay:
             return
         if isinstance(event, Login) and event.origin == "unverified":
             self._summary.unverified += 1
-        self._events[type(event)] += 1
+        self._events[event.action] += 1
         self._tell(event)
 
     def run(self, paths: list[str]) -> Summary:
@@ -114,7 +129,7 @@ class Replay:
         summary.actions = {action: count for action, count in by_action.most_common() if count}
         summary.understood = sum(by_action.values())
         summary.unmatched, summary.unframed = self._counts[-2:]
-        summary.events = {str(kind.action): count for kind, count in self._events.items() if count}
+        summary.events = {str(action): count for action, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
         summary.timeless = summary.notes.pop("lines_without_time_total", 0)
         return summary

@@ -7,8 +7,8 @@ from typing import get_args
 import pyparsing as pp
 import pytest
 
-from consumer.actions import EXPENDABLE_ACTIONS, SESSION_ACTIONS, EventAction, LineAction
-from consumer.events import Event
+from consumer.actions import EXPENDABLE_ACTIONS, SESSION_ACTIONS, SEVERITIES, EventAction, LineAction
+from consumer.events import Event, Finding
 from consumer.matching.matcher import Matcher
 from consumer.matching.rules import HINTS, ONLY_COUNTS, CompiledRule
 from consumer.matching.written_rules import WrittenRule
@@ -48,6 +48,9 @@ def test_uses() -> None:
 
 def test_each_event_has_a_row() -> None:
     """An event knows its own action, and each action is of one kind of event."""
-    assert sorted(kind.action for kind in get_args(Event)) == sorted(EventAction)
+    findings = [action for action in EventAction if action.is_finding]
+    assert sorted([*(kind.action for kind in get_args(Event) if kind is not Finding), *findings]) == sorted(EventAction)
+    assert {action.severity for action in findings} <= SEVERITIES.keys()
+    assert {action.kind for action in findings} == {"alert"}
     assert {*SESSION_ACTIONS, *EXPENDABLE_ACTIONS} == set(EventAction)
     assert set(SESSION_ACTIONS) == {"ssh_login", "ssh_logout"}
