@@ -5,34 +5,34 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from consumer.framing import framer
-from consumer.logs.blocks import Answer, BlockReader, Request, State, state_behind
+from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, state_behind
 from consumer.matching.matcher import Matcher
 from consumer.records import REPEATS, TIME
 
-READER = BlockReader(Matcher(), UTC, keep_text=True)
+READER = LogBlockReader(Matcher(), UTC, keep_text=True)
 MODIFIED_US = int(datetime(2026, 12, 31, tzinfo=UTC).timestamp()) * 1_000_000
 FAILED = "web1 sshd[42]: Failed password for root from 192.0.2.1 port 5 ssh2\n"
 JUNE, JANUARY, DECEMBER = f"Jun 15 10:00:00 {FAILED}", f"Jan  1 00:00:01 {FAILED}", f"Dec 31 23:59:59 {FAILED}"
 
 
-def state(block: str, first_year: int | None = 2024) -> State:
+def state(block: str, first_year: int | None = 2024) -> LogState:
     """Return the state behind a file with these lines."""
     *_, found = READER.read(request(block, READER.beginning(block.encode("latin-1"), first_year)))
     return found
 
 
-def request(block: str, assumed: State) -> Request:
+def request(block: str, assumed: LogState) -> ReadRequest:
     """Return a request to read a block."""
     return MODIFIED_US, 1, block.encode("latin-1"), assumed
 
 
-def behind(block: str, assumed: State, actual: State) -> tuple[State | None, Answer, Answer]:
+def behind(block: str, assumed: LogState, actual: LogState) -> tuple[LogState | None, ReadAnswer, ReadAnswer]:
     """Return the state behind a block, and what it says behind either state."""
     one, other = (READER.read(request(block, each)) for each in (assumed, actual))
     return state_behind(request(block, assumed), one, actual), one, other
 
 
-def years(answer: Answer) -> list[int]:
+def years(answer: ReadAnswer) -> list[int]:
     """Return the years of the lines."""
     lines, *_ = answer
     return [datetime.fromtimestamp((line[TIME] or 0) / 1e6, UTC).year for line in lines]
