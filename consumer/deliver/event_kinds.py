@@ -35,6 +35,7 @@ KINDS: dict[str, KindWords] = {
         N_("Connection without a login"),
         NN_("%(num)s connection without a login", "%(num)s connections without a login"), N_("Connections without a login"),
     ),
+    EventAction.CANARY: KindWords(N_("Canary"), NN_("%(num)s canary", "%(num)s canaries"), N_("Canaries")),
     EventAction.FORGED: KindWords(N_("Forged line"), NN_("%(num)s forged line", "%(num)s forged lines"), N_("Forged lines")),
     OwnAction.TEST: KindWords(N_("Test"), NN_("%(num)s test", "%(num)s tests"), N_("Tests")),
     OwnAction.NOTICE: KindWords(

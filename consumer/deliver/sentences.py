@@ -167,6 +167,8 @@ def _title(facts: Facts) -> str:
         case EventAction.PROBE:
             host = _(" to %(server)s", server=_named(facts, facts.host)) if facts.host else ""
             return _("Somebody connected%(host)s%(way)s without trying to log in.", host=host, way=_way(facts))
+        case EventAction.CANARY:
+            return _("The canary of sshbell%(host)s arrived: lines of sshd get through.", host=_on_host(facts))
         case EventAction.FORGED:
             claim, truth = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             parts = {
@@ -220,6 +222,8 @@ def _headline(facts: Facts) -> str:
         case EventAction.PROBE:
             host = _(" to %(server)s", server=_named(facts, facts.host)) if facts.host else ""
             return _("Connection%(host)s%(way)s without a login", host=host, way=_way(facts))
+        case EventAction.CANARY:
+            return _("Canary%(host)s arrived", host=_on_host(facts))
         case EventAction.FORGED:
             claim, _truth = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             more = (
