@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from consumer.config_file import parse
 from consumer.detect_settings import GuessingSettings
 from consumer.errors import InputError
-from consumer.system.import_pam_abl import Imported, translated, logical_lines
+from consumer.system.import_pam_abl import Imported, logical_lines, translated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +96,8 @@ def test_without_rules(tmp_path: Path) -> None:
         ("host_purge=86400", "host_purge", "1d"), ("host_purge=90m", "host_purge", "90m"), ("host_purge=1x", "host_purge", "1h"),
         ("host_purge=100000000", "host_purge", "1158d"), ("host_purge=9999999d", "host_purge", "999999d"),
         ("limits=0-0", "limits", ""), ("limits=9-1", "limits", ""), ("limits=10000-20000", "limits", ""),
-        ("limits=5-10 trailing", "limits", "5-10"), ("host_rule=*:1/1w", "host_rule", ""), ("host_rule=*:2000/1h", "host_rule", ""),
+        ("limits=5-10 trailing", "limits", "5-10"), ("host_rule=*:1/1w", "host_rule", ""),
+        ("host_rule=*:2000/1h", "host_rule", ""),
         ("host_rule = *:1/1h", "host_rule", "*:1/1h"), ("host_rule=*:1/1h\nhost_rule=*:2/1h", "host_rule", "*:2/1h"),
         ("host_whitelist=10.0.0.0/99;ok", "host_whitelist", ["ok"]), ('user_whitelist=a"b\\c', "user_whitelist", ['a"b\\c']),
     ],
