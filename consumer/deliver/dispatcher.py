@@ -94,6 +94,8 @@ class Dispatcher:
             health=partial(health_of, Path(config.state_dir)),
         )
         wanted = {settings.name: settings for settings in config.channel}
+        languages = {settings.language for settings in config.channel} | {person.language for person in people.persons}
+        self._renderer.prepare(code for code in languages if code)
         # The quiet hours of each channel, and the zone of its reader.
         self._hours = {
             name: (settings.quiet, ZoneInfo(settings.timezone) if settings.timezone else None)
