@@ -2,9 +2,9 @@
 """
 Measure ``sshbell deliver``: its start, its memory, and the time from a login's last line to the acceptance of its mail.
 
-``run`` reads lines from a pipe, and starts ``deliver``. The mail server on loopback accepts everything. Each kind of channel runs in
-turn, round by round, and the channel ``email`` also with the Python of each other checkout that is given, which shows what a change
-costs::
+``run`` reads lines from a pipe, and starts ``deliver``. The mail server on loopback accepts everything. Each kind of channel
+runs in turn, round by round, and the channel ``email`` also with the Python of each other checkout that is given, which shows what
+a change costs::
 
     bench/deliver.py --rounds 5 --other ../earlier/.venv/bin/python
 """
@@ -21,10 +21,9 @@ from contextlib import closing
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
 
 from latency import mail_server, wait_for
-from measure import mebibytes, spread
+from measure import spread
 
 LOGINS, PAUSE_S = 50, 0.02
 CONFIG = """

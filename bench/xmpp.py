@@ -77,7 +77,7 @@ def main() -> None:
             waits = asyncio.run(one_by_one(delivery, settings, first + 100_000, Path(name) / "none"))
             waiting = len(delivery.entries(("pending",), 10, channel="chat"))
             if waiting:
-                raise SystemExit("prosody has not accepted all messages")
+                raise SystemExit(f"messages wait: {delivery.standing('chat')}")
             print(f"to {kinds}: {options.messages} messages in {seconds:.2f} s, {options.messages / seconds:.0f} a second")
             print(f"  milliseconds of CPU for each: {1000 * cpu_seconds / options.messages:.1f}")
             print(f"  one by one: median {1000 * median(waits):.0f} ms, worst {1000 * max(waits):.0f} ms")
