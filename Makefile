@@ -51,6 +51,10 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
 	$(VENV)/bin/python bench/long_lines.py
+	$(VENV)/bin/python bench/held.py
+	$(VENV)/bin/python bench/forget.py
+	$(VENV)/bin/python bench/forged.py
+	$(VENV)/bin/python bench/tokens.py
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py

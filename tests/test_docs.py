@@ -18,7 +18,7 @@ from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
 from consumer.deliver.sentences import Sentences, sentences_of
-from consumer.detect_settings import Detect
+from consumer.detect_settings import Detect, GuessingSettings
 from consumer.framing.text import FRAMINGS
 from consumer.people.people import People
 from grammars import dropbear, pam, sshd
@@ -47,7 +47,9 @@ def test_code_is_fenced(page: Path) -> None:
     """Each block of code names its language, so that ``tests/integration/test_documents.py`` finds the commands and runs them."""
     assert not re.search(r"\n\n    \S", without_blocks(page))
     assert {
-        block.where: block.language for block in blocks(page) if block.language not in {"sh", "toml", "cron", "rsyslog"}
+        block.where: block.language
+        for block in blocks(page)
+        if block.language not in {"sh", "toml", "cron", "rsyslog", "pam", "hosts"}
     } == {}
 
 
@@ -121,11 +123,16 @@ def test_configuration_keys() -> None:
     """Each key of the configuration file is named, as code."""
     keys = {
         field.encode_name
-        for kind in (Config, Detect, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret)
+        for kind in (Config, Detect, GuessingSettings, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret)
         for field in fields(kind)
     }
-    assert missing({f"`{key}" for key in keys - {"channel", "route", "detect", *Secret.__struct_fields__}}, before="") == []
-    shown = {"`[[channel]]`", "`[[route]]`", "`[detect]`"} | {f"{{ {key} = " for key in Secret.__struct_fields__}
+    assert (
+        missing({f"`{key}" for key in keys - {"channel", "route", "detect", "guessing", *Secret.__struct_fields__}}, before="")
+        == []
+    )
+    shown = {"`[[channel]]`", "`[[route]]`", "`[detect]`", "`[detect.guessing]`"} | {
+        f"{{ {key} = " for key in Secret.__struct_fields__
+    }
     assert missing(shown, before="", behind="") == []
     assert missing({f'`"{name}"`' for name in CHANNEL_TYPES}, before="", behind="") == []
 

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumer.actions import EventAction, OwnAction
+from consumer.actions import EventAction
+from consumer.deliver.event_kinds import KINDS, UNREADABLE
 from consumer.deliver.facts import NOVELTY_NAMES, Facts
-from consumer.deliver.language import ENGLISH, N_, NN_, Language
+from consumer.deliver.language import ENGLISH, Language
 from consumer.deliver.sentences import in_a_list, named
 
 # The most lines, lines about logins, and pairs of user and host in a digest. For the rest, it shows only the total.
@@ -17,29 +18,8 @@ DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20
 # The most pairs of user and host, and the most logins, that a digest counts separately. There is a limit because peers choose the
 # names. Logins of root have the same room once more.
 _COUNTED_USERS = _COUNTED_LOGINS = 10_000
-_UNREADABLE = "unreadable"
 # Of a time that is none, in characters.
 _TIME_LIMIT = 19
-
-# Each kind with its number, and as a heading, in the order of a digest.
-_KINDS = {
-    str(EventAction.LOGIN): (NN_("%(num)s login", "%(num)s logins"), N_("Logins")),
-    str(EventAction.LOGOUT): (NN_("%(num)s logout", "%(num)s logouts"), N_("Logouts")),
-    str(EventAction.ATTEMPT): (NN_("%(num)s failed login", "%(num)s failed logins"), N_("Failed logins")),
-    str(EventAction.PROBE): (
-        NN_("%(num)s connection without a login", "%(num)s connections without a login"), N_("Connections without a login"),
-    ),
-    str(EventAction.FORGED): (NN_("%(num)s forged line", "%(num)s forged lines"), N_("Forged lines")),
-    str(EventAction.BLOCK): (NN_("%(num)s block", "%(num)s blocks"), N_("Blocks")),
-    str(EventAction.GUESSING): (NN_("%(num)s case of guessing", "%(num)s cases of guessing"), N_("Cases of guessing")),
-    str(EventAction.ROOT_BY_PASSWORD): (
-        NN_("%(num)s login of root by password", "%(num)s logins of root by password"), N_("Logins of root by password"),
-    ),
-    str(OwnAction.NOTICE): (NN_("%(num)s notice of sshbell", "%(num)s notices of sshbell"), N_("Notices of sshbell")),
-    _UNREADABLE: (NN_("%(num)s unreadable event", "%(num)s unreadable events"), N_("Unreadable events")),
-    "": (NN_("%(num)s event of another kind", "%(num)s events of other kinds"), N_("Events of other kinds")),
-}  # fmt: skip
-
 
 # The accounts of a scheduled digest, and what it lists of each: addresses.
 ACCOUNT_LINES, _ADDRESSES = 50, 5
@@ -260,7 +240,7 @@ class Digest:
 
     def add(self, facts: Facts) -> None:
         """Count an event."""
-        self._tallies.setdefault(facts.action if facts.action in _KINDS else "", _Tally()).add(facts)
+        self._tallies.setdefault(facts.action if facts.action in KINDS else "", _Tally()).add(facts)
         self._count_user(facts.user, facts.host)
         self._count_account(facts)
         for name, names in ((facts.user, self._names), (facts.address, self._addresses)):
@@ -274,7 +254,7 @@ class Digest:
 
     def add_unreadable(self) -> None:
         """Count a message that is not an event."""
-        tally = self._tallies.setdefault(_UNREADABLE, _Tally())
+        tally = self._tallies.setdefault(UNREADABLE, _Tally())
         tally.messages += 1
         tally.count += 1
         self._count_user("", "")
@@ -314,7 +294,7 @@ class Digest:
         """Return the summary."""
         groups = []
         room = DIGEST_LINES
-        present = [(name, self._tallies[name]) for name in _KINDS if name in self._tallies]
+        present = [(name, self._tallies[name]) for name in KINDS if name in self._tallies]
         for number, (name, tally) in enumerate(present):
             # Noise must not hide a login, and one kind of noise must not hide another.
             limit = LOGIN_LINES if name == EventAction.LOGIN else room // (len(present) - number)
@@ -350,7 +330,7 @@ class Digest:
         )
 
     def _group(self, name: str, tally: _Tally, entries: list[_Entry]) -> HeldGroup:
-        (one, several), title = _KINDS[name]
+        _name, (one, several), title = KINDS[name]
         return HeldGroup(
             name=name,
             title=self._language.gettext(title),

@@ -21,8 +21,12 @@ _ORIGINS = {"verified": N_("verified: a process of root wrote the log line"), "u
 # The actions of events whose user has logged in.
 _IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
 _FINDINGS = frozenset(action for action in EventAction if action.is_finding)
-_SEVERITIES = {number: word for word, number in SEVERITIES.items()}
-_SEVERITY_NAMES = {"low": N_("low"), "medium": N_("medium"), "high": N_("high"), "critical": N_("critical")}
+_SEVERITIES = {
+    SEVERITIES["low"]: N_("low"),
+    SEVERITIES["medium"]: N_("medium"),
+    SEVERITIES["high"]: N_("high"),
+    SEVERITIES["critical"]: N_("critical"),
+}
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
@@ -220,7 +224,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
         message=event.message or "",
         local=_local(event.timestamp or "", zone, language),
         when=_moment(event.timestamp or "", zone, language),
-        start=_moment(happened.start or "", zone, language) if action == EventAction.LOGOUT or action in _FINDINGS else "",
+        start=(_moment(happened.start or "", zone, language) if action == EventAction.LOGOUT or action in _FINDINGS else ""),
         until=_moment(happened.end if action == EventAction.FORGED and happened.end else block.until or "", zone, language),
         duration="" if happened.duration is None else duration_text(happened.duration / 1e9, language),
         login_id=ssh.login_id or "",
@@ -260,7 +264,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     claimed = "claimed " if facts.action == EventAction.FORGED else ""
     yield "time", facts.when
     yield "until", facts.until
-    yield "severity", _(_SEVERITY_NAMES[facts.severity]) if facts.severity else ""
+    yield "severity", _(facts.severity) if facts.severity else ""
     yield "rule", facts.rule
     yield "blocked", facts.target
     yield "written by", _writer(facts)

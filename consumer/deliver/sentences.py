@@ -14,6 +14,7 @@ import msgspec
 
 from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.addresses import ip_of
+from consumer.deliver.event_kinds import KINDS
 from consumer.deliver.facts import NOVELTY_NAMES, Facts
 from consumer.deliver.language import N_, Language
 
@@ -61,18 +62,6 @@ _CREDENTIALS = {
     "keyboard-interactive": _PASSWORD,
 }
 _OTHER_CREDENTIAL = N_("Change its password and keys."), N_("change its password and keys")
-_KINDS: dict[str, str] = {
-    EventAction.LOGIN: N_("Login"),
-    EventAction.LOGOUT: N_("Logout"),
-    EventAction.ATTEMPT: N_("Failed login"),
-    EventAction.PROBE: N_("Connection without a login"),
-    EventAction.FORGED: N_("Forged line"),
-    EventAction.BLOCK: N_("Block"),
-    EventAction.GUESSING: N_("Guessing of passwords"),
-    EventAction.ROOT_BY_PASSWORD: N_("Login of root by password"),
-    OwnAction.TEST: N_("Test"),
-    OwnAction.NOTICE: N_("Notice"),
-}
 # What is new about a login, in its subject.
 _NEWS = {
     "country": N_(" (new country)"),
@@ -100,7 +89,7 @@ class Sentences(msgspec.Struct, frozen=True, kw_only=True):
 def sentences_of(facts: Facts) -> Sentences:
     """Return the sentences about an event, in the language of the facts."""
     return Sentences(
-        kind=kind_of(facts),
+        kind=facts.language.gettext(KINDS.get(facts.action, KINDS[""]).name),
         who=_who(facts),
         from_where=_from_where(facts),
         title=_title(facts),
@@ -110,11 +99,6 @@ def sentences_of(facts: Facts) -> Sentences:
         notes=tuple(_notes(facts)),
         advice=tuple(_advice(facts)),
     )
-
-
-def kind_of(facts: Facts) -> str:
-    """Return the kind of an event in a word or two, such as ``Login``."""
-    return facts.language.gettext(_KINDS.get(facts.action) or N_("Event"))
 
 
 def named(text: str, language: Language) -> str:
@@ -197,19 +181,19 @@ def _title(facts: Facts) -> str:
             )  # fmt: skip
         case EventAction.GUESSING:
             return facts.language.ngettext(
-                "%(guess)s: %(num)s failed login matches %(rule)s.", "%(guess)s: %(num)s failed logins match %(rule)s.",
-                int(facts.count or 1), guess=_guess(facts), rule=_rule(facts),
+                "%(guesser)s %(guesses)s%(where)s: %(num)s failed login matches %(rule)s.",
+                "%(guesser)s %(guesses)s%(where)s: %(num)s failed logins match %(rule)s.",
+                int(facts.count or 1), guesser=_guesser(facts), guesses=_guesses(facts), where=_where(facts), rule=_rule(facts),
             )  # fmt: skip
         case EventAction.ROOT_BY_PASSWORD:
             return _("root logged in%(host)s with nothing but a password%(way)s.", host=_to_host(facts), way=_way(facts))
         case EventAction.BLOCK:
-            until = _(" until %(until)s", until=facts.until) if facts.until else ""
-            parts = {"host": _on_host(facts), "target": _named(facts, facts.target), "until": until}
+            target, until = _named(facts, facts.target), _(" until %(time)s", time=facts.until) if facts.until else ""
             if facts.dry_run:
-                return _("sshbell%(host)s would block %(target)s%(until)s.", **parts)
-            return _("sshbell%(host)s blocks %(target)s%(until)s.", **parts)
-        case _action if facts.is_finding:
-            return f"{_headline(facts)}."
+                return _("sshbell%(host)s would block %(target)s%(until)s.", host=_on_host(facts), target=target, until=until)
+            return _("sshbell%(host)s blocks %(target)s%(until)s.", host=_on_host(facts), target=target, until=until)
+        case action if facts.is_finding:
+            return f"{_finding(facts, action)}."
         case OwnAction.NOTICE:
             return _("sshbell%(host)s reports: %(message)s", host=_on_host(facts), message=facts.message)
     return f"{_unknown(facts)}."
@@ -245,16 +229,16 @@ def _headline(facts: Facts) -> str:
                 "FORGED line claims %(claim)s%(host)s%(more)s", claim=_claim(facts, claim), host=_on_host(facts), more=more,
             )  # fmt: skip
         case EventAction.GUESSING:
-            return _guess(facts)
+            return f"{_guesser(facts)} {_guesses(facts)}{_where(facts)}"
         case EventAction.ROOT_BY_PASSWORD:
             return _("root logged in%(host)s by password%(way)s", host=_to_host(facts), way=_way(facts))
         case EventAction.BLOCK:
-            parts = {"host": _on_host(facts), "target": _named(facts, facts.target)}
+            target = _named(facts, facts.target)
             if facts.dry_run:
-                return _("sshbell%(host)s would block %(target)s", **parts)
-            return _("sshbell%(host)s blocks %(target)s", **parts)
-        case _action if facts.is_finding:
-            return f"{kind_of(facts)}{_on_host(facts)}{_as_account(facts)}{_way(facts)}"
+                return _("sshbell%(host)s would block %(target)s", host=_on_host(facts), target=target)
+            return _("sshbell%(host)s blocks %(target)s", host=_on_host(facts), target=target)
+        case action if facts.is_finding:
+            return _finding(facts, action)
         case OwnAction.NOTICE:
             return _("sshbell%(host)s: %(message)s", host=_on_host(facts), message=facts.message)
     return _unknown(facts)
@@ -430,6 +414,40 @@ def _writer(facts: Facts) -> str:
     return _(" of %(user)s (uid %(uid)s)", user=user, uid=uid) if user else _(" with uid %(uid)s", uid=uid) if uid else ""
 
 
+def _finding(facts: Facts, action: str) -> str:
+    """Return the title of a finding that has no sentence of its own."""
+    return f"{facts.language.gettext(KINDS[action].name)}{_on_host(facts)}{_as_account(facts)}{_way(facts)}"
+
+
+def _guesser(facts: Facts) -> str:
+    """Return who guesses: at an address, in a network, or anybody if the tries at one account count."""
+    _ = facts.language.gettext
+    if facts.labels.get("by") == "user":
+        return _("Somebody")
+    if network := facts.labels.get("network"):
+        return _("Somebody in %(network)s", network=network)
+    return _("Somebody%(way)s", way=_way(facts))
+
+
+def _guesses(facts: Facts) -> str:
+    _ = facts.language.gettext
+    if facts.labels.get("by") == "user":
+        return _("guesses the password of %(user)s", user=_named(facts, facts.user))
+    return _("guesses passwords")
+
+
+def _where(facts: Facts) -> str:
+    """Return the host of a finding, or the number of its hosts."""
+    if len(facts.hosts) > 1:
+        return facts.language.ngettext(" on %(num)s host", " on %(num)s hosts", len(facts.hosts))
+    return _on_host(facts)
+
+
+def _rule(facts: Facts) -> str:
+    _ = facts.language.gettext
+    return _("the rule %(rule)s", rule=facts.rule) if facts.rule else _("a rule")
+
+
 def _the_host(facts: Facts) -> str:
     return _named(facts, facts.host) or facts.language.gettext("the host")
 
@@ -449,22 +467,3 @@ def _part(facts: Facts, text: str, host: str) -> str:
 
 def _named(facts: Facts, text: str) -> str:
     return named(text, facts.language)
-
-
-def _guess(facts: Facts) -> str:
-    """Return who guesses what and where: at an address, in a network, or anybody if the tries at one account count."""
-    _ = facts.language.gettext
-    if len(facts.hosts) > 1:
-        where = facts.language.ngettext(" on %(num)s host", " on %(num)s hosts", len(facts.hosts))
-    else:
-        where = _on_host(facts)
-    if facts.labels.get("by") == "user":
-        return _("Somebody guesses the password of %(user)s%(where)s", user=_named(facts, facts.user), where=where)
-    network = facts.labels.get("network", "")
-    way = _(" in %(network)s", network=network) if network else _way(facts)
-    return _("Somebody%(way)s guesses passwords%(where)s", way=way, where=where)
-
-
-def _rule(facts: Facts) -> str:
-    _ = facts.language.gettext
-    return _("the rule %(rule)s", rule=facts.rule) if facts.rule else _("a rule")

@@ -29,11 +29,13 @@ class BoundedTable(Generic[K, V]):
         key: ``str`` or ``bytes``.
         value: the type of the values, which msgpack has to be able to encode.
         limit: the number of entries.
+        limit_bytes: of all values together, if these are bytes; 0 for no such limit.
     """
 
-    def __init__(self, key: type[K], value: type[V], limit: int) -> None:
+    def __init__(self, key: type[K], value: type[V], limit: int, limit_bytes: int = 0) -> None:
         self._limit = limit
-        self._is_text = key is str
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
         self._buckets: list[dict[K, V]] = [{} for _ in range(max(1, limit // _BUCKET_ENTRIES))]
         self._count = len(self._buckets)
         self._changed: set[int] = set()
@@ -51,16 +53,21 @@ class BoundedTable(Generic[K, V]):
         """Return the value of a key; None if there is none. This does not make the entry newer."""
         return self._buckets[self._number(key)].get(key)
 
-    def put(self, key: K, value: V) -> None:
-        """Set the value of a key, as the newest; forget the oldest entry if there are too many."""
+    def put(self, key: K, value: V, *, is_newest: bool = True) -> None:
+        """Set the value of a key, as the newest or in its place; forget the oldest entry if there are too many."""
         number = self._number(key)
         bucket = self._buckets[number]
-        if bucket.pop(key, None) is None:
+        before = bucket.pop(key, None) if is_newest else bucket.get(key)
+        if before is None:
             self._total += 1
             if self._total > self._limit:
                 self._forget_oldest(number)
         bucket[key] = value
         self._changed.add(number)
+        if self._limit_bytes and isinstance(value, bytes):
+            self._bytes += len(value) - (len(before) if isinstance(before, bytes) else 0)
+            while self._bytes > self._limit_bytes and self._total > 1:
+                self._forget_oldest(number)
 
     def pop(self, key: K) -> V | None:
         """Remove a key, and return its value; None if there is none."""
@@ -69,6 +76,8 @@ class BoundedTable(Generic[K, V]):
         if value is not None:
             self._total -= 1
             self._changed.add(number)
+            if self._limit_bytes and isinstance(value, bytes):
+                self._bytes -= len(value)
         return value
 
     def items(self) -> Iterator[tuple[K, V]]:
@@ -81,7 +90,9 @@ class BoundedTable(Generic[K, V]):
         while not self._buckets[number]:
             number = (number + 1) % self._count
         bucket = self._buckets[number]
-        del bucket[next(iter(bucket))]
+        gone = bucket.pop(next(iter(bucket)))
+        if self._limit_bytes and isinstance(gone, bytes):
+            self._bytes -= len(gone)
         self._changed.add(number)
         self._total -= 1
         self.evicted_total += 1
