@@ -3,8 +3,8 @@
 Measure ``sshbell deliver``: its start, its memory, and the time from a login's last line to the acceptance of its mail.
 
 ``run`` reads lines from a pipe, and starts ``deliver``. The mail server on loopback accepts everything. Each kind of channel
-runs in turn, round by round, and the channel ``email`` also with the Python of each other checkout that is given, which shows what
-a change costs::
+runs in turn, round by round, and the channel ``email`` also with the Python of each other checkout that is given. That shows
+the cost of a change::
 
     bench/deliver.py --rounds 5 --other ../earlier/.venv/bin/python
 """
