@@ -37,7 +37,8 @@ from consumer.store.outbox import Outbox, Queued
 _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 # How long a channel may finish its current message at the end.
 STOP_S = 3.0
-_BATCH = 200
+# Messages that are routed at once. The connections of the channels wait meanwhile.
+_BATCH = 50
 
 _log = get_logger()
 
