@@ -134,6 +134,7 @@ class EventAction(StrEnum):
     PROBE = _EventRow(
         "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
     )
+    CANARY = _EventRow("ssh_canary", "canary", "canaries", ("authentication",), "info", "failure")
     FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
     BLOCK = _EventRow("ssh_block", "block", "blocks", ("intrusion_detection",), "denied", "success")
     # The findings, one row for each detector.
