@@ -11,6 +11,7 @@ from consumer.actions import EXPENDABLE_ACTIONS, SESSION_ACTIONS, SEVERITIES, Ev
 from consumer.events import Event, Finding
 from consumer.matching.matcher import Matcher
 from consumer.matching.rules import HINTS, ONLY_COUNTS, CompiledRule
+from consumer.matching.written_rules import WrittenRule
 from consumer.story.correlate import Correlator
 from grammars.rule import END, rule
 
@@ -25,7 +26,7 @@ def test_each_action_has_a_rule() -> None:
 def test_an_action_without_a_row() -> None:
     """A grammar that says something new is refused, and the error names it."""
     with pytest.raises(ValueError, match="'seen_elsewhere' is not a valid LineAction"):
-        CompiledRule(rule("new", "seen_elsewhere", pp.Regex(END)), 0, "sshd", is_pam=False, engine="lowered")
+        CompiledRule(WrittenRule(rule("new", "seen_elsewhere", pp.Regex(END)), "lowered"), 0, "sshd", is_pam=False)
 
 
 def test_the_correlator_handles_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

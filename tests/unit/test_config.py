@@ -375,6 +375,7 @@ def test_token_url(url: str) -> None:
         ('map_url = "https://map.example.org/{ip}\\u000a"', "not allowed in URLs"),
         ('reverse_dns = "yes"', "reverse_dns"),
         ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "Europe/Atlantis"', "such as 'Europe/Berlin'"),
+        ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\nlanguage = "fr"', 'language has to be "en" or "de"'),
         ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "../../etc/passwd"', "is unknown here"),
         ('[[channel]]\ntype = "email"\nname = "ops"\nto = ["a@b"]\ntimezone = "/etc/passwd"', "is unknown here"),
     ],
