@@ -51,6 +51,10 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
 	$(VENV)/bin/python bench/long_lines.py
+	$(VENV)/bin/python bench/held.py
+	$(VENV)/bin/python bench/forget.py
+	$(VENV)/bin/python bench/forged.py
+	$(VENV)/bin/python bench/tokens.py
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
@@ -65,7 +69,8 @@ wheel: $(VENV)/tested
 	@ls dist/*.whl
 
 texts: $(VENV)/tested
-	$(VENV)/bin/pybabel -q extract --mapping-file=pyproject.toml --keywords=NN_:1,2 --project=sshbell --version= --msgid-bugs-address="the issues of the project" --no-wrap --add-location=file \
+	@mkdir -p build
+	$(VENV)/bin/pybabel -q extract --mapping-file=pyproject.toml --keywords=NN_:1,2 --project=sshbell --version=messages --msgid-bugs-address="the issues of the project" --no-wrap --add-location=file \
 	    --output=build/sshbell.pot .
 	for code in $(notdir $(wildcard consumer/deliver/locale/*)); do \
 	    $(VENV)/bin/pybabel -q update --input-file=build/sshbell.pot --output-dir=consumer/deliver/locale --domain=sshbell \

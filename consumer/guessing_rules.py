@@ -99,7 +99,7 @@ class GuessingRule:
     Attributes:
         counts: the largest count of all triggers; 0 for the rule that never fires.
         period_s: the longest period of all triggers, in seconds.
-        is_for_all: each name and each service has the same triggers.
+        has_services: the triggers of a name depend on the service.
 
     Raises:
         ValueError: the text is no rule.
@@ -110,10 +110,7 @@ class GuessingRule:
         triggers = [trigger for clause in self._clauses for trigger in clause.triggers]
         self.counts = max((trigger.count for trigger in triggers), default=0)
         self.period_s = max((trigger.period_s for trigger in triggers), default=0)
-        self.is_for_all = all(
-            not clause.is_negated and any(name.text == "*" and name.service in {"", "*"} for name in clause.names)
-            for clause in self._clauses
-        )
+        self.has_services = any(name.service not in {"", "*"} for clause in self._clauses for name in clause.names)
 
     def triggers(self, name: str, service: str) -> tuple[Trigger, ...]:
         """Return the triggers that apply to tries of a host or a user at a service, in order."""

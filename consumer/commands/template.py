@@ -131,7 +131,7 @@ def preview(name: str, like: str, timezone: str, language: str, config: str | No
 def _own_folder(config: str | None) -> "Path":
     from pathlib import Path
 
-    from consumer.config_file import DEFAULT_PATH
+    from consumer.state_dir import DEFAULT_PATH
 
     return Path(config or DEFAULT_PATH).parent / "templates"
 

@@ -55,7 +55,8 @@ def previewed(config: Config, config_path: str | None, people: People, event: Ec
     with closing(RouteFacts(config, people, router.keys, report)) as facts:
         event = facts.added(event)
     offline = msgspec.structs.replace(config, reverse_dns=False, geoip=[] if config.geoip == "web" else config.geoip)
-    enriched = run_async(Enricher(parts_of(offline, people)).enrich(event))
+    with closing(Enricher(parts_of(offline, people))) as enricher:
+        enriched = run_async(enricher.enrich(event))
     recipients = Recipients(router, people, config.channel)
     renderer = renderer_of(config_path)
     settings_of = {settings.name: settings for settings in config.channel}

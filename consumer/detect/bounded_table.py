@@ -53,11 +53,11 @@ class BoundedTable(Generic[K, V]):
         """Return the value of a key; None if there is none. This does not make the entry newer."""
         return self._buckets[self._number(key)].get(key)
 
-    def put(self, key: K, value: V) -> None:
-        """Set the value of a key, as the newest; forget the oldest entry if there are too many."""
+    def put(self, key: K, value: V, *, is_newest: bool = True) -> None:
+        """Set the value of a key, as the newest or in its place; forget the oldest entry if there are too many."""
         number = self._number(key)
         bucket = self._buckets[number]
-        before = bucket.pop(key, None)
+        before = bucket.pop(key, None) if is_newest else bucket.get(key)
         if before is None:
             self._total += 1
             if self._total > self._limit:

@@ -1,10 +1,11 @@
 """All detectors together: each event goes to each of them, in one order, and their findings follow it at once."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import get_args
 
 from consumer.actions import EventAction
 from consumer.config_values import seconds_of
-from consumer.detect.findings import Detector, PlaceOf
+from consumer.detect.findings import Detector, Kinds, PlaceOf
 from consumer.detect.guessing import Guessing
 from consumer.detect.host_lines import HostLines
 from consumer.detect.root_by_password import RootByPassword
@@ -63,7 +64,10 @@ class Detectors:
     def _use(self, settings: Detect) -> None:
         self.settings = settings
         self._by_name = _detectors(settings, self._place_of)
-        self._take = [detector.take for detector in self._by_name.values()]
+        kinds: Kinds = get_args(Event)
+        self._takes = {
+            kind: [detector.take for detector in self._by_name.values() if kind in detector.takes] for kind in kinds
+        }  # fmt: skip
 
     def configure(self, settings: Detect) -> None:
         """Use other settings from the next event on, and keep the memory of the detectors that stay on."""
@@ -97,7 +101,7 @@ class Detectors:
 
     def take(self, event: Event) -> None:
         """Look at an event; findings go to ``tell``."""
-        for take in self._take:
+        for take in self._takes[type(event)]:
             for finding in take(event):
                 self._tell(finding)
 

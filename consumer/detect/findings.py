@@ -1,10 +1,10 @@
 """The common parts of all detectors: their protocol, and what a finding is made of."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from consumer.actions import EventAction
-from consumer.events import EXAMPLES_LIMIT, Event, Finding
+from consumer.events import EXAMPLES_LIMIT, AuthEvent, Event, Finding
 from consumer.story.event_ids import derived
 
 
@@ -21,15 +21,24 @@ class Place(NamedTuple):
 PlaceOf = Callable[[str], Place | None]
 
 
+# Kinds of events.
+Kinds = tuple[type[AuthEvent], ...]
+
+
 class Detector(Protocol):
     """
     Looks for one kind of finding.
 
     Its memory consists of parts: a name, and bytes. A part is written again only if it has changed.
+
+    Attributes:
+        takes: the kinds of events that it looks at. A flood is mostly tries: a detector that does not need them leaves them.
     """
 
-    def take(self, event: Event) -> Iterable[Finding]:
-        """Return what an event shows, together with those before it. Events may come slightly out of order."""
+    takes: ClassVar[Kinds]
+
+    def take(self, event: Any) -> Iterable[Finding]:
+        """Return what an event of these kinds shows, together with those before it. They may come slightly out of order."""
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Yield the parts of the memory that have changed since ``kept``; b"" for one that is gone."""

@@ -13,20 +13,20 @@ alone. The second is worse, so it is a finding even if the first was one already
 tries alone fit the rule.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from consumer.actions import EventAction
 from consumer.addresses import ip_of, ip_text
 from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
-from consumer.detect.findings import finding_of
+from consumer.detect.findings import Kinds, finding_of
 from consumer.detect_settings import GuessingSettings
-from consumer.events import Attempt, Event, Finding
+from consumer.events import Attempt, Finding
 from consumer.guessing_rules import GuessingRule, Trigger, Whitelist, limits_of
-from consumer.records import PROGRAM
+from consumer.records import PROGRAM, TIME, TRUSTED
 
 # Addresses and networks to remember, and users, with the newest tries of each.
 GUESSER_LIMIT, TARGET_LIMIT = 1_000_000, 100_000
@@ -39,8 +39,10 @@ WIDEN_AT = 4
 # Of those networks, with the byte of an address that numbers their parts.
 _WIDER: Final = ((56, 7), (48, 6))
 
-# A value is a byte for state and marks, followed by tries in the order of their times, each of five bytes: twice the second since
-# 1970, and 1 if the line is verified.
+# Entries in use, as objects. More of them go back to the table, as bytes, all at once: that takes some milliseconds.
+_IN_USE: Final = 4096
+# A value of the table is a byte for state and marks, followed by tries in the order of their times, each of five bytes: twice the
+# second since 1970, and 1 if the line is verified.
 _CLEAR: Final = 0
 _UNVERIFIED: Final = 1
 _VERIFIED: Final = 2
@@ -54,6 +56,10 @@ _REPEATS: Final = 10_000
 # Strangers choose users' names. Longer ones are cut: no account has so long a name.
 _NAME_BYTES: Final = 64
 _V6: Final = b"\x06"
+_CLIENT_PREFIX: Final = 64
+_SECOND_US: Final = 1_000_000
+# A state, the trigger that fits, and the time of the first try that it needs, in seconds.
+_Worse = tuple[int, Trigger, int]
 
 
 class _Wide(NamedTuple):
@@ -66,56 +72,48 @@ class _Wide(NamedTuple):
 class Guessing:
     """Finds guessing, by the rules of the table ``[detect.guessing]``."""
 
+    takes: ClassVar[Kinds] = (Attempt,)
+
     def __init__(self, settings: GuessingSettings) -> None:
         limits = limits_of(settings.limits)
         hosts, users = GuessingRule(settings.host_rule), GuessingRule(settings.user_rule)
-        self._hosts = _Side(hosts, int(seconds_of(settings.host_purge)), limits, GUESSER_LIMIT)
-        self._users = _Side(users, int(seconds_of(settings.user_purge)), limits, TARGET_LIMIT)
+        host_list, user_list = Whitelist(settings.host_whitelist), Whitelist(settings.user_whitelist)
+        self._hosts = _Side(hosts, int(seconds_of(settings.host_purge)), limits, GUESSER_LIMIT, host_list, _key_of_host)
+        self._users = _Side(users, int(seconds_of(settings.user_purge)), limits, TARGET_LIMIT, user_list, _key_of_user)
         self._wider: BoundedTable[bytes, _Wide] = BoundedTable(bytes, _Wide, WIDER_LIMIT)
         self._tables: dict[str, BoundedTable[bytes, bytes] | BoundedTable[bytes, _Wide]] = {
             "hosts": self._hosts.table, "users": self._users.table, "wider": self._wider,
         }  # fmt: skip
-        self._allows_host = lru_cache(4096)(Whitelist(settings.host_whitelist).has)
-        self._allows_user = Whitelist(settings.user_whitelist).has
 
-    def take(self, event: Event) -> Iterable[Finding]:
+    def take(self, event: Attempt) -> Sequence[Finding]:
         """Record a try for its address and for its user; return the findings if it makes one of them guessing."""
-        if not isinstance(event, Attempt):
+        line = event.line
+        time_us, trusted = line[TIME], line[TRUSTED]
+        if time_us is None or time_us < _SECOND_US:
+            return ()  # its line has no usable time, so it is in no period
+        own = time_us // _SECOND_US << 1
+        if trusted is not None and trusted[0] == 0:
+            own |= 1
+        address, user = event.address, event.user
+        worse = self._hosts.record(address, own, event) if address else None
+        worse_user = self._users.record(user, own, event) if user else None
+        if worse is None and worse_user is None:
             return ()
         found: list[Finding] = []
-        now_s, is_verified = event.time_us // 1_000_000, event.origin == "verified"
-        if now_s <= 0:
-            return ()  # its line has no usable time, so it is in no period
-        address, user = event.address, event.user
-        if address and self._hosts.rule.counts and not self._allows_host(address):
-            if ":" in address and (v6 := _network_of(address)) is not None:
-                found += self._in_network(event, *v6, now_s, is_verified=is_verified)
-            else:
-                address = ip_text(address) or address
-                triggers = self._hosts.triggers(address, event)
-                worse = self._hosts.record(_key_of(address), now_s, event.count, triggers, is_verified=is_verified)
-                if worse is not None:
-                    found.append(_finding(event, "host", address, *worse))
-        if user and self._users.rule.counts and not self._allows_user(user):
-            triggers = self._users.triggers(user, event)
-            worse = self._users.record(_key_of(user), now_s, event.count, triggers, is_verified=is_verified)
-            if worse is not None:
-                found.append(_finding(event, "user", user, *worse))
+        if address and worse is not None:
+            network = _network_of(address) if ":" in address else None
+            found.append(_finding(event, "host", *worse, network="" if network is None else str(network)))
+            if network is not None and network.prefixlen == _CLIENT_PREFIX:
+                found += self._widened(event, network, worse)
+        if user and worse_user is not None:
+            found.append(_finding(event, "user", *worse_user))
         return found
 
-    def _in_network(
-        self, event: Attempt, ip: IPv6Address, network: IPv6Network, now_s: int, *, is_verified: bool
-    ) -> Iterator[Finding]:
-        """Record a try from an IPv6 address for its network, and that one's guessing for the networks that contain it."""
-        packed = network.network_address.packed
-        key = _V6 + (packed[:8] if network.prefixlen == 64 else packed)
-        triggers = self._hosts.triggers(str(ip), event)
-        worse = self._hosts.record(key, now_s, event.count, triggers, is_verified=is_verified)
-        if worse is None:
-            return
-        yield _finding(event, "host", str(network), *worse, network=str(network))
+    def _widened(self, event: Attempt, network: IPv6Network, worse: _Worse) -> Iterator[Finding]:
+        """Record the guessing of an IPv6 network for the networks that contain it."""
+        packed, now_s = network.network_address.packed, event.time_us // _SECOND_US
         state, trigger, since_s = worse
-        for prefix, part in _WIDER if network.prefixlen == 64 else ():
+        for prefix, part in _WIDER:
             wide = packed[: prefix // 8]
             before, parts = self._wider.get(wide) or _Wide(_CLEAR, ())
             # A part that has not guessed for so long counts no more.
@@ -124,30 +122,21 @@ class Guessing:
             after = max((as_ for as_ in (_UNVERIFIED, _VERIFIED) if _has_enough(known, as_)), default=_CLEAR)
             self._wider.put(wide, _Wide(after, tuple((number, at_s, as_) for number, (at_s, as_) in known.items())))
             if after > before:
-                name = str(IPv6Network((wide.ljust(16, b"\0"), prefix)))
                 tries = Trigger(trigger.count * len(known), trigger.period_s, trigger.text)
-                yield _finding(event, "host", name, after, tries, since_s, network=name)
+                yield _finding(event, "host", after, tries, since_s, network=str(IPv6Network((wide.ljust(16, b"\0"), prefix))))
 
     def is_guessing(self, address: str, service: str, now_s: int) -> bool:
         """Return whether an address guesses at a time, as pam_abl would say before its next login. This records nothing."""
-        if self._allows_host(address):
-            return False
-        v6 = _network_of(address) if ":" in address else None
-        if v6 is None:
-            address = ip_text(address) or address
-            return self._hosts.fits(_key_of(address), now_s, self._hosts.rule.triggers(address, service))
-        ip, network = v6
-        key = _V6 + network.network_address.packed[: 8 if network.prefixlen == 64 else 16]
-        return self._hosts.fits(key, now_s, self._hosts.rule.triggers(str(ip), service))
+        return self._hosts.fits(address, service, now_s)
 
     def is_guessed(self, user: str, service: str, now_s: int) -> bool:
         """Return whether somebody guesses the password of a user at a time, likewise."""
-        if self._allows_user(user):
-            return False
-        return self._users.fits(_key_of(user), now_s, self._users.rule.triggers(user, service))
+        return self._users.fits(user, service, now_s)
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Yield the changed buckets of all tables: see ``Detector``."""
+        self._hosts.write_back()
+        self._users.write_back()
         for name, table in self._tables.items():
             yield from table.changed(f"{name}.")
 
@@ -166,6 +155,26 @@ class Guessing:
         self._tables[name.partition(".")[0]].restore(body)
 
 
+class _Entry:
+    """
+    An address, a network or a user, while it is in use.
+
+    Attributes:
+        key: in the table.
+        state: and marks, as in the table.
+        tries: in the order of their times: twice the second since 1970, and 1 if the line is verified.
+        is_changed: it differs from the table.
+    """
+
+    __slots__ = ("is_changed", "key", "state", "tries")
+
+    def __init__(self, key: bytes, value: bytes | None) -> None:
+        self.key = key
+        self.state = value[0] if value else _CLEAR
+        self.tries = _tries_of(value)
+        self.is_changed = False
+
+
 class _Side:
     """
     One side of guessing: the addresses that guess, or the users whose passwords are guessed.
@@ -175,124 +184,179 @@ class _Side:
         purge_s: for how many seconds tries are kept.
         limits: ``(LOW, HIGH)``: an entry that would have more than HIGH tries keeps the newest LOW; None for no limit.
         size: how many entries to remember.
+        whitelist: names whose tries do not count.
+        key_of: returns the key of a name.
     """
 
-    def __init__(self, rule: GuessingRule, purge_s: int, limits: tuple[int, int] | None, size: int) -> None:
+    def __init__(
+        self,
+        rule: GuessingRule,
+        purge_s: int,
+        limits: tuple[int, int] | None,
+        size: int,
+        whitelist: Whitelist,
+        key_of: Callable[[str], bytes],
+    ) -> None:
         self.rule = rule
         self.table: BoundedTable[bytes, bytes] = BoundedTable(bytes, bytes, size, TRIES_LIMIT_BYTES)
         # Tries that are older than every period count no more, so purging them changes nothing, unless a limit counts them.
-        self._purge_s = purge_s if purge_s < rule.period_s or limits is not None else 0
+        self._purge = 2 * purge_s if purge_s < rule.period_s or limits is not None else 0
         self._limits = limits
         # The newest tries decide, as many as the largest count. Only a limit makes older ones matter.
-        self._most_bytes = max(rule.counts, limits[1] if limits is not None else 0) * _SIZE
-        self._for_all = rule.triggers("", "") if rule.is_for_all else None
+        self._most = max(rule.counts, limits[1] if limits is not None else 0)
+        self._whitelist = whitelist
+        self._key_of = key_of
+        # By name, with its triggers, and by key: several addresses are one IPv6 network. None: the tries of a name do not count.
+        self._by_name: dict[str, tuple[_Entry | None, tuple[Trigger, ...]]] = {}
+        self._by_key: dict[bytes, _Entry] = {}
+        self._is_off = not rule.counts
 
-    def triggers(self, name: str, event: Attempt) -> tuple[Trigger, ...]:
-        """Return the triggers that apply to a try."""
-        if self._for_all is not None:
-            return self._for_all
-        return self.rule.triggers(name, "dropbear" if event.line[PROGRAM].startswith("dropbear") else "sshd")
+    def record(self, name: str, own: int, event: Attempt) -> _Worse | None:
+        """
+        Record tries.
 
-    def record(
-        self, key: bytes, now_s: int, count: int, triggers: tuple[Trigger, ...], *, is_verified: bool
-    ) -> tuple[int, Trigger, int] | None:
-        """Record tries; if the state becomes worse, return it, the trigger that fits, and the time of the first try it needs."""
-        value = self.table.get(key) or b"\0"
-        head, tries = value[0], value[1:]
-        own = ((now_s << 1) | is_verified).to_bytes(_SIZE, "big")
-        if count == 1 and self._limits is None and not self._purge_s:
-            tries += own
-            if own < tries[-2 * _SIZE : -_SIZE]:
-                tries = self._late(tries, now_s)
-            tries = tries[-self._most_bytes :]
+        Args:
+            name: whose.
+            own: the time of the tries, as in ``_Entry``.
+            event: has the number of the tries, and their service.
+
+        Returns:
+            If the state has become worse: the state, the trigger that fits, and the time of the first try that it needs.
+        """
+        if self._is_off:
+            return None
+        try:
+            entry, triggers = self._by_name[name]
+        except KeyError:
+            entry, triggers = self._used(name)
+        if entry is None:
+            return None
+        if self.rule.has_services:
+            triggers = self.rule.triggers(name, "dropbear" if event.line[PROGRAM].startswith("dropbear") else "sshd")
+        tries = entry.tries
+        if event.count == 1 and not self._purge and (not tries or own >= tries[-1]):
+            tries.append(own)
+            if len(tries) > self._most:
+                del tries[0]
         else:
-            for _ in range(min(count, _REPEATS)):
-                tries = self._added(tries, own, now_s)
-        marks = head & ~_STATE | (_SOME_VERIFIED if is_verified else _SOME_UNVERIFIED)
-        state, trigger, since_s = _state_of(tries, now_s, triggers, marks)
-        self.table.put(key, bytes((marks | state,)) + tries)
-        return (state, trigger, since_s) if trigger is not None and state > head & _STATE else None
+            for _ in range(min(event.count, _REPEATS)):
+                self._add(tries, own)
+        entry.is_changed = True
+        marks = entry.state & ~_STATE | (_SOME_VERIFIED if own & 1 else _SOME_UNVERIFIED)
+        size = len(tries)
+        for trigger in triggers:
+            if size >= trigger.count and tries[-trigger.count] >= (own | 1) - 2 * trigger.period_s - 1:
+                break
+        else:
+            entry.state = marks  # most tries come from an address that is clear
+            return None
+        state, fitting, since_s = _state_of(tries, own >> 1, triggers, marks)
+        before, entry.state = entry.state & _STATE, marks | state
+        return (state, fitting, since_s) if state > before and fitting is not None else None
 
-    def _added(self, tries: bytes, own: bytes, now_s: int) -> bytes:
+    def _used(self, name: str) -> tuple[_Entry | None, tuple[Trigger, ...]]:
+        """Return the entry of a name that has not been in use, None if its tries do not count; and its triggers."""
+        if len(self._by_name) >= _IN_USE:
+            self.write_back(is_oldest_first=True)
+            self._by_name.clear()
+            self._by_key.clear()
+        entry, triggers = None, self.rule.triggers(name, "")
+        if (triggers or self.rule.has_services) and not self._whitelist.has(name):
+            key = self._key_of(name)
+            entry = self._by_key.get(key)
+            if entry is None:
+                entry = self._by_key[key] = _Entry(key, self.table.get(key))
+        self._by_name[name] = entry, triggers
+        return entry, triggers
+
+    def write_back(self, *, is_oldest_first: bool = False) -> None:
+        """Write the changed entries to the table: as the newest ones, or in their places."""
+        for key, entry in self._by_key.items():
+            if entry.is_changed:
+                entry.is_changed = False
+                value = bytes((entry.state,)) + b"".join([each.to_bytes(_SIZE, "big") for each in entry.tries])
+                self.table.put(key, value, is_newest=is_oldest_first)
+
+    def _add(self, tries: list[int], own: int) -> None:
         """Purge and limit tries, as pam_abl does before each new one, and add that."""
-        if self._purge_s:
-            tries = _purged(tries, now_s - self._purge_s)
+        if self._purge:
+            since = (own | 1) - self._purge - 1
+            del tries[: next((at for at, each in enumerate(tries) if each >= since), len(tries))]
         if self._limits is not None:
             low, high = self._limits
-            if len(tries) // _SIZE + 1 > high:
-                tries = tries[len(tries) - max(0, low - 1) * _SIZE :]
-        tries = tries + own if own >= tries[-_SIZE:] else self._late(tries + own, now_s)
-        return tries[-self._most_bytes :]
+            if len(tries) + 1 > high:
+                del tries[: len(tries) - max(0, low - 1)]
+        is_late = bool(tries) and own < tries[-1]
+        tries.append(own)
+        if is_late:
+            # If others are later by more than a period, one of two hosts has a wrong clock, or somebody has set the clock back.
+            # Those would count for ever, or crowd out the others, so they are dropped.
+            latest = (own | 1) + 2 * self.rule.period_s
+            tries[:] = sorted(each for each in tries if each <= latest)
+        if len(tries) > self._most:
+            del tries[: len(tries) - self._most]
 
-    def _late(self, tries: bytes, now_s: int) -> bytes:
-        """
-        Sort tries, the last of which is older than others.
-
-        If others are later by more than a period, one of two hosts has a wrong clock, or the clock was set back. Those would
-        count for ever, or crowd out the others, so they are dropped.
-        """
-        each = sorted(tries[at : at + _SIZE] for at in range(0, len(tries), _SIZE))
-        latest = ((now_s + self.rule.period_s) << 1 | 1).to_bytes(_SIZE, "big")
-        return b"".join(one for one in each if one <= latest)
-
-    def fits(self, key: bytes, now_s: int, triggers: tuple[Trigger, ...]) -> bool:
-        """Return whether the tries of a key fit a trigger at a time."""
-        value = self.table.get(key)
-        return value is not None and _state_of(value[1:], now_s, triggers, value[0])[0] != _CLEAR
-
-
-def _finding(event: Attempt, side: str, key: str, state: int, trigger: Trigger, since_s: int, network: str = "") -> Finding:
-    labels = {"by": side} | ({"network": network} if network else {})
-    origin = "verified" if state == _VERIFIED else "unverified"
-    return finding_of(
-        event, EventAction.GUESSING, f"{side} {key}", rule=trigger.text, origin=origin, count=trigger.count,
-        since_us=since_s * 1_000_000, labels=labels,
-    )  # fmt: skip
+    def fits(self, name: str, service: str, now_s: int) -> bool:
+        """Return whether the tries of a name fit a trigger at a time."""
+        if self._is_off or self._whitelist.has(name):
+            return False
+        key = self._key_of(name)
+        entry = self._by_key.get(key) or _Entry(key, self.table.get(key))
+        return _state_of(entry.tries, now_s, self.rule.triggers(name, service), entry.state)[0] != _CLEAR
 
 
-def _key_of(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")[:_NAME_BYTES]
+def _tries_of(value: bytes | None) -> list[int]:
+    """Return the tries of a value of the table."""
+    return [int.from_bytes(value[at : at + _SIZE], "big") for at in range(1, len(value), _SIZE)] if value else []
 
 
-@lru_cache(4096)
-def _network_of(address: str) -> tuple[IPv6Address, IPv6Network] | None:
-    """Return an IPv6 address, and the network that counts as one client; None for an IPv4 address or a name."""
-    ip = ip_of(address)
-    if not isinstance(ip, IPv6Address):
-        return None
-    # All hosts of a network have link-local addresses of the same /64.
-    return ip, IPv6Network((ip, 128 if ip.is_link_local or ip.is_loopback else 64), strict=False)
-
-
-def _has_enough(parts: dict[int, tuple[int, int]], state: int) -> bool:
-    return sum(as_ >= state for _at_s, as_ in parts.values()) >= WIDEN_AT
-
-
-def _purged(tries: bytes, before_s: int) -> bytes:
-    at = 0
-    while at < len(tries) and int.from_bytes(tries[at : at + _SIZE], "big") >> 1 < before_s:
-        at += _SIZE
-    return tries[at:]
-
-
-def _state_of(tries: bytes, now_s: int, triggers: tuple[Trigger, ...], marks: int) -> tuple[int, Trigger | None, int]:
+def _state_of(tries: list[int], now_s: int, triggers: Sequence[Trigger], marks: int) -> tuple[int, Trigger | None, int]:
     """Return the state that tries have at a time, the trigger that fits, and the time of the first try that it needs."""
-    size = len(tries)
     for trigger in triggers:
-        at = size - trigger.count * _SIZE
-        if at < 0:
-            continue
-        since_s = int.from_bytes(tries[at : at + _SIZE], "big") >> 1
-        if since_s < now_s - trigger.period_s:
+        if len(tries) < trigger.count or (since_s := tries[-trigger.count] >> 1) < now_s - trigger.period_s:
             continue
         if not marks & _SOME_VERIFIED:
             return _UNVERIFIED, trigger, since_s
         if not marks & _SOME_UNVERIFIED:
             return _VERIFIED, trigger, since_s
-        numbers = (int.from_bytes(tries[at : at + _SIZE], "big") for at in range(0, size, _SIZE))
-        verified = [number >> 1 for number in numbers if number & 1]
+        verified = [each >> 1 for each in tries if each & 1]
         for other in triggers:
             if len(verified) >= other.count and verified[-other.count] >= now_s - other.period_s:
                 return _VERIFIED, other, verified[-other.count]
         return _UNVERIFIED, trigger, since_s
     return _CLEAR, None, 0
+
+
+def _finding(event: Attempt, side: str, state: int, trigger: Trigger, since_s: int, *, network: str = "") -> Finding:
+    origin = "verified" if state == _VERIFIED else "unverified"
+    labels = {"by": side} | ({"network": network} if network else {})
+    return finding_of(
+        event, EventAction.GUESSING, f"{side} {network}", rule=trigger.text, origin=origin, count=trigger.count,
+        since_us=since_s * _SECOND_US, labels=labels,
+    )  # fmt: skip
+
+
+def _key_of_user(user: str) -> bytes:
+    return user.encode("utf-8", "surrogateescape")[:_NAME_BYTES]
+
+
+def _key_of_host(address: str) -> bytes:
+    network = _network_of(address) if ":" in address else None
+    if network is None:
+        return (ip_text(address) or address).encode("utf-8", "surrogateescape")[:_NAME_BYTES]
+    packed = network.network_address.packed
+    return _V6 + (packed[: _CLIENT_PREFIX // 8] if network.prefixlen == _CLIENT_PREFIX else packed)
+
+
+@lru_cache(4096)
+def _network_of(address: str) -> IPv6Network | None:
+    """Return the network of an IPv6 address that counts as one client; None for an IPv4 address or a name."""
+    ip = ip_of(address)
+    if not isinstance(ip, IPv6Address):
+        return None
+    # All hosts of a network have link-local addresses of the same /64.
+    return IPv6Network((ip, 128 if ip.is_link_local or ip.is_loopback else _CLIENT_PREFIX), strict=False)
+
+
+def _has_enough(parts: dict[int, tuple[int, int]], state: int) -> bool:
+    return sum(as_ >= state for _at_s, as_ in parts.values()) >= WIDEN_AT

@@ -7,6 +7,7 @@ and so none of these findings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import ClassVar
 
 import msgspec
 
@@ -14,6 +15,7 @@ from consumer.actions import EventAction
 from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
 from consumer.detect.clock_skew import ClockState, skew_of
+from consumer.detect.findings import Kinds
 from consumer.detect.host_changed_wording import WordingState, wording_of
 from consumer.detect.host_silent import RhythmState, silence_of
 from consumer.detect_settings import Detect
@@ -42,6 +44,8 @@ class HostLines:
     Args:
         settings: the table ``[detect]``.
     """
+
+    takes: ClassVar[Kinds] = ()
 
     def __init__(self, settings: Detect) -> None:
         self._settings = settings

@@ -5,10 +5,11 @@ sshd's own default forbids it (``PermitRootLogin prohibit-password``).
 """
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from consumer.actions import EventAction
-from consumer.detect.findings import Stateless, finding_of
-from consumer.events import Event, Finding, Login
+from consumer.detect.findings import Kinds, Stateless, finding_of
+from consumer.events import Finding, Login
 
 _METHODS = frozenset({"password", "keyboard-interactive"})
 
@@ -16,9 +17,11 @@ _METHODS = frozenset({"password", "keyboard-interactive"})
 class RootByPassword(Stateless):
     """Finds logins of the user ``root``, or of another name with uid 0, that needed nothing but a password."""
 
-    def take(self, event: Event) -> Iterable[Finding]:
+    takes: ClassVar[Kinds] = (Login,)
+
+    def take(self, event: Login) -> Iterable[Finding]:
         """Return the finding about a login; a key before the password makes it two factors, which is no finding."""
-        if not isinstance(event, Login) or (event.user != "root" and event.uid != 0):
+        if event.user != "root" and event.uid != 0:
             return ()
         methods = [method.partition("/")[0] for method in event.factors or (event.method or "",)]
         if not all(method in _METHODS for method in methods):

@@ -1,8 +1,8 @@
 """
 Shares work among this process and others.
 
-Each worker has a few requests in hand. When all workers have enough, this process handles a request itself. Answers come in the
-order of the requests, so the output does not depend on the number or speed of the workers.
+Each worker has a few requests in hand. When all workers have enough, and no result is ready, this process handles a request
+itself. Results come in the order of the requests, so the output does not depend on the number or speed of the workers.
 """
 
 import fcntl
@@ -20,6 +20,8 @@ from typing import Any
 _SIZE = struct.Struct("!Q")
 # The current request and the next ones, so that no worker waits for its parent. They fit into the pipe.
 _IN_HAND = 6
+# The results of this process that may wait for one of a worker. The lines of a block take about half a megabyte.
+_WAITING = 16
 # This process handles the first requests itself: to start workers takes longer.
 _ALONE = 2
 # The size of a pipe: the largest that the kernel allows a user.
@@ -38,6 +40,7 @@ class Workers:
 
     def __init__(self, count: int, work: Callable[[Any], Any]) -> None:
         self._count = count
+        self._most = count * _IN_HAND + _WAITING
         self._work = work
         self._workers: list[_WorkerProcess] = []
 
@@ -48,16 +51,21 @@ class Workers:
         for number, request in enumerate(requests):
             if number == _ALONE:
                 self._start()
-            free = min(self._workers, key=lambda worker: worker.in_hand, default=None)
-            if free is not None and free.in_hand < _IN_HAND:
+            # The workers must have enough to do while the caller uses a result, so each result makes room for one request.
+            while (free := self._free()) is None and awaited and (_is_ready(awaited[0][1]) or len(awaited) >= self._most):
+                yield _answered(*awaited.popleft())
+            if free is None:
+                awaited.append((request, None, self._work(request)))
+            else:
                 free.send(marshal.dumps(request, 2))
                 awaited.append((request, free, None))
-            else:
-                awaited.append((request, None, self._work(request)))
-            while awaited and (awaited[0][1] is None or awaited[0][1].has_answered()):
-                yield _answered(*awaited.popleft())
         while awaited:
             yield _answered(*awaited.popleft())
+
+    def _free(self) -> "_WorkerProcess | None":
+        """Return the worker with the least to do; None if all have enough."""
+        free = min(self._workers, key=lambda worker: worker.in_hand, default=None)
+        return free if free is not None and free.in_hand < _IN_HAND else None
 
     def _start(self) -> None:
         for _ in range(self._count):
@@ -67,6 +75,10 @@ class Workers:
         """End the workers, and wait for them."""
         for worker in self._workers:
             worker.close()
+
+
+def _is_ready(worker: "_WorkerProcess | None") -> bool:
+    return worker is None or worker.has_answered()
 
 
 def _answered(request: Any, worker: "_WorkerProcess | None", result: Any) -> tuple[Any, Any]:

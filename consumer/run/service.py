@@ -6,9 +6,9 @@
 A line in the journal is safe: it survives the death of any process. ``run`` stores and syncs logins and other urgent events right
 after the "OK", or together after 5 ms if they come faster. The rest follows within a second. Only the end of the input stops it.
 
-``deliver`` and ``keys`` are its children (``children.py``). Only root can start ``keys``. So if ``keys`` has ended, ``run`` ends
-by itself at a quiet moment, and rsyslogd restarts all of them. It never ends before its first "OK", because that crashes rsyslogd
-8.2302 (its issue 5017).
+``deliver``, ``keys`` and ``guard`` are its children (``children.py``). Only root can start ``keys``, and ``guard`` if that needs
+rights. So if one of these has ended, ``run`` ends by itself at a quiet moment, and rsyslogd restarts all of them. It never ends
+before its first "OK", because that crashes rsyslogd 8.2302 (its issue 5017).
 """
 
 import gc
@@ -124,7 +124,7 @@ class Service:
 
         # The order of the rest matters for the start.
         self._patience = patience = Patience(lines, replies)
-        self._signals, self._log_file, self._keys, self._lock = started(config, patience)
+        self._signals, self._log_file, self._keys, self._guard, self._lock = started(config, config_path, patience)
         folder = Path(config.state_dir)
         with patience.meanwhile():
             self._store = PatientState(patience, folder, self._report)
@@ -193,6 +193,7 @@ class Service:
         finally:
             self._deliver.let_go()
             self._keys.let_go()
+            self._guard.let_go()
         self._end()
 
     def _take(self, block: bytes) -> None:
@@ -255,6 +256,7 @@ class Service:
         if events:
             state = self._store.state
             new = self._store.until(lambda: state.record(events, self._told, now_us(), senders=self._senders.new))
+            self._guard.order(event for event in events if isinstance(event, Block))
             events.clear()
             self._senders.new.clear()
             if new:
@@ -279,6 +281,7 @@ class Service:
                 self._understand()
             self._reload()
         self._deliver.tend()
+        self._guard.tend()
 
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
@@ -296,6 +299,7 @@ class Service:
             self._use_detect()
         self._told = _told_by(config)
         self._deliver.hang_up()
+        self._guard.hang_up(config)
         log.info("configured")
 
     def _use_programs(self) -> None:
@@ -340,9 +344,11 @@ class Service:
     def _tick(self) -> None:
         """Let time pass in the pipeline; tend the children; read the log file once the backlog has drained."""
         self._deliver.tend()
+        self._guard.tend()
         at_us, now_s = now_us(), time.monotonic()
         # In plain mode, there may be no program that restarts run.
-        self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        is_incomplete = self._keys.has_ended() or self._guard.has_ended()
+        self._is_leaving = is_incomplete and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
         if token := announced(Path(self._config.state_dir)):
             self._journal.append(Kind.CANARY, token.encode())
             self._pipeline.announce_canary(token)

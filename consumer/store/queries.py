@@ -132,6 +132,23 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
             yield event
 
 
+def blocks_after(state_dir: Path, after_us: int, limit: int) -> list[Block]:
+    """
+    Return the newest blocks that end after a time, the oldest of them first.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    found: list[Block] = []
+    statement = f"SELECT * FROM event WHERE action = '{EventAction.BLOCK}' ORDER BY time_us DESC LIMIT ?"  # noqa: S608 - our own
+    with _reading(state_dir / STATE_DB) as connection:
+        for row in connection.execute(statement, (limit,)):
+            event = _event(checked(state_dir / STATE_DB, row, _EventRow))
+            if isinstance(event, Block) and event.until_us > after_us:
+                found.append(event)
+    return found[::-1]
+
+
 def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     """
     Return the event whose id begins with a text; None if there is none, or more than one.

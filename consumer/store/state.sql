@@ -21,6 +21,7 @@ CREATE TABLE event (
     found     TEXT                         -- what only findings and blocks have, as JSON
 ) WITHOUT ROWID;
 CREATE INDEX event_time ON event (time_us);
+CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';
 
 -- Logins and their ends.
 CREATE TABLE session (

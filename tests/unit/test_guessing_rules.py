@@ -77,13 +77,13 @@ def test_no_rules(rule: str, fault: str) -> None:
 
 @given(st.text(alphabet="*!|/:,.[]0123456789smhdab \t", max_size=30))
 def test_any_text(text: str) -> None:
-    """Any text is a rule or an error; a rule applies the same triggers to all names if it says so."""
+    """Any text is a rule or an error; without services, each service has the same triggers."""
     try:
         rule = GuessingRule(text)
     except ValueError:
         return
-    if rule.is_for_all:
-        assert rule.triggers("a", "sshd") == rule.triggers("192.0.2.7", "dropbear") == rule.triggers("", "")
+    if not rule.has_services:
+        assert rule.triggers("a", "sshd") == rule.triggers("a", "dropbear") == rule.triggers("a", "")
     assert all(trigger.count <= rule.counts and trigger.period_s <= rule.period_s for trigger in rule.triggers("a", "sshd"))
 
 

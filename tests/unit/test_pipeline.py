@@ -145,7 +145,7 @@ def test_settings_of_detectors_in_the_memory() -> None:
     live = pipeline()
     live.configure_detect(Detect(root_by_password=False))
     later = pipeline()
-    later.restore([(name, list(pieces)) for name, pieces in live.changed()])
+    later.restore([(name, body) for name, pieces in live.changed() if (body := list(pieces))])
     found = later.feed(line("Accepted password for root from 192.0.2.1 port 5 ssh2") + line(OPENED.format("root")))
     assert [event.action for event in found] == ["ssh_login"]
 

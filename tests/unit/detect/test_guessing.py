@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.actions import EventAction
+from consumer.detect.detectors import Detectors
 from consumer.detect.guessing import GUESSER_LIMIT, WIDEN_AT, Guessing
+from consumer.detect_settings import Detect
 from consumer.detect_settings import GuessingSettings as Settings
 from consumer.events import Attempt, Finding
-from consumer.records import TIME, TRUSTED, Line
+from consumer.records import PROGRAM, TIME, TRUSTED, Line
 from tests.store_events import START_US, events_of, session_lines, try_line
 
 (TRY,) = events_of(try_line(7))
@@ -74,6 +76,16 @@ def test_by_user() -> None:
     assert (finding.user, finding.labels) == ("alice", {"by": "user"})
 
 
+def test_services() -> None:
+    """A rule for a service is tested at a try there, but the tries at all services count, as in pam_abl."""
+    detector = of_rule("*/dropbear:3/1m")
+    assert found(detector, tried(0), tried(1), tried(2), tried(3)) == []
+    values = list(tried(4).line)
+    values[PROGRAM] = "dropbear"
+    assert len(found(detector, msgspec.structs.replace(tried(4), line=Line(values)))) == 1
+    assert found(of_rule("*/sshd:1/1m", host_whitelist=["198.51.100.9"]), tried(0)) == []
+
+
 def test_repeated_lines() -> None:
     """One line that stands for several tries counts as often."""
     (finding,) = found(of_rule("*:5/1m"), tried(0, count=4), tried(1))
@@ -84,7 +96,7 @@ def test_repeated_lines() -> None:
 def test_what_does_not_count() -> None:
     """A login and its end record nothing, and neither does a try without an address or a user."""
     detector = Guessing(Settings(host_rule="*:1/1m", user_rule="*:1/1m"))
-    assert [finding for event in events_of(*session_lines(9)) for finding in detector.take(event)] == []
+    assert detector.takes == (Attempt,)
     assert found(detector, tried(0, None, None)) == []
     assert found(detector, tried(0, "", "")) == []
     assert found(detector, tried(-START_S), tried(-START_S - 1)) == []
@@ -92,11 +104,13 @@ def test_what_does_not_count() -> None:
 
 def test_success_forgives_nothing() -> None:
     """A login between the tries changes nothing: pam_abl records a success as nothing at all."""
-    detector = of_rule("*:3/1h")
+    findings: list[Finding] = []
+    detectors = Detectors(Detect(guessing=Settings(host_rule="*:3/1h")), findings.append)
     login, _logout = events_of(*session_lines(9, address="198.51.100.9"))
-    assert found(detector, tried(0), tried(1)) == []
-    assert list(detector.take(login)) == []
-    assert len(found(detector, tried(2))) == 1
+    for event in (tried(0), tried(1), login, tried(2)):
+        assert findings == []
+        detectors.take(event)
+    assert len(findings) == 1
 
 
 @pytest.mark.parametrize("entry", ["198.51.100.9", "198.51.100.0/24"])
