@@ -107,11 +107,12 @@ class HostLines:
             clock, skew_us = skew_of(state.clock, latest_us - now_us, self._awake_us, self._skew_us)
         self._hosts.put(host, HostState(rhythm, wording, clock))
         if share is not None:
+            percent = self._settings.host_changed_wording
             labels = {"share": f"{share[0]} %", "usual": f"{share[1]} %"}
-            yield _finding(EventAction.HOST_CHANGED_WORDING, host, now_us, f"{self._settings.host_changed_wording} %", labels)
+            yield _finding(EventAction.HOST_CHANGED_WORDING, host, now_us, f"host_changed_wording = {percent}", labels)
         if skew_us is not None:
             labels = {"direction": "ahead" if skew_us > 0 else "behind", "skew_s": str(abs(skew_us) // 1_000_000)}
-            yield _finding(EventAction.CLOCK_SKEW, host, now_us, self._settings.clock_skew, labels)
+            yield _finding(EventAction.CLOCK_SKEW, host, now_us, f'clock_skew = "{self._settings.clock_skew}"', labels)
 
     def _silent(self, now_us: int) -> Iterator[Finding]:
         """Yield the hosts that have become silent."""
@@ -120,7 +121,8 @@ class HostLines:
             silent_us = silence_of(state.rhythm, self._awake_us, factor)
             if silent_us is not None:
                 self._hosts.put(host, HostState(state.rhythm.found(), state.wording, state.clock))
-                yield _finding(EventAction.HOST_SILENT, host, now_us, str(factor), {"silent_s": str(silent_us // 1_000_000)})
+                labels = {"silent_s": str(silent_us // 1_000_000), "factor": str(factor)}
+                yield _finding(EventAction.HOST_SILENT, host, now_us, f"host_silent = {factor}", labels)
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Yield the parts of the memory that have changed: see ``Detector``."""

@@ -67,7 +67,8 @@ def test_silence() -> None:
     watched.tick(6 * H)
     assert watched.actions() == []
     (finding,) = watched.tick(60 * S)
-    assert (finding.action, finding.hosts, finding.rule, finding.labels) == ("host_silent", ("web1",), "3", {"silent_s": "32459"})
+    assert (finding.action, finding.hosts, finding.rule) == ("host_silent", ("web1",), "host_silent = 3")
+    assert finding.labels == {"silent_s": "32459", "factor": "3"}
     assert watched.tick(DAY) == []
     assert watched.restarted().tick(DAY) == []
     watched.line()
