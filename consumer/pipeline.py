@@ -33,7 +33,7 @@ from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
 from consumer.matching.memory import Memory
-from consumer.matching.unknown_lines import HostLines, UnknownLines
+from consumer.matching.unknown_lines import LineCounts, UnknownLines
 from consumer.records import PLACE, RULE, TIME, Line, Row
 from consumer.story.canaries import Canaries
 from consumer.story.correlate import Correlator
@@ -196,6 +196,10 @@ class Pipeline:
                     self._fault(error, block)
                 else:
                     break
+        try:
+            self._detectors.add_lines(lines, self.unknown.taken())
+        except Exception as error:  # noqa: BLE001 - see _fault
+            self._fault(error, block)
         return self._taken()
 
     def _received(self, line: Line) -> Line:
@@ -233,6 +237,7 @@ class Pipeline:
         self._timestamps.set_reference(utc(now_us))
         try:
             self._correlator.tick(elapsed_us)
+            self._detectors.tick(now_us, elapsed_us, is_holding=self._correlator.held.is_holding)
         except Exception as error:  # noqa: BLE001 - see _fault
             self._fault(error, b"")
         return self._taken()
@@ -305,6 +310,6 @@ class _Own(msgspec.Struct, array_like=True, frozen=True):
     is_partial: bool
     is_holding: bool = False
     detect: Detect = Detect()
-    unknown: dict[str, HostLines] = {}
+    unknown: dict[str, LineCounts] = {}
     canaries: dict[str, int] = {}
     block: Blocking = Blocking()
