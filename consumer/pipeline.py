@@ -96,7 +96,7 @@ class Pipeline:
         self.redelivery = Redelivery()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._events.append)
-        self.known = KnownLines(self._family_of)
+        self.known = KnownLines(self._family_of, self._matcher.rules)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
         self.last_us = 0
