@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -155,6 +157,32 @@ def test_a_login_overtakes_all_others(tmp_path: Path) -> None:
     assert len([text for text in texts if "alice" in text]) == 2
     assert len(texts) < noise
     assert not [text for text in texts if "203.0.113.66" in text]
+
+
+JOURNAL = """
+module(load="imtcp")
+module(load="mmjsonparse")
+input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/port")
+if $inputname == "imtcp" then action(type="mmjsonparse")
+"""
+
+
+def test_fields_of_the_journal_that_a_user_sets(tmp_path: Path) -> None:
+    """
+    Rsyslog takes fields UID and EXE for the kernel's uid and exe. A line with journald's own is judged by those.
+
+    Like imjournal, mmjsonparse puts all fields of an entry beside each other.
+    """
+    entry = {"_UID": "1012", "_EXE": "/usr/bin/python3", "UID": "0", "EXE": "/usr/sbin/sshd"}
+    with Rsyslogd(tmp_path, more=JOURNAL.format(folder=tmp_path)) as rsyslogd:
+        port = tmp_path / "port"
+        wait_for(lambda: port.exists() and port.read_text().strip(), "imtcp listens")
+        with socket.create_connection(("127.0.0.1", int(port.read_text()))) as sender:
+            sender.sendall(f"<86>Nov 22 10:00:00 web1 sshd[5]: @cee: {json.dumps(entry)}\n".encode())
+        (line,) = rsyslogd.until("@cee")
+    assert (line["uid"], line["exe"], line["j_uid"]) == (0, "/usr/sbin/sshd", 1012)
+    (row,) = Framer(MATCHER.is_program, MATCHER.daemon_of).rows(json.dumps(line) + "\n")
+    assert row[-1] == (1012, "/usr/bin/python3")
 
 
 def test_filter(tmp_path: Path) -> None:

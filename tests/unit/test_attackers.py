@@ -215,6 +215,20 @@ def test_a_kernel_that_knows_the_uid_as_text(folder: Path) -> None:
         assert "verified" not in origins or uid in ("0", 0.0), uid
 
 
+@pytest.mark.parametrize("source", ["imjournal", None])
+def test_a_user_of_the_journal_with_a_uid_of_its_own(folder: Path, source: str | None) -> None:
+    """A local user's entry has fields UID and EXE, which rsyslog passes on as it does the kernel's: the line stays forged."""
+    claimed = {"uid": 0, "exe": "/usr/sbin/sshd", "j_uid": 1012, "j_exe": "/usr/bin/python3", "input": source}
+    lines = [ours(text, 0, at, 7, **claimed) for at, text in enumerate((ACCEPTED, OPENED, CLOSED))]
+    assert {action for action, _, _ in outcome(folder, *lines).told} == {"ssh_forged"}
+
+
+def test_an_entry_of_the_journal_without_the_kernel_s_uid(folder: Path) -> None:
+    """Another field's uid does not stand in for it."""
+    done = outcome(folder, *(ours(text, number=at, input="imjournal") for at, text in enumerate((ACCEPTED, OPENED))))
+    assert json.loads(done.objects[0])["ssh"]["origin"] == "unverified"
+
+
 def test_a_sender_with_the_name_of_another_host(folder: Path) -> None:
     """Another machine logs, in this host's name, the end of a session for which the kernel vouched: the session stays open."""
     ends = [CLOSED, "Disconnected from user alice 192.0.2.7 port 4711", "Connection closed by 192.0.2.7 port 4711"]
