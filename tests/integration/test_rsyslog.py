@@ -179,7 +179,7 @@ def test_fields_of_the_journal_that_a_user_sets(tmp_path: Path) -> None:
         wait_for(lambda: port.exists() and port.read_text().strip(), "imtcp listens")
         with socket.create_connection(("127.0.0.1", int(port.read_text()))) as sender:
             sender.sendall(f"<86>Nov 22 10:00:00 web1 sshd[5]: @cee: {json.dumps(entry)}\n".encode())
-        (line,) = rsyslogd.until("@cee")
+        (line,) = (line for line in rsyslogd.until("@cee") if "@cee" in line["msg"])
     assert (line["uid"], line["exe"], line["j_uid"]) == (0, "/usr/sbin/sshd", 1012)
     (row,) = Framer(MATCHER.is_program, MATCHER.daemon_of).rows(json.dumps(line) + "\n")
     assert row[-1] == (1012, "/usr/bin/python3")
