@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from consumer.actions import LineAction
 from consumer.matching.rules import CompiledRule
-from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, USER, Line, Row
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, TRUSTED, USER, Line, Row
 from consumer.story.connections import SECOND
 from consumer.text import text_of_bytes
 
@@ -24,8 +24,8 @@ class KnownLines:
     """
     The lines read recently, for comparison with a log file. Each is a digest of those parts that every framing has.
 
-    "Accepted" of a login also leaves a digest of its host, PID and user. This is a ring buffer. It is complete from the time of
-    its oldest line on.
+    "Accepted" of a login, unless another user has written it, also leaves a digest of host, PID and user. This is a ring buffer.
+    It is complete from the time of its oldest line on.
 
     Args:
         family_of: returns the family of a program.
@@ -45,7 +45,8 @@ class KnownLines:
         for line in lines:
             second = (line[TIME] or 0) // SECOND
             self._remember(self._digest(line), second)
-            if line[RULE] in self._accepting:
+            trusted = line[TRUSTED]
+            if line[RULE] in self._accepting and (trusted is None or trusted[0] == 0):
                 self._remember(_login_of(line), second)
 
     def _remember(self, digest: int, second: int) -> None:

@@ -159,6 +159,24 @@ def test_a_user_s_own_session_names_another(folder: Path) -> None:
     assert [event for event in told if event[0] != "ssh_forged"] == [("ssh_login", "root", "192.0.2.8"), GENUINE]
 
 
+@pytest.mark.parametrize("exe", [None, "/usr/sbin/sshd"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Disconnected from user alice 192.0.2.7 port 4711",
+        "Received disconnect from 192.0.2.7 port 4711:11: disconnected by user",
+        "Connection closed by 192.0.2.7 port 4711",
+        "Close session: user alice from 192.0.2.7 port 4711 id 0",
+        CLOSED,
+    ],
+)
+def test_a_user_writes_the_end_of_his_own_session(folder: Path, text: str, exe: str | None) -> None:
+    """An intruder wants to vanish from ``who``: a process that ends at once, or sshd's own program, writes that he has gone."""
+    hers = [ours(text, 5, number, pid=99, uid=1001, exe=exe) for number in (2, 3)]
+    told = outcome(folder, ours(ACCEPTED), ours(OPENED, number=1), *hers, wait_s=700).told
+    assert [event for event in told if event[0] != "ssh_forged"] == [GENUINE]
+
+
 def test_a_name_with_the_end_of_a_line(folder: Path) -> None:
     """A name has a line feed as sshd, rsyslog and JSON escape it, and another line behind: it stays one try of one client."""
     for number, feed in enumerate(("\\n", "#012", "\\012", "\r", "\x85", "\u2028".encode().decode("latin-1"))):

@@ -54,6 +54,14 @@ def test_lost_lines_of_others(text: str, pid: int) -> None:
     assert list(restarted(pipeline).missing([lost], UTC)) == [lost]
 
 
+def test_a_forged_line_hides_no_session_line() -> None:
+    """A local user has written "Accepted" for somebody, from a process whose PID sshd then got: the session line is missing."""
+    pipeline = Pipeline([], UTC, NOW_US, pytest.fail)
+    pipeline.feed(ours(ACCEPTED, 1, uid=1012, exe="/usr/bin/logger"))
+    lost = in_file(OPENED, 30)
+    assert list(restarted(pipeline).missing([lost], UTC)) == [lost]
+
+
 def test_a_login_of_which_nothing_has_come() -> None:
     """Both of its lines are missing, also if "Accepted" stands behind."""
     lost = [in_file(ACCEPTED, 1), in_file(OPENED, 1)]
