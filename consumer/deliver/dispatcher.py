@@ -199,12 +199,12 @@ class Dispatcher:
         for worker in self._workers.values():
             worker.stop()
         tasks = list(chain(self._tasks.values(), self._ending))
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=STOP_S)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._enricher.close()
 
 
 async def _after(before: Iterable[asyncio.Task[None]], worker: Worker) -> None:

@@ -60,11 +60,13 @@ class Part(NamedTuple):
         name: for the log.
         limit_s: a notice waits no longer than this for it.
         of: returns the fields to add to an event, or ``NOTHING``. It may raise anything.
+        close: closes its files.
     """
 
     name: str
     limit_s: float
     of: Callable[[EcsEvent], Awaitable[EcsEvent]]
+    close: Callable[[], None] = lambda: None
 
 
 def parts_of(config: Config, people: People) -> list[Part]:
@@ -96,7 +98,7 @@ def _places_of(config: Config) -> Part:
         web = WebPlaces(config.geoip_account, config.geoip_key, config.geoip_host, report)
         return Part("places", WEB_LIMIT_S, web.of)
     places = Places(config.geoip, report)
-    return Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip))))
+    return Part("places", _AT_ONCE_S, _at_once(lambda event: EcsEvent(source=places.of(event.source.ip))), places.close)
 
 
 def _at_once(of: Callable[[EcsEvent], EcsEvent]) -> Callable[[EcsEvent], Awaitable[EcsEvent]]:
@@ -126,11 +128,17 @@ class Enricher:
         self._unanswered: dict[str, int] = {}
 
     def configure(self, parts: Iterable[Part]) -> None:
-        """Use other parts from now on."""
+        """Use other parts from now on, and close the present ones."""
+        self.close()
         self._parts = list(parts)
         self._known.clear()
         self._reported.clear()
         self._unanswered.clear()
+
+    def close(self) -> None:
+        """Close the files of the parts."""
+        for part in self._parts:
+            part.close()
 
     def knows(self, event_id: str) -> bool:
         """Return whether the parts were asked about an event within ``FRESH_S``."""

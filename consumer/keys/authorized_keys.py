@@ -83,6 +83,7 @@ class AuthorizedKey(NamedTuple):
             up to ``OPTION_LIMIT`` characters each; hostile like the comment.
         is_authority: it is a ``cert-authority`` line: not a person's key, but one whose certificates sshd accepts.
         line: 1 is the first.
+        bits: the length of an RSA key; 0 for other types.
     """
 
     type: str
@@ -92,6 +93,7 @@ class AuthorizedKey(NamedTuple):
     options: list[str]
     is_authority: bool
     line: int
+    bits: int
 
 
 class _Parts(NamedTuple):
@@ -137,6 +139,7 @@ def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
         [_bounded(text, OPTION_LIMIT) for name, text in options if name in _SHOWN][:OPTIONS_LIMIT],
         is_authority,
         number,
+        _rsa_bits(found.blob) if found.type == b"ssh-rsa" else 0,
     )
 
 
@@ -178,13 +181,19 @@ def _is_key(type_: bytes, blob: bytes) -> bool:
     # These files never hold certificates, only their authorities.
     if strings is None or strings[:1] != [type_] or type_.endswith(_CERTIFICATE):
         return False
-    if type_ == b"ssh-rsa" and int.from_bytes(strings[-1], "big").bit_length() < _RSA_BITS:
+    if type_ == b"ssh-rsa" and _rsa_bits(blob) < _RSA_BITS:
         return False
     lengths = _FIELDS.get(type_)
     return lengths is None or (
         len(strings) == 1 + len(lengths)
         and all(length is None or length == len(string) for length, string in zip(lengths, strings[1:], strict=True))
     )
+
+
+def _rsa_bits(blob: bytes) -> int:
+    """Return the length of an RSA key in bits: of its modulus, the last string."""
+    strings = _strings(blob)
+    return int.from_bytes(strings[-1], "big").bit_length() if strings else 0
 
 
 def _strings(blob: bytes) -> list[bytes] | None:

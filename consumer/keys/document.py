@@ -49,6 +49,7 @@ class ExportedKey(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         account: the account that the line opens; "" for an authority for all accounts.
+        bits: the length of an RSA key; 0 for other types, and in documents of an older sshbell.
     """
 
     account: Annotated[str, Meta(max_length=256)]
@@ -58,6 +59,7 @@ class ExportedKey(msgspec.Struct, frozen=True, omit_defaults=True):
     comment: _Text = ""
     options: Annotated[list[_Text], Meta(max_length=32)] = []
     authority: bool = False
+    bits: Annotated[int, Meta(ge=0)] = 0
 
 
 class Tail(msgspec.Struct, frozen=True):

@@ -191,6 +191,6 @@ def _read_files(names: list[str], fetched: int, to: int) -> None:
                 file = KeyFile("", files.read(size), is_trusted=kind == _TRUSTED)
                 whose = "" if file.is_trusted else name
                 for key in islice(lines_of(file), left):
-                    row = ExportedKey(whose, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority)
+                    row = ExportedKey(whose, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority, key.bits)
                     out.write(encode(row) + b"\n")
                     left -= 1

@@ -61,7 +61,8 @@ class Places:
         return tuple(self._databases)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. From then on, no address has a place."""
+        self._is_off = True
         for database in self._databases:
             database.close()
         self._databases = []

@@ -7,9 +7,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from consumer.config import Config, secret_files
-from consumer.config_file import DEFAULT_PATH, load
+from consumer.config_file import load
 from consumer.errors import ConfigError, InputError, OutputError, RightsError
 from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
+from consumer.state_dir import DEFAULT_PATH
 from consumer.system.accounts import Accounts
 from consumer.system.installed import (
     MANIFEST,

@@ -524,7 +524,7 @@ class Outcome(NamedTuple):
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
 # Forged lines are compared by their sum: the minute of an event and its first line depend on the machine.
 NOT_FORGED = f"action != 'ssh_forged' AND user IS NOT '{FORGER}'"
-FOLD = re.compile(r"(\d+) more messages: .*")
+FOLD = re.compile(r"([\d,]+) more messages?: .*")
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
@@ -547,7 +547,7 @@ def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Ra
     for taken_ns, message in site.post.mails():
         if str(message["To"]).startswith(f"{FOLDED}@"):
             fold = FOLD.fullmatch(str(message["Subject"]).strip())
-            folded[str(message["Message-ID"])] = int(fold[1]) if fold else 1
+            folded[str(message["Message-ID"])] = int(fold[1].replace(",", "")) if fold else 1
             continue
         found = SUBJECT.fullmatch(str(message["Subject"]).strip())
         if str(message["Subject"]).strip().startswith(f"{FORGER} "):

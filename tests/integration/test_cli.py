@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "consumer"]
+# The places of the configuration, of databases, of people and of keys, on a machine that has none of them: the real one may.
+BARE = PROJECT_DIR / "tests/samples/bare.toml"
 # What the installed script does: see [project.scripts].
 SCRIPT = "import sys; from consumer.cli import main; sys.argv[0] = 'sshbell'; sys.exit(main())"
 INSTALLED = [sys.executable, "-c", SCRIPT]
@@ -60,6 +62,12 @@ LOG = session(10)
 MANY = b"".join(session(10, port=port) for port in range(1025, 9000))
 
 
+def on_a_bare_machine(*arguments: str) -> list[str]:
+    """Return arguments with the configuration of a bare machine, if they name none and the command reads one."""
+    reads = bool(arguments) and arguments[0] in {"parse", "replay", "explain"} and "--config" not in arguments
+    return [arguments[0], "--config", str(BARE), *arguments[1:]] if reads else list(arguments)
+
+
 def run(
     *arguments: str | Path, stdin: bytes | int = b"", command: Sequence[str] = COMMAND, env: dict[str, str] | None = None,
     timeout: float = 60, **more: Any,
@@ -67,7 +75,7 @@ def run(
     """Run the command to its end."""
     given: dict[str, Any] = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin}
     done: subprocess.CompletedProcess[Any] = subprocess.run(
-        [*command, *map(str, arguments)], cwd=PROJECT_DIR, check=False, timeout=timeout, env={**os.environ, "TZ": "UTC", **(env or {})},
+        [*command, *on_a_bare_machine(*map(str, arguments))], cwd=PROJECT_DIR, check=False, timeout=timeout, env={**os.environ, "TZ": "UTC", **(env or {})},
         **({"capture_output": True} | given | more),
     )  # fmt: skip
     return done
@@ -500,7 +508,7 @@ def test_reader_that_leaves(tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "auth.log"
     path.write_bytes(MANY)
     process = subprocess.Popen(
-        [*COMMAND, *command, str(path)], cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, *on_a_bare_machine(*command, str(path))], cwd=PROJECT_DIR, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
@@ -635,9 +643,9 @@ def test_no_summary_of_nothing(tmp_path: Path) -> None:
 
 def test_color(log: Path) -> None:
     """Color is for terminals, and for those who want it: not with NO_COLOR, not on a dumb one, not in a pipe."""
-    assert "\x1b[32m" in on_a_terminal("replay", log)
-    assert "\x1b" not in on_a_terminal("replay", log, NO_COLOR="1")
-    assert "\x1b" not in on_a_terminal("replay", log, TERM="dumb")
+    assert "\x1b[32m" in on_a_terminal("replay", "--config", BARE, log)
+    assert "\x1b" not in on_a_terminal("replay", "--config", BARE, log, NO_COLOR="1")
+    assert "\x1b" not in on_a_terminal("replay", "--config", BARE, log, TERM="dumb")
     assert b"\x1b" not in run("replay", log).stdout
 
 
@@ -866,7 +874,7 @@ def test_memory_of_many_connections(tmp_path: Path) -> None:
 def test_interrupt(command: list[str]) -> None:
     """Control-C ends the command at once, with 130, without a traceback, and with no process left."""
     process = subprocess.Popen(
-        [*COMMAND, *command, "-"], cwd=PROJECT_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [*COMMAND, *on_a_bare_machine(*command, "-")], cwd=PROJECT_DIR, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
     assert process.stdin is not None

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# All in one worker of pytest-xdist: each worker would compile the wheel for itself.
+pytestmark = pytest.mark.xdist_group("compiled")
+
 CAPTURES = sorted((PROJECT_DIR / "tests" / "samples" / "captures").glob("*/*.log.gz"))
 # The tests of the stages, and of what is closest to them.
 STAGE_TESTS = ["framing", "matching", "story", "logs", "test_pipeline.py", "test_text.py"]

@@ -232,9 +232,14 @@ COMMANDS = [
     ("people", "check", "--config", "{}"), ("completion", "{}"), ("{}",), ("--{}",),
 ]  # fmt: skip
 # Runs each line of its input, a list of words in JSON, in a child of its own; writes exit code and standard error.
+# The commands import what they need when they run; to do that in each child would take most of the time.
 RUNNER = """
-import io, json, os, sys, tempfile
+import importlib, json, os, pkgutil, sys, tempfile
+import consumer, dateparser
 from consumer.cli import main
+for each in pkgutil.walk_packages(consumer.__path__, "consumer."):
+    if not each.name.endswith("__main__"):
+        importlib.import_module(each.name)
 for line in sys.stdin:
     with tempfile.TemporaryFile() as said:
         pid = os.fork()

@@ -156,7 +156,9 @@ def test_a_user_s_own_session_names_another(folder: Path) -> None:
     lines += [ours(ACCEPTED, number=5), ours(OPENED, number=6)]
     lines += [ours(text, number=10 + at, pid=at % 2 + 8, uid=1001) for at, text in enumerate(hers)]
     told = outcome(folder, *lines).told
-    assert [event for event in told if event[0] != "ssh_forged"] == [("ssh_login", "root", "192.0.2.8"), GENUINE]
+    assert [event for event in told if event[0] != "ssh_forged"] == [
+        ("ssh_login", "root", "192.0.2.8"), ("root_by_password", "root", "192.0.2.8"), GENUINE,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("exe", [None, "/usr/sbin/sshd"])

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.detect.detectors import Detectors
+from consumer.detect_settings import Detect
 from consumer.ecs import json_line
 from consumer.events import Forged, Login, Logout
 from consumer.events_as_ecs import of_event
@@ -127,3 +129,37 @@ def test_ids_of_cut_lines() -> None:
     found = [event.id for block in blocks for event in live.feed(block)]
     assert len(set(found)) == 3
     assert found == [event.id for event in pipeline().feed(b"".join(blocks))]
+
+
+def test_findings_follow_their_event() -> None:
+    """A finding comes right after the event that decided it, and lines live give the same ids as lines of a file."""
+    blocks = [line("Accepted password for root from 192.0.2.1 port 5 ssh2"), line(OPENED.format("root"))]
+    live = pipeline()
+    events = [event for block in blocks for event in live.feed(block)]
+    assert [event.action for event in events] == ["ssh_login", "root_by_password"]
+    assert [event.id for event in pipeline().feed(b"".join(blocks))] == [event.id for event in events]
+
+
+def test_settings_of_detectors_in_the_memory() -> None:
+    """The settings of that time are in the snapshot, so that the journal after it gives the findings that it gave."""
+    live = pipeline()
+    live.configure_detect(Detect(root_by_password=False))
+    later = pipeline()
+    later.restore([(name, body) for name, pieces in live.changed() if (body := list(pieces))])
+    found = later.feed(line("Accepted password for root from 192.0.2.1 port 5 ssh2") + line(OPENED.format("root")))
+    assert [event.action for event in found] == ["ssh_login"]
+
+
+@pytest.mark.plain
+def test_a_fault_of_a_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is reported, and costs no event."""
+    reports: list[str] = []
+    live = Pipeline([], UTC, NOW_US, reports.append)
+
+    def fail(_detectors: Detectors, event: object) -> None:
+        raise ZeroDivisionError(event)
+
+    monkeypatch.setattr(Detectors, "take", fail)
+    found = live.feed(line("Accepted password for root from 192.0.2.1 port 5 ssh2") + line(OPENED.format("root")))
+    assert [event.action for event in found] == ["ssh_login"]
+    assert "ZeroDivisionError" in reports[0]

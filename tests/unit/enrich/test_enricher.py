@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,11 +26,11 @@ from consumer.people.people import People
 from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Queued
 from consumer.store.state import State
+from tests.databases import ADDRESS, LYON, LYON_GEO, made
 from tests.ecs_events import ecs, fields_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
 EVENT = ecs({"event": {"id": "1", "action": "ssh_login"}, "source": {"ip": "10.1.2.3"}, "user": {"name": "root"}})
 ALICE = EcsEvent(user=UserFields(full_name="Alice"))
@@ -204,6 +205,26 @@ def test_switches(tmp_path: Path) -> None:
     assert {one.name for one in parts_of(config, People())} >= {"jump hosts", "reverse names"}
     off = Config(state_dir=str(tmp_path), reverse_dns=False, geoip=[])
     assert {one.name for one in parts_of(config, People())} - {one.name for one in parts_of(off, People())} == {"reverse names"}
+
+
+def test_the_databases_are_closed(tmp_path: Path) -> None:
+    """The databases of earlier parts are closed; so are those in use at the end."""
+    database = made(tmp_path / "x.mmdb", LYON)
+
+    def open_files() -> list[Path]:
+        return [path for each in Path("/proc/self/fd").iterdir() if (path := each.resolve()) == database]
+
+    config = Config(state_dir=str(tmp_path), reverse_dns=False, geoip=[str(database)])
+    # Held here, so that nothing else closes them.
+    old, new = parts_of(config, People()), parts_of(config, People())
+    enricher = Enricher(old)
+    assert len(open_files()) == 2
+    enricher.configure(new)
+    assert len(open_files()) == 1
+    found = asyncio.run(enricher.enrich(msgspec.structs.replace(EVENT, source=SourceFields(ip=ADDRESS))))
+    assert fields_of(found.source)["geo"] == LYON_GEO
+    enricher.close()
+    assert open_files() == []
 
 
 def test_owners_of_keys(tmp_path: Path) -> None:
