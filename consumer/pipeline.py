@@ -119,7 +119,7 @@ class Pipeline:
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._decided)
         self._detectors = Detectors(detect, self._events.append, block, place_of, report)
-        self.known = KnownLines(self._family_of)
+        self.known = KnownLines(self._family_of, self._matcher.rules)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
         self.last_us = 0

@@ -55,7 +55,7 @@ _HOLDS_WITH_FIRST = (
     " (SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
     " AND it.hold <> '' AND it.hold = name)"
 )
-# Counting the messages that wait visits each of them. So at the limit, sshbell counts anew only after a batch for so many of them.
+# Counting the waiting messages visits each of them. So at the limit, sshbell counts anew only after a batch for so many of them.
 _COUNTED_PER_BATCH = 250
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
