@@ -2,8 +2,9 @@
 # make test      run the fast tests; one or two minutes
 # make test-all  run all tests, and measure the coverage (root); about fifteen minutes
 # make check     check format, lint and types
-# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog and openssh-server)
+# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog, openssh-server and prosody)
 # make wheel     build a wheel in dist/, compiled if there are a C compiler and Python's headers; SSHBELL_PURE=1: plain
+# make texts     write the texts of messages that are new or changed into the catalogues of all languages
 # make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes
 PYTHON ?= python3
 VENV   ?= .venv
@@ -12,7 +13,7 @@ DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.g
 # This covers the code that the tests call directly, not the processes that they start.
 COVERED = --cov --cov-append --cov-report= --cov-fail-under=0
 
-.PHONY: demo test test-all test-examples test-processes check bench wheel kills clean
+.PHONY: demo test test-all test-examples test-processes check bench wheel texts kills clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -50,10 +51,16 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
 	$(VENV)/bin/python bench/long_lines.py
+	$(VENV)/bin/python bench/held.py
+	$(VENV)/bin/python bench/forget.py
+	$(VENV)/bin/python bench/forged.py
+	$(VENV)/bin/python bench/tokens.py
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
 	$(VENV)/bin/python bench/webhook.py
+	$(VENV)/bin/python bench/xmpp.py
+	$(VENV)/bin/python bench/deliver.py
 	$(VENV)/bin/python bench/key_index.py
 	$(VENV)/bin/python bench/keys.py
 	$(VENV)/bin/python bench/login.py
@@ -62,6 +69,15 @@ bench: $(VENV)/tested
 wheel: $(VENV)/tested
 	$(VENV)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
+
+texts: $(VENV)/tested
+	@mkdir -p build
+	$(VENV)/bin/pybabel -q extract --mapping-file=pyproject.toml --keywords=NN_:1,2 --project=sshbell --version=messages --msgid-bugs-address="the issues of the project" --no-wrap --add-location=file \
+	    --output=build/sshbell.pot .
+	for code in $(notdir $(wildcard consumer/deliver/locale/*)); do \
+	    $(VENV)/bin/pybabel -q update --input-file=build/sshbell.pot --output-dir=consumer/deliver/locale --domain=sshbell \
+	        --locale=$$code --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date || exit; \
+	done
 
 kills: $(VENV)/tested
 	$(VENV)/bin/python tests/integration/kills.py --seed 1 --logins 2000 --lines 20000 --kills 100

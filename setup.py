@@ -1,6 +1,8 @@
 """
 Compiles the stages that every line passes through to extension modules, with mypyc.
 
+It also lowers the rules of the grammars, so that a start need not do it.
+
 ``pip install .`` and ``make wheel`` compile them if there are a C compiler and Python's headers; otherwise, or with
 ``SSHBELL_PURE=1``, they build the plain package. The source is the same. ``pyproject.toml`` has everything else.
 """
@@ -10,9 +12,11 @@ import shlex
 import subprocess
 import sys
 import sysconfig
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 # Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
 STAGES = (
@@ -66,6 +70,29 @@ def _plain(reason: str) -> list[Extension]:
     return []
 
 
+class BuildWithLoweredRules(build_py):
+    """Lowers the rules of all grammars, so that a start need not do it: see ``consumer/matching/grammar_rules.py``."""
+
+    def run(self) -> None:
+        """Copy the packages, and write the file."""
+        super().run()
+        # In an editable install, the grammars may change at any time.
+        if not self.editable_mode:
+            self._lower()
+
+    def _lower(self) -> None:
+        sys.path.insert(0, str(Path(__file__).parent))
+        try:
+            from consumer.matching import grammar_rules, written_rules  # noqa: PLC0415 - only a wheel needs their libraries
+        except ImportError as error:
+            sys.stderr.write(f"sshbell will lower its rules at each start: they cannot be imported ({error})\n")
+            return
+        finally:
+            del sys.path[0]
+        target = Path(self.build_lib, "consumer", "matching", grammar_rules.RULES_FILE.name)
+        target.write_bytes(written_rules.contents_of_file())
+
+
 class BuildOrLeaveOut(build_ext):
     """Leaves out all extension modules if one of them cannot be built, for example because the memory does not suffice."""
 
@@ -77,4 +104,4 @@ class BuildOrLeaveOut(build_ext):
             self.extensions = self.distribution.ext_modules = _plain(f"the compiler has failed ({error})")
 
 
-setup(ext_modules=compiled_stages(), cmdclass={"build_ext": BuildOrLeaveOut})
+setup(ext_modules=compiled_stages(), cmdclass={"build_ext": BuildOrLeaveOut, "build_py": BuildWithLoweredRules})

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """
-Draw ``sshbell who`` and ``sshbell replay`` as people see them in a terminal, for the documentation.
+Draw ``sshbell who``, ``sshbell replay`` and ``sshbell audit`` as people see them in a terminal, for the documentation.
 
 ::
 
-    bench/terminal_pictures.py docs    writes docs/who.svg and docs/replay.svg
+    bench/terminal_pictures.py docs    writes docs/who.svg, docs/replay.svg and docs/audit.svg
 
 The commands run at a terminal, on a made-up log. Their clock stands still, so that a picture changes only with the program.
 Addresses for documentation have no place; here a made-up database gives them one.
@@ -48,6 +48,14 @@ import sys
 import consumer.clock, consumer.places.special_addresses
 consumer.clock.now_us = lambda: {NOW_US}
 consumer.places.special_addresses.special_name = lambda number, bits: ""
+from pathlib import Path
+import consumer.keys.sshd_config, consumer.system.audit, consumer.system.audit_settings, socket
+from consumer.keys.document import ExportedKey
+consumer.keys.sshd_config._PATH = str(Path.cwd())
+consumer.system.audit.AuditPlaces.__new__.__defaults__ = (str(Path("sshd_config").absolute()), Path("pam.d"))
+consumer.system.audit._keys = lambda: ([ExportedKey("backup", "ssh-dss", "SHA256:" + "A" * 43, "MD5:", "backup@nas")], [])
+consumer.system.audit_settings._exists = lambda name: True
+socket.gethostname = lambda: "web1"
 from consumer.cli import main
 sys.argv[0] = "sshbell"
 main()
@@ -116,6 +124,33 @@ def log_text() -> str:
     return "".join(f"2026-11-23T{time}.000000+00:00 {text}\n" for time, text in sorted(lines, key=lambda line: line[0]))
 
 
+# Stands in for sshd, whose defaults differ between versions.
+SSHD = """\
+#!/bin/sh
+cat <<END
+usepam yes
+permitrootlogin yes
+passwordauthentication yes
+kbdinteractiveauthentication no
+permitemptypasswords no
+authenticationmethods any
+maxauthtries 6
+logingracetime 120
+maxstartups 10:30:100
+allowtcpforwarding yes
+allowagentforwarding no
+x11forwarding no
+gatewayports no
+permittunnel no
+loglevel VERBOSE
+permituserrc no
+permituserenvironment no
+strictmodes yes
+ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes128-cbc
+END
+"""
+
+
 def prepare(folder: Path) -> None:
     """Write all that the commands read: log, store, configuration, people and places."""
     (folder / "auth.log").write_text(log_text(), encoding="utf-8")
@@ -125,6 +160,11 @@ def prepare(folder: Path) -> None:
         f'state_dir = "{folder}/state"\nuser = ""\ngeoip = ["{folder}/places.mmdb"]\npeople = "{folder}/people.toml"\n',
         encoding="utf-8",
     )
+    (folder / "sshd").write_text(SSHD, encoding="utf-8")
+    (folder / "sshd").chmod(0o755)
+    (folder / "sshd_config").write_text("PermitRootLogin yes\n", encoding="utf-8")
+    (folder / "pam.d").mkdir()
+    (folder / "pam.d" / "sshd").write_text("auth required pam_unix.so\n", encoding="utf-8")
     places = MMDBWriter(ip_version=6, ipv4_compatible=True, database_type="GeoIP2-City", languages=["en"], description="made up")
     for network, (city, country) in PLACES.items():
         names = {"city": {"names": {"en": city}}, "country": {"iso_code": country, "names": {"en": country}}}
@@ -135,16 +175,17 @@ def prepare(folder: Path) -> None:
     Replay(Matcher(), zone=UTC, tell=events.append).run([str(folder / "auth.log")])
     with closing(State(folder / "state", lambda fault: complain(InputError(fault)))) as state:
         state.record(events, frozenset(), NOW_US)
+        state.set_status({"created_us": NOW_US - 40 * 86400 * 1_000_000})
 
 
-def shown(arguments: list[str], folder: Path) -> str:
-    """Return what a command writes to a terminal, with its colours."""
+def shown(arguments: list[str], folder: Path, *, status: int = 0) -> str:
+    """Return what a command that ends with ``status`` writes to a terminal, with its colours."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 50, COLUMNS, 0, 0))
     env = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
     env |= {"TERM": "xterm", "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments, "--tz", "UTC", "--config", str(folder / "sshbell.toml")],
+        [sys.executable, "-c", SCRIPT, *arguments, "--config", str(folder / "sshbell.toml")],
         stdout=theirs, stdin=subprocess.DEVNULL, cwd=folder, env=env,
     ) as process:  # fmt: skip
         os.close(theirs)
@@ -152,7 +193,7 @@ def shown(arguments: list[str], folder: Path) -> str:
         with suppress(OSError), open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123 - EIO: the other side is closed
             while piece := terminal.read(65536):
                 output += piece
-    if process.returncode:
+    if process.returncode != status:
         raise SystemExit(f"sshbell {' '.join(arguments)} ended with {process.returncode}")
     return output.decode().replace("\r\n", "\n")
 
@@ -166,15 +207,17 @@ def picture(name: str, command: str, text: str) -> str:
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw all of them."""
     parser = argparse.ArgumentParser(description="Draw sshbell's tables as SVG.")
-    parser.add_argument("folder", type=Path, help="where who.svg and replay.svg are written")
+    parser.add_argument("folder", type=Path, help="where the pictures are written")
     target = parser.parse_args().folder
     with tempfile.TemporaryDirectory(prefix="sshbell-pictures-") as name:
         folder = Path(name)
         prepare(folder)
-        who, replay = shown(["who"], folder), shown(["replay", "auth.log"], folder)
+        who, replay = shown(["who", "--tz", "UTC"], folder), shown(["replay", "auth.log", "--tz", "UTC"], folder)
+        audit = shown(["audit"], folder, status=78).replace(f"{folder}/", "/etc/ssh/")
     (target / "who.svg").write_text(picture("who", "sudo sshbell who", who), encoding="utf-8")
+    (target / "audit.svg").write_text(picture("audit", "sudo sshbell audit", audit), encoding="utf-8")
     (target / "replay.svg").write_text(picture("replay", "sshbell replay auth.log", replay), encoding="utf-8")
 
 

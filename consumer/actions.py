@@ -84,6 +84,17 @@ class _EventRow(NamedTuple):
     outcome: str
     kind: str = "event"
     is_session: bool = False
+    severity: str = ""
+    technique: str = ""
+
+
+def _finding(
+    text: str, noun: str, nouns: str, severity: str, technique: str = "", category: str = "intrusion_detection"
+) -> _EventRow:
+    """Return the row of a detector's finding."""
+    return _EventRow(
+        text, noun, nouns, (category,), "info", "unknown", kind="alert", severity=severity, technique=technique
+    )  # fmt: skip
 
 
 class EventAction(StrEnum):
@@ -95,6 +106,9 @@ class EventAction(StrEnum):
         category, ecs_type, outcome, kind: the ECS fields under ``event``.
         is_session: somebody was logged in. Strangers and local users can cause any number of the other events, so in a flood
             sshbell drops those first.
+        severity: of a detector's findings, unless the finding itself has another one; "" for all other events. One of
+            ``SEVERITIES``.
+        technique: the id of MITRE ATT&CK for what a finding reports; "" if none fits.
     """
 
     def __new__(cls, text: str, *_row: object) -> Self:
@@ -104,7 +118,15 @@ class EventAction(StrEnum):
         return member
 
     def __init__(self, *row: Any) -> None:
-        _, self.noun, self.nouns, self.category, self.ecs_type, self.outcome, self.kind, self.is_session = _EventRow(*row)
+        (
+            _, self.noun, self.nouns, self.category, self.ecs_type, self.outcome, self.kind, self.is_session, self.severity,
+            self.technique,
+        ) = _EventRow(*row)  # fmt: skip
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a detector of ``consumer/detect/`` reports it."""
+        return self.severity != ""
 
     LOGIN = _EventRow("ssh_login", "login", "logins", ("authentication", "session"), "start", "success", is_session=True)
     LOGOUT = _EventRow("ssh_logout", "logout", "logouts", ("session",), "end", "success", is_session=True)
@@ -112,7 +134,19 @@ class EventAction(StrEnum):
     PROBE = _EventRow(
         "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
     )
+    CANARY = _EventRow("ssh_canary", "canary", "canaries", ("authentication",), "info", "failure")
     FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
+    BLOCK = _EventRow("ssh_block", "block", "blocks", ("intrusion_detection",), "denied", "success")
+    # The findings, one row for each detector.
+    GUESSING = _finding("guessing", "guessing of passwords", "cases of guessing", "medium", "T1110.001")
+    ROOT_BY_PASSWORD = _finding(
+        "root_by_password", "login of root by password", "logins of root by password", "medium", "T1078.003"
+    )
+    HOST_SILENT = _finding("host_silent", "silent host", "silent hosts", "medium", category="host")
+    HOST_CHANGED_WORDING = _finding(
+        "host_changed_wording", "new wording of a host", "new wordings of hosts", "medium", category="host"
+    )
+    CLOCK_SKEW = _finding("clock_skew", "wrong clock", "wrong clocks", "low", category="host")
 
 
 class OwnAction(StrEnum):
@@ -122,5 +156,9 @@ class OwnAction(StrEnum):
     NOTICE = "sshbell_notice"
 
 
+# From the least to the most urgent, each with its number in ``event.severity``, as Elastic's own rules number them.
+SEVERITIES = {"low": 21, "medium": 47, "high": 73, "critical": 99}
+# The findings that the default of ``events`` in a route has. The others are worth a look, but no ring.
+RINGING_FINDINGS = tuple(action for action in EventAction if action.is_finding and action.value != "first_seen")
 SESSION_ACTIONS = tuple(action for action in EventAction if action.is_session)
 EXPENDABLE_ACTIONS = tuple(action for action in EventAction if not action.is_session)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from consumer.config_values import PLACE, Hours, Name, NameText, PathText, Port, Secret, Switch
+from consumer.config_values import PLACE, Hours, LanguageCode, Name, NameText, PathText, Port, Secret, Switch
 
 # The place of a URL with which anybody could send.
 _URL_PLACE = PLACE.replace("mail.password", "slack.url")
@@ -31,12 +31,14 @@ class CommonSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         max_per_hour: messages about each account on each host, and about everything else; further ones wait, and sshbell sends
             them together in one message.
         timezone: of the reader, shown beside UTC: ``Europe/Berlin``; "" is this host's.
+        language: of the reader.
         quiet: hours in that zone in which the channel sends only what a route marks as urgent; "" for none.
     """
 
     name: Name
     max_per_hour: _MaxPerHour = 60
     timezone: Annotated[str, Meta(description='a name such as "Europe/Berlin", in quotes')] = ""
+    language: LanguageCode = "en"
     quiet: Hours = ""
 
     @property

@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from consumer.actions import EventAction
+from consumer.actions import RINGING_FINDINGS, EventAction
 from consumer.channel_settings import ChannelSettings, key_files, secrets
-from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, ReportTime, Secret, Span, Switch
+from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, Port, ReportTime, Secret, Span, Switch
+from consumer.detect_settings import Detect, DetectTable
+from consumer.state_dir import STATE_DIR
 
 # What may be new about a login, what logins that are folded have in common, and the kinds of a session.
 Novelty = Literal["address", "network", "country", "key", "host"]
@@ -23,6 +25,10 @@ SessionKind = Literal["interactive", "command", "subsystem"]
 PEOPLE_PATH = "/etc/sshbell/people.toml"
 # In the state directory: the socket on which the process keys answers.
 KEYS_SOCKET = "keys.sock"
+# In a directory of its own: everybody may read it, and nobody may read the state directory.
+ACCESS_FILE = "/var/lib/sshbell-block/access.conf"
+# Beside the configuration. While a file of this name exists, nothing is blocked.
+NO_BLOCKING = "no-blocking"
 
 # For how long sshbell collects events that it folds.
 WINDOW = "10m"
@@ -84,7 +90,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     events: Annotated[
         tuple[EventAction, ...],
         Meta(min_length=1, description=f"a list of {', '.join(_EVENTS[:-1])} and {_EVENTS[-1]}"),
-    ] = (EventAction.LOGIN, EventAction.FORGED)
+    ] = (EventAction.LOGIN, EventAction.FORGED, *RINGING_FINDINGS)
     include: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["alice"] }}')] = Choice()
     exclude: Annotated[Choice, Meta(description=f'{_CHOICE} {{ user = ["backup-*"] }}')] = Choice()
     to_owner: Switch = False
@@ -95,6 +101,74 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         list[FoldField], Meta(description='a list of "event", "user", "host", "address" and "route": ["user", "host"]')
     ] = []
     window: Span = WINDOW
+
+
+class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    What sshbell never blocks: exactly one of the first four.
+
+    Attributes:
+        address: an address or a network.
+        name: the name of a host, which sshbell looks up every five minutes. If that fails, the last answer counts.
+        file: a file with an address or a network in each line.
+        command: a program that prints such lines; sshbell runs it every five minutes.
+        reason: why, for people.
+        until: the last day, in UTC; "" for no end.
+    """
+
+    address: Annotated[str, Meta(description='an address or a network: "192.0.2.0/24"')] = ""
+    name: Annotated[str, Meta(description='the name of a host: "vpn.example.org"', max_length=253)] = ""
+    file: PathText = ""
+    command: Annotated[list[str], Meta(description='a list of texts: ["/usr/local/bin/offices"]')] = []
+    reason: Annotated[str, Meta(description="a text, in quotes", max_length=200)] = ""
+    until: Annotated[str, Meta(description='a day: "2026-12-31"', pattern=r"^(?:[0-9]{4}-[0-9]{2}-[0-9]{2})?\Z")] = ""
+
+
+# The keys of commands under [block].
+BLOCK_COMMANDS = ("host_block_cmd", "host_clear_cmd", "user_block_cmd", "user_clear_cmd")
+BlockMode = Literal["off", "dry-run", "on"]
+BlockCommand = Annotated[str, Meta(description='a command with its arguments in brackets: "[/usr/local/bin/ban] [%h]"')]
+
+
+class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    How sshbell blocks addresses and users.
+
+    Attributes:
+        mode: ``dry-run`` only reports what ``on`` would block.
+        duration: of the first block of a target. Each further one is ``growth`` times as long, up to ``longest``.
+        known_logins, known_for: sshbell blocks none of so many addresses with the newest logins within that time.
+        access_file: the file that sshbell writes for pam_access.
+        nftables: TCP ports at which the kernel drops new connections of blocked addresses; [] leaves nftables alone.
+        hosts_deny: also write lists for TCP wrappers, beside ``access_file``.
+        host_block_cmd, host_clear_cmd, user_block_cmd, user_clear_cmd: commands for a change, as in pam_abl; "" for none.
+        allow: what sshbell never blocks.
+    """
+
+    mode: Annotated[BlockMode, Meta(description='"off", "dry-run" or "on"')] = "off"
+    duration: Span = "1h"
+    growth: Annotated[int, Meta(ge=1, le=100, description="a number from 1 to 100, without quotes")] = 2
+    longest: Span = "30d"
+    known_logins: Annotated[int, Meta(ge=0, le=10_000, description="a number up to 10000, without quotes")] = 200
+    known_for: Span = "90d"
+    access_file: PathText = ACCESS_FILE
+    nftables: Annotated[list[Port], Meta(description="a list of ports: [22]", max_length=64)] = []
+    hosts_deny: Switch = False
+    host_block_cmd: BlockCommand = ""
+    host_clear_cmd: BlockCommand = ""
+    user_block_cmd: BlockCommand = ""
+    user_clear_cmd: BlockCommand = ""
+    allow: Annotated[list[Allow], Meta(description="a table under [[block.allow]], in two pairs of brackets")] = []
+
+    @property
+    def has_commands(self) -> bool:
+        """Whether changes run commands."""
+        return any(getattr(self, key) for key in BLOCK_COMMANDS)
+
+    @property
+    def needs_rights(self) -> bool:
+        """Whether blocking takes more than the rights of sshbell's user."""
+        return self.mode == "on" and (bool(self.nftables) or self.has_commands)
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,16 +186,18 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reverse_dns: ask the name servers for the name of an address.
         hosts: addresses by host name, to find the jump host of a login.
         map_url: URL of a map that shows an address, with {ip}, {latitude} and {longitude}; "" for no link.
+        detect: what sshbell looks for in the events of all hosts.
         people: the file of people and their keys, certificates and accounts. The default file is optional.
         geoip: databases in MaxMind's format, with ``*`` and ``?`` as in a shell; without any, sshbell shows no places. With
             ``"web"``, ``deliver``, and no other process, asks MaxMind's web service.
         geoip_account: the number of an account at MaxMind, for the web service; 0 for none.
         geoip_key: the licence key of that account.
         geoip_host: the web service's name, with ":" and a port if that is not 443.
+        block: whether and how sshbell blocks.
     """
 
     sshd_programs: Annotated[list[str], Meta(description='a list of texts: ["..."]')] = []
-    state_dir: PathText = "/var/lib/sshbell"
+    state_dir: PathText = STATE_DIR
     user: NameText = "sshbell"
     catch_up: PathText = "/var/log/auth.log"
     keep: Span = "90d"
@@ -130,6 +206,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hosts: Annotated[dict[str, list[str]], Meta(description='a table of lists of addresses: { bastion1 = ["192.0.2.10"] }')] = {}
     map_url: Annotated[str, Meta(description="an address with {ip}, {latitude} or {longitude} in it, in quotes")] = ""
     people: PathText = PEOPLE_PATH
+    detect: DetectTable = Detect()
     channel: Annotated[list[ChannelSettings], Meta(description="a table under [[channel]], in two pairs of brackets")] = []
     route: Annotated[list[Route], Meta(description="a table under [[route]], in two pairs of brackets")] = []
     geoip: Annotated[
@@ -139,6 +216,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geoip_account: Annotated[int, Meta(ge=0, le=10**12, description="a number, without quotes")] = 0
     geoip_key: Annotated[Secret | None, Meta(description=PLACE.replace("mail.password", "maxmind.key"))] = None
     geoip_host: HostName = "geoip.maxmind.com"
+    block: Annotated[Blocking, Meta(description="a table under [block]")] = Blocking()
 
 
 def secret_files(config: Config) -> list[Path]:

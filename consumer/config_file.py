@@ -1,7 +1,8 @@
 """The configuration file: TOML. sshbell refuses unknown keys, and lists all faults, each with its line."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from difflib import get_close_matches
 from functools import cache
 from ipaddress import ip_address, ip_network
@@ -12,31 +13,35 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from consumer.block.commands import split_command
+from consumer.block.target import is_too_wide, network_target
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
-from consumer.config import Choice, Config, Route
+from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route
 from consumer.config_values import Secret, seconds_of
+from consumer.detect_settings import Detect, GuessingSettings
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
+from consumer.state_dir import DEFAULT_PATH, state_dir_in
 from consumer.toml import KeyPath, TomlDocument
-
-DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
 # Longer windows would make it hard to tell a wrong clock from a long wait.
 _WINDOW_LIMIT_S = 7 * 86400
-# Finds state_dir in a file with invalid TOML.
-_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 # The table under a key; that of "channel" depends on its type.
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "url": Secret, "bearer": Secret, "hmac_key": Secret,
-    "geoip_key": Secret, "route": Route, "include": Choice, "exclude": Choice,
+    "geoip_key": Secret, "detect": Detect, "guessing": GuessingSettings, "route": Route, "include": Choice, "exclude": Choice,
+    "block": Blocking, "allow": Allow,
 }  # fmt: skip
 # Keys that have a list of tables.
-_LISTS = {"channel", "route"}
+_LISTS = {"channel", "route", "allow"}
 _HOMES: dict[type[msgspec.Struct], str] = {
-    Config: "above the first [[channel]]", Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
+    Config: "above the first table", Detect: "under [detect]", GuessingSettings: "under [detect.guessing]",
+    Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
+    Blocking: "under [block]", Allow: "under [[block.allow]]",
 }  # fmt: skip
 
 
@@ -86,11 +91,7 @@ def reloaded(path: str | None, before: Config) -> Config:
 
 def state_dir_of(path: str | None) -> str:
     """Return the state directory from a configuration with faults; the default if the file does not set it."""
-    try:
-        found = _STATE_DIR.search(Path(path or DEFAULT_PATH).read_text("utf-8", "replace"))
-    except OSError:
-        found = None
-    return found[2] if found else Config().state_dir
+    return state_dir_in(path or DEFAULT_PATH)
 
 
 def parse(text: bytes, place: str) -> Config:
@@ -227,6 +228,8 @@ def _faults(
     if not Path(config.state_dir).is_absolute():
         yield ("state_dir",), f"state_dir {config.state_dir!r} is not an absolute path"
     yield from _enrichment_faults(config)
+    yield from ((("block", *path), f"block: {text}") for path, text in _block_faults(config.block))
+    yield from _guessing_faults(config.detect.guessing)
     for number, name in enumerate(names or []):
         if name and name in (names or [])[:number]:
             yield ("channel", number, "name"), f"two channels are called {name!r}"
@@ -238,6 +241,18 @@ def _faults(
         if route is not None:
             faults = (*_route_faults(route, names), *_place_faults(route, config))
             yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
+
+
+def _guessing_faults(guessing: GuessingSettings) -> Iterator[_Fault]:
+    checks: dict[str, Callable[[Any], object]] = {
+        "host_rule": GuessingRule, "user_rule": GuessingRule, "limits": limits_of, "host_whitelist": Whitelist,
+        "user_whitelist": Whitelist,
+    }  # fmt: skip
+    for key, check in checks.items():
+        try:
+            check(getattr(guessing, key))
+        except ValueError as error:
+            yield ("detect", "guessing", key), f"{key}: {error}"
 
 
 def _enrichment_faults(config: Config) -> Iterator[_Fault]:
@@ -254,6 +269,30 @@ def _enrichment_faults(config: Config) -> Iterator[_Fault]:
             yield ("geoip", number), f'geoip: {path!r} is a directory; for the databases in it: "{path.rstrip("/")}/*.mmdb"'
     for text in _map_faults(config.map_url) if config.map_url else ():
         yield ("map_url",), text
+
+
+def _block_faults(block: Blocking) -> Iterator[_Fault]:
+    if not re.fullmatch(r"(/[^/\s]+)+", block.access_file):
+        yield ("access_file",), f"access_file {block.access_file!r} is not an absolute path without blanks"
+    for key in BLOCK_COMMANDS:
+        try:
+            if text := getattr(block, key):
+                split_command(text)
+        except ValueError as error:
+            yield (key,), f"{key}: {error}"
+    for number, allow in enumerate(filter(None, block.allow)):
+        path = ("allow", number)
+        if sum(map(bool, (allow.address, allow.name, allow.file, allow.command))) != 1:
+            yield path, f"allow {number + 1} needs exactly one of address, name, file and command"
+        try:
+            if allow.address and is_too_wide(network_target(allow.address)):
+                yield (*path, "address"), f"allow {number + 1}: {allow.address!r} holds a large part of the world"
+        except ValueError as error:
+            yield (*path, "address"), f"allow {number + 1}: {error}"
+        try:
+            date.fromisoformat(allow.until or "2026-01-01")
+        except ValueError:
+            yield (*path, "until"), f"allow {number + 1}: {allow.until!r} is not a day of the calendar"
 
 
 def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:

@@ -1,7 +1,7 @@
 """The types of values in ``sshbell.toml``. Each description is the valid value, as messages put it: "keep has to be ..."."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -47,6 +47,9 @@ Hours = Annotated[
         description='two times of the day: "22:00-07:00"',
     ),
 ]
+# The languages of messages; consumer/deliver/locale has a folder for each but English.
+LANGUAGES = ("en", "de")
+LanguageCode = Annotated[Literal["en", "de"], Meta(description='"en" or "de"')]
 PLACE = 'the place of the secret: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}

@@ -27,6 +27,7 @@ class EventFields(Fields, frozen=True):
     action: str | None = None
     outcome: str | None = None
     id: str | None = None
+    severity: int | None = None
     start: str | None = None
     end: str | None = None
     duration: int | None = None
@@ -180,9 +181,40 @@ NO_PAM = PamFields()
 
 
 class RuleFields(Fields, frozen=True):
-    """``rule``: the rule of a grammar, or of the detector."""
+    """``rule``: the rule of a grammar, or the detector; ``description`` is its rule as in the configuration."""
 
     name: str | None = None
+    description: str | None = None
+
+
+class TechniqueFields(Fields, frozen=True):
+    """``threat.technique``: of MITRE ATT&CK."""
+
+    id: tuple[str, ...] = ()
+
+
+class ThreatFields(Fields, frozen=True):
+    """``threat``: what a finding means, in the words of MITRE ATT&CK."""
+
+    technique: TechniqueFields = TechniqueFields()
+
+
+class RelatedFields(Fields, frozen=True):
+    """``related``: all that a finding names."""
+
+    user: tuple[str, ...] = ()
+    ip: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
+class BlockFields(Fields, frozen=True):
+    """``sshbell.block``: ``target`` until ``until``, because of ``finding``, for the ``step``-th time after the first."""
+
+    target: str | None = None
+    until: str | None = None
+    finding: str | None = None
+    step: int | None = None
+    dry_run: bool = False
 
 
 class FileFields(Fields, frozen=True):
@@ -205,10 +237,15 @@ class ErrorFields(Fields, frozen=True):
 
 
 class NoticeFields(Fields, frozen=True):
-    """``sshbell``: ``found`` lists the events that one notice stands for; ``new`` lists what is new about a login, for routes."""
+    """
+    ``sshbell``: ``found`` lists the events that one notice stands for; ``new`` lists what is new about a login, for routes;
+    ``events`` lists the ids of the events that a finding rests on.
+    """
 
     found: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    block: BlockFields = BlockFields()
 
 
 class EcsEvent(Fields, frozen=True):
@@ -218,7 +255,7 @@ class EcsEvent(Fields, frozen=True):
     Attributes:
         timestamp: RFC 3339, UTC; in a row of the outbox, any text.
         message: a message about sshbell itself.
-        labels: further values that a rule of the grammar names.
+        labels: further values that a rule of the grammar, or a detector, names.
     """
 
     timestamp: str | None = msgspec.field(name="@timestamp", default=None)
@@ -231,6 +268,8 @@ class EcsEvent(Fields, frozen=True):
     ssh: SshFields = SshFields()
     pam: PamFields = NO_PAM
     rule: RuleFields = RuleFields()
+    threat: ThreatFields = ThreatFields()
+    related: RelatedFields = RelatedFields()
     log: LogFields = LogFields()
     error: ErrorFields = ErrorFields()
     labels: dict[str, str] | None = None
@@ -296,7 +335,18 @@ def joined(fields: F, more: F) -> F:
 # One empty group of each kind. msgspec compares a default by identity, so it leaves out only these very objects.
 _EMPTY = {
     type(nothing): nothing
-    for group in (EcsEvent, SourceFields, GeoFields, AsFields, SshFields, ViaFields, PamFields, LogFields)
+    for group in (
+        EcsEvent,
+        SourceFields,
+        GeoFields,
+        AsFields,
+        SshFields,
+        ViaFields,
+        PamFields,
+        LogFields,
+        ThreatFields,
+        NoticeFields,
+    )
     for nothing in group.__struct_defaults__
     if isinstance(nothing, Fields)
 }

@@ -13,21 +13,20 @@ from consumer.records import HOST, TIME, TRUSTED, Line
 
 # Files are numbered in the order of reading. A place is the file's number times this, plus the line's number.
 PLACE_STEP = 1 << 40
+# The most users, addresses, hosts and events that a finding names. More would help nobody who reads it.
+EXAMPLES_LIMIT = 20
 
 
 class AuthEvent(msgspec.Struct, frozen=True):
     """
-    The common part of all events.
+    The common part of all events. Each kind has an ``action``; a finding has that of its detector.
 
     Attributes:
-        action: the kind of event.
         id: stable; "" if the caller did not ask for texts.
         line: the deciding line.
         user: as the client sent it; None if no line named one.
         address, port: of the client, as logged; None if no line named them.
     """
-
-    action: ClassVar[EventAction]
 
     id: str
     line: Line
@@ -62,7 +61,7 @@ class Login(AuthEvent, frozen=True):
         factors: all methods in order, if the log shows several; ``method`` is the last of them.
     """
 
-    action = EventAction.LOGIN
+    action: ClassVar[EventAction] = EventAction.LOGIN
 
     method: str | None = None
     info: str | None = None
@@ -74,7 +73,7 @@ class Login(AuthEvent, frozen=True):
 class Logout(AuthEvent, frozen=True):
     """A session with a ``Login`` has ended. ``line`` decided it. ``end_us`` is never before the login's time; 0: unknown."""
 
-    action = EventAction.LOGOUT
+    action: ClassVar[EventAction] = EventAction.LOGOUT
 
     login: Login
     end_us: int
@@ -88,7 +87,7 @@ class Logout(AuthEvent, frozen=True):
 class Attempt(AuthEvent, frozen=True):
     """One failed try to authenticate, or ``count`` equal ones. ``method`` is None if no Failed line reported it."""
 
-    action = EventAction.ATTEMPT
+    action: ClassVar[EventAction] = EventAction.ATTEMPT
 
     method: str | None = None
     user_is_valid: bool = True
@@ -99,9 +98,15 @@ class Attempt(AuthEvent, frozen=True):
 class Probe(AuthEvent, frozen=True):
     """A connection that never tried to log in: a scanner, a bad banner, a time-out, a refused connection."""
 
-    action = EventAction.PROBE
+    action: ClassVar[EventAction] = EventAction.PROBE
 
     reason: str | None = None
+
+
+class Canary(AuthEvent, frozen=True):
+    """The failed login of ``sshbell canary``, which shows that lines arrive. It counts as no try."""
+
+    action: ClassVar[EventAction] = EventAction.CANARY
 
 
 class Forged(AuthEvent, frozen=True):
@@ -115,7 +120,7 @@ class Forged(AuthEvent, frozen=True):
         last_us: the time of the last of them; 0 if it has none.
     """
 
-    action = EventAction.FORGED
+    action: ClassVar[EventAction] = EventAction.FORGED
 
     uid: int | None
     claim: str
@@ -128,4 +133,56 @@ class Forged(AuthEvent, frozen=True):
         return "forged"
 
 
-Event = Login | Logout | Attempt | Probe | Forged
+class Finding(AuthEvent, frozen=True):
+    """
+    What a detector has found in other events. ``line``, ``user``, ``address`` and ``port`` are those of the deciding event.
+
+    Attributes:
+        action: the detector.
+        severity: one of ``SEVERITIES``.
+        rule: the rule or threshold, as it stands in the configuration: ``*:10/1h``.
+        origin: the weakest origin of its events.
+        count: how many tries, logins or lines it rests on.
+        since_us, last_us: the times of the first and the last of them.
+        users, addresses, hosts: that they name, up to ``EXAMPLES_LIMIT`` of each, as in the log.
+        event_ids: of the events that it rests on, the newest ``EXAMPLES_LIMIT``.
+        labels: further values that its sentence needs, by names of the detector's choice.
+    """
+
+    action: EventAction
+    severity: str
+    rule: str
+    origin: str
+    count: int = 1
+    since_us: int = 0
+    last_us: int = 0
+    users: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    event_ids: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class Block(AuthEvent, frozen=True):
+    """
+    sshbell blocks an address, a network or a user. ``line`` is that of the finding's deciding event.
+
+    Attributes:
+        target: the address (``192.0.2.7``), the network (``2001:db8::/64``), or, if ``is_user``, the user's name.
+        until_us: the end of the block; microseconds since 1970 UTC.
+        finding_id: of the finding that caused it.
+        step: 0 for the first block of this target, 1 for the second, and so on: each is longer.
+        is_dry_run: the configuration only tries blocking out: nothing is blocked.
+    """
+
+    action: ClassVar[EventAction] = EventAction.BLOCK
+
+    target: str
+    is_user: bool
+    until_us: int
+    finding_id: str
+    step: int = 0
+    is_dry_run: bool = False
+
+
+Event = Login | Logout | Attempt | Probe | Canary | Forged | Finding | Block

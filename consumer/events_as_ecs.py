@@ -2,9 +2,11 @@
 
 import msgspec
 
+from consumer.actions import SEVERITIES
 from consumer.addresses import ip_text
 from consumer.clock import isoformat
 from consumer.ecs import (
+    BlockFields,
     CertificateFields,
     EcsEvent,
     EventFields,
@@ -12,15 +14,19 @@ from consumer.ecs import (
     HostFields,
     KeyFields,
     LogFields,
+    NoticeFields,
     ProcessFields,
+    RelatedFields,
     RuleFields,
     SessionFields,
     SourceFields,
     SshFields,
+    TechniqueFields,
+    ThreatFields,
     UserFields,
     known,
 )
-from consumer.events import PLACE_STEP, Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events import PLACE_STEP, Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS, PLACE, PROCID, PROGRAM, TEXT
 from consumer.text import readable
@@ -40,8 +46,12 @@ def of_event(event: Event, paths: list[str]) -> EcsEvent:
             None if event.address is None else readable(event.address), None if event.port is None else int(event.port)
         ),
         ssh=_ssh_fields(event, login),
-        rule=known(RuleFields(name="forged" if isinstance(event, Forged) else None)),
+        rule=known(_rule_fields(event)),
+        threat=known(ThreatFields(technique=known(TechniqueFields(id=_techniques(event))))),
+        related=known(_related_fields(event)),
         log=_log_fields(event, paths),
+        labels=(event.labels or None) if isinstance(event, Finding) else None,
+        sshbell=known(_own_fields(event)),
     )
 
 
@@ -61,7 +71,7 @@ def source_of(address: str | None, port: int | None) -> SourceFields:
 
 
 def _event_fields(event: Event) -> EventFields:
-    start = end = duration = None
+    start = end = duration = severity = None
     if isinstance(event, Login):
         start = _moment(event.time_us)
     elif isinstance(event, Logout):
@@ -70,10 +80,13 @@ def _event_fields(event: Event) -> EventFields:
         duration = (event.end_us - began_us) * 1000 if began_us and event.end_us else None
     elif isinstance(event, Forged) and event.count > 1:
         start, end = _moment(event.time_us), _moment(event.last_us)
+    elif isinstance(event, Finding):
+        start, end, severity = _moment(event.since_us), _moment(event.last_us), SEVERITIES[event.severity]
     action = event.action
     return EventFields(
         kind=action.kind, category=action.category, type=(action.ecs_type,), action=str(action), outcome=action.outcome,
-        id=event.id or None, start=start, end=end, duration=duration, original=readable(event.line[TEXT]) or None,
+        id=event.id or None, severity=severity, start=start, end=end, duration=duration,
+        original=readable(event.line[TEXT]) or None,
     )  # fmt: skip
 
 
@@ -90,6 +103,8 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
             count = event.count if event.count != 1 else None
         case Probe():
             reason = sshd_name(event.reason) if event.reason else None
+        case Finding():
+            count = event.count
         case Forged():
             claim, claimed_by_uid = event.claim or None, event.uid
             count = event.count if event.count != 1 else None
@@ -112,6 +127,40 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         claimed_by_uid=claimed_by_uid,
         login_id=login_id,
     )
+
+
+def _rule_fields(event: Event) -> RuleFields:
+    match event:
+        case Forged():
+            return RuleFields(name="forged")
+        case Finding():
+            return RuleFields(name=str(event.action), description=event.rule or None)
+    return RuleFields()
+
+
+def _techniques(event: Event) -> tuple[str, ...]:
+    technique = event.action.technique
+    return (technique,) if technique else ()
+
+
+def _related_fields(event: Event) -> RelatedFields:
+    if not isinstance(event, Finding):
+        return RelatedFields()
+    ips = (ip_text(readable(address)) for address in event.addresses)
+    return RelatedFields(user=event.users, ip=tuple(ip for ip in ips if ip is not None), hosts=tuple(map(readable, event.hosts)))
+
+
+def _own_fields(event: Event) -> NoticeFields:
+    match event:
+        case Finding():
+            return NoticeFields(events=event.event_ids)
+        case Block():
+            block = BlockFields(
+                target=readable(event.target), until=_moment(event.until_us), finding=event.finding_id or None,
+                step=event.step, dry_run=event.is_dry_run,
+            )  # fmt: skip
+            return NoticeFields(block=known(block))
+    return NoticeFields()
 
 
 def factor_names(methods: tuple[str, ...]) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def texts_in(value: Any) -> Iterator[str]:
 def _slack_text(found: Any, limit: int) -> str:
     if not isinstance(found, dict) or found.get("type") not in _SLACK_TEXTS or not 1 <= units(found.get("text", "")) <= limit:
         return f"text of a wrong type or length: {str(found)[:80]}"
-    if found["type"] == "mrkdwn" and not re.fullmatch(r"\*[A-Z][a-z ]*\*", found["text"]):
+    if found["type"] == "mrkdwn" and not re.fullmatch(r"\*[^\W\d_][\w .-]*\*", found["text"]):
         return f"Markdown that is no label: {found['text'][:80]}"
     return "" if found["type"] == "mrkdwn" or found.get("emoji") is False else "emoji in a text"
 

@@ -12,13 +12,13 @@ from msgspec.structs import fields
 from consumer.actions import EventAction, OwnAction
 from consumer.channel_settings import CHANNEL_TYPES, OAuth2
 from consumer.cli import COMMANDS, main
-from consumer.config import Choice, Config, Route
+from consumer.config import Allow, Blocking, Choice, Config, Route
 from consumer.config_file import load
 from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
 from consumer.deliver.sentences import Sentences, sentences_of
-from consumer.events import Attempt, Forged, Login, Logout, Probe
+from consumer.detect_settings import Detect, GuessingSettings
 from consumer.framing.text import FRAMINGS
 from consumer.people.people import People
 from grammars import dropbear, pam, sshd
@@ -47,7 +47,9 @@ def test_code_is_fenced(page: Path) -> None:
     """Each block of code names its language, so that ``tests/integration/test_documents.py`` finds the commands and runs them."""
     assert not re.search(r"\n\n    \S", without_blocks(page))
     assert {
-        block.where: block.language for block in blocks(page) if block.language not in {"sh", "toml", "cron", "rsyslog"}
+        block.where: block.language
+        for block in blocks(page)
+        if block.language not in {"sh", "toml", "cron", "rsyslog", "pam", "hosts"}
     } == {}
 
 
@@ -56,12 +58,12 @@ def test_configuration_examples(tmp_path: Path) -> None:
     examples = [block.text for page in PAGES for block in blocks(page, "toml")]
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
-    keys = [text for text in examples if not text.startswith("[")]
-    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]"))]
+    keys = [text for text in examples if not text.startswith("[[")]
+    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]", "[block]", "[[block.allow]]"))]
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
-    assert [channel.name for channel in loaded.channel] == ["ops", "chat", "slack", "provider", "alerts", "events"]
+    assert [channel.name for channel in loaded.channel] == ["ops", "chat", "slack", "provider", "alerts", "events", "betrieb"]
     assert loaded.geoip == "web"
     assert len(loaded.route) == sum(text.count("[[route]]") for text in tables)
     person = People.load(people).holders_of("alice", "web1")
@@ -109,8 +111,7 @@ def test_actions_of_lines(grammar: str) -> None:
 
 def test_actions_of_events() -> None:
     """Each ``event.action`` that ``replay`` may give is named, as code."""
-    actions = {str(kind.action) for kind in (Login, Logout, Attempt, Probe, Forged)}
-    assert missing(actions, before="`", behind="`") == []
+    assert missing(set(map(str, EventAction)), before="`", behind="`") == []
 
 
 def test_framings() -> None:
@@ -121,10 +122,20 @@ def test_framings() -> None:
 def test_configuration_keys() -> None:
     """Each key of the configuration file is named, as code."""
     keys = {
-        field.encode_name for kind in (Config, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret) for field in fields(kind)
+        field.encode_name
+        for kind in (Config, Detect, GuessingSettings, Blocking, Allow, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret)
+        for field in fields(kind)
     }
-    assert missing({f"`{key}" for key in keys - {"channel", "route", *Secret.__struct_fields__}}, before="") == []
-    shown = {"`[[channel]]`", "`[[route]]`"} | {f"{{ {key} = " for key in Secret.__struct_fields__}
+    assert (
+        missing(
+            {f"`{key}" for key in keys - {"channel", "route", "detect", "guessing", "block", *Secret.__struct_fields__}},
+            before="",
+        )
+        == []
+    )
+    shown = {"`[[channel]]`", "`[[route]]`", "`[detect]`", "`[detect.guessing]`"} | {
+        f"{{ {key} = " for key in Secret.__struct_fields__
+    }
     assert missing(shown, before="", behind="") == []
     assert missing({f'`"{name}"`' for name in CHANNEL_TYPES}, before="", behind="") == []
 
@@ -159,6 +170,7 @@ def test_subjects(action: str) -> None:
         "host": {"name": "web1"},
         "user": {"name": "root" if action in {"ssh_attempt", "ssh_forged"} else "deploy", "full_name": "Carol"},
         "source": {"geo": {"city_name": "Lyon", "country_name": "France"}}, "ssh": {"claim": "accepted"},
+        "sshbell": {"block": {"target": "192.0.2.7"}},
     }  # fmt: skip
     shown = re.findall("`([^`]+)`", next(row for row in section("## Mail").splitlines() if row.startswith(f"| `{action}`")))[1]
     assert shown == ("Test: " if action == OwnAction.TEST else sentences_of(facts_of(ecs(event), None)).headline)

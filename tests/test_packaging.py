@@ -49,9 +49,17 @@ def test_contents(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     modules |= {f"consumer/rsyslog.d/{path.name}" for path in (PROJECT_DIR / "rsyslog.d").iterdir()}
-    assert {name for name in names if ".dist-info/" not in name} == modules
+    assert {name for name in names if ".dist-info/" not in name} == modules | {"consumer/matching/lowered_rules.json"}
     assert any(name.endswith("LICENSE") for name in names)
     assert wheel.name.startswith(f"sshbell-{__version__}-py3-none-any")
+
+
+def test_a_start_lowers_no_rule(installed: Path) -> None:
+    """The build of the wheel has done that, so a start does not even import pyparsing; ``--engine pyparsing`` still does."""
+    check = "import sys; from consumer.matching.matcher import Matcher; Matcher(); print('pyparsing' in sys.modules)"
+    assert run(installed, sys.executable, "-c", check) == b"False\n"
+    command = [sys.executable, "-m", "consumer", "parse", "--year", "2026"]
+    assert run(installed, *command, "--engine", "pyparsing") == run(installed, *command)
 
 
 def test_installed_module_reads_a_line(installed: Path) -> None:

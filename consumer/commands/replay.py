@@ -92,7 +92,8 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     with _progress(list(files), visible=form == "none" or not sys.stdout.isatty()) as progress:
         replayed = Replay(
             matcher, zone=zone, year=year, jobs=jobs or len(os.sched_getaffinity(0)), keep_text=form == "json", tell=tell,
-            progress=progress, paths=paths, takes=None if selection.is_all else selection.takes,
+            progress=progress, paths=paths, takes=None if selection.is_all else selection.takes, detect=settings.detect,
+            block=settings.block,
         )  # fmt: skip
         summary = replayed.run(list(files))
     sys.stdout.flush()

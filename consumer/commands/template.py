@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.commands.options import CONFIG, in_color
+from consumer.config_values import LANGUAGES
 from consumer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -92,14 +93,16 @@ def show(name: str, config: str | None) -> None:
     help='Another login or event; "sshbell route --help" lists the words.',
 )
 @click.option("--timezone", metavar="ZONE", default="", help="Zone of the times, by default this machine's.")
+@click.option("--language", type=click.Choice(LANGUAGES), default="en", help="Language of the message.")
 @CONFIG
-def preview(name: str, like: str, timezone: str, config: str | None) -> None:
+def preview(name: str, like: str, timezone: str, language: str, config: str | None) -> None:
     """
     Print what a template makes of a made-up login, or of the event in --like. It sends nothing. A broken template is an error.
 
     \b
         sudo sshbell template preview message.chat.j2
         sudo sshbell template preview message.html.j2 > mail.html
+        sudo sshbell template preview digest.txt.j2 --language de
     """
     from zoneinfo import ZoneInfo
 
@@ -117,7 +120,7 @@ def preview(name: str, like: str, timezone: str, config: str | None) -> None:
         raise UsageError(f"--timezone: {timezone!r} is unknown here") from error
     faults: list[str] = []
     try:
-        text = preview_of(name, Renderer(own, faults.append), like, timezone)
+        text = preview_of(name, Renderer(own, faults.append), like, timezone, language)
     except ValueError as error:
         raise UsageError(f"--like: {error}") from error
     click.echo(text)
@@ -128,7 +131,7 @@ def preview(name: str, like: str, timezone: str, config: str | None) -> None:
 def _own_folder(config: str | None) -> "Path":
     from pathlib import Path
 
-    from consumer.config_file import DEFAULT_PATH
+    from consumer.state_dir import DEFAULT_PATH
 
     return Path(config or DEFAULT_PATH).parent / "templates"
 

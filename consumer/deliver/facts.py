@@ -11,30 +11,96 @@ from urllib.parse import quote
 
 import msgspec
 
-from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
+from consumer.actions import SESSION_ACTIONS, SEVERITIES, EventAction, OwnAction
 from consumer.addresses import ip_of
+from consumer.deliver.channels import Detail
+from consumer.deliver.language import ENGLISH, N_, Language
 from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
-_ORIGINS = {"verified": "verified: a process of root wrote the log line", "unverified": "", "forged": ""}
-# What may be new about a login, the most telling first.
-_NOVELTIES = ("country", "address", "key", "network", "host")
+_ORIGINS = {"verified": N_("verified: a process of root wrote the log line"), "unverified": "", "forged": ""}
 # The actions of events whose user has logged in.
 _IN = frozenset({*SESSION_ACTIONS, OwnAction.TEST})
+_FINDINGS = frozenset(action for action in EventAction if action.is_finding)
+_SEVERITIES = {
+    SEVERITIES["low"]: N_("low"),
+    SEVERITIES["medium"]: N_("medium"),
+    SEVERITIES["high"]: N_("high"),
+    SEVERITIES["critical"]: N_("critical"),
+}
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
 
-class Detail(msgspec.Struct, frozen=True):
-    """A line in the table of a message."""
-
-    name: str
-    value: str
+# The labels of details, by name.
+_LABELS = {
+    "time": N_("Time"),
+    "until": N_("Until"),
+    "severity": N_("Severity"),
+    "rule": N_("Rule"),
+    "blocked": N_("Blocked"),
+    "written by": N_("Written by"),
+    "user": N_("User"),
+    "claimed user": N_("Claimed user"),
+    "caution": N_("Caution"),
+    "person": N_("Person"),
+    "account of": N_("Account of"),
+    "host": N_("Host"),
+    "from": N_("From"),
+    "claimed from": N_("Claimed from"),
+    "reverse name": N_("Reverse name"),
+    "place": N_("Place"),
+    "map": N_("Map"),
+    "network": N_("Network"),
+    "new": N_("New"),
+    "anonymous": N_("Anonymous"),
+    "through": N_("Through"),
+    "method": N_("Method"),
+    "key": N_("Key"),
+    "key of": N_("Key of"),
+    "key options": N_("Key options"),
+    "certificate": N_("Certificate"),
+    "signed by": N_("Signed by"),
+    "principal": N_("Principal"),
+    "session": N_("Session"),
+    "since": N_("Since"),
+    "users": N_("Users"),
+    "addresses": N_("Addresses"),
+    "hosts": N_("Hosts"),
+    "duration": N_("Duration"),
+    "lines": N_("Lines"),
+    "tries": N_("Tries"),
+    "reason": N_("Reason"),
+    "origin": N_("Origin"),
+    "found": N_("Found"),
+}
+# Names of addresses that have no place on a map, for the details; the others are terms of the protocols.
+_AREAS = {
+    "private network": N_("private network"),
+    "loopback": N_("loopback"),
+    "documentation": N_("documentation"),
+    "this network": N_("this network"),
+    "reserved": N_("reserved"),
+    "unspecified": N_("unspecified"),
+}
+# What may be new about a login, the most telling first.
+NOVELTY_NAMES = {
+    "country": N_("country"),
+    "address": N_("address"),
+    "key": N_("key"),
+    "network": N_("network"),
+    "host": N_("host"),
+}
+# A duration is in units of the SI, which have no cases and no dots: "nach 2 Std.." would have one dot too many, and "nach 3 Tage"
+# would be wrong.
+_UNITS = {"d": N_("%(num)s d"), "h": N_("%(num)s h"), "min": N_("%(num)s min"), "s": N_("%(num)s s")}
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts about one event."""
+    """The facts about one event. ``moment`` is its time in the reader's zone; None if it is unknown."""
 
     event: EcsEvent
+    language: Language
+    moment: datetime | None
     id: str
     action: str
     test: bool
@@ -77,6 +143,19 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     duration: str
     login_id: str
     new: tuple[str, ...]
+    severity: str
+    rule: str
+    users: tuple[str, ...]
+    addresses: tuple[str, ...]
+    hosts: tuple[str, ...]
+    labels: dict[str, str]
+    target: str
+    dry_run: bool
+
+    @property
+    def is_finding(self) -> bool:
+        """Whether a detector reports it."""
+        return self.action in _FINDINGS
 
     @property
     def is_in(self) -> bool:
@@ -89,7 +168,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return self.user == "root" or self.event.user.id == "0"
 
 
-def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
+def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: Language = ENGLISH) -> Facts:
     """
     Return the facts about an event.
 
@@ -97,14 +176,16 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         event: made harmless.
         zone: the reader's; None for this host's.
         map_url: as configured; "" for no link.
+        language: the reader's.
     """
     happened, source, ssh = event.event, event.source, event.ssh
-    key, certificate, via = ssh.key, ssh.certificate, ssh.via
+    key, certificate, via, block = ssh.key, ssh.certificate, ssh.via, event.sshbell.block
     action = happened.action or ""
-    # Some databases have only codes.
-    country = source.geo.country_name or source.geo.country_iso_code
+    country = _country(source.geo, language)
     return Facts(
         event=event,
+        language=language,
+        moment=_zoned(event.timestamp or "", zone),
         id=happened.id or "",
         action=action,
         test=action == OwnAction.TEST,
@@ -114,7 +195,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         address=source.address or source.ip or "",
         port=_text(source.port),
         domain=source.domain or "",
-        place=_place(source.geo),
+        place=_place(source.geo, language),
         town=", ".join(filter(None, (source.geo.city_name, country))),
         network=_network(source.as_),
         anonymous=", ".join(filter(None, source.anonymous)),
@@ -141,70 +222,89 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "") -> Facts:
         # The text of a forged line, as its writer wants it to be read.
         original=(happened.original or "") if action == EventAction.FORGED else "",
         message=event.message or "",
-        local=_local(event.timestamp or "", zone),
-        when=_moment(event.timestamp or "", zone),
-        start=_moment(happened.start or "", zone) if action == EventAction.LOGOUT else "",
-        until=_moment(happened.end or "", zone) if action == EventAction.FORGED else "",
-        duration="" if happened.duration is None else duration_text(happened.duration / 1e9),
+        local=_local(event.timestamp or "", zone, language),
+        when=_moment(event.timestamp or "", zone, language),
+        start=(_moment(happened.start or "", zone, language) if action == EventAction.LOGOUT or action in _FINDINGS else ""),
+        until=_moment(happened.end if action == EventAction.FORGED and happened.end else block.until or "", zone, language),
+        duration="" if happened.duration is None else duration_text(happened.duration / 1e9, language),
         login_id=ssh.login_id or "",
-        new=tuple(what for what in _NOVELTIES if what in event.sshbell.new),
+        new=tuple(what for what in NOVELTY_NAMES if what in event.sshbell.new),
+        severity=_SEVERITIES.get(happened.severity or 0, ""),
+        rule=(event.rule.description or "") if action in _FINDINGS else "",
+        users=event.related.user,
+        addresses=event.related.ip,
+        hosts=event.related.hosts,
+        labels=event.labels or {},
+        target=block.target or "",
+        dry_run=block.dry_run,
     )
 
 
 def details_of(facts: Facts) -> tuple[Detail, ...]:
     """Return the known details of a message, in order."""
     lines = (*_lines(facts), *(("found", each) for each in facts.event.sshbell.found))
-    return tuple(Detail(name, _distinct(value)) for name, value in lines if value)
+    return tuple(Detail(name, _distinct(value), facts.language.gettext(_LABELS[name])) for name, value in lines if value)
 
 
-def duration_text(seconds: float) -> str:
+def duration_text(seconds: float, language: Language = ENGLISH) -> str:
     """Return a duration in the form that people write: ``2 h 5 min``."""
     whole = max(0, int(seconds))
     for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
             rest = whole % size // part
-            return f"{whole // size} {unit} {rest} {smaller}" if rest else f"{whole // size} {unit}"
-    return f"{whole} s"
+            parts = [(unit, whole // size), *([(smaller, rest)] if rest else [])]
+            return " ".join(language.gettext(_UNITS[name], num=language.number(number)) for name, number in parts)
+    return language.gettext(_UNITS["s"], num=whole)
 
 
 def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     """Yield the details of a message, in order: the name and the value of each, "" if it is unknown."""
+    _ = facts.language.gettext
     # The writer of a forged line chose all of its text.
     claimed = "claimed " if facts.action == EventAction.FORGED else ""
     yield "time", facts.when
     yield "until", facts.until
+    yield "severity", _(facts.severity) if facts.severity else ""
+    yield "rule", facts.rule
+    yield "blocked", facts.target
     yield "written by", _writer(facts)
     yield f"{claimed}user", facts.user
-    yield "caution", "this account does not exist, or may not log in" if facts.invalid_user else ""
+    yield "caution", _("this account does not exist, or may not log in") if facts.invalid_user else ""
     yield "person" if facts.is_in else "account of", facts.person
     yield "host", facts.host
-    yield f"{claimed}from", f"{facts.address} port {facts.port}" if facts.address and facts.port else facts.address
+    address, port = facts.address, facts.port
+    yield f"{claimed}from", _("%(address)s port %(port)s", address=address, port=port) if address and port else address
     yield "reverse name", facts.domain
     yield "place", facts.place
     yield "map", facts.map
     yield "network", facts.network
-    yield "new", ", ".join(facts.new)
+    yield "new", ", ".join(_(NOVELTY_NAMES[what]) for what in facts.new)
     yield "anonymous", facts.anonymous
     yield "through", facts.via
     yield "method", facts.method
     yield "key", facts.key
-    yield from _owners(facts.owners)
+    yield from _owners(facts.owners, facts.language)
     yield "key options", facts.options
-    yield "certificate", f"{facts.certificate} serial {facts.serial}" if facts.serial else facts.certificate
+    certificate, serial = facts.certificate, facts.serial
+    yield "certificate", _("%(certificate)s serial %(serial)s", certificate=certificate, serial=serial) if serial else certificate
     yield "signed by", facts.authority
     yield "principal", facts.principal
     yield "session", facts.session
     yield "since", facts.start
+    yield "users", ", ".join(map(_distinct, facts.users)) if len(facts.users) > 1 else ""
+    yield "addresses", ", ".join(facts.addresses) if len(facts.addresses) > 1 else ""
+    yield "hosts", ", ".join(facts.hosts) if len(facts.hosts) > 1 else ""
     yield "duration", facts.duration
-    yield "lines" if claimed else "tries", facts.count
+    yield "lines" if claimed else "tries", facts.language.number(int(facts.count)) if facts.count else ""
     yield "reason", facts.reason
-    yield "origin", str(_ORIGINS.get(facts.origin, facts.origin))
+    origin = _ORIGINS.get(facts.origin)
+    yield "origin", facts.origin if origin is None else origin and _(origin)
 
 
 def _writer(facts: Facts) -> str:
     """Return the writer of a forged line, as the kernel reports it."""
-    uid, user = facts.claimed_by_uid, facts.claimed_by_user
-    return f"{user} (uid {uid})" if user else f"uid {uid}" if uid else ""
+    _, uid, user = facts.language.gettext, facts.claimed_by_uid, facts.claimed_by_user
+    return _("%(user)s (uid %(uid)s)", user=user, uid=uid) if user else _("uid %(uid)s", uid=uid) if uid else ""
 
 
 def _distinct(value: str) -> str:
@@ -212,22 +312,29 @@ def _distinct(value: str) -> str:
     return f'"{value}"' if value != value.strip(" ") else value
 
 
-def _owners(owners: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _owners(owners: tuple[str, ...], language: Language) -> Iterator[tuple[str, str]]:
     """Yield a line for each, because a comment may contain any separator."""
     for owner in owners[:_OWNERS_LIMIT]:
         yield "key of", owner
     if len(owners) > _OWNERS_LIMIT:
-        yield "key of", f"and {len(owners) - _OWNERS_LIMIT} others"
+        more = len(owners) - _OWNERS_LIMIT
+        yield "key of", language.ngettext("and %(num)s other", "and %(num)s others", more)
 
 
 def _text(number: int | None) -> str:
     return "" if number is None else str(number)
 
 
-def _place(geo: GeoFields) -> str:
+def _country(geo: GeoFields, language: Language) -> str | None:
+    # Some databases have only codes.
+    return language.country(geo.country_iso_code or "") or geo.country_name or geo.country_iso_code
+
+
+def _place(geo: GeoFields, language: Language) -> str:
     """Return a place as people write it, the smallest part first: ``Lyon, Auvergne-Rhône-Alpes, France``."""
-    country = geo.country_name or geo.country_iso_code or geo.continent_code
-    return ", ".join(dict.fromkeys(filter(None, (geo.name, geo.city_name, geo.region_name, country))))
+    country = _country(geo, language) or geo.continent_code
+    name = language.gettext(_AREAS[geo.name]) if geo.name in _AREAS else geo.name
+    return ", ".join(dict.fromkeys(filter(None, (name, geo.city_name, geo.region_name, country))))
 
 
 def _network(network: AsFields) -> str:
@@ -261,16 +368,18 @@ def _zoned(text: str, zone: tzinfo | None) -> datetime | None:
         return None
 
 
-def _local(text: str, zone: tzinfo | None) -> str:
+def _local(text: str, zone: tzinfo | None, language: Language) -> str:
     """Return a time of an event in its reader's zone."""
     moment = _zoned(text, zone)
-    return text if moment is None else f"{moment:%Y-%m-%d %H:%M:%S %Z}"
+    # The zone's abbreviation is the one of log files and of the system's programs.
+    return text if moment is None else f"{language.moment(moment)} {moment:%Z}"
 
 
-def _moment(text: str, zone: tzinfo | None) -> str:
+def _moment(text: str, zone: tzinfo | None, language: Language) -> str:
     """Return a time in the reader's zone, and in UTC: ``2026-11-22 11:00:00 CET (10:00:00 UTC)``."""
     moment = _zoned(text, zone)
     if moment is None or not moment.utcoffset():
-        return _local(text, zone)
+        return _local(text, zone, language)
     there = moment.astimezone(UTC)
-    return f"{_local(text, zone)} ({there:{'%H:%M:%S' if there.date() == moment.date() else '%Y-%m-%d %H:%M:%S'}} UTC)"
+    shown = language.clock(there) if there.date() == moment.date() else language.moment(there)
+    return f"{_local(text, zone, language)} ({shown} UTC)"

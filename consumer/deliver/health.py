@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from consumer.deliver.language import Language
 from consumer.errors import StoreError
 from consumer.store.queries import delivered, stored
 
 
-def health_of(state_dir: Path) -> tuple[str, ...]:
+def health_of(state_dir: Path, language: Language) -> tuple[str, ...]:
     """Return what sshbell has read and not understood, and what its channels could not send. Never raises a StoreError."""
+    _ = language.gettext
     try:
         seq, channels = delivered(state_dir)
         state = stored(state_dir, seq)
@@ -16,13 +18,19 @@ def health_of(state_dir: Path) -> tuple[str, ...]:
     figures = state.figures
     lines, unmatched = figures.get("lines_total", 0), figures.get("unmatched_total", 0)
     example = state.notes.get("unmatched", "")
-    texts = [
-        f"sshbell has read {lines:,} lines so far. No rule reads {unmatched:,} of them"
-        + (f", such as {example!r}." if unmatched and example else ".")
-    ]
+    counts = {"lines": language.number(lines), "unmatched": language.number(unmatched)}
+    texts = [_("sshbell has read %(lines)s lines so far. No rule reads %(unmatched)s of them.", **counts)]
+    if unmatched and example:
+        texts.append(_("For example: %(line)s", line=repr(example)))
     for name, channel in sorted(channels.items()):
         if channel.dead:
-            texts.append(f"The channel {name} has given up {channel.dead:,} messages; see sshbell outbox.")
+            texts.append(
+                language.ngettext(
+                    "The channel %(name)s has given up %(num)s message; see sshbell outbox.",
+                    "The channel %(name)s has given up %(num)s messages; see sshbell outbox.",
+                    channel.dead, name=name,
+                )
+            )  # fmt: skip
         if (channel.last_error_us or 0) > (channel.last_success_us or 0):
-            texts.append(f"The last try of the channel {name} failed: {channel.last_error}")
+            texts.append(_("The last try of the channel %(name)s failed: %(error)s", name=name, error=channel.last_error or ""))
     return tuple(texts)

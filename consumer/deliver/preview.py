@@ -13,6 +13,7 @@ from consumer.clock import now_us, utc
 from consumer.config import Config
 from consumer.deliver.channels import Message, channel_of
 from consumer.deliver.decide import plan_of
+from consumer.deliver.language import language_of
 from consumer.deliver.process import renderer_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.route_facts import RouteFacts
@@ -66,7 +67,7 @@ def previewed(config: Config, config_path: str | None, people: People, event: Ec
         zone = ZoneInfo(settings.timezone) if settings.timezone else None
         message = renderer.message(
             event.event.id or "preview", enriched, queued_us=now, now_us=now, map_url=config.map_url,
-            zone=zone, medium=_medium_of(settings),
+            zone=zone, medium=_medium_of(settings), language=language_of(recipients.language_of(name, event)),
         )  # fmt: skip
         when = _when(plan_of(event, lead, now, settings.quiet, zone), lead, zone)
         return PreviewedMessage(name, when, recipients.of(name, event) or settings.recipients, message)

@@ -9,13 +9,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from consumer.config import Config
-from consumer.config_file import DEFAULT_PATH, reloaded
+from consumer.config_file import reloaded
 from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, TryLaterError
 from consumer.people.people import People
 from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.process.log import get_logger
+from consumer.state_dir import DEFAULT_PATH
 from consumer.store.delivery import Delivery
 from consumer.store.outbox import Outbox
 

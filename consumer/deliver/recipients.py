@@ -31,13 +31,22 @@ class Recipients:
 
     def of(self, channel: str, event: EcsEvent) -> tuple[str, ...]:
         """Return the recipients of an event on a channel; () for the channel's own."""
+        return self._readers(channel, event)[0]
+
+    def language_of(self, channel: str, event: EcsEvent) -> str:
+        """Return the language of a message: that of a person, if it goes to nobody else, or else the channel's."""
+        return self._readers(channel, event)[1]
+
+    def _readers(self, channel: str, event: EcsEvent) -> tuple[tuple[str, ...], str]:
+        settings = self._channels[channel]
         if not self.are_mixed(channel):
-            return ()
+            return (), settings.language
         to_own, to_owner = self._router.sides(channel, event)
         person = self._people.person_of(event) if to_owner else None
-        settings = self._channels[channel]
         # The fields of contacts have the names of the types of channels; of some types, people have no addresses.
         found: tuple[str, ...] = () if person is None else getattr(person.contacts, str(settings.__struct_config__.tag), ())
-        if not found:
-            return ()
-        return tuple(dict.fromkeys((*settings.recipients, *found))) if to_own else found
+        if person is None or not found:
+            return (), settings.language
+        if to_own:
+            return tuple(dict.fromkeys((*settings.recipients, *found))), settings.language
+        return found, person.language or settings.language

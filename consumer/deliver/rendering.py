@@ -16,9 +16,10 @@ import msgspec
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateNotFound
 from jinja2.sandbox import SandboxedEnvironment
 
-from consumer.deliver.channels import Medium, Message
+from consumer.deliver.channels import Detail, Medium, Message
 from consumer.deliver.digest import Cause, Digest
 from consumer.deliver.facts import details_of, duration_text, facts_of
+from consumer.deliver.language import ENGLISH, Language, language_of
 from consumer.deliver.sentences import sentences_of
 from consumer.deliver.steps import in_steps
 from consumer.ecs import EcsEvent, NoEventError, event_of, joined
@@ -52,44 +53,59 @@ class Renderer:
         self._report = report
         self._reported: set[str] = set()
         self._own_path = own
-        self._own = _environment(own)
-        self._built_in = _environment(Path(__file__).with_name("templates"))
-        for name in TEMPLATES:  # compiled now, not when somebody logs in
-            self._built_in.get_template(name)
+        # The templates in each language: the user's own and the built-in ones.
+        self._templates: dict[str, tuple[SandboxedEnvironment, SandboxedEnvironment]] = {}
+        self.prepare([ENGLISH.code])
+
+    def prepare(self, codes: Iterable[str]) -> None:
+        """Load languages by their codes, and compile their templates: now, not when somebody logs in."""
+        for code in codes:
+            self._templates_in(language_of(code))
+
+    def _templates_in(self, language: Language) -> tuple[SandboxedEnvironment, SandboxedEnvironment]:
+        found = self._templates.get(language.code)
+        if found is None:
+            built_in = _environment(Path(__file__).with_name("templates"), language)
+            for name in TEMPLATES:
+                built_in.get_template(name)
+            found = self._templates[language.code] = _environment(self._own_path, language), built_in
+        return found
 
     def message(
         self, event_id: str, event: EcsEvent, *, queued_us: int, now_us: int, zone: tzinfo | None = None, map_url: str = "",
-        medium: Medium = "mail",
+        medium: Medium = "mail", language: Language = ENGLISH,
     ) -> Message:  # fmt: skip
         """Return the message of one event. ``zone`` is the reader's, None for this host's; ``map_url`` is "" for no link."""
         fields = _harmless(msgspec.to_builtins(event))
-        facts = facts_of(msgspec.convert(fields, EcsEvent), zone, map_url)
+        facts = facts_of(msgspec.convert(fields, EcsEvent), zone, map_url, language)
         values = msgspec.structs.asdict(facts) | msgspec.structs.asdict(sentences_of(facts))
         # Templates know the fields of the event by their names in ECS, such as "@timestamp".
         values |= {
             "event": fields,
             # As mappings, because the sandbox checks each use of an attribute, and these are used often.
-            "lines": [msgspec.structs.asdict(detail) for detail in details_of(facts)],
-            "late": _late(queued_us, now_us),
+            "lines": [detail._asdict() for detail in details_of(facts)],
+            "late": _late(queued_us, now_us, language),
+            "language": language.code,
         }
-        values["subject"] = self._subject(values)
+        values["subject"] = self._subject(values, language)
         return Message(
             id=plain_id(event_id),
             subject=values["subject"],
-            text=self._text("message", medium, values),
-            html=self._rendered("message.html.j2", values) if medium == "mail" else "",
+            text=self._text("message", medium, values, language),
+            html=self._rendered("message.html.j2", values, language) if medium == "mail" else "",
             title=values["title"],
-            details=tuple((line["name"], line["value"]) for line in values["lines"]),
+            details=tuple(Detail(**line) for line in values["lines"]),
             closing=(*values["notes"], *values["advice"]),
             event=fields,
             thread=plain_id(facts.login_id) if facts.login_id else "",
             late=values["late"],
+            language=language.code,
         )
 
     async def digest(
         self, digest_id: str, folded: Iterable[tuple[int, bytes]], *, max_per_hour: int, now_us: int, zone: tzinfo | None = None,
         medium: Medium = "mail", omitted: int = 0, named: Callable[[EcsEvent], EcsEvent] | None = None,
-        health: tuple[str, ...] = (),
+        health: tuple[str, ...] = (), language: Language = ENGLISH,
     ) -> Message:  # fmt: skip
         """
         Return one message for many events.
@@ -104,9 +120,10 @@ class Renderer:
             omitted: events that are only counted.
             named: returns the name of an event's person, to add to it.
             health: sentences about sshbell itself.
+            language: the reader's.
         """
         cause = Cause(digest_id.partition("-")[0])
-        made = Digest(cause, omitted, tuple(_harmless(text) for text in health))
+        made = Digest(cause, omitted, tuple(_harmless(text) for text in health), language)
         first_us = now_us
         async for queued_us, body in in_steps(folded):
             first_us = min(first_us, queued_us)
@@ -114,36 +131,42 @@ class Renderer:
                 event = event_of(body)
                 if named is not None:
                     event = joined(event, named(event))
-                made.add(facts_of(msgspec.convert(_harmless(msgspec.to_builtins(event)), EcsEvent), zone))
+                made.add(facts_of(msgspec.convert(_harmless(msgspec.to_builtins(event)), EcsEvent), zone, language=language))
             except NoEventError:
                 made.add_unreadable()
-        values: dict[str, Any] = {"held": made.held(max_per_hour), "late": _late(first_us, now_us)}
-        values["subject"] = self._subject(values)
+        values: dict[str, Any] = {
+            "held": made.held(max_per_hour), "late": _late(first_us, now_us, language), "language": language.code,
+        }  # fmt: skip
+        values["subject"] = self._subject(values, language)
         return Message(
             id=plain_id(digest_id),
             subject=values["subject"],
-            text=self._text("digest", medium, values),
-            html=self._rendered("digest.html.j2", values) if medium == "mail" else "",
+            text=self._text("digest", medium, values, language),
+            html=self._rendered("digest.html.j2", values, language) if medium == "mail" else "",
             title=values["subject"],
             late=values["late"],
+            language=language.code,
         )
 
-    def _text(self, name: str, medium: Medium, values: dict[str, Any]) -> str:
-        return self._rendered(f"{name}.txt.j2", values) if medium == "mail" else self._rendered(f"{name}.chat.j2", values).strip()
+    def _text(self, name: str, medium: Medium, values: dict[str, Any], language: Language) -> str:
+        if medium == "mail":
+            return self._rendered(f"{name}.txt.j2", values, language)
+        return self._rendered(f"{name}.chat.j2", values, language).strip()
 
-    def _subject(self, values: dict[str, Any]) -> str:
+    def _subject(self, values: dict[str, Any], language: Language) -> str:
         """Return one line, even if the template renders several."""
-        return _cut(harmless(" ".join(self._rendered("subject.txt.j2", values).split())), _SUBJECT_LIMIT)
+        return _cut(harmless(" ".join(self._rendered("subject.txt.j2", values, language).split())), _SUBJECT_LIMIT)
 
-    def _rendered(self, name: str, values: dict[str, Any]) -> str:
+    def _rendered(self, name: str, values: dict[str, Any], language: Language) -> str:
+        own, built_in = self._templates_in(language)
         try:
-            return self._own.get_template(name).render(values)[:_BODY_LIMIT]
+            return own.get_template(name).render(values)[:_BODY_LIMIT]
         except TemplateNotFound as error:
             if error.name != name:
                 self._complain(name, error)
         except Exception as error:  # noqa: BLE001 - a template can raise anything, and sshbell must still report the login
             self._complain(name, error)
-        return self._built_in.get_template(name).render(values)[:_BODY_LIMIT]
+        return built_in.get_template(name).render(values)[:_BODY_LIMIT]
 
     def _complain(self, name: str, error: Exception) -> None:
         line = getattr(error, "lineno", None) if isinstance(error, TemplateError) else None
@@ -159,8 +182,9 @@ def plain_id(text: str) -> str:
     return text if _PLAIN_ID.match(text) else sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _environment(folder: Path) -> SandboxedEnvironment:
-    environment = SandboxedEnvironment(
+def _environment(folder: Path, language: Language) -> SandboxedEnvironment:
+    environment: Any = SandboxedEnvironment(
+        extensions=["jinja2.ext.i18n"],
         loader=FileSystemLoader(folder),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=ChainableUndefined,
@@ -168,8 +192,11 @@ def _environment(folder: Path) -> SandboxedEnvironment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["fold"] = fold
-    return environment
+    # Values are put in by name, and escaped like any others.
+    environment.install_gettext_translations(language.translations, newstyle=True)
+    environment.filters |= {"fold": fold, "number": language.number}
+    made: SandboxedEnvironment = environment
+    return made
 
 
 def fold(text: str, width: int = _WIDTH, indent: int = 0) -> str:
@@ -199,8 +226,8 @@ def _harmless(value: Any) -> Any:
     return value
 
 
-def _late(queued_us: int, now_us: int) -> str:
-    return duration_text((now_us - queued_us) / 1e6) if now_us - queued_us > LATE_US else ""
+def _late(queued_us: int, now_us: int, language: Language) -> str:
+    return duration_text((now_us - queued_us) / 1e6, language) if now_us - queued_us > LATE_US else ""
 
 
 def _cut(text: str, limit: int) -> str:

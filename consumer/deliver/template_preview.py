@@ -8,6 +8,7 @@ import msgspec
 from consumer.actions import EventAction
 from consumer.clock import isoformat, now_us
 from consumer.deliver.digest import Cause
+from consumer.deliver.language import language_of
 from consumer.deliver.preview import event_like
 from consumer.deliver.rendering import TEMPLATES, Renderer
 from consumer.ecs import json_line
@@ -39,7 +40,7 @@ def templates_in(own: Path) -> list[TemplateFile]:
     ]
 
 
-def preview_of(name: str, renderer: Renderer, words: str, timezone: str) -> str:
+def preview_of(name: str, renderer: Renderer, words: str, timezone: str, language: str) -> str:
     """
     Return what a template makes of the event that ``event_like`` makes of ``words``.
 
@@ -60,10 +61,14 @@ def preview_of(name: str, renderer: Renderer, words: str, timezone: str) -> str:
                 now_us=now,
                 zone=zone,
                 medium="chat" if is_chat else "mail",
+                language=language_of(language),
             )
         )
     else:
-        message = renderer.message("preview", event, queued_us=now, now_us=now, zone=zone, medium="chat" if is_chat else "mail")
+        message = renderer.message(
+            "preview", event, queued_us=now, now_us=now, zone=zone, medium="chat" if is_chat else "mail",
+            language=language_of(language),
+        )  # fmt: skip
     if name.startswith("subject."):
         return message.subject
     return message.html if ".html." in name else message.text

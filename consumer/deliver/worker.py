@@ -15,6 +15,7 @@ from consumer.deliver.channels import Channel, Delivered, Message, Rejected, Ret
 from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
 from consumer.deliver.digest import Cause
 from consumer.deliver.hours import quiet_until_us
+from consumer.deliver.language import Language, language_of
 from consumer.deliver.recipients import Recipients
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.steps import in_steps
@@ -58,7 +59,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     map_url: str = ""
     recipients: Recipients | None = None
     people: People = People()
-    health: Callable[[], tuple[str, ...]] = tuple
+    health: Callable[[Language], tuple[str, ...]] = lambda _language: ()
 
 
 class Worker:
@@ -246,12 +247,13 @@ class Worker:
         event = event_of(pending.body)
         if not self._enricher.knows(pending.event_id):
             self._ask_ahead(pending, min(_AHEAD_LIMIT, 1 + int(tokens)))
-        event = await self._enricher.enrich(event)
+        enriched = await self._enricher.enrich(event)
+        recipients = self._mixed()
         made = self._renderer.message(
-            pending.event_id, event, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone,
-            map_url=self._common.map_url, medium=self._channel.medium,
+            pending.event_id, enriched, queued_us=pending.queued_us, now_us=self._clock(), zone=self._zone,
+            map_url=self._common.map_url, medium=self._channel.medium, language=self._language_of(recipients, pending.body),
         )  # fmt: skip
-        return msgspec.structs.replace(made, recipients=self._recipients_of(self._mixed(), pending.body))
+        return msgspec.structs.replace(made, recipients=self._recipients_of(recipients, pending.body))
 
     async def _digest(self, digest: str) -> Message:
         recipients = self._mixed()
@@ -264,11 +266,14 @@ class Worker:
                 found.add(self._recipients_of(recipients, body))
                 yield queued_us, body
 
+        # All of a digest's messages have the same recipients, and so the same language.
+        first = next(iter(self._delivery.folded(self._name, digest)), None) if recipients is not None else None
+        language = self._language_of(recipients, b"" if first is None else first[1])
         cause = Cause(digest.partition("-")[0])
         made = await self._renderer.digest(
             digest, folded(), max_per_hour=self.settings.max_per_hour, now_us=self._clock(), zone=self._zone,
             medium=self._channel.medium, omitted=self._delivery.omitted(self._name, digest), named=self._common.people.of,
-            health=self._common.health() if cause.is_scheduled else (),
+            health=self._common.health(language) if cause.is_scheduled else (), language=language,
         )  # fmt: skip
         # If a change in people.toml has given the messages different recipients, the digest goes to the channel's own.
         return msgspec.structs.replace(made, recipients=found.pop()) if len(found) == 1 else made
@@ -296,6 +301,14 @@ class Worker:
             return recipients.of(self._name, event_of(body))
         except NoEventError:
             return ()  # not an event; the renderer reports that
+
+    def _language_of(self, recipients: Recipients | None, body: bytes) -> Language:
+        """Return the language of a message."""
+        code: str = self.settings.language
+        if recipients is not None:
+            with suppress(NoEventError):  # the renderer reports that
+                code = recipients.language_of(self._name, event_of(body))
+        return language_of(code)
 
     def _write_down(self, pending: Pending, result: SendResult, tokens: float) -> None:
         now_us = self._clock()

@@ -34,7 +34,10 @@ HINT = "for a journal, use LC_ALL=C journalctl -o json or short-iso-precise; ssh
 
 # The group of a framing's pattern for the program's name. If it is empty, the line has another form.
 _PROGRAM = 3
-_EMPTY: Row = ("", "", "", "", "", "")
+EMPTY: Row = ("", "", "", "", "", "")
+# What the reading of a line can depend on: the framing that fitted last, and the last line that was not a repetition.
+FramerState = tuple[str, Row]
+BEGINNING: FramerState = ("", EMPTY)
 
 
 class Framer:
@@ -49,8 +52,9 @@ class Framer:
     def __init__(self, is_program: Callable[[str], bool], daemon_of: Callable[[str], str]) -> None:
         self._is_program = is_program
         self._daemon_of = daemon_of
-        self._last = ""
-        self._before = _EMPTY  # the last line that was not a repetition
+        self._last, self._before = BEGINNING
+        # The first line of the last block counts repetitions, so its meaning depends on the line before that block.
+        self.is_continued = False
 
     def rows(self, block: str) -> list[Row]:
         """
@@ -69,15 +73,21 @@ class Framer:
         if "\0" in block:
             block = _HOLE.sub("", block)
         rows = self._framed(block)
+        self.is_continued = False
         if "ast message " in block:
             self._unfold(rows)
         elif rows:
             self._before = rows[-1]
         return rows
 
-    def begin_behind(self, line: str) -> None:
-        """Set the line before the next block, if another process has read it."""
-        self._before = self._row(line)
+    def begin(self, state: FramerState) -> None:
+        """Go on behind other lines, which left ``state``."""
+        self._last, self._before = state
+
+    @property
+    def state(self) -> FramerState:
+        """What the next line can depend on."""
+        return self._last, self._before
 
     @property
     def name(self) -> str:
@@ -104,7 +114,10 @@ class Framer:
     def _unfold(self, rows: list[Row]) -> None:
         """Write out the repetitions that syslogd has folded."""
         for number, row in enumerate(rows):
-            times = _repeated(row, self._before)
+            found = _repetition(row)
+            if number == 0:
+                self.is_continued = found is not None
+            times = 0 if found is None else _repeated(found, row, self._before)
             if times:
                 stamp, *_ = row
                 _stamp, host, program, procid, text, trusted = self._before
@@ -120,7 +133,7 @@ class Framer:
             pattern = FRAMINGS.get(self._last)
             found = pattern.match(line) if pattern is not None else None
             row = _row_of(found) if found is not None and found[_PROGRAM] else None
-        return self._detect(line) if row is None and line else row or _EMPTY
+        return self._detect(line) if row is None and line else row or EMPTY
 
     def _detect(self, line: str) -> Row:
         line = line.removeprefix(" ")
@@ -184,14 +197,19 @@ def _row_of(match: re.Match[str]) -> Row:
     return stamp, host, program, procid, text, nothing
 
 
-def _repeated(row: Row, before: Row) -> int:
-    """Return how many repetitions of the line before ``row`` counts; 0 if it is another kind of line."""
+def _repetition(row: Row) -> re.Match[str] | None:
+    """Return the parts of a line that counts repetitions of the line before it; None for other lines."""
     _stamp, host, program, _procid, text, _trusted = row
+    return _REPETITION.match(" ".join(part for part in (host, program, text) if part))
+
+
+def _repeated(found: re.Match[str], row: Row, before: Row) -> int:
+    """Return how many repetitions of the line before ``row`` counts; 0 if it counts those of another line."""
+    _stamp, host, _program, _procid, _text, _trusted = row
     _stamp, host_before, program_before, _procid, text_before, _trusted = before
     if text_before.startswith("message repeated "):
         return 0  # rsyslog has folded that line itself, and never writes such a count
-    found = _REPETITION.match(" ".join(part for part in (host, program, text) if part))
-    if found is None or not program_before:
+    if not program_before:
         return 0
     if host and host_before and host != host_before and found["host"] == host:
         return 0

@@ -47,6 +47,15 @@ _END_US = 253_402_300_800_000_000 - 86_400_000_000
 # Zone offsets to remember; a file has one or two.
 _ZONE_LIMIT = 64
 
+# The year, month and day of the last stamp without a year, and how often the year has turned since the first.
+Reached = tuple[int, int, int, int]
+# What the meaning of a stamp can depend on: where the stamps before it have got to (None if their order decides no year), and the
+# languages of their months.
+StampState = tuple[Reached | None, frozenset[str]]
+# What the stamps of a block did depend on: the month and day of the first one whose year the order decided, and whether the name
+# of a month was in another language than English.
+Needed = tuple[tuple[int, int] | None, bool]
+
 
 class Timestamps:
     """
@@ -62,9 +71,10 @@ class Timestamps:
     def __init__(self, reference: datetime, zone: tzinfo, first_year: int | None = None) -> None:
         self._latest = reference + LOOK_AHEAD
         self._zone = zone
-        self._year = first_year
-        self._month = self._day = self._turns = 0
+        self._reached: Reached | None = None if first_year is None else (first_year, 0, 0, 0)
         self._languages = frozenset[str]()  # those that have all names of months so far; empty: any
+        self._first: tuple[int, int] | None = None
+        self._is_foreign = False
         # The hour of the last stamp, the moment of its beginning, and the zone after the time.
         self._hour = "none"
         self._width = len(self._hour)
@@ -77,6 +87,22 @@ class Timestamps:
         """Follow the clock, so that a process that runs over New Year knows the year."""
         self._latest = reference + LOOK_AHEAD
         self._hour = "none"  # its year may be another one now
+
+    def begin(self, reference: datetime, state: StampState) -> None:
+        """Go on behind other stamps, perhaps those of another file, which left ``state``."""
+        self.set_reference(reference)
+        self._reached, self._languages = state
+        self._first, self._is_foreign = None, False
+
+    @property
+    def state(self) -> StampState:
+        """What the next stamp can depend on."""
+        return self._reached, self._languages
+
+    @property
+    def needed(self) -> Needed:
+        """What the stamps since ``begin`` did depend on."""
+        return self._first, self._is_foreign
 
     def microseconds(self, stamp: str) -> int | None:
         """Return the moment of ``stamp``; None if it is impossible."""
@@ -145,18 +171,11 @@ class Timestamps:
         return found
 
     def _year_of(self, month: int, day: int, hour: int, minute: int, second: int) -> int | None:
-        if self._year is not None:
-            if self._month - month >= _ROLL_OVER_MONTHS:
-                self._year += 1
-                self._turns += 1
-            elif self._month and month - self._month >= _ROLL_OVER_MONTHS:
-                # Out of order: a single line had turned the year, or the year turns now. In the first year it is a gap.
-                is_turning = self._month == 1 and month == 12 and self._day <= day
-                if self._turns > 0 or is_turning:
-                    self._year -= 1
-                    self._turns -= 1
-            self._month, self._day = month, day
-            return self._year
+        if self._reached is not None:
+            if self._first is None:
+                self._first = month, day
+            self._reached = _turned(self._reached, month, day)
+            return self._reached[0]
         latest = self._latest_of(month, day, hour, minute, second)
         return None if latest is None else latest.year
 
@@ -179,6 +198,7 @@ class Timestamps:
         If it can mean two, the other names in the file show the language. Before there are others, the latest moment counts that
         is not in the future.
         """
+        self._is_foreign = True
         months = months_of(name)
         known = {month: languages for month, languages in months.items() if languages & self._languages} or months
         if len(known) == 1:
@@ -187,6 +207,45 @@ class Timestamps:
             return month
         moments = [(moment, month) for month in known if (moment := self._latest_of(month, day, hour, minute, second))]
         return max(moments)[1] if moments else None
+
+
+def _turned(reached: Reached, month: int, day: int) -> Reached:
+    """Return what a file has reached with a stamp of this month and day."""
+    year, last_month, last_day, turns = reached
+    if last_month - month >= _ROLL_OVER_MONTHS:
+        return year + 1, month, day, turns + 1
+    if last_month and month - last_month >= _ROLL_OVER_MONTHS:
+        # Out of order: a single line had turned the year, or the year turns now. In the first year it is a gap.
+        is_turning = last_month == 1 and month == 12 and last_day <= day
+        if turns > 0 or is_turning:
+            return year - 1, month, day, turns - 1
+    return year, month, day, turns
+
+
+def stamp_state_behind(needed: Needed, assumed: StampState, end: StampState, actual: StampState) -> StampState | None:
+    """
+    Return the state behind stamps that sshbell has read before the stamps in front of them.
+
+    Args:
+        needed: what they depended on.
+        assumed: the state from which they were read.
+        end: the state to which that led.
+        actual: the state that the stamps before them left.
+
+    Returns:
+        None if behind ``actual`` they mean something else, so that they have to be read again.
+    """
+    first, is_foreign = needed
+    (reached, languages), (reached_before, languages_before) = actual, assumed
+    if is_foreign:
+        if languages != languages_before:
+            return None
+        languages = end[1]
+    if first is not None and reached is not None and reached_before is not None:
+        if _turned(reached, *first) != _turned(reached_before, *first):
+            return None
+        reached = end[0]
+    return reached, languages
 
 
 def _epoch(year: int, month: int, day: int, hour: int, minute: int, second: int, fraction: str | None, zone: tzinfo) -> int:

@@ -89,6 +89,7 @@ class AuthorizedKey(msgspec.Struct, frozen=True, omit_defaults=True):
         options: those that restrict a login, as in the file: ``from="192.0.2.0/24"``, ``restrict``; at most ``OPTIONS_LIMIT``, of
             up to ``OPTION_LIMIT`` characters each; hostile like the comment.
         is_authority: it is a ``cert-authority`` line: not a person's key, but one whose certificates sshd accepts.
+        bits: the length of an RSA key; 0 for other types, and in documents of an older sshbell.
     """
 
     account: Annotated[str, Meta(max_length=256)]
@@ -98,6 +99,7 @@ class AuthorizedKey(msgspec.Struct, frozen=True, omit_defaults=True):
     comment: _Text = ""
     options: Annotated[list[_Text], Meta(max_length=32)] = []
     is_authority: bool = msgspec.field(name="authority", default=False)
+    bits: Annotated[int, Meta(ge=0)] = 0
 
 
 class _Parts(NamedTuple):
@@ -143,6 +145,7 @@ def _authorized(line: bytes, account: str) -> AuthorizedKey | None:
         _bounded(found.comment, COMMENT_LIMIT),
         [_bounded(text, OPTION_LIMIT) for name, text in options if name in _SHOWN][:OPTIONS_LIMIT],
         is_authority,
+        _rsa_bits(found.blob) if found.type == b"ssh-rsa" else 0,
     )
 
 
@@ -184,13 +187,19 @@ def _is_key(type_: bytes, blob: bytes) -> bool:
     # These files never hold certificates, only their authorities.
     if strings is None or strings[:1] != [type_] or type_.endswith(_CERTIFICATE):
         return False
-    if type_ == b"ssh-rsa" and int.from_bytes(strings[-1], "big").bit_length() < _RSA_BITS:
+    if type_ == b"ssh-rsa" and _rsa_bits(blob) < _RSA_BITS:
         return False
     lengths = _FIELDS.get(type_)
     return lengths is None or (
         len(strings) == 1 + len(lengths)
         and all(length is None or length == len(string) for length, string in zip(lengths, strings[1:], strict=True))
     )
+
+
+def _rsa_bits(blob: bytes) -> int:
+    """Return the length of an RSA key in bits: of its modulus, the last string."""
+    strings = _strings(blob)
+    return int.from_bytes(strings[-1], "big").bit_length() if strings else 0
 
 
 def _strings(blob: bytes) -> list[bytes] | None:

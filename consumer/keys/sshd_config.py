@@ -22,6 +22,7 @@ import stat
 from collections.abc import Iterator
 from glob import glob
 from ipaddress import ip_address, ip_network
+from itertools import islice
 from typing import NamedTuple
 
 from consumer.process.command import run_command
@@ -50,6 +51,10 @@ _WHOLE_LINE = {_COMMAND, "authorizedprincipalscommand", "forcecommand", "version
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@%\\$-]+")
 # The log does not have these, but without them, sshd -T fails if a Match tests them.
 _OUR_ADDRESS, _OUR_PORT = "127.0.0.1", "22"
+# sshd's own word for an unknown peer, and a user that does not exist.
+_UNKNOWN, _NOBODY = "UNKNOWN", "UNKNOWN"
+# Users and addresses to try for one Match.
+_VISITS_LIMIT = 256
 _BLANKS = " \t\r\n"
 _DELIMITER = re.compile(r'[ \t\r\n"=]')
 
@@ -86,12 +91,16 @@ Values = dict[str, list[str]]
 
 
 class _Directive(NamedTuple):
-    """A line, and the criteria of the ``Match`` blocks around it, which must all hold. ``value`` is as in ``sshd -T``."""
+    """
+    A line, and the criteria of the ``Match`` blocks around it, which must all hold. ``value`` is as in ``sshd -T``; ``place`` is
+    file and number of the line.
+    """
 
     keyword: str
     value: str
     words: list[str]
     criteria: tuple[tuple[str, str], ...]
+    place: str
 
 
 def sshd_settings(user: str, host: str, address: str, config: str = DEFAULT_CONFIG) -> SshdSettings:
@@ -107,8 +116,7 @@ def sshd_settings(user: str, host: str, address: str, config: str = DEFAULT_CONF
     known = _configs.get(config)
     if known is None or not known.is_current():
         known = _configs[config] = SshdConfig(config)
-    # sshd's own word for an unknown peer.
-    address = address or "UNKNOWN"
+    address = address or _UNKNOWN
     return known.settings(Visit(user, host or address, address))
 
 
@@ -125,6 +133,12 @@ class SshdConfig:
         self._directives = list(self._read(path, (), 0))
         self._ours = [directive for directive in self._directives if directive.keyword in _KEYWORDS]
         self._answers: dict[tuple[object, ...], SshdSettings] = {}
+        self._values: dict[tuple[object, ...], Values] = {}
+
+    @property
+    def path(self) -> str:
+        """The main file of the configuration."""
+        return self._path
 
     @property
     def is_there(self) -> bool:
@@ -152,6 +166,43 @@ class SshdConfig:
         """
         if said := self._asked(visit):
             return said
+        return self._written(visit)
+
+    def values_of(self, visit: Visit) -> Values:
+        """
+        Return the same as ``values``, and ask sshd only once for all visits to which the same ``Match`` blocks apply.
+
+        Raises:
+            PermissionError: as for ``values``.
+        """
+        held = self._held(self._directives, visit)
+        known = self._values.get(held)
+        if known is None:
+            if len(self._values) >= ANSWERS_LIMIT:
+                self._values.clear()
+            known = self._values[held] = self.values(visit)
+        return known
+
+    def can_ask(self) -> bool:
+        """Return whether sshd answers, so that ``values`` has the defaults, too."""
+        return bool(self._asked(None))
+
+    def place_of(self, keyword: str, visit: Visit | None = None) -> str:
+        """Return file and number of the line that sets a keyword (in lower case) for a visit; "" if no line does."""
+        return next((one.place for one in _in_order(self._directives, visit) if one.keyword == keyword), "")
+
+    def blocks(self) -> Iterator[tuple[str, Visit | None]]:
+        """
+        Yield each ``Match`` with settings: its text, and a visit to which it applies.
+
+        The visit is None if sshbell knows no user and address to which the block applies.
+        """
+        for criteria in dict.fromkeys(one.criteria for one in self._directives if one.criteria):
+            text = " ".join(f"{name} {patterns}".strip() for name, patterns in criteria)
+            yield f"Match {text}", next((visit for visit in _visits(criteria) if _holds(criteria, visit)), None)
+
+    def _written(self, visit: Visit | None) -> Values:
+        """Return the settings that the files have."""
         if self._closed:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), self._closed)
         found: Values = {}
@@ -159,11 +210,14 @@ class SshdConfig:
             found.setdefault(directive.keyword, []).append(directive.value)
         return found
 
+    def _held(self, directives: list[_Directive], visit: Visit) -> tuple[object, ...]:
+        """Return a key that is the same for all visits to which the same of some directives apply."""
+        held: tuple[object, ...] = tuple(number for number, one in enumerate(directives) if _holds(one.criteria, visit))
+        return held + visit if self._is_quoted else held
+
     def settings(self, visit: Visit) -> SshdSettings:
         """Return the settings about keys; never raises."""
-        held: tuple[object, ...] = tuple(number for number, one in enumerate(self._ours) if _holds(one.criteria, visit))
-        if self._is_quoted:
-            held += visit
+        held = self._held(self._ours, visit)
         answer = self._answers.get(held)
         if answer is None:
             if len(self._answers) >= ANSWERS_LIMIT:
@@ -210,7 +264,7 @@ class SshdConfig:
             return
         self._stamps[path] = Stamp.of(path)
         criteria = outer
-        for line in self._text(path).split("\n"):
+        for number, line in enumerate(self._text(path).split("\n"), 1):
             keyword, rest = _divided(line)
             words = arguments(rest)
             if not keyword or words is None:
@@ -225,7 +279,8 @@ class SshdConfig:
                     for included in self._included[place]:
                         yield from self._read(included, criteria, depth + 1)
             else:
-                yield _Directive(keyword, rest if keyword in _WHOLE_LINE else " ".join(words), words, criteria)
+                value = rest if keyword in _WHOLE_LINE else " ".join(words)
+                yield _Directive(keyword, value, words, criteria, f"{path}:{number}")
 
     def _text(self, path: str) -> str:
         """Return a file's text, with one character per byte that is not UTF-8; "" if there is none."""
@@ -335,6 +390,45 @@ def _criteria(text: str) -> Iterator[tuple[str, str]]:
 
 def _holds(criteria: tuple[tuple[str, str], ...], visit: Visit | None) -> bool:
     return all(_is_met(name, patterns, visit) for name, patterns in criteria)
+
+
+def _visits(criteria: tuple[tuple[str, str], ...]) -> Iterator[Visit]:
+    """Yield visits to which a ``Match`` may apply: made of its own patterns, and of the members of its groups."""
+    given: dict[str, list[str]] = {"user": [], "host": [], "address": []}
+    for name, patterns in criteria:
+        for pattern in patterns.split(","):
+            if pattern.startswith("!"):
+                continue
+            if name == "group":
+                given["user"] += _members(pattern)
+            elif name == "address":
+                given["address"] += _example_address(pattern)
+            elif name in given:
+                given[name].append(pattern.replace("*", "x").replace("?", "x"))
+    users, hosts = given["user"] or [_NOBODY], given["host"]
+    addresses = given["address"] or [_UNKNOWN]
+    every = ((user, address, host) for user in users for address in addresses for host in hosts or [address])
+    for user, address, host in islice(every, _VISITS_LIMIT):
+        yield Visit(user, host, address)
+
+
+def _example_address(pattern: str) -> list[str]:
+    """Return an address that fits a pattern of ``Match Address``."""
+    try:
+        network = ip_network(pattern)
+    except ValueError:
+        return [pattern.replace("*", "1").replace("?", "1")]
+    return [str(network[min(1, network.num_addresses - 1)])]
+
+
+def _members(pattern: str) -> list[str]:
+    """Return some members of the groups that a pattern fits."""
+    names: list[str] = []
+    for group in grp.getgrall():
+        if _fits(pattern, group.gr_name):
+            names += group.gr_mem
+            names += [account.pw_name for account in pwd.getpwall() if account.pw_gid == group.gr_gid]
+    return names
 
 
 def _is_met(name: str, patterns: str, visit: Visit | None) -> bool:

@@ -1,8 +1,8 @@
 """
-Runs framing and matching in several processes.
+Shares work among this process and others.
 
-Each worker has a few requests in hand. When all workers have enough, this process handles a request itself. Answers come in the
-order of the requests, so the output does not depend on the number or speed of the workers.
+Each worker has a few requests in hand. When all workers have enough, and no result is ready, this process handles a request
+itself. Results come in the order of the requests, so the output does not depend on the number or speed of the workers.
 """
 
 import fcntl
@@ -13,13 +13,17 @@ import select
 import signal
 import struct
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
 _SIZE = struct.Struct("!Q")
 # The current request and the next ones, so that no worker waits for its parent. They fit into the pipe.
 _IN_HAND = 6
+# The results of this process that may wait for one of a worker. The lines of a block take about half a megabyte.
+_WAITING = 16
+# This process handles the first requests itself: to start workers takes longer.
+_ALONE = 2
 # The size of a pipe: the largest that the kernel allows a user.
 _PIPE_SIZE = 1 << 20
 _DEAD = "a worker process has died; try --jobs 1"
@@ -27,34 +31,45 @@ _DEAD = "a worker process has died; try --jobs 1"
 
 class Workers:
     """
-    Processes that apply ``work`` to requests.
+    Processes that apply ``work`` to requests. They start once there are enough requests.
 
     Args:
         count: the number of processes, besides this one.
-        work: takes a request of ``map``; its result must be marshallable.
+        work: takes a request of ``map``. Requests and results must be marshallable.
     """
 
     def __init__(self, count: int, work: Callable[[Any], Any]) -> None:
+        self._count = count
+        self._most = count * _IN_HAND + _WAITING
         self._work = work
         self._workers: list[_WorkerProcess] = []
-        for _ in range(count):
-            self._workers.append(_WorkerProcess(work, self._workers))
 
-    def map(self, requests: Iterator[Any]) -> Iterator[Any]:
-        """Yield the result of ``work`` for each request, in order."""
-        # For each answer: the worker that has it, or the answer itself.
-        awaited: deque[tuple[_WorkerProcess | None, Any]] = deque()
-        for request in requests:
-            free = min(self._workers, key=lambda worker: worker.in_hand)
-            if free.in_hand < _IN_HAND:
-                free.send(marshal.dumps(request, 2))
-                awaited.append((free, None))
+    def map(self, requests: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        """Yield each request with its result, in order."""
+        # With each request: the worker that has it, or the result itself.
+        awaited: deque[tuple[Any, _WorkerProcess | None, Any]] = deque()
+        for number, request in enumerate(requests):
+            if number == _ALONE:
+                self._start()
+            # The workers must have enough to do while the caller uses a result, so each result makes room for one request.
+            while (free := self._free()) is None and awaited and (_is_ready(awaited[0][1]) or len(awaited) >= self._most):
+                yield _answered(*awaited.popleft())
+            if free is None:
+                awaited.append((request, None, self._work(request)))
             else:
-                awaited.append((None, self._work(request)))
-            while awaited and (awaited[0][0] is None or awaited[0][0].has_answered()):
-                yield _answer(*awaited.popleft())
+                free.send(marshal.dumps(request, 2))
+                awaited.append((request, free, None))
         while awaited:
-            yield _answer(*awaited.popleft())
+            yield _answered(*awaited.popleft())
+
+    def _free(self) -> "_WorkerProcess | None":
+        """Return the worker with the least to do; None if all have enough."""
+        free = min(self._workers, key=lambda worker: worker.in_hand, default=None)
+        return free if free is not None and free.in_hand < _IN_HAND else None
+
+    def _start(self) -> None:
+        for _ in range(self._count):
+            self._workers.append(_WorkerProcess(self._work, self._workers))
 
     def close(self) -> None:
         """End the workers, and wait for them."""
@@ -62,8 +77,12 @@ class Workers:
             worker.close()
 
 
-def _answer(worker: "_WorkerProcess | None", done: Any) -> Any:
-    return done if worker is None else marshal.loads(worker.answer())  # noqa: S302 - from our own child
+def _is_ready(worker: "_WorkerProcess | None") -> bool:
+    return worker is None or worker.has_answered()
+
+
+def _answered(request: Any, worker: "_WorkerProcess | None", result: Any) -> tuple[Any, Any]:
+    return request, result if worker is None else marshal.loads(worker.answer())  # noqa: S302 - from our own child
 
 
 class _WorkerProcess:

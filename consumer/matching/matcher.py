@@ -7,15 +7,19 @@ which returns all fields of a line.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumer.framing.headers import mended
 from consumer.framing.timestamps import Timestamps
+from consumer.matching.grammar_rules import grammars
 from consumer.matching.rules import (
+    DROPBEAR,
     HINTS,
     ONLY_COUNTS,
+    SFTP,
+    SSHD,
     SSHD_LIMIT,
     TELLS,
     WHOLE_BELOW,
@@ -24,10 +28,12 @@ from consumer.matching.rules import (
     Program,
     Reading,
     RuleMatch,
+    RuleSource,
 )
 from consumer.records import HOST, RULE, TEXT_LIMIT, TRUSTED, Line, Row, Trusted, bounded, is_long
-from grammars import dropbear, pam, sftp, sshd
-from grammars.rule import Rule
+
+if TYPE_CHECKING:
+    from consumer.matching.unknown_lines import UnknownLines
 
 # pam_syslog() does not cut lines. The longest names that it gets have a few hundred bytes.
 PAM_LIMIT = 2000
@@ -87,30 +93,34 @@ class Matcher:
     def __init__(self, programs: Iterable[str] = (), engine: Engine = "lowered") -> None:
         self._engine = engine
         self.rules: list[CompiledRule] = []
-        own, dropbears = self._compiled(sshd.RULES, sshd.FAMILY), self._compiled(dropbear.RULES, dropbear.FAMILY)
-        sftps, pams = self._compiled(sftp.RULES, sftp.FAMILY), self._compiled(pam.RULES, "", is_pam=True)
+        found = grammars(engine)
+        sshd, sftp, dropbear, pam = (found[name] for name in (SSHD, SFTP, DROPBEAR, "pam"))
+        own, dropbears = self._compiled(sshd.rules, SSHD), self._compiled(dropbear.rules, DROPBEAR)
+        sftps, pams = self._compiled(sftp.rules, SFTP), self._compiled(pam.rules, "", is_pam=True)
         self._by_family = {
-            sshd.FAMILY: own + sftps + pams,  # sshd's monitor writes the lines of a process in a chroot
-            dropbear.FAMILY: dropbears + pams,
-            sftp.FAMILY: sftps,
+            SSHD: own + sftps + pams,  # sshd's monitor writes the lines of a process in a chroot
+            DROPBEAR: dropbears + pams,
+            SFTP: sftps,
             "": pams,
         }
-        other_pam = self._compiled(pam.OTHER, "", is_pam=True)
+        other_pam = self._compiled(pam.other, "", is_pam=True)
         self._others = {
-            sshd.FAMILY: other_pam + self._compiled(sshd.OTHER, sshd.FAMILY),
-            dropbear.FAMILY: other_pam + self._compiled(dropbear.OTHER, dropbear.FAMILY),
-            sftp.FAMILY: self._compiled(sftp.OTHER, sftp.FAMILY),
+            SSHD: other_pam + self._compiled(sshd.other, SSHD),
+            DROPBEAR: other_pam + self._compiled(dropbear.other, DROPBEAR),
+            SFTP: self._compiled(sftp.other, SFTP),
             "": other_pam,
         }
         self._candidates: dict[str, dict[str, list[CompiledRule]]] = {family: {} for family in self._by_family}
         self._names = {
-            **dict.fromkeys(sftp.PROGRAMS, sftp.FAMILY),
-            **dict.fromkeys(dropbear.PROGRAMS, dropbear.FAMILY),
-            **dict.fromkeys((*sshd.PROGRAMS, *programs), sshd.FAMILY),
+            **dict.fromkeys(sftp.programs, SFTP),
+            **dict.fromkeys(dropbear.programs, DROPBEAR),
+            **dict.fromkeys((*sshd.programs, *programs), SSHD),
         }
         self._by_first: dict[tuple[str, str], list[CompiledRule]] = {}
         # The last line that no rule reads, and the last line in no known framing.
         self.examples: dict[str, str] = {}
+        # Counts the lines that no rule reads by host, if somebody wants to know.
+        self.unknown: UnknownLines | None = None
         # The shortest program names: the tag of each sshd or dropbear program contains one of them.
         self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
         self._programs: dict[str, Program] = {}
@@ -123,12 +133,10 @@ class Matcher:
         """Whether regular expressions match, not pyparsing."""
         return self._engine == "lowered"
 
-    def _compiled(self, rules: list[Rule], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
+    def _compiled(self, rules: Sequence[RuleSource], family: str, *, is_pam: bool = False) -> list[CompiledRule]:
         """Add the rules of a grammar to ``rules``, and return them as compiled rules."""
         first = len(self.rules)
-        self.rules += [
-            CompiledRule(rule, index, family, is_pam=is_pam, engine=self._engine) for index, rule in enumerate(rules, first)
-        ]
+        self.rules += [CompiledRule(rule, index, family, is_pam=is_pam) for index, rule in enumerate(rules, first)]
         return self.rules[first:]
 
     def program(self, name: str) -> Program:
@@ -140,7 +148,7 @@ class Matcher:
             tagged = _TAG_WITH_MODULE.match(name)
             base = (tagged[1] if tagged else name).rpartition("/")[2]
             unit = _UNIT.match(base)
-            family = self._names.get(base, "") if unit is None else dropbear.FAMILY if unit[1] == "dropbear" else sshd.FAMILY
+            family = self._names.get(base, "") if unit is None else DROPBEAR if unit[1] == "dropbear" else SSHD
             found = self._programs[name] = Program(base, family, tagged[2] if tagged else None)
         return found
 
@@ -150,7 +158,7 @@ class Matcher:
 
     def daemon_of(self, text: str) -> str:
         """Return the daemon whose message ``text`` is, judging by the message alone; "" if it is from neither."""
-        for family in (sshd.FAMILY, dropbear.FAMILY):
+        for family in (SSHD, DROPBEAR):
             rule, _ = self._match(family, text)
             if rule is not None and not rule.is_pam:
                 return family
@@ -197,8 +205,8 @@ class Matcher:
         program = self.program(name)
         if program.family or program.module is not None:
             return program, row
-        if _SCOPE.match(name) and (_PAM_OF_SSHD.match(text) or self.daemon_of(text) == sshd.FAMILY):
-            return self.program(sshd.PROGRAMS[0]), row
+        if _SCOPE.match(name) and (_PAM_OF_SSHD.match(text) or self.daemon_of(text) == SSHD):
+            return self.program(SSHD), row
         if _PAM_LINE.match(text):
             return program, row
         row = mended(row, self.is_program)
@@ -235,7 +243,7 @@ class Matcher:
 
     def _collect_first_words(self) -> frozenset[str]:
         """Return the first words of the messages of sshd and dropbear, and keep them."""
-        rules = [rule for family in (sshd.FAMILY, dropbear.FAMILY) for rule in self._by_family[family] if rule.family == family]
+        rules = [rule for family in (SSHD, DROPBEAR) for rule in self._by_family[family] if rule.family == family]
         leading = [way[0] for rule in rules for way in rule.leading() if way and isinstance(way[0], str)]
         self._first_words = frozenset(word[0] for text in leading if (word := _WORD.match(text)))
         return self._first_words
@@ -379,10 +387,10 @@ class Matcher:
         found = self.look(row)
         if found is None:
             if is_unframed(row):
-                self.count_unread(UNFRAMED, row[4], None, counts)
+                self.count_unread(UNFRAMED, row[1], row[4], None, counts)
             return None
         if found.rule is None:
-            self.count_unread(UNMATCHED, row[4], found.trusted, counts)
+            self.count_unread(UNMATCHED, found.host, row[4], found.trusted, counts)
             return None
         counts[found.rule.index] += 1
         if found.rule.use is ONLY_COUNTS or not found.program.family:
@@ -400,12 +408,14 @@ class Matcher:
         # Most lines of a mixed log are from other programs, and end here.
         return self.find(row) if text[:4] == "pam_" or self.is_program(name) or self._is_worth_a_look(name, host, text) else None
 
-    def count_unread(self, kind: str, text: str, trusted: Trusted | None, counts: list[int]) -> None:
+    def count_unread(self, kind: str, host: str, text: str, trusted: Trusted | None, counts: list[int]) -> None:
         """Count a line that is ``UNMATCHED`` or ``UNFRAMED``, and keep its text as an example."""
         # Any local user can write unmatched lines. They reveal no gap in the grammars, and "status" must not quote them.
         if trusted is None or trusted[0] == 0:
             counts[-2 if kind is UNMATCHED else -1] += 1
             self.examples[kind] = text[:_SHOWN]
+            if self.unknown is not None and kind is UNMATCHED:
+                self.unknown.add(host, text)
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Return whether a line with an unknown tag may be from PAM, or from sshd or dropbear with an unusual header."""
@@ -437,7 +447,7 @@ def _plain(procid: str, text: str, program: Program) -> tuple[str, str]:
     text = text[_NOISE.match(text).end() :]  # type: ignore[union-attr]  # it matches anything
     if old := _OLD_PAM.match(text):
         text = f"{old[1]}({program.name}): {text[old.end() :]}"
-    if program.family == dropbear.FAMILY and (own := _OWN_HEADER.match(text)):
+    if program.family == DROPBEAR and (own := _OWN_HEADER.match(text)):
         return own[1], text[own.end() :]
     if not procid and (in_text := _PID_IN_TEXT.match(text)):
         return in_text[1], text[in_text.end() :]

@@ -13,10 +13,10 @@ import msgspec
 
 from consumer.actions import LineAction
 from consumer.addresses import ip_text
-from consumer.matching.rules import Reading
+from consumer.matching import grammar_rules
+from consumer.matching.rules import SSHD, Reading
 from consumer.records import Trusted
 from consumer.text import readable
-from grammars import sshd
 
 _VIS = re.compile(r"\\(?:([0-3][0-7]{2})|([\\abfnrstv0]))")
 _VIS_TEXT = re.compile(r"(?:[^\\]|\\(?:[0-3][0-7]{2}|[\\abfnrstv0]))*\Z")
@@ -92,7 +92,7 @@ def auth_message(reading: Reading) -> AuthMessage:
     key_id = fields.pop("certificate_id", None)
     cut = reading.is_ambiguous
     count = reading.repeats * int(fields.pop("more", "1"))
-    is_raw = rule.is_pam or reading.program.family != sshd.FAMILY
+    is_raw = rule.is_pam or reading.program.family != SSHD
     # sshd writes its PID. Without one, as in the output of a container, the name of the program does not reveal the release.
     program = reading.program.name if reading.procid else ""
     return AuthMessage(
@@ -156,15 +156,11 @@ def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
 
 def method_info(text: str) -> dict[str, str]:
     """Read the text after ``ssh2: ``: a key, a certificate or a principal. Return any other text as ``info``."""
-    for rule in sshd.METHOD_INFO:
-        match = _METHOD_INFO[rule.name].match(text)
+    for pattern in grammar_rules.method_info_patterns():
+        match = pattern.match(text)
         if match:
             return {name: value for name, value in match.groupdict().items() if value is not None}
     return {"info": text}
-
-
-# Each of these rules is one regular expression, so it needs no lowering.
-_METHOD_INFO = {rule.name: re.compile(rule.expression.pattern) for rule in sshd.METHOD_INFO}  # type: ignore[attr-defined]
 
 
 def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:

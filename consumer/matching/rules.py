@@ -8,19 +8,20 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
-import pyparsing as pp
-
 from consumer.actions import LineAction
-from consumer.matching.lowering import leading_pieces, lower
 from consumer.records import EXTRA, USER, Trusted
-from grammars.rule import Rule
 
 Engine = Literal["lowered", "pyparsing"]
+
+# The families of programs: FAMILY of their grammars.
+SSHD: Final = "sshd"
+SFTP: Final = "sftp"
+DROPBEAR: Final = "dropbear"
 
 # The fields of a match that the correlator gets, in this order, for every rule. A field that the rule does not have is None.
 CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
 Core = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str | None]
-_SYNONYMS = {
+SYNONYMS = {
     "user": ("user", "user_old", "user_cut", "ruser"),
     # The service of a PAM line: sshd, but any tag may stand before it.
     "method": ("method", "service"),
@@ -59,6 +60,32 @@ class RuleMatch(Protocol):
         """Return the text of one group."""
 
 
+class Matching(NamedTuple):
+    """How a rule reads a text. ``groups`` are None for a match with its own ``fields``, whose groups are those of CORE."""
+
+    match: Callable[[str], Any]  # returns a RuleMatch; None if the rule does not read the text
+    groups: dict[str, tuple[int, ...]] | None  # field name -> group numbers; several if alternatives share a name
+    absent: int  # a group that never matches: stands for the fields that this rule does not have
+
+
+class RuleSource(Protocol):
+    """Where a compiled rule comes from: see ``grammar_rules``."""
+
+    @property
+    def name(self) -> str:
+        """The name of the rule."""
+
+    @property
+    def action(self) -> str:
+        """Its ``event.action``."""
+
+    def leading(self) -> list[list[str | re.Pattern[str]]]:
+        """Return the possible beginnings of its texts."""
+
+    def matching(self) -> Matching:
+        """Return its match function."""
+
+
 class CompiledRule:
     """
     One rule, for either engine.
@@ -71,49 +98,43 @@ class CompiledRule:
         ValueError: the rule's action has no row in ``LineAction``.
     """
 
-    def __init__(self, rule: Rule, index: int, family: str, *, is_pam: bool, engine: Engine) -> None:
-        self.name = rule.name
+    def __init__(self, source: RuleSource, index: int, family: str, *, is_pam: bool) -> None:
+        self.name = source.name
         self.family = family
-        self.action = LineAction(rule.action)
+        self.action = LineAction(source.action)
         self.index = index
         self.is_pam = is_pam
         self.is_hint = is_pam and self.action.outcome == "failure"
         self.use = ONLY_COUNTS if not self.action.is_correlated else HINTS if self.is_hint else TELLS_OF_PAM if is_pam else TELLS
-        self._expression = rule.expression
-        self._engine = engine
+        self._source = source
         self._leading: list[list[str | re.Pattern[str]]] | None = None
 
     def leading(self) -> list[list[str | re.Pattern[str]]]:
         """Return the possible beginnings of its texts; computed when sshbell reads the first line of the family."""
         if self._leading is None:
-            self._leading = leading_pieces(self._expression)
+            self._leading = self._source.leading()
         return self._leading
 
     def ready(self) -> "CompiledRule":
         """Return this rule; lower it at its first use, because a log needs only a third of all rules."""
         if not hasattr(self, "match"):
-            if self._engine == "lowered":
-                lowered = lower(self._expression)
-                self.match: Callable[..., Any] = lowered.pattern.match
-                self.fields = lowered.groups
-                self.core = self._core_groups(lowered.groups, lowered.absent)
-            else:
-                self.match = _PyparsingMatch.of(self._expression)
-                self.fields = {}
-                self.core = tuple(range(len(CORE)))
+            matching = self._source.matching()
+            self.match: Callable[..., Any] = matching.match
+            self.fields = matching.groups
+            self.core = tuple(range(len(CORE))) if self.fields is None else self._core_groups(self.fields, matching.absent)
         return self
 
     @staticmethod
     def _core_groups(groups: dict[str, tuple[int, ...]], absent: int) -> tuple[int, ...]:
         numbers = []
         for name in CORE:
-            found = [groups[field] for field in _SYNONYMS.get(name, (name,)) if field in groups]
+            found = [groups[field] for field in SYNONYMS.get(name, (name,)) if field in groups]
             numbers.append(found[0][0] if found else absent)
         return tuple(numbers)
 
-    def groupdict(self, match: RuleMatch) -> dict[str, str]:
+    def groupdict(self, match: Any) -> dict[str, str]:
         """Return the fields of ``match`` by their names in the grammar. Of alternatives with the same name, one matches."""
-        if isinstance(match, _PyparsingMatch):
+        if self.fields is None:
             return {name: text for name, text in match.fields.items() if text is not None}
         return {name: text for name, numbers in self.fields.items() for number in numbers if (text := match[number]) is not None}
 
@@ -137,32 +158,6 @@ def _starts(way: list[str | re.Pattern[str]], key: str) -> bool:
                 return position == len(key)
             position = run.end()
     return True
-
-
-class _PyparsingMatch:
-    """A result of pyparsing, with the groups of CORE like ``re.Match``, numbered from 0."""
-
-    def __init__(self, fields: dict[str, str | None]) -> None:
-        self.fields = fields
-        self._core = tuple(
-            next((fields[field] for field in _SYNONYMS.get(name, (name,)) if field in fields), None) for name in CORE
-        )
-
-    @classmethod
-    def of(cls, expression: pp.ParserElement) -> Callable[[str], RuleMatch | None]:
-        def match(text: str) -> RuleMatch | None:
-            try:
-                return cls(expression.parse_string(text, parse_all=True).as_dict())
-            except pp.ParseException:
-                return None
-
-        return match
-
-    def group(self, *groups: int) -> tuple[str | None, ...]:
-        return tuple(self._core[group] for group in groups)
-
-    def __getitem__(self, group: int, /) -> str | None:
-        return self._core[group]
 
 
 class Program(NamedTuple):

@@ -21,7 +21,7 @@ _DAY_US = 86400 * 1_000_000
 _SHOWN = 5
 
 
-class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+class PeopleFault(msgspec.Struct, frozen=True, omit_defaults=True):
     """
     A mismatch between ``people.toml`` and the keys in use.
 
@@ -67,7 +67,7 @@ def findings(
     seen: list[KeySeen],
     oldest_us: int | None,
     now_us: int,
-) -> Iterator[Finding]:
+) -> Iterator[PeopleFault]:
     """
     Yield all mismatches.
 
@@ -102,7 +102,9 @@ def findings(
     yield from _unseen(people, last_us, oldest_us, now_us)
     yield from _accounts(people, existing)
     for host, day in stale:
-        yield Finding("stale", "warning", f"{host}: its keys were exported on {day}; import a new export", "", [], [f"*@{host}"])
+        yield PeopleFault(
+            "stale", "warning", f"{host}: its keys were exported on {day}; import a new export", "", [], [f"*@{host}"]
+        )
 
 
 def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:
@@ -111,17 +113,17 @@ def _note(uses: dict[str, _Use], key: str, user: str, host: str) -> _Use:
     return use
 
 
-def _unowned(uses: dict[str, _Use]) -> Iterator[Finding]:
+def _unowned(uses: dict[str, _Use]) -> Iterator[PeopleFault]:
     for key, use in sorted(uses.items()):
         comments = _some(list(filter(None, use.comments)))
         accounts = list(use.accounts)
         text = f"{key}{f' ({comments})' if comments else ''}: {_some(accounts)}"
         if use.last_us:
             text += f"; last login {_day(use.last_us)}"
-        yield Finding("unowned", "fault", text, key, [], accounts, isoformat(use.last_us) if use.last_us else "")
+        yield PeopleFault("unowned", "fault", text, key, [], accounts, isoformat(use.last_us) if use.last_us else "")
 
 
-def _shared(people: People) -> Iterator[Finding]:
+def _shared(people: People) -> Iterator[PeopleFault]:
     shown = set()
     for person in people.persons:
         for key in person.keys:
@@ -129,10 +131,10 @@ def _shared(people: People) -> Iterator[Finding]:
                 names = [owner.name for owner in people.owners_of(fingerprint)]
                 if len(names) > 1 and str(key) not in shown:
                     shown.add(str(key))
-                    yield Finding("shared", "fault", f"{key}: {_some(names)}", str(key), names)
+                    yield PeopleFault("shared", "fault", f"{key}: {_some(names)}", str(key), names)
 
 
-def _unseen(people: People, last_us: dict[str, int], oldest_us: int | None, now_us: int) -> Iterator[Finding]:
+def _unseen(people: People, last_us: dict[str, int], oldest_us: int | None, now_us: int) -> Iterator[PeopleFault]:
     if oldest_us is None:
         return
     before_us = now_us - UNSEEN_DAYS * _DAY_US
@@ -143,10 +145,10 @@ def _unseen(people: People, last_us: dict[str, int], oldest_us: int | None, now_
                 continue
             since = f"last login {_day(seen_us)}" if seen_us else f"no login since {_day(oldest_us)}, when the store begins"
             last = isoformat(seen_us) if seen_us else ""
-            yield Finding("unseen", "warning", f"{key} of {person.name}: {since}", str(key), [person.name], [], last)
+            yield PeopleFault("unseen", "warning", f"{key} of {person.name}: {since}", str(key), [person.name], [], last)
 
 
-def _accounts(people: People, existing: set[tuple[str, str]]) -> Iterator[Finding]:
+def _accounts(people: People, existing: set[tuple[str, str]]) -> Iterator[PeopleFault]:
     here = socket.gethostname()
     existing = existing | {(account.pw_name, name) for account in pwd.getpwall() for name in (here, here.partition(".")[0])}
     hosts_of: dict[str, set[str]] = {}
@@ -158,7 +160,7 @@ def _accounts(people: People, existing: set[tuple[str, str]]) -> Iterator[Findin
             fits = host_matching(host)
             if not any(char in user for char in "*?") and not any(map(fits, hosts_of.get(user, ()))):
                 text = f"{account} of {person.name}: it does not exist here, and sshbell knows no key and no login of it"
-                yield Finding("account", "warning", text, "", [person.name], [account])
+                yield PeopleFault("account", "warning", text, "", [person.name], [account])
 
 
 def _some(names: list[str]) -> str:

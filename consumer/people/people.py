@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from fnmatch import translate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import msgspec
 
 from consumer.actions import EventAction
 from consumer.config import PEOPLE_PATH
+from consumer.config_values import LANGUAGES, LanguageCode
 from consumer.ecs import NOTHING, EcsEvent, UserFields
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.jid import jid_of
@@ -40,6 +41,7 @@ class Person(msgspec.Struct, frozen=True):
         certificates: ids of certificates, with ``*`` and ``?``.
         accounts: ``alice`` for every host, ``alice@web*`` for some.
         groups: names of your choice, for routes.
+        language: of messages to this person alone; "" for the channel's.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Person(msgspec.Struct, frozen=True):
     accounts: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     contacts: Contacts = Contacts()
+    language: LanguageCode | Literal[""] = ""
 
 
 class People:
@@ -174,7 +177,8 @@ def _together(found: list[Person]) -> Person:
         kind: tuple(dict.fromkeys(address for person in found for address in getattr(person.contacts, kind)))
         for kind in Contacts.__struct_fields__
     }
-    return Person(" or ".join(names), contacts=Contacts(**contacts))
+    languages = {person.language for person in found}
+    return Person(" or ".join(names), contacts=Contacts(**contacts), language=languages.pop() if len(languages) == 1 else "")
 
 
 # ------------------------------------------------------------ the file
@@ -238,6 +242,7 @@ def _person(table: dict[str, Any], fault: _Fault) -> Person:
         tuple(_accounts(_texts(table, ("accounts",), fault), fault)),
         tuple(text for _, text in _texts(table, ("groups",), fault)),
         _contacts(table.get("contacts", {}), fault),
+        _language(table.get("language", ""), fault),
     )
 
 
@@ -280,6 +285,14 @@ def _accounts(texts: Iterable[_Text], fault: _Fault) -> Iterator[str]:
             yield text
         else:
             fault(path, f"accounts: {text!r} is neither a user, such as alice, nor a user at a host, such as alice@web*")
+
+
+def _language(found: Any, fault: _Fault) -> LanguageCode | Literal[""]:
+    if found in LANGUAGES or found == "":
+        return cast("LanguageCode", found)
+    codes = [f'"{code}"' for code in LANGUAGES]
+    fault(("language",), f"language has to be {' or '.join(codes)}")
+    return ""
 
 
 def _contacts(found: Any, fault: _Fault) -> Contacts:

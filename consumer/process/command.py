@@ -50,6 +50,7 @@ def run_command(
     env: Mapping[str, str] | None = None,
     with_errors: bool = False,
     stdin: bytes = b"",
+    uid: int | None = None,
 ) -> Done:
     """
     Run a command to its end, in the directory "/"; never raises.
@@ -61,17 +62,18 @@ def run_command(
         env: its whole environment; None for ours.
         with_errors: keep standard error; otherwise it is discarded.
         stdin: its standard input.
+        uid: run it as this user, which has to be one of ours: real, effective or saved; None for the same as this process.
     """
     end_s = time.monotonic() + limit_s
     try:
         with _file_of(stdin) as given:
             process = subprocess.Popen(  # noqa: S603 - no shell; the caller knows what it runs
                 list(command), stdin=given, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE if with_errors else subprocess.DEVNULL, start_new_session=True, cwd="/", env=env,
+                stderr=subprocess.PIPE if with_errors else subprocess.DEVNULL, start_new_session=True, cwd="/", env=env, user=uid,
             )  # fmt: skip
     except OSError as error:
         return Done(fault=error.strerror or "cannot be run")
-    except ValueError:  # a NUL in an argument
+    except (ValueError, subprocess.SubprocessError):  # a NUL in an argument; the child cannot become the user
         return Done(fault="cannot be run")
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     texts: list[bytearray] = [bytearray() for _ in pipes]

@@ -8,8 +8,8 @@ import msgspec
 
 from consumer.errors import StoreError
 
-# In the state directory: only one process reads lines, and only one sends messages.
-RUN_LOCK, DELIVER_LOCK = "run.lock", "deliver.lock"
+# In the state directory: only one process reads lines, only one sends messages, and only one blocks.
+RUN_LOCK, DELIVER_LOCK, GUARD_LOCK = "run.lock", "deliver.lock", "guard.lock"
 
 
 class Process(msgspec.Struct, frozen=True):

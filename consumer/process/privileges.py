@@ -18,10 +18,10 @@ from consumer.errors import ConfigError, RightsError
 from consumer.rights import untrusted_below
 
 # linux/capability.h, linux/prctl.h
-CAP_KILL, CAP_SETGID, CAP_SETUID = 5, 6, 7
+CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_NET_ADMIN = 5, 6, 7, 12
 _CAPABILITY_VERSION = 0x20080522
-_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 24, 38, 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 1, 8, 24, 38, 47
+_PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 2, 4
 _CAPABILITY_LIMIT = 64  # the kernel has two words for them
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -123,6 +123,34 @@ def become_account(account: pwd.struct_passwd) -> None:
     _keep(())
 
 
+def become_with(account: pwd.struct_passwd, capabilities: Collection[int]) -> None:
+    """
+    Become a user for good, and keep some capabilities, which programs that this process runs get, too.
+
+    Raises:
+        OSError: it cannot; the process must end then.
+    """
+    _bound(capabilities)
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    _called("prctl", _libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0))
+    os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
+    _keep(capabilities, are_passed_on=True)
+
+
+def act_as(account: pwd.struct_passwd) -> None:
+    """
+    Act as a user, whose files this process then uses, but stay root in reserve: a program may run as root.
+
+    Raises:
+        OSError: it cannot; the process must end then.
+    """
+    os.initgroups(account.pw_name, account.pw_gid)
+    os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)
+    # The saved uid lets the user who started us end us.
+    os.setresuid(0, account.pw_uid, account.pw_uid)
+
+
 def keep_only(capabilities: Collection[int]) -> None:
     """Drop all capabilities but these, and the right to get any by running a program. Missing ones are no error."""
     _bound(capabilities)
@@ -154,17 +182,20 @@ def _bound(capabilities: Collection[int]) -> None:
             _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
-def _keep(capabilities: Collection[int]) -> None:
+def _keep(capabilities: Collection[int], *, are_passed_on: bool = False) -> None:
     sets = _capabilities()
     for word in range(2):
         mask = sum(1 << number % 32 for number in capabilities if number // 32 == word)
         sets[word].permitted &= mask
-        sets[word].effective &= mask
-        sets[word].inheritable = 0
+        # A change of the user empties the effective set.
+        sets[word].effective = sets[word].permitted
+        sets[word].inheritable = mask if are_passed_on else 0
     _called("capset", _libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION, 0)), sets))
     _called("prctl", _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     # By the kernel's rules it is empty already, if the kernel has this set at all.
     _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    for number in capabilities if are_passed_on else ():
+        _called("prctl", _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0))
 
 
 def _capabilities() -> "ctypes.Array[_Words]":

@@ -41,6 +41,9 @@ CAUGHT_UP_LIMIT, _FOUND_LIMIT = 20, 200
 _DRAINED_S = 15.0
 # Until then, stories wait for lost lines; at most this long, because a backlog may never end.
 _HOLD_S = 600.0
+# ``run`` looks once a second. If it looks later than this, it has waited for a disk and read no lines, so that time counts for
+# neither.
+_LOOK_S = 2.0
 # A position in the log file is recorded if nothing has come for this long, or if no line of that time is more than twice as old:
 # of two queues in rsyslogd, one can have drained before the other.
 _IDLE_S = 1.0
@@ -98,7 +101,8 @@ class CatchUp:
             self._backlog.note(block, self._pipeline.last_us, now_s)
 
     def tick(self, now_s: float) -> bool:
-        """Let time pass; return whether the backlog has drained, so that it is time for ``found``."""
+        """Let time pass; return whether the backlog has drained, so that it is time for ``found``. Call it once a second."""
+        self._backlog.tick(now_s)
         if not self.is_over and self._backlog.has_drained(now_s):
             return True
         if self._is_holding and self._backlog.is_endless(now_s):
@@ -256,7 +260,15 @@ class Backlog:
 
     def __init__(self, begun_us: int, now_s: float) -> None:
         self._begun_us = begun_us
-        self._since_s = self._last_old_s = now_s
+        self._since_s = self._last_old_s = self._looked_s = now_s
+
+    def tick(self, now_s: float) -> None:
+        """Let time pass. Call it once a second; the time of a long pause between two calls does not count."""
+        pause_s = now_s - self._looked_s
+        self._looked_s = now_s
+        if pause_s > _LOOK_S:
+            self._since_s += pause_s
+            self._last_old_s = min(now_s, self._last_old_s + pause_s)
 
     def note(self, block: bytes, last_us: int, now_s: float) -> None:
         """Record lines that have come in; ``last_us`` is the time of the line before them."""

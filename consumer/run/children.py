@@ -1,4 +1,8 @@
-"""The children of ``run``: it restarts ``deliver`` as often as necessary, and starts ``keys`` once, while it is root."""
+"""
+The children of ``run``. It restarts ``deliver`` as often as necessary, and starts ``keys`` once, while it is root.
+
+It restarts ``guard``, too, unless that needs rights that only root can give.
+"""
 
 import os
 import signal
@@ -6,11 +10,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from consumer.block.target import USER_PREFIX
+from consumer.clock import now_us
+from consumer.config import Config
+from consumer.errors import StoreError
+from consumer.events import Block
+from consumer.guard.client import OrderQueue, known_addresses
+from consumer.guard.messages import Order
 from consumer.process.log import get_logger
+from consumer.store.block import BLOCK_LIMIT
+from consumer.store.queries import blocks_after
 
 log = get_logger()
 
@@ -21,20 +34,39 @@ _BACKLOG = 128
 
 
 def _started(
-    module: str, arguments: list[str], theirs: socket.socket, env: Mapping[str, str] | None
+    module: str, arguments: list[str], theirs: socket.socket, env: Mapping[str, str] | None, *, ignores_signals: bool = False
 ) -> "subprocess.Popen[bytes]":
     """
     Start a module of sshbell with only one socket: without descriptor 0, replies and lock.
 
+    Args:
+        module: to run.
+        arguments: of the module.
+        theirs: the socket.
+        env: the whole environment; None for ours.
+        ignores_signals: a signal to the whole unit does not kill the child before it ignores signals itself.
+
     Raises:
         OSError: it cannot be started.
     """
+    if ignores_signals:
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+        try:
+            return _started(module, arguments, theirs, env)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
     # Do not import from the current directory: its owner could put modules there, and keys runs as root.
     flags = ["-I"] if sys.flags.isolated else ["-P"]
     return subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, *flags, "-m", module, *arguments],
         stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), process_group=0, env=env,
     )  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """Return what a child with rights gets of rsyslogd's environment: nothing that may be secret."""
+    return {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
 
 
 class DeliverChild:
@@ -112,17 +144,11 @@ class KeysChild:
         self._child: subprocess.Popen[bytes] | None = None
         self._is_gone = False
         self._socket, theirs = socket.socketpair()
-        # Pass on nothing of rsyslogd's environment that may be secret.
-        env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
-        # It cannot be restarted, so a signal to the whole unit must not kill it before it ignores signals itself.
-        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
         try:
-            self._child = _started("consumer.keys.process", [str(theirs.fileno()), str(uid)], theirs, env)
+            arguments = [str(theirs.fileno()), str(uid)]
+            self._child = _started("consumer.keys.process", arguments, theirs, _environment(), ignores_signals=True)
         except OSError as error:
             log.error("keys_not_started", reason=error.strerror)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         theirs.close()
 
     def listen(self, path: Path) -> None:
@@ -150,3 +176,110 @@ class KeysChild:
     def let_go(self) -> None:
         """Close the socket: it ends by itself."""
         self._socket.close()
+
+
+class GuardChild:
+    """
+    Starts ``consumer.guard.process``, which blocks, and sends it orders. It ends when its socket closes.
+
+    Args:
+        config: whether sshbell blocks, or has blocked.
+        config_path: as in ``consumer.config_file.load``.
+    """
+
+    def __init__(self, config: Config, config_path: str | None) -> None:
+        self._config, self._config_path = config, config_path
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._wait_s, self._next_s, self._begun_s = _RESTART_S, 0.0, 0.0
+        self._has_rights = os.geteuid() == 0
+        self._orders = OrderQueue(BLOCK_LIMIT)
+        # It has just been started, and does not know the blocks that began while it was away.
+        self._is_new = False
+        if self._is_wanted():
+            self._start()
+
+    def _is_wanted(self) -> bool:
+        # Once sshbell has blocked something, guard keeps the file empty after blocking is turned off.
+        return self._config.block.mode == "on" or os.path.lexists(self._config.block.access_file)
+
+    def has_ended(self) -> bool:
+        """Return whether it has ended, and only a new ``run`` can start it with its rights."""
+        return self._is_wanted() and self._has_rights and not self._is_alive() and self._config.block.needs_rights
+
+    def _is_alive(self) -> bool:
+        return self._child is not None and self._child.poll() is None
+
+    def tend(self) -> None:
+        """Start it if it is not running, its pause is over, and it needs no rights; send the orders that wait."""
+        now_s = time.monotonic()
+        if self._child is not None and (code := self._child.poll()) is not None:
+            self._child = None
+            log.error("guard_ended", code=code, again_in_s=self._wait_s)
+            self._next_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _RESTART_LIMIT_S)
+        elif self._child is not None and now_s - self._begun_s > _RESTART_LIMIT_S:
+            self._wait_s = _RESTART_S
+        is_possible = not (self._has_rights and self._config.block.needs_rights) or os.geteuid() == 0
+        if self._child is None and now_s >= self._next_s and is_possible and self._is_wanted():
+            self._start()
+        if self._is_new:
+            self._catch_up()
+        self._send()
+
+    def _catch_up(self) -> None:
+        """Send a new guard all blocks that have not ended: it may have missed some."""
+        try:
+            blocks = blocks_after(Path(self._config.state_dir), now_us(), BLOCK_LIMIT)
+        except StoreError:
+            return  # run has not written its store yet
+        self._is_new = False
+        self.order(blocks)
+
+    def _start(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(0)
+        arguments = [str(theirs.fileno()), *([self._config_path] if self._config_path is not None else [])]
+        try:
+            self._child = _started("consumer.guard.process", arguments, theirs, _environment(), ignores_signals=True)
+        except OSError as error:
+            log.error("guard_not_started", reason=error.strerror)
+            self._next_s = time.monotonic() + self._wait_s
+        else:
+            self._begun_s = time.monotonic()
+            self._is_new = True
+            self._orders.clear()
+        theirs.close()
+
+    def order(self, blocks: Iterable[Block]) -> None:
+        """Send orders to block; what it does not take at once follows later."""
+        orders = [] if self._config.block.mode != "on" else [self._order_of(block) for block in blocks if not block.is_dry_run]
+        if orders and self._child is not None:
+            self._orders.put(orders)
+            self._send()
+
+    def _order_of(self, block: Block) -> Order:
+        target, exceptions = block.target, []
+        if block.is_user:
+            target = f"{USER_PREFIX}{block.target}"
+            exceptions = known_addresses(Path(self._config.state_dir), block.target, now_us())
+        reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
+        return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
+
+    def _send(self) -> None:
+        if self._socket is not None and self._orders:
+            with suppress(OSError):  # it has ended; its successor gets all blocks that have not ended
+                self._orders.send(self._socket)
+
+    def hang_up(self, config: Config) -> None:
+        """Use another configuration, and make it read that again."""
+        self._config = config
+        if self._child is not None:
+            self._child.send_signal(signal.SIGHUP)
+        self.tend()
+
+    def let_go(self) -> None:
+        """Close the socket: it ends by itself."""
+        if self._socket is not None:
+            self._socket.close()

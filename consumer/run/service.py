@@ -6,9 +6,9 @@
 A line in the journal is safe: it survives the death of any process. ``run`` stores and syncs logins and other urgent events right
 after the "OK", or together after 5 ms if they come faster. The rest follows within a second. Only the end of the input stops it.
 
-``deliver`` and ``keys`` are its children (``children.py``). Only root can start ``keys``. So if ``keys`` has ended, ``run`` ends
-by itself at a quiet moment, and rsyslogd restarts all of them. It never ends before its first "OK", because that crashes rsyslogd
-8.2302 (its issue 5017).
+``deliver``, ``keys`` and ``guard`` are its children (``children.py``). Only root can start ``keys``, and ``guard`` if that needs
+rights. So if one of these has ended, ``run`` ends by itself at a quiet moment, and rsyslogd restarts all of them. It never ends
+before its first "OK", because that crashes rsyslogd 8.2302 (its issue 5017).
 """
 
 import gc
@@ -28,12 +28,14 @@ from consumer.config import Config
 from consumer.config_file import load, reloaded
 from consumer.config_values import seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
-from consumer.events import Event, Forged, Login, Logout
+from consumer.events import Block, Event, Finding, Forged, Login, Logout
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
+from consumer.matching.unknown_lines import UNKNOWN_NOTE
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
+from consumer.run.announcement import announced, forget_announcement
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import DeliverChild
 from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
@@ -122,7 +124,7 @@ class Service:
 
         # The order of the rest matters for the start.
         self._patience = patience = Patience(lines, replies)
-        self._signals, self._log_file, self._keys, self._lock = started(config, patience)
+        self._signals, self._log_file, self._keys, self._guard, self._lock = started(config, config_path, patience)
         folder = Path(config.state_dir)
         with patience.meanwhile():
             self._store = PatientState(patience, folder, self._report)
@@ -130,6 +132,7 @@ class Service:
                 partial(restored, self._store, folder, config, self._told, self._report)
             )
             self._use_programs()
+            self._use_detect()
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
         self._is_leaving = False
@@ -147,6 +150,7 @@ class Service:
             "flush": (1.0, self._flush),
             "mark": (1.0, self._mark),
             "status": (5.0, self._keep_status),
+            "unknown": (60.0, self._keep_unknown),
             "snapshot": (600.0, self._snapshot),
             "forget": (60.0, self._forget),
         }
@@ -189,14 +193,13 @@ class Service:
         finally:
             self._deliver.let_go()
             self._keys.let_go()
+            self._guard.let_go()
         self._end()
 
     def _take(self, block: bytes) -> None:
         """Write the available lines to the journal, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
-        self._last_line_s = time.monotonic()
-        self._catch_up.note(block, self._last_line_s)
         is_redelivered = self._pipeline.redelivery.has_seen
         if block.count(b"\n") == 1:
             fresh = b"" if is_redelivered(block) else block
@@ -204,6 +207,10 @@ class Service:
             fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
         if fresh:
             self._append(Kind.LINES, fresh)
+        # Only now: rsyslogd was not silent while it waited for the journal.
+        self._last_line_s = time.monotonic()
+        self._catch_up.note(block, self._last_line_s)
+        if fresh:
             if not self._taken:
                 self._taken_s = self._last_line_s
             self._taken.append(fresh)
@@ -229,7 +236,7 @@ class Service:
         """Queue events for the store, and schedule the urgent ones for now."""
         self._figures["last_event_us"] = now_us()
         for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged) or event.action in self._told
+            is_urgent = isinstance(event, Login | Logout | Forged | Finding | Block) or event.action in self._told
             (self._urgent if is_urgent else self._unsaved).append(event)
         if self._urgent:
             self._schedule.at(self._last_urgent_s + _URGENT_S, "urgent", "sync")
@@ -249,6 +256,7 @@ class Service:
         if events:
             state = self._store.state
             new = self._store.until(lambda: state.record(events, self._told, now_us(), senders=self._senders.new))
+            self._guard.order(event for event in events if isinstance(event, Block))
             events.clear()
             self._senders.new.clear()
             if new:
@@ -273,6 +281,7 @@ class Service:
                 self._understand()
             self._reload()
         self._deliver.tend()
+        self._guard.tend()
 
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
@@ -286,14 +295,23 @@ class Service:
         before, self._config = self._config, config
         if config.sshd_programs != before.sshd_programs:
             self._use_programs()
+        if (config.detect, config.block) != (before.detect, before.block):
+            self._use_detect()
         self._told = _told_by(config)
         self._deliver.hang_up()
+        self._guard.hang_up(config)
         log.info("configured")
 
     def _use_programs(self) -> None:
         """Use the configured names of sshd from the next line on."""
         self._append(Kind.PROGRAMS, msgspec.json.encode(self._config.sshd_programs))
         self._pipeline.configure(self._config.sshd_programs)
+
+    def _use_detect(self) -> None:
+        """Use the configured settings of the detectors from the next line on."""
+        settings = self._config.detect, self._config.block
+        self._append(Kind.DETECT, msgspec.json.encode(settings))
+        self._pipeline.configure_detect(*settings)
 
     def _leaves(self) -> bool:
         """
@@ -327,9 +345,15 @@ class Service:
     def _tick(self) -> None:
         """Let time pass in the pipeline; tend the children; read the log file once the backlog has drained."""
         self._deliver.tend()
+        self._guard.tend()
         at_us, now_s = now_us(), time.monotonic()
         # In plain mode, there may be no program that restarts run.
-        self._is_leaving = self._keys.has_ended() and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        is_incomplete = self._keys.has_ended() or self._guard.has_ended()
+        self._is_leaving = is_incomplete and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        if token := announced(Path(self._config.state_dir)):
+            self._journal.append(Kind.CANARY, token.encode())
+            self._pipeline.announce_canary(token)
+            forget_announcement(Path(self._config.state_dir))
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
             self._handle(events)
@@ -369,6 +393,10 @@ class Service:
             }
         )
 
+    def _keep_unknown(self) -> None:
+        """Store the lines that no rule reads, for ``sshbell unknown``."""
+        self._store.state.set_notes({UNKNOWN_NOTE: msgspec.json.encode(self._pipeline.unknown.shown()).decode()})
+
     def _snapshot(self) -> None:
         """Store a snapshot of the memory, and delete the journal that it replaces."""
         self._flush()
@@ -394,7 +422,7 @@ class Service:
         """Store everything after the end of the input; ``deliver`` ends by itself."""
         if self._taken:
             self._understand()
-        for task in (self._flush, self._snapshot, self._keep_status):
+        for task in (self._flush, self._snapshot, self._keep_status, self._keep_unknown):
             try:
                 task()
             except StoreError as error:

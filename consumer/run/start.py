@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -9,9 +10,10 @@ from typing import NamedTuple
 from consumer.config import KEYS_SOCKET, Config
 from consumer.errors import RightsError, StoreError
 from consumer.process.lock import RUN_LOCK, Lock
-from consumer.process.privileges import account_of, become, guard
+from consumer.process.privileges import account_of, become
+from consumer.process.privileges import guard as guarded_folder
 from consumer.run.catch_up import RotatedLog
-from consumer.run.children import KeysChild
+from consumer.run.children import GuardChild, KeysChild
 from consumer.run.retry import Patience
 from consumer.run.signals import Signals
 
@@ -22,12 +24,13 @@ class Started(NamedTuple):
     signals: Signals
     log_file: RotatedLog
     keys: KeysChild
+    guard: GuardChild
     lock: Lock
 
 
-def started(config: Config, patience: Patience) -> Started:
+def started(config: Config, config_path: str | None, patience: Patience) -> Started:
     """
-    Start ``keys``, give up root, and take the lock.
+    Start ``keys`` and ``guard``, give up root, and take the lock.
 
     Raises:
         ConfigError: there is no such user, or root may not become it.
@@ -40,11 +43,13 @@ def started(config: Config, patience: Patience) -> Started:
     log_file = RotatedLog(config.catch_up)
     os.umask(0o077)
     keys = KeysChild(_uid_of(config.user))
+    _make_block_folder(config)
+    guard = GuardChild(config, config_path)
     become(config.user)
     # From here on, new files belong to the user.
     lock = patience.until(partial(_locked, folder / RUN_LOCK))
     keys.listen(folder / KEYS_SOCKET)
-    return Started(signals, log_file, keys, lock)
+    return Started(signals, log_file, keys, guard, lock)
 
 
 def _make(folder: Path, user: str) -> None:
@@ -61,13 +66,26 @@ def _make(folder: Path, user: str) -> None:
             account = pwd.getpwnam(user)
             os.chown(folder, account.pw_uid, account.pw_gid)
         if user in {"", "root"}:
-            guard(folder)
+            guarded_folder(folder)
     except KeyError:
         pass  # become() reports it
     except OSError as error:
         raise StoreError(f"{folder}: {error.strerror}; create it for {user or 'the current user'}") from error
     except RightsError as error:
         raise StoreError(str(error)) from error
+
+
+def _make_block_folder(config: Config) -> None:
+    """Create the directory of the file for pam_access, which belongs to guard's user. guard reports it if there is none."""
+    folder = Path(config.block.access_file).parent
+    if config.block.mode != "on" or folder.exists():
+        return
+    with suppress(OSError, KeyError):
+        folder.mkdir(mode=0o755, parents=True)
+        folder.chmod(0o755)
+        if os.geteuid() == 0 and config.user:
+            account = pwd.getpwnam(config.user)
+            os.chown(folder, account.pw_uid, account.pw_gid)
 
 
 def _locked(path: Path) -> Lock:

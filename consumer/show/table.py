@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from consumer.addresses import ip_of
-from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
@@ -93,11 +93,17 @@ class Table:
                 word, how, color = "logout", [_duration(event)], ""
             case Forged():
                 word, how, color = "FORGED", _claimed(event), "red"
+            case Finding():
+                word, how, color = "ALERT", _found(event), "red" if event.severity in {"high", "critical"} else "yellow"
+            case Block():
+                word, how, color = "BLOCK", [_blocked(event)], "red"
             case Attempt() if self._noise:
                 word, how, color = "try", [_tried(event)], ""
             case Probe() if self._noise:
                 word, how, color = "probe", [sshd_name(event.reason) if event.reason else ""], ""
-            case Attempt() | Probe():
+            case Canary() if self._noise:
+                word, how, color = "canary", [""], ""
+            case Attempt() | Probe() | Canary():
                 return ""
         return self._text(event, {"what": word}, self._last(event, how, is_who_first=False), color)
 
@@ -234,6 +240,17 @@ def _claimed(event: Forged) -> list[str]:
     writer = "several uids" if event.uid is None else f"uid {event.uid}"
     times = "" if event.count == 1 else f", {event.count} lines"
     return [f"{event.claim or 'several actions'} claimed by {writer}{times}", f"by {writer}{times}"]
+
+
+def _found(event: Finding) -> list[str]:
+    """Return ways to say what a detector has found, the longest first."""
+    noun = event.action.noun
+    times = "" if event.count == 1 else f", {event.count} times"
+    return [f"{noun}{times}{f', rule {event.rule}' if event.rule else ''}", f"{noun}{times}", noun]
+
+
+def _blocked(event: Block) -> str:
+    return f"{'would block' if event.is_dry_run else 'blocks'} {readable(event.target)}"
 
 
 def _tried(event: Attempt) -> str:

@@ -43,6 +43,8 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             "INSERT OR IGNORE INTO status SELECT 'created_us',"
             " coalesce(min(opened_us), CAST(strftime('%s', 'now') AS INTEGER) * 1000000) FROM session WHERE opened_us > 0;"
         ),
+        # Findings and blocks.
+        4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
@@ -76,6 +78,7 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
     },
     "keys": {},
+    "block": {},
 }
 # Damaged files to keep for inspection. sshbell deletes the oldest, or a bad disk would fill up with them.
 DAMAGED_LIMIT = 5
@@ -111,7 +114,7 @@ _LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, 
 
 
 def version_of(name: str) -> int:
-    """Return the version of ``state``, ``delivery`` or ``keys`` that this sshbell writes."""
+    """Return the version of ``state``, ``delivery``, ``keys`` or ``block`` that this sshbell writes."""
     return 1 + len(MIGRATIONS[name])
 
 
@@ -136,6 +139,21 @@ def open_for_writing(path: Path, report: Callable[[str], None]) -> sqlite3.Conne
         return _opened(path)
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{path}: {_text_of(error)}") from error
+
+
+def open_intact(path: Path) -> sqlite3.Connection:
+    """
+    Open a database that only this process writes, or create it. Leave a damaged one where it is.
+
+    Raises:
+        DamagedStoreError: it is damaged, and waiting does not help.
+        StoreError: it cannot be written now, or a newer sshbell has written it.
+    """
+    try:
+        return _opened(path)
+    except (sqlite3.Error, OSError) as error:
+        is_damage = isinstance(error, sqlite3.Error) and _is_damage(path, error)
+        raise (DamagedStoreError if is_damage else StoreError)(f"{path}: {_text_of(error)}") from error
 
 
 def set_aside(path: Path, reason: str, report: Callable[[str], None]) -> None:
@@ -255,7 +273,7 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
 
 
 def schema_of(name: str) -> str:
-    """Return this version's schema of ``state``, ``delivery`` or ``keys``."""
+    """Return this version's schema of ``state``, ``delivery``, ``keys`` or ``block``."""
     return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
 
 

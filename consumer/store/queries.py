@@ -10,11 +10,13 @@ import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import Network, ip_of, is_same_host
-from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.errors import StoreError
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
 from consumer.store.delivery import Budget
+from consumer.store.found import stored_block, stored_finding
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
@@ -59,6 +61,7 @@ class _EventRow(_LoggedRow):
     count: int
     reason: str | None
     login_id: str | None
+    found: str | None = None
     opened_us: Whole | None = None
 
 
@@ -129,6 +132,23 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
             yield event
 
 
+def blocks_after(state_dir: Path, after_us: int, limit: int) -> list[Block]:
+    """
+    Return the newest blocks that end after a time, the oldest of them first.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    found: list[Block] = []
+    statement = f"SELECT * FROM event WHERE action = '{EventAction.BLOCK}' ORDER BY time_us DESC LIMIT ?"  # noqa: S608 - our own
+    with _reading(state_dir / STATE_DB) as connection:
+        for row in connection.execute(statement, (limit,)):
+            event = _event(checked(state_dir / STATE_DB, row, _EventRow))
+            if isinstance(event, Block) and event.until_us > after_us:
+                found.append(event)
+    return found[::-1]
+
+
 def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     """
     Return the event whose id begins with a text; None if there is none, or more than one.
@@ -143,6 +163,18 @@ def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     with _reading(state_dir / STATE_DB) as found:
         rows = found.execute(statement, {"prefix": prefix}).fetchall()
     return _event(checked(state_dir / STATE_DB, rows[0], _EventRow)) if len(rows) == 1 else None
+
+
+def has_canary(state_dir: Path, user: str, since_us: int) -> bool:
+    """
+    Return whether the failed login of a canary has arrived since a moment.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    statement = f"SELECT 1 FROM event WHERE time_us >= ? AND action = '{EventAction.CANARY}' AND user = ?"  # noqa: S608
+    with reading(state_dir / STATE_DB) as found:
+        return found.execute(statement, (since_us, user)).fetchone() is not None
 
 
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
@@ -191,6 +223,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
 
 # A table, its time, and its key.
 _SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
+_FINDINGS = frozenset(action for action in EventAction if action.is_finding)
 _SESSIONS = tuple(map(str, SESSION_ACTIONS))  # its repr is an SQL list
 _WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
@@ -314,9 +347,23 @@ def _event(row: _EventRow) -> Event | None:
             return Attempt(*start, row.method, count=row.count, reason=_logged(row.reason))
         case EventAction.PROBE:
             return Probe(*start, _logged(row.reason))
+        case EventAction.CANARY:
+            return Canary(*start)
         case EventAction.FORGED:
             return Forged(*start, row.uid, row.reason or "", row.count)
+        case action if action == EventAction.BLOCK or action in _FINDINGS:
+            return _found(start, row)
     return None
+
+
+def _found(start: tuple[str, Line, str | None, str | None, str | None], row: _EventRow) -> Finding | Block:
+    try:
+        if row.action == EventAction.BLOCK:
+            return stored_block(start, row.found or "", _logged(row.reason) or "")
+        action, rule = EventAction(row.action), row.reason or ""
+        return stored_finding(start, action, row.found or "", origin=row.origin, rule=rule, count=row.count)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{STATE_DB}: it has a value that sshbell never writes: {error}") from error
 
 
 def _line(row: _LoggedRow, time_us: int) -> Line:

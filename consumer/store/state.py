@@ -11,10 +11,11 @@ from typing import Any
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.ecs import json_line
 from consumer.errors import StoreError
-from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import DELIVERY_DB, STATE_DB, guarded, open_for_writing, reading, set_aside, transaction, used_bytes
+from consumer.store.found import found_of
 from consumer.text import readable
 
 # Limits of size. sshbell deletes the oldest rows, tries and probes before all others, so that a flood does not push out logins
@@ -305,7 +306,7 @@ class State:
             ).rowcount
 
 
-_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_SESSION = (
     "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)"
@@ -329,7 +330,7 @@ def _factors(login: Login) -> str | None:
 
 def _row(event: Event, action: str) -> tuple[object, ...]:
     login: Any = event.login if isinstance(event, Logout) else event
-    uid = method = info = reason = login_id = factors = None
+    uid = method = info = reason = login_id = factors = found = None
     count = 1
     match event:
         case Login() | Logout():
@@ -342,8 +343,12 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
             reason = event.reason
         case Forged():
             uid, count, reason = event.uid, event.count, event.claim
+        case Finding():
+            count, reason, found = event.count, event.rule, found_of(event)
+        case Block():
+            reason, found = event.target, found_of(event)
     return (
         event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
         event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
-        factors,
+        factors, found,
     )  # fmt: skip

@@ -13,13 +13,15 @@ CREATE TABLE event (
     method    TEXT,                        -- with submethod, as sshd writes it: keyboard-interactive/pam
     info      TEXT,                        -- key or certificate, as sshd writes it after "ssh2: "
     origin    TEXT NOT NULL,               -- verified, unverified, forged
-    count     INTEGER NOT NULL,            -- for an ssh_attempt: how many equal tries; for an ssh_forged: how many lines
+    count     INTEGER NOT NULL,            -- for an ssh_attempt: how many equal tries; for an ssh_forged: how many lines; for a finding: how many tries or lines
     reason    TEXT,                        -- for an ssh_forged: what the line claims
     ambiguous INTEGER NOT NULL,            -- 1: peer text could have forged the line
     login_id  TEXT,                        -- for an ssh_logout: its ssh_login
-    factors   TEXT                         -- with several factors, the methods in order: publickey,keyboard-interactive/pam
+    factors   TEXT,                        -- with several factors, the methods in order: publickey,keyboard-interactive/pam
+    found     TEXT                         -- what only findings and blocks have, as JSON
 ) WITHOUT ROWID;
 CREATE INDEX event_time ON event (time_us);
+CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';
 
 -- Logins and their ends.
 CREATE TABLE session (

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 
 from consumer.config import Config
-from consumer.config_file import DEFAULT_PATH, load
+from consumer.config_file import load
 from consumer.errors import ConfigError, ConfigRightsError
+from consumer.state_dir import DEFAULT_PATH
 from consumer.system import check_rsyslog, check_sshbell
 from consumer.system.check_sshd import sshd
 from consumer.system.outcome import AS_ROOT, CheckState, Outcome, context_of, fault, outcome_of, warning

@@ -8,6 +8,7 @@ records its death, and dies. The places are before and after each step: journal,
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -41,6 +42,8 @@ def perhaps(folder: Path, who: str, place: str) -> None:
         (folder / f"{who} {place}").unlink()
     except FileNotFoundError:
         return
+    # While its disk is away, it could not record its death.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     write_down(folder, who, place)
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -373,14 +373,14 @@ def kill_from_outside(site: Site, who: str) -> bool:
     return True
 
 
-def kill_at_a_place(site: Site, who: str, place: str) -> bool:
-    """Wait until a process reaches an armed place and dies; return whether it did."""
+def kill_at_a_place(site: Site, who: str, place: str, before: int) -> bool:
+    """Wait until a process reaches an armed place and dies; return whether it did. ``before`` counts the earlier deaths."""
     file = site.armed / f"{who} {place}"
     if not came_true(lambda: not file.exists(), ARMED_S):
         with suppress(FileNotFoundError):
             file.unlink()
             return False
-    wait_for(lambda: any(death[1:] == (who, place) for death in site.deaths()), f"{who} dies {place}")
+    wait_for(lambda: any(death[1:] == (who, place) for death in site.deaths()[before:]), f"{who} dies {place}")
     return True
 
 
@@ -433,12 +433,13 @@ def fed_with_a_kill(site: Site, lines: list[str | None], who: str, place: str, d
     if is_early:
         feeder.start()
     wait_for(is_alive(site, who), f"{who} runs", PATIENCE_S)
+    before = len(site.deaths())
     if place != OUTSIDE:
         (site.armed / f"{who} {place}").touch()
     if not is_early:
         feeder.start()
     try:
-        if place != OUTSIDE and kill_at_a_place(site, who, place):
+        if place != OUTSIDE and kill_at_a_place(site, who, place, before):
             return True
         time.sleep(dice.uniform(0, 0.2))  # at any moment
         while not kill_from_outside(site, who):
@@ -523,7 +524,7 @@ class Outcome(NamedTuple):
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
 # Forged lines are compared by their sum: the minute of an event and its first line depend on the machine.
 NOT_FORGED = f"action != 'ssh_forged' AND user IS NOT '{FORGER}'"
-FOLD = re.compile(r"(\d+) more messages: .*")
+FOLD = re.compile(r"([\d,]+) more messages?: .*")
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
@@ -546,7 +547,7 @@ def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Ra
     for taken_ns, message in site.post.mails():
         if str(message["To"]).startswith(f"{FOLDED}@"):
             fold = FOLD.fullmatch(str(message["Subject"]).strip())
-            folded[str(message["Message-ID"])] = int(fold[1]) if fold else 1
+            folded[str(message["Message-ID"])] = int(fold[1].replace(",", "")) if fold else 1
             continue
         found = SUBJECT.fullmatch(str(message["Subject"]).strip())
         if str(message["Subject"]).strip().startswith(f"{FORGER} "):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
 # Longer than it takes until a position in the file can count.
 SILENCE_S = 13.0
+# Longer than the silence after which the backlog has drained.
+DISK_S = 17.0
+# The pause of rsyslogd before it sends the next line.
+PAUSE_S = 3.0
 USERS = ("alice", "bob", "carol", "dave")
 
 
@@ -41,6 +46,12 @@ def has_compared(site: Site, run: Run) -> bool:
     """Tell whether a ``run`` is done with the log file."""
     status = dict(site.query("SELECT name, value FROM status"))
     return status.get("pid") == run.pid and status.get("compared_us", 0) > status["started_us"]
+
+
+def wait(time_s: float, what: str) -> None:
+    """Let time pass, because the test is about a silence."""
+    begun_s = time.monotonic()
+    wait_for(lambda: time.monotonic() > begun_s + time_s, what)
 
 
 @pytest.fixture
@@ -87,13 +98,33 @@ def test_lines_that_a_stopping_rsyslogd_loses_are_told(site: Site) -> None:
     wait_for(lambda: has_compared(site, run), "the file is compared")
     with site.log.open("ab") as log:
         log.write(session("bob", 8, 2)[0])
-    begun_s = time.monotonic()
-    wait_for(lambda: time.monotonic() > begun_s + SILENCE_S, "rsyslogd has been silent")
+    wait(SILENCE_S, "rsyslogd has been silent")
     assert run.end()[0] == 0
     run = site.start_run()
     wait_for(lambda: has_compared(site, run), "the file is compared again")
     assert run.end()[0] == 0
     assert logins(site) == [("alice", "verified"), ("bob", "unverified")]
+
+
+def test_a_disk_that_is_away_is_no_silence(site: Site) -> None:
+    """``run`` waits for its disk, and reads nothing meanwhile: rsyslogd still has lines of the file, and sends them then."""
+    bob, carol = session("bob", 8, 2), session("carol", 9, 3)
+    with site.log.open("ab") as log:
+        log.write(bob[0] + carol[0])
+    run = site.start_run()
+    wait_for(lambda: (run.pid,) in site.query("SELECT value FROM status WHERE name = 'pid'"), "its first tasks are over")
+    resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    run.write(bob[1][0])
+    wait(DISK_S, "the disk has been away")
+    resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert run.reply() == b"OK\n"
+    wait(PAUSE_S, "rsyslogd has made a pause")
+    for line in (*bob[1][1:], *carol[1]):
+        assert run.send(line) == b"OK\n"
+    wait_for(lambda: has_compared(site, run), "the file is compared")
+    assert run.end()[0] == 0
+    assert logins(site) == [("alice", "verified"), ("bob", "verified"), ("carol", "verified")]
+    assert site.query("SELECT value FROM status WHERE name = 'caught_up_total'") == [(0,)]
 
 
 def test_rotated_file(site: Site) -> None:

@@ -168,7 +168,7 @@ def test_ring_and_check(site: Site, prosody: Prosody) -> None:
             assert site.ask("ring").stdout.startswith("chat: delivered after ")
             await wait_for_async(lambda: len(alice.received) == 2, "the test arrives")
             assert alice.chats == alice.talk
-            assert alice.chats[0].startswith('This is a test by "sshbell ring": nobody logged in.')
+            assert alice.chats[0].startswith("This is a test by `sshbell ring`: nobody logged in.")
             assert await asyncio.to_thread(checked, site) == [("ok", "chat answers")]
             (prosody.folder / "password").write_text("wrong")
             wrong = f"chat: {DOMAIN}: the login was refused (not-authorized); are jid and password right?"

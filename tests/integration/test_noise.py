@@ -77,7 +77,7 @@ def test_a_flood_of_forged_lines(site: Site, post: Post) -> None:
     assert [text for text in subjects(post) if "FORGED" in text] == ["FORGED line claims a login of root on web1"]
     assert site.query("SELECT count(*) FROM outbox WHERE action = 'ssh_forged'") == [(1,)]
     take(run, *login(10, "late", 80))
-    wait_for(lambda: "FORGED line claims a login of root on web1, and 1998 more" in subjects(post), "the count")
+    wait_for(lambda: "FORGED line claims a login of root on web1, and 1,998 more" in subjects(post), "the count")
     (count,) = [entry["ssh"]["count"] for entry in site.objects("history", "--events") if "count" in entry.get("ssh", {})]
     assert count == 1999
     assert run.end()[0] == 0

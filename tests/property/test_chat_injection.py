@@ -11,16 +11,30 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from consumer.deliver.channels import Message, payloads
+from consumer.deliver.channels import Detail, Message, payloads
 from consumer.deliver.channels.syslog import _frame
+from consumer.deliver.language import ENGLISH
 from consumer.ecs import event_of, joined, json_line
 from consumer.events_as_ecs import of_event
 from tests.budget import examples
-from tests.property.test_mail_injection import CHOSEN, EVIL, NAME, RENDERER, enriched, events, sentences
+from tests.property.test_mail_injection import (
+    CHOSEN,
+    EVIL,
+    GERMAN_NAME,
+    LANGUAGE,
+    NAME,
+    RENDERER,
+    enriched,
+    events,
+    german_sentences,
+    sentences,
+)  # fmt: skip
 from tests.service_limits import JUDGES, texts_in, units
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from consumer.deliver.language import Language
 
 SERVICES: dict[str, Callable[[Message], Any]] = {
     "slack": payloads.slack,
@@ -39,13 +53,13 @@ CHAT_EVIL = [
 hostile = st.lists(st.sampled_from(CHAT_EVIL + EVIL) | st.text(max_size=20), max_size=8).map("".join)
 
 
-def messages(text: str) -> Iterator[Message]:
+def messages(text: str, language: Language = ENGLISH) -> Iterator[Message]:
     """Yield messages about events that hold a text wherever a log or a database can put one."""
     name = text.encode("utf-8", "replace").decode()
     for event in events(text):
         plain = event_of(json_line(of_event(event, [])))
         for whole in (plain, joined(plain, enriched(name, 45.0))):
-            yield RENDERER.message(event.id, whole, queued_us=0, now_us=1, medium="chat")
+            yield RENDERER.message(event.id, whole, queued_us=0, now_us=1, medium="chat", language=language)
 
 
 def judge(service: str, message: Message) -> None:
@@ -55,6 +69,7 @@ def judge(service: str, message: Message) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
+@LANGUAGE
 @examples(40)
 @given(text=hostile)
 @example(text="".join(CHAT_EVIL))
@@ -62,9 +77,9 @@ def judge(service: str, message: Message) -> None:
 @example(text="&" * 3000)
 @example(text="*" * 3000)
 @example(text="😀" * 3000)
-def test_events(service: str, text: str) -> None:
+def test_events(language: Language, service: str, text: str) -> None:
     """In a message about any event, whatever a log contains."""
-    for message in messages(text):
+    for message in messages(text, language):
         judge(service, message)
 
 
@@ -93,7 +108,7 @@ def test_digests(service: str, found: list[str]) -> None:
 @example(text="\n\n\n", lines=[], length=0)
 def test_any_template(service: str, text: str, lines: list[tuple[str, str]], length: int) -> None:
     """Whatever a template of the user's renders, the service takes it, and what is cut is marked."""
-    details = tuple((name, value.replace("\n", " ")) for name, value in lines)
+    details = tuple(Detail(name, value.replace("\n", " "), name.capitalize()) for name, value in lines)
     # The renderer lets no text through that is empty or no Unicode.
     text = (text + "<*&@😀\n" * (length // 6)).encode("utf-8", "replace").decode().strip() or "x"
     message = Message("1" * 32, "subject", text, title="title", details=details, closing=("notes",) * 5, late="2 h")
@@ -103,16 +118,18 @@ def test_any_template(service: str, text: str, lines: list[tuple[str, str]], len
         assert "(cut)" in whole.replace("\\", "")
 
 
-@given(hostile)
-@example("".join(CHAT_EVIL))
-def test_first_two_lines(text: str) -> None:
+@LANGUAGE
+@given(text=hostile)
+@example(text="".join(CHAT_EVIL))
+def test_first_two_lines(language: Language, text: str) -> None:
     """The first line is the first sentence of a mail; the second one has the way in and the advice, in our words alone."""
     name = text.encode("utf-8", "replace").decode()
     for event in events(text):
         plain = event_of(json_line(of_event(event, [])))
-        for whole, chosen in ((plain, NAME), (joined(plain, enriched(name, 45.0)), CHOSEN)):
-            message = RENDERER.message(event.id, whole, queued_us=0, now_us=1, medium="chat")
-            title_form, _ = sentences(chosen)
+        form, ours = (sentences, NAME) if language is ENGLISH else (german_sentences, GERMAN_NAME)
+        for whole, chosen in ((plain, ours), (joined(plain, enriched(name, 45.0)), CHOSEN)):
+            message = RENDERER.message(event.id, whole, queued_us=0, now_us=1, medium="chat", language=language)
+            title_form, _ = form(chosen)
             first, *others = message.text.partition("\n\n")[0].split("\n")
             assert title_form.fullmatch(first), first
             assert len(others) <= 1

@@ -18,9 +18,11 @@ from hypothesis import strategies as st
 
 from consumer.actions import EventAction
 from consumer.channel_settings import EmailSettings
+from consumer.config_values import LANGUAGES
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _bytes_of
 from consumer.deliver.digest import Cause
+from consumer.deliver.language import language_of
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import (
     NOTHING,
@@ -44,6 +46,8 @@ from tests.lines import line_of
 
 if TYPE_CHECKING:
     from email.message import EmailMessage
+
+    from consumer.deliver.language import Language
 
 EVIL = [
     "\r\nBcc: evil@example.net", "\nSubject: x\n\nbody", "\r", "\0", "\u202e\u2066", "\u2028", "\x85", "\x1b[2J", "\x0b\x0c",
@@ -164,6 +168,48 @@ def sentences(chosen: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     )  # fmt: skip
 
 
+# A name in a German sentence, and a claim.
+GERMAN_NAME = rf"(?:{WORD}|„[\w.@+/\\:$·-]{{1,32}}…?“)"
+GERMAN_CLAIM = rf"(?:fehlgeschlagene )?(?:Anmeldung|Ereignis|(?:Beginn|Ende) einer Sitzung)(?: von {GERMAN_NAME})?"
+GERMAN_HOST = rf"(?:{GERMAN_NAME}|dem Host)"
+
+
+def german_sentences(chosen: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the same in German."""
+    name = GERMAN_NAME
+    who, way = rf"(?:{name}|{chosen})", rf"(?: über {name}| (?:von|aus) (?:{name}|[0-9a-f:.]+|{chosen}))?"
+    parts = rf"(?: auf {name})?(?: als {name})?"
+    return re.compile(
+        rf"{who} hat sich{parts}(?: mit dem (?:Schlüssel|Zertifikat) {WORD})?{way} angemeldet\."
+        rf"|{who} hat sich(?: von {name})?(?: nach [0-9a-z ]+)? abgemeldet\."
+        rf"|Jemand hat 3-mal vergeblich versucht, sich{parts}{way} anzumelden\."
+        rf"|Jemand hat sich(?: mit {name})?{way} verbunden, ohne eine Anmeldung zu versuchen\."
+        rf"|Ein Prozess (?:von {name} \(UID 1012\)|mit UID 1012)(?: auf {name})? hat eine Logzeile gefälscht\. "
+        rf"Sie meldet: {GERMAN_CLAIM}\. Tatsächlich [a-z, ]+\."
+    ), re.compile(
+        rf"Anmeldung: {who}{parts}{way}"
+        rf"|{who} hat sich(?: von {name})?(?: nach [0-9a-z ]+)? abgemeldet"
+        rf"|Fehlgeschlagene Anmeldung{parts}{way} \(3-mal\)"
+        rf"|Verbindung(?: mit {name})?{way} ohne Anmeldung"
+        rf"|GEFÄLSCHTE Zeile meldet: {GERMAN_CLAIM}(?: auf {name})?"
+    )  # fmt: skip
+
+
+GERMAN_PARAGRAPH = re.compile(
+    rf"Das Log zeigt nicht, welcher Prozess diese Zeile geschrieben hat: Jeder Benutzer auf {GERMAN_HOST} könnte es gewesen "
+    r"sein\. Dort zeigt `sshbell check`, wie Sie das ändern\."
+    r"|Die Logzeile ist mehrdeutig\. Verlassen Sie sich auf keine Angabe, die der Client wählen konnte\."
+    r"|Die Zeile im Wortlaut:"
+    rf"|Wenn das kein Test von Ihnen war, versucht vielleicht jemand mit Zugang zu {GERMAN_HOST}, Sie in die Irre zu führen\. "
+    r"Sehen Sie nach, was UID 1012 dort ausführt: `ps -fu 1012`"
+    rf"|Wenn das weder Sie noch jemand waren, den Sie kennen, handeln Sie jetzt auf {GERMAN_HOST}: "
+    r"(?:1\. Sperren Sie das Konto: `usermod --expiredate 1 KONTO` 2\. Beenden Sie seine Prozesse: `pkill -KILL -u KONTO` 3"
+    r"|1\. Beenden Sie die Sitzung\. Dieser Befehl zeigt sie: `pgrep -a sshd` 2)\. "
+    r"(?:Entfernen Sie den Schlüssel|Widerrufen Sie das Zertifikat|Ändern Sie das Passwort"
+    r"|Ändern Sie Passwort und Schlüssel des Kontos)\. "
+    rf"Wenn die Verwaltung von {GERMAN_HOST} nicht bei Ihnen liegt, verständigen Sie jemanden, der zuständig ist\."
+    r"|sshbell, Ereignis [0-9A-Za-z_-]+"
+)
 PARAGRAPH = re.compile(
     rf"The log does not show which process wrote this: any user of (?:{NAME}|the host) could have\. "
     r"Run `sshbell check` there to see how to change that\."
@@ -179,7 +225,8 @@ PARAGRAPH = re.compile(
     r"|sshbell, event [0-9A-Za-z_-]+"
 )
 ENTRY = re.compile(rf"  00:00:00  (?:{NAME}|unknown|a|an|the) ")
-DETAIL = re.compile(r"[A-Z][a-z ]{0,11}: +")
+GERMAN_ENTRY = re.compile(rf"  00:00:00  (?:{GERMAN_NAME}|unbekannte|{GERMAN_CLAIM})")
+DETAIL = re.compile(r"[A-Z][A-Za-z.ü -]{0,15}: +")
 LABELS = {
     "Time", "Written by", "Claimed user", "User", "Caution", "Person", "Account of", "Host", "Claimed from", "From",
     "Reverse name", "Place", "Map", "Network", "Anonymous", "Through", "Method", "Key", "Key of", "Key options",
@@ -187,23 +234,31 @@ LABELS = {
 }  # fmt: skip
 
 
-def check_sentences(message: Message, chosen: str = NAME) -> None:
+GERMAN_LABELS = {language_of("de").gettext(label) for label in LABELS}
+
+
+def check_sentences(message: Message, chosen: str = "") -> None:
     """Check that each sentence of a message is one of ours, and that a text of others begins no line at the margin."""
-    title_form, subject_form = sentences(chosen)
+    is_german = message.language == "de"
+    form, paragraph, labels = (german_sentences, GERMAN_PARAGRAPH, GERMAN_LABELS) if is_german else (sentences, PARAGRAPH, LABELS)
+    title_form, subject_form = form(chosen or (GERMAN_NAME if is_german else NAME))
     assert subject_form.fullmatch(message.subject) or len(message.subject) == 200, message.subject
     title, *blocks = message.text.rstrip("\n").split("\n\n")
     assert title_form.fullmatch(title.replace("\n", " ")), title
     for block in blocks:
         rows = block.split("\n")
         if DETAIL.match(block):
-            labels = [row.partition(":")[0] for row in rows if not row.startswith(" " * 14)]
-            assert set(labels) <= LABELS
-            assert all(row[13] == " " and row[14] != " " for row in rows if ":" in row[:14] and not row.startswith("Map:"))
+            width = max(14, *(row.index(":") + 2 for row in rows if row[:1] != " "))
+            assert width <= 14 or is_german
+            found = [row.partition(":")[0] for row in rows if not row.startswith(" " * width)]
+            assert set(found) <= labels
+            own = [row for row in rows if row[:1] != " " and not row.startswith(("Map:", "Karte:"))]
+            assert all(row[width - 1] == " " and row[width] != " " for row in own)
         elif not all(row.startswith("    ") for row in rows):
-            assert PARAGRAPH.fullmatch(block.replace("\n", " ")), block
+            assert paragraph.fullmatch(block.replace("\n", " ")), block
     for row in message.text.split("\n"):
         assert row == row.rstrip(" ")
-        assert len(row) <= 72 or row.startswith("Map:")
+        assert len(row) <= 72 or row.startswith(("Map:", "Karte:"))
 
 
 def check(mail: EmailMessage, *, references: bool) -> None:
@@ -230,52 +285,65 @@ def check(mail: EmailMessage, *, references: bool) -> None:
     assert all(link is not None and link.startswith("https://map.example.org/?lat=") for link in found.links)
 
 
-@given(texts)
-@example("".join(EVIL))
-def test_events(text: str) -> None:
+LANGUAGE = pytest.mark.parametrize("language", [language_of(code) for code in LANGUAGES], ids=LANGUAGES)
+
+
+@LANGUAGE
+@given(text=texts)
+@example(text="".join(EVIL))
+def test_events(language: Language, text: str) -> None:
     """A message about any event holds its texts as texts."""
     for event in events(text):
         body = json_line(of_event(event, []))
         assert event_of(body) == of_event(event, [])
-        message = RENDERER.message(event.id, event_of(body), queued_us=0, now_us=1)
+        message = RENDERER.message(event.id, event_of(body), queued_us=0, now_us=1, language=language)
         check_sentences(message)
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@given(st.lists(texts, min_size=1, max_size=5))
-@example(EVIL)
-def test_digests(found: list[str]) -> None:
+@LANGUAGE
+@given(found=st.lists(texts, min_size=1, max_size=5))
+@example(found=EVIL)
+def test_digests(language: Language, found: list[str]) -> None:
     """So does a digest of many."""
     folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
-    message = asyncio.run(RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1))
+    message = asyncio.run(RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1, language=language))
     check(parsed(message), references=False)
-    headings = {f"{action.nouns.capitalize()} ({len(found) * (3 if action == 'ssh_attempt' else 1)})" for action in EventAction}
+    headings = {
+        f"{language.gettext(action.nouns.capitalize())} ({len(found) * (3 if action == 'ssh_attempt' else 1)})"
+        for action in EventAction
+        if action in {event.action for event in events("x")}
+    }
+    entry = ENTRY if language.code == "en" else GERMAN_ENTRY
     _, _, *blocks = message.text.rstrip("\n").split("\n\n")
     for block in blocks[: len(headings)]:
         heading, *rows = block.split("\n")
         assert heading in headings
-        assert all(ENTRY.match(row) or row.startswith(" " * 12) for row in rows)
+        assert all(entry.match(row) or row.startswith(" " * 12) for row in rows)
     assert blocks[len(headings) :] in (["sshbell"], [blocks[-2], "sshbell"])
     assert all(len(row) <= 72 and row == row.rstrip(" ") for row in message.text.split("\n"))
 
 
-@given(st.lists(texts, min_size=1, max_size=3), st.sampled_from(list(Cause)))
-@example(EVIL, Cause.DAILY)
-@example(EVIL, Cause.FOLD)
-def test_digests_of_each_cause(found: list[str], cause: Cause) -> None:
+@LANGUAGE
+@given(found=st.lists(texts, min_size=1, max_size=3), cause=st.sampled_from(list(Cause)))
+@example(found=EVIL, cause=Cause.DAILY)
+@example(found=EVIL, cause=Cause.FOLD)
+def test_digests_of_each_cause(language: Language, found: list[str], cause: Cause) -> None:
     """So does a report by person and host, with what sshbell says of itself."""
     folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
     message = asyncio.run(
         RENDERER.digest(
             f"{cause}-1", folded, max_per_hour=60, now_us=1, omitted=3, health=tuple(found),
-            named=lambda _event: ecs({"sshbell": {"new": ["key", found[0]]}}),
+            named=lambda _event: ecs({"sshbell": {"new": ["key", found[0]]}}), language=language,
         )
     )  # fmt: skip
     check(parsed(message), references=False)
     assert all(len(row) <= 72 and row == row.rstrip(" ") for row in message.text.split("\n"))
     text = " ".join(message.text.split())
-    assert "sshbell has counted 3 of them" in text
-    assert ("By person and host" in text) == cause.is_scheduled
+    counted = {"en": "sshbell has counted 3 of them", "de": "3 davon hat sshbell nur gezählt"}[language.code]
+    by_person = {"en": "By person and host", "de": "Nach Person und Host"}[language.code]
+    assert counted in text
+    assert (by_person in text) == cause.is_scheduled
 
 
 def enriched(text: str, number: float) -> EcsEvent:
@@ -297,26 +365,28 @@ def enriched(text: str, number: float) -> EcsEvent:
     return ecs(fields)
 
 
-@given(texts, st.floats() | st.floats(-180, 180))
-@example("".join(EVIL), 45.0)
-@example("x" * 60, 0.0)
-@example("alice", -0.0)
-def test_enriched_events(text: str, number: float) -> None:
+@LANGUAGE
+@given(text=texts, number=st.floats() | st.floats(-180, 180))
+@example(text="".join(EVIL), number=45.0)
+@example(text="x" * 60, number=0.0)
+@example(text="alice", number=-0.0)
+def test_enriched_events(language: Language, text: str, number: float) -> None:
     """Comments of keys, reverse names, places and people are texts, too, in each kind of message; so is a link to a map."""
     name = text.encode("utf-8", "replace").decode()
     for event in events(text):
         whole = joined(event_of(json_line(of_event(event, []))), enriched(name, number))
-        message = RENDERER.message(event.id, whole, queued_us=0, now_us=1, map_url=MAP)
+        message = RENDERER.message(event.id, whole, queued_us=0, now_us=1, map_url=MAP, language=language)
         check_sentences(message, CHOSEN)
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
 
 
-@given(texts, st.sets(st.sampled_from(["key", "via"])))
-@example("".join(EVIL), {"key"})
-@example(" ", set())
-@example("carol@laptop", {"key"})
-@example("carol from Lyon, France", {"via"})
-def test_what_users_write(text: str, parts: set[str]) -> None:
+@LANGUAGE
+@given(text=texts, parts=st.sets(st.sampled_from(["key", "via"])))
+@example(text="".join(EVIL), parts={"key"})
+@example(text=" ", parts=set())
+@example(text="carol@laptop", parts={"key"})
+@example(text="carol from Lyon, France", parts={"via"})
+def test_what_users_write(language: Language, text: str, parts: set[str]) -> None:
     """No comment of a key, id of a certificate, reverse name or name of an account or host is a part of our sentences."""
     name = text.encode("utf-8", "replace").decode()
     ssh = {"key": {"owner": [name]}, "via": {"host": {"name": name}, "user": {"name": name}}}
@@ -326,11 +396,11 @@ def test_what_users_write(text: str, parts: set[str]) -> None:
     }
     for event in events(text):
         whole = joined(event_of(json_line(of_event(event, []))), ecs(written))
-        message = RENDERER.message(event.id, whole, queued_us=0, now_us=1)
+        message = RENDERER.message(event.id, whole, queued_us=0, now_us=1, language=language)
         check_sentences(message)
         check(parsed(message), references=isinstance(event, Logout) and bool(event.login.id))
         found = msgspec.structs.replace(whole, ssh=msgspec.structs.replace(whole.ssh, certificate=CertificateFields()))
-        check_sentences(RENDERER.message(event.id, found, queued_us=0, now_us=1))
+        check_sentences(RENDERER.message(event.id, found, queued_us=0, now_us=1, language=language))
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda inner: st.lists(inner, max_size=2)))

@@ -6,6 +6,7 @@ import asyncio
 import xml.etree.ElementTree as ET
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import example, given
@@ -18,7 +19,10 @@ from consumer.deliver.channels.xmpp import Xmpp, body_of, stanza_of
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import event_of, json_line
 from consumer.events_as_ecs import of_event
-from tests.property.test_mail_injection import EVIL, events, texts
+from tests.property.test_mail_injection import EVIL, LANGUAGE, events, texts
+
+if TYPE_CHECKING:
+    from consumer.deliver.language import Language
 
 OPEN = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
 RENDERER = Renderer(Path("/nonexistent"), pytest.fail)
@@ -68,17 +72,19 @@ def test_any_text(text: str, kind: str) -> None:
     assert found.endswith("\n… sshbell has cut this message.") or len(found) >= len(usable)
 
 
-@given(texts)
-@example("".join(EVIL))
-def test_events(text: str) -> None:
+@LANGUAGE
+@given(text=texts)
+@example(text="".join(EVIL))
+def test_events(language: Language, text: str) -> None:
     """A message about any event holds its texts as texts."""
     for event in events(text):
-        made = RENDERER.message(event.id, event_of(json_line(of_event(event, []))), queued_us=0, now_us=1, medium="chat")
+        found = event_of(json_line(of_event(event, [])))
+        made = RENDERER.message(event.id, found, queued_us=0, now_us=1, medium="chat", language=language)
         assert made.html == ""
-        found = arrived(made.text)
-        assert found.replace("\n", "").isprintable()
-        assert found.startswith(made.title)
-        assert not found.startswith("/me ")
+        shown = arrived(made.text)
+        assert shown.replace("\n", "").isprintable()
+        assert shown.startswith(made.title)
+        assert not shown.startswith("/me ")
 
 
 @given(st.lists(texts, min_size=1, max_size=5))

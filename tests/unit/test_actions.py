@@ -7,10 +7,11 @@ from typing import get_args
 import pyparsing as pp
 import pytest
 
-from consumer.actions import EXPENDABLE_ACTIONS, SESSION_ACTIONS, EventAction, LineAction
-from consumer.events import Event
+from consumer.actions import EXPENDABLE_ACTIONS, SESSION_ACTIONS, SEVERITIES, EventAction, LineAction
+from consumer.events import Event, Finding
 from consumer.matching.matcher import Matcher
 from consumer.matching.rules import HINTS, ONLY_COUNTS, CompiledRule
+from consumer.matching.written_rules import WrittenRule
 from consumer.story.correlate import Correlator
 from grammars.rule import END, rule
 
@@ -25,7 +26,7 @@ def test_each_action_has_a_rule() -> None:
 def test_an_action_without_a_row() -> None:
     """A grammar that says something new is refused, and the error names it."""
     with pytest.raises(ValueError, match="'seen_elsewhere' is not a valid LineAction"):
-        CompiledRule(rule("new", "seen_elsewhere", pp.Regex(END)), 0, "sshd", is_pam=False, engine="lowered")
+        CompiledRule(WrittenRule(rule("new", "seen_elsewhere", pp.Regex(END)), "lowered"), 0, "sshd", is_pam=False)
 
 
 def test_the_correlator_handles_what_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +48,9 @@ def test_uses() -> None:
 
 def test_each_event_has_a_row() -> None:
     """An event knows its own action, and each action is of one kind of event."""
-    assert sorted(kind.action for kind in get_args(Event)) == sorted(EventAction)
+    findings = [action for action in EventAction if action.is_finding]
+    assert sorted([*(kind.action for kind in get_args(Event) if kind is not Finding), *findings]) == sorted(EventAction)
+    assert {action.severity for action in findings} <= SEVERITIES.keys()
+    assert {action.kind for action in findings} == {"alert"}
     assert {*SESSION_ACTIONS, *EXPENDABLE_ACTIONS} == set(EventAction)
     assert set(SESSION_ACTIONS) == {"ssh_login", "ssh_logout"}

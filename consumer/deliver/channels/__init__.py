@@ -1,7 +1,7 @@
 """One file per channel. The common interface is here: a channel takes a message, and returns the outcome."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -27,6 +27,14 @@ _REASON_LIMIT = 300
 Medium = Literal["mail", "chat"]
 
 
+class Detail(NamedTuple):
+    """A row of a message's table: its name, for programs, its value, and its label in the reader's language."""
+
+    name: str
+    value: str
+    label: str
+
+
 class Message(msgspec.Struct, frozen=True):
     """
     A message for a channel; all of it is plain text to the channel.
@@ -37,12 +45,13 @@ class Message(msgspec.Struct, frozen=True):
         text: the whole message.
         html: the whole message for a mail program; "" for the medium chat.
         title: the first sentence of ``text``.
-        details: the rows of a table with the facts, each a name and a value; () for a digest.
+        details: the rows of a table with the facts; () for a digest.
         closing: cautions and advice, a line each; () for a digest.
         event: the event by its names in ECS; {} for a digest.
         thread: the id of the message that this one continues, such as a logout's login; "" for none.
         late: how late the message is, such as ``2 h 5 min``; "" if it is in time.
         recipients: addresses of the channel's kind that replace its own recipients; () for the channel's own.
+        language: the code of the reader's language.
     """
 
     id: str
@@ -50,12 +59,13 @@ class Message(msgspec.Struct, frozen=True):
     text: str
     html: str = ""
     title: str = ""
-    details: tuple[tuple[str, str], ...] = ()
+    details: tuple[Detail, ...] = ()
     closing: tuple[str, ...] = ()
     event: Mapping[str, Any] = {}
     thread: str = ""
     late: str = ""
     recipients: tuple[str, ...] = ()
+    language: str = "en"
 
 
 class Delivered(msgspec.Struct, frozen=True):

@@ -18,11 +18,10 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from consumer.clock import isoformat, now_us
 from consumer.deliver.channels import Message
+from consumer.deliver.language import language_of
 
 Payload = dict[str, Any]
 _Escape = Callable[[str], str]
-
-_CUT = "… (cut)"
 
 # docs.slack.dev, "Blocks": header, section, fields of a section, and blocks of a message. The text for notifications has no
 # limit that a title could reach.
@@ -38,7 +37,7 @@ NTFY_BYTES = 4096
 _NTFY_TITLE = 250
 
 # The parts of a message that a template of the user's, or a command, gets.
-FIELDS = ("id", "subject", "title", "text", "details", "closing", "thread", "late", "event")
+FIELDS = ("id", "subject", "title", "text", "details", "closing", "thread", "late", "event", "language")
 _EXPRESSION = re.compile(r"\s*\{\{((?:[^{}]|\{(?!\{)|\}(?!\}))+)\}\}\s*")
 
 # The most characters of the lead's further lines and of the advice, so that a template of the user's leaves room for the facts.
@@ -52,49 +51,51 @@ def slack(message: Message) -> Payload:
     Only labels of ours are Markdown. All other text has the type ``plain_text``, in which Slack shows Markdown as it is. In both,
     ``<!channel>`` would be a command, so ``&``, ``<`` and ``>`` are entities everywhere.
     """
+    cut = _cut_mark(message)
     head, rest = _head_and_rest(message)
-    blocks: list[Payload] = [{"type": "header", "text": _slack_text(head, SLACK_HEADER)}]
+    blocks: list[Payload] = [{"type": "header", "text": _slack_text(head, SLACK_HEADER, cut)}]
     if _size(_slack_escaped(head)) > SLACK_HEADER:
         rest = f"{head}\n{rest}"
-    blocks += [{"type": "section", "text": _slack_text(part, SLACK_TEXT)} for part in _parts(rest, SLACK_TEXT // 2)]
+    blocks += [{"type": "section", "text": _slack_text(part, SLACK_TEXT, cut)} for part in _parts(rest, SLACK_TEXT // 2)]
     details = message.details
     for start in range(0, len(details), SLACK_FIELDS // 2):
         fields: list[Payload] = []
-        for name, value in details[start : start + SLACK_FIELDS // 2]:
-            label = _fitted(name.capitalize(), SLACK_FIELD - 2, _slack_escaped)
-            fields += [{"type": "mrkdwn", "text": f"*{label}*", "verbatim": True}, _slack_text(value, SLACK_FIELD)]
+        for _, value, label in details[start : start + SLACK_FIELDS // 2]:
+            shown = _fitted(label, SLACK_FIELD - 2, cut, _slack_escaped)
+            fields += [{"type": "mrkdwn", "text": f"*{shown}*", "verbatim": True}, _slack_text(value, SLACK_FIELD, cut)]
         blocks.append({"type": "section", "fields": fields})
-    blocks += [{"type": "section", "text": _slack_text(part, SLACK_TEXT)} for part in _parts(_end(message), SLACK_TEXT // 2)]
+    blocks += [{"type": "section", "text": _slack_text(part, SLACK_TEXT, cut)} for part in _parts(_end(message), SLACK_TEXT // 2)]
     if len(blocks) > SLACK_BLOCKS:
-        blocks[SLACK_BLOCKS - 1 :] = [{"type": "section", "text": _slack_text(_CUT, SLACK_TEXT)}]
+        blocks[SLACK_BLOCKS - 1 :] = [{"type": "section", "text": _slack_text(cut, SLACK_TEXT, cut)}]
     # "text" is for notifications.
     return {
-        "text": _fitted(head, SLACK_TEXT, _slack_escaped), "blocks": blocks, "mrkdwn": False, "unfurl_links": False,
+        "text": _fitted(head, SLACK_TEXT, cut, _slack_escaped), "blocks": blocks, "mrkdwn": False, "unfurl_links": False,
         "unfurl_media": False,
     }  # fmt: skip
 
 
 def teams(message: Message) -> Payload:
     """Return an Adaptive Card. Its texts are TextRuns, in which Teams shows Markdown as it is."""
+    cut = _cut_mark(message)
     head, rest = _head_and_rest(message)
-    items = [_teams_item([_teams_run(head, weight="bolder", size="medium")])]
-    items += [_teams_item([_teams_run(line)]) for line in rest.split("\n") if line]
+    items = [_teams_item([_teams_run(head, cut, weight="bolder", size="medium")])]
+    items += [_teams_item([_teams_run(line, cut)]) for line in rest.split("\n") if line]
     items += [
-        _teams_item([_teams_run(f"{name.capitalize()}: ", weight="bolder"), _teams_run(value)], spacing="none")
-        for name, value in message.details
+        _teams_item([_teams_run(f"{label}: ", cut, weight="bolder"), _teams_run(value, cut)], spacing="none")
+        for _, value, label in message.details
     ]
-    items += [_teams_item([_teams_run(line)]) for line in _end(message).split("\n") if line]
+    items += [_teams_item([_teams_run(line, cut)]) for line in _end(message).split("\n") if line]
     left = TEAMS_BYTES
     body: list[Payload] = []
     for item in items:
         left -= len(msgspec.json.encode(item)) + 1
         if left < 0:
-            body.append(_teams_item([_teams_run(_CUT)]))
+            body.append(_teams_item([_teams_run(cut, cut)]))
             break
         body.append(item)
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
-        "fallbackText": _fitted(head, 500), "msteams": {"width": "Full"}, "body": body,
+        "fallbackText": _fitted(head, 500, cut), "msteams": {"width": "Full"}, "body": body,
     }  # fmt: skip
     attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
     return {"type": "message", "attachments": [attachment]}
@@ -102,25 +103,28 @@ def teams(message: Message) -> Payload:
 
 def discord(message: Message) -> Payload:
     """Return an embed, with every character that Discord's Markdown obeys escaped. It mentions nobody."""
+    cut = _cut_mark(message)
     head, rest = _head_and_rest(message)
-    title = _fitted(head, DISCORD_TITLE, _discord_escaped)
+    title = _fitted(head, DISCORD_TITLE, cut, _discord_escaped)
     if _size(_discord_escaped(head)) > DISCORD_TITLE:
         rest = f"{head}\n{rest}"
     end = _end(message)
     limit = _DISCORD_LEAD if message.details else DISCORD_TEXT
-    text = _fitted("\n\n".join(filter(None, (rest, end))), limit, _discord_escaped)
+    text = _fitted("\n\n".join(filter(None, (rest, end))), limit, cut, _discord_escaped)
     left = DISCORD_TOTAL - _size(title) - _size(text)
     fields: list[Payload] = []
     more = len(message.details)
-    for name, value in message.details:
-        label = _fitted(name.capitalize(), DISCORD_NAME, _discord_escaped)
-        shown = _fitted(value, DISCORD_VALUE, _discord_escaped)
-        left -= _size(label) + _size(shown)
+    for _, value, label in message.details:
+        name = _fitted(label, DISCORD_NAME, cut, _discord_escaped)
+        shown = _fitted(value, DISCORD_VALUE, cut, _discord_escaped)
+        left -= _size(name) + _size(shown)
         # The last place, and a few characters, are for the number of those without one.
         if left < 50 or (len(fields) == DISCORD_FIELDS - 1 and more > 1):
-            fields.append({"name": "More", "value": f"{more} more facts {_discord_escaped(_CUT)}", "inline": False})
+            language = language_of(message.language)
+            note = language.ngettext("%(num)s more fact", "%(num)s more facts", more)
+            fields.append({"name": language.gettext("More"), "value": f"{note} {_discord_escaped(cut)}", "inline": False})
             break
-        fields.append({"name": label, "value": shown, "inline": len(value) < 40})
+        fields.append({"name": name, "value": shown, "inline": len(value) < 40})
         more -= 1
     embed = {"title": title, "description": text, "fields": fields}
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
@@ -128,9 +132,10 @@ def discord(message: Message) -> Payload:
 
 def telegram(message: Message, chat_id: int | str) -> Payload:
     """Return plain text with a bold first line. Telegram would still find ``@name`` in it, and call that user."""
+    cut = _cut_mark(message)
     head, line_end, rest = message.text.partition("\n")
-    head = _fitted(head, TELEGRAM_TEXT // 4, _telegram_escaped)
-    text = head + _fitted(line_end + rest, TELEGRAM_TEXT - _size(head), _telegram_escaped)
+    head = _fitted(head, TELEGRAM_TEXT // 4, cut, _telegram_escaped)
+    text = head + _fitted(line_end + rest, TELEGRAM_TEXT - _size(head), cut, _telegram_escaped)
     return {
         "chat_id": chat_id, "text": text, "entities": [{"type": "bold", "offset": 0, "length": _size(head)}],
         "link_preview_options": {"is_disabled": True},
@@ -139,10 +144,11 @@ def telegram(message: Message, chat_id: int | str) -> Payload:
 
 def ntfy(message: Message, topic: str) -> Payload:
     """Return plain text, in which ntfy obeys nothing."""
+    cut = _cut_mark(message)
     head, line_end, rest = message.text.partition("\n")
     # A message of one line has it as its text; ntfy would write "triggered" for none.
-    found = {"topic": topic, "message": _fitted(rest.lstrip("\n") or head, NTFY_BYTES, size=_json_bytes)}
-    return {"title": _fitted(head, _NTFY_TITLE, size=_json_bytes), **found} if line_end else found
+    found = {"topic": topic, "message": _fitted(rest.lstrip("\n") or head, NTFY_BYTES, cut, size=_json_bytes)}
+    return {"title": _fitted(head, _NTFY_TITLE, cut, size=_json_bytes), **found} if line_end else found
 
 
 class Skeleton:
@@ -187,7 +193,7 @@ def _no_none(value: Any) -> Any:
 def payload_of(message: Message) -> Payload:
     """Return the parts of a message by their names, for templates and for commands."""
     found = msgspec.structs.asdict(message)
-    found["details"] = [{"name": name, "value": value} for name, value in message.details]
+    found["details"] = [detail._asdict() for detail in message.details]
     return {name: found[name] for name in FIELDS}
 
 
@@ -209,7 +215,7 @@ def _head_and_rest(message: Message) -> tuple[str, str]:
 
 def _end(message: Message) -> str:
     """Return what follows the details."""
-    late = f"This message is {message.late} late." if message.late else ""
+    late = language_of(message.language).gettext("This message is %(late)s late.", late=message.late) if message.late else ""
     return "\n".join(filter(None, (*message.closing, late))) if message.details else ""
 
 
@@ -240,12 +246,17 @@ def _same(text: str) -> str:
     return text
 
 
-def _fitted(text: str, limit: int, escaped: _Escape = _same, size: Callable[[str], int] = _size) -> str:
-    """Return a text, escaped; if that is longer than ``limit``, as much of it as there is room for, with a mark at its end."""
+def _cut_mark(message: Message) -> str:
+    """Return what ends a text that is cut."""
+    return language_of(message.language).gettext("… (cut)")
+
+
+def _fitted(text: str, limit: int, cut: str, escaped: _Escape = _same, size: Callable[[str], int] = _size) -> str:
+    """Return a text, escaped; if that is longer than ``limit``, as much of it as there is room for, with ``cut`` at its end."""
     whole = escaped(text)
     if size(whole) <= limit:
         return whole
-    mark = escaped(_CUT)
+    mark = escaped(cut)
     left = limit - size(mark)
     taken = []
     for char in text:
@@ -261,8 +272,8 @@ def _slack_escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _slack_text(text: str, limit: int) -> Payload:
-    return {"type": "plain_text", "text": _fitted(text, limit, _slack_escaped), "emoji": False}
+def _slack_text(text: str, limit: int, cut: str) -> Payload:
+    return {"type": "plain_text", "text": _fitted(text, limit, cut, _slack_escaped), "emoji": False}
 
 
 def _discord_escaped(text: str) -> str:
@@ -275,9 +286,9 @@ def _telegram_escaped(text: str) -> str:
     return text.replace("@", "@\u2060")
 
 
-def _teams_run(text: str, **style: str) -> Payload:
+def _teams_run(text: str, cut: str, **style: str) -> Payload:
     # A card turns {{DATE(...)}} and {{TIME(...)}} into a time.
-    return {"type": "TextRun", "text": _fitted(re.sub(r"\{(?=\{)", "{ ", text), 4000), **style}
+    return {"type": "TextRun", "text": _fitted(re.sub(r"\{(?=\{)", "{ ", text), 4000, cut), **style}
 
 
 def _teams_item(runs: list[Payload], **style: str) -> Payload:

@@ -24,6 +24,7 @@ from slixmpp.xmlstream.tostring import escape
 
 from consumer.channel_settings import XmppSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult, reason_of
+from consumer.deliver.language import ENGLISH, Language, language_of
 from consumer.deliver.xmpp_connection import (
     NEW_ROOM,
     ORIGIN_ID,
@@ -47,7 +48,6 @@ _ANSWER_SHARE = 1 / 3
 _FRESH_S = 5.0
 # The size of a text in a stanza, in bytes. Every server accepts stanzas of 10,000 bytes (RFC 6120, section 13.12).
 _BODY_SIZE = 9000
-_CUT = "\n… sshbell has cut this message."
 # The most remembered messages that some recipients have got and others are still to get.
 _PARTIAL_LIMIT = 1000
 # Asks programs to show "*" and "_" as they are (XEP-0393), because a stranger may have chosen them.
@@ -166,7 +166,7 @@ class Xmpp:
         has = self._has.setdefault(message.id, set())
         while len(self._has) > _PARTIAL_LIMIT:
             self._has.popitem(last=False)
-        body = body_of(message.text or message.subject)
+        body = body_of(message.text or message.subject, language_of(message.language))
 
         async def to(recipient: str) -> SendResult:
             result = await self._to(connection, recipient, message, body)
@@ -314,13 +314,14 @@ def stanza_of(address: str, kind: Literal["chat", "groupchat"], stanza_id: str, 
     return stanza
 
 
-def body_of(text: str) -> str:
+def body_of(text: str, language: Language = ENGLISH) -> str:
     """Return a text for a stanza: without characters that XML does not have, and not too long for a server."""
     text = _UNUSABLE.sub(lambda found: harmless(found[0]), text.replace("\r\n", "\n").replace("\r", "\n")[: _BODY_SIZE + 1])
     if _size(text) <= _BODY_SIZE:
         return text
-    limit = _BODY_SIZE - _size(_CUT)
-    return text[: bisect_right(range(len(text)), limit, key=lambda length: _size(text[:length])) - 1] + _CUT
+    cut = "\n" + language.gettext("… sshbell has cut this message.")
+    limit = _BODY_SIZE - _size(cut)
+    return text[: bisect_right(range(len(text)), limit, key=lambda length: _size(text[:length])) - 1] + cut
 
 
 def _size(text: str) -> int:

@@ -67,6 +67,15 @@ def test_own_preview(tmp_path: Path) -> None:
     assert "message.chat.j2 line 1: TemplateSyntaxError" in done.output
 
 
+def test_preview_in_german(tmp_path: Path) -> None:
+    """Another language is a matter of one option."""
+    done = asked(tmp_path, "preview", "subject.txt.j2", "--language", "de")
+    assert done.output == "Anmeldung: deploy auf web1 von 203.0.113.7\n"
+    done = asked(tmp_path, "preview", "subject.txt.j2", "--language", "fr")
+    assert done.exit_code == 64
+    assert "'fr' is not one of 'en', 'de'" in done.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -106,6 +106,41 @@ def test_chat() -> None:
     assert both.of("chat", event("alice")) == ("ops@chat.example.org", "ops@rooms.example.org", "alice@chat.example.org")
 
 
+def test_language() -> None:
+    """A message to a person alone is in the person's language; every other one is in the channel's."""
+    german = Person("alice", accounts=("alice", "shared"), contacts=Contacts(("alice@example.org",)), language="de")
+    no_wish = Person("bob", accounts=("bob", "shared"), contacts=Contacts(("bob@example.org",)))
+    unreachable = Person("carol", accounts=("carol",), language="de")
+    people = People([german, no_wish, unreachable])
+    alone = recipients(TO_OWNER, people=people)
+    assert [alone.language_of("ops", event(user)) for user in ("alice", "bob", "carol", "shared", "dave")] == [
+        "de", "en", "en", "en", "en",
+    ]  # fmt: skip
+    assert alone.language_of("other", event("alice")) == "en"
+    assert alone.language_of("ops", event("alice", "ssh_forged")) == "en"
+    both = recipients(TO_OWNER, Route(channels=["ops"]), people=people)
+    assert both.language_of("ops", event("alice")) == "en"
+    channel = EmailSettings(name="ops", to=OWN, language="de")
+    found = Recipients(Router(["ops"], [TO_OWNER]), People([no_wish]), [channel])
+    assert found.language_of("ops", event("bob")) == found.language_of("ops", event("dave")) == "de"
+
+
+def test_each_reads_their_language(delivery: Delivery, tmp_path: Path) -> None:
+    """So it is with messages and with digests."""
+    german = Person("alice", accounts=("alice",), contacts=Contacts(("alice@example.org",)), language="de")
+    stage = Stage(delivery, tmp_path, max_per_hour=1)
+    stage.worker.configure(common(recipients(TO_OWNER, people=People([german]))))
+    with closing(delivery):
+        delivery.route(Routed(queued(seq, user), ["ops"]) for seq, user in enumerate(["dave", "alice", "alice", "alice"], 1))
+        for _ in range(6):
+            stage.work()
+            stage.clock.now_us += HOUR
+        assert [(one.recipients, one.language, one.subject) for one in stage.channel.told] == [
+            ((), "en", "dave logged in to web1"),
+            (("alice@example.org",), "de", "3 Meldungen zurückgehalten: 3 Anmeldungen"),
+        ]
+
+
 @pytest.mark.parametrize("action", ["sshbell_test", "sshbell_notice", "ssh_forged"])
 def test_what_is_about_nobody(action: str) -> None:
     """Tests, notices and forged lines go to the channel's own, whatever user they name."""

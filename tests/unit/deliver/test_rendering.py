@@ -146,7 +146,7 @@ def test_a_forged_line_is_shown(renderer: Renderer, original: str) -> None:
 def test_a_test_says_so(renderer: Renderer) -> None:
     """Nobody takes a test for a login."""
     found = rendered(renderer, b'{"event":{"action":"sshbell_test"}}')
-    assert found.text.startswith('This is a test by "sshbell ring": nobody logged in.')
+    assert found.text.startswith("This is a test by `sshbell ring`: nobody logged in.")
     assert "This is a test by" in found.html
 
 
@@ -325,7 +325,7 @@ def test_a_chat(renderer: Renderer) -> None:
     assert late.text.endswith("\nThis message is 10 min late.")
     test = chat(renderer, LYON | {"event": {"action": "sshbell_test"}, "user": {"name": "alice"}})
     assert test.split("\n")[:2] == [
-        'This is a test by "sshbell ring": nobody logged in. A login looks like this:',
+        "This is a test by `sshbell ring`: nobody logged in. A login looks like this:",
         "alice logged in to web1 from Lyon, France.",
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ import pytest
 
 from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.deliver.facts import facts_of
+from consumer.deliver.language import ENGLISH
 from consumer.deliver.sentences import Sentences, named, sentences_of
 from tests.ecs_events import ecs
 
@@ -145,7 +146,7 @@ def test_from_where(source: dict[str, Any], text: str) -> None:
         ),
         (
             {"claim": "accepted", "claimed_by_uid": 1000, "count": 1399},
-            "A process with uid 1000 on web1 forged 1399 log lines: the first claims a login of root, but nobody logged in.",
+            "A process with uid 1000 on web1 forged 1,399 log lines: the first claims a login of root, but nobody logged in.",
         ),
     ],
 )
@@ -160,7 +161,7 @@ def test_forged(known: dict[str, Any], text: str) -> None:
 def test_a_flood_of_forged_lines() -> None:
     """The subject says of which line it speaks, and how many more there were; a mail filter finds the same words."""
     found = said("ssh_forged", user="root", claim="accepted", count=1399)
-    assert found.headline == "FORGED line claims a login of root on web1, and 1398 more"
+    assert found.headline == "FORGED line claims a login of root on web1, and 1,398 more"
 
 
 @pytest.mark.parametrize("claim", LineAction)
@@ -189,7 +190,7 @@ def test_every_claim(claim: LineAction) -> None:
 )
 def test_named(text: str, shown: str) -> None:
     """One word stands as it is; all else in quotes that it cannot end, without a blank."""
-    assert named(text) == shown
+    assert named(text, ENGLISH) == shown
 
 
 LOCK = ["Lock the account: `usermod --expiredate 1 ACCOUNT`", "End its processes: `pkill -KILL -u ACCOUNT`"]
@@ -247,8 +248,43 @@ def test_uid_0_is_root() -> None:
 
 def test_kinds() -> None:
     """Each event has a word for what it is, in one and in several."""
-    kinds = [said(action).kind for action in (*EventAction, *OwnAction, "ssh_new")]
-    assert kinds == ["Login", "Logout", "Failed login", "Connection without a login", "Forged line", "Test", "Notice", "Event"]
-    assert [action.nouns for action in EventAction] == [
-        "logins", "logouts", "failed logins", "connections without a login", "forged lines",
+    actions = [action for action in EventAction if not action.is_finding]
+    kinds = [said(action).kind for action in (*actions, *OwnAction, "ssh_new")]
+    assert kinds == [
+        "Login", "Logout", "Failed login", "Connection without a login", "Canary", "Forged line", "Block", "Test", "Notice",
+        "Event",
     ]  # fmt: skip
+    assert [action.nouns for action in actions] == [
+        "logins", "logouts", "failed logins", "connections without a login", "canaries", "forged lines", "blocks",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("action", [action for action in EventAction if action.is_finding])
+def test_findings(action: EventAction) -> None:
+    """Each finding has a kind, a title and a subject that say what was found and on which host, whoever chose the names."""
+    found = said(action, user=PROSE)
+    assert found.kind == f"{action.noun[0].upper()}{action.noun[1:]}"
+    assert found.title.endswith(".")
+    assert "does not know" not in found.title
+    for text in (found.title, found.headline):
+        assert "web1" in text
+        assert PROSE not in text
+
+
+@pytest.mark.parametrize(
+    ("action", "labels", "title"),
+    [
+        ("host_silent", {"silent_s": "90000", "factor": "3"},
+         "web1 has sent no line for 1 d 1 h, more than 3 times its longest pause of two weeks."),
+        ("host_changed_wording", {"share": "40 %", "usual": "2 %"},
+         "sshbell has no rule for 40 % of the last lines of sshd on web1; before, it was 2 %."),
+        ("clock_skew", {"direction": "ahead", "skew_s": "300"}, "The clock of web1 is 5 min ahead."),
+        ("clock_skew", {"direction": "behind", "skew_s": "3600"}, "The clock of web1 is 1 h behind, or its lines come so late."),
+        ("clock_skew", {}, "The clock of web1 is 0 s behind, or its lines come so late."),
+        ("ssh_canary", {}, "The canary on web1 arrived: sshbell gets the lines of sshd."),
+    ],
+)  # fmt: skip
+def test_hosts(action: str, labels: dict[str, str], title: str) -> None:
+    """Findings about a host, and the canary, say what is known of it."""
+    event = {"event": {"action": action}, "host": {"name": "web1"}, "labels": labels}
+    assert sentences_of(facts_of(ecs(event), None)).title == title

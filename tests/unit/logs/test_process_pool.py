@@ -19,12 +19,14 @@ def _children() -> set[str]:
 def _mapped(count: int, work: Any, requests: list[Any]) -> list[Any]:
     workers = Workers(count, work)
     try:
-        return list(workers.map(iter(requests)))
+        answered = list(workers.map(requests))
     finally:
         workers.close()
+    assert [request for request, _ in answered] == requests
+    return [answer for _, answer in answered]
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
 @pytest.mark.parametrize("requests", [0, 1, 2, 7, 50])
 def test_answers_come_in_the_order_of_requests(count: int, requests: int) -> None:
     """The order is that of the requests, whether there are fewer or more of them than workers."""
@@ -51,11 +53,21 @@ def test_no_process_is_left_behind() -> None:
     """After ``close`` the workers are gone, also where their answers were never asked for."""
     before = _children()
     workers = Workers(3, lambda request: request)
+    for request, _answer in workers.map([1, 2, 3, 4, 5]):
+        if request == 3:
+            break
     assert len(_children() - before) == 3
-    for _ in workers.map(iter([1, 2, 3, 4, 5])):
-        break
     workers.close()
     assert _children() == before
+
+
+def test_few_requests_start_no_process() -> None:
+    """To start processes for a small file would take longer than to read it."""
+    before = _children()
+    workers = Workers(3, lambda request: request + 1)
+    assert list(workers.map([1, 2])) == [(1, 2), (2, 3)]
+    assert _children() == before
+    workers.close()
 
 
 def test_dead_worker_is_said() -> None:

@@ -195,7 +195,7 @@ def test_no_other_value_includes_the_port() -> None:
     """So only the port of a remembered text has to be replaced."""
     for rule in MATCHER.rules:
         pattern = rule.ready().match.__self__.pattern  # type: ignore[attr-defined]
-        assert not list(_nested(_parser.parse(pattern), set(rule.fields.get("port", ())), is_within=False)), rule.name
+        assert not list(_nested(_parser.parse(pattern), set((rule.fields or {}).get("port", ())), is_within=False)), rule.name
 
 
 def _nested(items: Any, ports: set[int], *, is_within: bool) -> Iterator[int]:

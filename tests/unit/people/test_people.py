@@ -162,8 +162,10 @@ FAULTS = [
     ('[[person]]\nname = "a"\naccounts = ["a@"]', "accounts: 'a@' is neither a user"),
     (
         '[[person]]\nname = "a"\ncountries = ["FR"]',
-        "there is no key 'countries'; remove it; the keys here are name, keys, certificates, accounts, groups, contacts",
+        "there is no key 'countries'; remove it; the keys here are name, keys, certificates, accounts, groups, contacts, lang",
     ),
+    ('[[person]]\nname = "a"\nlanguage = "fr"', 'language has to be "en" or "de"'),
+    ('[[person]]\nname = "a"\nlanguage = ["de"]', 'language has to be "en" or "de"'),
     ('[[person]]\nname = "a"\ncontacts = ["a@example.org"]', "contacts has to be a table"),
     (
         '[[person]]\nname = "a"\ncontacts = { mail = ["a@example.org"] }',

@@ -71,6 +71,26 @@ def test_a_backlog_without_end() -> None:
     assert backlog.is_endless(700.0)
 
 
+def test_a_wait_for_the_disk_is_no_silence() -> None:
+    """``run`` neither reads nor ticks meanwhile. What has passed before still counts."""
+    backlog = Backlog(BEGUN_US, 100.0)
+    for second in (101.0, 102.0, 103.0, 603.0):
+        backlog.tick(second)
+    assert not backlog.has_drained(603.0)
+    assert not backlog.is_endless(1199.9)
+    assert backlog.has_drained(615.0)
+    assert backlog.is_endless(1200.0)
+
+
+def test_a_line_just_after_a_wait_for_the_disk() -> None:
+    """The time of the wait does not prolong the silence after it."""
+    backlog = Backlog(BEGUN_US, 100.0)
+    backlog.note(line(BEGUN_US - 1), 0, 150.0)
+    backlog.tick(150.5)
+    assert not backlog.has_drained(165.4)
+    assert backlog.has_drained(165.5)
+
+
 class Written:
     """A catch-up with its journal."""
 
@@ -105,6 +125,7 @@ def test_a_later_start(tmp_path: Path) -> None:
     assert not written.catch_up.tick(now_s)
     written.catch_up.mark(now_s, BEGUN_US, now_s - 100.0, is_ready=False)
     assert log_file.position == (1, 2, 3)
+    assert not any(written.catch_up.tick(now_s + second) for second in range(1, 15))
     assert written.catch_up.tick(now_s + 15.0)
     assert written.catch_up.found() == []
     assert written.catch_up.is_over
@@ -119,7 +140,7 @@ def test_stories_wait_for_ten_minutes_at_most() -> None:
     written = Written(log_file)
     written.catch_up.begin()
     now_s = time.monotonic()
-    for second in (595.0, 601.0, 602.0):
+    for second in range(1, 603):
         written.catch_up.note(line(BEGUN_US - 1), now_s + second)
         assert not written.catch_up.tick(now_s + second)
     assert written.records == [(Kind.HOLDING, b"1"), (Kind.HOLDING, b"0")]

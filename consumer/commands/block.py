@@ -1,0 +1,553 @@
+"""``sshbell block``."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from consumer.commands.options import CONFIG, ZONE, in_color, width
+from consumer.errors import RightsError, TryLaterError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import tzinfo
+
+    from consumer.config import Config
+    from consumer.store.block import BlockRow
+
+_BLOCKED = 1
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
+RELATIVE = click.option("--relative", is_flag=True, help="Show how long ago and how long from now, not dates.")
+# As many of the newest tries of each address or user with --verbose.
+_TRIES = 20
+
+
+@click.group(short_help="Show, add, remove and explain blocks of addresses and users.")
+def block() -> None:
+    """
+    Show what sshbell blocks and why, block by hand, and lift blocks.
+
+    A TARGET is an address, a network such as 192.0.2.0/24 or 2001:db8::/64, or a user, written user:NAME.
+
+    \b
+        sudo sshbell block list
+        sudo sshbell block check 192.0.2.7
+        sudo sshbell block remove 192.0.2.7
+    """
+
+
+def _complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the blocked targets for the shell; none if the store cannot be read."""
+    from consumer.errors import SshbellError
+
+    try:
+        rows, _ = _entries(_loaded(context.params.get("config")))
+    except SshbellError:
+        return []
+    return sorted({row.target for row in rows if row.target.startswith(incomplete)})
+
+
+def _loaded(path: str | None) -> "Config":
+    from consumer.config_file import load
+
+    return load(path)
+
+
+def _entries(config: "Config") -> "tuple[list[BlockRow], list[BlockRow]]":
+    """Return the entries that apply now, and the others."""
+    from pathlib import Path
+
+    from consumer.clock import now_us
+    from consumer.store.block import BlockReader
+
+    now = now_us()
+    rows = BlockReader(Path(config.state_dir)).entries()
+    active = [row for row in rows if row.until_us > now and row.removed_us is None]
+    return active, [row for row in rows if not (row.until_us > now and row.removed_us is None)]
+
+
+def _matching(rows: "Iterable[BlockRow]", patterns: tuple[str, ...]) -> "list[BlockRow]":
+    """Return the entries whose target is one of these, or fits one of these patterns."""
+    from fnmatch import fnmatchcase
+
+    from consumer.block.target import target_of
+
+    wanted = set()
+    for pattern in patterns:
+        try:
+            wanted.add(target_of(pattern).text)
+        except ValueError:
+            wanted.add(pattern)
+    return [row for row in rows if not patterns or any(fnmatchcase(row.target, text) for text in wanted)]
+
+
+def _targets(texts: tuple[str, ...]) -> list[str]:
+    """Return targets in their only form."""
+    from consumer.block.target import is_too_wide, target_of
+
+    found = []
+    for text in texts:
+        try:
+            target = target_of(text)
+        except ValueError as error:
+            raise UsageError(f"{error}; a target is an address, a network, or user:NAME") from error
+        if is_too_wide(target):
+            raise UsageError(
+                f"{target.text} holds a large part of the world; sshbell blocks networks from /8 and, in IPv6, /16 on"
+            )
+        found.append(target.text)
+    return found
+
+
+@block.command("list", short_help="List what is blocked, and what is never blocked.")
+@click.argument("patterns", nargs=-1, metavar="[TARGET...]", shell_complete=_complete)
+@click.option("--all", "everything", is_flag=True, help="Also list blocks that have ended or that somebody has removed.")
+@click.option("--allowed", is_flag=True, help="List what is never blocked, with source, reason and end.")
+@click.option("--verbose", is_flag=True, help="Also list the newest failed logins of each address or user.")
+@RELATIVE
+@JSON
+@ZONE
+@CONFIG
+def list_(
+    patterns: tuple[str, ...], zone: "tzinfo", config: str | None, *, everything: bool, allowed: bool, verbose: bool,
+    relative: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """
+    List the blocks that apply now, their ends and their reasons.
+
+    A TARGET may contain * and ? as in a shell.
+
+    \b
+        sudo sshbell block list --relative
+        sudo sshbell block list '192.0.2.*' 'user:*' --verbose
+        sudo sshbell block list --all --json | jq .target
+        sudo sshbell block list --allowed
+    """
+    found = _loaded(config)
+    if allowed:
+        _list_allowed(found, as_json=as_json)
+        return
+    active, others = _entries(found)
+    rows = _matching(sorted((*active, *(others if everything else ())), key=lambda row: (row.begin_us, row.id)), patterns)
+    if as_json:
+        from consumer.ecs import json_line
+
+        for row in rows:
+            tries = {"attempts": list(_tries(found, row, zone))} if verbose else {}
+            click.echo(json_line(_object(row) | tries), nl=False)
+        return
+    if not rows:
+        click.echo("nothing is blocked" if not patterns else "no block matches")
+    for text in _table(found, rows, zone, is_relative=relative, is_verbose=verbose):
+        click.echo(text)
+    _warn_of_mode(found)
+
+
+def _warn_of_mode(config: "Config") -> None:
+    from pathlib import Path
+
+    from consumer.process.lock import GUARD_LOCK, holder_of
+
+    if config.block.mode != "on":
+        click.echo(f'note: mode = "{config.block.mode}" under [block]: sshbell blocks nothing', err=True)
+        return
+    try:
+        is_running = holder_of(Path(config.state_dir) / GUARD_LOCK).is_running
+    except OSError:
+        return
+    if not is_running:
+        click.echo("note: guard is not running: nothing new is blocked, and nothing ends; see: sshbell status", err=True)
+
+
+def _list_allowed(config: "Config", *, as_json: bool) -> None:
+    from pathlib import Path
+
+    from consumer.clock import isoformat
+    from consumer.ecs import json_line
+    from consumer.guard.allowed import end_text
+    from consumer.store.block import BlockReader
+    from consumer.text import harmless
+
+    for row in BlockReader(Path(config.state_dir)).allowed():
+        if as_json:
+            known = {"target": row.target, "source": row.source, "reason": row.reason}
+            click.echo(json_line(known | ({"until": isoformat(row.until_us)} if row.until_us else {})), nl=False)
+        else:
+            parts = (row.target, row.source, end_text(row.until_us), row.reason)
+            click.echo(harmless("  ".join(filter(None, (f"{parts[0]:<24}", f"{parts[1]:<28}", *parts[2:])))).rstrip())
+
+
+def _table(
+    config: "Config", rows: "list[BlockRow]", zone: "tzinfo", *, is_relative: bool, is_verbose: bool
+) -> "Iterator[str]":  # fmt: skip
+    from consumer.show.columns import LAST, Column, painted, row_of, unbounded, widths_of
+    from consumer.text import harmless
+
+    columns = (Column("target", "target", 18, 20), Column("begin", "since", 16, 19), Column("until", "until", 16, 19))
+    growth = (("target", 24), ("begin", 19), ("until", 19), (LAST, 40), ("target", 43))
+    cells = width()
+    widths = unbounded(columns) if cells is None else widths_of(columns, 10, growth, ("begin",), cells)
+    if rows:
+        yield painted(row_of(widths, [column.head for column in widths.columns], "reason"), bold=True, on=in_color())
+    for row in rows:
+        texts = {
+            "target": harmless(row.target), "begin": _moment(row.begin_us, zone, is_relative=is_relative),
+            "until": _moment(row.until_us, zone, is_relative=is_relative),
+        }  # fmt: skip
+        reason = harmless(" ".join(filter(None, (row.reason, "(removed)" if row.removed_us is not None else ""))))
+        yield row_of(widths, [texts[column.key] for column in widths.columns], reason)
+        if row.exceptions:
+            yield f"    may log in from {', '.join(row.exceptions)}"
+        if is_verbose:
+            yield from (f"    {text}" for text in _tries(config, row, zone, is_relative=is_relative))
+
+
+def _moment(time_us: int, zone: "tzinfo", *, is_relative: bool = False) -> str:
+    from datetime import datetime
+
+    from consumer.clock import now_us
+    from consumer.show.table import short_duration
+
+    if not is_relative:
+        return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S}"
+    left_us = time_us // 1_000_000 * 1_000_000 - now_us() // 1_000_000 * 1_000_000
+    return f"in {short_duration(left_us)}" if left_us > 0 else f"{short_duration(-left_us)} ago"
+
+
+def _tries(config: "Config", row: "BlockRow", zone: "tzinfo", *, is_relative: bool = False) -> "Iterator[str]":
+    """Yield the newest failed logins of a target, from the day before its block on."""
+    from pathlib import Path
+
+    from consumer.block.target import network_target, target_of
+    from consumer.clock import SECOND_US
+    from consumer.events import Attempt
+    from consumer.selection import Selection
+    from consumer.store.queries import Asked, events
+    from consumer.text import harmless, readable
+
+    target = target_of(row.target)
+    user = target.user or None
+    since_us = row.begin_us - 86_400 * SECOND_US
+    network = None
+    if target.version:
+        from ipaddress import ip_network
+
+        network = ip_network(network_target(row.target).text)
+    asked = Asked(Selection(since_us, None, user, None), network=network)
+    found = [event for event in events(Path(config.state_dir), asked) if isinstance(event, Attempt)]
+    for event in found[-_TRIES:]:
+        when = _moment(event.time_us, zone, is_relative=is_relative)
+        who = f"{event.user or '-'} from {event.address or '-'}"
+        count = f", {event.count} times" if event.count > 1 else ""
+        yield harmless(f"{when}  {who} to {readable(event.host)}: {event.method or 'no method'}{count}")
+
+
+def _object(row: "BlockRow") -> dict[str, Any]:
+    from consumer.clock import isoformat
+
+    known = {
+        "id": row.id, "target": row.target, "begin": isoformat(row.begin_us), "until": isoformat(row.until_us),
+        "reason": row.reason, "service": row.service, "exceptions": row.exceptions,
+        "removed": isoformat(row.removed_us) if row.removed_us is not None else None,
+    }  # fmt: skip
+    return {name: value for name, value in known.items() if value not in (None, [])}
+
+
+@block.command(short_help="Block addresses, networks or users for some time.")
+@click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
+@click.option("--for", "span", default="1h", show_default=True, metavar="SPAN", help="How long: 90s, 10m, 36h, 7d, 4w.")
+@click.option("--reason", default="blocked by hand", metavar="TEXT", help="Why, for those who read the list.")
+@click.option("--service", default="sshd", show_default=True, metavar="NAME", help="%s of the commands under [block].")
+@click.option(
+    "--except", "exceptions", multiple=True, metavar="ADDRESS",
+    help="From where a blocked user may still log in; by default from where this user has logged in in the last 90 days.",
+)  # fmt: skip
+@CONFIG
+def add(
+    targets: tuple[str, ...], span: str, reason: str, service: str, exceptions: tuple[str, ...], config: str | None
+) -> None:  # fmt: skip
+    """
+    Block targets. Each block ends by itself.
+
+    sshbell refuses to block the address from which you are logged in, your own user, this host, and what the allow list has.
+
+    \b
+        sudo sshbell block add 192.0.2.7 --for 10m
+        sudo sshbell block add 2001:db8:7::/48 --for 7d --reason 'ticket 4711'
+        sudo sshbell block add user:alice --except 198.51.100.0/24
+    """
+    import re
+    import uuid
+    from pathlib import Path
+    from typing import get_args
+
+    from msgspec import Meta
+
+    from consumer.block.access_conf import can_name
+    from consumer.block.target import target_of
+    from consumer.clock import SECOND_US, now_us
+    from consumer.config_values import Span, seconds_of
+    from consumer.guard.client import ask, known_addresses
+    from consumer.guard.messages import Order
+
+    pattern = next(meta.pattern for meta in get_args(Span) if isinstance(meta, Meta) and meta.pattern)
+    if not re.search(pattern, span):
+        raise UsageError(f"--for: {span!r} is not a span; write 90s, 10m, 36h, 7d or 4w")
+    texts, found = _targets(targets), _loaded(config)
+    known = [text for text in _targets(exceptions) if not text.startswith("user:")]
+    if exceptions and (len(known) < len(exceptions) or not all(text.startswith("user:") for text in texts)):
+        raise UsageError("--except takes addresses, and works with users only")
+    for text in texts:
+        if text.startswith("user:") and not can_name(target_of(text).user):
+            raise UsageError(f"pam_access cannot name the user {target_of(text).user!r} alone: it has capitals, blanks or signs")
+    _want_root()
+    _refuse_own(Path(found.state_dir), texts)
+    until_us = now_us() + round(seconds_of(span)) * SECOND_US
+    for text in texts:
+        user = target_of(text).user
+        froms = (known or known_addresses(Path(found.state_dir), user, now_us())) if user else []
+        reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
+        if reply.allowed:
+            raise UsageError(f"{text} is never blocked: {reply.allowed}")
+        if not reply.is_enforcing:
+            raise TryLaterError(f"{text} is on the list, but blocking is turned off: sshbell blocks nothing")
+        click.echo(f"{text} is blocked for {span}" + (f", except from {', '.join(froms)}" if froms else ""))
+
+
+def _want_root() -> None:
+    import os
+
+    if os.geteuid() != 0:
+        raise RightsError("only root can do this; run it again with sudo")
+
+
+def _guard(config: "Config") -> Any:
+    """Return a connection to guard, which alone ends a block."""
+    from pathlib import Path
+
+    from consumer.guard.client import connected
+
+    found = connected(Path(config.state_dir))
+    if found is None:
+        advice = 'set mode = "on" under [block], and restart rsyslog' if config.block.mode != "on" else "see: sshbell status"
+        raise TryLaterError(f"guard is not running, so no block would end; {advice}")
+    return found
+
+
+def _refuse_own(state_dir: Any, texts: list[str]) -> None:
+    from consumer.block.target import target_of
+    from consumer.guard.own_login import own_logins
+
+    for own, evidence in own_logins(state_dir).items():
+        for text in texts:
+            if target_of(text).covers(own):
+                name = own.user or own.text
+                raise UsageError(f"{text} would lock you out of this host ({name}: {evidence}); sshbell does not block it")
+
+
+@block.command(short_help="Lift blocks before their ends.")
+@click.argument("patterns", nargs=-1, required=True, metavar="TARGET...", shell_complete=_complete)
+@CONFIG
+def remove(patterns: tuple[str, ...], config: str | None) -> None:
+    """
+    Lift blocks. The next login is possible at once.
+
+    A TARGET may contain * and ? as in a shell. This gives no immunity: for that, see allow under [block] in sshbell.toml.
+
+    \b
+        sudo sshbell block remove 192.0.2.7 user:alice
+        sudo sshbell block remove '2001:db8:*'
+    """
+    from pathlib import Path
+
+    from consumer.guard.client import ask, connected
+    from consumer.guard.messages import TARGETS_LIMIT, Lift
+    from consumer.guard.without import done_without_guard
+    from consumer.text import counted, harmless
+
+    found = _loaded(config)
+    _want_root()
+    active, _ = _entries(found)
+    texts = list(dict.fromkeys(row.target for row in _matching(active, patterns)))
+    if not texts:
+        click.echo("no block matches; see: sshbell block list")
+        return
+    count = 0
+    for begin in range(0, len(texts), TARGETS_LIMIT):
+        some = Lift(texts[begin : begin + TARGETS_LIMIT])
+        guard = connected(Path(found.state_dir))
+        count += (ask(guard, some) if guard is not None else done_without_guard(found, config, some)).count
+    click.echo(f"lifted {counted(count, 'block')}: {harmless(', '.join(texts[:10]))}{', ...' if len(texts) > 10 else ''}")
+
+
+@block.command(short_help="Forget ended blocks, and write everything anew.")
+@CONFIG
+def purge(config: str | None) -> None:
+    """
+    Forget the blocks that have ended, and write the files and the nftables sets anew.
+
+    \b
+        sudo sshbell block purge
+    """
+    from pathlib import Path
+
+    from consumer.guard.client import ask, connected
+    from consumer.guard.messages import Purge
+    from consumer.guard.without import done_without_guard
+    from consumer.text import counted
+
+    found = _loaded(config)
+    _want_root()
+    guard = connected(Path(found.state_dir))
+    reply = ask(guard, Purge()) if guard is not None else done_without_guard(found, config, Purge())
+    click.echo(f"forgot {counted(reply.count, 'block')} that had ended, and wrote the files anew")
+
+
+@block.command(short_help="Exit with 1 if an address or a user is blocked.")
+@click.argument("target", metavar="TARGET")
+@click.option("--user", default="", metavar="NAME", help="Ask about this user from that address.")
+@JSON
+@CONFIG
+@click.pass_context
+def check(context: click.Context, target: str, user: str, config: str | None, *, as_json: bool) -> None:
+    """
+    Show whether an address or a user is blocked. The exit code is 1 if so, and 0 if not.
+
+    \b
+        sudo sshbell block check 192.0.2.7
+        sudo sshbell block check 192.0.2.7 --user alice
+        sudo sshbell block check user:alice --json
+    """
+    # Everything that takes long to import is left out until it is needed: a script may ask at each login.
+    import json
+    from datetime import UTC, datetime
+
+    from consumer.text import harmless
+
+    name = target.removeprefix("user:") if target.startswith("user:") else user
+    address = "" if target.startswith("user:") else target
+    if "/" in address:
+        raise UsageError("check takes an address, not a network")
+    found = _asked(address, name, config)
+    if found.get("fault"):
+        raise TryLaterError(found["fault"])
+    blocks = found.get("blocks", []) if found.get("is_enforcing", True) else []
+    if as_json:
+        click.echo(json.dumps({"target": target, "blocked": bool(blocks), "allowed": found.get("allowed", ""), "blocks": blocks}))
+    else:
+        for one in blocks:
+            until = datetime.fromtimestamp(one["until_us"] // 1_000_000, UTC).astimezone()
+            click.echo(harmless(f"{target} is blocked until {until:%Y-%m-%d %H:%M:%S}, as {one['target']}: {one['reason']}"))
+        if not blocks:
+            why = f": never blocked: {found['allowed']}" if found.get("allowed") else ""
+            off = "" if found.get("is_enforcing", True) else ": blocking is turned off"
+            click.echo(harmless(f"{target} is not blocked{why}{off}"))
+    if blocks:
+        context.exit(_BLOCKED)
+
+
+def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
+    """Return guard's answer; if it is not running, what the store says."""
+    import json
+    import socket
+
+    from consumer.state_dir import DEFAULT_PATH, GUARD_SOCKET, state_dir_in
+
+    with socket.socket(socket.AF_UNIX) as guard:
+        guard.settimeout(5)
+        try:
+            guard.connect(f"{state_dir_in(config or DEFAULT_PATH)}/{GUARD_SOCKET}")
+            guard.sendall(json.dumps({"type": "check", "address": address, "user": user}).encode() + b"\n")
+            said = b""
+            while not said.endswith(b"\n") and (part := guard.recv(1 << 16)):
+                said += part
+            if said:
+                found: dict[str, Any] = json.loads(said)
+                return found
+        except (OSError, ValueError):
+            pass
+    import msgspec
+
+    from consumer.guard.messages import Check
+    from consumer.guard.without import checked_without_guard
+
+    answer: dict[str, Any] = msgspec.to_builtins(checked_without_guard(_loaded(config), Check(address, user)))
+    return answer
+
+
+@block.command(short_help="Show why a target is blocked; without one, the settings and commands.")
+@click.argument("target", required=False, metavar="[TARGET]", shell_complete=_complete)
+@ZONE
+@CONFIG
+def explain(target: str | None, zone: "tzinfo", config: str | None) -> None:
+    """
+    Show the blocks of a target, the failed logins before them, and the lines for pam_access that apply.
+
+    Without a TARGET, show how sshbell blocks, and how it splits the commands under [block] into arguments. Nothing is run.
+
+    \b
+        sudo sshbell block explain 192.0.2.7
+        sudo sshbell block explain
+    """
+    found = _loaded(config)
+    for text in _settings(found) if target is None else _explained(found, target, zone):
+        click.echo(text)
+
+
+def _settings(config: "Config") -> "Iterator[str]":
+    from consumer.block.commands import split_command
+    from consumer.config import BLOCK_COMMANDS
+    from consumer.text import harmless
+
+    settings = config.block
+    yield f"mode         {settings.mode}"
+    yield f"access_file  {settings.access_file}"
+    yield f"nftables     {', '.join(map(str, settings.nftables)) or 'off'}"
+    yield f"hosts_deny   {'on' if settings.hosts_deny else 'off'}"
+    for key in BLOCK_COMMANDS:
+        if text := getattr(settings, key):
+            yield key
+            for number, parts in enumerate(split_command(text)):
+                yield harmless(f"    {'program' if number == 0 else f'argument {number}':<12} {''.join(parts)!r}")
+
+
+def _explained(config: "Config", text: str, zone: "tzinfo") -> "Iterator[str]":
+    from pathlib import Path
+
+    from consumer.block.target import network_target, target_of
+    from consumer.store.block import BlockReader
+    from consumer.text import harmless
+
+    (target_text,) = _targets((text,))
+    target = target_of(target_text)
+    allowed = [row for row in BlockReader(Path(config.state_dir)).allowed() if network_target(row.target).covers(target)]
+    for one in allowed:
+        yield harmless(f"never blocked: {one.target} ({one.source}){f': {one.reason}' if one.reason else ''}")
+    active, others = _entries(config)
+    shown = [row for row in (*others, *active) if target_of(row.target).covers(target)]
+    for row in shown:
+        state = "removed by hand" if row.removed_us is not None else "blocked" if row in active else "ended"
+        yield harmless(f"{row.target}: {state}, {_moment(row.begin_us, zone)} to {_moment(row.until_us, zone)}: {row.reason}")
+        if row.exceptions:
+            yield f"    may log in from {', '.join(row.exceptions)}"
+        yield f"    order {row.id}; its lines: sshbell explain {row.id[:16]}"
+        yield from (f"    {each}" for each in _tries(config, row, zone))
+    if not shown:
+        yield f"{target.text} is not blocked, and has not been"
+    yield from _lines_of(config, target_text)
+
+
+def _lines_of(config: "Config", text: str) -> "Iterator[str]":
+    """Yield the lines of the file for pam_access that name a target."""
+    from pathlib import Path
+
+    word = text.removeprefix("user:")
+    path = Path(config.block.access_file)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        yield f"{path}: {error.strerror}"
+        return
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("#") and word in line.split():
+            shown = line if len(line) <= 200 else f"{line[:60]} ... {word} ..."
+            yield f"{path}:{number}: {shown}"

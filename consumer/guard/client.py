@@ -1,0 +1,113 @@
+"""
+Asks ``guard`` to block, or whether something is blocked. If no guard is running, a command does what it can by itself.
+
+``sshbell block check`` asks in its own, lighter way: the types of the messages take longer to load than the answer.
+"""
+
+import socket
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+
+from consumer.addresses import ip_of
+from consumer.block.access_conf import EXCEPTIONS_LIMIT
+from consumer.clock import SECOND_US
+from consumer.errors import StoreError, TryLaterError
+from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, Order, Reply, Request
+from consumer.state_dir import GUARD_SOCKET
+from consumer.store.earlier_logins import EarlierLogins
+
+# For one answer; guard takes less, or gives none.
+GUARD_LIMIT_S = 10.0
+# How long a login makes an address known for its user.
+KNOWN_US = 90 * 86_400 * SECOND_US
+_encode = msgspec.json.Encoder().encode
+_reply = msgspec.json.Decoder(Reply)
+
+
+class OrderQueue:
+    """
+    Orders on their way to ``guard``. ``run`` never waits for it: what the socket does not take stays here for the next try.
+
+    Attributes:
+        limit: how many orders may wait; beyond it, the oldest go.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._orders: list[Order] = []
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def put(self, orders: Iterable[Order]) -> None:
+        """Add orders."""
+        self._orders += orders
+        del self._orders[: -self.limit]
+
+    def clear(self) -> None:
+        """Forget all orders."""
+        self._orders.clear()
+
+    def send(self, to: socket.socket) -> None:
+        """
+        Send as many orders as a non-blocking socket takes.
+
+        Raises:
+            OSError: the other end has gone.
+        """
+        while self._orders:
+            some = self._orders[:ORDERS_LIMIT]
+            while len(message := _encode(some)) > MESSAGE_LIMIT:
+                some = some[: len(some) // 2]
+            try:
+                to.send(message)
+            except BlockingIOError:
+                return
+            del self._orders[: len(some)]
+
+
+def known_addresses(state_dir: Path, user: str, now_us: int) -> list[str]:
+    """Return the addresses from which a user has logged in lately; a block of the user leaves those out."""
+    with closing(EarlierLogins(state_dir)) as earlier:
+        try:
+            logins = earlier.of(user, now_us - KNOWN_US, now_us + 1)
+        except (StoreError, ValueError):
+            return []  # without the store, nobody is known
+    addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}
+    return sorted(addresses)[:EXCEPTIONS_LIMIT]
+
+
+def connected(state_dir: Path) -> socket.socket | None:
+    """Return a connection to ``guard``, which takes commands only from root; None if it is not running."""
+    asking = socket.socket(socket.AF_UNIX)
+    asking.settimeout(GUARD_LIMIT_S)
+    try:
+        asking.connect(str(state_dir / GUARD_SOCKET))
+    except OSError:
+        asking.close()
+        return None
+    return asking
+
+
+def ask(guard: socket.socket, request: Request) -> Reply:
+    """
+    Return the answer to a command.
+
+    Raises:
+        TryLaterError: guard does not answer, or cannot do this.
+    """
+    with closing(guard):
+        try:
+            guard.sendall(_encode(request) + b"\n")
+            said = b""
+            while not said.endswith(b"\n") and (block := guard.recv(MESSAGE_LIMIT)):
+                said += block
+            reply = _reply.decode(said)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise TryLaterError(f"guard does not answer: {error}; see its log, /var/log/sshbell.err") from error
+    if reply.fault:
+        raise TryLaterError(reply.fault)
+    return reply

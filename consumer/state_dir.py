@@ -1,0 +1,20 @@
+"""Finds the state directory without reading the whole configuration: if that has a fault, or there is no time for it."""
+
+import re
+from pathlib import Path
+
+DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
+STATE_DIR = "/var/lib/sshbell"
+# On which ``guard`` takes commands, in the state directory.
+GUARD_SOCKET = "guard.sock"
+
+_STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
+
+
+def state_dir_in(path: str) -> str:
+    """Return the state directory that a configuration names, whatever faults it has; the default if it names none."""
+    try:
+        found = _STATE_DIR.search(Path(path).read_text("utf-8", "replace"))
+    except OSError:
+        found = None
+    return found[2] if found else STATE_DIR
