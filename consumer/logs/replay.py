@@ -16,6 +16,7 @@ import msgspec
 
 from consumer.actions import EventAction
 from consumer.clock import SECOND_US
+from consumer.config import Blocking
 from consumer.detect.detectors import Detectors, no_place
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
@@ -58,6 +59,7 @@ class Replay:
         tell: gets each selected event.
         takes: returns whether an event is selected; None selects all. The detectors look at all events.
         detect: the settings of the detectors; None for no findings.
+        block: the settings of blocking, to see what it would have blocked.
         place_of: finds the places of addresses, for the detectors.
         progress: gets the number of bytes read of the current file.
         paths: gets the names of the files in the order of reading; the places of events refer to it.
@@ -76,6 +78,7 @@ class Replay:
         paths: list[str] | None = None,
         takes: Callable[[Event], bool] | None = None,
         detect: Detect | None = None,
+        block: Blocking = Blocking(),  # noqa: B008 - it is frozen
         place_of: PlaceOf = no_place,
     ) -> None:
         self._matcher = matcher
@@ -91,7 +94,7 @@ class Replay:
         self._summary = Summary()
         self._reader = LogBlockReader(matcher, zone, keep_text=keep_text)
         self._states: dict[int, LogState] = {}  # by number of the file: behind its last block that the correlator has
-        self._detectors = None if detect is None else Detectors(detect, self._report, place_of)
+        self._detectors = None if detect is None else Detectors(detect, self._report, block, place_of)
         tell_all = self._report if self._detectors is None else self._decided
         self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, tell_all)
         self.paths = [] if paths is None else paths
