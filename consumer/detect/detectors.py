@@ -1,20 +1,24 @@
 """All detectors together: each event goes to each of them, in one order, and their findings follow it at once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from consumer.actions import EventAction
 from consumer.config import Blocking
+from consumer.config_values import seconds_of
 from consumer.detect.block_policy import BlockPolicy
 from consumer.detect.findings import Detector, Kinds, PlaceOf
 from consumer.detect.guessing import Guessing
+from consumer.detect.host_lines import HostLines
 from consumer.detect.root_by_password import RootByPassword
 from consumer.detect_settings import Detect
 from consumer.events import Event
+from consumer.records import Line
 from consumer.story.snapshot import DAMAGE, SnapshotPart
 
 # The parts of a snapshot that belong to detectors: "detect", the detector, and the detector's own name of the part.
 _KIND = "detect"
+_HOST_LINES = "host_lines"
 
 
 def no_place(_address: str) -> None:
@@ -29,6 +33,8 @@ def _detectors(settings: Detect, block: Blocking, _place_of: PlaceOf) -> dict[st
         found[EventAction.GUESSING] = guessing = Guessing(settings.guessing)
     if settings.root_by_password:
         found[EventAction.ROOT_BY_PASSWORD] = RootByPassword()
+    if settings.host_silent or settings.host_changed_wording or seconds_of(settings.clock_skew):
+        found[_HOST_LINES] = HostLines(settings)
     found[EventAction.BLOCK] = BlockPolicy(block, guessing)
     return found
 
@@ -85,6 +91,19 @@ class Detectors:
                     successor.restore(part, body)
             if successor is not None:
                 successor.forget_snapshot()
+
+    def add_lines(self, lines: Iterable[Line], unread: Mapping[str, int]) -> None:
+        """Look at lines: see ``HostLines.add``."""
+        watched = self._by_name.get(_HOST_LINES)
+        if isinstance(watched, HostLines):
+            watched.add(lines, unread)
+
+    def tick(self, now_us: int, elapsed_us: int, *, is_holding: bool) -> None:
+        """Let time pass; findings about hosts go to ``tell``: see ``HostLines.tick``."""
+        watched = self._by_name.get(_HOST_LINES)
+        if isinstance(watched, HostLines):
+            for finding in watched.tick(now_us, elapsed_us, is_holding=is_holding):
+                self._tell(finding)
 
     def take(self, event: Event) -> None:
         """Look at an event; findings and blocks go to ``tell``."""

@@ -125,6 +125,8 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
         case Kind.DETECT:
             with suppress(msgspec.ValidationError):  # a newer version has written it; the current settings stay
                 pipeline.configure_detect(*msgspec.json.decode(payload, type=tuple[Detect, Blocking]))
+        case Kind.CANARY:
+            pipeline.announce_canary(payload.decode("ascii", "replace"))
         case Kind.HOLDING:
             pipeline.hold(is_holding=payload == b"1")
     return []
