@@ -420,13 +420,18 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
     # Everything that takes long to import is left out until it is needed: a script may ask at each login.
     import json
     from datetime import UTC, datetime
+    from ipaddress import ip_address
 
     from consumer.text import harmless
 
     name = target.removeprefix("user:") if target.startswith("user:") else user
     address = "" if target.startswith("user:") else target
-    if "/" in address:
-        raise UsageError("check takes an address, not a network")
+    try:
+        ip_address(address.partition("%")[0] if address else "::")
+    except ValueError as error:
+        raise UsageError(f"check takes an address or user:NAME, not {target!r}") from error
+    if not address and not name:
+        raise UsageError("user: needs a name")
     found = _asked(address, name, config)
     if found.get("fault"):
         raise TryLaterError(found["fault"])
