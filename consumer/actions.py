@@ -142,6 +142,11 @@ class EventAction(StrEnum):
     ROOT_BY_PASSWORD = _finding(
         "root_by_password", "login of root by password", "logins of root by password", "medium", "T1078.003"
     )
+    HOST_SILENT = _finding("host_silent", "silent host", "silent hosts", "medium", category="host")
+    HOST_CHANGED_WORDING = _finding(
+        "host_changed_wording", "new wording of a host", "new wordings of hosts", "medium", category="host"
+    )
+    CLOCK_SKEW = _finding("clock_skew", "wrong clock", "wrong clocks", "low", category="host")
 
 
 class OwnAction(StrEnum):

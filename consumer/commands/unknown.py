@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.matching.matcher import Matcher
-    from consumer.matching.unknown_lines import HostLines
+    from consumer.matching.unknown_lines import LineCounts
 
 
 @click.command(short_help="Show the lines that sshbell has no rule for.")
@@ -68,11 +68,11 @@ def unknown(
     end_with(errors)
 
 
-def _share(lines: "HostLines") -> float:
+def _share(lines: "LineCounts") -> float:
     return lines.unmatched / lines.total if lines.total else 0.0
 
 
-def _object(name: str, lines: "HostLines") -> dict[str, object]:
+def _object(name: str, lines: "LineCounts") -> dict[str, object]:
     return {
         "host": name, "release": lines.release, "lines": lines.total, "unmatched": lines.unmatched, "share": _share(lines),
         "patterns": [{"text": pattern.text, "count": pattern.count} for pattern in lines.patterns],

@@ -55,7 +55,7 @@ class UnknownPattern(msgspec.Struct, array_like=True):
     count: int
 
 
-class HostLines(msgspec.Struct):
+class LineCounts(msgspec.Struct):
     """
     The lines of one host.
 
@@ -85,7 +85,7 @@ class HostLines(msgspec.Struct):
         return "OpenSSH up to 9.7" if "sshd" in names else "dropbear" if "dropbear" in names else "unknown"
 
 
-UnknownState = dict[str, HostLines]
+UnknownState = dict[str, LineCounts]
 
 
 class UnknownLines:
@@ -95,6 +95,8 @@ class UnknownLines:
         self._hosts: UnknownState = {}
         # Lines that rules have read, by host and program, which are not in ``_hosts`` yet: every line passes here.
         self._read: dict[tuple[str, str], int] = {}
+        # Lines that no rule reads since ``taken``, by host.
+        self._fresh: dict[str, int] = {}
 
     def add(self, host: str, text: str) -> None:
         """Count a line that no rule reads."""
@@ -102,6 +104,7 @@ class UnknownLines:
         if lines is None:
             return
         lines.unmatched += 1
+        self._fresh[host] = self._fresh.get(host, 0) + 1
         _learn(lines.patterns, pattern_of(text))
 
     def add_read(self, host: str, program: str) -> None:
@@ -117,6 +120,11 @@ class UnknownLines:
             read[key] = read.get(key, 0) + 1
         if len(read) > _READ_LIMIT:
             self._settle()
+
+    def taken(self) -> dict[str, int]:
+        """Return how many lines no rule has read since the last call, by host."""
+        fresh, self._fresh = self._fresh, {}
+        return fresh
 
     def state(self) -> UnknownState:
         """Return all counts."""
@@ -138,7 +146,7 @@ class UnknownLines:
     def shown(self) -> UnknownState:
         """Return the counts as people read them, and the most frequent patterns first."""
         return {
-            readable(host): HostLines(
+            readable(host): LineCounts(
                 {readable(name): count for name, count in lines.programs.items()},
                 lines.unmatched,
                 sorted(lines.patterns, key=lambda pattern: (-pattern.count, pattern.text)),
@@ -146,11 +154,11 @@ class UnknownLines:
             for host, lines in self.state().items()
         }
 
-    def _of(self, host: str) -> HostLines | None:
+    def _of(self, host: str) -> LineCounts | None:
         """Return the lines of a host; None if there are too many hosts, as a relay's client could make them up."""
         lines = self._hosts.get(host)
         if lines is None and len(self._hosts) < UNKNOWN_HOST_LIMIT:
-            lines = self._hosts[host] = HostLines({}, 0, [])
+            lines = self._hosts[host] = LineCounts({}, 0, [])
         return lines
 
 

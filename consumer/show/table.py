@@ -102,7 +102,7 @@ class Table:
             case Probe() if self._noise:
                 word, how, color = "probe", [sshd_name(event.reason) if event.reason else ""], ""
             case Canary() if self._noise:
-                word, how, color = "canary", [], ""
+                word, how, color = "canary", [""], ""
             case Attempt() | Probe() | Canary():
                 return ""
         return self._text(event, {"what": word}, self._last(event, how, is_who_first=False), color)

@@ -28,7 +28,8 @@ def test_the_whole_way(site: Site, tmp_path: Path) -> None:
     """The login arrives and is marked; no message tells of it. A stranger's name of that form is a failed login like others."""
     needs.root("run an sshd that logs in")
     key(tmp_path / "user_key")
-    channels = site.channels()
+    # To a server that does not answer, so that the messages stay in the outbox.
+    channels = site.channels(port=free_port())
     site.configure(channel=channels, route=[{"events": ["ssh_login", "ssh_attempt"], "channels": ["ops"]}])
     with Rsyslogd(tmp_path, child=child(site)), sshd(tmp_path, tmp_path / "log") as ssh:
         port = ssh[ssh.index("-p") + 1]
@@ -44,11 +45,8 @@ def test_the_whole_way(site: Site, tmp_path: Path) -> None:
             subprocess.run(stranger, stdin=subprocess.DEVNULL, capture_output=True, check=False)
         wait_for(lambda: [each[0] for each in site.events()].count("ssh_attempt") == 2, "two failed logins arrive")
         site.ask("canary", "--port", port, *LIMIT)
-        wait_for(lambda: len(site.post.inbox.mails) >= 1, "a mail about the strangers arrives")
     assert [each[0] for each in site.events()].count("ssh_canary") == 2
-    # The other ones are folded, and may come later.
-    assert "Failed login" in str(site.post.inbox.mails[0]["Subject"])
-    assert not any("Canary" in str(mail["Subject"]) for mail in site.post.inbox.mails)
+    assert site.query("SELECT action FROM outbox") == [("ssh_attempt",)] * 2
     shown = site.ask("history", "--events").stdout
     assert shown.count("  canary") == 2
 

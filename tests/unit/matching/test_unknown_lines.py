@@ -9,7 +9,7 @@ from consumer.matching import unknown_lines
 from consumer.matching.unknown_lines import (
     UNKNOWN_HOST_LIMIT,
     UNKNOWN_PATTERN_LIMIT,
-    HostLines,
+    LineCounts,
     UnknownLines,
     UnknownState,
     pattern_of,
@@ -42,7 +42,7 @@ def test_like_lines_are_one_pattern() -> None:
     for word in ("alice", "carol"):
         found.add("web1", f"Warning: policy {word} said no to it")
     found.add("web1", "Another thing entirely")
-    assert found.shown()["web1"] == HostLines(
+    assert found.shown()["web1"] == LineCounts(
         {}, 3, [unknown_lines.UnknownPattern("Warning: policy <*> said no to it", 2),
                 unknown_lines.UnknownPattern("Another thing entirely", 1)],
     )  # fmt: skip
@@ -91,4 +91,4 @@ def test_restart() -> None:
         again = UnknownLines()
         again.restore(codec.decode(codec.encode(found.state()), type=UnknownState))
         again.add("web1", "x of y")
-        assert again.shown()["web1"] == HostLines({"sshd": 1}, 2, [unknown_lines.UnknownPattern("x of y", 2)])
+        assert again.shown()["web1"] == LineCounts({"sshd": 1}, 2, [unknown_lines.UnknownPattern("x of y", 2)])
