@@ -147,7 +147,7 @@ class Blocks:
             self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
 
 
-class BlockReader:
+class StoredBlocks:
     """
     Reads ``block.db`` while ``guard`` writes it. A file that does not exist has no rows.
 
