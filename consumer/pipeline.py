@@ -23,6 +23,7 @@ from datetime import tzinfo
 import msgspec
 
 from consumer.clock import utc
+from consumer.config import Blocking
 from consumer.detect.detectors import Detectors, no_place
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
@@ -88,6 +89,7 @@ class Pipeline:
         now_us: the wall clock, microseconds since 1970 UTC.
         report: gets one line about each part of an earlier process's memory that cannot be read, and about faults of sshbell.
         detect: the settings of the detectors.
+        block: the settings of blocking.
         place_of: finds the places of addresses, for the detectors.
 
     Attributes:
@@ -105,6 +107,7 @@ class Pipeline:
         now_us: int,
         report: Callable[[str], None],
         detect: Detect = Detect(),  # noqa: B008 - it is frozen
+        block: Blocking = Blocking(),  # noqa: B008 - so is this
         place_of: PlaceOf = no_place,
     ) -> None:
         self._timestamps = Timestamps(utc(now_us), zone)
@@ -115,8 +118,8 @@ class Pipeline:
         self._canaries = Canaries()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._decided)
-        self._detectors = Detectors(detect, self._events.append, place_of, report)
-        self.known = KnownLines(self._family_of)
+        self._detectors = Detectors(detect, self._events.append, block, place_of, report)
+        self.known = KnownLines(self._family_of, self._matcher.rules)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
         self.last_us = 0
@@ -137,9 +140,14 @@ class Pipeline:
         self._configure(programs)
         self._reader.counts, self._matcher.examples = counts, examples
 
-    def configure_detect(self, settings: Detect) -> None:
+    def configure_detect(self, settings: Detect, block: Blocking) -> None:
         """Use other settings of the detectors from the next event on; see ``Detectors.configure``."""
-        self._detectors.configure(settings)
+        self._detectors.configure(settings, block)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Why findings have blocked nobody, and how often."""
+        return self._detectors.refused
 
     def _decided(self, event: Event) -> None:
         """Take an event of the correlator, and let the detectors look at it, unless it is a canary."""
@@ -246,7 +254,7 @@ class Pipeline:
         is_holding = self._correlator.held.is_holding
         own = _Own(
             seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding, self._detectors.settings,
-            self.unknown.state(), dict(self._canaries.state()),
+            self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
         )  # fmt: skip
         yield _OWN, [msgspec.msgpack.encode(own)]
 
@@ -287,7 +295,7 @@ class Pipeline:
         self.unknown.restore(own.unknown)
         self._canaries.restore(own.canaries)
         self.hold(is_holding=own.is_holding)
-        self.configure_detect(own.detect)
+        self.configure_detect(own.detect, own.block)
 
 
 class _Own(msgspec.Struct, array_like=True, frozen=True):
@@ -304,3 +312,4 @@ class _Own(msgspec.Struct, array_like=True, frozen=True):
     detect: Detect = Detect()
     unknown: dict[str, LineCounts] = {}
     canaries: dict[str, int] = {}
+    block: Blocking = Blocking()

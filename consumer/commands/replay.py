@@ -93,6 +93,7 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         replayed = Replay(
             matcher, zone=zone, year=year, jobs=jobs or len(os.sched_getaffinity(0)), keep_text=form == "json", tell=tell,
             progress=progress, paths=paths, takes=None if selection.is_all else selection.takes, detect=settings.detect,
+            block=settings.block,
         )  # fmt: skip
         summary = replayed.run(list(files))
     sys.stdout.flush()

@@ -37,7 +37,8 @@ from consumer.store.outbox import Outbox, Queued
 _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 # How long a channel may finish its current message at the end.
 STOP_S = 3.0
-_BATCH = 200
+# Messages that are routed at once. The connections of the channels wait meanwhile.
+_BATCH = 50
 
 _log = get_logger()
 
@@ -94,6 +95,8 @@ class Dispatcher:
             health=partial(health_of, Path(config.state_dir)),
         )
         wanted = {settings.name: settings for settings in config.channel}
+        languages = {settings.language for settings in config.channel} | {person.language for person in people.persons}
+        self._renderer.prepare(code for code in languages if code)
         # The quiet hours of each channel, and the zone of its reader.
         self._hours = {
             name: (settings.quiet, ZoneInfo(settings.timezone) if settings.timezone else None)

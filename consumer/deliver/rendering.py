@@ -19,7 +19,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from consumer.deliver.channels import Detail, Medium, Message
 from consumer.deliver.digest import Cause, Digest
 from consumer.deliver.facts import details_of, duration_text, facts_of
-from consumer.deliver.language import ENGLISH, Language
+from consumer.deliver.language import ENGLISH, Language, language_of
 from consumer.deliver.sentences import sentences_of
 from consumer.deliver.steps import in_steps
 from consumer.ecs import EcsEvent, NoEventError, event_of, joined
@@ -55,13 +55,18 @@ class Renderer:
         self._own_path = own
         # The templates in each language: the user's own and the built-in ones.
         self._templates: dict[str, tuple[SandboxedEnvironment, SandboxedEnvironment]] = {}
-        self._templates_in(ENGLISH)
+        self.prepare([ENGLISH.code])
+
+    def prepare(self, codes: Iterable[str]) -> None:
+        """Load languages by their codes, and compile their templates: now, not when somebody logs in."""
+        for code in codes:
+            self._templates_in(language_of(code))
 
     def _templates_in(self, language: Language) -> tuple[SandboxedEnvironment, SandboxedEnvironment]:
         found = self._templates.get(language.code)
         if found is None:
             built_in = _environment(Path(__file__).with_name("templates"), language)
-            for name in TEMPLATES:  # compiled now, not when somebody logs in
+            for name in TEMPLATES:
                 built_in.get_template(name)
             found = self._templates[language.code] = _environment(self._own_path, language), built_in
         return found

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from consumer.block.target import target_of
 from consumer.clock import now_us
 from consumer.config import NO_BLOCKING, Config
 from consumer.errors import RightsError, StoreError
@@ -55,5 +56,5 @@ def checked_without_guard(config: Config, request: Check) -> Reply:
         UsageError: there is no such address or user.
     """
     reader, now = BlockReader(Path(config.state_dir)), now_us()
-    rows = [row for row in reader.entries() if row.until_us > now and row.removed_us is None]
+    rows = [(row, target_of(row.target)) for row in reader.entries() if row.until_us > now and row.removed_us is None]
     return msgspec.structs.replace(check_of(rows, reader.allowed(), request), is_enforcing=config.block.mode == "on")

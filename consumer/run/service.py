@@ -295,7 +295,7 @@ class Service:
         before, self._config = self._config, config
         if config.sshd_programs != before.sshd_programs:
             self._use_programs()
-        if config.detect != before.detect:
+        if (config.detect, config.block) != (before.detect, before.block):
             self._use_detect()
         self._told = _told_by(config)
         self._deliver.hang_up()
@@ -309,8 +309,9 @@ class Service:
 
     def _use_detect(self) -> None:
         """Use the configured settings of the detectors from the next line on."""
-        self._append(Kind.DETECT, msgspec.json.encode(self._config.detect))
-        self._pipeline.configure_detect(self._config.detect)
+        settings = self._config.detect, self._config.block
+        self._append(Kind.DETECT, msgspec.json.encode(settings))
+        self._pipeline.configure_detect(*settings)
 
     def _leaves(self) -> bool:
         """

@@ -55,6 +55,8 @@ _HOLDS_WITH_FIRST = (
     " (SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
     " AND it.hold <> '' AND it.hold = name)"
 )
+# Counting the waiting messages visits each of them. So at the limit, sshbell counts anew only after a batch for so many of them.
+_COUNTED_PER_BATCH = 250
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
 _OPEN, _HELD = "state = 'pending' AND hold = ''", "state = 'pending' AND hold <> ''"
@@ -162,6 +164,19 @@ class DeliveryRow(NamedTuple):
     hold: str = ""
 
 
+class _Count:
+    """
+    How many messages wait for a channel.
+
+    ``total`` is never too small by more than the dead letters that another process has revived. It is too large by the messages
+    that are done since the count. ``batches`` came since then.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.batches = 0
+
+
 class Delivery:
     """
     Writes ``delivery.db``. If the file turns out to be damaged in use, the next call sets it aside and creates a new one, and
@@ -180,6 +195,7 @@ class Delivery:
         self._path, self._report = state_dir / DELIVERY_DB, report
         self._damage = ""
         self._connection: sqlite3.Connection | None = None
+        self._counts: dict[str, _Count] = {}
         self._changes = self._data_version()
 
     def close(self) -> None:
@@ -210,18 +226,18 @@ class Delivery:
         last: Queued | None = None
         with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
-            waiting: dict[str, int] = {}
+            waiting: dict[str, _Count] = {}
             for last, channels, budget, ways in routed:
                 for channel in channels:
                     if channel not in waiting:
                         waiting[channel] = self._waiting(channel)
-                    is_full = last.action in EXPENDABLE_ACTIONS and waiting[channel] >= WAITING_LIMIT
+                    is_full = last.action in EXPENDABLE_ACTIONS and waiting[channel].total >= WAITING_LIMIT
                     is_old = last.queued_us < dead_before_us
                     state = self._queue(
                         last, channel, base + last.seq, budget, ways.get(channel, Way()), is_full=is_full, is_old=is_old
                     )
                     if state == "pending":
-                        waiting[channel] += 1
+                        waiting[channel].total += 1
                         found.add(channel)
             if last is not None:
                 self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
@@ -308,8 +324,12 @@ class Delivery:
                 return name
         return _SHARED if wanted else ""
 
-    def _waiting(self, channel: str) -> int:
-        """Return how many messages wait for a channel; this counts no further than the limit."""
+    def _waiting(self, channel: str) -> _Count:
+        """Return how many messages wait for a channel, for another batch; this counts no further than the limit."""
+        known = self._counts.get(channel)
+        if known is not None and (known.total < WAITING_LIMIT or known.batches < known.total // _COUNTED_PER_BATCH):
+            known.batches += 1
+            return known
         total = 0
         for which in (_OPEN, _HELD):
             (found,) = self._run(
@@ -317,7 +337,8 @@ class Delivery:
                 (channel, WAITING_LIMIT),
             ).fetchone()
             total += found
-        return total
+        made = self._counts[channel] = _Count(total)
+        return made
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
         """Queue a test for channels; it goes before everything else."""

@@ -312,6 +312,7 @@ def test_digests(language: Language, found: list[str]) -> None:
     headings = {
         f"{language.gettext(action.nouns.capitalize())} ({len(found) * (3 if action == 'ssh_attempt' else 1)})"
         for action in EventAction
+        if action in {event.action for event in events("x")}
     }
     entry = ENTRY if language.code == "en" else GERMAN_ENTRY
     _, _, *blocks = message.text.rstrip("\n").split("\n\n")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.config import Blocking
 from consumer.detect.detectors import Detectors
 from consumer.detect_settings import Detect
 from consumer.ecs import json_line
@@ -143,7 +144,7 @@ def test_findings_follow_their_event() -> None:
 def test_settings_of_detectors_in_the_memory() -> None:
     """The settings of that time are in the snapshot, so that the journal after it gives the findings that it gave."""
     live = pipeline()
-    live.configure_detect(Detect(root_by_password=False))
+    live.configure_detect(Detect(root_by_password=False), Blocking())
     later = pipeline()
     later.restore([(name, body) for name, pieces in live.changed() if (body := list(pieces))])
     found = later.feed(line("Accepted password for root from 192.0.2.1 port 5 ssh2") + line(OPENED.format("root")))
