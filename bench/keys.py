@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stan
 from measure import mebibytes, run_watched, spread
 
 from consumer.keys.authorized_keys import AuthorizedKey, parsed
-from consumer.keys.files import Wanted, keys_of, owners_of
+from consumer.keys.fields import Question
+from consumer.keys.files import keys_of, owners_of
 from consumer.keys.sshd_config import sshd_settings
 
 OPTIONS = ("", "", "restrict,pty ", 'from="192.0.2.0/24,198.51.100.7" ', 'command="rsync --server, \\"x\\"",no-pty ')
@@ -76,7 +77,7 @@ def show_lookups(tree: Path, users: int, keys: int) -> None:
         fingerprint = next(parsed(key(user, number).encode())).sha256
         who = account(tree, user)
         started = time.perf_counter()
-        owners = owners_of(Wanted(fingerprint), who, sshd_settings(who.pw_name, "", "192.0.2.1"))
+        owners = owners_of(Question(who.pw_name, fingerprint), who, sshd_settings(who.pw_name, "", "192.0.2.1"))
         took.append((time.perf_counter() - started) * 1e6)
         assert [owner.comment for owner in owners] == [f"user{user}@laptop{number}"]
     print(median(took), sorted(took)[len(took) * 99 // 100])

@@ -24,24 +24,33 @@ class Memory:
     sum: int  # proportional set sizes of the process and its descendants, added up at one moment
 
 
-def run_timed(command: Sequence[str], stdin: Path | None = None) -> float:
-    """Run a command to its end, discard the output, and return wall-clock seconds."""
+@dataclass(frozen=True)
+class Seconds:
+    """The time of a command by the clock, and the processor time of it and its children."""
+
+    clock: float
+    processor: float
+
+
+def run_timed(command: Sequence[str], stdin: Path | None = None, folder: Path = ROOT) -> Seconds:
+    """Run a command in a folder to its end, discard the output, and return its time."""
     start = time.perf_counter()
-    process = _start(command, stdin)
-    status = process.wait()
-    seconds = time.perf_counter() - start
-    _check(command, status)
-    return seconds
+    process = _start(command, stdin, folder)
+    _, status, usage = os.wait4(process.pid, 0)
+    clock = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    _check(command, process.returncode)
+    return Seconds(clock, usage.ru_utime + usage.ru_stime)
 
 
-def run_watched(command: Sequence[str], stdin: Path | None = None) -> Memory:
+def run_watched(command: Sequence[str], stdin: Path | None = None, folder: Path = ROOT) -> Memory:
     """
     Run a command to its end, and return its memory peaks.
 
     This is separate from `run_timed`, because sampling costs time. ``ru_maxrss`` of a child starts at the size of this
     parent process, which would hide a small program. So it counts only above that size; else the last sample of ``VmHWM`` counts.
     """
-    process = _start(command, stdin)
+    process = _start(command, stdin, folder)
     largest = total = 0
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
         sizes = [_sizes(pid) for pid in [process.pid, *_descendants(process.pid)]]
@@ -72,9 +81,9 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
-def _start(command: Sequence[str], stdin: Path | None) -> subprocess.Popen[bytes]:
+def _start(command: Sequence[str], stdin: Path | None, folder: Path) -> subprocess.Popen[bytes]:
     with Path(stdin or os.devnull).open("rb") as file:
-        return subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, cwd=ROOT)
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.DEVNULL, cwd=folder)
 
 
 def _check(command: Sequence[str], status: int) -> None:

@@ -93,7 +93,7 @@ def show_start(runs: int) -> None:
         "python -c pass": [sys.executable, "-c", "pass"],
     }.items():
         run_timed(command)  # fills the byte code cache
-        milliseconds = [run_timed(command) * 1000 for _ in range(runs)]
+        milliseconds = [run_timed(command).clock * 1000 for _ in range(runs)]
         print(f"{name}: {spread(milliseconds, 0)} ms, {runs} runs, median (min-max)")
 
 

@@ -151,7 +151,7 @@ def main() -> None:
             ours.append(confirm(sent, SSHBELL, folder / f"ours{number}"))
             piped.append(plain(folder / "auth.log", folder / f"plain{number}"))
             command = [sys.executable, "-m", "consumer", "replay", "--format", "json", "--jobs", "1", str(folder / "auth.log")]
-            replayed.append(run_timed(command))
+            replayed.append(run_timed(command).clock)
             print(
                 f"round {number + 1}: OK alone {minimal[-1]:.2f} s; run {ours[-1]:.2f} s; plain {piped[-1]:.2f} s; "
                 f"replay {replayed[-1]:.2f} s", file=sys.stderr,

@@ -134,6 +134,7 @@ class EventAction(StrEnum):
     PROBE = _EventRow(
         "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
     )
+    CANARY = _EventRow("ssh_canary", "canary", "canaries", ("authentication",), "info", "failure")
     FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
     BLOCK = _EventRow("ssh_block", "block", "blocks", ("intrusion_detection",), "denied", "success")
     # The findings, one row for each detector.
@@ -141,6 +142,11 @@ class EventAction(StrEnum):
     ROOT_BY_PASSWORD = _finding(
         "root_by_password", "login of root by password", "logins of root by password", "medium", "T1078.003"
     )
+    HOST_SILENT = _finding("host_silent", "silent host", "silent hosts", "medium", category="host")
+    HOST_CHANGED_WORDING = _finding(
+        "host_changed_wording", "new wording of a host", "new wordings of hosts", "medium", category="host"
+    )
+    CLOCK_SKEW = _finding("clock_skew", "wrong clock", "wrong clocks", "low", category="host")
 
 
 class OwnAction(StrEnum):

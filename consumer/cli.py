@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,10 +18,10 @@ from consumer.errors import OutputError, SshbellError, UsageError, complain
 EX_USAGE, EX_SOFTWARE, EX_IOERR = 64, 70, 74
 _INTERRUPTED = 130
 _DAY_S = 86_400
-# Each is a module of consumer.commands with a click command of the same name.
+# Each is a module of consumer.commands with a click command of the same name; a keyword of Python has "_" behind it there.
 COMMANDS = (
-    "audit", "block", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "install", "keys",
-    "outbox", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall", "who",
+    "audit", "block", "canary", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "import", "install",
+    "keys", "outbox", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall", "unknown", "who",
 )  # fmt: skip
 
 
@@ -67,7 +68,8 @@ class _Commands(click.Group):
         """Import a command."""
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = getattr(import_module(f"consumer.commands.{cmd_name}"), cmd_name)
+        name = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        found: click.Command = getattr(import_module(f"consumer.commands.{name}"), name)
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

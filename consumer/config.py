@@ -136,6 +136,8 @@ class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         mode: ``dry-run`` only reports what ``on`` would block.
+        duration: of the first block of a target. Each further one is ``growth`` times as long, up to ``longest``.
+        known_logins, known_for: sshbell blocks none of so many addresses with the newest logins within that time.
         access_file: the file that sshbell writes for pam_access.
         nftables: TCP ports at which the kernel drops new connections of blocked addresses; [] leaves nftables alone.
         hosts_deny: also write lists for TCP wrappers, beside ``access_file``.
@@ -144,6 +146,11 @@ class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     mode: Annotated[BlockMode, Meta(description='"off", "dry-run" or "on"')] = "off"
+    duration: Span = "1h"
+    growth: Annotated[int, Meta(ge=1, le=100, description="a number from 1 to 100, without quotes")] = 2
+    longest: Span = "30d"
+    known_logins: Annotated[int, Meta(ge=0, le=10_000, description="a number up to 10000, without quotes")] = 200
+    known_for: Span = "90d"
     access_file: PathText = ACCESS_FILE
     nftables: Annotated[list[Port], Meta(description="a list of ports: [22]", max_length=64)] = []
     hosts_deny: Switch = False

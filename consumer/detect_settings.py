@@ -41,10 +41,16 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         guessing: the rules against guessing; without any, nothing is found.
         root_by_password: report a login of root by password.
+        host_silent: report a host that has sent no line for so many times its longest pause of two weeks; 0: never.
+        host_changed_wording: report a host of whose lines sshbell suddenly understands so many percent no more; 0: never.
+        clock_skew: report a host whose clock is wrong by more than this; "0s": never.
     """
 
     guessing: Annotated[GuessingSettings, Meta(description="a table under [detect.guessing]")] = GuessingSettings()
     root_by_password: Switch = True
+    host_silent: Annotated[int, Meta(ge=0, le=1000, description="a number from 0 to 1000")] = 3
+    host_changed_wording: Annotated[int, Meta(ge=0, le=100, description="a number of percent, from 0 to 100")] = 20
+    clock_skew: Span = "2m"
 
 
 DetectTable = Annotated[Detect, Meta(description="a table under [detect]")]

@@ -85,6 +85,12 @@ class UndeliveredError(SshbellError):
     exit_code = 69
 
 
+class UnavailableError(SshbellError):
+    """A part of the way from sshd to the store that does not work: EX_UNAVAILABLE."""
+
+    exit_code = 69
+
+
 class TryLaterError(SshbellError):
     """Something that may work later, such as a channel that is down: EX_TEMPFAIL."""
 

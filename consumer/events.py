@@ -103,6 +103,12 @@ class Probe(AuthEvent, frozen=True):
     reason: str | None = None
 
 
+class Canary(AuthEvent, frozen=True):
+    """The failed login of ``sshbell canary``, which shows that lines arrive. It counts as no try."""
+
+    action: ClassVar[EventAction] = EventAction.CANARY
+
+
 class Forged(AuthEvent, frozen=True):
     """
     A line that pretends to be from sshd, but the kernel names another process; or ``count`` such lines.
@@ -179,4 +185,4 @@ class Block(AuthEvent, frozen=True):
     is_dry_run: bool = False
 
 
-Event = Login | Logout | Attempt | Probe | Forged | Finding | Block
+Event = Login | Logout | Attempt | Probe | Canary | Forged | Finding | Block

@@ -6,13 +6,14 @@ Where pam_abl is lenient, this is strict: it reads no rule that could never fire
 
 from collections.abc import Iterable
 from ipaddress import ip_network
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
-import pyparsing as pp
 
 from consumer.addresses import Network, ip_of
-from grammars.pam_abl import RULE
+
+if TYPE_CHECKING:
+    import pyparsing as pp
 
 # A detector remembers as many tries of each address and user as the largest count of its rule.
 COUNT_LIMIT = 1_000
@@ -123,6 +124,11 @@ class GuessingRule:
 
 
 def _clauses_of(text: str) -> tuple[_Clause, ...]:
+    # Their import takes a quarter of a start, and most commands need no rule.
+    import pyparsing as pp  # noqa: PLC0415
+
+    from grammars.pam_abl import RULE  # noqa: PLC0415
+
     try:
         found = RULE.parse_string(text.strip())
     except pp.ParseException as error:
@@ -134,14 +140,14 @@ def _clauses_of(text: str) -> tuple[_Clause, ...]:
     )
 
 
-def _name(found: pp.ParseResults) -> _Name:
+def _name(found: "pp.ParseResults") -> _Name:
     service = str(found.get("service", ""))  # type: ignore[no-untyped-call]
     if "network" not in found:
         return _Name(found["text"], None, service)
     return _Name("", ip_network(found["network"]), service)
 
 
-def _trigger(found: pp.ParseResults) -> Trigger:
+def _trigger(found: "pp.ParseResults") -> Trigger:
     count, period, unit = found["count"], found["period"], str(found.get("unit", ""))  # type: ignore[no-untyped-call]
     text = f"{count}/{period}{unit}"
     # Python converts no number of more than 4,300 digits.

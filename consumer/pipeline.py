@@ -23,16 +23,19 @@ from datetime import tzinfo
 import msgspec
 
 from consumer.clock import utc
+from consumer.config import Blocking
 from consumer.detect.detectors import Detectors, no_place
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
-from consumer.events import Event
+from consumer.events import Canary, Event
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
 from consumer.matching.matcher import Matcher
 from consumer.matching.memory import Memory
+from consumer.matching.unknown_lines import LineCounts, UnknownLines
 from consumer.records import PLACE, RULE, TIME, Line, Row
+from consumer.story.canaries import Canaries
 from consumer.story.correlate import Correlator
 from consumer.story.known_lines import KnownLines
 from consumer.story.snapshot import DAMAGE, SnapshotPart, Snapshots
@@ -86,10 +89,12 @@ class Pipeline:
         now_us: the wall clock, microseconds since 1970 UTC.
         report: gets one line about each part of an earlier process's memory that cannot be read, and about faults of sshbell.
         detect: the settings of the detectors.
+        block: the settings of blocking.
         place_of: finds the places of addresses, for the detectors.
 
     Attributes:
         redelivery: the lines that rsyslogd has sent.
+        unknown: the lines of each host, and the patterns of those that no rule reads.
         known: the lines to compare with the log file.
         last_us: the time of the last line.
         earliest_us: the earliest time of all lines since somebody has set it to ``NEVER_US``.
@@ -102,16 +107,19 @@ class Pipeline:
         now_us: int,
         report: Callable[[str], None],
         detect: Detect = Detect(),  # noqa: B008 - it is frozen
+        block: Blocking = Blocking(),  # noqa: B008 - so is this
         place_of: PlaceOf = no_place,
     ) -> None:
         self._timestamps = Timestamps(utc(now_us), zone)
         self._tick_us = now_us
         self._events: list[Event] = []
         self.redelivery = Redelivery()
+        self.unknown = UnknownLines()
+        self._canaries = Canaries()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._decided)
-        self._detectors = Detectors(detect, self._events.append, place_of, report)
-        self.known = KnownLines(self._family_of)
+        self._detectors = Detectors(detect, self._events.append, block, place_of, report)
+        self.known = KnownLines(self._family_of, self._matcher.rules)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
         self._report = report
         self.last_us = 0
@@ -121,7 +129,9 @@ class Pipeline:
         return self._matcher.program(program).family
 
     def _configure(self, programs: Iterable[str]) -> None:
-        self._matcher = Matcher(programs)
+        self._programs = tuple(programs)
+        self._matcher = Matcher(self._programs)
+        self._matcher.unknown = self.unknown
         self._reader = LineReader(self._matcher, self._timestamps, keep_text=True)
 
     def configure(self, programs: Iterable[str]) -> None:
@@ -130,17 +140,29 @@ class Pipeline:
         self._configure(programs)
         self._reader.counts, self._matcher.examples = counts, examples
 
-    def configure_detect(self, settings: Detect) -> None:
+    def configure_detect(self, settings: Detect, block: Blocking) -> None:
         """Use other settings of the detectors from the next event on; see ``Detectors.configure``."""
-        self._detectors.configure(settings)
+        self._detectors.configure(settings, block)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Why findings have blocked nobody, and how often."""
+        return self._detectors.refused
 
     def _decided(self, event: Event) -> None:
-        """Take an event of the correlator, and let the detectors look at it."""
+        """Take an event of the correlator, and let the detectors look at it, unless it is a canary."""
+        event = self._canaries.marked(event, self._tick_us)
         self._events.append(event)
+        if isinstance(event, Canary):
+            return
         try:
             self._detectors.take(event)
         except Exception as error:  # noqa: BLE001 - see _fault; the correlator must not notice
             self._fault(error, b"")
+
+    def announce_canary(self, token: str) -> None:
+        """Expect the failed login of ``sshbell canary``: see ``Canaries``."""
+        self._canaries.announce(token, self._tick_us)
 
     @property
     def counts(self) -> list[int]:
@@ -163,6 +185,7 @@ class Pipeline:
             lines = []
         if lines:
             self.known.add(lines)
+            self.unknown.add_lines(lines)
             self.last_us = lines[-1][TIME] or self.last_us
             self.earliest_us = min(self.earliest_us, *[line[TIME] or NEVER_US for line in lines])
             rest = iter([line if line[TIME] is not None else self._received(line) for line in lines])
@@ -173,6 +196,10 @@ class Pipeline:
                     self._fault(error, block)
                 else:
                     break
+        try:
+            self._detectors.add_lines(lines, self.unknown.taken())
+        except Exception as error:  # noqa: BLE001 - see _fault
+            self._fault(error, block)
         return self._taken()
 
     def _received(self, line: Line) -> Line:
@@ -192,7 +219,8 @@ class Pipeline:
 
     def missing(self, blocks: Iterable[bytes], zone: tzinfo) -> Iterator[bytes]:
         """Yield the meaningful lines of a log file that rsyslog never sent: see ``Comparison``. You may feed them at once."""
-        reader = LineReader(self._matcher, Timestamps(utc(self._tick_us), zone), keep_text=True)
+        # With a matcher of its own: most of these lines have been counted.
+        reader = LineReader(Matcher(self._programs), Timestamps(utc(self._tick_us), zone), keep_text=True)
         comparison = self.known.comparison(self._matcher.rules)
         for block in blocks:
             rows = reader.framer.rows(text_of_bytes(block))
@@ -209,6 +237,7 @@ class Pipeline:
         self._timestamps.set_reference(utc(now_us))
         try:
             self._correlator.tick(elapsed_us)
+            self._detectors.tick(now_us, elapsed_us, is_holding=self._correlator.held.is_holding)
         except Exception as error:  # noqa: BLE001 - see _fault
             self._fault(error, b"")
         return self._taken()
@@ -224,8 +253,9 @@ class Pipeline:
         seen, again_total = self.redelivery.state()
         is_holding = self._correlator.held.is_holding
         own = _Own(
-            seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding, self._detectors.settings
-        )
+            seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding, self._detectors.settings,
+            self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
+        )  # fmt: skip
         yield _OWN, [msgspec.msgpack.encode(own)]
 
     def kept(self) -> None:
@@ -262,8 +292,10 @@ class Pipeline:
         self._tick_us = own.tick_us
         if len(own.counts) == len(self._reader.counts):
             self._reader.counts = own.counts
+        self.unknown.restore(own.unknown)
+        self._canaries.restore(own.canaries)
         self.hold(is_holding=own.is_holding)
-        self.configure_detect(own.detect)
+        self.configure_detect(own.detect, own.block)
 
 
 class _Own(msgspec.Struct, array_like=True, frozen=True):
@@ -278,3 +310,6 @@ class _Own(msgspec.Struct, array_like=True, frozen=True):
     is_partial: bool
     is_holding: bool = False
     detect: Detect = Detect()
+    unknown: dict[str, LineCounts] = {}
+    canaries: dict[str, int] = {}
+    block: Blocking = Blocking()

@@ -103,10 +103,10 @@ def _allowed(index: "KeyIndex", note: "Callable[[str], None]") -> "list[Allowed]
     from consumer.keys.fingerprints import Fingerprints
     from consumer.people.check import Allowed
 
-    allowed = [Allowed(Fingerprints(sha256, ""), key.account, host, key.comment) for host, sha256, key in index.all_keys()]
+    allowed = [Allowed(Fingerprints(sha256, ""), account, host, comment) for host, sha256, account, comment in index.all_owned()]
     if os.geteuid() != 0:
         note("skipping the keys of this host's accounts; run it as root to include them: sudo sshbell people check")
         return allowed
     here = socket.gethostname().partition(".")[0]
-    own = (key for key in exported_keys(note) if not key.authority)
+    own = (key for key in exported_keys(note) if not key.is_authority)
     return [*allowed, *(Allowed(Fingerprints(key.sha256, key.md5), key.account, here, key.comment) for key in own)]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.process.lock import Process
+    from consumer.system.blocking_state import BlockingState
     from consumer.system.status import Health
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
@@ -37,7 +38,8 @@ def status(*, as_json: bool, zone: "tzinfo", config: str | None) -> None:
                 waiting for more than 4 hours
     warning     a message has been waiting for more than 15 minutes,
                 or sshbell gave up on it; a channel's last message
-                failed; sshbell has no rule for more than 5 % of the
+                failed; blocking does not work as configured;
+                sshbell has no rule for more than 5 % of the
                 lines; it set a damaged file aside; the running
                 version is not the installed one
 
@@ -115,6 +117,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     since = f", since {moment(figures['started_us'])}" if figures.get("started_us") else ""
     yield "run", _process(health.run) + since, _process_color(health.run)
     yield "deliver", _process(health.deliver), _process_color(health.deliver)
+    if health.blocking is not None:
+        yield "blocking", _blocking(health.blocking), "" if not health.blocking.problems else "yellow"
     running = health.store.notes.get("version") if health.store is not None else None
     is_current = running == __version__
     version = __version__ if is_current else f"last started: {running or 'none'}, installed: {__version__}"
@@ -163,6 +167,14 @@ def _process(process: "Process") -> str:
     return f"running (pid {process.pid or 'unknown'})" if process.is_running else "not running"
 
 
+def _blocking(found: "BlockingState") -> str:
+    from consumer.text import counted
+
+    if found.mode != "on":
+        return "dry-run: sshbell only reports what it would block"
+    return f"{counted(found.blocked, 'target')} blocked, guard is {_process(found.guard)}"
+
+
 def _process_object(process: "Process | None") -> dict[str, Any]:
     return {"running": None, "pid": None} if process is None else {"running": process.is_running, "pid": process.pid or None}
 
@@ -195,6 +207,9 @@ def _object(health: "Health") -> dict[str, Any]:
         "problems": [{"level": problem.level.name.lower(), "text": problem.text} for problem in health.problems],
         "run": _process_object(health.run),
         "deliver": _process_object(health.deliver),
+        "blocking": None
+        if health.blocking is None
+        else {"mode": health.blocking.mode, "guard": _process_object(health.blocking.guard), "blocked": health.blocking.blocked},
         "version": {
             "running": health.store.notes.get("version") if health.store is not None else None, "installed": __version__,
         },

@@ -27,6 +27,16 @@ KINDS: dict[str, KindWords] = {
     EventAction.GUESSING: KindWords(
         N_("Guessing of passwords"), NN_("%(num)s case of guessing", "%(num)s cases of guessing"), N_("Guessing of passwords"),
     ),
+    EventAction.HOST_SILENT: KindWords(
+        N_("Silent host"), NN_("%(num)s silent host", "%(num)s silent hosts"), N_("Silent hosts"),
+    ),
+    EventAction.HOST_CHANGED_WORDING: KindWords(
+        N_("New wording of a host"), NN_("%(num)s host with a new wording", "%(num)s hosts with a new wording"),
+        N_("New wordings of hosts"),
+    ),
+    EventAction.CLOCK_SKEW: KindWords(
+        N_("Wrong clock"), NN_("%(num)s wrong clock", "%(num)s wrong clocks"), N_("Wrong clocks"),
+    ),
     EventAction.BLOCK: KindWords(N_("Block"), NN_("%(num)s block", "%(num)s blocks"), N_("Blocks")),
     EventAction.ATTEMPT: KindWords(
         N_("Failed login"), NN_("%(num)s failed login", "%(num)s failed logins"), N_("Failed logins")
@@ -35,6 +45,7 @@ KINDS: dict[str, KindWords] = {
         N_("Connection without a login"),
         NN_("%(num)s connection without a login", "%(num)s connections without a login"), N_("Connections without a login"),
     ),
+    EventAction.CANARY: KindWords(N_("Canary"), NN_("%(num)s canary", "%(num)s canaries"), N_("Canaries")),
     EventAction.FORGED: KindWords(N_("Forged line"), NN_("%(num)s forged line", "%(num)s forged lines"), N_("Forged lines")),
     OwnAction.TEST: KindWords(N_("Test"), NN_("%(num)s test", "%(num)s tests"), N_("Tests")),
     OwnAction.NOTICE: KindWords(

@@ -15,7 +15,7 @@ import msgspec
 from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.deliver.event_kinds import KINDS
-from consumer.deliver.facts import NOVELTY_NAMES, Facts
+from consumer.deliver.facts import NOVELTY_NAMES, Facts, duration_text
 from consumer.deliver.language import N_, Language
 
 # Latin letters only: a Cyrillic o in "root" looks like a Latin one.
@@ -167,6 +167,8 @@ def _title(facts: Facts) -> str:
         case EventAction.PROBE:
             host = _(" to %(server)s", server=_named(facts, facts.host)) if facts.host else ""
             return _("Somebody connected%(host)s%(way)s without trying to log in.", host=host, way=_way(facts))
+        case EventAction.CANARY:
+            return _("The canary%(host)s arrived: sshbell gets the lines of sshd.", host=_on_host(facts))
         case EventAction.FORGED:
             claim, truth = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             parts = {
@@ -192,6 +194,23 @@ def _title(facts: Facts) -> str:
             if facts.dry_run:
                 return _("sshbell%(host)s would block %(target)s%(until)s.", host=_on_host(facts), target=target, until=until)
             return _("sshbell%(host)s blocks %(target)s%(until)s.", host=_on_host(facts), target=target, until=until)
+        case EventAction.HOST_SILENT:
+            return _(
+                "%(host)s has sent no line for %(duration)s, more than %(factor)s times its longest pause of two weeks.",
+                host=_the_host(facts), duration=_label_time(facts, "silent_s"), factor=facts.labels.get("factor", ""),
+            )  # fmt: skip
+        case EventAction.HOST_CHANGED_WORDING:
+            return _(
+                "sshbell has no rule for %(share)s of the last lines of sshd%(host)s; before, it was %(usual)s.",
+                share=facts.labels.get("share", ""), usual=facts.labels.get("usual", ""), host=_on_host(facts),
+            )  # fmt: skip
+        case EventAction.CLOCK_SKEW if facts.labels.get("direction") == "ahead":
+            return _("The clock%(host)s is %(duration)s ahead.", host=_of_host(facts), duration=_label_time(facts, "skew_s"))
+        case EventAction.CLOCK_SKEW:
+            return _(
+                "The clock%(host)s is %(duration)s behind, or its lines come so late.",
+                host=_of_host(facts), duration=_label_time(facts, "skew_s"),
+            )  # fmt: skip
         case action if facts.is_finding:
             return f"{_finding(facts, action)}."
         case OwnAction.NOTICE:
@@ -220,6 +239,8 @@ def _headline(facts: Facts) -> str:
         case EventAction.PROBE:
             host = _(" to %(server)s", server=_named(facts, facts.host)) if facts.host else ""
             return _("Connection%(host)s%(way)s without a login", host=host, way=_way(facts))
+        case EventAction.CANARY:
+            return _("The canary%(host)s arrived", host=_on_host(facts))
         case EventAction.FORGED:
             claim, _truth = _CLAIMS.get(facts.claim, _OTHER_CLAIM)
             more = (
@@ -237,6 +258,12 @@ def _headline(facts: Facts) -> str:
             if facts.dry_run:
                 return _("sshbell%(host)s would block %(target)s", host=_on_host(facts), target=target)
             return _("sshbell%(host)s blocks %(target)s", host=_on_host(facts), target=target)
+        case EventAction.HOST_SILENT:
+            return _("%(host)s is silent", host=_the_host(facts))
+        case EventAction.HOST_CHANGED_WORDING:
+            return _("sshd%(host)s has changed its wording", host=_on_host(facts))
+        case EventAction.CLOCK_SKEW:
+            return _("The clock%(host)s is wrong", host=_of_host(facts))
         case action if facts.is_finding:
             return _finding(facts, action)
         case OwnAction.NOTICE:
@@ -246,7 +273,7 @@ def _headline(facts: Facts) -> str:
 
 def _logout(facts: Facts) -> str:
     _ = facts.language.gettext
-    host = _part(facts, N_(" of %(host)s"), facts.host)
+    host = _of_host(facts)
     duration = _(" after %(duration)s", duration=facts.duration) if facts.duration else ""
     return _("%(who)s logged out%(host)s%(duration)s", who=_who(facts), host=host, duration=duration)
 
@@ -448,6 +475,12 @@ def _rule(facts: Facts) -> str:
     return _("the rule %(rule)s", rule=facts.rule) if facts.rule else _("a rule")
 
 
+def _label_time(facts: Facts, name: str) -> str:
+    """Return a number of seconds among the labels as a duration."""
+    text = facts.labels.get(name, "")
+    return duration_text(float(text) if text.isdecimal() else 0.0, facts.language)
+
+
 def _the_host(facts: Facts) -> str:
     return _named(facts, facts.host) or facts.language.gettext("the host")
 
@@ -458,6 +491,10 @@ def _to_host(facts: Facts) -> str:
 
 def _on_host(facts: Facts) -> str:
     return _part(facts, N_(" on %(host)s"), facts.host)
+
+
+def _of_host(facts: Facts) -> str:
+    return _part(facts, N_(" of %(host)s"), facts.host)
 
 
 def _part(facts: Facts, text: str, host: str) -> str:

@@ -1,51 +1,63 @@
 """All detectors together: each event goes to each of them, in one order, and their findings follow it at once."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 from consumer.actions import EventAction
+from consumer.config import Blocking
+from consumer.config_values import seconds_of
+from consumer.detect.block_policy import BlockPolicy
 from consumer.detect.findings import Detector, Kinds, PlaceOf
 from consumer.detect.guessing import Guessing
+from consumer.detect.host_lines import HostLines
 from consumer.detect.root_by_password import RootByPassword
 from consumer.detect_settings import Detect
-from consumer.events import Event, Finding
+from consumer.events import Event
+from consumer.records import Line
 from consumer.story.snapshot import DAMAGE, SnapshotPart
 
 # The parts of a snapshot that belong to detectors: "detect", the detector, and the detector's own name of the part.
 _KIND = "detect"
+_HOST_LINES = "host_lines"
 
 
 def no_place(_address: str) -> None:
     """Return no place: there are no databases."""
 
 
-def _detectors(settings: Detect, _place_of: PlaceOf) -> dict[str, Detector]:
-    """Return the detectors that are on, by the names of their findings."""
+def _detectors(settings: Detect, block: Blocking, _place_of: PlaceOf) -> dict[str, Detector]:
+    """Return the detectors that are on, by the names of their findings; the policy of blocks comes behind them."""
     found: dict[str, Detector] = {}
+    guessing = None
     if settings.guessing.host_rule or settings.guessing.user_rule:
-        found[EventAction.GUESSING] = Guessing(settings.guessing)
+        found[EventAction.GUESSING] = guessing = Guessing(settings.guessing)
     if settings.root_by_password:
         found[EventAction.ROOT_BY_PASSWORD] = RootByPassword()
+    if settings.host_silent or settings.host_changed_wording or seconds_of(settings.clock_skew):
+        found[_HOST_LINES] = HostLines(settings)
+    found[EventAction.BLOCK] = BlockPolicy(block, guessing)
     return found
 
 
 class Detectors:
     """
-    Looks for findings in events.
+    Looks for findings in events, and for what to block because of them.
 
-    It is deterministic: the same events give the same findings.
+    It is deterministic: the same events give the same findings and blocks.
 
     Args:
         settings: the table ``[detect]`` of the configuration.
         place_of: finds the places of addresses; without databases, detectors that need places stay silent.
-        tell: gets each finding, right after the event that decided it.
+        tell: gets each finding and each block, right after the event that decided it.
+        block: the table ``[block]``.
         report: gets one line about each part of an earlier process's memory that cannot be read.
     """
 
     def __init__(
         self,
         settings: Detect,
-        tell: Callable[[Finding], None],
+        tell: Callable[[Any], None],
+        block: Blocking = Blocking(),  # noqa: B008 - it is frozen
         place_of: PlaceOf = no_place,
         report: Callable[[str], None] = lambda _text: None,
     ) -> None:
@@ -53,22 +65,22 @@ class Detectors:
         self._place_of = place_of
         self._report = report
         self._unreadable: set[str] = set()
-        self._use(settings)
+        self._use(settings, block)
 
-    def _use(self, settings: Detect) -> None:
-        self.settings = settings
-        self._by_name = _detectors(settings, self._place_of)
+    def _use(self, settings: Detect, block: Blocking) -> None:
+        self.settings, self.block = settings, block
+        self._by_name = _detectors(settings, block, self._place_of)
         kinds: Kinds = get_args(Event)
         self._takes = {
             kind: [detector.take for detector in self._by_name.values() if kind in detector.takes] for kind in kinds
         }  # fmt: skip
 
-    def configure(self, settings: Detect) -> None:
+    def configure(self, settings: Detect, block: Blocking) -> None:
         """Use other settings from the next event on, and keep the memory of the detectors that stay on."""
-        if settings == self.settings:
+        if (settings, block) == (self.settings, self.block):
             return
         before = self._by_name
-        self._use(settings)
+        self._use(settings, block)
         for name, detector in before.items():
             successor = self._by_name.get(name)
             detector.forget_snapshot()
@@ -80,11 +92,31 @@ class Detectors:
             if successor is not None:
                 successor.forget_snapshot()
 
-    def take(self, event: Event) -> None:
-        """Look at an event; findings go to ``tell``."""
-        for take in self._takes[type(event)]:
-            for finding in take(event):
+    def add_lines(self, lines: Iterable[Line], unread: Mapping[str, int]) -> None:
+        """Look at lines: see ``HostLines.add``."""
+        watched = self._by_name.get(_HOST_LINES)
+        if isinstance(watched, HostLines):
+            watched.add(lines, unread)
+
+    def tick(self, now_us: int, elapsed_us: int, *, is_holding: bool) -> None:
+        """Let time pass; findings about hosts go to ``tell``: see ``HostLines.tick``."""
+        watched = self._by_name.get(_HOST_LINES)
+        if isinstance(watched, HostLines):
+            for finding in watched.tick(now_us, elapsed_us, is_holding=is_holding):
                 self._tell(finding)
+
+    def take(self, event: Event) -> None:
+        """Look at an event; findings and blocks go to ``tell``."""
+        for take in self._takes[type(event)]:
+            for found in take(event):
+                self._tell(found)
+                self.take(found)
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Why findings have blocked nobody, and how often."""
+        policy = self._by_name[EventAction.BLOCK]
+        return {str(reason): count for reason, count in policy.refused.items()} if isinstance(policy, BlockPolicy) else {}
 
     def changed(self) -> Iterator[SnapshotPart]:
         """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""

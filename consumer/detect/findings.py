@@ -1,10 +1,10 @@
 """The common parts of all detectors: their protocol, and what a finding is made of."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from consumer.actions import EventAction
-from consumer.events import EXAMPLES_LIMIT, AuthEvent, Event, Finding
+from consumer.events import EXAMPLES_LIMIT, AuthEvent, Block, Event, Finding
 from consumer.story.event_ids import derived
 
 
@@ -35,9 +35,11 @@ class Detector(Protocol):
         takes: the kinds of events that it looks at. A flood is mostly tries: a detector that does not need them leaves them.
     """
 
-    takes: ClassVar[Kinds]
+    @property
+    def takes(self) -> Kinds:
+        """See above."""
 
-    def take(self, event: Any) -> Iterable[Finding]:
+    def take(self, event: Any) -> Iterable[Finding | Block]:
         """Return what an event of these kinds shows, together with those before it. They may come slightly out of order."""
 
     def changed(self) -> Iterator[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from typing import ClassVar, Final, NamedTuple
+from zlib import crc32
 
 from consumer.actions import EventAction
 from consumer.addresses import ip_of, ip_text
@@ -41,8 +42,8 @@ _WIDER: Final = ((56, 7), (48, 6))
 
 # Entries in use, as objects. More of them go back to the table, as bytes, all at once: that takes some milliseconds.
 _IN_USE: Final = 4096
-# A value of the table is a byte for state and marks, followed by tries in the order of their times, each of five bytes: twice the
-# second since 1970, and 1 if the line is verified.
+# A value of the table is a byte for state and marks, four bytes for the user, and tries in the order of their times. Each try has
+# five bytes: twice the second since 1970, and 1 if the line is verified.
 _CLEAR: Final = 0
 _UNVERIFIED: Final = 1
 _VERIFIED: Final = 2
@@ -51,6 +52,9 @@ _STATE: Final = 3
 _SOME_VERIFIED: Final = 4
 _SOME_UNVERIFIED: Final = 8
 _SIZE: Final = 5
+# Before the tries, a checksum of the only user whose password somebody at an address guesses; all bits for several users.
+_USER_SIZE: Final = 4
+_SEVERAL: Final = 0xFFFF_FFFF
 # Repeated tries of one line to add one by one. Only limits make a difference beyond the largest count of a rule.
 _REPEATS: Final = 10_000
 # Strangers choose users' names. Longer ones are cut: no account has so long a name.
@@ -58,8 +62,6 @@ _NAME_BYTES: Final = 64
 _V6: Final = b"\x06"
 _CLIENT_PREFIX: Final = 64
 _SECOND_US: Final = 1_000_000
-# A state, the trigger that fits, and the time of the first try that it needs, in seconds.
-_Worse = tuple[int, Trigger, int]
 
 
 class _Wide(NamedTuple):
@@ -67,6 +69,15 @@ class _Wide(NamedTuple):
 
     state: int
     parts: tuple[tuple[int, int, int], ...]
+
+
+class _Worse(NamedTuple):
+    """A state that has become worse: the trigger that fits, the time of the first try that it needs, and at whom they were."""
+
+    state: int
+    trigger: Trigger
+    since_s: int
+    has_several_users: bool
 
 
 class Guessing:
@@ -102,17 +113,17 @@ class Guessing:
         found: list[Finding] = []
         if address and worse is not None:
             network = _network_of(address) if ":" in address else None
-            found.append(_finding(event, "host", *worse, network="" if network is None else str(network)))
+            found.append(_finding(event, "host", worse, network="" if network is None else str(network)))
             if network is not None and network.prefixlen == _CLIENT_PREFIX:
                 found += self._widened(event, network, worse)
         if user and worse_user is not None:
-            found.append(_finding(event, "user", *worse_user))
+            found.append(_finding(event, "user", worse_user))
         return found
 
     def _widened(self, event: Attempt, network: IPv6Network, worse: _Worse) -> Iterator[Finding]:
         """Record the guessing of an IPv6 network for the networks that contain it."""
         packed, now_s = network.network_address.packed, event.time_us // _SECOND_US
-        state, trigger, since_s = worse
+        state, trigger = worse.state, worse.trigger
         for prefix, part in _WIDER:
             wide = packed[: prefix // 8]
             before, parts = self._wider.get(wide) or _Wide(_CLEAR, ())
@@ -123,15 +134,24 @@ class Guessing:
             self._wider.put(wide, _Wide(after, tuple((number, at_s, as_) for number, (at_s, as_) in known.items())))
             if after > before:
                 tries = Trigger(trigger.count * len(known), trigger.period_s, trigger.text)
-                yield _finding(event, "host", after, tries, since_s, network=str(IPv6Network((wide.ljust(16, b"\0"), prefix))))
+                name = str(IPv6Network((wide.ljust(16, b"\0"), prefix)))
+                yield _finding(event, "host", _Worse(after, tries, worse.since_s, has_several_users=True), network=name)
 
-    def is_guessing(self, address: str, service: str, now_s: int) -> bool:
-        """Return whether an address guesses at a time, as pam_abl would say before its next login. This records nothing."""
-        return self._hosts.fits(address, service, now_s)
+    def is_guessing(self, address: str, service: str, now_s: int, *, is_verified: bool = False) -> bool:
+        """
+        Return whether an address guesses at a time, as pam_abl would say before its next login.
 
-    def is_guessed(self, user: str, service: str, now_s: int) -> bool:
+        Args:
+            address: as logged.
+            service: ``sshd`` or ``dropbear``.
+            now_s: the time; seconds since 1970 UTC.
+            is_verified: only verified tries count.
+        """
+        return self._hosts.state_of(address, service, now_s) > is_verified
+
+    def is_guessed(self, user: str, service: str, now_s: int, *, is_verified: bool = False) -> bool:
         """Return whether somebody guesses the password of a user at a time, likewise."""
-        return self._users.fits(user, service, now_s)
+        return self._users.state_of(user, service, now_s) > is_verified
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Yield the changed buckets of all tables: see ``Detector``."""
@@ -163,16 +183,26 @@ class _Entry:
         key: in the table.
         state: and marks, as in the table.
         tries: in the order of their times: twice the second since 1970, and 1 if the line is verified.
+        user: of the last try, if all were at one user.
+        checksum: of that user; ``_SEVERAL`` for several users.
         is_changed: it differs from the table.
     """
 
-    __slots__ = ("is_changed", "key", "state", "tries")
+    __slots__ = ("checksum", "is_changed", "key", "state", "tries", "user")
 
     def __init__(self, key: bytes, value: bytes | None) -> None:
         self.key = key
         self.state = value[0] if value else _CLEAR
         self.tries = _tries_of(value)
+        self.user: str | None = None
+        self.checksum = int.from_bytes(value[1 : 1 + _USER_SIZE], "big") if value else -1
         self.is_changed = False
+
+    def note(self, user: str) -> None:
+        """Note the user of a try, which differs from that of the last one."""
+        checksum = crc32(user.encode("utf-8", "surrogateescape")) & 0x7FFF_FFFF
+        self.user = user
+        self.checksum = checksum if self.checksum in {-1, checksum} else _SEVERAL
 
 
 class _Side:
@@ -211,7 +241,7 @@ class _Side:
         self._by_key: dict[bytes, _Entry] = {}
         self._is_off = not rule.counts
 
-    def record(self, name: str, own: int, event: Attempt) -> _Worse | None:
+    def record(self, name: str, own: int, event: Attempt) -> _Worse | None:  # noqa: C901 - runs for every try, so it avoids calls
         """
         Record tries.
 
@@ -242,6 +272,8 @@ class _Side:
             for _ in range(min(event.count, _REPEATS)):
                 self._add(tries, own)
         entry.is_changed = True
+        if entry.checksum != _SEVERAL and event.user is not None and event.user != entry.user:
+            entry.note(event.user)
         marks = entry.state & ~_STATE | (_SOME_VERIFIED if own & 1 else _SOME_UNVERIFIED)
         size = len(tries)
         for trigger in triggers:
@@ -252,7 +284,7 @@ class _Side:
             return None
         state, fitting, since_s = _state_of(tries, own >> 1, triggers, marks)
         before, entry.state = entry.state & _STATE, marks | state
-        return (state, fitting, since_s) if state > before and fitting is not None else None
+        return _Worse(state, fitting, since_s, entry.checksum == _SEVERAL) if state > before and fitting is not None else None
 
     def _used(self, name: str) -> tuple[_Entry | None, tuple[Trigger, ...]]:
         """Return the entry of a name that has not been in use, None if its tries do not count; and its triggers."""
@@ -274,7 +306,8 @@ class _Side:
         for key, entry in self._by_key.items():
             if entry.is_changed:
                 entry.is_changed = False
-                value = bytes((entry.state,)) + b"".join([each.to_bytes(_SIZE, "big") for each in entry.tries])
+                head = bytes((entry.state,)) + (entry.checksum & _SEVERAL).to_bytes(_USER_SIZE, "big")
+                value = head + b"".join([each.to_bytes(_SIZE, "big") for each in entry.tries])
                 self.table.put(key, value, is_newest=is_oldest_first)
 
     def _add(self, tries: list[int], own: int) -> None:
@@ -296,18 +329,18 @@ class _Side:
         if len(tries) > self._most:
             del tries[: len(tries) - self._most]
 
-    def fits(self, name: str, service: str, now_s: int) -> bool:
-        """Return whether the tries of a name fit a trigger at a time."""
+    def state_of(self, name: str, service: str, now_s: int) -> int:
+        """Return the state of the tries of a name at a time."""
         if self._is_off or self._whitelist.has(name):
-            return False
+            return _CLEAR
         key = self._key_of(name)
         entry = self._by_key.get(key) or _Entry(key, self.table.get(key))
-        return _state_of(entry.tries, now_s, self.rule.triggers(name, service), entry.state)[0] != _CLEAR
+        return _state_of(entry.tries, now_s, self.rule.triggers(name, service), entry.state)[0]
 
 
 def _tries_of(value: bytes | None) -> list[int]:
     """Return the tries of a value of the table."""
-    return [int.from_bytes(value[at : at + _SIZE], "big") for at in range(1, len(value), _SIZE)] if value else []
+    return [int.from_bytes(value[at : at + _SIZE], "big") for at in range(1 + _USER_SIZE, len(value), _SIZE)] if value else []
 
 
 def _state_of(tries: list[int], now_s: int, triggers: Sequence[Trigger], marks: int) -> tuple[int, Trigger | None, int]:
@@ -327,12 +360,12 @@ def _state_of(tries: list[int], now_s: int, triggers: Sequence[Trigger], marks: 
     return _CLEAR, None, 0
 
 
-def _finding(event: Attempt, side: str, state: int, trigger: Trigger, since_s: int, *, network: str = "") -> Finding:
-    origin = "verified" if state == _VERIFIED else "unverified"
-    labels = {"by": side} | ({"network": network} if network else {})
+def _finding(event: Attempt, side: str, worse: _Worse, *, network: str = "") -> Finding:
+    origin = "verified" if worse.state == _VERIFIED else "unverified"
+    labels = {"by": side, "users": "several" if worse.has_several_users else "one"} | ({"network": network} if network else {})
     return finding_of(
-        event, EventAction.GUESSING, f"{side} {network}", rule=trigger.text, origin=origin, count=trigger.count,
-        since_us=since_s * _SECOND_US, labels=labels,
+        event, EventAction.GUESSING, f"{side} {network}", rule=worse.trigger.text, origin=origin,
+        count=worse.trigger.count, since_us=worse.since_s * _SECOND_US, labels=labels,
     )  # fmt: skip
 
 
@@ -346,6 +379,14 @@ def _key_of_host(address: str) -> bytes:
         return (ip_text(address) or address).encode("utf-8", "surrogateescape")[:_NAME_BYTES]
     packed = network.network_address.packed
     return _V6 + (packed[: _CLIENT_PREFIX // 8] if network.prefixlen == _CLIENT_PREFIX else packed)
+
+
+def client_of(address: str) -> str:
+    """Return the address, or the IPv6 network, that counts as one client; a name as it is."""
+    network = _network_of(address) if ":" in address else None
+    if network is None or network.prefixlen != _CLIENT_PREFIX:
+        return ip_text(address) or address
+    return str(network)
 
 
 @lru_cache(4096)

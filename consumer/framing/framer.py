@@ -36,8 +36,8 @@ HINT = "for a journal, use LC_ALL=C journalctl -o json or short-iso-precise; ssh
 _PROGRAM = 3
 EMPTY: Row = ("", "", "", "", "", "")
 # What the reading of a line can depend on: the framing that fitted last, and the last line that was not a repetition.
-State = tuple[str, Row]
-BEGINNING: State = ("", EMPTY)
+FramerState = tuple[str, Row]
+BEGINNING: FramerState = ("", EMPTY)
 
 
 class Framer:
@@ -80,12 +80,12 @@ class Framer:
             self._before = rows[-1]
         return rows
 
-    def begin(self, state: State) -> None:
+    def begin(self, state: FramerState) -> None:
         """Go on behind other lines, which left ``state``."""
         self._last, self._before = state
 
     @property
-    def state(self) -> State:
+    def state(self) -> FramerState:
         """What the next line can depend on."""
         return self._last, self._before
 

@@ -19,6 +19,9 @@ from consumer.records import Row, Trusted
 
 Json = dict[str, Any]
 
+# rsyslog's name for its input from journald.
+_JOURNAL = "imjournal"
+
 
 class _Template(msgspec.Struct, gc=False):
     """A line of our template in its usual form. A line in any other form is read by the names of its fields."""
@@ -29,6 +32,7 @@ class _Template(msgspec.Struct, gc=False):
     prog: str
     procid: str
     msg: str
+    input: str = ""
     uid: int | None = None
     exe: str = ""
     j_uid: msgspec.UnsetType = msgspec.UNSET
@@ -73,7 +77,7 @@ def _usual(line: str) -> Row | None:
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         return None
     name, pid, text, uid = found.prog, found.procid, found.msg, found.uid
-    if not name or not (text + name + found.host + found.ts + pid + found.exe).isascii():
+    if found.input == _JOURNAL or not name or not (text + name + found.host + found.ts + pid + found.exe).isascii():
         return None
     trusted: Trusted | str = ""
     if uid is not None:
@@ -101,8 +105,10 @@ def _object(line: str) -> object:
 
 def _template(found: Json) -> Row:
     """Read an object of our template (rsyslog.d/), or of any with the keys timestamp, host, tag, program, procid, message."""
-    uid = _number(found.get("uid", found.get("j_uid")))
-    exe = found.get("exe", found.get("j_exe"))
+    # For $!uid and $!exe, rsyslog also takes fields UID and EXE, and everybody can give his entries in the journal such fields.
+    # Only journald itself sets _UID and _EXE.
+    kernel_s = "j_{}" if "j_uid" in found or found.get("input") == _JOURNAL else "{}"
+    uid, exe = _number(found.get(kernel_s.format("uid"))), found.get(kernel_s.format("exe"))
     return _row(
         found.get("ts", found.get("timestamp")),
         found.get("host"),
@@ -120,7 +126,7 @@ def _jsonmesg(found: Json) -> Row:
     if isinstance(properties, dict) and found.get("inputname") == "imuxsock":
         uid = _number(properties.get("uid"))
         trusted = None if uid is None else (uid, _text(properties.get("exe")))
-    elif isinstance(properties, dict) and found.get("inputname") == "imjournal":
+    elif isinstance(properties, dict) and found.get("inputname") == _JOURNAL:
         uid = _number(properties.get("_UID"))
         trusted = None if uid is None else (uid, _text(properties.get("_EXE")))
     return _row(

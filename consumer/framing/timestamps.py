@@ -51,7 +51,7 @@ _ZONE_LIMIT = 64
 Reached = tuple[int, int, int, int]
 # What the meaning of a stamp can depend on: where the stamps before it have got to (None if their order decides no year), and the
 # languages of their months.
-State = tuple[Reached | None, frozenset[str]]
+StampState = tuple[Reached | None, frozenset[str]]
 # What the stamps of a block did depend on: the month and day of the first one whose year the order decided, and whether the name
 # of a month was in another language than English.
 Needed = tuple[tuple[int, int] | None, bool]
@@ -88,14 +88,14 @@ class Timestamps:
         self._latest = reference + LOOK_AHEAD
         self._hour = "none"  # its year may be another one now
 
-    def begin(self, reference: datetime, state: State) -> None:
+    def begin(self, reference: datetime, state: StampState) -> None:
         """Go on behind other stamps, perhaps those of another file, which left ``state``."""
         self.set_reference(reference)
         self._reached, self._languages = state
         self._first, self._is_foreign = None, False
 
     @property
-    def state(self) -> State:
+    def state(self) -> StampState:
         """What the next stamp can depend on."""
         return self._reached, self._languages
 
@@ -222,7 +222,7 @@ def _turned(reached: Reached, month: int, day: int) -> Reached:
     return year, month, day, turns
 
 
-def state_behind(needed: Needed, assumed: State, end: State, actual: State) -> State | None:
+def stamp_state_behind(needed: Needed, assumed: StampState, end: StampState, actual: StampState) -> StampState | None:
     """
     Return the state behind stamps that sshbell has read before the stamps in front of them.
 

@@ -30,7 +30,7 @@ class AllowFaultError(SshbellError):
     exit_code = 75
 
 
-def source_of(allow: Allow) -> str:
+def allow_source(allow: Allow) -> str:
     """Return the name of a source, as ``sshbell block list`` shows it."""
     if allow.command:
         return f"command {allow.command[0]}"
@@ -62,7 +62,7 @@ def answer_of(allow: Allow) -> list[AllowedRow]:
     Raises:
         AllowFaultError: it gives no answer, or nonsense.
     """
-    source, until_us = source_of(allow), _end_of(allow.until)
+    source, until_us = allow_source(allow), _end_of(allow.until)
     if allow.address:
         return [AllowedRow(source, network_target(allow.address).text, allow.reason, until_us)]
     if allow.name:
@@ -140,11 +140,11 @@ def answers(
     for allow in sources:
         try:
             if not may_wait and not allow.address:
-                raise AllowFaultError(f"{source_of(allow)} has not been asked yet")  # noqa: TRY301
+                raise AllowFaultError(f"{allow_source(allow)} has not been asked yet")  # noqa: TRY301
             rows += answer_of(allow)
         except AllowFaultError as error:
             report(f"{error}; its last good answer counts")
-            rows += [row for row in known if row.source == source_of(allow)]
+            rows += [row for row in known if row.source == allow_source(allow)]
     return [row for row in rows if row.until_us is None or row.until_us > now_us]
 
 

@@ -15,7 +15,7 @@ from consumer.addresses import ip_of
 from consumer.block.access_conf import EXCEPTIONS_LIMIT
 from consumer.clock import SECOND_US
 from consumer.errors import StoreError, TryLaterError
-from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, Order, Reply, Request
+from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, GuardRequest, Order, Reply
 from consumer.state_dir import GUARD_SOCKET
 from consumer.store.earlier_logins import EarlierLogins
 
@@ -92,7 +92,7 @@ def connected(state_dir: Path) -> socket.socket | None:
     return asking
 
 
-def ask(guard: socket.socket, request: Request) -> Reply:
+def ask(guard: socket.socket, request: GuardRequest) -> Reply:
     """
     Return the answer to a command.
 

@@ -16,7 +16,7 @@ from consumer.block.target import Target, target_of, user_target
 from consumer.clock import now_us
 from consumer.config import Blocking
 from consumer.errors import StoreError
-from consumer.guard.ledger import NOTHING_BLOCKED, Wanted
+from consumer.guard.ledger import NOTHING_BLOCKED, BlockState
 from consumer.process.command import run_command, system_path
 from consumer.process.log import get_logger
 from consumer.process.threads import Threads
@@ -68,7 +68,7 @@ class AccessFiles:
         self._with_lists = settings.hosts_deny
         self._written: dict[Path, tuple[bytes, Stamp | None]] = {}
 
-    def write(self, wanted: Wanted) -> str:
+    def write(self, wanted: BlockState) -> str:
         """Write the files whose content changes, or that somebody else has changed; return the fault, or ""."""
         users = {user: blocked.exceptions for user, blocked in wanted.users.items()}
         texts = {self._path: access_conf(list(wanted.networks), users, wanted.allowed)}
@@ -124,14 +124,14 @@ class Nftables:
         self._wanted, self._ports = NOTHING_BLOCKED, [0]
         self.fault = ""
 
-    def want(self, wanted: Wanted, ports: list[int]) -> None:
+    def want(self, wanted: BlockState, ports: list[int]) -> None:
         """Set what the kernel should have; without ports, no table at all."""
         self._wanted, self._ports = wanted, ports
         self._changed.set()
 
     async def keep(self) -> None:
         """Keep the kernel's sets as they are wanted, for ever."""
-        done: tuple[Wanted, list[int]] | None = None
+        done: tuple[BlockState, list[int]] | None = None
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -142,7 +142,7 @@ class Nftables:
                 await asyncio.sleep(_RETRY_S)
                 self._changed.set()
 
-    async def _change(self, done: tuple[Wanted, list[int]] | None, wanted: Wanted, ports: list[int]) -> bool:
+    async def _change(self, done: tuple[BlockState, list[int]] | None, wanted: BlockState, ports: list[int]) -> bool:
         if not ports:
             return (done is not None and not done[1]) or await self._run(no_table())
         if done is not None and done[1] == ports and done[0].allowed == wanted.allowed:
@@ -184,7 +184,7 @@ class BlockCommands:
         self._settings = Blocking()
         self._blocks: Blocks | None = None
 
-    def want(self, wanted: Wanted, settings: Blocking, blocks: Blocks) -> None:
+    def want(self, wanted: BlockState, settings: Blocking, blocks: Blocks) -> None:
         """Set what is blocked now."""
         self._wanted, self._settings, self._blocks = wanted, settings, blocks
         self._changed.set()

@@ -1,6 +1,8 @@
 """What is blocked now: the entries of ``block.db`` in memory, without those that have ended, and what is never blocked."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +23,7 @@ class BlockedUser(NamedTuple):
     exceptions: tuple[Target, ...]
 
 
-class Wanted(NamedTuple):
+class BlockState(NamedTuple):
     """
     What is to be blocked now.
 
@@ -38,7 +40,7 @@ class Wanted(NamedTuple):
     services: dict[Target, str]
 
 
-NOTHING_BLOCKED = Wanted({}, {}, [], {})
+NOTHING_BLOCKED = BlockState({}, {}, [], {})
 
 
 class Ledger:
@@ -55,16 +57,40 @@ class Ledger:
     def __init__(self, state_dir: Path, now_us: int) -> None:
         self.blocks = Blocks(state_dir)
         try:
-            self._rows = {row.id: row for row in self.blocks.active(now_us)}
             self.allowed: list[AllowedRow] = self.blocks.allowed()
+            self._load(now_us)
         except BaseException:
             self.blocks.close()
             raise
 
+    def _load(self, now_us: int) -> None:
+        self._entries = {row.id: (row, target_of(row.target)) for row in self.blocks.active(now_us)}
+        self._compute()
+
+    def _compute(self) -> None:
+        """Work out what is blocked from all entries."""
+        self._allowed = outermost(network_target(row.target) for row in self.allowed)
+        self._ends: dict[Target, int] = {}
+        self._services: dict[Target, str] = {}
+        self._users: dict[str, BlockedUser] = {}
+        for row, target in self._entries.values():
+            self._count(row, target)
+        # Addresses and networks, none within another one.
+        self._outer = [target for target in outermost(self._ends) if covering(target, self._allowed) is None]
+
+    def _count(self, row: BlockRow, target: Target) -> None:
+        self._services[target] = row.service
+        if target.version:
+            self._ends[target] = max(row.until_us, self._ends.get(target, 0))
+        elif can_name(target.user):
+            known = self._users.get(target.user, BlockedUser(0, ()))
+            exceptions = dict.fromkeys((*known.exceptions, *map(network_target, row.exceptions)))
+            self._users[target.user] = BlockedUser(max(row.until_us, known.until_us), tuple(exceptions)[:EXCEPTIONS_LIMIT])
+
     @property
     def next_end_us(self) -> int | None:
         """When the next entry ends; None if there is none."""
-        return min((row.until_us for row in self._rows.values()), default=None)
+        return min((row.until_us for row, _ in self._entries.values()), default=None)
 
     def order(self, orders: Iterable[Order], now_us: int) -> int:
         """Add entries; return how many are new. An order that makes no sense is reported, and left out."""
@@ -74,17 +100,34 @@ class Ledger:
                 rows.append(_row_of(order, now_us))
             except ValueError as error:
                 _log.error("not_blocked", id=order.id, target=order.target, reason=str(error))
-        new = list(self.blocks.add(row for row in rows if row.until_us > now_us))
-        self._rows |= {row.id: row for row in new if row.removed_us is None}
-        if len(self._rows) > BLOCK_LIMIT:
-            self._shorten(now_us)
+        new = self.blocks.add(row for row in rows if row.until_us > now_us)
+        for row in new:
+            target = target_of(row.target)
+            self._entries[row.id] = row, target
+            self._count(row, target)
+            if target.version and covering(target, self._allowed) is None:
+                self._insert(target)
+        if len(self._entries) > BLOCK_LIMIT:
+            if gone := self.blocks.shorten(now_us):
+                _log.error("blocks_forgotten", count=gone, reason=f"there are more than {BLOCK_LIMIT:,}; the oldest have gone")
+            self._load(now_us)
         return len(new)
+
+    def _insert(self, target: Target) -> None:
+        """Add an address or a network to those that are blocked: to work out all of them would take too long for one."""
+        if covering(target, self._outer) is None:
+            at = bisect_left(self._outer, target)
+            end = at
+            while end < len(self._outer) and target.covers(self._outer[end]):
+                end += 1
+            self._outer[at:end] = [target]
 
     def lift(self, targets: Iterable[str], now_us: int) -> int:
         """Remove the entries of these targets; return how many targets were blocked."""
         texts = set(targets)
         count = self.blocks.remove(texts, now_us)
-        self._rows = {key: row for key, row in self._rows.items() if row.target not in texts}
+        self._entries = {key: entry for key, entry in self._entries.items() if entry[0].target not in texts}
+        self._compute()
         return count
 
     def purge(self, now_us: int) -> int:
@@ -94,13 +137,8 @@ class Ledger:
 
     def end(self, now_us: int) -> None:
         """Drop the entries that have ended from memory."""
-        self._rows = {key: row for key, row in self._rows.items() if row.until_us > now_us}
-
-    def _shorten(self, now_us: int) -> None:
-        self.end(now_us)
-        if gone := self.blocks.shorten(now_us):
-            _log.error("blocks_forgotten", count=gone, reason=f"there are more than {BLOCK_LIMIT:,}; the oldest have gone")
-        self._rows = {row.id: row for row in self.blocks.active(now_us)}
+        self._entries = {key: entry for key, entry in self._entries.items() if entry[0].until_us > now_us}
+        self._compute()
 
     def allow(self, rows: Sequence[AllowedRow]) -> bool:
         """Replace what is never blocked; return whether that is a change."""
@@ -109,25 +147,13 @@ class Ledger:
             return False
         self.blocks.set_allowed(found)
         self.allowed = found
+        self._compute()
         return True
 
-    def wanted(self) -> Wanted:
+    def wanted(self) -> BlockState:
         """Return what is to be blocked now."""
-        ends: dict[Target, int] = {}
-        users: dict[str, BlockedUser] = {}
-        services: dict[Target, str] = {}
-        for row in self._rows.values():
-            target = target_of(row.target)
-            services[target] = row.service
-            if target.version:
-                ends[target] = max(row.until_us, ends.get(target, 0))
-            elif can_name(target.user):
-                known = users.get(target.user, BlockedUser(0, ()))
-                exceptions = dict.fromkeys((*known.exceptions, *map(network_target, row.exceptions)))
-                users[target.user] = BlockedUser(max(row.until_us, known.until_us), tuple(exceptions)[:EXCEPTIONS_LIMIT])
-        allowed = outermost(network_target(row.target) for row in self.allowed)
-        outer = [target for target in outermost(ends) if covering(target, allowed) is None]
-        return Wanted({target: ends[target] for target in outer}, users, allowed, services)
+        networks = {target: self._ends[target] for target in self._outer}
+        return BlockState(networks, dict(self._users), self._allowed, self._services)
 
     def allowed_by(self, text: str) -> str:
         """Return why a target is never blocked; "" if it may be, or is none."""
@@ -138,11 +164,15 @@ class Ledger:
         return _allowed_by(target, self.allowed)
 
     def check(self, asked: Check) -> Reply:
-        """Do the same as ``check_of``, with these entries."""
-        return check_of(self._rows.values(), self.allowed, asked)
+        """Do the same as ``check_of``, with these entries; if no network applies, without a look at each."""
+        entries: Iterable[tuple[BlockRow, Target]] = self._entries.values()
+        with suppress(ValueError):
+            if covering(network_target(asked.address), self._outer) is None:
+                entries = [entry for entry in entries if not entry[1].version] if self._users else []
+        return check_of(entries, self.allowed, asked)
 
 
-def check_of(rows: Iterable[BlockRow], allowed: Iterable[AllowedRow], asked: Check) -> Reply:
+def check_of(entries: Iterable[tuple[BlockRow, Target]], allowed: Iterable[AllowedRow], asked: Check) -> Reply:
     """
     Return which of some entries apply to an address, to a user, or to a user from an address.
 
@@ -156,17 +186,22 @@ def check_of(rows: Iterable[BlockRow], allowed: Iterable[AllowedRow], asked: Che
         raise UsageError(str(error)) from error
     if address is not None and (reason := _allowed_by(address, allowed)):
         return Reply(allowed=reason)
-    found: list[dict[str, str | int]] = []
-    for row in rows:
-        target = target_of(row.target)
+    applying = []
+    # pam_access gets one line for a user, so an exception of one order counts for all of them.
+    is_known = False
+    for row, target in entries:
         if target.version:
             applies = address is not None and target.covers(address)
         else:
-            exceptions = map(network_target, row.exceptions)
-            is_known = address is not None and any(known.covers(address) for known in exceptions)
-            applies = target == user and not is_known
+            applies = target == user and can_name(target.user)
+            is_known |= applies and address is not None and any(network_target(text).covers(address) for text in row.exceptions)
         if applies:
-            found.append({"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason})
+            applying.append((row, target))
+    found: list[dict[str, str | int]] = [
+        {"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason}
+        for row, target in applying
+        if target.version or not is_known
+    ]
     return Reply(count=len(found), blocks=found)
 
 

@@ -1,7 +1,7 @@
 """
 The process ``guard``, the only one that blocks: orders come from ``run`` through a socket, and commands through another one.
 
-    run, "sshbell block" ─▶ Guard ─▶ Ledger: block.db ─▶ Wanted ─▶ AccessFiles, Nftables, BlockCommands
+    run, "sshbell block" ─▶ Guard ─▶ Ledger: block.db ─▶ BlockState ─▶ AccessFiles, Nftables, BlockCommands
 
 It acts as sshbell's user, and keeps exactly the rights that ``[block]`` needs: none for the file of pam_access, CAP_NET_ADMIN for
 nftables, and root in reserve only if there are commands to run. It ends when its socket to ``run`` closes. It ignores all signals
@@ -32,7 +32,7 @@ from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreE
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles, BlockCommands, Nftables
 from consumer.guard.ledger import NOTHING_BLOCKED, Ledger
-from consumer.guard.messages import MESSAGE_LIMIT, Check, Lift, Order, Purge, Reply, Request
+from consumer.guard.messages import MESSAGE_LIMIT, Check, GuardRequest, Lift, Order, Purge, Reply
 from consumer.process.lock import GUARD_LOCK, Lock
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import CAP_NET_ADMIN, account_of, act_as, become, become_with, end_with_parent
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 _log = get_logger()
 _orders = msgspec.json.Decoder(list[Order])
-_request = msgspec.json.Decoder(Request)
+_request = msgspec.json.Decoder(GuardRequest)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -74,7 +74,7 @@ class Guard:
         self._files = AccessFiles(config.block)
         self._nftables, self._commands = Nftables(uid), BlockCommands(uid, self._store_failed)
         self._ledger: Ledger | None = None
-        self._is_enforcing = False
+        self._is_enforcing: bool | None = None  # not known before the start
         self._fault = ""  # of the store or of the files: reported once
         self._reopen_s = 0.0
         # The files before the panic file emptied them, while the store cannot be read.
@@ -171,7 +171,7 @@ class Guard:
         finally:
             writer.close()
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: GuardRequest) -> Reply:
         if self._ledger is None:
             return Reply(fault=self._fault or "guard has only just started; try again")
         now = now_us()
@@ -241,7 +241,7 @@ class Guard:
     def _enforce(self) -> str:
         """Bring files, kernel and commands up to date; return the fault of the files, or ""."""
         self._is_enforcing, was_enforcing = self._may_enforce(), self._is_enforcing
-        if self._is_enforcing != was_enforcing:
+        if self._is_enforcing != was_enforcing and was_enforcing is not None:
             _log.warning("blocking_turned_on" if self._is_enforcing else "blocking_turned_off", panic_file=str(self._panic))
         if self._ledger is None:
             # Nobody knows what is blocked, but the panic file works.

@@ -35,7 +35,8 @@ class Kind(IntEnum):
     PROGRAMS = 3  # the names under which sshd logs, as JSON: a changed configuration
     CAUGHT_UP = 4  # whole lines that catch_up found only in the log file
     HOLDING = 5  # whether catch_up may still find lost lines, as 0 or 1
-    DETECT = 6  # the settings of the detectors, as JSON: a changed configuration
+    DETECT = 6  # the settings of the detectors and of blocking, as JSON: a changed configuration
+    CANARY = 7  # the token that sshbell canary has announced
 
 
 class Journal:

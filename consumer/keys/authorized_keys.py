@@ -18,7 +18,10 @@ from base64 import b64encode
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Iterator
 from hashlib import md5, sha256
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta
 
 # Longer lines are skipped: RSA keys of 16,384 bits, the longest that sshd accepts, take 2,800 bytes.
 LINE_LIMIT = 16 * 1024
@@ -69,11 +72,15 @@ _RSA_BITS = 1024
 _CERTIFICATE = b"-cert-v01@openssh.com"
 
 
-class AuthorizedKey(NamedTuple):
+_Text = Annotated[str, Meta(max_length=1024)]
+
+
+class AuthorizedKey(msgspec.Struct, frozen=True, omit_defaults=True):
     r"""
-    One line that allows a key.
+    One line that allows a key. ``sshbell keys export`` writes it as JSON; the annotations bound what ``import`` accepts.
 
     Attributes:
+        account: the account that the line opens; "" for an authority for all accounts.
         type: as the key itself spells it, ``ssh-ed25519``.
         sha256: ``SHA256:`` and 43 characters of unpadded base64, as sshd logs it.
         md5: ``MD5:`` and 16 bytes in hex with colons.
@@ -82,18 +89,17 @@ class AuthorizedKey(NamedTuple):
         options: those that restrict a login, as in the file: ``from="192.0.2.0/24"``, ``restrict``; at most ``OPTIONS_LIMIT``, of
             up to ``OPTION_LIMIT`` characters each; hostile like the comment.
         is_authority: it is a ``cert-authority`` line: not a person's key, but one whose certificates sshd accepts.
-        line: 1 is the first.
-        bits: the length of an RSA key; 0 for other types.
+        bits: the length of an RSA key; 0 for other types, and in documents of an older sshbell.
     """
 
-    type: str
-    sha256: str
-    md5: str
-    comment: str
-    options: list[str]
-    is_authority: bool
-    line: int
-    bits: int
+    account: Annotated[str, Meta(max_length=256)]
+    type: Annotated[str, Meta(max_length=100)]
+    sha256: Annotated[str, Meta(pattern=r"^SHA256:[A-Za-z0-9+/]{43}\Z")]
+    md5: Annotated[str, Meta(pattern=r"^MD5:[0-9a-f]{2}(:[0-9a-f]{2}){15}\Z")]
+    comment: _Text = ""
+    options: Annotated[list[_Text], Meta(max_length=32)] = []
+    is_authority: bool = msgspec.field(name="authority", default=False)
+    bits: Annotated[int, Meta(ge=0)] = 0
 
 
 class _Parts(NamedTuple):
@@ -103,23 +109,23 @@ class _Parts(NamedTuple):
     comment: bytes
 
 
-def parsed(text: bytes) -> Iterator[AuthorizedKey]:
-    """Yield the lines that allow a key, among the first ``LINES_LIMIT``; never raises."""
+def parsed(text: bytes, account: str = "") -> Iterator[AuthorizedKey]:
+    """Yield the lines that allow a key of an account, among the first ``LINES_LIMIT``; never raises."""
     start = 0
-    for number in range(1, LINES_LIMIT + 1):
+    for _ in range(LINES_LIMIT):
         if start >= len(text):
             return
         end = text.find(b"\n", start)
         if end < 0:
             end = len(text)
         if end - start <= LINE_LIMIT:
-            key = _authorized(text[start:end], number)
+            key = _authorized(text[start:end], account)
             if key is not None:
                 yield key
         start = end + 1
 
 
-def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
+def _authorized(line: bytes, account: str) -> AuthorizedKey | None:
     """Return the key that a line (without line feed) allows; None for a blank line, a comment and a line that sshd refuses."""
     found = _read(line)
     if found is None:
@@ -132,13 +138,13 @@ def _authorized(line: bytes, number: int) -> AuthorizedKey | None:
     if b"principals" in names and not is_authority:
         return None
     return AuthorizedKey(
+        account,
         found.type.decode("ascii", "backslashreplace"),
         "SHA256:" + b64encode(sha256(found.blob).digest()).decode().rstrip("="),
         "MD5:" + md5(found.blob, usedforsecurity=False).digest().hex(":"),
         _bounded(found.comment, COMMENT_LIMIT),
         [_bounded(text, OPTION_LIMIT) for name, text in options if name in _SHOWN][:OPTIONS_LIMIT],
         is_authority,
-        number,
         _rsa_bits(found.blob) if found.type == b"ssh-rsa" else 0,
     )
 

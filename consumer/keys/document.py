@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from consumer.errors import DataError
+from consumer.keys.authorized_keys import AuthorizedKey
 
 FORMAT: Final = "sshbell-keys"
 VERSION = 1
@@ -24,8 +25,6 @@ KEY_LINE_LIMIT = 64 * 1024
 DOCUMENT_LIMIT = 256 * 1024 * 1024
 
 _BLOCK = 1 << 20
-
-_Text = Annotated[str, Meta(max_length=1024)]
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -41,25 +40,6 @@ class Head(msgspec.Struct, frozen=True):
     version: int
     host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,255}\Z")]
     time: Annotated[str, Meta(max_length=40)]
-
-
-class ExportedKey(msgspec.Struct, frozen=True, omit_defaults=True):
-    """
-    One line that allows a key: see ``AuthorizedKey``.
-
-    Attributes:
-        account: the account that the line opens; "" for an authority for all accounts.
-        bits: the length of an RSA key; 0 for other types, and in documents of an older sshbell.
-    """
-
-    account: Annotated[str, Meta(max_length=256)]
-    type: Annotated[str, Meta(max_length=100)]
-    sha256: Annotated[str, Meta(pattern=r"^SHA256:[A-Za-z0-9+/]{43}\Z")]
-    md5: Annotated[str, Meta(pattern=r"^MD5:[0-9a-f]{2}(:[0-9a-f]{2}){15}\Z")]
-    comment: _Text = ""
-    options: Annotated[list[_Text], Meta(max_length=32)] = []
-    authority: bool = False
-    bits: Annotated[int, Meta(ge=0)] = 0
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -90,14 +70,14 @@ def arrived(stream: BinaryIO, place: str) -> Iterator[BinaryIO]:
 
 
 _head = msgspec.json.Decoder(Head).decode
-_row = msgspec.json.Decoder(ExportedKey).decode
+_row = msgspec.json.Decoder(AuthorizedKey).decode
 _tail = msgspec.json.Decoder(Tail).decode
 _END = b'{"keys":'
 # What a decoder raises; of brackets within brackets without an end it is a RecursionError.
 _NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-def written(head: Head, keys: Iterable[ExportedKey]) -> Iterator[bytes]:
+def written(head: Head, keys: Iterable[AuthorizedKey]) -> Iterator[bytes]:
     """Yield the lines of a document."""
     encode = msgspec.json.Encoder().encode
     yield encode(head) + b"\n"
@@ -135,7 +115,7 @@ class Document:
         if self.head.version != VERSION:
             raise self._wrong(f"its format is of version {self.head.version}, and this sshbell reads {VERSION}")
 
-    def keys(self) -> Iterator[tuple[int, ExportedKey]]:
+    def keys(self) -> Iterator[tuple[int, AuthorizedKey]]:
         """
         Yield each line's number and key.
 

@@ -20,7 +20,8 @@ from typing import Self
 import msgspec
 
 from consumer.errors import RightsError, TryLaterError
-from consumer.keys.document import KEY_LINE_LIMIT, ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey
+from consumer.keys.document import KEY_LINE_LIMIT
 from consumer.keys.files import KeyFile, files_of, lines_of
 from consumer.keys.sshd_config import SshdSettings, sshd_settings
 from consumer.process.privileges import become_account, keep_descriptors, keep_only
@@ -48,7 +49,7 @@ def want_root() -> None:
         raise RightsError("only root can read everybody's keys; try: sudo sshbell keys export")
 
 
-def exported_keys(report: Callable[[str], None], accounts: list[pwd.struct_passwd] | None = None) -> Iterator[ExportedKey]:
+def exported_keys(report: Callable[[str], None], accounts: list[pwd.struct_passwd] | None = None) -> Iterator[AuthorizedKey]:
     """
     Yield the keys of accounts, and the authorities whose certificates open all of them.
 
@@ -109,11 +110,11 @@ class _Reader:
             while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < end_s:
                 time.sleep(0.01)
 
-    def accounts(self) -> Iterator[list[ExportedKey]]:
+    def accounts(self) -> Iterator[list[AuthorizedKey]]:
         """Yield the keys of one account after the other, until all are read or one takes too long."""
-        decode = msgspec.json.Decoder(ExportedKey).decode
+        decode = msgspec.json.Decoder(AuthorizedKey).decode
         rest = b""
-        found: list[ExportedKey] = []
+        found: list[AuthorizedKey] = []
         while select.select([self._from], [], [], HOME_LIMIT_S)[0]:
             chunk = os.read(self._from, _CHUNK)
             *lines, rest = (rest + chunk).split(b"\n")
@@ -151,7 +152,7 @@ def _fetch_files(accounts: list[pwd.struct_passwd], to: int) -> None:
             with suppress(OSError):
                 settings = sshd_settings(account.pw_name, "localhost", "127.0.0.1")
                 for file in _files_of(account, settings):
-                    out.write(_FRAME.pack(_TRUSTED if file.is_trusted else _OWN, len(file.text)))
+                    out.write(_FRAME.pack(_OWN if file.account else _TRUSTED, len(file.text)))
                     out.write(file.text)
             out.write(_FRAME.pack(_OVER, 0))
             out.flush()
@@ -188,9 +189,7 @@ def _read_files(names: list[str], fetched: int, to: int) -> None:
                     out.write(b"\n")
                     out.flush()
                     break
-                file = KeyFile("", files.read(size), is_trusted=kind == _TRUSTED)
-                whose = "" if file.is_trusted else name
+                file = KeyFile("", files.read(size), "" if kind == _TRUSTED else name)
                 for key in islice(lines_of(file), left):
-                    row = ExportedKey(whose, key.type, key.sha256, key.md5, key.comment, key.options, key.is_authority, key.bits)
-                    out.write(encode(row) + b"\n")
+                    out.write(encode(key) + b"\n")
                     left -= 1

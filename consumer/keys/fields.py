@@ -11,9 +11,14 @@ from consumer.ecs import CertificateFields, EcsEvent, KeyFields, SshFields, know
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """
-    Who owns this key, for this user? The fields are those of ``consumer.keys.files.Wanted``; ``Match`` needs the ``address``.
+    Who owns this key, for this user? "" stands for an unknown part.
 
-    A question ``for_table`` may use only some of the slots for look-ups, which a hanging look-up occupies.
+    Attributes:
+        fingerprint: with ``SHA256:`` or ``MD5:``, or bare MD5 as up to OpenSSH 6.7; for a certificate, of its own key.
+        ca_fingerprint: of the authority's key; not "" if the login used a certificate.
+        key_type: as sshd logs it, ``ED25519``; only ``AuthorizedKeysCommand`` may need it.
+        address: of the client; ``Match`` needs it.
+        for_table: it may use only some of the slots for look-ups, which a hanging look-up occupies.
     """
 
     user: str

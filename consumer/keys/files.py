@@ -11,13 +11,17 @@ import pwd
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from math import inf
 from typing import NamedTuple
 
+import msgspec
+
 from consumer.keys.authorized_keys import AuthorizedKey, parsed
+from consumer.keys.fields import Question
+from consumer.keys.fingerprints import canonical
 from consumer.keys.sshd_config import SshdSettings, arguments
 from consumer.process.command import run_command
 from consumer.rights import is_guarded
@@ -41,42 +45,27 @@ _TYPES = {
 }
 
 
-class Wanted(NamedTuple):
-    """
-    The key of a login, as sshd logged it; "" for missing parts.
-
-    Attributes:
-        fingerprint: with ``SHA256:`` or ``MD5:``, or bare MD5 as up to OpenSSH 6.7; for a certificate, of its own key.
-        ca_fingerprint: of the authority's key; not "" if the login used a certificate.
-        key_type: as sshd logs it, ``ED25519``; only ``AuthorizedKeysCommand`` may need it.
-    """
-
-    fingerprint: str = ""
-    ca_fingerprint: str = ""
-    key_type: str = ""
-
-
 class KeyFile(NamedTuple):
     """
     A file that sshd would read.
 
     Attributes:
         text: its bytes, hostile except in ``TrustedUserCAKeys``.
-        is_trusted: it is ``TrustedUserCAKeys``: each of its keys is an authority for all accounts.
+        account: the account that its lines open; "" for ``TrustedUserCAKeys``, whose keys are authorities for all accounts.
     """
 
     path: str
     text: bytes
-    is_trusted: bool
+    account: str
 
 
-def owners_of(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
+def owners_of(question: Question, account: pwd.struct_passwd, settings: SshdSettings) -> list[AuthorizedKey]:
     """
     Return the lines that allow a key or, for a certificate, its authority; never raises, and never waits for a pipe.
 
     It returns at most ``OWNERS_LIMIT``, in sshd's order. sshd uses the first one that fits; it logs which one only at VERBOSE.
     """
-    return _fitting(wanted, (key for _, key in keys_of(account, settings)))
+    return fitting(question, (key for _, key in keys_of(account, settings)))
 
 
 def keys_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[tuple[str, AuthorizedKey]]:
@@ -93,23 +82,23 @@ def files_of(account: pwd.struct_passwd, settings: SshdSettings) -> Iterator[Key
         text = _read(path, account, left, strict=settings.strict_modes)
         left -= len(text)
         # Drop the last line of a cut file, whose comment may be cut.
-        yield KeyFile(path, text if left else text[: text.rfind(b"\n") + 1], is_trusted=False)
+        yield KeyFile(path, text if left else text[: text.rfind(b"\n") + 1], account.pw_name)
     if path := settings.trusted_user_ca_keys:
-        yield KeyFile(path, _read(path, account, SIZE_LIMIT, strict=False), is_trusted=True)
+        yield KeyFile(path, _read(path, account, SIZE_LIMIT, strict=False), "")
 
 
 def lines_of(file: KeyFile) -> Iterator[AuthorizedKey]:
     """Yield the keys that a file allows; never raises."""
-    for key in parsed(file.text):
-        if not file.is_trusted:
+    for key in parsed(file.text, file.account):
+        if file.account:
             yield key
         # TrustedUserCAKeys takes no lines with options.
         elif not key.is_authority and not key.options:
-            yield key._replace(is_authority=True)
+            yield msgspec.structs.replace(key, is_authority=True)
 
 
 def owners_by_command(
-    wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings, end_s: float = inf
+    question: Question, account: pwd.struct_passwd, settings: SshdSettings, end_s: float = inf
 ) -> list[AuthorizedKey]:
     """
     Return the lines of ``AuthorizedKeysCommand`` for a key; never raises, and returns within ``COMMAND_LIMIT_S``.
@@ -120,20 +109,19 @@ def owners_by_command(
     other user this does not run it. It also skips a command that needs facts that are not in the log, such as the key itself
     (``%k``), and one that users other than root can write.
     """
-    command = _command(wanted, account, settings)
+    command = _command(question, account, settings)
     text = (
         _output(command, end_s) if command and _is_command_user(settings) and is_guarded(os.path.realpath(command[0]), 0) else b""
     )
-    return _fitting(wanted, parsed(text))
+    return fitting(question, parsed(text, account.pw_name))
 
 
-def _fitting(wanted: Wanted, keys: Iterator[AuthorizedKey]) -> list[AuthorizedKey]:
-    is_authority = bool(wanted.ca_fingerprint)
-    sought = wanted.ca_fingerprint or wanted.fingerprint
-    if not sought.startswith("SHA256:"):
-        sought = "MD5:" + sought.removeprefix("MD5:").lower()
-    fitting = (key for key in keys if key.is_authority == is_authority and sought.rstrip("=") in (key.sha256, key.md5))
-    return list(islice(fitting, OWNERS_LIMIT))
+def fitting(question: Question, keys: Iterable[AuthorizedKey]) -> list[AuthorizedKey]:
+    """Return the first ``OWNERS_LIMIT`` of some lines that allow a key or, for a certificate, its authority."""
+    is_authority = bool(question.ca_fingerprint)
+    sought = canonical(question.ca_fingerprint or question.fingerprint)
+    found = (key for key in keys if key.is_authority == is_authority and sought in (key.sha256, key.md5))
+    return list(islice(found, OWNERS_LIMIT))
 
 
 def _paths(account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
@@ -198,14 +186,14 @@ def _is_within(path: str, folder: str) -> bool:
     return path.startswith(folder.rstrip("/") + "/")
 
 
-def _command(wanted: Wanted, account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
+def _command(question: Question, account: pwd.struct_passwd, settings: SshdSettings) -> list[str]:
     """Return the command with its tokens expanded; [] if there is none, or if it needs unknown facts."""
     words = arguments(settings.authorized_keys_command, comments=False) or []
     tokens = {"%": "%", "h": account.pw_dir, "u": account.pw_name, "U": str(account.pw_uid)}
-    if wanted.fingerprint.startswith("SHA256:"):
-        tokens["f"] = wanted.fingerprint
-    if wanted.key_type in _TYPES:
-        tokens["t"] = _TYPES[wanted.key_type]
+    if question.fingerprint.startswith("SHA256:"):
+        tokens["f"] = question.fingerprint
+    if question.key_type in _TYPES:
+        tokens["t"] = _TYPES[question.key_type]
     expanded = [_expanded(word, tokens) for word in words[1:]]
     command = words[:1] + [word for word in expanded if word is not None]
     if not words or not words[0].startswith("/") or len(command) < len(words):

@@ -4,49 +4,26 @@ Keys of other hosts, by host, from their ``sshbell keys export``, so that a rela
 They are in ``keys.db``. A host can name keys only for itself: the importing side decides which host an import counts for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import starmap
 from pathlib import Path
 from typing import TypeVar
-
-import msgspec
 
 from consumer.addresses import is_same_host
 from consumer.clock import isoformat, now_us
 from consumer.ecs import EcsEvent
 from consumer.errors import DataError, StoreError
-from consumer.keys.document import Document, ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey
+from consumer.keys.document import Document
 from consumer.keys.fields import of_owners
 from consumer.keys.fingerprints import canonical
-from consumer.store.keys import KeyRow, Keys, replace_keys
+from consumer.store.keys import FoundKey, KeyRow, Keys, replace_keys
 
 # sshbell shows the date of an older export, because its line may have been removed since.
 STALE_DAYS = 7
 _DAY_US = 86400 * 1_000_000
 
 _T = TypeVar("_T")
-
-
-class IndexedKey(msgspec.Struct, frozen=True):
-    """
-    A line that allows a key on a host, or an authority.
-
-    Attributes:
-        account: the account that the line opens; "" for all accounts.
-        comment: usually the owner; hostile text.
-        as_of: the day of the export if that is too long ago; else "".
-    """
-
-    account: str
-    comment: str
-    options: list[str]
-    is_authority: bool
-    as_of: str = ""
-
-    @property
-    def shown(self) -> str:
-        """The comment, with the date if it is stale; "" if there is none."""
-        return f"{self.comment} (as of {self.as_of})" if self.comment and self.as_of else self.comment
 
 
 class KeyIndex:
@@ -65,7 +42,7 @@ class KeyIndex:
         self._reported: set[str] = set()
         self._clock = clock
 
-    def owners(self, host: str, fingerprint: str, user: str | None = None) -> list[IndexedKey]:
+    def owners(self, host: str, fingerprint: str, user: str | None = None) -> list[FoundKey]:
         """
         Return the lines of a host that allow a key: those of ``user`` if there are any, else all.
 
@@ -74,7 +51,7 @@ class KeyIndex:
         found = [key for key in self._found(host, fingerprint) if not key.is_authority]
         return [key for key in found if key.account == user] or found
 
-    def authorities(self, host: str, fingerprint: str, user: str | None = None) -> list[IndexedKey]:
+    def authorities(self, host: str, fingerprint: str, user: str | None = None) -> list[FoundKey]:
         """Return the lines of a host that accept an authority's certificates for ``user``. Never raises."""
         return [key for key in self._found(host, fingerprint) if key.is_authority and key.account in {"", user}]
 
@@ -82,18 +59,17 @@ class KeyIndex:
         """Return the fields to add to an event: the owner of the key or of the authority."""
         host, user = event.host.name, event.user.name or None
         fingerprint, authority = event.ssh.key.fingerprint, event.ssh.certificate.ca_fingerprint
-        keys: list[IndexedKey] = []
+        keys: list[FoundKey] = []
         # With a certificate, the line of its authority opened the account, even if other lines have its key.
         if host and authority:
             keys = self.authorities(host, authority, user)
         elif host and fingerprint:
             keys = self.owners(host, fingerprint, user)
-        return of_owners((key.shown, key.options, key.is_authority) for key in keys)
+        return of_owners((self._shown(key), key.options, key.is_authority) for key in keys)
 
-    def all_keys(self) -> Iterator[tuple[str, str, IndexedKey]]:
-        """Yield host, SHA256 fingerprint and line of all keys except authorities. Never raises."""
-        for host, sha256, account, comment in self._asked(self._keys.all_owned):
-            yield host, sha256, IndexedKey(account, comment, [], is_authority=False)
+    def all_owned(self) -> list[tuple[str, str, str, str]]:
+        """Return host, SHA256 fingerprint, account and comment of all keys except authorities. Never raises."""
+        return self._asked(self._keys.all_owned)
 
     def stale_hosts(self) -> list[tuple[str, str]]:
         """Return the hosts whose export is too old, and the day of the export. Never raises."""
@@ -103,19 +79,13 @@ class KeyIndex:
     def _stale_us(self) -> int:
         return self._clock() - STALE_DAYS * _DAY_US
 
-    def _found(self, host: str, fingerprint: str) -> list[IndexedKey]:
-        found = self._asked(self._keys.found, host.casefold(), canonical(fingerprint))
-        stale_us = self._stale_us()
-        return [
-            IndexedKey(
-                key.account,
-                key.comment,
-                key.options,
-                key.is_authority,
-                _day(key.exported_us) if key.exported_us < stale_us else "",
-            )
-            for key in found
-        ]
+    def _found(self, host: str, fingerprint: str) -> list[FoundKey]:
+        return self._asked(self._keys.found, host.casefold(), canonical(fingerprint))
+
+    def _shown(self, key: FoundKey) -> str:
+        """Return the comment, with the date if it is stale; "" if there is none."""
+        is_stale = key.exported_us < self._stale_us()
+        return f"{key.comment} (as of {_day(key.exported_us)})" if key.comment and is_stale else key.comment
 
     def _asked(self, query: Callable[..., list[_T]], *values: object) -> list[_T]:
         try:
@@ -146,8 +116,8 @@ def imported(state_dir: Path, document: Document, host: str, report: Callable[[s
     return replace_keys(state_dir, host.casefold(), starmap(_row, document.keys()), exported_us, now_us, report)
 
 
-def _row(number: int, key: ExportedKey) -> KeyRow:
-    return KeyRow(key.sha256, key.account, number, key.md5, key.comment, key.options, key.authority)
+def _row(number: int, key: AuthorizedKey) -> KeyRow:
+    return KeyRow(key.sha256, key.account, number, key.md5, key.comment, key.options, key.is_authority)
 
 
 def _day(time_us: int) -> str:

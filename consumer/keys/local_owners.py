@@ -12,15 +12,13 @@ import time
 from collections.abc import Callable
 
 from consumer.ecs import NOTHING, EcsEvent
-from consumer.keys.document import ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.export import HOME_LIMIT_S, exported_keys
 from consumer.keys.fields import of_owners, question_of
-from consumer.keys.fingerprints import canonical
+from consumer.keys.files import fitting
 
 # Keys held in memory, of all users. Beyond this number, sshbell reads no further user's files.
 _KEYS_LIMIT = 50_000
-# Owners to name for one key.
-_OWNERS_LIMIT = 16
 
 
 class LocalOwners:
@@ -34,7 +32,7 @@ class LocalOwners:
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._here = socket.gethostname()
-        self._keys: dict[str, list[ExportedKey]] = {}
+        self._keys: dict[str, list[AuthorizedKey]] = {}
         self._left = _KEYS_LIMIT if os.geteuid() == 0 else 0
 
     def __bool__(self) -> bool:
@@ -46,14 +44,10 @@ class LocalOwners:
         question = question_of(event, self._here)
         if question is None:
             return NOTHING
-        is_authority = bool(question.ca_fingerprint)
-        sought = canonical(question.ca_fingerprint or question.fingerprint)
-        fitting = [
-            key for key in self._of_user(question.user) if key.authority == is_authority and sought in (key.sha256, key.md5)
-        ]
-        return of_owners((key.comment, key.options, key.authority) for key in fitting[:_OWNERS_LIMIT])
+        found = fitting(question, self._of_user(question.user))
+        return of_owners((key.comment, key.options, key.is_authority) for key in found)
 
-    def _of_user(self, user: str) -> list[ExportedKey]:
+    def _of_user(self, user: str) -> list[AuthorizedKey]:
         found = self._keys.get(user)
         if found is None:
             if self._left <= 0:
@@ -62,7 +56,7 @@ class LocalOwners:
             self._left -= 1 + len(found)
         return found
 
-    def _read(self, user: str) -> list[ExportedKey]:
+    def _read(self, user: str) -> list[AuthorizedKey]:
         try:
             account = pwd.getpwnam(user)
         except (KeyError, ValueError):

@@ -35,7 +35,7 @@ from consumer.keys.client import (
     Owner,
 )
 from consumer.keys.fields import Question, account_name
-from consumer.keys.files import Wanted, owners_by_command, owners_of
+from consumer.keys.files import owners_by_command, owners_of
 from consumer.keys.sshd_config import sshd_settings
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import (
@@ -281,7 +281,7 @@ def by_files(question: Question) -> LookedUp:
     settings = sshd_settings(account.pw_name, question.address, question.address)
     if not _has_become(account):
         return LookedUp([])
-    owners = owners_of(_wanted(question), account, settings)
+    owners = owners_of(question, account, settings)
     return LookedUp(_told(owners), settings.authorized_keys_command_user if settings.authorized_keys_command else "")
 
 
@@ -291,7 +291,7 @@ def by_command(question: Question, end_s: float) -> LookedUp:
     settings = sshd_settings(account.pw_name, question.address, question.address)
     if not _has_become(pwd.getpwnam(settings.authorized_keys_command_user)):
         return LookedUp([])
-    return LookedUp(_told(owners_by_command(_wanted(question), account, settings, end_s)))
+    return LookedUp(_told(owners_by_command(question, account, settings, end_s)))
 
 
 def _has_become(account: pwd.struct_passwd) -> bool:
@@ -302,10 +302,6 @@ def _has_become(account: pwd.struct_passwd) -> bool:
         return True
     # A process that never was root reads what its user may read. Root that may not become other users reads only root's files.
     return os.geteuid() != 0 or account.pw_uid == 0
-
-
-def _wanted(question: Question) -> Wanted:
-    return Wanted(question.fingerprint, question.ca_fingerprint, question.key_type)
 
 
 def _told(owners: list[AuthorizedKey]) -> list[Owner]:

@@ -2,9 +2,9 @@
 Reads the blocks of log files, in any process.
 
 What a line says depends on the rest of its file in three ways: the framing that fitted last, the line that "last message
-repeated" repeats, and the stamps before it if they have no year. All of that is a ``State``, which each block leaves to the next.
-A process that reads a block before the blocks in front of it assumes an earlier state. ``state_behind`` then compares that with
-the actual one. Nearly always the lines mean the same; otherwise sshbell reads the block again.
+repeated" repeats, and the stamps before it if they have no year. All of that is a ``LogState``, which each block leaves to the
+next. A process that reads a block before the blocks in front of it assumes an earlier state. ``state_behind`` then compares that
+with the actual one. Nearly always the lines mean the same; otherwise sshbell reads the block again.
 """
 
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ from consumer.records import Line
 from consumer.text import text_of_bytes
 
 # Requests and answers go through pipes as ``marshal`` writes them, so they are plain tuples.
-State = tuple[framer.State, timestamps.State]
+LogState = tuple[framer.FramerState, timestamps.StampState]
 # When the file was last written to, in microseconds; the place of the first line; the block; the state to assume.
-Request = tuple[int, int, bytes, State]
+ReadRequest = tuple[int, int, bytes, LogState]
 # The lines for the correlator; the counts (see LineReader); whether the first line counts repetitions; what the stamps depended
 # on; the state that the block leaves.
-Answer = tuple[list[Line], Sequence[int], bool, timestamps.Needed, State]
+ReadAnswer = tuple[list[Line], Sequence[int], bool, timestamps.Needed, LogState]
 
 
-class BlockReader:
+class LogBlockReader:
     """
     Reads blocks of any file, in any order.
 
@@ -40,7 +40,7 @@ class BlockReader:
         self._reader = LineReader(matcher, self._timestamps, keep_text=keep_text)
         self._zeros = self._reader.counts
 
-    def read(self, request: Request) -> Answer:
+    def read(self, request: ReadRequest) -> ReadAnswer:
         """Read a block."""
         modified_us, first, block, (framing, reached) = request
         self._timestamps.begin(utc(modified_us), reached)
@@ -50,7 +50,7 @@ class BlockReader:
         state = self._reader.framer.state, self._timestamps.state
         return lines, self._reader.counts, self._reader.framer.is_continued, self._timestamps.needed, state
 
-    def beginning(self, block: bytes, first_year: int | None) -> State:
+    def beginning(self, block: bytes, first_year: int | None) -> LogState:
         """Return the state in front of a file, with the framing of its first line. ``first_year``: see ``Timestamps``."""
         self._reader.framer.begin(framer.BEGINNING)
         self._reader.framer.rows(text_of_bytes(block[: block.index(b"\n") + 1]))
@@ -59,11 +59,11 @@ class BlockReader:
         return (framing, framer.EMPTY), (reached, frozenset())
 
 
-def state_behind(request: Request, answer: Answer, actual: State) -> State | None:
+def state_behind(request: ReadRequest, answer: ReadAnswer, actual: LogState) -> LogState | None:
     """Return the state behind a block that was read from an assumed one; None if sshbell has to read it again from ``actual``."""
     _modified_us, _first, _block, (assumed_framing, assumed_reached) = request
     _lines, _counts, is_continued, needed, (framing, reached) = answer
     if assumed_framing[0] != actual[0][0] or (is_continued and assumed_framing != actual[0]):
         return None
-    behind = timestamps.state_behind(needed, assumed_reached, reached, actual[1])
+    behind = timestamps.stamp_state_behind(needed, assumed_reached, reached, actual[1])
     return None if behind is None else (framing, behind)

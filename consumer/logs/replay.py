@@ -1,4 +1,11 @@
-"""``sshbell replay``: turns log files into events, in the order of their times, in one process or several."""
+"""
+``sshbell replay``: turns log files into events, in the order of their times, in one process or several.
+
+All processes read blocks of lines, and this one correlates them. So the connections of all hosts are in one memory with one
+limit, and all events pass through ``_report`` in order. To correlate some of the hosts in each worker would not be faster with
+two cores: each worker has to frame all lines, and to pass on the events costs as much as to pass on the lines. A single host
+would gain nothing.
+"""
 
 import gc
 from collections import Counter
@@ -9,6 +16,7 @@ import msgspec
 
 from consumer.actions import EventAction
 from consumer.clock import SECOND_US
+from consumer.config import Blocking
 from consumer.detect.detectors import Detectors, no_place
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
@@ -16,7 +24,7 @@ from consumer.errors import SshbellError
 from consumer.events import PLACE_STEP, Event, Login
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.logs.blocks import Answer, BlockReader, Request, State, state_behind
+from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, state_behind
 from consumer.logs.process_pool import Workers
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
@@ -36,6 +44,7 @@ class Summary(msgspec.Struct):
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
     notes: dict[str, int] = {}  # losses caused by limits
+    refused: dict[str, int] = {}  # why findings have blocked nobody
 
 
 class Replay:
@@ -51,6 +60,7 @@ class Replay:
         tell: gets each selected event.
         takes: returns whether an event is selected; None selects all. The detectors look at all events.
         detect: the settings of the detectors; None for no findings.
+        block: the settings of blocking, to see what it would have blocked.
         place_of: finds the places of addresses, for the detectors.
         progress: gets the number of bytes read of the current file.
         paths: gets the names of the files in the order of reading; the places of events refer to it.
@@ -69,6 +79,7 @@ class Replay:
         paths: list[str] | None = None,
         takes: Callable[[Event], bool] | None = None,
         detect: Detect | None = None,
+        block: Blocking = Blocking(),  # noqa: B008 - it is frozen
         place_of: PlaceOf = no_place,
     ) -> None:
         self._matcher = matcher
@@ -82,9 +93,9 @@ class Replay:
         self._events: dict[EventAction, int] = dict.fromkeys(EventAction, 0)
         self._counts = [0] * (len(matcher.rules) + 2)
         self._summary = Summary()
-        self._reader = BlockReader(matcher, zone, keep_text=keep_text)
-        self._states: dict[int, State] = {}  # by number of the file: behind its last block that the correlator has
-        self._detectors = None if detect is None else Detectors(detect, self._report, place_of)
+        self._reader = LogBlockReader(matcher, zone, keep_text=keep_text)
+        self._states: dict[int, LogState] = {}  # by number of the file: behind its last block that the correlator has
+        self._detectors = None if detect is None else Detectors(detect, self._report, block, place_of)
         tell_all = self._report if self._detectors is None else self._decided
         self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, tell_all)
         self.paths = [] if paths is None else paths
@@ -96,6 +107,7 @@ class Replay:
             self._detectors.take(event)
 
     def _report(self, event: Event) -> None:
+        """Take an event. All events of all hosts pass here in order, so a stage that needs them all belongs in front of this."""
         if self._takes is not None and not self._takes(event):
             return
         if isinstance(event, Login) and event.origin == "unverified":
@@ -123,6 +135,7 @@ class Replay:
         summary.unmatched, summary.unframed = self._counts[-2:]
         summary.events = {str(action): count for action, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
+        summary.refused = {} if self._detectors is None else self._detectors.refused
         summary.timeless = summary.notes.pop("lines_without_time_total", 0)
         return summary
 
@@ -151,7 +164,7 @@ class Replay:
     def _first_year(self, file: LogFile) -> int | None:
         return file.first_year() if self._year is None else self._year
 
-    def _requests(self, files: list[LogFile]) -> Iterator[Request]:
+    def _requests(self, files: list[LogFile]) -> Iterator[ReadRequest]:
         """Yield the blocks of all files, each with the latest state of its file that is known by then."""
         for number, file in enumerate(files):
             self.paths.append(file.path)
@@ -170,7 +183,7 @@ class Replay:
                 self.errors.append(error)  # the events before the fault count
             self._summary.cut += file.cut_total
 
-    def _take(self, request: Request, answer: Answer) -> None:
+    def _take(self, request: ReadRequest, answer: ReadAnswer) -> None:
         """Correlate the lines of a block. sshbell calls this for all blocks in order, and in one process."""
         modified_us, place, block, _assumed = request
         number = place // PLACE_STEP

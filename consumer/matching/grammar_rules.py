@@ -73,18 +73,18 @@ def grammars(engine: Engine) -> dict[str, Grammar]:
     if file is None:
         from consumer.matching import written_rules  # noqa: PLC0415 - imports pyparsing
 
-        return written_rules.grammars(engine)
+        return written_rules.written_grammars(engine)
     return {name: Grammar(found.programs, found.rules, found.other) for name, found in file.grammars.items()}
 
 
 @cache
-def method_info() -> list[re.Pattern[str]]:
+def method_info_patterns() -> list[re.Pattern[str]]:
     """Return the patterns of the text after ``ssh2: ``. Each rule of it is one regular expression, so it needs no lowering."""
     file = lowered_file()
     if file is None:
         from consumer.matching import written_rules  # noqa: PLC0415 - imports pyparsing
 
-        return [re.compile(pattern) for pattern in written_rules.method_info()]
+        return [re.compile(pattern) for pattern in written_rules.written_method_info()]
     return [re.compile(pattern) for pattern in file.method_info]
 
 
@@ -93,12 +93,12 @@ def lowered_file() -> LoweredFile | None:
     """Read the file. None if it is missing or comes from other grammars."""
     try:
         found = msgspec.json.decode(RULES_FILE.read_bytes(), type=LoweredFile)
-        return found if found.digest == digest() else None
+        return found if found.digest == grammars_digest() else None
     except (OSError, msgspec.DecodeError):
         return None
 
 
-def digest() -> str:
+def grammars_digest() -> str:
     """Return a digest of the sources that decide the contents of the file."""
     found = blake2b(digest_size=16)
     for path in (*sorted(_GRAMMARS.glob("*.py")), *_SOURCES):

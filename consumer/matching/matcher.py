@@ -9,7 +9,7 @@ which returns all fields of a line.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumer.framing.headers import mended
 from consumer.framing.timestamps import Timestamps
@@ -31,6 +31,9 @@ from consumer.matching.rules import (
     RuleSource,
 )
 from consumer.records import HOST, RULE, TEXT_LIMIT, TRUSTED, Line, Row, Trusted, bounded, is_long
+
+if TYPE_CHECKING:
+    from consumer.matching.unknown_lines import UnknownLines
 
 # pam_syslog() does not cut lines. The longest names that it gets have a few hundred bytes.
 PAM_LIMIT = 2000
@@ -116,6 +119,8 @@ class Matcher:
         self._by_first: dict[tuple[str, str], list[CompiledRule]] = {}
         # The last line that no rule reads, and the last line in no known framing.
         self.examples: dict[str, str] = {}
+        # Counts the lines that no rule reads by host, if somebody wants to know.
+        self.unknown: UnknownLines | None = None
         # The shortest program names: the tag of each sshd or dropbear program contains one of them.
         self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
         self._programs: dict[str, Program] = {}
@@ -382,10 +387,10 @@ class Matcher:
         found = self.look(row)
         if found is None:
             if is_unframed(row):
-                self.count_unread(UNFRAMED, row[4], None, counts)
+                self.count_unread(UNFRAMED, row[1], row[4], None, counts)
             return None
         if found.rule is None:
-            self.count_unread(UNMATCHED, row[4], found.trusted, counts)
+            self.count_unread(UNMATCHED, found.host, row[4], found.trusted, counts)
             return None
         counts[found.rule.index] += 1
         if found.rule.use is ONLY_COUNTS or not found.program.family:
@@ -403,12 +408,14 @@ class Matcher:
         # Most lines of a mixed log are from other programs, and end here.
         return self.find(row) if text[:4] == "pam_" or self.is_program(name) or self._is_worth_a_look(name, host, text) else None
 
-    def count_unread(self, kind: str, text: str, trusted: Trusted | None, counts: list[int]) -> None:
+    def count_unread(self, kind: str, host: str, text: str, trusted: Trusted | None, counts: list[int]) -> None:
         """Count a line that is ``UNMATCHED`` or ``UNFRAMED``, and keep its text as an example."""
         # Any local user can write unmatched lines. They reveal no gap in the grammars, and "status" must not quote them.
         if trusted is None or trusted[0] == 0:
             counts[-2 if kind is UNMATCHED else -1] += 1
             self.examples[kind] = text[:_SHOWN]
+            if self.unknown is not None and kind is UNMATCHED:
+                self.unknown.add(host, text)
 
     def _is_worth_a_look(self, name: str, host: str, text: str) -> bool:
         """Return whether a line with an unknown tag may be from PAM, or from sshd or dropbear with an unusual header."""

@@ -116,7 +116,7 @@ class Memory:
             elif use is _NOTHING:
                 continue
             elif use is UNMATCHED or use is UNFRAMED:
-                self._matcher.count_unread(use, text, sender if use is UNMATCHED else None, counts)
+                self._matcher.count_unread(use, host, text, sender if use is UNMATCHED else None, counts)
                 continue
             counts[rule] += 1
             kept = "" if not keep_text else text if before is None else before + text[part]

@@ -156,7 +156,7 @@ def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
 
 def method_info(text: str) -> dict[str, str]:
     """Read the text after ``ssh2: ``: a key, a certificate or a principal. Return any other text as ``info``."""
-    for pattern in grammar_rules.method_info():
+    for pattern in grammar_rules.method_info_patterns():
         match = pattern.match(text)
         if match:
             return {name: value for name, value in match.groupdict().items() if value is not None}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyparsing as pp
 
-from consumer.matching.grammar_rules import Grammar, LoweredFile, LoweredGrammar, LoweredRule, digest
+from consumer.matching.grammar_rules import Grammar, LoweredFile, LoweredGrammar, LoweredRule, grammars_digest
 from consumer.matching.lowering import leading_pieces, lower
 from consumer.matching.rules import CORE, SYNONYMS, Engine, Matching, RuleMatch
 from grammars import dropbear, pam, sftp, sshd
@@ -66,7 +66,7 @@ class _PyparsingMatch:
         return self._core[group]
 
 
-def grammars(engine: Engine) -> dict[str, Grammar]:
+def written_grammars(engine: Engine) -> dict[str, Grammar]:
     """Return all grammars by the names of their modules."""
     return {
         name: Grammar(
@@ -82,7 +82,7 @@ def _programs(module: "ModuleType") -> tuple[str, ...]:
     return getattr(module, "PROGRAMS", ())  # any program may call PAM
 
 
-def method_info() -> list[str]:
+def written_method_info() -> list[str]:
     """Return the patterns of the text after ``ssh2: ``."""
     return [str(rule.expression.pattern) for rule in sshd.METHOD_INFO]  # type: ignore[attr-defined]
 
@@ -93,7 +93,7 @@ def contents_of_file() -> bytes:
         name: LoweredGrammar(_programs(module), list(map(_lowered, module.RULES)), list(map(_lowered, module.OTHER)))
         for name, module in _MODULES.items()
     }
-    return msgspec.json.encode(LoweredFile(digest(), lowered, method_info()))
+    return msgspec.json.encode(LoweredFile(grammars_digest(), lowered, written_method_info()))
 
 
 def _lowered(rule: Rule) -> LoweredRule:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from consumer.clock import local_zone, now_us
-from consumer.config import Config
+from consumer.config import Blocking, Config
 from consumer.detect_settings import Detect
 from consumer.events import Event
 from consumer.intake.journal import Journal, Kind, replayed, segments
@@ -53,7 +53,7 @@ def restored(
     Raises:
         StoreError: the snapshot or the journal cannot be read now; the call may be repeated.
     """
-    pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, config.detect)
+    pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, config.detect, config.block)
     own: dict[str, bytes] = {}
     pipeline.restore(_without_own(store.state.snapshot(), own))
     first, position = _segment(own, report), _position(own, report)
@@ -124,7 +124,9 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
             pipeline.configure(msgspec.json.decode(payload))
         case Kind.DETECT:
             with suppress(msgspec.ValidationError):  # a newer version has written it; the current settings stay
-                pipeline.configure_detect(msgspec.json.decode(payload, type=Detect))
+                pipeline.configure_detect(*msgspec.json.decode(payload, type=tuple[Detect, Blocking]))
+        case Kind.CANARY:
+            pipeline.announce_canary(payload.decode("ascii", "replace"))
         case Kind.HOLDING:
             pipeline.hold(is_holding=payload == b"1")
     return []

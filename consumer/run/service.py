@@ -32,8 +32,10 @@ from consumer.events import Block, Event, Finding, Forged, Login, Logout
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
+from consumer.matching.unknown_lines import UNKNOWN_NOTE
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
+from consumer.run.announcement import announced, forget_announcement
 from consumer.run.catch_up import CatchUp
 from consumer.run.children import DeliverChild
 from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
@@ -148,6 +150,7 @@ class Service:
             "flush": (1.0, self._flush),
             "mark": (1.0, self._mark),
             "status": (5.0, self._keep_status),
+            "unknown": (60.0, self._keep_unknown),
             "snapshot": (600.0, self._snapshot),
             "forget": (60.0, self._forget),
         }
@@ -292,7 +295,7 @@ class Service:
         before, self._config = self._config, config
         if config.sshd_programs != before.sshd_programs:
             self._use_programs()
-        if config.detect != before.detect:
+        if (config.detect, config.block) != (before.detect, before.block):
             self._use_detect()
         self._told = _told_by(config)
         self._deliver.hang_up()
@@ -306,8 +309,9 @@ class Service:
 
     def _use_detect(self) -> None:
         """Use the configured settings of the detectors from the next line on."""
-        self._append(Kind.DETECT, msgspec.json.encode(self._config.detect))
-        self._pipeline.configure_detect(self._config.detect)
+        settings = self._config.detect, self._config.block
+        self._append(Kind.DETECT, msgspec.json.encode(settings))
+        self._pipeline.configure_detect(*settings)
 
     def _leaves(self) -> bool:
         """
@@ -346,6 +350,10 @@ class Service:
         # In plain mode, there may be no program that restarts run.
         is_incomplete = self._keys.has_ended() or self._guard.has_ended()
         self._is_leaving = is_incomplete and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        if token := announced(Path(self._config.state_dir)):
+            self._journal.append(Kind.CANARY, token.encode())
+            self._pipeline.announce_canary(token)
+            forget_announcement(Path(self._config.state_dir))
         self._journal.append(Kind.TICK, str(at_us).encode())
         if events := self._pipeline.tick(at_us):
             self._handle(events)
@@ -385,6 +393,10 @@ class Service:
             }
         )
 
+    def _keep_unknown(self) -> None:
+        """Store the lines that no rule reads, for ``sshbell unknown``."""
+        self._store.state.set_notes({UNKNOWN_NOTE: msgspec.json.encode(self._pipeline.unknown.shown()).decode()})
+
     def _snapshot(self) -> None:
         """Store a snapshot of the memory, and delete the journal that it replaces."""
         self._flush()
@@ -410,7 +422,7 @@ class Service:
         """Store everything after the end of the input; ``deliver`` ends by itself."""
         if self._taken:
             self._understand()
-        for task in (self._flush, self._snapshot, self._keep_status):
+        for task in (self._flush, self._snapshot, self._keep_status, self._keep_unknown):
             try:
                 task()
             except StoreError as error:

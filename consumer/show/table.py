@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from consumer.addresses import ip_of
-from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
@@ -101,7 +101,9 @@ class Table:
                 word, how, color = "try", [_tried(event)], ""
             case Probe() if self._noise:
                 word, how, color = "probe", [sshd_name(event.reason) if event.reason else ""], ""
-            case Attempt() | Probe():
+            case Canary() if self._noise:
+                word, how, color = "canary", [""], ""
+            case Attempt() | Probe() | Canary():
                 return ""
         return self._text(event, {"what": word}, self._last(event, how, is_who_first=False), color)
 

@@ -11,8 +11,10 @@ from consumer.errors import StoreError
 from consumer.store.database import DatabaseReader, Whole, checked, open_intact, transaction
 
 NAME = "block.db"
-# pam_access reads all of them at each login. Beyond this, those that began first are forgotten.
+# pam_access reads all of them at each login. Beyond this, those that began first are forgotten. Many go at a time: to find them
+# takes longer than to block one more.
 BLOCK_LIMIT = 20_000
+_KEPT = 19_000
 # Entries that have ended, for "sshbell block list --all".
 ENDED_LIMIT = 20_000
 
@@ -98,7 +100,7 @@ class Blocks:
             return self._connection.execute("DELETE FROM entry WHERE until_us <= ?", (now_us,)).rowcount
 
     def shorten(self, now_us: int) -> int:
-        """Forget the entries beyond the limits; return how many of them were still active."""
+        """Forget entries, so that fewer than the limits are left; return how many of them were still active."""
         with transaction(self._connection):
             self._connection.execute(
                 "DELETE FROM entry WHERE id IN"
@@ -108,7 +110,7 @@ class Blocks:
             return self._connection.execute(
                 "DELETE FROM entry WHERE id IN"
                 " (SELECT id FROM entry WHERE until_us > ? ORDER BY begin_us DESC, id DESC LIMIT -1 OFFSET ?)",
-                (now_us, BLOCK_LIMIT),
+                (now_us, _KEPT),
             ).rowcount
 
     def allowed(self) -> list[AllowedRow]:
@@ -145,7 +147,7 @@ class Blocks:
             self._connection.executemany("INSERT OR REPLACE INTO note VALUES (?, ?)", list(texts.items()))
 
 
-class BlockReader:
+class StoredBlocks:
     """
     Reads ``block.db`` while ``guard`` writes it. A file that does not exist has no rows.
 

@@ -31,7 +31,14 @@ class KeyRow(msgspec.Struct, frozen=True):
 
 
 class FoundKey(msgspec.Struct, frozen=True):
-    """A line that allows a key, and the time at which its host exported it."""
+    """
+    A line that allows a key, or an authority, on a host.
+
+    Attributes:
+        account: the account that the line opens; "" for all accounts.
+        comment: usually the owner; hostile text.
+        exported_us: when its host exported it.
+    """
 
     account: str
     comment: str

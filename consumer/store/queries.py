@@ -11,7 +11,7 @@ import msgspec
 from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import Network, ip_of, is_same_host
 from consumer.errors import StoreError
-from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
@@ -163,6 +163,18 @@ def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     with _reading(state_dir / STATE_DB) as found:
         rows = found.execute(statement, {"prefix": prefix}).fetchall()
     return _event(checked(state_dir / STATE_DB, rows[0], _EventRow)) if len(rows) == 1 else None
+
+
+def has_canary(state_dir: Path, user: str, since_us: int) -> bool:
+    """
+    Return whether the failed login of a canary has arrived since a moment.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    statement = f"SELECT 1 FROM event WHERE time_us >= ? AND action = '{EventAction.CANARY}' AND user = ?"  # noqa: S608
+    with reading(state_dir / STATE_DB) as found:
+        return found.execute(statement, (since_us, user)).fetchone() is not None
 
 
 def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
@@ -335,6 +347,8 @@ def _event(row: _EventRow) -> Event | None:
             return Attempt(*start, row.method, count=row.count, reason=_logged(row.reason))
         case EventAction.PROBE:
             return Probe(*start, _logged(row.reason))
+        case EventAction.CANARY:
+            return Canary(*start)
         case EventAction.FORGED:
             return Forged(*start, row.uid, row.reason or "", row.count)
         case action if action == EventAction.BLOCK or action in _FINDINGS:

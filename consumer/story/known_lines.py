@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from consumer.actions import LineAction
 from consumer.matching.rules import CompiledRule
-from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, USER, Line, Row
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, TRUSTED, USER, Line, Row
 from consumer.story.connections import SECOND
 from consumer.text import text_of_bytes
 
@@ -24,11 +24,17 @@ class KnownLines:
     """
     The lines read recently, for comparison with a log file. Each is a digest of those parts that every framing has.
 
-    This is a ring buffer. It is complete from the time of its oldest line on.
+    "Accepted" of a login, unless another user has written it, also leaves a digest of host, PID and user. This is a ring buffer.
+    It is complete from the time of its oldest line on.
+
+    Args:
+        family_of: returns the family of a program.
+        rules: those of the matcher that reads the lines.
     """
 
-    def __init__(self, family_of: Callable[[str], str]) -> None:
+    def __init__(self, family_of: Callable[[str], str], rules: Sequence[CompiledRule]) -> None:
         self._family_of = family_of
+        self._accepting = frozenset(number for number, rule in enumerate(rules) if rule.action is LineAction.ACCEPTED)
         self._digests = array("Q")
         self._seconds = array("q")
         self._is_partial = False
@@ -37,22 +43,27 @@ class KnownLines:
     def add(self, lines: Iterable[Line]) -> None:
         """Remember lines."""
         for line in lines:
-            digest, second = self._digest(line), (line[TIME] or 0) // SECOND
-            if self.total < KNOWN_LIMIT:
-                self._digests.append(digest)
-                self._seconds.append(second)
-            else:
-                place = self.total % KNOWN_LIMIT
-                self._digests[place], self._seconds[place] = digest, second
-            self.total += 1
+            second = (line[TIME] or 0) // SECOND
+            self._remember(self._digest(line), second)
+            trusted = line[TRUSTED]
+            if line[RULE] in self._accepting and (trusted is None or trusted[0] == 0):
+                self._remember(_login_of(line), second)
+
+    def _remember(self, digest: int, second: int) -> None:
+        if self.total < KNOWN_LIMIT:
+            self._digests.append(digest)
+            self._seconds.append(second)
+        else:
+            place = self.total % KNOWN_LIMIT
+            self._digests[place], self._seconds[place] = digest, second
+        self.total += 1
 
     def look_no_further_back(self) -> None:
         """Treat no line of a file as missing if it is older than every remembered line."""
         self._is_partial = True
 
     def _digest(self, line: Line) -> int:
-        parts = (line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // SECOND), line[TEXT])
-        return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
+        return _digest_of(line[HOST], self._family_of(line[PROGRAM]), line[PROCID], str((line[TIME] or 0) // SECOND), line[TEXT])
 
     def comparison(self, rules: Sequence[CompiledRule]) -> "Comparison":
         """Return a comparison of a log file with the remembered lines; ``rules`` belong to the matcher that reads the file."""
@@ -65,7 +76,10 @@ class KnownLines:
             left[digest] -= 1
             return left[digest] < 0 and line[REPEATS] == 1 and (line[TIME] or 0) // SECOND >= oldest
 
-        return Comparison(is_missing, rules)
+        def has_accepted(line: Line) -> bool:
+            return _login_of(line) in left
+
+        return Comparison(is_missing, has_accepted, rules)
 
     def state(self) -> tuple[bytes, bytes, bool]:
         """Return the latest digests, their seconds, and whether older lines were left out."""
@@ -92,24 +106,36 @@ class KnownLines:
         self.total = len(found)
 
 
+def _login_of(line: Line) -> int:
+    """Return the digest of host, PID and user."""
+    return _digest_of("login", line[HOST], line[PROCID], line[USER] or "")
+
+
+def _digest_of(*parts: str) -> int:
+    return int.from_bytes(blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=8).digest(), "little")
+
+
 class Comparison:
     """
     Finds the relevant lines of a log file that never reached sshbell.
 
     Only lines whose program name passes sshbell's drop-in count. The drop-in blocks all others, and anybody can write them. If
-    "Accepted" of a login has arrived, its session line adds nothing. It may even come so late that sshbell would report a second
-    login.
+    "Accepted" of a login has arrived, its session line adds nothing. It may even come so late, after the end of the session, that
+    sshbell would report a second login.
 
     Args:
         is_missing: gets each line in turn, and returns whether sshbell does not remember it. A line that is too old to decide is
             not missing.
+        has_accepted: returns whether sshbell remembers "Accepted" of the login that a session line belongs to.
         rules: the rules of the matcher that read the file.
     """
 
-    def __init__(self, is_missing: Callable[[Line], bool], rules: Sequence[CompiledRule]) -> None:
+    def __init__(
+        self, is_missing: Callable[[Line], bool], has_accepted: Callable[[Line], bool], rules: Sequence[CompiledRule]
+    ) -> None:
         self._is_missing = is_missing
+        self._has_accepted = has_accepted
         self._rules = rules
-        self._accepted: set[tuple[str, str, str | None]] = set()
 
     def missing(self, block: bytes, rows: Sequence[Row], lines: Iterable[Line]) -> list[bytes]:
         """Return the missing lines of a block. ``rows`` and ``lines`` are the block after parsing, from place 0 on."""
@@ -122,10 +148,7 @@ class Comparison:
             begin = text.find(f" {line[HOST]} ") + len(line[HOST]) + 2
             if not _PASSED.match(program) or not text.startswith(program, begin):
                 continue
-            action, who = self._rules[line[RULE]].action, (line[HOST], line[PROCID], line[USER])
-            if not self._is_missing(line):
-                if action is LineAction.ACCEPTED:
-                    self._accepted.add(who)
-            elif action is not LineAction.SESSION_OPENED or who not in self._accepted:
+            is_opened = self._rules[line[RULE]].action is LineAction.SESSION_OPENED
+            if self._is_missing(line) and not (is_opened and self._has_accepted(line)):
                 found.append(raw[line[PLACE]] + b"\n")
         return found

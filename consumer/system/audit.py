@@ -9,7 +9,7 @@ from typing import NamedTuple
 from consumer.config import Config
 from consumer.config_values import seconds_of
 from consumer.errors import SshbellError, StoreError
-from consumer.keys.document import ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.export import exported_keys, want_root
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig, Values, Visit
 from consumer.store.earlier_logins import EarlierLogins
@@ -78,7 +78,7 @@ def _unread(name: str, text: str, mend: Mend = _AS_ROOT) -> AuditRow:
     return AuditRow(name, "warning", text, _UNREAD_WHY, [mend])
 
 
-def _keys() -> tuple[list[ExportedKey] | None, list[str]]:
+def _keys() -> tuple[list[AuthorizedKey] | None, list[str]]:
     """Return the keys of all accounts, None if sshbell cannot read them; and what is missing."""
     faults: list[str] = []
     try:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from consumer.addresses import is_same_host
 from consumer.clock import isoformat
-from consumer.keys.document import ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.fingerprints import canonical
 from consumer.matching.messages import method_info
 from consumer.store.queries import KeySeen
@@ -17,12 +17,12 @@ UNUSED_DAYS = 90
 # Rows about keys of one kind. A user with a thousand old keys must not hide the other rows.
 KEY_ROW_LIMIT = 50
 _DAY_US = 86400 * 1_000_000
-_OLD_WHY = "Whoever breaks an old key can log in with it, and no log shows that it is somebody else."
-_UNUSED_WHY = "A key that nobody uses may be lost, and whoever finds it can log in."
+_OLD_WHY = "An attacker who breaks an old key can log in with it, and no log shows that it is not its owner."
+_UNUSED_WHY = "A key that nobody uses may be lost, and its finder can log in."
 
 
 def key_rows(
-    keys: list[ExportedKey], seen: list[KeySeen], logins: list[LoginKind] | None, here: str, since_us: int | None, now_us: int
+    keys: list[AuthorizedKey], seen: list[KeySeen], logins: list[LoginKind] | None, here: str, since_us: int | None, now_us: int
 ) -> Iterator[AuditRow]:
     """
     Yield the rows about keys.
@@ -43,7 +43,7 @@ def key_rows(
                 for account in ("", one.user or ""):
                     last_us[account, found] = max(last_us.get((account, found), 0), one.last_us)
 
-    def last(key: ExportedKey) -> int:
+    def last(key: AuthorizedKey) -> int:
         return max(last_us.get((key.account, key.sha256), 0), last_us.get((key.account, key.md5), 0))
 
     old = [_old(key, last(key), logins) for key in keys if _is_old(key)]
@@ -67,11 +67,11 @@ def _limited(name: str, rows: list[AuditRow], well: str) -> Iterator[AuditRow]:
         yield AuditRow(name, "ok", well)
 
 
-def _is_old(key: ExportedKey) -> bool:
+def _is_old(key: AuthorizedKey) -> bool:
     return key.type == "ssh-dss" or 0 < key.bits < RSA_BITS
 
 
-def _old(key: ExportedKey, last_us: int, logins: list[LoginKind] | None) -> AuditRow:
+def _old(key: AuthorizedKey, last_us: int, logins: list[LoginKind] | None) -> AuditRow:
     kind = "DSA" if key.type == "ssh-dss" else f"RSA with {key.bits:,} bits"
     used = f"last used {isoformat(last_us)[:10]}" if last_us else "never used, as far as sshbell knows"
     count, accounts = None, []
@@ -81,24 +81,24 @@ def _old(key: ExportedKey, last_us: int, logins: list[LoginKind] | None) -> Audi
     return AuditRow("old keys", "fault", f"{_named(key)}: {kind}, {used}", _OLD_WHY, [_removed(key)], count, accounts)
 
 
-def _unused(key: ExportedKey, last_us: int) -> AuditRow:
+def _unused(key: AuthorizedKey, last_us: int) -> AuditRow:
     used = f"last used {isoformat(last_us)[:10]}" if last_us else f"not used in {UNUSED_DAYS} days"
     return AuditRow("unused keys", "warning", f"{_named(key)}: {used}", _UNUSED_WHY, [_removed(key)], 0)
 
 
-def _opens(key: ExportedKey, login: LoginKind) -> bool:
+def _opens(key: AuthorizedKey, login: LoginKind) -> bool:
     """Return whether a login used a key, or a certificate of an authority."""
     if key.account not in ("", login.user or ""):
         return False
     info = method_info(login.info) if login.info else {}
-    name = "ca_fingerprint" if key.authority else "key_fingerprint"
+    name = "ca_fingerprint" if key.is_authority else "key_fingerprint"
     return canonical(info.get(name, "")) in (key.sha256, key.md5)
 
 
-def _named(key: ExportedKey) -> str:
+def _named(key: AuthorizedKey) -> str:
     return f"{key.sha256}{f' ({key.comment})' if key.comment else ''} of {key.account or 'all accounts'}"
 
 
-def _removed(key: ExportedKey) -> Mend:
+def _removed(key: AuthorizedKey) -> Mend:
     file = f"{key.account}'s authorized_keys" if key.account else "the file of TrustedUserCAKeys"
     return Mend(f"delete the line of {key.sha256}", f"in {file}")

@@ -22,6 +22,7 @@ from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.state_dir import DEFAULT_PATH
 from consumer.store.database import reading
+from consumer.system.check_blocking import blocking
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
 from consumer.text import counted
 
@@ -288,4 +289,5 @@ def _readable_by(path: Path, kept: Path, account: Account) -> str:
 CHECKS: dict[str, Callable[[Context], Iterator[Outcome]]] = {
     "configuration": configuration, "state": state, "privileges": privileges, "keys": keys, "people": people,
     "catch-up": catch_up, "secrets": secrets, "channels": channels, "places": places,
+    "blocking": blocking,
 }  # fmt: skip

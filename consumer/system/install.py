@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from consumer.config import Config, secret_files
+from consumer.block.access_conf import access_conf
+from consumer.config import ACCESS_FILE, Config, secret_files
 from consumer.config_file import load
 from consumer.errors import ConfigError, InputError, OutputError, RightsError
 from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
@@ -180,6 +181,10 @@ class _Installation:
             if path.is_relative_to(_CONFIG.parent) and ".." not in path.parts and place.is_file() and not place.is_symlink():
                 self._own(path, Owned(0, account.gid, 0o640))
         self._directory(Path(config.state_dir), Owned(account.uid, account.gid, 0o700))
+        # Everybody may read the file for pam_access, so it cannot be in the state directory. guard writes it.
+        blocks = Path(config.block.access_file).parent
+        if blocks == Path(ACCESS_FILE).parent or not self._at(blocks).exists():
+            self._directory(blocks, Owned(account.uid, account.gid, 0o755))
         recorded = _ROOT / interpreter.relative_to(self._root) if interpreter.is_relative_to(self._root) else interpreter
         self._directory(ENTRY_POINT.parent, None)
         script = _ENTRY_POINT.format(drop_in=DROP_IN, interpreter=shlex.quote(str(recorded)))
@@ -303,6 +308,7 @@ class _Installation:
             raise InputError(f"{self._at(MANIFEST)} does not exist: nothing is installed, or uninstall has already undone it")
         own_folder = MadeDirectory(str(_CONFIG.parent))
         try:
+            self._unblock()
             for entry in reversed(self._manifest.entries[:]):
                 if entry != own_folder and not isinstance(entry, MadeUser | MadeGroup):
                     self._undo(entry, self._undo_path)
@@ -316,6 +322,24 @@ class _Installation:
         except OSError as error:
             raise OutputError(f"{error.filename or 'output'}: {error.strerror}; fix this, then run it again") from error
         return list(self._last_steps())
+
+    def _unblock(self) -> None:
+        """Delete the files with the blocks, which nobody would end; empty the one that a PAM service still asks for."""
+        path = Path(self._config().block.access_file)
+        if self._manifest.find(MadeDirectory, path.parent) is None:
+            return
+        services = self._at(Path("/etc/pam.d"))
+        named = [file for file in sorted(services.glob("*")) if file.is_file() and str(path).encode() in file.read_bytes()]
+        for name in (path.name, f".{path.name}.new", "hosts.deny", "hosts.allow"):
+            place = self._at(path.with_name(name))
+            if not place.exists():
+                continue
+            if name == path.name and named:
+                place.write_bytes(access_conf([], {}, []))
+                self._report("kept", f"{path}: emptied, since {named[0]} names it; remove those lines first")
+            else:
+                place.unlink()
+                self._report("removed", str(path.with_name(name)))
 
     def _last_steps(self) -> Iterator[str]:
         yield f"restart rsyslog, so that it stops sshbell: {self._restart()}"

@@ -17,6 +17,7 @@ from consumer.errors import StoreError
 from consumer.process.lock import DELIVER_LOCK, RUN_LOCK, Process, holder_of
 from consumer.store.database import DELIVERY_DB, STATE_DB, set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
+from consumer.system.blocking_state import BlockingState, blocking_state
 
 # How long a message may wait. A channel sends what its max_per_hour held back within the following hour.
 LATE_WARNING_US = 15 * 60 * 1_000_000
@@ -59,6 +60,7 @@ class Health(msgspec.Struct):
         run, deliver: the two processes.
         store: None if it cannot be read.
         channels: those of the configuration, and others that still have messages.
+        blocking: None if it is off.
         held: for each channel whose ``max_per_hour`` is used up, how many messages wait, and until when all of them do.
         damaged: files that sshbell has set aside.
     """
@@ -69,6 +71,7 @@ class Health(msgspec.Struct):
     channels: dict[str, ChannelState]
     damaged: list[Path]
     problems: list[Problem]
+    blocking: BlockingState | None = None
     held: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
 
     @property
@@ -140,6 +143,9 @@ def examine(config: Config, now_us: int, fault: str = "") -> Health:
         problems.append(Problem(Level.CRITICAL, f"sshbell run is not running and reads no lines{remedy}"))
     if not health.deliver.is_running and config.channel:
         problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
+    health.blocking = blocking_state(config, now_us)
+    if health.blocking is not None and health.run.is_running:
+        problems += [Problem(Level.WARNING, text) for text in health.blocking.problems]
     _read(health, config, state_dir)
     _find_held(health, config, now_us)
     _judge(health, now_us)

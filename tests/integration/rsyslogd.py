@@ -163,10 +163,14 @@ class Rsyslogd:
         self._socket.send(f"<86>Nov 22 10:00:00 {tag}: {text}".encode("latin-1"))
 
     def send_as(self, uid: int, tag: str, text: str) -> None:
-        """Log a line as another user does: the kernel lets root name any uid, and rsyslogd gets that one."""
+        """Log a line as another user does."""
+        self.send_raw_as(uid, f"<86>{tag}: {text}".encode("latin-1"))
+
+    def send_raw_as(self, uid: int, packet: bytes) -> None:
+        """Send any bytes as another user does: the kernel lets root name any uid, and rsyslogd gets that one."""
         credentials = struct.pack("iII", os.getpid(), uid, uid)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
-        self._socket.sendmsg([f"<86>{tag}: {text}".encode("latin-1")], ancillary)
+        self._socket.sendmsg([packet], ancillary)
 
     def received(self) -> list[dict[str, Any]]:
         """Return the lines that the child has received so far."""

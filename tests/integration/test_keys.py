@@ -21,6 +21,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from consumer.clock import isoformat
@@ -189,7 +190,7 @@ def test_who_reads_hostile_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def files_of(account: pwd.struct_passwd, _settings: Any) -> Iterator[KeyFile]:
         if account.pw_name in accounts:
-            yield KeyFile("", account.pw_name.encode(), is_trusted=False)
+            yield KeyFile("", account.pw_name.encode(), account.pw_name)
 
     def lines_of(file: KeyFile) -> Iterator[AuthorizedKey]:
         if file.text == b"daemon":
@@ -199,7 +200,12 @@ def test_who_reads_hostile_files(monkeypatch: pytest.MonkeyPatch) -> None:
         ids = [*os.getresuid(), *os.getresgid()]
         rights = [text for text in Path("/proc/self/status").read_text().splitlines() if re.match("Cap(Prm|Eff|Bnd)|NoNew", text)]
         held = sorted(str(path.readlink()).partition(":")[0] for path in Path("/proc/self/fd").iterdir() if path.exists())
-        yield line._replace(comment=json.dumps([ids, rights, held]), sha256="x" if file.text == b"sys" else line.sha256)
+        yield msgspec.structs.replace(
+            line,
+            account=file.account,
+            comment=json.dumps([ids, rights, held]),
+            sha256="x" if file.text == b"sys" else line.sha256,
+        )
 
     monkeypatch.setattr(key_export, "files_of", files_of)
     monkeypatch.setattr(key_export, "lines_of", lines_of)
@@ -358,11 +364,11 @@ def test_a_host_speaks_for_itself(relay: Site, tmp_path: Path) -> None:
     document.write_bytes(written(row(), host="db1"))
     done = relay.ask("keys", "import", str(document), status=DATA)
     assert "'db1' exported it" in done.stderr
-    assert list(index_of(relay).all_keys()) == []
+    assert index_of(relay).all_owned() == []
     document.write_bytes(written(row(), host="web1.example.org"))
     relay.ask("keys", "import", str(document))
     relay.ask("keys", "import", "--host", "web1.example.org", str(document))
-    assert [host for host, _, _ in index_of(relay).all_keys()] == ["web1", "web1.example.org"]
+    assert [host for host, *_ in index_of(relay).all_owned()] == ["web1", "web1.example.org"]
     for arguments in (["-"], ["--host", "web1", str(document), str(document)]):
         assert "--host" in relay.ask("keys", "import", *arguments, status=USAGE).stderr
 
@@ -405,7 +411,7 @@ def test_an_index_that_is_replaced(relay: Site, tmp_path: Path) -> None:
         path.unlink()
     (relay.state_dir / "keys.db").write_bytes(b"x" * 5000)
     assert index.of(ecs({"host": {"name": "web1"}, "ssh": {"key": {"fingerprint": row(3)["sha256"]}}})) == NOTHING
-    assert list(index.all_keys()) == []
+    assert index.all_owned() == []
     assert len(said) == 1
     assert "keys.db" in said[0]
 
@@ -422,8 +428,9 @@ def test_stale_keys(relay: Site, tmp_path: Path, days: int) -> None:
     assert found["ssh"]["key"]["owner"] == [f"alice's laptop{mark}"]
     assert f"  key of alice's laptop{mark}, publickey ED25519 " in relay.ask("who").stdout
     later_us = time.time_ns() // 1000 + (STALE_DAYS + 1) * DAY_US
-    (line,) = KeyIndex(relay.state_dir, pytest.fail, lambda: later_us).owners("web1", row(1)["sha256"])
-    assert line.as_of
+    login = ecs({"host": {"name": "web1"}, "user": {"name": "alice"}, "ssh": {"key": {"fingerprint": row(1)["sha256"]}}})
+    (owner,) = KeyIndex(relay.state_dir, pytest.fail, lambda: later_us).of(login).ssh.key.owner
+    assert owner.startswith("alice's laptop (as of ")
 
 
 def test_authorities(relay: Site, tmp_path: Path) -> None:

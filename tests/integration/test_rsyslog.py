@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.actions import LineAction
+from consumer.actions import EventAction, LineAction
+from consumer.clock import now_us
 from consumer.events import Attempt, Event, Probe
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
-from consumer.pipeline import LineReader
+from consumer.pipeline import LineReader, Pipeline
 from consumer.records import TEXT, TIME, Line
 from consumer.story.correlate import Correlator
 from tests import needs
@@ -155,6 +158,68 @@ def test_a_login_overtakes_all_others(tmp_path: Path) -> None:
     assert len([text for text in texts if "alice" in text]) == 2
     assert len(texts) < noise
     assert not [text for text in texts if "203.0.113.66" in text]
+
+
+# How a local user may write a line, so that rsyslogd's JSON and its log file might differ. The claim takes the place of {}.
+FORGED_FORMS = [
+    b"sshd: {}", b"sshd:{}", b"sshd:  {}", b"sshd: \t{}", b"sshd: {} ", b"sshd: {}\t", b"sshd: {}\r", b"sshd: {}\n",
+    b"sshd: {}\nx", b"sshd: \xef\xbb\xbf{}", b"sshd: {}" + 9000 * b" ", b"sshd: [x] {}", b"sshd: sshd: {}",
+    b"sshd[1]: web1 sshd[2]: {}", b"sshd[1]" + 40 * b"x" + b": {}", b"sshd[]: {}", b"sshd[abc]: {}", b"sshd[-1]: {}",
+    b"sshd[99999999999]: {}", b"sshd [1]: {}", b"sshd/x: {}", b"sshd {}", b"sshd sshd[7]: {}", b"sshd(pam_unix): {}",
+    b"/usr/sbin/sshd: {}", b"[sshd]: {}", b"a/b sshd[7]: {}", b": sshd[7]: {}", b" sshd[7]: {}", b"- sshd[7]: {}",
+    b"/ sshd[7]: {}", b"web1 sshd[7]: {}", b"auth.info sshd[7]: {}", b"CRON: sshd[7]: {}", b"CRON sshd[7]: {}",
+    b"CRON: Nov 22 10:00:00 h sshd[7]: {}", b"sshd[7]: Nov 22 10:00:00 h sshd[7]: {}", b"Nov 22 10:00:00 sshd: {}",
+    b"Nov 22 10:00:00 web1 sshd[7]: {}", b"2026-11-22T10:00:00Z web1 sshd[7]: {}",
+    b"x: 2026-11-22T10:00:00.000000+00:00 web1 sshd[7]: {}", b"x\n2026-11-22T10:00:00.000000+00:00 web1 sshd[7]: {}",
+    b"\nsshd[7]: {}", b"sshd: message repeated 2 times: [ {}]", b"sshd: @[_PID=1 _UID=0] {}",
+    b'sshd: {} @[_PID=1 _UID=0 _GID=0 _COMM=sshd _EXE=/usr/sbin/sshd _CMDLINE="x"]',
+]  # fmt: skip
+CLAIMS = [
+    b"pam_unix(sshd:session): session opened for user root by (uid=0)",
+    *(b"Accepted password for %b from 203.0.113.66 port 22 ssh2" % name for name in (b"root", b"r\xfft", b"r\x01t", 7000 * b"r")),
+]
+
+
+def test_a_forged_line_in_any_form_stays_forged(tmp_path: Path) -> None:
+    """Lines of a local user stand in the log file without their writer: ``catch_up`` finds none that sshbell had not got."""
+    with Rsyslogd(tmp_path) as rsyslogd:
+        for claim in CLAIMS:
+            for form in FORGED_FORMS:
+                rsyslogd.send_raw_as(65534, b"<86>" + form.replace(b"{}", claim))
+        rsyslogd.send("sshd[1]", "the end")
+        received, file = tmp_path / "received", tmp_path / "all.log"
+        wait_for(lambda: received.exists() and b"the end" in received.read_bytes(), "sshbell gets all lines")
+        wait_for(lambda: file.exists() and b"the end" in file.read_bytes(), "rsyslogd writes all lines")
+    pipeline = Pipeline([], UTC, now_us(), pytest.fail)
+    events = [event for line in received.read_bytes().splitlines(keepends=True) for event in pipeline.feed(line)]
+    assert {event.action for event in events} == {EventAction.FORGED}
+    assert list(pipeline.missing([file.read_bytes()], UTC)) == []
+
+
+JOURNAL = """
+module(load="imtcp")
+module(load="mmjsonparse")
+input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/port")
+if $inputname == "imtcp" then action(type="mmjsonparse")
+"""
+
+
+def test_fields_of_the_journal_that_a_user_sets(tmp_path: Path) -> None:
+    """
+    Rsyslog takes fields UID and EXE for the kernel's uid and exe. A line with journald's own is judged by those.
+
+    Like imjournal, mmjsonparse puts all fields of an entry beside each other.
+    """
+    entry = {"_UID": "1012", "_EXE": "/usr/bin/python3", "UID": "0", "EXE": "/usr/sbin/sshd"}
+    with Rsyslogd(tmp_path, more=JOURNAL.format(folder=tmp_path)) as rsyslogd:
+        port = tmp_path / "port"
+        wait_for(lambda: port.exists() and port.read_text().strip(), "imtcp listens")
+        with socket.create_connection(("127.0.0.1", int(port.read_text()))) as sender:
+            sender.sendall(f"<86>Nov 22 10:00:00 web1 sshd[5]: @cee: {json.dumps(entry)}\n".encode())
+        (line,) = (line for line in rsyslogd.until("@cee") if "@cee" in line["msg"])
+    assert (line["uid"], line["exe"], line["j_uid"]) == (0, "/usr/sbin/sshd", 1012)
+    (row,) = Framer(MATCHER.is_program, MATCHER.daemon_of).rows(json.dumps(line) + "\n")
+    assert row[-1] == (1012, "/usr/bin/python3")
 
 
 def test_filter(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ from consumer.ecs import NoEventError, event_of
 from consumer.errors import ConfigError, DataError
 from consumer.intake.files import LogFile
 from consumer.intake.journal import Journal, Kind, replayed
-from consumer.keys.authorized_keys import parsed
-from consumer.keys.document import Document, ExportedKey, Head, written
+from consumer.keys.authorized_keys import AuthorizedKey, parsed
+from consumer.keys.document import Document, Head, written
 from consumer.keys.sshd_config import SshdConfig
 from consumer.people.people import People
 from consumer.places.fetch import _unpack, _verified
@@ -98,7 +98,7 @@ accounts = ["alice@web*"]
 certificates = ["alice-*"]
 contacts = {{ email = ["alice@example.org"] }}
 """.encode()
-KEY = ExportedKey("alice", "ssh-ed25519", f"SHA256:{'A' * 43}", f"MD5:{':'.join(['00'] * 16)}", "alice@laptop", ["restrict"])
+KEY = AuthorizedKey("alice", "ssh-ed25519", f"SHA256:{'A' * 43}", f"MD5:{':'.join(['00'] * 16)}", "alice@laptop", ["restrict"])
 LOG = b"2026-11-22T10:00:00+00:00 web1 sshd[1]: Accepted publickey for alice from 192.0.2.7 port 4711 ssh2\n" * 50
 
 

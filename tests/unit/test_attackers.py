@@ -161,6 +161,24 @@ def test_a_user_s_own_session_names_another(folder: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("exe", [None, "/usr/sbin/sshd"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Disconnected from user alice 192.0.2.7 port 4711",
+        "Received disconnect from 192.0.2.7 port 4711:11: disconnected by user",
+        "Connection closed by 192.0.2.7 port 4711",
+        "Close session: user alice from 192.0.2.7 port 4711 id 0",
+        CLOSED,
+    ],
+)
+def test_a_user_writes_the_end_of_his_own_session(folder: Path, text: str, exe: str | None) -> None:
+    """An intruder wants to vanish from ``who``: a process that ends at once, or sshd's own program, writes that he has gone."""
+    hers = [ours(text, 5, number, pid=99, uid=1001, exe=exe) for number in (2, 3)]
+    told = outcome(folder, ours(ACCEPTED), ours(OPENED, number=1), *hers, wait_s=700).told
+    assert [event for event in told if event[0] != "ssh_forged"] == [GENUINE]
+
+
 def test_a_name_with_the_end_of_a_line(folder: Path) -> None:
     """A name has a line feed as sshd, rsyslog and JSON escape it, and another line behind: it stays one try of one client."""
     for number, feed in enumerate(("\\n", "#012", "\\012", "\r", "\x85", "\u2028".encode().decode("latin-1"))):
@@ -215,6 +233,20 @@ def test_a_kernel_that_knows_the_uid_as_text(folder: Path) -> None:
         done = outcome(place, ours(ACCEPTED, uid=uid), ours(OPENED, number=1, uid=uid))
         origins = {json.loads(body)["ssh"]["origin"] for body in done.objects}
         assert "verified" not in origins or uid in ("0", 0.0), uid
+
+
+@pytest.mark.parametrize("source", ["imjournal", None])
+def test_a_user_of_the_journal_with_a_uid_of_its_own(folder: Path, source: str | None) -> None:
+    """A local user's entry has fields UID and EXE, which rsyslog passes on as it does the kernel's: the line stays forged."""
+    claimed = {"uid": 0, "exe": "/usr/sbin/sshd", "j_uid": 1012, "j_exe": "/usr/bin/python3", "input": source}
+    lines = [ours(text, 0, at, 7, **claimed) for at, text in enumerate((ACCEPTED, OPENED, CLOSED))]
+    assert {action for action, _, _ in outcome(folder, *lines).told} == {"ssh_forged"}
+
+
+def test_an_entry_of_the_journal_without_the_kernel_s_uid(folder: Path) -> None:
+    """Another field's uid does not stand in for it."""
+    done = outcome(folder, *(ours(text, number=at, input="imjournal") for at, text in enumerate((ACCEPTED, OPENED))))
+    assert json.loads(done.objects[0])["ssh"]["origin"] == "unverified"
 
 
 def test_a_sender_with_the_name_of_another_host(folder: Path) -> None:

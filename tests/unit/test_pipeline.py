@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.config import Blocking
 from consumer.detect.detectors import Detectors
 from consumer.detect_settings import Detect
 from consumer.ecs import json_line
@@ -143,7 +144,7 @@ def test_findings_follow_their_event() -> None:
 def test_settings_of_detectors_in_the_memory() -> None:
     """The settings of that time are in the snapshot, so that the journal after it gives the findings that it gave."""
     live = pipeline()
-    live.configure_detect(Detect(root_by_password=False))
+    live.configure_detect(Detect(root_by_password=False), Blocking())
     later = pipeline()
     later.restore([(name, body) for name, pieces in live.changed() if (body := list(pieces))])
     found = later.feed(line("Accepted password for root from 192.0.2.1 port 5 ssh2") + line(OPENED.format("root")))
@@ -163,3 +164,40 @@ def test_a_fault_of_a_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     found = live.feed(line("Accepted password for root from 192.0.2.1 port 5 ssh2") + line(OPENED.format("root")))
     assert [event.action for event in found] == ["ssh_login"]
     assert "ZeroDivisionError" in reports[0]
+
+
+TOKEN = "0123456789abcdef" * 2
+
+
+def test_canary() -> None:
+    """The announced login is marked and counts for no detector; a snapshot keeps the announcement."""
+    tries = [
+        line(f"Failed none for invalid user sshbell-canary-{TOKEN} from 127.0.0.1 port {port} ssh2") for port in (4000, 4001)
+    ]
+    before = pipeline()
+    before.announce_canary(TOKEN)
+    later = pipeline()
+    later.restore([(name, body) for name, pieces in before.changed() if (body := list(pieces))])
+    for live in (before, later):
+        assert [str(event.action) for one in tries for event in live.feed(one)] == ["ssh_canary", "ssh_attempt"]
+    assert [str(event.action) for event in pipeline().feed(tries[0])] == ["ssh_attempt"]
+
+
+def test_a_wrong_clock() -> None:
+    """Findings about hosts come at ticks, and are the same after a restart in between."""
+
+    def run(*, restarts: bool) -> list[str]:
+        live, found, begin_us = pipeline(), [], 0
+        for second in range(1, 9):
+            live.feed(line("Accepted password for alice from 192.0.2.1 port 5 ssh2"))
+            # Our clock is ten minutes behind the time of the lines.
+            begin_us = begin_us or live.last_us - 600_000_000
+            if restarts:
+                after = pipeline()
+                after.restore([(name, body) for name, pieces in live.changed() if (body := list(pieces))])
+                live = after
+            found += [event.id for event in live.tick(begin_us + second * 1_000_000) if event.action == "clock_skew"]
+        return found
+
+    assert len(run(restarts=False)) == 1
+    assert run(restarts=True) == run(restarts=False)

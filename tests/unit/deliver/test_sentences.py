@@ -251,10 +251,11 @@ def test_kinds() -> None:
     actions = [action for action in EventAction if not action.is_finding]
     kinds = [said(action).kind for action in (*actions, *OwnAction, "ssh_new")]
     assert kinds == [
-        "Login", "Logout", "Failed login", "Connection without a login", "Forged line", "Block", "Test", "Notice", "Event",
+        "Login", "Logout", "Failed login", "Connection without a login", "Canary", "Forged line", "Block", "Test", "Notice",
+        "Event",
     ]  # fmt: skip
     assert [action.nouns for action in actions] == [
-        "logins", "logouts", "failed logins", "connections without a login", "forged lines", "blocks",
+        "logins", "logouts", "failed logins", "connections without a login", "canaries", "forged lines", "blocks",
     ]  # fmt: skip
 
 
@@ -268,3 +269,22 @@ def test_findings(action: EventAction) -> None:
     for text in (found.title, found.headline):
         assert "web1" in text
         assert PROSE not in text
+
+
+@pytest.mark.parametrize(
+    ("action", "labels", "title"),
+    [
+        ("host_silent", {"silent_s": "90000", "factor": "3"},
+         "web1 has sent no line for 1 d 1 h, more than 3 times its longest pause of two weeks."),
+        ("host_changed_wording", {"share": "40 %", "usual": "2 %"},
+         "sshbell has no rule for 40 % of the last lines of sshd on web1; before, it was 2 %."),
+        ("clock_skew", {"direction": "ahead", "skew_s": "300"}, "The clock of web1 is 5 min ahead."),
+        ("clock_skew", {"direction": "behind", "skew_s": "3600"}, "The clock of web1 is 1 h behind, or its lines come so late."),
+        ("clock_skew", {}, "The clock of web1 is 0 s behind, or its lines come so late."),
+        ("ssh_canary", {}, "The canary on web1 arrived: sshbell gets the lines of sshd."),
+    ],
+)  # fmt: skip
+def test_hosts(action: str, labels: dict[str, str], title: str) -> None:
+    """Findings about a host, and the canary, say what is known of it."""
+    event = {"event": {"action": action}, "host": {"name": "web1"}, "labels": labels}
+    assert sentences_of(facts_of(ecs(event), None)).title == title

@@ -51,7 +51,7 @@ def test_a_finding_when_it_begins() -> None:
     assert finding.line == attempts[3].line
     assert (finding.action, finding.rule, finding.count, finding.origin) == (EventAction.GUESSING, "3/1m", 3, "verified")
     assert (finding.since_us, finding.last_us) == ((START_S + 30) * 1_000_000, (START_S + 62) * 1_000_000)
-    assert (finding.users, finding.addresses, finding.labels) == (("root",), ("198.51.100.9",), {"by": "host"})
+    assert (finding.users, finding.addresses, finding.labels) == (("root",), ("198.51.100.9",), {"by": "host", "users": "one"})
 
 
 def test_it_ends_and_begins_again() -> None:
@@ -73,7 +73,7 @@ def test_by_user() -> None:
     detector = Guessing(Settings(host_rule="", user_rule="!root:3/1m"))
     attempts = [tried(at_s, f"192.0.2.{at_s}", user) for at_s, user in enumerate(["alice", "root"] * 3)]
     (finding,) = found(detector, *attempts)
-    assert (finding.user, finding.labels) == ("alice", {"by": "user"})
+    assert (finding.user, finding.labels) == ("alice", {"by": "user", "users": "one"})
 
 
 def test_services() -> None:
@@ -159,7 +159,7 @@ def test_ipv6_counts_by_network() -> None:
     """All addresses of a /64 are one client. A link-local address is its own, for its /64 is the same everywhere."""
     detector = of_rule("*:3/1m")
     (finding,) = found(detector, *[tried(at_s, f"2001:db8::{at_s}:1") for at_s in range(3)])
-    assert finding.labels == {"by": "host", "network": "2001:db8::/64"}
+    assert finding.labels == {"by": "host", "users": "one", "network": "2001:db8::/64"}
     assert found(detector, *[tried(at_s, f"fe80::{at_s}%eth0") for at_s in range(3)]) == []
     assert detector.is_guessing("2001:db8::ffff", "sshd", START_S)
     assert not detector.is_guessing("2001:db8:0:1::", "sshd", START_S)

@@ -236,6 +236,7 @@ ODD: dict[str, tuple[str, tuple[str, str, str]]] = {
     "metalog": (f"Nov 22 10:00:07 [sshd] {MSG}", ("", "sshd", "")),
     "metalog, with a colon": (f"Nov 22 10:00:07 [sshd]: {MSG}", ("", "sshd", "")),
     "a host with a part in brackets": (f"Nov 22 10:00:07 web1[prod] sshd[42]: {MSG}", ("web1[prod]", "sshd", "42")),
+    "a host, its address in brackets": (f"Nov 22 10:00:07 web1 [192.0.2.9] sshd[42]: {MSG}", ("web1[192.0.2.9]", "sshd", "42")),
     "journalctl with-unit": (f"Sun 2026-11-22 10:00:07 UTC bastion1 ssh.service[42]: {MSG}", ("bastion1", "ssh.service", "42")),
     "journalctl with-unit, by a socket": (
         f"Sun 2026-11-22 10:00:07 UTC bastion1 sshd@1-192.0.2.9:22-2001:db8::7:5.service[42]: {MSG}",

@@ -7,14 +7,15 @@ from io import BytesIO
 import pytest
 
 from consumer.errors import DataError
-from consumer.keys.document import Document, ExportedKey, Head, written
+from consumer.keys.authorized_keys import AuthorizedKey
+from consumer.keys.document import Document, Head, written
 
-KEY = ExportedKey("alice", "ssh-ed25519", f"SHA256:{'A' * 43}", f"MD5:{':'.join(['00'] * 16)}", "alice@laptop", ["restrict"])
+KEY = AuthorizedKey("alice", "ssh-ed25519", f"SHA256:{'A' * 43}", f"MD5:{':'.join(['00'] * 16)}", "alice@laptop", ["restrict"])
 HEAD, ROW, TAIL = written(Head("sshbell-keys", 1, "web1", "2026-11-22T10:00:00Z"), [KEY])
 DEEP = b"[" * 60_000
 
 
-def read(text: bytes) -> list[ExportedKey]:
+def read(text: bytes) -> list[AuthorizedKey]:
     """Read a document."""
     document = Document(BytesIO(text), "web1.json")
     return [key for _number, key in document.keys()]  # noqa: SIM118 - no dict

@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from consumer.keys import files as key_owners
 from consumer.keys.authorized_keys import COMMENT_LIMIT, LINES_LIMIT, OPTION_LIMIT, parsed
-from consumer.keys.files import Wanted, keys_of, owners_by_command, owners_of
+from consumer.keys.fields import Question
+from consumer.keys.files import keys_of, owners_by_command, owners_of
 from consumer.keys.sshd_config import SshdSettings
 from tests import needs
 
@@ -49,20 +51,20 @@ def home(tmp_path: Path) -> Path:
 
 def comments(home: Path, settings: SshdSettings = HERE, number: int = 1) -> list[str]:
     """Return the comments of the lines that allow a key."""
-    return [owner.comment for owner in owners_of(Wanted(fingerprint(number)), account(home), settings)]
+    return [owner.comment for owner in owners_of(Question("", fingerprint(number)), account(home), settings)]
 
 
 def test_owner_is_found_with_file_line_and_options(home: Path) -> None:
     """Also by MD5, with and without its name, and with base64's padding."""
     (path, found), _ = keys_of(account(home), HERE)
     assert path == str(home / ".ssh/authorized_keys")
-    assert (found.comment, found.options, found.line) == ("carol@laptop", ['from="192.0.2.0/24"', "restrict"], 1)
+    assert (found.comment, found.options) == ("carol@laptop", ['from="192.0.2.0/24"', "restrict"])
     assert not found.is_authority
     md5 = next(parsed(line(1).encode())).md5
     for wanted in (fingerprint(1), fingerprint(1) + "=", md5, md5.removeprefix("MD5:"), md5.removeprefix("MD5:").upper()):
-        assert owners_of(Wanted(wanted), account(home), HERE) == [found]
-    assert owners_of(Wanted(fingerprint(3)), account(home), HERE) == []
-    assert owners_of(Wanted(), account(home), HERE) == []
+        assert owners_of(Question("", wanted), account(home), HERE) == [found]
+    assert owners_of(Question("", fingerprint(3)), account(home), HERE) == []
+    assert owners_of(Question(""), account(home), HERE) == []
 
 
 def test_two_owners_of_one_key_are_both_said(home: Path) -> None:
@@ -79,12 +81,9 @@ def test_authorities_name_certificates_and_nothing_else(home: Path, tmp_path: Pa
     authorities = tmp_path / "ca.pub"
     authorities.write_text(line(1, "company CA") + line(2, "other CA"))
     settings = HERE._replace(trusted_user_ca_keys=str(authorities))
-    wanted = Wanted(fingerprint(9), fingerprint(1))
+    wanted = Question("", fingerprint(9), fingerprint(1))
     found = owners_of(wanted, account(home), settings)
-    assert [(key.comment, key.options, key.line) for key in found] == [
-        ("own CA", ['principals="carol"'], 2),
-        ("company CA", [], 1),
-    ]
+    assert [(key.comment, key.options) for key in found] == [("own CA", ['principals="carol"']), ("company CA", [])]
     assert comments(home, settings) == ["plain"]
     assert [(path, key.is_authority) for path, key in keys_of(account(home), settings)] == [
         (str(home / ".ssh/authorized_keys"), False),
@@ -194,7 +193,7 @@ def test_a_user_reads_the_own_file_after_root_has_become_that_user(open_folder: 
     if not child:
         os.setresgid(65534, 65534, 65534)
         os.setresuid(65534, 65534, 65534)
-        os._exit(len(owners_of(Wanted(fingerprint(1)), who, SshdSettings(("keys",)))))
+        os._exit(len(owners_of(Question("", fingerprint(1)), who, SshdSettings(("keys",)))))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
@@ -236,23 +235,23 @@ def guarded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def by_command(home: Path, command: str, wanted: Wanted | None = None) -> list[str]:
+def by_command(home: Path, command: str, wanted: Question | None = None) -> list[str]:
     """Return the comments that a command gives."""
     settings = SshdSettings((), command, ME)
-    return [owner.comment for owner in owners_by_command(wanted or Wanted(fingerprint(1)), account(home), settings)]
+    return [owner.comment for owner in owners_by_command(wanted or Question("", fingerprint(1)), account(home), settings)]
 
 
 def test_command_gets_its_tokens_and_no_shell(home: Path, guarded: Path) -> None:
     """What it prints is read like a file."""
     path = script(guarded, f"print({line(1).strip()!r}, '|'.join(sys.argv[1:]))")
-    wanted = Wanted(fingerprint(1), key_type="ED25519")
+    wanted = Question("", fingerprint(1), key_type="ED25519")
     assert by_command(home, f'{path} %u "%h $(id); x" %% %U %f %t', wanted) == [
         f"carol|{home} $(id); x|%|{os.geteuid()}|{fingerprint(1)}|ssh-ed25519"
     ]
     assert by_command(home, path) == [NAME]
     # A key is not in the log, nor is the curve.
     assert by_command(home, f"{path} %k", wanted) == []
-    assert by_command(home, f"{path} %t", wanted._replace(key_type="ECDSA")) == []
+    assert by_command(home, f"{path} %t", msgspec.structs.replace(wanted, key_type="ECDSA")) == []
     assert by_command(home, "command") == []
     assert by_command(home, f'{path} "open') == []
 
@@ -280,7 +279,7 @@ def test_command_that_fails_costs_the_name_only(home: Path, guarded: Path, text:
 def test_command_runs_only_as_its_user_and_if_only_root_can_write_it(home: Path, tmp_path: Path) -> None:
     """As sshd has it. A temporary folder is below one that all can write."""
     path = script(tmp_path, f"print({line(1, 'x').strip()!r})")
-    wanted = Wanted(fingerprint(1))
+    wanted = Question("", fingerprint(1))
     assert owners_by_command(wanted, account(home), SshdSettings((), path, ME)) == []
     for user in ("", "no-such-user", "daemon"):
         assert owners_by_command(wanted, account(home), SshdSettings((), "/bin/echo", user)) == []

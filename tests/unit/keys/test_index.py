@@ -24,4 +24,4 @@ def test_wrong_options(tmp_path: Path, options: object) -> None:
     assert index.owners("web1", KEY.sha256) == index.owners("web1", KEY.sha256) == []
     assert len(said) == 1
     assert "keys.db" in said[0]
-    assert [owned[2].comment for owned in index.all_keys()] == ["alice@laptop"]
+    assert [comment for *_, comment in index.all_owned()] == ["alice@laptop"]

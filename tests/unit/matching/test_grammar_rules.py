@@ -54,9 +54,9 @@ def test_rules_of_the_file_are_those_of_the_grammars(file: Path) -> None:
     """Name, action, beginnings, pattern and groups of every rule, in the same order."""
     assert grammar_rules.lowered_file() is not None, file
     found = all_facts(grammar_rules.grammars("lowered"))
-    assert found == all_facts(written_rules.grammars("lowered"))
+    assert found == all_facts(written_rules.written_grammars("lowered"))
     assert sum(len(rules) for _programs, rules, _other in found.values()) > 250
-    assert grammar_rules.method_info.__wrapped__() == [rule.expression.re for rule in sshd.METHOD_INFO]  # type: ignore[attr-defined]
+    assert grammar_rules.method_info_patterns.__wrapped__() == [rule.expression.re for rule in sshd.METHOD_INFO]  # type: ignore[attr-defined]
 
 
 def test_a_matcher_from_the_file_reads_every_sample_alike(file: Path) -> None:
@@ -93,7 +93,7 @@ def test_any_other_file_is_not_used(file: Path, contents: bytes) -> None:
     """Sshbell lowers the rules itself instead."""
     file.write_bytes(contents)
     assert grammar_rules.lowered_file() is None
-    assert all_facts(grammar_rules.grammars("lowered")) == all_facts(written_rules.grammars("lowered"))
+    assert all_facts(grammar_rules.grammars("lowered")) == all_facts(written_rules.written_grammars("lowered"))
 
 
 def test_pyparsing_never_runs_from_the_file(file: Path) -> None:

@@ -338,7 +338,7 @@ def test_all_parts_are_damaged(place: Place) -> None:
     log_file = RotatedLog(str(place.log))
     log_file.position = found.position
     assert list(found.pipeline.missing(log_file.blocks(), local_zone())) == []
-    assert len(place.said) == len(parts) == 5
+    assert len(place.said) == len(parts) == 6
 
 
 def test_a_snapshot_of_format_1(place: Place) -> None:

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from consumer.commands.replay import summary_text
 from consumer.config import Config
-from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Canary, Event, Forged, Login, Logout, Probe
 from consumer.logs.replay import Summary
 from consumer.places.geoip import Places
 from consumer.show.owner_names import Names
@@ -60,7 +60,7 @@ def logout(seconds: float) -> Logout:
     return Logout("", line(), "alice", "192.0.2.7", "4711", login(), START + int(seconds * SECOND))
 
 
-def row(event: Login | Logout | Forged, *, width: int | None = None, names: Names | None = None) -> str:
+def row(event: Login | Logout | Forged | Canary, *, width: int | None = None, names: Names | None = None) -> str:
     """Return the row of one event, without the head."""
     table = Table(EVENTS, UTC, color=False, width=width, names=names)
     table.row(login())
@@ -425,3 +425,11 @@ def test_summary_of_another_programs_log() -> None:
     advice = "most lines are of other programs; if your sshd logs under another name, add that to sshd_programs"
     assert summary_text(Summary(lines=100, understood=49)).split("\n")[1:] == [advice]
     assert advice not in summary_text(Summary(lines=100, understood=50))
+
+
+def test_canary_row() -> None:
+    """The login of ``sshbell canary`` has a row among tries and probes only."""
+    canary = Canary("3" * 32, line(), "sshbell-canary-0", "127.0.0.1", "4000")
+    assert row(canary) == ""
+    shown = Table(EVENTS, UTC, color=False, width=None, noise=True).row(canary)
+    assert shown.splitlines()[1].split()[2:] == ["canary", "sshbell-canary-0", "127.0.0.1", "port", "4000", "web1"]

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consumer.keys.authorized_keys import parsed
-from consumer.keys.document import ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey, parsed
 from consumer.store.queries import KeySeen
 from consumer.store.recent_logins import LoginKind
 from consumer.system.audit_algorithms import ALGORITHM_ADVICE, host_key_rows
@@ -200,13 +199,13 @@ def test_many_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(some_accounts(accounts)) == ACCOUNT_ROW_LIMIT
 
 
-def key_of(number: int, *, type_: str = "ssh-ed25519", bits: int = 0, comment: str = "") -> ExportedKey:
+def key_of(number: int, *, type_: str = "ssh-ed25519", bits: int = 0, comment: str = "") -> AuthorizedKey:
     """Return a line of authorized_keys."""
     sha = "SHA256:" + base64.b64encode(number.to_bytes(32, "big")).decode().rstrip("=")
-    return ExportedKey("alice", type_, sha, "MD5:" + ":".join(["00"] * 16), comment, [], bits=bits)
+    return AuthorizedKey("alice", type_, sha, "MD5:" + ":".join(["00"] * 16), comment, [], bits=bits)
 
 
-def rows_of(keys: list[ExportedKey], seen: list[KeySeen], since_us: int | None = 0) -> list[tuple[str, str, str, int | None]]:
+def rows_of(keys: list[AuthorizedKey], seen: list[KeySeen], since_us: int | None = 0) -> list[tuple[str, str, str, int | None]]:
     """Return the rows about keys, without reasons and lines."""
     logins = [LoginKind("alice", "192.0.2.7", "publickey", one.info, None, 0, 0, 4, one.last_us) for one in seen]
     rows = key_rows(keys, seen, logins, "web1", since_us, NOW_US)

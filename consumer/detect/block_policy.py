@@ -1,0 +1,235 @@
+"""
+Blocking: turns a finding of guessing into a block, or into nothing, with a counted reason.
+
+A block must never lock out people, so it takes more than a finding: see ``Refusal``. Each further block of a target is longer, up
+to a limit. For each ``DECAY_US`` that a target keeps quiet after a block, the next one is a step shorter. If all guesses from an
+address were at one user, and that user logs in from there, the address begins anew.
+
+A guesser who goes on causes no further finding. So a try after the end of a block causes the next block, if the rule still fits.
+
+It is pure, so ``sshbell replay`` shows what it would have blocked. The process guard carries the blocks out.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from functools import lru_cache
+from ipaddress import ip_network
+from typing import Any, NamedTuple
+
+from consumer.actions import EventAction
+from consumer.addresses import Address, Network, ip_of
+from consumer.config import Blocking
+from consumer.config_values import seconds_of
+from consumer.detect.bounded_table import BoundedTable
+from consumer.detect.findings import Kinds
+from consumer.detect.guessing import Guessing, client_of
+from consumer.events import Attempt, Block, Finding, Login, Logout
+from consumer.story.event_ids import derived
+
+# Addresses with an open session; targets that have been blocked.
+LIVE_LIMIT, BLOCKED_LIMIT = 10_000, 100_000
+DECAY_US = 86_400 * 1_000_000
+KINDS_OFF: Kinds = (Login, Logout)
+KINDS_ON: Kinds = (*KINDS_OFF, Finding, Attempt)
+# A session without an end counts no longer, as in "who": its end was lost.
+_LIVE_US = 30 * 86_400 * 1_000_000
+_SECOND_US = 1_000_000
+
+
+class Refusal(StrEnum):
+    """Why a finding blocks nobody."""
+
+    NO_TARGET = "no_target"  # the log has a host name, or nothing
+    UNVERIFIED = "unverified"  # any local user could have written the lines
+    LOOPBACK = "loopback"
+    ALLOWED = "allowed"  # on the allow list of the configuration
+    LIVE_SESSION = "live_session"  # somebody from there is logged in
+    KNOWN = "known"  # one of the last good logins came from there
+    BLOCKED = "blocked"  # it is blocked already
+
+
+class _LastBlock(NamedTuple):
+    """The last block of a target: its step, its end, the finding that it rests on, and the only user at whom the guesses were."""
+
+    step: int
+    until_us: int
+    finding_id: str
+    user: str | None
+
+
+class _Sessions(NamedTuple):
+    """Open sessions from an address: how many, and when the newest began."""
+
+    open: int
+    last_us: int
+
+
+class BlockPolicy:
+    """
+    Decides about blocks.
+
+    It looks at logins even if blocking is off, so that it knows them when it is turned on.
+
+    Args:
+        settings: the table ``[block]``.
+        guessing: the detector, which says whether somebody still guesses; None if it is off.
+    """
+
+    def __init__(self, settings: Blocking, guessing: Guessing | None) -> None:
+        self._settings = settings
+        self._guessing = guessing
+        self.takes = KINDS_OFF if settings.mode == "off" else KINDS_ON
+        self._first_us = round(seconds_of(settings.duration) * _SECOND_US)
+        self._longest_us = round(seconds_of(settings.longest) * _SECOND_US)
+        self._known_us = round(seconds_of(settings.known_for) * _SECOND_US)
+        self._allowed = [ip_network(allow.address, strict=False) for allow in settings.allow if allow.address]
+        # By address: the time of the newest login.
+        self._known: BoundedTable[str, int] = BoundedTable(str, int, settings.known_logins)
+        self._live: BoundedTable[str, _Sessions] = BoundedTable(str, _Sessions, LIVE_LIMIT)
+        self._last: BoundedTable[str, _LastBlock] = BoundedTable(str, _LastBlock, BLOCKED_LIMIT)
+        self._tables: dict[str, BoundedTable[str, Any]] = {"known": self._known, "live": self._live, "last": self._last}
+        self.refused: Counter[Refusal] = Counter()
+
+    def take(self, event: Login | Logout | Finding | Attempt) -> Iterable[Block]:
+        """Note a login or its end; return the blocks that a finding or a try causes."""
+        match event:
+            case Login():
+                self._login(event)
+            case Logout():
+                self._logout(event)
+            case Finding() if event.action is EventAction.GUESSING:
+                is_user, is_verified = event.labels.get("by") == "user", event.origin == "verified"
+                name = event.user if is_user else event.labels.get("network") or event.address
+                user = event.user if event.labels.get("users") == "one" else None
+                return self._blocks(event, name or "", event.id, user, is_user=is_user, is_verified=is_verified)
+            case Attempt():
+                return self._again(event)
+        return ()
+
+    def _login(self, login: Login) -> None:
+        address = login.address
+        if not address:
+            return
+        sessions = self._live.get(address) or _Sessions(0, 0)
+        self._live.put(address, _Sessions(sessions.open + 1, max(sessions.last_us, login.time_us)))
+        if self._settings.known_logins:
+            self._known.put(address, max(self._known.get(address) or 0, login.time_us))
+        target = client_of(address)
+        last = self._last.get(target)
+        if last is not None and last.user is not None and last.user == login.user:
+            self._last.pop(target)
+
+    def _logout(self, logout: Logout) -> None:
+        address = logout.login.address
+        if address and (sessions := self._live.get(address)) is not None:
+            if sessions.open > 1:
+                self._live.put(address, _Sessions(sessions.open - 1, sessions.last_us))
+            else:
+                self._live.pop(address)
+
+    def _again(self, attempt: Attempt) -> Iterator[Block]:
+        """Yield the next block of a guesser who goes on after the end of the last one."""
+        now_s = attempt.time_us // _SECOND_US
+        for name, is_user in ((attempt.address, False), (attempt.user, True)):
+            if not name or self._guessing is None:
+                continue
+            target = f"user:{name}" if is_user else client_of(name)
+            last = self._last.get(target)
+            if last is None or attempt.time_us < last.until_us:
+                continue
+            ask = self._guessing.is_guessed if is_user else self._guessing.is_guessing
+            if ask(name, "sshd", now_s, is_verified=True):
+                user = last.user if last.user == attempt.user else None
+                own = name if is_user else target
+                yield from self._blocks(attempt, own, last.finding_id, user, is_user=is_user, is_verified=True)
+
+    def _blocks(
+        self, event: Finding | Attempt, name: str, finding_id: str, user: str | None, *, is_user: bool, is_verified: bool
+    ) -> Iterator[Block]:
+        """Yield the block of an address, a network or a user, unless that must not be."""
+        network = None if is_user else _network_of(name)
+        target = name if network is None else str(network).removesuffix(f"/{network.max_prefixlen}")
+        key = f"user:{target}" if is_user else target
+        last = self._last.get(key)
+        if not is_verified:
+            refusal: Refusal | None = Refusal.UNVERIFIED
+        elif last is not None and event.time_us < last.until_us:
+            refusal = Refusal.BLOCKED
+        elif is_user:
+            # He can log in from the addresses of his last logins all the same: guard excepts these.
+            refusal = None if name else Refusal.NO_TARGET
+        else:
+            refusal = self._refusal(network, event.time_us)
+        if refusal is not None:
+            self.refused[refusal] += 1
+            return
+        step = 0 if last is None else max(0, last.step + 1 - (event.time_us - last.until_us) // DECAY_US)
+        until_us = event.time_us + self._length_us(step)
+        self._last.put(key, _LastBlock(step, until_us, finding_id, user))
+        yield Block(
+            derived(event.id, f"{EventAction.BLOCK}\0{key}") if event.id else "", event.line, event.user if is_user else None,
+            None if is_user else event.address, None, target, is_user, until_us, finding_id, step,
+            self._settings.mode == "dry-run",
+        )  # fmt: skip
+
+    def _length_us(self, step: int) -> int:
+        """Return how long the block of a step lasts."""
+        length_us = self._first_us
+        for _ in range(step):
+            if length_us >= self._longest_us:
+                break
+            length_us *= self._settings.growth
+        return min(length_us, self._longest_us)
+
+    def _refusal(self, network: Network | None, now_us: int) -> Refusal | None:
+        """Return why a network must not be blocked; None if it may."""
+        if network is None or network.network_address.is_unspecified:
+            return Refusal.NO_TARGET
+        if network.network_address.is_loopback:
+            return Refusal.LOOPBACK
+        if any(network.version == allowed.version and network.overlaps(allowed) for allowed in self._allowed):
+            return Refusal.ALLOWED
+        live = (address for address, sessions in self._live.items() if sessions.last_us >= now_us - _LIVE_US)
+        if _has_one_of(network, live):
+            return Refusal.LIVE_SESSION
+        known = (address for address, last_us in self._known.items() if last_us >= now_us - self._known_us)
+        return Refusal.KNOWN if _has_one_of(network, known) else None
+
+    def changed(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the changed buckets of all tables: see ``Detector``."""
+        for name, table in self._tables.items():
+            yield from table.changed(f"{name}.")
+
+    def kept(self) -> None:
+        """Record that they are safe."""
+        for table in self._tables.values():
+            table.kept()
+
+    def forget_snapshot(self) -> None:
+        """Count all buckets as changed."""
+        for table in self._tables.values():
+            table.forget_snapshot()
+
+    def restore(self, name: str, body: bytes) -> None:
+        """Take over a bucket: see ``Detector``."""
+        self._tables[name.partition(".")[0]].restore(body)
+
+
+def _has_one_of(network: Network, addresses: Iterable[str]) -> bool:
+    return any((ip := _ip_of(address)) is not None and ip in network for address in addresses)
+
+
+@lru_cache(LIVE_LIMIT)
+def _ip_of(address: str) -> Address | None:
+    """Return an address. Each of those with a session is compared with each new target."""
+    return ip_of(address)
+
+
+def _network_of(text: str) -> Network | None:
+    """Return the network of a text; that of one address for an address; None for a name."""
+    ip = ip_of(text)
+    try:
+        return ip_network(text if ip is None else ip)
+    except ValueError:
+        return None
