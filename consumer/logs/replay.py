@@ -44,6 +44,7 @@ class Summary(msgspec.Struct):
     actions: dict[str, int] = {}
     events: dict[str, int] = {}
     notes: dict[str, int] = {}  # losses caused by limits
+    refused: dict[str, int] = {}  # why findings have blocked nobody
 
 
 class Replay:
@@ -134,6 +135,7 @@ class Replay:
         summary.unmatched, summary.unframed = self._counts[-2:]
         summary.events = {str(action): count for action, count in self._events.items() if count}
         summary.notes = dict(self._correlator.counters)
+        summary.refused = {} if self._detectors is None else self._detectors.refused
         summary.timeless = summary.notes.pop("lines_without_time_total", 0)
         return summary
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from consumer.block.commands import split_command
+from consumer.config import BLOCK_COMMANDS
 from consumer.errors import InputError
 from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
 from consumer.text import listed
@@ -24,12 +26,10 @@ _PURGE_DEFAULT = "1d"
 _LIMIT_DIGITS = 4
 # What has no counterpart, with what sshbell does instead.
 _OWN_STORE = "sshbell has a database of its own, and does not take over what pam_abl has counted"
-_COMMAND = 'sshbell runs no command at a login: a channel of type "exec" runs one for each finding, and blocking needs none'
 _IGNORED = "pam_abl ignores it, too"
 _BOTH = "sshbell reads the log, so it counts each failed login for its address and for its user"
 _WITHOUT = {
     "db_home": _OWN_STORE, "db_module": _OWN_STORE, "host_db": _OWN_STORE, "user_db": _OWN_STORE,
-    "host_block_cmd": _COMMAND, "host_clear_cmd": _COMMAND, "user_block_cmd": _COMMAND, "user_clear_cmd": _COMMAND,
     "host_blk_cmd": _IGNORED, "host_clr_cmd": _IGNORED, "user_blk_cmd": _IGNORED, "user_clr_cmd": _IGNORED,
 }  # fmt: skip
 # Words without a value: of a file, and of a line in /etc/pam.d.
@@ -48,16 +48,20 @@ class Imported(msgspec.Struct, frozen=True):
 
     Attributes:
         settings: keys of ``[detect.guessing]`` with their values as TOML.
+        commands: keys of ``[block]``, likewise.
         notes: sentences about what changes, in the order of the file.
     """
 
     settings: dict[str, str]
+    commands: dict[str, str]
     notes: list[str]
 
     @property
     def toml(self) -> str:
-        """The table, with the notes as comments below it."""
+        """The tables, with the notes as comments below them."""
         lines = ["[detect.guessing]", *(f"{key} = {value}" for key, value in self.settings.items())]
+        if self.commands:
+            lines += ["", "[block]", *(f"{key} = {value}" for key, value in self.commands.items())]
         return "\n".join([*lines, "", "# What changes:", *(f"# {note}" for note in self.notes)]) + "\n"
 
 
@@ -71,7 +75,7 @@ def translated(path: Path) -> Imported:
     reader = _Reader()
     reader.file(path, 0)
     settings = reader.settings()
-    return Imported(settings, reader.notes)
+    return Imported(settings, reader.commands, reader.notes)
 
 
 def logical_lines(text: str) -> Iterator[str]:
@@ -86,6 +90,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.commands: dict[str, str] = {}
         self._values: dict[str, str] = {}
         self._left_out: dict[str, list[str]] = {}  # keys, by the reason
 
@@ -118,10 +123,25 @@ class _Reader:
                 self.file(Path(value), depth + 1)
         elif key in _WITHOUT and equals:
             self._left_out.setdefault(_WITHOUT[key], []).append(key)
+        elif key in BLOCK_COMMANDS and equals:
+            self._command(key, value)
         elif key in _KEYS and equals:
             self._values[key] = value
         else:
             self._note(f"{word!r} is left out: pam_abl does not know it, either, and refuses the file.")
+
+    def _command(self, key: str, value: str) -> None:
+        """Take a command over, unless sshbell cannot split it."""
+        if not value:
+            return
+        try:
+            program = "".join(split_command(value)[0])
+        except ValueError as error:
+            self._note(f"{key} is left out: {error}.")
+            return
+        self.commands[key] = _quoted(value)
+        if not program.startswith("/"):
+            self._note(f"{key} cannot run {program}, and neither can pam_abl: write the whole path of the program.")
 
     def _note(self, note: str) -> None:
         # A comment of TOML has no control characters.
@@ -133,6 +153,8 @@ class _Reader:
         found = {key: translate(self, key, values[key]) for key, translate in _KEYS.items() if key in values}
         if values["host_rule"]:
             self._note("host_rule counts all addresses of an IPv6 /64 as one host. pam_abl counts each alone.")
+        if self.commands:
+            self._note("Commands run when a block begins or ends. No login waits for them.")
         for reason, keys in self._left_out.items():
             named = list(dict.fromkeys(keys))
             self._note(f"{listed(named)} {'is' if len(named) == 1 else 'are'} left out: {reason}.")

@@ -68,7 +68,7 @@ def test_every_key(tmp_path: Path) -> None:
     )
     named = " ".join(found.notes)
     for key in re.findall("^[a-z_]+", SAMPLE, re.MULTILINE):
-        assert key in found.settings or re.search(rf"\b{key}\b", named), key
+        assert key in found.settings or key in found.commands or re.search(rf"\b{key}\b", named), key
     assert "pam_abl 0.9.0 loses the trigger" in named
     assert "user_purge is one hour: pam_abl raises 30" in named
 
@@ -128,6 +128,6 @@ def test_any_file(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     if "config" in text:
         return
     found = read(tmp_path_factory.getbasetemp(), text)
-    assert tomllib.loads(found.toml).keys() == {"detect"}
+    assert tomllib.loads(found.toml).keys() <= {"detect", "block"}
     assert all(line.isprintable() for line in found.toml.splitlines())
     assert isinstance(settings_of(found), msgspec.Struct)
