@@ -50,10 +50,10 @@ consumer.clock.now_us = lambda: {NOW_US}
 consumer.places.special_addresses.special_name = lambda number, bits: ""
 from pathlib import Path
 import consumer.keys.sshd_config, consumer.system.audit, consumer.system.audit_settings, socket
-from consumer.keys.document import ExportedKey
+from consumer.keys.authorized_keys import AuthorizedKey
 consumer.keys.sshd_config._PATH = str(Path.cwd())
 consumer.system.audit.AuditPlaces.__new__.__defaults__ = (str(Path("sshd_config").absolute()), Path("pam.d"))
-consumer.system.audit._keys = lambda: ([ExportedKey("backup", "ssh-dss", "SHA256:" + "A" * 43, "MD5:", "backup@nas")], [])
+consumer.system.audit._keys = lambda: ([AuthorizedKey("backup", "ssh-dss", "SHA256:" + "A" * 43, "MD5:", "backup@nas")], [])
 consumer.system.audit_settings._exists = lambda name: True
 socket.gethostname = lambda: "web1"
 from consumer.cli import main

@@ -11,6 +11,7 @@ them: how long until the mail of the healthy channel arrives, and how long does 
 import argparse
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ username = "bell"
 """
 HELD = 'oauth2 = {{ token_url = "http://127.0.0.1:{port}/", client_id = "x", refresh_token = {{ file = "{file}" }} }}'
 HEALTHY = 'password = { command = ["printf", "x"] }'
+# The longest wait for each of the two.
+LIMIT_S = 60.0
 
 
 class Trickle(BaseRequestHandler):
@@ -132,18 +135,21 @@ def main() -> None:
             run.stdin.write(LINE.format(now=stamp(), pid=7, text=login).encode())
         run.stdin.flush()
         begun_s = time.monotonic()
-        has_come = handler.come.wait(120)
+        has_come = handler.come.wait(LIMIT_S)
         mail_s = time.monotonic() - begun_s
         pid = int(lock.read_text())
         run.stdin.close()
         run.wait()
         begun_s = time.monotonic()
-        while is_running(pid):
+        while is_running(pid) and time.monotonic() - begun_s < LIMIT_S:
             time.sleep(0.02)
         end_s = time.monotonic() - begun_s
+        has_ended = not is_running(pid)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     mail = f"came after {mail_s:.2f} s" if has_come else f"had not come after {mail_s:.0f} s"
     print(f"beside {options.channels} channels that wait for tokens, the mail of the healthy channel {mail}")
-    print(f"deliver outlived run by {end_s:.1f} s")
+    print(f"deliver outlived run by {end_s:.1f} s{'' if has_ended else ', and was killed then'}")
     sys.stdout.flush()
     os._exit(0)  # without waiting for the server's threads
 

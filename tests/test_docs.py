@@ -58,8 +58,8 @@ def test_configuration_examples(tmp_path: Path) -> None:
     examples = [block.text for page in PAGES for block in blocks(page, "toml")]
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
-    keys = [text for text in examples if not text.startswith("[[")]
-    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]", "[block]", "[[block.allow]]"))]
+    keys = [text for text in examples if not text.startswith("[")]
+    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]", "[detect", "[block]", "[[block.allow]]"))]
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))

@@ -57,10 +57,10 @@ def _entries(config: "Config") -> "tuple[list[BlockRow], list[BlockRow]]":
     from pathlib import Path
 
     from consumer.clock import now_us
-    from consumer.store.block import BlockReader
+    from consumer.store.block import StoredBlocks
 
     now = now_us()
-    rows = BlockReader(Path(config.state_dir)).entries()
+    rows = StoredBlocks(Path(config.state_dir)).entries()
     active = [row for row in rows if row.until_us > now and row.removed_us is None]
     return active, [row for row in rows if not (row.until_us > now and row.removed_us is None)]
 
@@ -164,10 +164,10 @@ def _list_allowed(config: "Config", *, as_json: bool) -> None:
     from consumer.clock import isoformat
     from consumer.ecs import json_line
     from consumer.guard.allowed import end_text
-    from consumer.store.block import BlockReader
+    from consumer.store.block import StoredBlocks
     from consumer.text import harmless
 
-    for row in BlockReader(Path(config.state_dir)).allowed():
+    for row in StoredBlocks(Path(config.state_dir)).allowed():
         if as_json:
             known = {"target": row.target, "source": row.source, "reason": row.reason}
             click.echo(json_line(known | ({"until": isoformat(row.until_us)} if row.until_us else {})), nl=False)
@@ -277,6 +277,7 @@ def add(
     """
     import re
     import uuid
+    from contextlib import closing
     from pathlib import Path
     from typing import get_args
 
@@ -288,6 +289,7 @@ def add(
     from consumer.config_values import Span, seconds_of
     from consumer.guard.client import ask, known_addresses
     from consumer.guard.messages import Order
+    from consumer.store.earlier_logins import EarlierLogins
 
     pattern = next(meta.pattern for meta in get_args(Span) if isinstance(meta, Meta) and meta.pattern)
     if not re.search(pattern, span):
@@ -304,7 +306,10 @@ def add(
     until_us = now_us() + round(seconds_of(span)) * SECOND_US
     for text in texts:
         user = target_of(text).user
-        froms = (known or known_addresses(Path(found.state_dir), user, now_us())) if user else []
+        froms = []
+        if user:
+            with closing(EarlierLogins(Path(found.state_dir))) as earlier:
+                froms = known or known_addresses(earlier, user, now_us())
         reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
         if reply.allowed:
             raise UsageError(f"{text} is never blocked: {reply.allowed}")
@@ -420,13 +425,18 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
     # Everything that takes long to import is left out until it is needed: a script may ask at each login.
     import json
     from datetime import UTC, datetime
+    from ipaddress import ip_address
 
     from consumer.text import harmless
 
     name = target.removeprefix("user:") if target.startswith("user:") else user
     address = "" if target.startswith("user:") else target
-    if "/" in address:
-        raise UsageError("check takes an address, not a network")
+    try:
+        ip_address(address.partition("%")[0] if address else "::")
+    except ValueError as error:
+        raise UsageError(f"check takes an address or user:NAME, not {target!r}") from error
+    if not address and not name:
+        raise UsageError("user: needs a name")
     found = _asked(address, name, config)
     if found.get("fault"):
         raise TryLaterError(found["fault"])
@@ -514,12 +524,12 @@ def _explained(config: "Config", text: str, zone: "tzinfo") -> "Iterator[str]":
     from pathlib import Path
 
     from consumer.block.target import network_target, target_of
-    from consumer.store.block import BlockReader
+    from consumer.store.block import StoredBlocks
     from consumer.text import harmless
 
     (target_text,) = _targets((text,))
     target = target_of(target_text)
-    allowed = [row for row in BlockReader(Path(config.state_dir)).allowed() if network_target(row.target).covers(target)]
+    allowed = [row for row in StoredBlocks(Path(config.state_dir)).allowed() if network_target(row.target).covers(target)]
     for one in allowed:
         yield harmless(f"never blocked: {one.target} ({one.source}){f': {one.reason}' if one.reason else ''}")
     active, others = _entries(config)

@@ -186,16 +186,22 @@ def check_of(entries: Iterable[tuple[BlockRow, Target]], allowed: Iterable[Allow
         raise UsageError(str(error)) from error
     if address is not None and (reason := _allowed_by(address, allowed)):
         return Reply(allowed=reason)
-    found: list[dict[str, str | int]] = []
+    applying = []
+    # pam_access gets one line for a user, so an exception of one order counts for all of them.
+    is_known = False
     for row, target in entries:
         if target.version:
             applies = address is not None and target.covers(address)
         else:
-            exceptions = map(network_target, row.exceptions)
-            is_known = address is not None and any(known.covers(address) for known in exceptions)
-            applies = target == user and can_name(target.user) and not is_known
+            applies = target == user and can_name(target.user)
+            is_known |= applies and address is not None and any(network_target(text).covers(address) for text in row.exceptions)
         if applies:
-            found.append({"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason})
+            applying.append((row, target))
+    found: list[dict[str, str | int]] = [
+        {"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason}
+        for row, target in applying
+        if target.version or not is_known
+    ]
     return Reply(count=len(found), blocks=found)
 
 

@@ -74,4 +74,4 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     is_enforcing: bool = True
 
 
-Request = Order | Lift | Purge | Check
+GuardRequest = Order | Lift | Purge | Check

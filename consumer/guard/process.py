@@ -32,7 +32,7 @@ from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreE
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles, BlockCommands, Nftables
 from consumer.guard.ledger import NOTHING_BLOCKED, Ledger
-from consumer.guard.messages import MESSAGE_LIMIT, Check, Lift, Order, Purge, Reply, Request
+from consumer.guard.messages import MESSAGE_LIMIT, Check, GuardRequest, Lift, Order, Purge, Reply
 from consumer.process.lock import GUARD_LOCK, Lock
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import CAP_NET_ADMIN, account_of, act_as, become, become_with, end_with_parent
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 _log = get_logger()
 _orders = msgspec.json.Decoder(list[Order])
-_request = msgspec.json.Decoder(Request)
+_request = msgspec.json.Decoder(GuardRequest)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -171,7 +171,7 @@ class Guard:
         finally:
             writer.close()
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: GuardRequest) -> Reply:
         if self._ledger is None:
             return Reply(fault=self._fault or "guard has only just started; try again")
         now = now_us()

@@ -17,7 +17,7 @@ from consumer.guard.messages import Check, Lift, Purge, Reply
 from consumer.process.lock import GUARD_LOCK, Lock
 from consumer.process.privileges import as_sshbell
 from consumer.state_dir import DEFAULT_PATH
-from consumer.store.block import BlockReader
+from consumer.store.block import StoredBlocks
 
 
 def done_without_guard(config: Config, config_path: str | None, request: Lift | Purge) -> Reply:
@@ -55,6 +55,6 @@ def checked_without_guard(config: Config, request: Check) -> Reply:
         StoreError: the store cannot be read.
         UsageError: there is no such address or user.
     """
-    reader, now = BlockReader(Path(config.state_dir)), now_us()
+    reader, now = StoredBlocks(Path(config.state_dir)), now_us()
     rows = [(row, target_of(row.target)) for row in reader.entries() if row.until_us > now and row.removed_us is None]
     return msgspec.structs.replace(check_of(rows, reader.allowed(), request), is_enforcing=config.block.mode == "on")

@@ -1,7 +1,7 @@
 """
 Counts the lines that no rule reads, by host, and learns their patterns.
 
-A pattern is a line whose names, numbers, addresses and texts are replaced. It shows nobody's name, and stands for many lines.
+A pattern is a line whose names, numbers, addresses and texts are replaced. It shows no names, and stands for many lines.
 Two lines of the same length that agree in most words are one pattern; where they differ, it has ``<*>``. This is the idea of
 Drain (He et al., 2017), with a table in place of its tree. It depends on nothing but the lines and their order.
 

@@ -109,7 +109,7 @@ def host_key_rows(values: Values) -> Iterator[AuditRow]:
             if is_dsa or 0 < key.bits < RSA_BITS:
                 weak = True
                 kind = "DSA" if is_dsa else f"RSA with {key.bits:,} bits"
-                why = "Whoever breaks the key of this host can pretend to be this host."
+                why = "An attacker who breaks the key of this host can pretend to be this host."
                 mend = Mend(f"ssh-keygen -q -t ed25519 -N '' -f {path}", f"as a command, after you have moved {path} away")
                 yield AuditRow("host key", "fault", f"{path}: {kind}", why, [mend], None)
     if not weak and values.get("hostkey"):

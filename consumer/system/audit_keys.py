@@ -17,8 +17,8 @@ UNUSED_DAYS = 90
 # Rows about keys of one kind. A user with a thousand old keys must not hide the other rows.
 KEY_ROW_LIMIT = 50
 _DAY_US = 86400 * 1_000_000
-_OLD_WHY = "Whoever breaks an old key can log in with it, and no log shows that it is somebody else."
-_UNUSED_WHY = "A key that nobody uses may be lost, and whoever finds it can log in."
+_OLD_WHY = "An attacker who breaks an old key can log in with it, and no log shows that it is not its owner."
+_UNUSED_WHY = "A key that nobody uses may be lost, and its finder can log in."
 
 
 def key_rows(

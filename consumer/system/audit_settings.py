@@ -286,7 +286,7 @@ SETTING_ADVICE = (
     ),
     SettingAdvice(
         "StrictModes", ("strictmodes",),
-        "Whoever can write a user's authorized_keys can log in as that user.", _strict_modes,
+        "A user who can write another user's authorized_keys can log in as that user.", _strict_modes,
     ),
     SettingAdvice(
         "UsePAM", ("usepam",),

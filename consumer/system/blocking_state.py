@@ -8,7 +8,7 @@ import msgspec
 from consumer.config import Config
 from consumer.errors import StoreError
 from consumer.process.lock import GUARD_LOCK, Process, holder_of
-from consumer.store.block import BlockReader
+from consumer.store.block import StoredBlocks
 
 
 class BlockingState(msgspec.Struct):
@@ -45,7 +45,7 @@ def blocking_state(config: Config, now_us: int) -> BlockingState | None:
 
 def _problems(config: Config, state: BlockingState, now_us: int) -> Iterator[str]:
     try:
-        reader = BlockReader(Path(config.state_dir))
+        reader = StoredBlocks(Path(config.state_dir))
         state.blocked = sum(row.until_us > now_us and row.removed_us is None for row in reader.entries())
         notes = reader.notes()
     except StoreError as error:

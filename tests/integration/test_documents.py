@@ -213,6 +213,7 @@ TIMED_OUT = 124
 ENDS = {
     "tail -n 0 -F /var/log/auth.log | sshbell run --plain": TIMED_OUT,  # it reads as long as somebody writes
     "sshbell outbox drop 3fa29c01": 64,  # there is no such message
+    "sshbell canary >/dev/null": 69,  # no sshd runs there
 }
 
 

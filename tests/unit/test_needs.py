@@ -1,4 +1,4 @@
-"""With CI set no test is left out in silence."""
+"""With CI set no test is left out in silence; tests that change the machine run one by one."""
 
 from __future__ import annotations
 
@@ -28,12 +28,37 @@ def test_known_fault():
     raise ValueError
 """
 
+GROUPED = """
+from pathlib import Path
+import pytest
+from tests import needs
 
-def outcome(folder: Path, text: str, ci: str) -> str:
+pytestmark = needs.CHANGES_THE_MACHINE
+
+@pytest.mark.parametrize("number", range(6))
+def test_it(number, worker_id):
+    Path(__file__).with_suffix(f".{worker_id}").touch()
+"""
+
+
+def outcome(folder: Path, text: str, ci: str, *options: str) -> str:
     """Run pytest over some tests, with the rules of this project about skips; return its last line."""
     (folder / "test_it.py").write_text(text)
     # Without the options and plug-ins of this run.
-    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(folder), "-p", "tests.needs", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        str(folder),
+        "-p",
+        "tests.needs",
+        *options,
+        str(folder),
+    ]
     env = os.environ | {"CI": ci, "PYTHONPATH": str(PROJECT_DIR), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=folder)
     return done.stdout.rstrip().rpartition("\n")[2].partition(" in ")[0]
@@ -62,3 +87,9 @@ def test_what_may_be_skipped() -> None:
     ):
         assert reason in str(fault_of_skip(reason, is_ci=True))
         assert fault_of_skip(reason, is_ci=False) is None
+
+
+def test_a_group_has_one_worker(tmp_path: Path) -> None:
+    """pytest-xdist 3.8.0 cannot group the tests of pytest 9.2.0, and does not say so."""
+    assert outcome(tmp_path, GROUPED, "", "-p", "xdist.plugin", "--numprocesses=2", "--dist=loadgroup") == "6 passed"
+    assert len(list(tmp_path.glob("test_it.gw*"))) == 1
