@@ -486,11 +486,14 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
 
 def is_reported(site: Site) -> bool:
     """Return whether the marker's logout is stored, and no message waits."""
-    (seq,) = (site.query("state.db", "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'") or [(None,)])[0]
+    # The marker goes first. With its lines, ``run`` also stores the tries that waited for later lines. So if the marker came
+    # last, all these could come between the queries, and no message of theirs would be waiting yet.
+    if not site.query("state.db", "SELECT 1 FROM event WHERE user = 'marker' AND action = 'ssh_logout'"):
+        return False
+    last = site.query("state.db", "SELECT max(seq) FROM sqlite_sequence WHERE name = 'outbox'")
     routed = site.query("delivery.db", "SELECT seq FROM cursor")
     waiting = site.query("delivery.db", "SELECT count(*) FROM delivery WHERE state = 'pending'")
-    marker = site.query("state.db", "SELECT 1 FROM event WHERE user = 'marker' AND action = 'ssh_logout'")
-    return bool(marker) and routed == [(seq,)] and waiting == [(0,)]
+    return bool(last) and routed == last and waiting == [(0,)]
 
 
 # ---------------------------------------------------------------- the outcome
