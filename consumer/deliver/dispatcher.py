@@ -2,12 +2,13 @@
 Routes the outbox to channels.
 
 Each channel has its own worker and task, so a channel that is down does not delay the others. Within a channel, messages about
-logins go in order, and before those about noise, which also go in order.
+logins go in order, and before those about noise, which also go in order. sshbell also routes them in this order, so that a login
+does not wait until a flood of noise is routed.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -31,7 +32,7 @@ from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery, Routed, Way
-from consumer.store.outbox import Outbox, Queued
+from consumer.store.outbox import Outbox, Position, Queued
 
 # Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.
 _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
@@ -39,6 +40,8 @@ _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
 STOP_S = 3.0
 # Messages that are routed at once. The connections of the channels wait meanwhile.
 _BATCH = 50
+# Messages among which sshbell looks for logins at once, before it routes noise.
+_LOOK_AHEAD = 2_000
 
 _log = get_logger()
 
@@ -139,23 +142,40 @@ class Dispatcher:
             self._complaint = ""
 
     def _route_some(self) -> bool:
-        """Route a batch; return whether there may be more."""
-        seq, event_id = self._delivery.cursor()
-        queued = self._outbox.since(seq, _BATCH)
+        """
+        Route a batch; return whether there may be more.
+
+        Logins, logouts and notices go ahead of noise. One cursor moves over all messages in order. A second one moves ahead of it
+        and takes only what is no noise, so the first one skips that.
+        """
+        everything, ahead = self._delivery.cursors()
+        first, seen = self._outbox.ahead(max(everything.seq, ahead.seq), _LOOK_AHEAD)
+        queued = self._outbox.since(everything.seq, _BATCH)
         # Rows without a gap come from the same file, so only the first of a batch needs a look.
-        if self._outbox.is_behind(seq, event_id):
+        if self._outbox.is_behind(everything) or self._outbox.is_behind(ahead):
             _log.warning("outbox_replaced", reason="state.db is a new one; sshbell reads its outbox from the beginning")
             self._delivery.restart()
             return True
+        if first:
+            if len(first) > _BATCH:
+                first = first[:_BATCH]
+                seen = Position(first[-1].seq, first[-1].event_id)
+            self._queue(first, ahead=seen)
+            return True
         if not queued:
             return False
+        seen = seen or ahead
+        last = Position(queued[-1].seq, queued[-1].event_id)
+        self._queue([message for message in queued if message.is_noise or message.seq > seen.seq], until=last, ahead=seen)
+        return len(queued) == _BATCH
+
+    def _queue(self, queued: Sequence[Queued], *, ahead: Position | None, until: Position | None = None) -> None:
         self._routed += len(queued)
         before_us = self._clock() - micros_of(self._config.give_up)
         routed = [self._with_channels(message) for message in queued]
-        for name in self._delivery.route(routed, before_us):
+        for name in self._delivery.route(routed, before_us, until=until, ahead=ahead):
             if name in self._workers:
                 self._workers[name].call()
-        return len(queued) == _BATCH
 
     def _with_channels(self, message: Queued) -> Routed:
         try:

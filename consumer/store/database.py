@@ -76,6 +76,11 @@ MIGRATIONS: dict[str, dict[int, str]] = {
             " omitted INTEGER NOT NULL DEFAULT 0, urgent INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (channel, name)) WITHOUT ROWID;"
             "CREATE INDEX hold_due ON hold (channel, due_us) WHERE due_us IS NOT NULL;"
         ),
+        # How far deliver has routed logins ahead of noise.
+        3: (
+            "ALTER TABLE cursor ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0;"
+            "ALTER TABLE cursor ADD COLUMN ahead_id TEXT NOT NULL DEFAULT '';"
+        ),
     },
     "keys": {},
     "block": {},

@@ -14,7 +14,6 @@ from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
-from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import (
     DELIVERY_DB,
@@ -28,7 +27,7 @@ from consumer.store.database import (
     transaction,
     used_bytes,
 )
-from consumer.store.outbox import Queued
+from consumer.store.outbox import Position, Queued
 
 # Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
 # logins.
@@ -190,40 +189,56 @@ class Delivery:
             self._connection.close()
             self._connection = None
 
-    def cursor(self) -> tuple[int, str]:
-        """Return number and event id of the last outbox message that was routed."""
-        seq, event_id = self._run("SELECT seq, event_id FROM cursor").fetchone()
-        return int(seq), str(event_id)
+    def cursors(self) -> tuple[Position, Position]:
+        """
+        Return how far the outbox is routed: everything up to the first position, and all but noise up to the second.
+
+        The second may be before the first.
+        """
+        seq, event_id, ahead, ahead_id = self._run("SELECT seq, event_id, ahead, ahead_id FROM cursor").fetchone()
+        return Position(int(seq), str(event_id)), Position(int(ahead), str(ahead_id))
 
     def restart(self) -> None:
         """Route the outbox from its beginning, because ``state.db`` is new. Messages that exist here are not added twice."""
         with self._transaction():
-            self._run("UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = ''")
+            self._run(
+                "UPDATE cursor SET base = (SELECT coalesce(max(seq), 0) FROM delivery), seq = 0, event_id = '',"
+                " ahead = 0, ahead_id = ''"
+            )
 
-    def route(self, routed: Iterable[Routed], dead_before_us: int = 0) -> set[str]:
+    def route(
+        self, routed: Iterable[Routed], dead_before_us: int = 0, *, until: Position | None = None, ahead: Position | None = None
+    ) -> set[str]:
         """
-        Queue messages for channels, and move the cursor behind the last one; return the channels that got a message.
+        Queue messages for channels, and move the cursors; return the channels that got a message.
 
         A message from before ``dead_before_us`` is a dead letter at once: after the loss of a file, sshbell sends no old news.
 
-        This does not sync to disk. After a power cut, the cursor is also back, so sshbell reads the outbox again from there.
+        This does not sync to disk. After a power cut, the cursors are also back, so sshbell reads the outbox again from there.
+
+        Args:
+            routed: the messages, in order.
+            dead_before_us: as above; microseconds since 1970 UTC.
+            until: with these messages, everything up to here is routed. None: that cursor stays.
+            ahead: likewise, but only all that is no noise.
         """
         found: set[str] = set()
-        last: Queued | None = None
         with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
-            for last, channels, budget, ways in routed:
+            for message, channels, budget, ways in routed:
                 for channel in channels:
-                    is_full = last.action in EXPENDABLE_ACTIONS and self._count(channel) >= WAITING_LIMIT
-                    is_old = last.queued_us < dead_before_us
+                    is_full = message.is_noise and self._count(channel) >= WAITING_LIMIT
+                    is_old = message.queued_us < dead_before_us
                     state = self._queue(
-                        last, channel, base + last.seq, budget, ways.get(channel, Way()), is_full=is_full, is_old=is_old
+                        message, channel, base + message.seq, budget, ways.get(channel, Way()), is_full=is_full, is_old=is_old
                     )
                     if state == "pending":
                         self._waiting[channel] = self._count(channel) + 1
                         found.add(channel)
-            if last is not None:
-                self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
+            if until is not None:
+                self._run("UPDATE cursor SET seq = ?, event_id = ?", until)
+            if ahead is not None:
+                self._run("UPDATE cursor SET ahead = ?, ahead_id = ?", ahead)
         return found
 
     def _queue(

@@ -58,10 +58,12 @@ CREATE TABLE hold (
 ) WITHOUT ROWID;
 CREATE INDEX hold_due ON hold (channel, due_us) WHERE due_us IS NOT NULL;
 
--- The last message of the outbox that `deliver` has routed.
+-- How far `deliver` has routed the outbox. It routes logins ahead of noise, and then everything in order.
 CREATE TABLE cursor (
-    seq       INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,             -- all messages up to here are routed
     event_id  TEXT NOT NULL,                -- of that row; if the outbox has another one there, state.db is new
-    base      INTEGER NOT NULL              -- added to the numbers of this state.db, so that an earlier one's are lower
+    base      INTEGER NOT NULL,             -- added to the numbers of this state.db, so that an earlier one's are lower
+    ahead     INTEGER NOT NULL DEFAULT 0,   -- all messages but noise are routed up to here; it may be lower than seq
+    ahead_id  TEXT NOT NULL DEFAULT ''      -- event_id of that row
 );
-INSERT INTO cursor VALUES (0, '', 0);
+INSERT INTO cursor VALUES (0, '', 0, 0, '');

@@ -3,7 +3,17 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.store.database import STATE_DB, DatabaseReader
+
+_NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
+
+
+class Position(NamedTuple):
+    """A place in the outbox: the number and the event id of a message. 0 and "": before the first one."""
+
+    seq: int = 0
+    event_id: str = ""
 
 
 class Queued(NamedTuple):
@@ -14,6 +24,11 @@ class Queued(NamedTuple):
     action: str
     queued_us: int
     body: bytes
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether strangers or local users can cause any number of such messages."""
+        return self.action in EXPENDABLE_ACTIONS
 
 
 class Outbox:
@@ -38,13 +53,28 @@ class Outbox:
         )
         return [Queued(*row) for row in rows]
 
-    def is_behind(self, seq: int, event_id: str) -> bool:
+    def ahead(self, seq: int, limit: int) -> tuple[list[Queued], Position | None]:
         """
-        Return whether ``state.db`` is a new file, so that ``seq`` is not the number of ``event_id`` in it.
+        Look at ``limit`` messages after ``seq``; return those that are no noise, in order, and the last one looked at.
 
         Raises:
             StoreError: it cannot be read now.
         """
+        rows = self._state.rows(
+            "SELECT seq, event_id, action, queued_us,"  # noqa: S608 - our own names
+            f" CASE WHEN action NOT IN {_NOISE} THEN body END FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?",
+            (seq, limit),
+        )
+        return [Queued(*row) for row in rows if row[4] is not None], Position(*rows[-1][:2]) if rows else None
+
+    def is_behind(self, position: Position) -> bool:
+        """
+        Return whether ``state.db`` is a new file, so that its message of this number is another one.
+
+        Raises:
+            StoreError: it cannot be read now.
+        """
+        seq, event_id = position
         if not seq:
             return False
         # One query, so that both values come from the same file.

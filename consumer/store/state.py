@@ -75,25 +75,31 @@ class State:
         self._is_renewed = False
 
     def _opened(self) -> sqlite3.Connection:
-        """Open the file. Its outbox continues after ``deliver``'s cursor, or ``deliver`` would skip new messages."""
+        """Open the file. Its outbox continues after ``deliver``'s cursors, or ``deliver`` would skip new messages."""
         connection = open_for_writing(self._path, self._report)
         try:
-            routed_seq, _ = self._taken_over()
+            seen_seq, _ = self._taken_over()
             with transaction(connection):
                 (last,) = connection.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-                if last < routed_seq:
+                if last < seen_seq:
                     connection.execute("DELETE FROM sqlite_sequence WHERE name = 'outbox'")
-                    connection.execute("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (routed_seq,))
+                    connection.execute("INSERT INTO sqlite_sequence VALUES ('outbox', ?)", (seen_seq,))
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _taken_over(self) -> tuple[int, int]:
-        """Return the last outbox message that ``deliver`` has routed, and the last one that is done; 0 if unknown."""
+        """
+        Return the last outbox message that ``deliver`` has seen, and the one up to which all are done; 0 if unknown.
+
+        ``deliver`` routes logins ahead of noise, so it may not have routed all that it has seen.
+        """
         try:
             with reading(self._path.with_name(DELIVERY_DB)) as found:
-                routed_seq, base = found.execute("SELECT coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor").fetchone()
+                seen_seq, routed_seq, base = found.execute(
+                    "SELECT coalesce(max(max(seq, ahead)), 0), coalesce(max(seq), 0), coalesce(max(base), 0) FROM cursor"
+                ).fetchone()
                 # Tests by ``ring`` have the number 0: they were never in the outbox.
                 (pending_seq,) = found.execute(
                     "SELECT min(seq) FROM ("
@@ -104,7 +110,7 @@ class State:
         except StoreError:
             return 0, 0
         # Messages of an earlier state.db have numbers below the base, and are only in delivery.db.
-        return routed_seq, routed_seq if pending_seq is None else max(0, min(routed_seq, pending_seq - base - 1))
+        return seen_seq, routed_seq if pending_seq is None else max(0, min(routed_seq, pending_seq - base - 1))
 
     def record(
         self,

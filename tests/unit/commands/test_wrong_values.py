@@ -48,7 +48,7 @@ COLUMNS = [
         "delivery": "event_id channel seq state attempts queued_us next_us done_us reason digest body budget",
         "channel": "name last_success_us last_error_us last_error failures retry_us",
         "budget": "channel name tokens tokens_us",
-        "cursor": "seq event_id base",
+        "cursor": "seq event_id base ahead ahead_id",
     }.items()
     for column in columns.split()
 ]

@@ -177,6 +177,24 @@ def test_numbers_of_delivery_db_that_begin_at_a_base(state: State, tmp_path: Pat
     assert rows(tmp_path, "SELECT seq FROM outbox ORDER BY seq") == [(2,), (3,)]
 
 
+def test_logins_that_deliver_has_routed_ahead_of_noise(tmp_path: Path) -> None:
+    """The noise that ``deliver`` has passed stays; a new file goes on behind all that ``deliver`` has seen."""
+    with closing(State(tmp_path, pytest.fail)) as state:
+        for number, action in enumerate(["ssh_login", "ssh_attempt", "ssh_login", "ssh_attempt"], 1):
+            state.record([], frozenset(), NOW_US, (f"m{number}", action, b"{}"))
+        deliver(
+            tmp_path, "UPDATE cursor SET seq = 1, event_id = 'm1', ahead = 3, ahead_id = 'm3'",
+            PENDING.format(id="m3", seq=3, state="sent"),
+        )  # fmt: skip
+        state.forget_delivered()
+        assert rows(tmp_path, "SELECT seq FROM outbox ORDER BY seq") == [(2,), (3,), (4,)]
+    for path in tmp_path.glob("state.db*"):
+        path.unlink()
+    with closing(State(tmp_path, pytest.fail)) as state:
+        state.record([], frozenset(), NOW_US, ("n1", "ssh_login", b"{}"))
+        assert rows(tmp_path, "SELECT seq FROM outbox ORDER BY seq") == [(4,)]
+
+
 def test_delivered_messages_are_forgotten(state: State, tmp_path: Path) -> None:
     """What is before the first that still waits goes; where nobody knows what waits, nothing goes."""
     for number in range(1, 6):
