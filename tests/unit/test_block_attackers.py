@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,16 @@ from consumer.config import Allow, Blocking
 from consumer.detect.block_policy import Refusal
 from consumer.detect.detectors import Detectors
 from consumer.detect_settings import Detect, GuessingSettings
-from consumer.events import Attempt, Block, Event, Finding, Login
+from consumer.events import Attempt, Block, Event, Finding, Login, Logout
 from consumer.guard.allowed import answers, end_text
+from consumer.guard.client import known_addresses
+from consumer.guard.ledger import Ledger
+from consumer.guard.messages import Order
 from consumer.records import TIME, TRUSTED, Line
-from consumer.store.block import AllowedRow
-from tests.store_events import START_US, events_of, session_lines, try_line
+from consumer.store.block import ENDED_LIMIT, SHORTEN_AFTER, AllowedRow, StoredBlocks
+from consumer.store.earlier_logins import EarlierLogins
+from consumer.store.state import State
+from tests.store_events import START_US, events_of, try_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -145,10 +151,9 @@ def test_forged_logins_push_out_the_known_address() -> None:
 def test_own_logins_push_out_the_known_address() -> None:
     """Somebody with an account logs in from many addresses of one IPv6 network: that is one client."""
     run = Run(known_logins=10)
-    (came, left) = events_of(*session_lines(9))
-    run.feed(login(0, OFFICE), *[login(number, f"2001:db8::{number:x}", "mallory") for number in range(1, 100)])
-    run.detectors.take(left.__class__(left.id, left.line, "alice", OFFICE, "5", login(0, OFFICE), left.time_us))
-    assert came.user == "alice"
+    office, line = login(0, OFFICE), line_at(0.5, is_verified=True)
+    run.feed(office, Logout("logout", line, "alice", OFFICE, "5", office, NOW_US))
+    run.feed(*[login(number, f"2001:db8::{number:x}", "mallory") for number in range(1, 100)])
     assert run.guesses(200, OFFICE) == []
     assert run.detectors.refused == {Refusal.KNOWN: 1}
 
@@ -225,3 +230,25 @@ def test_an_allow_list_that_is_a_pipe(tmp_path: Path) -> None:
     rows = answers([Allow(file=str(path)), Allow(address=OFFICE)], before, NOW_US, faults.append)
     assert {OFFICE, "192.0.2.8"} <= {row.target for row in rows}
     assert len(faults) == 1
+
+
+def test_forged_logins_are_no_exceptions_of_a_blocked_user(tmp_path: Path) -> None:
+    """A local user forges logins of alice from the guesser's address, and so many others that the office is not found."""
+    forged = [login(number, f"10.{number >> 8}.{number & 255}.1", is_verified=False) for number in range(2_500)]
+    with closing(State(tmp_path, pytest.fail)) as state:
+        state.record([login(0, OFFICE), login(1, GUESSER, is_verified=False), *forged], frozenset(), NOW_US)
+    with closing(EarlierLogins(tmp_path)) as earlier:
+        assert known_addresses(earlier, "alice", NOW_US + DAY_US) == [OFFICE]
+
+
+def test_blocks_that_have_ended_do_not_pile_up(tmp_path: Path) -> None:
+    """Guessers with many addresses have each of them blocked for a short time, for years."""
+    ledger, count, minute_us = Ledger(tmp_path, NOW_US), 0, 60 * SECOND_US
+    with closing(ledger.blocks):
+        for hour in range(ENDED_LIMIT // SHORTEN_AFTER + 10):
+            now_us = NOW_US + hour * HOUR_US
+            ledger.end(now_us)
+            orders = [Order(f"{count + each}", f"2001:db8:{hour:x}:{each:x}::/64", now_us + minute_us) for each in range(1100)]
+            count += len(orders)
+            ledger.order(orders, now_us)
+    assert len(StoredBlocks(tmp_path).entries()) <= ENDED_LIMIT + 2 * (SHORTEN_AFTER + 100)
