@@ -20,10 +20,12 @@ from consumer.guard.allowed import answers, end_text
 from consumer.guard.client import known_addresses
 from consumer.guard.ledger import Ledger
 from consumer.guard.messages import Order
+from consumer.pipeline import Pipeline
 from consumer.records import TIME, TRUSTED, Line
 from consumer.store.block import ENDED_LIMIT, SHORTEN_AFTER, AllowedRow, StoredBlocks
 from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.state import State
+from tests.integration.lines import ours
 from tests.store_events import START_US, events_of, try_line
 
 if TYPE_CHECKING:
@@ -164,6 +166,19 @@ def test_a_forged_try_renews_no_block() -> None:
     assert run.guesses(0, OFFICE) == [OFFICE]
     assert run.feed(tried(3700, OFFICE, is_verified=False)) == []
     assert run.feed(tried(3800, OFFICE)) == [OFFICE]
+
+
+@pytest.mark.parametrize("uid", [1000, None])
+def test_a_forged_count_of_repetitions(uid: int | None) -> None:
+    """A local user, or a relay, writes that the verified line before, of the office, has come 50 times."""
+    pipeline = Pipeline((), UTC, NOW_US, pytest.fail, block=Blocking(mode="on"))
+    found = pipeline.feed(ours(f"Failed password for root from {OFFICE} port 5 ssh2"))
+    found += pipeline.feed(ours("last message repeated 50 times", 1, prog=None, tag="", procid=None, uid=uid))
+    found += [event for second in range(1, 20) for event in pipeline.tick(NOW_US + second * SECOND_US)]
+    assert not any(isinstance(event, Block) for event in found)
+    tries = [(event.count, event.origin) for event in found if isinstance(event, Attempt)]
+    assert tries[0] == (1, "verified")
+    assert "verified" not in [origin for _count, origin in tries[1:]]
 
 
 def test_forged_tries_alone() -> None:
