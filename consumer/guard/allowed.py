@@ -18,7 +18,7 @@ from consumer.store.block import AllowedRow
 
 THIS_HOST = "this host"
 _LOOPBACK = ("127.0.0.0/8", "::1")
-# Lines of one file or answer, and characters of a line.
+# Lines of one file or answer, addresses of one name, and characters of a line.
 ALLOWED_LIMIT, ALLOWED_LINE_LIMIT = 1000, 300
 ALLOWED_COMMAND_LIMIT_S = 10.0
 _OUTPUT_LIMIT = 1 << 16
@@ -83,7 +83,10 @@ def _looked_up(name: str) -> list[str]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise AllowFaultError(f"name {name}: {error}") from error
-    return sorted({network_target(str(where[0])).text for *_, where in found})
+    addresses = sorted({network_target(str(where[0])).text for *_, where in found})
+    if len(addresses) > ALLOWED_LIMIT:
+        raise AllowFaultError(f"name {name}: it has more than {ALLOWED_LIMIT:,} addresses")
+    return addresses
 
 
 def _text_of(allow: Allow) -> str:

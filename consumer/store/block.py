@@ -1,13 +1,14 @@
 """``block.db``: what is blocked and why, and what is never blocked. The process ``guard`` is its only writer."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from consumer.errors import StoreError
+from consumer.block.target import Target, network_target, target_of
+from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import DatabaseReader, Whole, checked, open_intact, transaction
 
 NAME = "block.db"
@@ -119,7 +120,7 @@ class Blocks:
         """Return what is never blocked."""
         with transaction(self._connection):
             rows = self._connection.execute("SELECT source, target, reason, until_us FROM allowed").fetchall()
-        return [checked(self._path, dict(zip(AllowedRow.__struct_fields__, row, strict=True)), AllowedRow) for row in rows]
+        return [_allowed(self._path, row) for row in rows]
 
     def set_allowed(self, rows: Iterable[AllowedRow]) -> None:
         """Replace what is never blocked."""
@@ -168,7 +169,7 @@ class StoredBlocks:
     def allowed(self) -> list[AllowedRow]:
         """Return what is never blocked."""
         rows = self._file.rows("SELECT source, target, reason, until_us FROM allowed ORDER BY source, target")
-        return [checked(self._path, dict(zip(AllowedRow.__struct_fields__, row, strict=True)), AllowedRow) for row in rows]
+        return [_allowed(self._path, row) for row in rows]
 
     def notes(self) -> dict[str, str]:
         """Return the texts for ``sshbell status``."""
@@ -182,4 +183,21 @@ def _row(path: Path, values: Sequence[object]) -> BlockRow:
         named["exceptions"] = msgspec.json.decode(exceptions if isinstance(exceptions, str | bytes) else b"", type=list[str])
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise StoreError(f"{path}: it has exceptions that sshbell never writes: {error}") from error
-    return checked(path, named, BlockRow)
+    row = checked(path, named, BlockRow)
+    _check_targets(path, target_of, row.target)
+    _check_targets(path, network_target, *row.exceptions)
+    return row
+
+
+def _allowed(path: Path, values: Sequence[object]) -> AllowedRow:
+    row = checked(path, dict(zip(AllowedRow.__struct_fields__, values, strict=True)), AllowedRow)
+    _check_targets(path, network_target, row.target)
+    return row
+
+
+def _check_targets(path: Path, read: Callable[[str], Target], *texts: str) -> None:
+    try:
+        for text in texts:
+            read(text)
+    except ValueError as error:
+        raise DamagedStoreError(f"{path}: it has a target that sshbell never writes: {error}") from error
