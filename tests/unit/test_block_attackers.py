@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -10,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.actions import EventAction
+from consumer.block.access_conf import HEAD, access_conf, can_name
+from consumer.cli import main
 from consumer.clock import isoformat
 from consumer.config import Allow, Blocking
 from consumer.detect.block_policy import Refusal
 from consumer.detect.detectors import Detectors
 from consumer.detect_settings import Detect, GuessingSettings
-from consumer.events import Attempt, Block, Event, Finding, Login, Logout
-from consumer.guard.allowed import answers, end_text
+from consumer.errors import DamagedStoreError, StoreError
+from consumer.events import Attempt, Block, Canary, Event, Finding, Login, Logout
+from consumer.guard.allowed import ALLOWED_LIMIT, THIS_HOST, answers, end_text
 from consumer.guard.client import known_addresses
 from consumer.guard.ledger import Ledger
 from consumer.guard.messages import Order
@@ -26,7 +31,7 @@ from consumer.store.block import ENDED_LIMIT, SHORTEN_AFTER, AllowedRow, StoredB
 from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.state import State
 from tests.integration.lines import ours
-from tests.store_events import START_US, events_of, try_line
+from tests.store_events import START_US, events_of, session_lines, try_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -267,3 +272,84 @@ def test_blocks_that_have_ended_do_not_pile_up(tmp_path: Path) -> None:
             count += len(orders)
             ledger.order(orders, now_us)
     assert len(StoredBlocks(tmp_path).entries()) <= ENDED_LIMIT + 2 * (SHORTEN_AFTER + 100)
+
+
+@pytest.mark.parametrize(
+    "name", ["root : ALL", "root\n+ : ALL : ALL", "ROOT", "All", "except", "0", "a@b", "(wheel)", "a,root", "#", "-", "x\t"]
+)
+def test_a_name_that_pam_access_takes_for_others(name: str) -> None:
+    """A guesser chooses a name that means somebody else, or ends the line, in the file for pam_access."""
+    assert not can_name(name)
+    assert access_conf([], {}, []) == HEAD.encode()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "198.51.100.9"])
+def test_a_guess_with_the_name_of_a_canary(address: str) -> None:
+    """A client gives the name of a canary without its token, so that the try does not count."""
+    pipeline = Pipeline((), UTC, NOW_US, pytest.fail)
+    pipeline.announce_canary("0" * 32)
+    found = []
+    for token in ("1" * 32, "0" * 31, "0" * 32 + "0", "", "0" * 32 + "\\n"):
+        found += pipeline.feed(ours(f"Failed none for invalid user sshbell-canary-{token} from {address} port 5 ssh2"))
+    if address != "127.0.0.1":
+        found += pipeline.feed(ours(f"Failed none for invalid user sshbell-canary-{'0' * 32} from {address} port 5 ssh2"))
+    found += [event for second in range(1, 20) for event in pipeline.tick(NOW_US + second * SECOND_US)]
+    assert len(found) >= 4
+    assert not any(isinstance(event, Canary) for event in found)
+
+
+def test_a_name_server_with_too_many_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server of an allowed name answers with thousands of addresses: its last good answer counts."""
+    many = [(2, 1, 6, "", (f"10.1.{number >> 8}.{number & 255}", 0)) for number in range(ALLOWED_LIMIT + 1)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_asked, **_how: many)
+    before = [AllowedRow("name vpn.example.org", OFFICE, "", None)]
+    faults: list[str] = []
+    rows = answers([Allow(name="vpn.example.org")], before, NOW_US, faults.append)
+    assert [row.target for row in rows if row.source != THIS_HOST] == [OFFICE]
+    assert len(faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "exceptions"), [("nonsense", "[]"), ("user:", "[]"), ("user:alice", '["nonsense"]'), ("::/8/8", "[]")]
+)
+def test_wrong_targets_in_the_store(tmp_path: Path, target: str, exceptions: str) -> None:
+    """Who can write the state directory puts targets into ``block.db`` that are none: that is one line about the file."""
+    Ledger(tmp_path, NOW_US).blocks.close()
+    values = ("x", target, 1, NOW_US + DAY_US, "", "", exceptions, None)
+    with closing(sqlite3.connect(tmp_path / "block.db")) as connection, connection:
+        connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+    with pytest.raises(DamagedStoreError, match="block"):
+        Ledger(tmp_path, NOW_US)
+    with pytest.raises(StoreError, match="block"):
+        StoredBlocks(tmp_path).entries()
+
+
+def test_a_wrong_allowed_network_in_the_store(tmp_path: Path) -> None:
+    """Likewise what is never blocked."""
+    Ledger(tmp_path, NOW_US).blocks.close()
+    with closing(sqlite3.connect(tmp_path / "block.db")) as connection, connection:
+        connection.execute("INSERT INTO allowed VALUES ('x', 'nonsense', '', NULL)")
+    with pytest.raises(DamagedStoreError, match="block"):
+        Ledger(tmp_path, NOW_US)
+    with pytest.raises(StoreError, match="block"):
+        StoredBlocks(tmp_path).allowed()
+
+
+def test_a_hostile_host_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A relay names its host with characters that turn text around, or that a terminal obeys."""
+    log = tmp_path / "log"
+    log.write_bytes("2026-11-22T10:00:00+00:00 web\u202e\u009b2J sshd[1]: no rule reads this line\n".encode())
+    with pytest.raises(SystemExit, match="0"):
+        main(["unknown", "--json", str(log)])
+    out = capsys.readouterr().out
+    assert "no rule" in out
+    assert out.rstrip("\n").isprintable()
+
+
+def test_root_without_any_password() -> None:
+    """With PermitEmptyPasswords, root logs in by the method none: that is no better than a password."""
+    found: list[Event] = []
+    detectors = Detectors(Detect(), found.append)
+    for event in events_of(*session_lines(7, "root", method="none", info="")):
+        detectors.take(event)
+    assert [event.action for event in found] == [EventAction.ROOT_BY_PASSWORD]
