@@ -342,7 +342,7 @@ def test_a_hostile_host_in_json(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     with pytest.raises(SystemExit, match="0"):
         main(["unknown", "--json", str(log)])
     out = capsys.readouterr().out
-    assert "no rule" in out
+    assert "web\\u202e\\u009b2J" in out
     assert out.rstrip("\n").isprintable()
 
 
