@@ -313,7 +313,9 @@ def add(
         froms = []
         if user:
             with closing(EarlierLogins(Path(found.state_dir))) as earlier:
-                froms = known or known_addresses(earlier, user, now_us())
+                # Without any verified login, all count: whoever types this sees them.
+                froms = known or known_addresses(earlier, user, now_us(), is_verified=True)
+                froms = froms or known_addresses(earlier, user, now_us(), is_verified=False)
         reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
         if reply.allowed:
             raise UsageError(f"{text} is never blocked: {reply.allowed}")

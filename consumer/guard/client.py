@@ -77,10 +77,18 @@ class OrderQueue:
             del self._blocks[: len(some)]
 
 
-def known_addresses(earlier: EarlierLogins, user: str, now_us: int) -> list[str]:
-    """Return the addresses from which a user has really logged in lately; a block of the user leaves those out."""
+def known_addresses(earlier: EarlierLogins, user: str, now_us: int, *, is_verified: bool) -> list[str]:
+    """
+    Return the addresses from which a user has logged in lately; a block of the user leaves those out.
+
+    Args:
+        earlier: the logins.
+        user: the name.
+        now_us: the wall clock.
+        is_verified: only logins that no local user can have forged.
+    """
     try:
-        logins = earlier.of(user, now_us - KNOWN_US, now_us + 1, is_verified=True)
+        logins = earlier.of(user, now_us - KNOWN_US, now_us + 1, is_verified=is_verified)
     except (StoreError, ValueError):
         return []  # without the store, nobody is known
     addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}

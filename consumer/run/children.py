@@ -262,10 +262,11 @@ class GuardChild:
             self._send()
 
     def _order_of(self, block: Block) -> Order:
-        target, exceptions = block.target, []
+        target, exceptions = block.target, list[str]()
         if block.is_user:
             target = f"{USER_PREFIX}{block.target}"
-            exceptions = known_addresses(self._earlier, block.target, now_us()) if can_name(block.target) else []
+            if can_name(block.target):
+                exceptions = known_addresses(self._earlier, block.target, now_us(), is_verified=True)
         reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
         return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
 
