@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -249,7 +250,7 @@ def test_from_guess_to_block(host: Host, net: Network) -> None:
 
     with (
         Rsyslogd(
-            relay, child=entry_point(relay, [*host.python, "-m", "consumer", "run", "--config", str(host.config)])
+            relay, child=entry_point(relay, [sys.executable, "-m", "consumer", "run", "--config", str(host.config)])
         ) as daemon,
         serving(host, net, folder / "access.conf", log=relay / "log") as login,
     ):
