@@ -55,8 +55,6 @@ _HOLDS_WITH_FIRST = (
     " (SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
     " AND it.hold <> '' AND it.hold = name)"
 )
-# Counting the waiting messages visits each of them. So at the limit, sshbell counts anew only after a batch for so many of them.
-_COUNTED_PER_BATCH = 250
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
 _OPEN, _HELD = "state = 'pending' AND hold = ''", "state = 'pending' AND hold <> ''"
@@ -164,19 +162,6 @@ class DeliveryRow(NamedTuple):
     hold: str = ""
 
 
-class _Count:
-    """
-    How many messages wait for a channel.
-
-    ``total`` is never too small by more than the dead letters that another process has revived. It is too large by the messages
-    that are done since the count. ``batches`` came since then.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.batches = 0
-
-
 class Delivery:
     """
     Writes ``delivery.db``. If the file turns out to be damaged in use, the next call sets it aside and creates a new one, and
@@ -195,7 +180,8 @@ class Delivery:
         self._path, self._report = state_dir / DELIVERY_DB, report
         self._damage = ""
         self._connection: sqlite3.Connection | None = None
-        self._counts: dict[str, _Count] = {}
+        # How many messages wait for a channel. Counting visits each of them, which takes too long for every batch of a flood.
+        self._waiting: dict[str, int] = {}
         self._changes = self._data_version()
 
     def close(self) -> None:
@@ -226,18 +212,15 @@ class Delivery:
         last: Queued | None = None
         with self._unsynced(), self._transaction():
             (base,) = self._run("SELECT base FROM cursor").fetchone()
-            waiting: dict[str, _Count] = {}
             for last, channels, budget, ways in routed:
                 for channel in channels:
-                    if channel not in waiting:
-                        waiting[channel] = self._waiting(channel)
-                    is_full = last.action in EXPENDABLE_ACTIONS and waiting[channel].total >= WAITING_LIMIT
+                    is_full = last.action in EXPENDABLE_ACTIONS and self._count(channel) >= WAITING_LIMIT
                     is_old = last.queued_us < dead_before_us
                     state = self._queue(
                         last, channel, base + last.seq, budget, ways.get(channel, Way()), is_full=is_full, is_old=is_old
                     )
                     if state == "pending":
-                        waiting[channel].total += 1
+                        self._waiting[channel] = self._count(channel) + 1
                         found.add(channel)
             if last is not None:
                 self._run("UPDATE cursor SET seq = ?, event_id = ?", (last.seq, last.event_id))
@@ -324,21 +307,20 @@ class Delivery:
                 return name
         return _SHARED if wanted else ""
 
-    def _waiting(self, channel: str) -> _Count:
-        """Return how many messages wait for a channel, for another batch; this counts no further than the limit."""
-        known = self._counts.get(channel)
-        if known is not None and (known.total < WAITING_LIMIT or known.batches < known.total // _COUNTED_PER_BATCH):
-            known.batches += 1
+    def _count(self, channel: str) -> int:
+        """Return how many messages wait for a channel."""
+        known = self._waiting.get(channel)
+        if known is not None:
             return known
         total = 0
         for which in (_OPEN, _HELD):
             (found,) = self._run(
-                f"SELECT count(*) FROM (SELECT 1 FROM delivery WHERE channel = ? AND {which} LIMIT ?)",  # noqa: S608
-                (channel, WAITING_LIMIT),
+                f"SELECT count(*) FROM delivery WHERE channel = ? AND {which}",  # noqa: S608 - our own text
+                (channel,),
             ).fetchone()
             total += found
-        made = self._counts[channel] = _Count(total)
-        return made
+        self._waiting[channel] = total
+        return total
 
     def put_test(self, event_id: str, channels: Iterable[str], now_us: int, body: bytes) -> None:
         """Queue a test for channels; it goes before everything else."""
@@ -629,6 +611,7 @@ class Delivery:
 
     def give_up(self, channel: str, before_us: int, now_us: int, reason: str, *, which: str = _OPEN) -> int:
         """Turn messages that could have been sent since before a time into dead letters; return how many."""
+        self._waiting.clear()
         with self._transaction():
             return self._run(
                 "UPDATE delivery SET state = 'dead', done_us = ?, digest = NULL, reason = coalesce(reason, ?)"  # noqa: S608
@@ -688,7 +671,10 @@ class Delivery:
     def has_changed(self) -> bool:
         """Return whether another process has written since the last call."""
         before, self._changes = self._changes, self._data_version()
-        return before != self._changes
+        if before == self._changes:
+            return False
+        self._waiting.clear()
+        return True
 
     def outcome(self, event_id: str) -> dict[str, tuple[str, int, str | None]]:
         """Return state, attempts and reason of a message by channel."""
@@ -710,6 +696,7 @@ class Delivery:
 
     def retry(self, event_id: str | None, channel: str | None) -> int:
         """Make waiting messages and dead letters due now; return how many. None means all events, or all channels."""
+        self._waiting.clear()
         with self._transaction():
             where, values = _chosen(event_id, channel)
             self._run(
@@ -724,6 +711,7 @@ class Delivery:
 
     def drop(self, event_id: str | None, channel: str | None, now_us: int) -> int:
         """Drop waiting messages and dead letters; return how many. None means all events, or all channels."""
+        self._waiting.clear()
         with self._transaction():
             where, values = _chosen(event_id, channel)
             return self._run(
@@ -733,10 +721,12 @@ class Delivery:
 
     def _finish(self, channel: str, message: Pending, state: str, now_us: int, reason: str | None) -> None:
         where, key = _of(channel, message)
-        self._run(
+        finished = self._run(
             f"UPDATE delivery SET state = ?, attempts = attempts + 1, done_us = ?, reason = ? WHERE {where}",  # noqa: S608
             (state, now_us, reason, *key),
-        )
+        ).rowcount
+        if channel in self._waiting:
+            self._waiting[channel] -= finished
 
     def _fault(self, channel: str, now_us: int, reason: str, failures: int, retry_us: int) -> None:
         self._run(
@@ -793,7 +783,8 @@ class Delivery:
         return connection
 
     def _noted(self, error: StoreError) -> StoreError:
-        """Remember that the file is damaged, if the error means that."""
+        """Remember that the file is damaged, if the error means that. What the transaction has done to counts is not known."""
+        self._waiting.clear()
         if isinstance(error, DamagedStoreError):
             self._damage = str(error)
         return error

@@ -197,6 +197,26 @@ def test_flood_costs_no_login(delivery: Delivery, monkeypatch: pytest.MonkeyPatc
     }  # fmt: skip
 
 
+def test_the_waiting_are_not_counted_with_each_batch(delivery: Delivery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counting visits all that wait, so a flood must not cause it again and again; what is done makes room all the same."""
+    monkeypatch.setattr(module, "WAITING_LIMIT", 1000)
+    delivery.route(Routed(queued(seq, "ssh_attempt"), ["ops"]) for seq in range(1, 1001))
+    statements: list[str] = []
+    assert delivery._connection is not None
+    delivery._connection.set_trace_callback(statements.append)
+    for seq in range(1001, 1021):
+        delivery.route([Routed(queued(seq, "ssh_attempt"), ["ops"])])
+    assert sum("count(*)" in text and "FROM delivery" in text for text in statements) == 0
+    assert list(delivery._rows("SELECT state, count(*) FROM delivery GROUP BY state")) == [("dropped", 20), ("pending", 1000)]
+    delivery.drop("id1", "ops", NOW)
+    first = delivery.due("ops", NOW)
+    assert first is not None
+    delivery.sent("ops", first, NOW, 1.0, None)
+    for seq in range(1021, 1031):
+        delivery.route([Routed(queued(seq, "ssh_attempt"), ["ops"])])
+    assert list(delivery._rows("SELECT count(*) FROM delivery WHERE state = 'pending'")) == [(1000,)]
+
+
 def test_old_news(delivery: Delivery) -> None:
     """What was too old when it was read, as after the loss of a file, is a dead letter with its reason."""
     assert delivery.route([Routed(queued(1, queued_us=NOW - 1), ["ops"]), Routed(queued(2), ["ops"])], NOW) == {"ops"}
