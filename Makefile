@@ -64,6 +64,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/key_index.py
 	$(VENV)/bin/python bench/keys.py
 	$(VENV)/bin/python bench/login.py
+	$(VENV)/bin/python bench/block.py
 
 # The build tools are those of the tests, which pyproject.toml pins.
 wheel: $(VENV)/tested
