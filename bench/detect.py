@@ -61,7 +61,7 @@ def compare(profile: str, rounds: int, lines: int) -> None:
         ratios = []
         for _ in range(rounds):
             without_s = replayed_s(log, None)
-            ratios.append(without_s / replayed_s(log, SETTINGS))
+            ratios.append(without_s / replayed_s(log, Detect()))
     print(f"{profile:<12} {spread(ratios)} times the speed without detectors, {rounds} rounds")
 
 

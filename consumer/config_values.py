@@ -60,6 +60,11 @@ def seconds_of(span: str) -> float:
     return timedelta(**{_UNITS[span[-1]]: int(span[:-1])}).total_seconds()
 
 
+def micros_of(span: str) -> int:
+    """Return the microseconds of a span, as ``seconds_of`` reads it."""
+    return round(seconds_of(span) * 1_000_000)
+
+
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The place of a secret: exactly one of a file, an environment variable, or a command that prints it. Never the secret."""
 

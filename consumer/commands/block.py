@@ -277,6 +277,7 @@ def add(
     """
     import re
     import uuid
+    from contextlib import closing
     from pathlib import Path
     from typing import get_args
 
@@ -288,6 +289,7 @@ def add(
     from consumer.config_values import Span, seconds_of
     from consumer.guard.client import ask, known_addresses
     from consumer.guard.messages import Order
+    from consumer.store.earlier_logins import EarlierLogins
 
     pattern = next(meta.pattern for meta in get_args(Span) if isinstance(meta, Meta) and meta.pattern)
     if not re.search(pattern, span):
@@ -304,7 +306,10 @@ def add(
     until_us = now_us() + round(seconds_of(span)) * SECOND_US
     for text in texts:
         user = target_of(text).user
-        froms = (known or known_addresses(Path(found.state_dir), user, now_us())) if user else []
+        froms = []
+        if user:
+            with closing(EarlierLogins(Path(found.state_dir))) as earlier:
+                froms = known or known_addresses(earlier, user, now_us())
         reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
         if reply.allowed:
             raise UsageError(f"{text} is never blocked: {reply.allowed}")

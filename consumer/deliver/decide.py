@@ -30,7 +30,7 @@ import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
 from consumer.addresses import ip_of
-from consumer.config_values import seconds_of
+from consumer.config_values import micros_of
 from consumer.deliver.hours import next_us, quiet_until_us
 from consumer.deliver.routing import Lead
 from consumer.ecs import EcsEvent
@@ -187,7 +187,7 @@ def plan_of(event: EcsEvent, lead: Lead, now_us: int, quiet: str, zone: tzinfo |
     quiet_end_us = None if lead.is_urgent else quiet_until_us(quiet, now_us, zone)
     if quiet_end_us is not None:
         return HoldPlan("quiet noise" if is_noise else "quiet", quiet_end_us)
-    window_us = int(seconds_of(lead.window) * 1e6)
+    window_us = micros_of(lead.window)
     prefix = "fold urgent" if lead.is_urgent else "fold"
     action, host = event.event.action or "", (event.host.name or "")[:_HOST_CHARS]
     if action in _FOLDED:

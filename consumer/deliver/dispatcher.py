@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
 from consumer.config import Config
-from consumer.config_values import seconds_of
+from consumer.config_values import micros_of, seconds_of
 from consumer.deliver.channels import channel_of
 from consumer.deliver.decide import budget_of, plan_of
 from consumer.deliver.health import health_of
@@ -150,7 +150,7 @@ class Dispatcher:
         if not queued:
             return False
         self._routed += len(queued)
-        before_us = self._clock() - int(seconds_of(self._config.give_up) * 1e6)
+        before_us = self._clock() - micros_of(self._config.give_up)
         routed = [self._with_channels(message) for message in queued]
         for name in self._delivery.route(routed, before_us):
             if name in self._workers:
@@ -188,10 +188,10 @@ class Dispatcher:
 
     def _keep(self) -> None:
         now_us = self._clock()
-        self._delivery.forget(now_us - int(seconds_of(self._config.keep) * 1e6))
+        self._delivery.forget(now_us - micros_of(self._config.keep))
         self._delivery.forget_budgets(now_us)
         self._delivery.forget_bytes()
-        before_us = now_us - int(seconds_of(self._config.give_up) * 1e6)
+        before_us = now_us - micros_of(self._config.give_up)
         if dead := self._delivery.give_up_of_removed(self._workers, before_us, now_us):
             _log.error("given_up", messages=dead, reason="the configuration no longer has this channel")
 

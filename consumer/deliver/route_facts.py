@@ -11,7 +11,7 @@ from pathlib import Path
 from consumer.actions import SESSION_ACTIONS
 from consumer.addresses import ip_text
 from consumer.config import Config
-from consumer.config_values import seconds_of
+from consumer.config_values import micros_of
 from consumer.ecs import (
     CertificateFields,
     EcsEvent,
@@ -53,7 +53,7 @@ class RouteFacts:
         state_dir = Path(config.state_dir)
         self._keys = keys
         self._people = people
-        self._keep_us = int(seconds_of(config.keep) * 1e6)
+        self._keep_us = micros_of(config.keep)
         self._learning_us = min(LEARNING_DAYS * _DAY_US, self._keep_us // 2)
         self._index = KeyIndex(state_dir, report) if "key" in keys else None
         self._places = Places(config.geoip, report) if keys & {"country", "asn", "new"} else None

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+import msgspec
 
 from consumer.actions import EventAction
 from consumer.addresses import Address, Network, ip_of
@@ -35,6 +37,8 @@ KINDS_ON: Kinds = (*KINDS_OFF, Finding, Attempt)
 # A session without an end counts no longer, as in "who": its end was lost.
 _LIVE_US = 30 * 86_400 * 1_000_000
 _SECOND_US = 1_000_000
+# The part of the memory about logins.
+_LOGINS = "logins"
 
 
 class Refusal(StrEnum):
@@ -58,13 +62,6 @@ class _LastBlock(NamedTuple):
     user: str | None
 
 
-class _Sessions(NamedTuple):
-    """Open sessions from an address: how many, and when the newest began."""
-
-    open: int
-    last_us: int
-
-
 class BlockPolicy:
     """
     Decides about blocks.
@@ -84,11 +81,12 @@ class BlockPolicy:
         self._longest_us = round(seconds_of(settings.longest) * _SECOND_US)
         self._known_us = round(seconds_of(settings.known_for) * _SECOND_US)
         self._allowed = [ip_network(allow.address, strict=False) for allow in settings.allow if allow.address]
-        # By address: the time of the newest login.
-        self._known: BoundedTable[str, int] = BoundedTable(str, int, settings.known_logins)
-        self._live: BoundedTable[str, _Sessions] = BoundedTable(str, _Sessions, LIVE_LIMIT)
+        # By address: the time of the newest login; open sessions, how many and when the newest began. Each login changes both, so
+        # they are plain tables. The oldest entry is the first.
+        self._known: dict[str, int] = {}
+        self._live: dict[str, tuple[int, int]] = {}
+        self._is_changed = False
         self._last: BoundedTable[str, _LastBlock] = BoundedTable(str, _LastBlock, BLOCKED_LIMIT)
-        self._tables: dict[str, BoundedTable[str, Any]] = {"known": self._known, "live": self._live, "last": self._last}
         self.refused: Counter[Refusal] = Counter()
 
     def take(self, event: Login | Logout | Finding | Attempt) -> Iterable[Block]:
@@ -111,22 +109,30 @@ class BlockPolicy:
         address = login.address
         if not address:
             return
-        sessions = self._live.get(address) or _Sessions(0, 0)
-        self._live.put(address, _Sessions(sessions.open + 1, max(sessions.last_us, login.time_us)))
-        if self._settings.known_logins:
-            self._known.put(address, max(self._known.get(address) or 0, login.time_us))
-        target = client_of(address)
-        last = self._last.get(target)
-        if last is not None and last.user is not None and last.user == login.user:
-            self._last.pop(target)
+        self._is_changed = True
+        time_us = login.time_us
+        count, last_us = self._live.pop(address, (0, 0))
+        self._live[address] = (count + 1, max(last_us, time_us))
+        if len(self._live) > LIVE_LIMIT:
+            del self._live[next(iter(self._live))]
+        self._known[address] = max(self._known.pop(address, 0), time_us)
+        if len(self._known) > self._settings.known_logins:
+            del self._known[next(iter(self._known))]
+        if len(self._last):
+            target = client_of(address)
+            last = self._last.get(target)
+            if last is not None and last.user is not None and last.user == login.user:
+                self._last.pop(target)
 
     def _logout(self, logout: Logout) -> None:
         address = logout.login.address
-        if address and (sessions := self._live.get(address)) is not None:
-            if sessions.open > 1:
-                self._live.put(address, _Sessions(sessions.open - 1, sessions.last_us))
+        if address is not None and address in self._live:
+            self._is_changed = True
+            count, last_us = self._live[address]
+            if count > 1:
+                self._live[address] = (count - 1, last_us)
             else:
-                self._live.pop(address)
+                del self._live[address]
 
     def _again(self, attempt: Attempt) -> Iterator[Block]:
         """Yield the next block of a guesser who goes on after the end of the last one."""
@@ -190,30 +196,35 @@ class BlockPolicy:
             return Refusal.LOOPBACK
         if any(network.version == allowed.version and network.overlaps(allowed) for allowed in self._allowed):
             return Refusal.ALLOWED
-        live = (address for address, sessions in self._live.items() if sessions.last_us >= now_us - _LIVE_US)
+        live = (address for address, (_count, last_us) in self._live.items() if last_us >= now_us - _LIVE_US)
         if _has_one_of(network, live):
             return Refusal.LIVE_SESSION
         known = (address for address, last_us in self._known.items() if last_us >= now_us - self._known_us)
         return Refusal.KNOWN if _has_one_of(network, known) else None
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the changed buckets of all tables: see ``Detector``."""
-        for name, table in self._tables.items():
-            yield from table.changed(f"{name}.")
+        """Yield the changed parts of the memory: see ``Detector``."""
+        if self._is_changed:
+            yield _LOGINS, msgspec.msgpack.encode((self._known, self._live))
+        yield from self._last.changed("last.")
 
     def kept(self) -> None:
         """Record that they are safe."""
-        for table in self._tables.values():
-            table.kept()
+        self._is_changed = False
+        self._last.kept()
 
     def forget_snapshot(self) -> None:
-        """Count all buckets as changed."""
-        for table in self._tables.values():
-            table.forget_snapshot()
+        """Count all parts as changed."""
+        self._is_changed = True
+        self._last.forget_snapshot()
 
     def restore(self, name: str, body: bytes) -> None:
-        """Take over a bucket: see ``Detector``."""
-        self._tables[name.partition(".")[0]].restore(body)
+        """Take over a part: see ``Detector``."""
+        if name != _LOGINS:
+            self._last.restore(body)
+            return
+        self._known, self._live = msgspec.msgpack.decode(body, type=tuple[dict[str, int], dict[str, tuple[int, int]]])
+        self._is_changed = True
 
 
 def _has_one_of(network: Network, addresses: Iterable[str]) -> bool:

@@ -51,6 +51,7 @@ _STATE: Final = 3
 # Of all tries of the entry, even if it has dropped them.
 _SOME_VERIFIED: Final = 4
 _SOME_UNVERIFIED: Final = 8
+_SETTLED: Final = (_VERIFIED | _SOME_VERIFIED, _UNVERIFIED | _SOME_UNVERIFIED)
 _SIZE: Final = 5
 # Before the tries, a checksum of the only user whose password somebody at an address guesses; all bits for several users.
 _USER_SIZE: Final = 4
@@ -88,6 +89,7 @@ class Guessing:
     def __init__(self, settings: GuessingSettings) -> None:
         limits = limits_of(settings.limits)
         hosts, users = GuessingRule(settings.host_rule), GuessingRule(settings.user_rule)
+        self._counts_users = users.counts > 0
         host_list, user_list = Whitelist(settings.host_whitelist), Whitelist(settings.user_whitelist)
         self._hosts = _Side(hosts, int(seconds_of(settings.host_purge)), limits, GUESSER_LIMIT, host_list, _key_of_host)
         self._users = _Side(users, int(seconds_of(settings.user_purge)), limits, TARGET_LIMIT, user_list, _key_of_user)
@@ -107,7 +109,7 @@ class Guessing:
             own |= 1
         address, user = event.address, event.user
         worse = self._hosts.record(address, own, event) if address else None
-        worse_user = self._users.record(user, own, event) if user else None
+        worse_user = self._users.record(user, own, event) if user and self._counts_users else None
         if worse is None and worse_user is None:
             return ()
         found: list[Finding] = []
@@ -241,7 +243,7 @@ class _Side:
         self._by_key: dict[bytes, _Entry] = {}
         self._is_off = not rule.counts
 
-    def record(self, name: str, own: int, event: Attempt) -> _Worse | None:  # noqa: C901 - runs for every try, so it avoids calls
+    def record(self, name: str, own: int, event: Attempt) -> _Worse | None:  # noqa: C901, PLR0912 - runs for every try, so it avoids calls
         """
         Record tries.
 
@@ -275,13 +277,15 @@ class _Side:
         if entry.checksum != _SEVERAL and event.user is not None and event.user != entry.user:
             entry.note(event.user)
         marks = entry.state & ~_STATE | (_SOME_VERIFIED if own & 1 else _SOME_UNVERIFIED)
-        size = len(tries)
+        size, since = len(tries), own & ~1
         for trigger in triggers:
-            if size >= trigger.count and tries[-trigger.count] >= (own | 1) - 2 * trigger.period_s - 1:
+            if size >= trigger.count and tries[-trigger.count] >= since - 2 * trigger.period_s:
                 break
         else:
-            entry.state = marks  # most tries come from an address that is clear
+            entry.state = marks  # the address is clear
             return None
+        if entry.state in _SETTLED and entry.state & ~_STATE == marks:
+            return None  # it goes on, and all of its tries are of one kind
         state, fitting, since_s = _state_of(tries, own >> 1, triggers, marks)
         before, entry.state = entry.state & _STATE, marks | state
         return _Worse(state, fitting, since_s, entry.checksum == _SEVERAL) if state > before and fitting is not None else None

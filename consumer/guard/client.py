@@ -5,7 +5,7 @@ Asks ``guard`` to block, or whether something is blocked. If no guard is running
 """
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from consumer.addresses import ip_of
 from consumer.block.access_conf import EXCEPTIONS_LIMIT
 from consumer.clock import SECOND_US
 from consumer.errors import StoreError, TryLaterError
+from consumer.events import Block
 from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, GuardRequest, Order, Reply
 from consumer.state_dir import GUARD_SOCKET
 from consumer.store.earlier_logins import EarlierLogins
@@ -23,59 +24,65 @@ from consumer.store.earlier_logins import EarlierLogins
 GUARD_LIMIT_S = 10.0
 # How long a login makes an address known for its user.
 KNOWN_US = 90 * 86_400 * SECOND_US
+# Messages of one call: to look up the exceptions of many users takes time, and lines wait meanwhile.
+_MESSAGES_AT_ONCE = 20
 _encode = msgspec.json.Encoder().encode
 _reply = msgspec.json.Decoder(Reply)
 
 
 class OrderQueue:
     """
-    Orders on their way to ``guard``. ``run`` never waits for it: what the socket does not take stays here for the next try.
+    Blocks on their way to ``guard``. ``run`` never waits for it: what the socket does not take stays here for the next try.
 
-    Attributes:
-        limit: how many orders may wait; beyond it, the oldest go.
+    Args:
+        limit: how many blocks may wait; beyond it, the oldest go.
+        order_of: makes the order for a block, right before it is sent; this may read the store.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._orders: list[Order] = []
+    def __init__(self, limit: int, order_of: Callable[[Block], Order]) -> None:
+        self._limit, self._order_of = limit, order_of
+        self._blocks: list[Block] = []
 
     def __len__(self) -> int:
-        return len(self._orders)
+        return len(self._blocks)
 
-    def put(self, orders: Iterable[Order]) -> None:
-        """Add orders."""
-        self._orders += orders
-        del self._orders[: -self.limit]
+    def put(self, blocks: Iterable[Block]) -> None:
+        """Add blocks."""
+        self._blocks += blocks
+        del self._blocks[: -self._limit]
 
     def clear(self) -> None:
-        """Forget all orders."""
-        self._orders.clear()
+        """Forget all blocks."""
+        self._blocks.clear()
 
     def send(self, to: socket.socket) -> None:
         """
-        Send as many orders as a non-blocking socket takes.
+        Send some messages, as many as a non-blocking socket takes.
 
         Raises:
             OSError: the other end has gone.
         """
-        while self._orders:
-            some = self._orders[:ORDERS_LIMIT]
-            while len(message := _encode(some)) > MESSAGE_LIMIT:
+        for _ in range(_MESSAGES_AT_ONCE):
+            some = self._blocks[:ORDERS_LIMIT]
+            if not some:
+                return
+            message = _encode([self._order_of(block) for block in some])
+            while len(message) > MESSAGE_LIMIT:
                 some = some[: len(some) // 2]
+                message = _encode([self._order_of(block) for block in some])
             try:
                 to.send(message)
             except BlockingIOError:
                 return
-            del self._orders[: len(some)]
+            del self._blocks[: len(some)]
 
 
-def known_addresses(state_dir: Path, user: str, now_us: int) -> list[str]:
+def known_addresses(earlier: EarlierLogins, user: str, now_us: int) -> list[str]:
     """Return the addresses from which a user has logged in lately; a block of the user leaves those out."""
-    with closing(EarlierLogins(state_dir)) as earlier:
-        try:
-            logins = earlier.of(user, now_us - KNOWN_US, now_us + 1)
-        except (StoreError, ValueError):
-            return []  # without the store, nobody is known
+    try:
+        logins = earlier.of(user, now_us - KNOWN_US, now_us + 1)
+    except (StoreError, ValueError):
+        return []  # without the store, nobody is known
     addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}
     return sorted(addresses)[:EXCEPTIONS_LIMIT]
 

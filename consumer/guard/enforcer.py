@@ -199,8 +199,13 @@ class BlockCommands:
             try:
                 while (step := self._next(self._blocks)) is not None:
                     target, service, is_blocked = step
+                    # If guard is killed meanwhile, the command for a block may be lost, but the one for its end never is: nobody
+                    # stays blocked by a command for ever.
+                    if is_blocked:
+                        self._blocks.set_commanded(target.text, service)
                     await self._command(target, service, is_blocked=is_blocked)
-                    self._blocks.set_commanded(target.text, service if is_blocked else None)
+                    if not is_blocked:
+                        self._blocks.set_commanded(target.text, None)
             except StoreError as error:
                 self._report(error)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from consumer.block.access_conf import can_name
 from consumer.block.target import USER_PREFIX
 from consumer.clock import now_us
 from consumer.config import Config
@@ -23,6 +24,7 @@ from consumer.guard.client import OrderQueue, known_addresses
 from consumer.guard.messages import Order
 from consumer.process.log import get_logger
 from consumer.store.block import BLOCK_LIMIT
+from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.queries import blocks_after
 
 log = get_logger()
@@ -193,7 +195,8 @@ class GuardChild:
         self._socket: socket.socket | None = None
         self._wait_s, self._next_s, self._begun_s = _RESTART_S, 0.0, 0.0
         self._has_rights = os.geteuid() == 0
-        self._orders = OrderQueue(BLOCK_LIMIT)
+        self._earlier = EarlierLogins(Path(config.state_dir))
+        self._orders = OrderQueue(BLOCK_LIMIT, self._order_of)
         # It has just been started, and does not know the blocks that began while it was away.
         self._is_new = False
         if self._is_wanted():
@@ -254,16 +257,15 @@ class GuardChild:
 
     def order(self, blocks: Iterable[Block]) -> None:
         """Send orders to block; what it does not take at once follows later."""
-        orders = [] if self._config.block.mode != "on" else [self._order_of(block) for block in blocks if not block.is_dry_run]
-        if orders and self._child is not None:
-            self._orders.put(orders)
+        if self._config.block.mode == "on" and self._child is not None:
+            self._orders.put(block for block in blocks if not block.is_dry_run)
             self._send()
 
     def _order_of(self, block: Block) -> Order:
         target, exceptions = block.target, []
         if block.is_user:
             target = f"{USER_PREFIX}{block.target}"
-            exceptions = known_addresses(Path(self._config.state_dir), block.target, now_us())
+            exceptions = known_addresses(self._earlier, block.target, now_us()) if can_name(block.target) else []
         reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
         return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
 

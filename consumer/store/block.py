@@ -129,12 +129,12 @@ class Blocks:
             )
 
     def commanded(self) -> dict[str, str]:
-        """Return the targets for which a block's command was queued, with the service."""
+        """Return the targets for which a block's command has begun, with the service."""
         with transaction(self._connection):
             return dict(self._connection.execute("SELECT target, service FROM commanded"))
 
     def set_commanded(self, target: str, service: str | None) -> None:
-        """Note that the command for a block, or with None that for its end, has been queued."""
+        """Note that the command for a block begins, or with None that the one for its end has ended."""
         with transaction(self._connection):
             if service is None:
                 self._connection.execute("DELETE FROM commanded WHERE target = ?", (target,))

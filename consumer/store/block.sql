@@ -23,7 +23,7 @@ CREATE TABLE allowed (
     PRIMARY KEY (source, target)
 ) WITHOUT ROWID;
 
--- The targets for which the command for a block has been queued, but not yet that for its end.
+-- The targets for which the command for a block has begun, but that for its end has not ended.
 CREATE TABLE commanded (
     target     TEXT PRIMARY KEY,
     service    TEXT NOT NULL

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumer.config import Config
-from consumer.config_values import seconds_of
+from consumer.config_values import micros_of
 from consumer.errors import SshbellError, StoreError
 from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.export import exported_keys, want_root
@@ -63,7 +63,7 @@ def audit_rows(config: Config, now_us: int, places: AuditPlaces) -> Iterator[Aud
     try:
         logins = recent_logins(state_dir, here, now_us - TRAFFIC_DAYS * _DAY_US)
         created_us, (_oldest_us, seen) = EarlierLogins(state_dir).created_us(), keys_seen(state_dir)
-        kept_us = now_us - round(seconds_of(config.keep) * 1_000_000)
+        kept_us = now_us - micros_of(config.keep)
         since_us = None if created_us is None else max(created_us, kept_us)
     except StoreError as error:
         yield AuditRow("logins", "warning", f"{error}; sshbell counts no logins", _UNREAD_WHY)

@@ -39,6 +39,7 @@ PUT = [
     "etc/rsyslog.d/30-sshbell.conf",
     "usr/libexec/rsyslog/sshbell",
     "var/lib/sshbell",
+    "var/lib/sshbell-block",
 ]
 
 
@@ -123,6 +124,7 @@ def test_install(tree: Path) -> None:
         "etc/rsyslog.d/30-sshbell.conf": (0, 0, 0o644),
         "usr/libexec/rsyslog/sshbell": (0, 0, 0o755),
         "var/lib/sshbell": (uid, gid, 0o700),
+        "var/lib/sshbell-block": (uid, gid, 0o755),
     }
     assert after["etc/rsyslog.d/30-sshbell.conf"][3] == DROP_IN.read_bytes()
     last = after["usr/libexec/rsyslog/sshbell"][3].splitlines()[-1]
@@ -433,6 +435,38 @@ def test_another_file_loads_omprog(tree: Path, name: str) -> None:
         main.write_text(f'global(workDirectory="{tree}")\nmodule(load="imuxsock")\ninclude(file="{tree}/etc/rsyslog.d/*.conf")\n')
         rsyslogd = needs.program("rsyslogd", "rsyslog")
         assert subprocess.run([rsyslogd, "-N1", "-f", main], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_uninstall_and_the_files_of_blocking(tree: Path, *, is_named: bool) -> None:
+    """They are deleted; if a PAM service asks for one, which may refuse everybody without it, that one is emptied and kept."""
+    before = everything(tree)
+    install(tree, Said())
+    folder = tree / "var/lib/sshbell-block"
+    for name in ("access.conf", "hosts.deny", "hosts.allow"):
+        (folder / name).write_text("- : ALL : 192.0.2.7\n")
+    if is_named:
+        (tree / "etc/pam.d").mkdir()
+        (tree / "etc/pam.d/sshd").write_text("auth required pam_access.so accessfile=/var/lib/sshbell-block/access.conf\n")
+    said = Said()
+    uninstall(tree, said)
+    assert sorted(path.name for path in folder.glob("*")) == (["access.conf"] if is_named else [])
+    if is_named:
+        assert "192.0.2.7" not in (folder / "access.conf").read_text()
+        assert any("/etc/pam.d/sshd names it" in what for what in said.of("kept"))
+        (tree / "etc/pam.d/sshd").unlink()
+        (tree / "etc/pam.d").rmdir()
+        uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_a_shared_directory_stays_as_it_is(tree: Path) -> None:
+    """Install takes no directory that has other files for the one of the file for pam_access."""
+    (tree / "etc/sshbell").mkdir()
+    (tree / "etc/sshbell/sshbell.toml").write_text('[block]\naccess_file = "/etc/security/sshbell.conf"\n')
+    (tree / "etc/security").mkdir(mode=0o755)
+    install(tree, Said())
+    assert Owned.of(tree / "etc/security") == Owned(0, 0, 0o755)
 
 
 def test_apparmor(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
