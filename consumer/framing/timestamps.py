@@ -117,6 +117,7 @@ class Timestamps:
                         return self._start + within + int(digits)
                 elif stamp[width + 5 :] == self._rest:
                     return self._start + within
+        self._hour = "none"  # the stamp may turn the year, even if sshbell cannot remember its hour
         try:
             moment = self._parse(stamp)
             if moment is None or not _BEGIN_US <= moment < _END_US:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from consumer.ecs import json_line
@@ -70,6 +70,8 @@ LINES = (
     "",
 )
 
+_ONE_HOUR = (b"Jan  1 00:00:01", b"Jan  1 00:00:01", b"okt 17 12:00:00", b"Jan  1 00:00:01")
+
 hosts = st.sampled_from(("web1", "web2", "db1"))
 lines = st.builds(
     lambda line, stamp, host, pid, text, n: line.format(stamp=stamp, host=host, pid=pid, text=text.format(n=n)),
@@ -112,6 +114,11 @@ def read_in_a_row(path: str, year: int | None) -> bytes:
 
 
 @examples(60)
+@example(
+    contents=[b"".join(b"%s web1 sshd[1]: Failed password for root from 192.0.2.1 port 4 ssh2\n" % stamp for stamp in _ONE_HOUR)],
+    size=120,
+    year=2023,
+)  # the third stamp turns the year, and its hour cannot be remembered
 @given(st.lists(logs, min_size=1, max_size=3), st.sampled_from((120, 300, 2000)), st.sampled_from((None, 2023)))
 def test_processes_never_matter(contents: list[bytes], size: int, year: int | None) -> None:
     """Whatever a line needs from the lines before it: in one file or several, plain or packed, with the year given or not."""

@@ -390,3 +390,15 @@ def test_the_local_zone_is_the_machines() -> None:
     for month in (1, 7):
         moment = datetime(2026, month, 15, 12, tzinfo=UTC)
         assert moment.astimezone(local_zone()).replace(tzinfo=None) == moment.astimezone().replace(tzinfo=None)
+
+
+@pytest.mark.parametrize("between", ["okt 17 12:00:00", "Oct 32 12:00:00", "Oct 17 12:00:00.123"])
+def test_a_remembered_hour_is_forgotten_at_any_other_stamp(between: str) -> None:
+    """The same hour after it is in the next year: what sshbell remembers must not hide that."""
+    timestamps = Timestamps(datetime(2026, 12, 31, tzinfo=UTC), UTC, 2023)
+    found = [timestamps.microseconds(stamp) for stamp in ("Jan  1 00:00:01", "Jan  1 00:00:01", between, "Jan  1 00:00:01")]
+    year = 365 * 86_400_000_000
+    assert found[0] == found[1]
+    assert found[3] is not None
+    assert found[0] is not None
+    assert found[3] - found[0] == year
