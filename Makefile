@@ -48,6 +48,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/compiled.py dist/sshbell-*.whl
 	$(VENV)/bin/python bench/stages.py
 	$(VENV)/bin/python bench/memory.py
+	$(VENV)/bin/python bench/detect.py
 	$(VENV)/bin/python bench/flood.py
 	$(VENV)/bin/python bench/growth.py
 	$(VENV)/bin/python bench/store.py
