@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 TOLD = frozenset({"ssh_login"})
 ACCEPTED, OPENED, CLOSED = (line + b"\n" for line in session_lines(4711))
-# Each from another address: nobody guesses.
-TRIES = [try_line(pid, address=f"198.51.100.{pid}") + b"\n" for pid in range(1, 251)]
+TRIES = [try_line(pid) + b"\n" for pid in range(1, 251)]
 OTHER_NAME = ACCEPTED.replace(b"sshd[", b"sshd-ga["), OPENED.replace(b"sshd[", b"sshd-ga[")
 SAMPLES_DIR = Path(__file__).parents[2] / "samples" / "store"
 OURS = b'{"v": "1", "ts":"2026-11-22T10:00:00+00:00", "rcvd":"2026-11-22T10:00:00.000001+00:00", "host":"web1", "msg":"x"}\n'
