@@ -119,7 +119,7 @@ def test_nested(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "auth required pam_unix.so nullok\n", "strange=1\n"])
 def test_nothing_of_pam_abl(tmp_path: Path, text: str) -> None:
     """A file without pam_abl is an error that names the right files: an empty rule would look like a translation."""
-    with pytest.raises(InputError, match="has no setting of pam_abl; try /etc/security/pam_abl.conf"):
+    with pytest.raises(InputError, match=r"has no setting of pam_abl; try /etc/security/pam_abl\.conf"):
         read(tmp_path, text)
 
 
