@@ -92,7 +92,7 @@ def _targets(texts: tuple[str, ...]) -> list[str]:
             raise UsageError(f"{error}; a target is an address, a network, or user:NAME") from error
         if is_too_wide(target):
             raise UsageError(
-                f"{target.text} holds a large part of the world; sshbell blocks networks from /8 and, in IPv6, /16 on"
+                f"{target.text} holds a large part of the world; sshbell blocks no network larger than /8, or /16 in IPv6"
             )
         found.append(target.text)
     return found
@@ -456,7 +456,7 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
 
 
 def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
-    """Return guard's answer; if it is not running, what the store says."""
+    """Return guard's answer, or the store's if guard is not running."""
     import json
     import socket
 
@@ -509,7 +509,7 @@ def _settings(config: "Config") -> "Iterator[str]":
     from consumer.text import harmless
 
     settings = config.block
-    yield f"mode         {settings.mode}"
+    yield f"mode         {settings.mode}" + ("" if settings.mode == "on" else ": sshbell blocks nothing")
     yield f"access_file  {settings.access_file}"
     yield f"nftables     {', '.join(map(str, settings.nftables)) or 'off'}"
     yield f"hosts_deny   {'on' if settings.hosts_deny else 'off'}"
@@ -555,7 +555,8 @@ def _lines_of(config: "Config", text: str) -> "Iterator[str]":
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
-        yield f"{path}: {error.strerror}"
+        advice = "" if config.block.mode == "on" else '; sshbell writes it with mode = "on" under [block]'
+        yield f"{path}: {error.strerror}{advice}"
         return
     for number, line in enumerate(lines, 1):
         if not line.startswith("#") and word in line.split():
