@@ -259,7 +259,7 @@ def _object(row: "BlockRow") -> dict[str, Any]:
 @click.option("--service", default="sshd", show_default=True, metavar="NAME", help="%s of the commands under [block].")
 @click.option(
     "--except", "exceptions", multiple=True, metavar="ADDRESS",
-    help="From where a blocked user may still log in; by default from where this user has logged in in the last 90 days.",
+    help="From where a blocked user may still log in; by default from where this user has logged in lately (known_for).",
 )  # fmt: skip
 @CONFIG
 def add(
@@ -303,13 +303,14 @@ def add(
             raise UsageError(f"pam_access cannot name the user {target_of(text).user!r} alone: it has capitals, blanks or signs")
     _want_root()
     _refuse_own(Path(found.state_dir), texts)
+    known_us = round(seconds_of(found.block.known_for)) * SECOND_US
     until_us = now_us() + round(seconds_of(span)) * SECOND_US
     for text in texts:
         user = target_of(text).user
         froms = []
         if user:
             with closing(EarlierLogins(Path(found.state_dir))) as earlier:
-                froms = known or known_addresses(earlier, user, now_us())
+                froms = known or known_addresses(earlier, user, now_us(), known_us)
         reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
         if reply.allowed:
             raise UsageError(f"{text} is never blocked: {reply.allowed}")
@@ -539,7 +540,7 @@ def _explained(config: "Config", text: str, zone: "tzinfo") -> "Iterator[str]":
         yield harmless(f"{row.target}: {state}, {_moment(row.begin_us, zone)} to {_moment(row.until_us, zone)}: {row.reason}")
         if row.exceptions:
             yield f"    may log in from {', '.join(row.exceptions)}"
-        yield f"    order {row.id}; its lines: sshbell explain {row.id[:16]}"
+        yield f"    order {row.id}"
         yield from (f"    {each}" for each in _tries(config, row, zone))
     if not shown:
         yield f"{target.text} is not blocked, and has not been"

@@ -143,8 +143,11 @@ class Detectors:
         if kind != _KIND:
             return False
         detector, _, part = rest.partition("\t")
+        body = b"".join(pieces)
+        if not body:
+            return True  # it is gone
         try:
-            self._by_name[detector].restore(part, b"".join(pieces))
+            self._by_name[detector].restore(part, body)
         except DAMAGE as error:
             self._unreadable.add(name)
             if detector in self._by_name:

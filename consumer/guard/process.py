@@ -242,7 +242,7 @@ class Guard:
         """Bring files, kernel and commands up to date; return the fault of the files, or ""."""
         self._is_enforcing, was_enforcing = self._may_enforce(), self._is_enforcing
         if self._is_enforcing != was_enforcing and was_enforcing is not None:
-            _log.warning("blocking_turned_on" if self._is_enforcing else "blocking_turned_off", panic_file=str(self._panic))
+            _log.warning("blocking_changed", is_on=self._is_enforcing, panic_file=str(self._panic))
         if self._ledger is None:
             # Nobody knows what is blocked, but the panic file works.
             if not self._is_enforcing:
