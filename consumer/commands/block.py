@@ -98,10 +98,10 @@ def _targets(texts: tuple[str, ...]) -> list[str]:
     return found
 
 
-@block.command("list", short_help="List what is blocked, and what is never blocked.")
+@block.command("list", short_help="List the blocks, or the allow list.")
 @click.argument("patterns", nargs=-1, metavar="[TARGET...]", shell_complete=_complete)
 @click.option("--all", "everything", is_flag=True, help="Also list blocks that have ended or that somebody has removed.")
-@click.option("--allowed", is_flag=True, help="List what is never blocked, with source, reason and end.")
+@click.option("--allowed", is_flag=True, help="Show the allow list, with source, reason and end.")
 @click.option("--verbose", is_flag=True, help="Also list the newest failed logins of each address or user.")
 @RELATIVE
 @JSON
