@@ -96,16 +96,16 @@ def _targets(texts: tuple[str, ...]) -> list[str]:
             raise UsageError(f"{error}; a target is an address, a network, or user:NAME") from error
         if is_too_wide(target):
             raise UsageError(
-                f"{target.text} holds a large part of the world; sshbell blocks networks from /8 and, in IPv6, /16 on"
+                f"{target.text} holds a large part of the world; sshbell blocks no network larger than /8, or /16 in IPv6"
             )
         found.append(target.text)
     return found
 
 
-@block.command("list", short_help="List what is blocked, and what is never blocked.")
+@block.command("list", short_help="List the blocks, or the allow list.")
 @click.argument("patterns", nargs=-1, metavar="[TARGET...]", shell_complete=_complete)
 @click.option("--all", "everything", is_flag=True, help="Also list blocks that have ended or that somebody has removed.")
-@click.option("--allowed", is_flag=True, help="List what is never blocked, with source, reason and end.")
+@click.option("--allowed", is_flag=True, help="Show the allow list, with source, reason and end.")
 @click.option("--verbose", is_flag=True, help="Also list the newest failed logins of each address or user.")
 @RELATIVE
 @JSON
@@ -461,7 +461,7 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
 
 
 def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
-    """Return guard's answer; if it is not running, what the store says."""
+    """Return guard's answer, or the store's if guard is not running."""
     import json
     import socket
 
@@ -514,7 +514,7 @@ def _settings(config: "Config") -> "Iterator[str]":
     from consumer.text import harmless
 
     settings = config.block
-    yield f"mode         {settings.mode}"
+    yield f"mode         {settings.mode}" + ("" if settings.mode == "on" else ": sshbell blocks nothing")
     yield f"access_file  {settings.access_file}"
     yield f"nftables     {', '.join(map(str, settings.nftables)) or 'off'}"
     yield f"hosts_deny   {'on' if settings.hosts_deny else 'off'}"
@@ -560,7 +560,8 @@ def _lines_of(config: "Config", text: str) -> "Iterator[str]":
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
-        yield f"{path}: {error.strerror}"
+        advice = "" if config.block.mode == "on" else '; sshbell writes it with mode = "on" under [block]'
+        yield f"{path}: {error.strerror}{advice}"
         return
     for number, line in enumerate(lines, 1):
         if not line.startswith("#") and word in line.split():

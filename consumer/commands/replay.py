@@ -170,7 +170,8 @@ def summary_text(summary: "Summary") -> str:
     if summary.unverified:
         lines.append(f"unverified logins: {summary.unverified:,} (the log does not show which process wrote their lines)")
     if summary.refused:
-        lines.append("not blocked: " + ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items()))
+        why = " (unverified: the log does not show which process wrote the lines)" if "unverified" in summary.refused else ""
+        lines.append("not blocked: " + ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items()) + why)
     lines.extend(_advice(summary, others))
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))

@@ -79,7 +79,7 @@ def known_addresses(earlier: EarlierLogins, user: str, now_us: int, known_us: in
     try:
         logins = earlier.of(user, now_us - known_us, now_us + 1, is_verified=True)
     except (StoreError, ValueError):
-        return []  # without the store, nobody is known
+        return []  # without the store, no address is known
     addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}
     return sorted(addresses)[:EXCEPTIONS_LIMIT]
 
