@@ -96,16 +96,16 @@ def _targets(texts: tuple[str, ...]) -> list[str]:
             raise UsageError(f"{error}; a target is an address, a network, or user:NAME") from error
         if is_too_wide(target):
             raise UsageError(
-                f"{target.text} holds a large part of the world; sshbell blocks networks from /8 and, in IPv6, /16 on"
+                f"{target.text} holds a large part of the world; sshbell blocks no network larger than /8, or /16 in IPv6"
             )
         found.append(target.text)
     return found
 
 
-@block.command("list", short_help="List what is blocked, and what is never blocked.")
+@block.command("list", short_help="List the blocks, or the allow list.")
 @click.argument("patterns", nargs=-1, metavar="[TARGET...]", shell_complete=_complete)
 @click.option("--all", "everything", is_flag=True, help="Also list blocks that have ended or that somebody has removed.")
-@click.option("--allowed", is_flag=True, help="List what is never blocked, with source, reason and end.")
+@click.option("--allowed", is_flag=True, help="Show the allow list, with source, reason and end.")
 @click.option("--verbose", is_flag=True, help="Also list the newest failed logins of each address or user.")
 @RELATIVE
 @JSON
@@ -263,7 +263,7 @@ def _object(row: "BlockRow") -> dict[str, Any]:
 @click.option("--service", default="sshd", show_default=True, metavar="NAME", help="%s of the commands under [block].")
 @click.option(
     "--except", "exceptions", multiple=True, metavar="ADDRESS",
-    help="From where a blocked user may still log in; by default from where this user has logged in in the last 90 days.",
+    help="From where a blocked user may still log in; by default from where this user has logged in lately (known_for).",
 )  # fmt: skip
 @CONFIG
 def add(
@@ -307,6 +307,7 @@ def add(
             raise UsageError(f"pam_access cannot name the user {target_of(text).user!r} alone: it has capitals, blanks or signs")
     _want_root()
     _refuse_own(Path(found.state_dir), texts)
+    known_us = round(seconds_of(found.block.known_for)) * SECOND_US
     until_us = now_us() + round(seconds_of(span)) * SECOND_US
     for text in texts:
         user = target_of(text).user
@@ -314,8 +315,8 @@ def add(
         if user:
             with closing(EarlierLogins(Path(found.state_dir))) as earlier:
                 # Without any verified login, all count: whoever types this sees them.
-                froms = known or known_addresses(earlier, user, now_us(), is_verified=True)
-                froms = froms or known_addresses(earlier, user, now_us(), is_verified=False)
+                froms = known or known_addresses(earlier, user, now_us(), known_us, is_verified=True)
+                froms = froms or known_addresses(earlier, user, now_us(), known_us, is_verified=False)
         reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
         if reply.allowed:
             raise UsageError(f"{text} is never blocked: {reply.allowed}")
@@ -462,7 +463,7 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
 
 
 def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
-    """Return guard's answer; if it is not running, what the store says."""
+    """Return guard's answer, or the store's if guard is not running."""
     import json
     import socket
 
@@ -515,7 +516,7 @@ def _settings(config: "Config") -> "Iterator[str]":
     from consumer.text import harmless
 
     settings = config.block
-    yield f"mode         {settings.mode}"
+    yield f"mode         {settings.mode}" + ("" if settings.mode == "on" else ": sshbell blocks nothing")
     yield f"access_file  {settings.access_file}"
     yield f"nftables     {', '.join(map(str, settings.nftables)) or 'off'}"
     yield f"hosts_deny   {'on' if settings.hosts_deny else 'off'}"
@@ -545,7 +546,7 @@ def _explained(config: "Config", text: str, zone: "tzinfo") -> "Iterator[str]":
         yield harmless(f"{row.target}: {state}, {_moment(row.begin_us, zone)} to {_moment(row.until_us, zone)}: {row.reason}")
         if row.exceptions:
             yield f"    may log in from {', '.join(row.exceptions)}"
-        yield f"    order {row.id}; its lines: sshbell explain {row.id[:16]}"
+        yield f"    order {row.id}"
         yield from (f"    {each}" for each in _tries(config, row, zone))
     if not shown:
         yield f"{target.text} is not blocked, and has not been"
@@ -561,7 +562,8 @@ def _lines_of(config: "Config", text: str) -> "Iterator[str]":
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
-        yield f"{path}: {error.strerror}"
+        advice = "" if config.block.mode == "on" else '; sshbell writes it with mode = "on" under [block]'
+        yield f"{path}: {error.strerror}{advice}"
         return
     for number, line in enumerate(lines, 1):
         if not line.startswith("#") and word in line.split():

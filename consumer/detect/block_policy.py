@@ -32,8 +32,8 @@ from consumer.story.event_ids import derived
 # Addresses with an open session; targets that have been blocked.
 LIVE_LIMIT, BLOCKED_LIMIT = 10_000, 100_000
 DECAY_US = 86_400 * 1_000_000
-KINDS_OFF: Kinds = (Login, Logout)
-KINDS_ON: Kinds = (*KINDS_OFF, Finding, Attempt)
+_KINDS_OFF: Kinds = (Login, Logout)
+_KINDS_ON: Kinds = (*_KINDS_OFF, Finding, Attempt)
 # A session without an end counts no longer, as in "who": its end was lost.
 _LIVE_US = 30 * 86_400 * 1_000_000
 _SECOND_US = 1_000_000
@@ -70,13 +70,13 @@ class BlockPolicy:
 
     Args:
         settings: the table ``[block]``.
-        guessing: the detector, which says whether somebody still guesses; None if it is off.
+        guessing: the detector that knows whether somebody still guesses; None if it is off.
     """
 
     def __init__(self, settings: Blocking, guessing: Guessing | None) -> None:
         self._settings = settings
         self._guessing = guessing
-        self.takes = KINDS_OFF if settings.mode == "off" else KINDS_ON
+        self.takes = _KINDS_OFF if settings.mode == "off" else _KINDS_ON
         self._first_us = round(seconds_of(settings.duration) * _SECOND_US)
         self._longest_us = round(seconds_of(settings.longest) * _SECOND_US)
         self._known_us = round(seconds_of(settings.known_for) * _SECOND_US)
@@ -156,7 +156,7 @@ class BlockPolicy:
     def _blocks(
         self, event: Finding | Attempt, name: str, finding_id: str, user: str | None, *, is_user: bool, is_verified: bool
     ) -> Iterator[Block]:
-        """Yield the block of an address, a network or a user, unless that must not be."""
+        """Yield the block of an address, a network or a user, or count why there is none."""
         network = None if is_user else _network_of(name)
         target = name if network is None else str(network).removesuffix(f"/{network.max_prefixlen}")
         key = f"user:{target}" if is_user else target
@@ -166,7 +166,7 @@ class BlockPolicy:
         elif last is not None and event.time_us < last.until_us:
             refusal = Refusal.BLOCKED
         elif is_user:
-            # He can log in from the addresses of his last logins all the same: guard excepts these.
+            # The user can still log in from the addresses of earlier logins: guard excepts these.
             refusal = None if name else Refusal.NO_TARGET
         else:
             refusal = self._refusal(network, event.time_us)

@@ -146,7 +146,7 @@ class Guessing:
 
     def is_guessing(self, address: str, service: str, now_s: int, *, is_verified: bool = False) -> bool:
         """
-        Return whether an address guesses at a time, as pam_abl would say before its next login.
+        Return whether an address guesses at a time, as pam_abl would judge it before its next login.
 
         Args:
             address: as logged.

@@ -1,4 +1,4 @@
-"""What is never blocked: loopback, this host's own addresses, and the allow list of the configuration."""
+"""The allow list: loopback, this host's own addresses, and the sources in the configuration."""
 
 import os
 import re
@@ -64,7 +64,7 @@ def answer_of(allow: Allow) -> list[AllowedRow]:
     Ask a source, which may take long, and return its rows.
 
     Raises:
-        AllowFaultError: it gives no answer, or nonsense.
+        AllowFaultError: it gives no answer, or an invalid one.
     """
     source, until_us = allow_source(allow), _end_of(allow.until)
     if allow.address:
@@ -137,12 +137,12 @@ def answers(
     sources: Iterable[Allow], before: Iterable[AllowedRow], now_us: int, report: Callable[[str], None], *, may_wait: bool = True
 ) -> list[AllowedRow]:
     """
-    Ask all sources, one after the other, and return what is never blocked; of a source that fails, its rows from ``before``.
+    Ask all sources, one after the other, and return the allow list; of a source that fails, its rows from ``before``.
 
     Args:
         sources: of the configuration.
         before: the last answers.
-        now_us: the wall clock; what has ended is left out.
+        now_us: the wall clock; rows that have ended are left out.
         report: gets one line about each source that fails.
         may_wait: False asks only the kernel and the configuration itself; of other sources, the rows from ``before`` count.
     """

@@ -1,4 +1,4 @@
-"""What is blocked now: the entries of ``block.db`` in memory, without those that have ended, and what is never blocked."""
+"""What is blocked now: the entries of ``block.db`` in memory, without those that have ended, and the allow list."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -30,7 +30,7 @@ class BlockState(NamedTuple):
     Attributes:
         networks: addresses and networks, none within another one, each with its end in microseconds since 1970.
         users: by name; only those that pam_access can name.
-        allowed: what is never blocked, none within another one.
+        allowed: the allow list, none within another one.
         services: of all targets, for ``%s`` of commands.
     """
 
@@ -95,7 +95,7 @@ class Ledger:
         return min((row.until_us for row, _ in self._entries.values()), default=None)
 
     def order(self, orders: Iterable[Order], now_us: int) -> int:
-        """Add entries; return how many are new. An order that makes no sense is reported, and left out."""
+        """Add entries; return how many are new. This reports and skips invalid orders."""
         rows = []
         for order in orders:
             try:
@@ -147,7 +147,7 @@ class Ledger:
         self._compute()
 
     def allow(self, rows: Sequence[AllowedRow]) -> bool:
-        """Replace what is never blocked; return whether that is a change."""
+        """Replace the allow list; return whether that is a change."""
         found = sorted(rows, key=lambda row: (row.source, row.target))
         if found == self.allowed:
             return False
@@ -219,7 +219,7 @@ def _allowed_by(target: Target, allowed: Iterable[AllowedRow]) -> str:
 
 
 def _row_of(order: Order, now_us: int) -> BlockRow:
-    """Return an order as an entry. Raises a ValueError if it makes no sense."""
+    """Return an order as an entry. Raises a ValueError if it is invalid."""
     target = target_of(order.target)
     if is_too_wide(target):
         raise ValueError(f"{target.text} holds a large part of the world")

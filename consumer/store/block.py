@@ -1,4 +1,4 @@
-"""``block.db``: what is blocked and why, and what is never blocked. The process ``guard`` is its only writer."""
+"""``block.db``: the blocks with their reasons, and the allow list. The process ``guard`` is its only writer."""
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ class BlockRow(msgspec.Struct, frozen=True):
 
 
 class AllowedRow(msgspec.Struct, frozen=True):
-    """What is never blocked. ``block.sql`` describes the columns."""
+    """A row of the allow list. ``block.sql`` describes the columns."""
 
     source: str
     target: _Text
@@ -117,13 +117,13 @@ class Blocks:
             ).rowcount
 
     def allowed(self) -> list[AllowedRow]:
-        """Return what is never blocked."""
+        """Return the allow list."""
         with transaction(self._connection):
             rows = self._connection.execute("SELECT source, target, reason, until_us FROM allowed").fetchall()
         return [_allowed(self._path, row) for row in rows]
 
     def set_allowed(self, rows: Iterable[AllowedRow]) -> None:
-        """Replace what is never blocked."""
+        """Replace the allow list."""
         with transaction(self._connection):
             self._connection.execute("DELETE FROM allowed")
             self._connection.executemany(
@@ -167,7 +167,7 @@ class StoredBlocks:
         return [_row(self._path, row) for row in rows]
 
     def allowed(self) -> list[AllowedRow]:
-        """Return what is never blocked."""
+        """Return the allow list."""
         rows = self._file.rows("SELECT source, target, reason, until_us FROM allowed ORDER BY source, target")
         return [_allowed(self._path, row) for row in rows]
 

@@ -258,7 +258,7 @@ def test_forged_logins_are_no_exceptions_of_a_blocked_user(tmp_path: Path) -> No
     with closing(State(tmp_path, pytest.fail)) as state:
         state.record([login(0, OFFICE), login(1, GUESSER, is_verified=False), *forged], frozenset(), NOW_US)
     with closing(EarlierLogins(tmp_path)) as earlier:
-        assert known_addresses(earlier, "alice", NOW_US + DAY_US, is_verified=True) == [OFFICE]
+        assert known_addresses(earlier, "alice", NOW_US + DAY_US, 90 * DAY_US, is_verified=True) == [OFFICE]
 
 
 def test_blocks_that_have_ended_do_not_pile_up(tmp_path: Path) -> None:
