@@ -15,7 +15,7 @@ from consumer.actions import EventAction
 from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
 from consumer.detect.findings import Kinds, Place, PlaceOf, finding_of
-from consumer.detect.logins import credential_of, methods_of
+from consumer.detect.logins import credential_of, learner_of, methods_of
 from consumer.detect.networks import prefix_of
 from consumer.detect.tries import DAY_US
 from consumer.detect_settings import FirstSeenSettings, Respect
@@ -63,11 +63,12 @@ class FirstSeen:
             return ()
         if not self._since_us or at_us < self._since_us:
             self._since_us, self._is_since_kept = at_us, False
-        account = self._accounts.renewed(user)
+        key = learner_of(event)
+        account = self._accounts.renewed(key)
         is_known = account is not None
         if account is None:
             account = _Account({}, {})
-            self._accounts.put(user, account)
+            self._accounts.put(key, account)
         new = self._noted(account, event)
         logins = 0
         if new:

@@ -65,6 +65,8 @@ class ImpossibleTravel(OneTable):
         if place is None or place.latitude is None or place.longitude is None or self._known.has(address):
             return ()
         key = credential_of(event.info).key or f"\0{event.user}"
+        if event.origin != "verified":
+            key += f"\0{event.origin}"  # see learner_of
         before: _Traveller | None = self._table.get(key)
         prefix = prefix_of(address)
         prefixes = {} if before is None else before.prefixes

@@ -27,6 +27,15 @@ def credential_of(info: str | None) -> Credential:
     return Credential(found.get("key_fingerprint", ""), f"{certificate}\0{found['ca_fingerprint']}" if certificate else "")
 
 
+def learner_of(login: Login) -> str:
+    """
+    Return the key under which detectors remember what is usual for the account of a login.
+
+    A sender of syslog can forge a login that is not verified. So such a login makes nothing usual for verified ones.
+    """
+    return login.user or "" if login.origin == "verified" else f"{login.user}\0{login.origin}"
+
+
 def methods_of(login: Login) -> tuple[str, ...]:
     """Return the names of the methods of all factors, without submethods; "" for an unknown one."""
     return tuple(method.partition("/")[0] for method in login.factors or (login.method or "",))

@@ -16,7 +16,7 @@ from typing import ClassVar, NamedTuple
 
 from consumer.actions import EventAction
 from consumer.detect.findings import Kinds, OneTable, finding_of
-from consumer.detect.logins import is_by_key
+from consumer.detect.logins import is_by_key, learner_of
 from consumer.detect.networks import prefix_of
 from consumer.detect.tries import DAY_US, OfAccount, OfAddress, Tries, origin_of
 from consumer.detect_settings import SuccessAfterFailuresSettings, rate_of
@@ -62,7 +62,8 @@ class SuccessAfterFailures(OneTable):
         address, user, at_us = event.address, event.user, event.time_us
         if not isinstance(event, Login) or address is None or not user or not at_us:
             return ()
-        pairs = (f"{user}\0{address}", f"{user}\0{prefix_of(address)}")
+        learner = learner_of(event)
+        pairs = (f"{learner}\0{address}", f"{learner}\0{prefix_of(address)}")
         is_familiar, is_near = [at_us - (self._table.get(pair) or -_FAMILIAR_US) < _FAMILIAR_US for pair in pairs]
         for pair in pairs:
             self._table.put(pair, at_us)
@@ -70,7 +71,9 @@ class SuccessAfterFailures(OneTable):
         failures = self._of_address(user, address, at_us, source, account, is_familiar=is_familiar)
         if failures is None and not is_near and account is not None and not is_by_key(event):
             failures = self._of_prefix(address, at_us, account) or self._of_account(address, at_us, account)
-        self._forgive(user, address, source, account)
+        # A forged login must not hide the real one that follows.
+        if event.origin == "verified" or source is None or not source.is_verified:
+            self._forgive(user, address, source, account)
         if failures is None:
             return ()
         return (

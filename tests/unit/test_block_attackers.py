@@ -18,7 +18,7 @@ from consumer.clock import isoformat
 from consumer.config import Allow, Blocking
 from consumer.detect.block_policy import Refusal
 from consumer.detect.detectors import Detectors
-from consumer.detect_settings import Detect, GuessingSettings
+from consumer.detect_settings import Detect, FirstSeenSettings, GuessingSettings
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.events import Attempt, Block, Canary, Event, Finding, Login, Logout
 from consumer.guard.allowed import ALLOWED_LIMIT, THIS_HOST, answers, end_text
@@ -353,3 +353,29 @@ def test_root_without_any_password() -> None:
     for event in events_of(*session_lines(7, "root", method="none", info="")):
         detectors.take(event)
     assert [event.action for event in found] == [EventAction.ROOT_BY_PASSWORD]
+
+
+def test_forged_logins_hide_no_guessed_password() -> None:
+    """A sender of syslog forges a login of the account between the guesses and the real login, so that it forgives them."""
+    found: list[Event] = []
+    detectors = Detectors(Detect(), found.append)
+    for number in range(12):
+        detectors.take(tried(number, user="deploy"))
+    for at_s, is_verified in ((20, False), (30, True)):
+        detectors.take(login(at_s, GUESSER, "deploy", is_verified=is_verified))
+    assert (EventAction.SUCCESS_AFTER_FAILURES, True) in [
+        (event.action, event.time_us == START_US + 30 * SECOND_US) for event in found
+    ]
+
+
+def test_forged_logins_make_nothing_usual() -> None:
+    """A sender of syslog forges a login by the method of the real one that follows, so that this is not the first."""
+    found: list[Event] = []
+    detect = Detect(first_seen=FirstSeenSettings(what=["address"]))
+    detectors = Detectors(detect, found.append)
+    for day in range(20):
+        detectors.take(login(day * 86_400, OFFICE))
+    detectors.take(login(20 * 86_400, GUESSER, is_verified=False))
+    found.clear()
+    detectors.take(login(20 * 86_400 + 60, GUESSER))
+    assert EventAction.FIRST_SEEN in [event.action for event in found]
