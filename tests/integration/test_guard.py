@@ -290,10 +290,10 @@ def _check_who_may_ask(site: Site) -> None:
             os.seteuid(uid)
             try:
                 client.connect(str(site.state_dir / GUARD_SOCKET))
-                client.sendall(request)
             finally:
                 os.seteuid(0)
-            with suppress(ConnectionResetError):  # it closes without having read the request
+            with suppress(ConnectionResetError, BrokenPipeError):  # it closes without having read the request
+                client.sendall(request)
                 return client.recv(1000)
             return b""
 
