@@ -446,7 +446,7 @@ RULES: list[Rule] = [
         "penalty",
         "penalty",
         "srclimit_penalise: ",
-        rf"(?P<reason>(?:ipv[46]: [a-z]+ (?P<address>[0-9A-Fa-f:.]+)/[0-9]{{1,3}} )?.*?){PREAUTH}",
+        rf"(?P<reason>(?:ipv[46]: [a-z]+ (?P<address>[0-9A-Fa-f:.]+)/[0-9]+ )?.*?){PREAUTH}",
     ),
     # sshd.c, grace_alarm_handler() up to 9.7 (with the port from 7.3), and the form of the listener, 9.8+.
     _text(
