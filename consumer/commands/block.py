@@ -37,13 +37,16 @@ def block() -> None:
 
 def _complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the blocked targets for the shell; none if the store cannot be read."""
+    from shlex import quote
+
     from consumer.errors import SshbellError
 
     try:
         rows, _ = _entries(_loaded(context.params.get("config")))
     except SshbellError:
         return []
-    return sorted({row.target for row in rows if row.target.startswith(incomplete)})
+    # The shell puts them on the command line as they are: a stranger's user name may hold a command.
+    return sorted({row.target for row in rows if row.target.startswith(incomplete) and quote(row.target) == row.target})
 
 
 def _loaded(path: str | None) -> "Config":
@@ -77,7 +80,8 @@ def _matching(rows: "Iterable[BlockRow]", patterns: tuple[str, ...]) -> "list[Bl
             wanted.add(target_of(pattern).text)
         except ValueError:
             wanted.add(pattern)
-    return [row for row in rows if not patterns or any(fnmatchcase(row.target, text) for text in wanted)]
+    # A name may have brackets, or be a pattern itself.
+    return [row for row in rows if not patterns or row.target in wanted or any(fnmatchcase(row.target, text) for text in wanted)]
 
 
 def _targets(texts: tuple[str, ...]) -> list[str]:

@@ -1,9 +1,11 @@
 """The allow list: loopback, this host's own addresses, and the sources in the configuration."""
 
+import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -20,6 +22,8 @@ _LOOPBACK = ("127.0.0.0/8", "::1")
 ALLOWED_LIMIT, ALLOWED_LINE_LIMIT = 1000, 300
 ALLOWED_COMMAND_LIMIT_S = 10.0
 _OUTPUT_LIMIT = 1 << 16
+_DAY_S = 86_400
+_LAST_S = 253_402_300_799  # 9999-12-31 23:59:59 UTC
 _LINE = re.compile(r"\s*(?P<address>[^\s#]+)(?:\s+until\s+(?P<until>\d{4}-\d\d-\d\d))?\s*(?:#\s*(?P<reason>.*?)\s*)?")
 _LOCAL = re.compile(r"^ +\|-- ([0-9.]+)\n +/32 host LOCAL$", re.MULTILINE)
 
@@ -85,7 +89,10 @@ def _looked_up(name: str) -> list[str]:
 def _text_of(allow: Allow) -> str:
     if allow.file:
         try:
-            with Path(allow.file).open("rb") as file:
+            # To open a pipe, or read from a terminal, would wait for ever.
+            with os.fdopen(os.open(allow.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise AllowFaultError(f"file {allow.file}: it is no regular file")
                 data = file.read(_OUTPUT_LIMIT + 1)
         except OSError as error:
             raise AllowFaultError(f"file {allow.file}: {error.strerror}") from error
@@ -119,7 +126,8 @@ def _end_of(day: str) -> int | None:
     """Return the end of a day in UTC; None for "". Raises a ValueError if there is no such day."""
     if not day:
         return None
-    return round((datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()) * SECOND_US
+    # No day follows the last one of the calendar, and no time after it can be shown.
+    return min(round(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) + _DAY_S, _LAST_S) * SECOND_US
 
 
 def answers(

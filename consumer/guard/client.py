@@ -75,9 +75,9 @@ class OrderQueue:
 
 
 def known_addresses(earlier: EarlierLogins, user: str, now_us: int, known_us: int) -> list[str]:
-    """Return the addresses from which a user has logged in within ``known_us``; a block of the user leaves those out."""
+    """Return the addresses from which a user has really logged in within ``known_us``; a block of the user leaves those out."""
     try:
-        logins = earlier.of(user, now_us - known_us, now_us + 1)
+        logins = earlier.of(user, now_us - known_us, now_us + 1, is_verified=True)
     except (StoreError, ValueError):
         return []  # without the store, no address is known
     addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}

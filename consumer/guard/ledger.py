@@ -11,7 +11,7 @@ from consumer.block.target import Target, covering, is_too_wide, network_target,
 from consumer.errors import UsageError
 from consumer.guard.messages import Check, Order, Reply
 from consumer.process.log import get_logger
-from consumer.store.block import BLOCK_LIMIT, AllowedRow, BlockRow, Blocks
+from consumer.store.block import BLOCK_LIMIT, SHORTEN_AFTER, AllowedRow, BlockRow, Blocks
 
 _log = get_logger()
 
@@ -56,6 +56,8 @@ class Ledger:
 
     def __init__(self, state_dir: Path, now_us: int) -> None:
         self.blocks = Blocks(state_dir)
+        # New entries since the last look at how many have ended: so many may have ended before this start.
+        self._new_count = SHORTEN_AFTER
         try:
             self.allowed: list[AllowedRow] = self.blocks.allowed()
             self._load(now_us)
@@ -107,10 +109,14 @@ class Ledger:
             self._count(row, target)
             if target.version and covering(target, self._allowed) is None:
                 self._insert(target)
-        if len(self._entries) > BLOCK_LIMIT:
+        self._new_count += len(new)
+        is_full = len(self._entries) > BLOCK_LIMIT
+        if is_full or self._new_count > SHORTEN_AFTER:
+            self._new_count = 0
             if gone := self.blocks.shorten(now_us):
                 _log.error("blocks_forgotten", count=gone, reason=f"there are more than {BLOCK_LIMIT:,}; the oldest have gone")
-            self._load(now_us)
+            if gone or is_full:
+                self._load(now_us)
         return len(new)
 
     def _insert(self, target: Target) -> None:

@@ -52,7 +52,8 @@ _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 _T = TypeVar("_T")
 
 _log = get_logger()
-_orders = msgspec.json.Decoder(list[Order])
+_orders = msgspec.json.Decoder(list[msgspec.Raw])
+_order = msgspec.json.Decoder(Order)
 _request = msgspec.json.Decoder(GuardRequest)
 _encode = msgspec.json.Encoder().encode
 
@@ -141,10 +142,17 @@ class Guard:
                 over.set()
                 break
             try:
-                self._waiting += _orders.decode(message)
-                came = True
+                orders = _orders.decode(message)
             except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+                orders = []
                 _log.error("not_blocked", reason=f"run has sent an invalid message: {error}")
+            for order in orders:
+                # One that makes no sense does not take the others with it.
+                try:
+                    self._waiting.append(_order.decode(order))
+                    came = True
+                except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+                    _log.error("not_blocked", reason=f"run has sent an invalid order: {error}")
         if came and self._ledger is not None:
             self._take()
             self._enforce()

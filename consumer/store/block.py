@@ -15,8 +15,8 @@ NAME = "block.db"
 # takes longer than to block one more.
 BLOCK_LIMIT = 20_000
 _KEPT = 19_000
-# Entries that have ended, for "sshbell block list --all".
-ENDED_LIMIT = 20_000
+# Entries that have ended, for "sshbell block list --all". Those beyond it go after as many new entries.
+ENDED_LIMIT, SHORTEN_AFTER = 20_000, 1000
 
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
 _COLUMNS = "id, target, begin_us, until_us, reason, service, exceptions, removed_us"
@@ -100,8 +100,10 @@ class Blocks:
             return self._connection.execute("DELETE FROM entry WHERE until_us <= ?", (now_us,)).rowcount
 
     def shorten(self, now_us: int) -> int:
-        """Forget entries, so that fewer than the limits are left; return how many of them were still active."""
+        """Forget entries, so that no more than the limits are left; return how many of them were still active."""
         with transaction(self._connection):
+            active = self._connection.execute("SELECT count(*) FROM entry WHERE until_us > ?", (now_us,)).fetchone()[0]
+            kept = _KEPT if active > BLOCK_LIMIT else BLOCK_LIMIT
             self._connection.execute(
                 "DELETE FROM entry WHERE id IN"
                 " (SELECT id FROM entry WHERE until_us <= ? ORDER BY until_us DESC LIMIT -1 OFFSET ?)",
@@ -110,7 +112,7 @@ class Blocks:
             return self._connection.execute(
                 "DELETE FROM entry WHERE id IN"
                 " (SELECT id FROM entry WHERE until_us > ? ORDER BY begin_us DESC, id DESC LIMIT -1 OFFSET ?)",
-                (now_us, _KEPT),
+                (now_us, kept),
             ).rowcount
 
     def allowed(self) -> list[AllowedRow]:

@@ -409,3 +409,10 @@ def test_kills_at_random_places(site: Site, seed: int) -> None:
 
     wait_for(lambda: found() == wanted, f"{found()} becomes {wanted}")
     assert guard.said("block_store_failed") == []
+
+
+def test_one_order_without_sense(site: Site) -> None:
+    """A target that is longer than any name takes no other order of its message with it."""
+    guard = GuardProcess(site)
+    guard.send(order("192.0.2.7"), order(f"user:{'x' * 500}"), order("192.0.2.8"))
+    guard.until("ALL : 192.0.2.7 192.0.2.8")

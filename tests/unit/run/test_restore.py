@@ -15,6 +15,7 @@ import pytest
 
 from consumer.clock import SECOND_US, local_zone, now_us
 from consumer.config import Config
+from consumer.detect.detectors import no_place
 from consumer.intake.journal import Journal, Kind, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.pipeline import Pipeline
@@ -52,7 +53,7 @@ class Place:
 
     def restored(self, store: PatientState) -> Restored:
         """Restore."""
-        found = store.until(lambda: restored(store, self.folder, self.config, TOLD, self.said.append))
+        found = store.until(lambda: restored(store, self.folder, self.config, TOLD, self.said.append, no_place))
         found.journal.close()
         return found
 
@@ -123,7 +124,7 @@ def test_many_events(place: Place) -> None:
     """Those of a long journal are stored in batches, and none is lost at the end of one."""
     place.write(*((Kind.LINES, line) for line in TRIES))
     place.start()
-    assert place.rows("SELECT action, count(*) FROM event GROUP BY action") == [("guessing", 1), ("ssh_attempt", 250)]
+    assert place.rows("SELECT action, count(*) FROM event GROUP BY action") == [("many_addresses", 1), ("ssh_attempt", 250)]
 
 
 def test_half_a_story_in_the_snapshot(place: Place) -> None:
@@ -222,7 +223,7 @@ def test_a_store_that_is_damaged_while_it_is_written(place: Place, monkeypatch: 
         assert not store.has_snapshot
         (login,) = found.pipeline.feed(OPENED)
         assert login.address == "192.0.2.7"
-    assert place.rows("SELECT action, count(*) FROM event GROUP BY action") == [("guessing", 1), ("ssh_attempt", 150)]
+    assert place.rows("SELECT action, count(*) FROM event GROUP BY action") == [("many_addresses", 1), ("ssh_attempt", 150)]
     assert len(place.said) == 1
 
 
