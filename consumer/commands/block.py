@@ -171,7 +171,10 @@ def _list_allowed(config: "Config", *, as_json: bool) -> None:
     from consumer.store.block import StoredBlocks
     from consumer.text import harmless
 
-    for row in StoredBlocks(Path(config.state_dir)).allowed():
+    rows = StoredBlocks(Path(config.state_dir)).allowed()
+    if not rows and not as_json:
+        click.echo("the allow list is empty: guard fills it when it starts")
+    for row in rows:
         if as_json:
             known = {"target": row.target, "source": row.source, "reason": row.reason}
             click.echo(json_line(known | ({"until": isoformat(row.until_us)} if row.until_us else {})), nl=False)

@@ -111,6 +111,14 @@ _KINDS = {"interactive": "shell"}
 # A made-up finding has these fields besides, so that its sentence has figures.
 _FIGURES: dict[str, dict[str, Any]] = {
     EventAction.GUESSING: {"ssh": {"count": 12}, "rule": {"description": "12/10m"}, "labels": {"by": "host"}},
+    EventAction.MANY_ADDRESSES: {"ssh": {"count": 80}, "labels": {"addresses": "50"}},
+    EventAction.MANY_ACCOUNTS: {"ssh": {"count": 10}},
+    EventAction.SLOW_GUESSING: {"ssh": {"count": 50}},
+    EventAction.SUCCESS_AFTER_FAILURES: {"ssh": {"count": 10}, "labels": {"from": "address"}},
+    EventAction.FIRST_SEEN: {"labels": {"new": "country", "logins": "40", "days": "90"}},
+    EventAction.IMPOSSIBLE_TRAVEL: {"labels": {"km": "1200", "minutes": "30"}},
+    EventAction.KEY_IN_TWO_PLACES: {"labels": {"km": "600", "other": "198.51.100.23"}},
+    EventAction.SSHD_HEALTH: {"labels": {"what": "account_expired"}},
     EventAction.HOST_SILENT: {"labels": {"silent_s": "28800", "factor": "3"}},
     EventAction.HOST_CHANGED_WORDING: {"labels": {"share": "40 %", "usual": "2 %"}},
     EventAction.CLOCK_SKEW: {"labels": {"direction": "ahead", "skew_s": "300"}},

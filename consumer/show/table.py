@@ -242,7 +242,13 @@ def _found(event: Finding) -> list[str]:
     """Return ways to say what a detector has found, the longest first."""
     noun = event.action.noun
     times = "" if event.count == 1 else f", {event.count} times"
-    return [f"{noun}{times}{f', rule {event.rule}' if event.rule else ''}", f"{noun}{times}", noun]
+    # The last one is the detector's name in the configuration, which fits 80 columns.
+    return [
+        f"{noun}{times}{f', rule {event.rule}' if event.rule else ''}",
+        f"{noun}{times}",
+        noun,
+        event.action.replace("_", " "),
+    ]
 
 
 def _blocked(event: Block) -> str:

@@ -61,6 +61,7 @@ def test_preview(tmp_path: Path, name: str) -> None:
     [
         ("event=guessing ip=203.0.113.9", "Somebody from 203.0.113.9 guesses passwords: 12 failed logins match the rule 12/10m."),
         ("event=ssh_block ip=203.0.113.9 host=web1", "sshbell on web1 blocks 203.0.113.9."),
+        ("event=many_addresses user=carol", "Somebody guesses the password of carol from 50 addresses."),
         ("event=host_silent host=web1", "web1 has sent no line for 8 h, more than 3 times"),
     ],
 )  # fmt: skip
