@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
@@ -124,6 +125,44 @@ def way_of_orders(orders: socket.socket, access: Path, entries: int, number: int
     print(f"order to entry, among {entries:,} entries: median {median(found):.1f} ms, p99 {p99:.1f} ms, worst {worst:.1f} ms")
 
 
+def way_of_lines(folder: Path, number: int) -> None:
+    """Print how long it takes from the line that decides, on the input of ``sshbell run``, to the entry in the file."""
+    state_dir, access, config = folder / "run", folder / "of_run.conf", folder / "run.toml"
+    state_dir.mkdir(mode=0o700)
+    config.write_text(
+        f'state_dir = "{state_dir}"\nuser = ""\ncatch_up = ""\n[detect.guessing]\nhost_rule = "*:1/1h"\n'
+        f'[block]\nmode = "on"\naccess_file = "{access}"\n'
+    )
+    env = os.environ | {"PYTHONPATH": str(PROJECT_DIR), "TZ": "UTC"}
+    command = [sys.executable, "-m", "consumer", "run", "--config", str(config)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.readline()
+    while not access.exists():
+        time.sleep(0.01)
+    found = []
+    for count in range(number):
+        address = f"203.0.{113 + (count >> 8)}.{count & 255}"
+        stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}+00:00"
+        line = {
+            "v": "1", "ts": stamp, "rcvd": stamp, "host": "web1", "tag": f"sshd[{count + 1}]:", "prog": "sshd",
+            "procid": str(count + 1), "msg": f" Failed password for root from {address} port 22 ssh2", "uid": 0,
+        }  # fmt: skip
+        begin_s = time.perf_counter()
+        process.stdin.write(msgspec.json.encode(line) + b"\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        words = (f" {address}\n".encode(), f" {address} ".encode())
+        while not any(word in access.read_bytes() for word in words):
+            time.sleep(0.0005)
+        found.append((time.perf_counter() - begin_s) * 1000)
+        time.sleep(0.02)
+    process.stdin.close()
+    process.wait()
+    print(f"line to entry: median {median(found):.1f} ms, p99 {quantiles(found, n=100)[98]:.1f} ms, worst {max(found):.1f} ms")
+
+
 def commands(config: Path, rounds: int) -> None:
     """Print how long a check takes."""
     names = (["--version"], ["block", "check", "192.0.2.7", "--config", str(config)])
@@ -143,7 +182,7 @@ def commands(config: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    """Measure all three."""
+    """Measure all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=20_000)
     parser.add_argument("--orders", type=int, default=300)
@@ -152,6 +191,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         folder.chmod(0o755)
+        way_of_lines(folder, given.orders)
         answers_of_pam_access(folder, given.entries, given.rounds)
         with guard(folder) as (orders, access, config):
             way_of_orders(orders, access, 0, given.orders, 0)

@@ -64,7 +64,9 @@ class LineAction(StrEnum):
     PROTOCOL_ERROR = _LineRow("protocol_error", is_correlated=True, is_of_root=True)
     CONNECTION_DROPPED = _LineRow("connection_dropped", "denied", is_correlated=True, is_of_root=True)
     THROTTLING = _LineRow("throttling", is_of_root=True)
-    PENALTY = _LineRow("penalty", is_of_root=True)
+    PENALTY = _LineRow("penalty", is_correlated=True, is_of_root=True)
+    # Something of sshd's own is broken: a command, a module, a directory.
+    FAULT = _LineRow("fault", is_correlated=True, is_of_root=True)
     DNS_WARNING = _LineRow("dns_warning")
     SERVER_LISTENING = _LineRow("server_listening", is_of_root=True)
     SERVER_STOPPED = _LineRow("server_stopped", is_of_root=True)
@@ -134,14 +136,31 @@ class EventAction(StrEnum):
     PROBE = _EventRow(
         "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
     )
+    TROUBLE = _EventRow("ssh_trouble", "trouble of sshd", "troubles of sshd", ("configuration",), "info", "unknown")
     CANARY = _EventRow("ssh_canary", "canary", "canaries", ("authentication",), "info", "failure")
     FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
     BLOCK = _EventRow("ssh_block", "block", "blocks", ("intrusion_detection",), "denied", "success")
     # The findings, one row for each detector.
     GUESSING = _finding("guessing", "guessing of passwords", "cases of guessing", "medium", "T1110.001")
+    MANY_ADDRESSES = _finding(
+        "many_addresses", "guessing from many addresses", "cases of guessing from many addresses", "medium", "T1110.001"
+    )
+    MANY_ACCOUNTS = _finding("many_accounts", "tries at many accounts", "cases of tries at many accounts", "medium", "T1110.003")
+    SLOW_GUESSING = _finding("slow_guessing", "slow guessing", "cases of slow guessing", "medium", "T1110.001")
+    SUCCESS_AFTER_FAILURES = _finding(
+        "success_after_failures", "login after many failed ones", "logins after many failed ones", "high", "T1110"
+    )
+    FIRST_SEEN = _finding("first_seen", "login of a new kind", "logins of a new kind", "low", "T1078")
+    IMPOSSIBLE_TRAVEL = _finding("impossible_travel", "impossible journey", "impossible journeys", "medium", "T1078")
     ROOT_BY_PASSWORD = _finding(
         "root_by_password", "login of root by password", "logins of root by password", "medium", "T1078.003"
     )
+    PASSWORD_DESPITE_KEY = _finding(
+        "password_despite_key", "password of a user of keys", "passwords of users of keys", "medium", "T1078"
+    )
+    KEY_IN_TWO_PLACES = _finding("key_in_two_places", "key in two places", "keys in two places", "high", "T1552.004")
+    SSHD_PENALTY = _finding("sshd_penalty", "penalty of sshd", "penalties of sshd", "low", "T1110")
+    SSHD_HEALTH = _finding("sshd_health", "fault of sshd", "faults of sshd", "medium", category="configuration")
     HOST_SILENT = _finding("host_silent", "silent host", "silent hosts", "medium", category="host")
     HOST_CHANGED_WORDING = _finding(
         "host_changed_wording", "new wording of a host", "new wordings of hosts", "medium", category="host"

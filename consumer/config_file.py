@@ -19,7 +19,14 @@ from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route
 from consumer.config_values import Secret, seconds_of
-from consumer.detect_settings import Detect, GuessingSettings
+from consumer.detect_settings import (
+    Detect,
+    FirstSeenSettings,
+    GuessingSettings,
+    ManyAccountsSettings,
+    ManyAddressesSettings,
+    SuccessAfterFailuresSettings,
+)
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
 from consumer.state_dir import DEFAULT_PATH, state_dir_in
@@ -33,13 +40,17 @@ _WINDOW_LIMIT_S = 7 * 86400
 _TABLES: dict[str, type[msgspec.Struct]] = {
     "oauth2": OAuth2, "password": Secret, "room_password": Secret, "refresh_token": Secret, "client_secret": Secret,
     "url": Secret, "bearer": Secret, "hmac_key": Secret,
-    "geoip_key": Secret, "detect": Detect, "guessing": GuessingSettings, "route": Route, "include": Choice, "exclude": Choice,
-    "block": Blocking, "allow": Allow,
+    "geoip_key": Secret, "detect": Detect, "guessing": GuessingSettings,
+    "many_addresses": ManyAddressesSettings, "many_accounts": ManyAccountsSettings,
+    "success_after_failures": SuccessAfterFailuresSettings, "first_seen": FirstSeenSettings,
+    "route": Route, "include": Choice, "exclude": Choice, "block": Blocking, "allow": Allow,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route", "allow"}
 _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first table", Detect: "under [detect]", GuessingSettings: "under [detect.guessing]",
+    ManyAddressesSettings: "under [detect.many_addresses]", ManyAccountsSettings: "under [detect.many_accounts]",
+    SuccessAfterFailuresSettings: "under [detect.success_after_failures]", FirstSeenSettings: "under [detect.first_seen]",
     Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
     Blocking: "under [block]", Allow: "under [[block.allow]]",
 }  # fmt: skip
@@ -229,7 +240,7 @@ def _faults(
         yield ("state_dir",), f"state_dir {config.state_dir!r} is not an absolute path"
     yield from _enrichment_faults(config)
     yield from ((("block", *path), f"block: {text}") for path, text in _block_faults(config.block))
-    yield from _guessing_faults(config.detect.guessing)
+    yield from _detect_faults(config.detect)
     for number, name in enumerate(names or []):
         if name and name in (names or [])[:number]:
             yield ("channel", number, "name"), f"two channels are called {name!r}"
@@ -243,14 +254,19 @@ def _faults(
             yield from ((("route", number, *path), f"route {number + 1}: {text}") for path, text in faults)
 
 
-def _guessing_faults(guessing: GuessingSettings) -> Iterator[_Fault]:
+def _detect_faults(detect: Detect) -> Iterator[_Fault]:
+    for number, network in enumerate(detect.known_networks):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            yield ("detect", "known_networks", number), f"known_networks: {error}"
     checks: dict[str, Callable[[Any], object]] = {
         "host_rule": GuessingRule, "user_rule": GuessingRule, "limits": limits_of, "host_whitelist": Whitelist,
         "user_whitelist": Whitelist,
     }  # fmt: skip
     for key, check in checks.items():
         try:
-            check(getattr(guessing, key))
+            check(getattr(detect.guessing, key))
         except ValueError as error:
             yield ("detect", "guessing", key), f"{key}: {error}"
 

@@ -103,6 +103,21 @@ class Probe(AuthEvent, frozen=True):
     reason: str | None = None
 
 
+class Trouble(AuthEvent, frozen=True):
+    """
+    sshd has penalized a client, or something of its own is broken or refused: no login, and no try.
+
+    Attributes:
+        what: the name of the rule that reads such lines: ``penalty``, ``command_failed``.
+        reason: the rest of the line, as logged.
+    """
+
+    action: ClassVar[EventAction] = EventAction.TROUBLE
+
+    what: str
+    reason: str | None = None
+
+
 class Canary(AuthEvent, frozen=True):
     """The failed login of ``sshbell canary``, which shows that lines arrive. It counts as no try."""
 
@@ -185,4 +200,4 @@ class Block(AuthEvent, frozen=True):
     is_dry_run: bool = False
 
 
-Event = Login | Logout | Attempt | Probe | Canary | Forged | Finding | Block
+Event = Login | Logout | Attempt | Probe | Trouble | Canary | Forged | Finding | Block

@@ -26,7 +26,7 @@ from consumer.ecs import (
     UserFields,
     known,
 )
-from consumer.events import PLACE_STEP, Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
+from consumer.events import PLACE_STEP, Attempt, Block, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS, PLACE, PROCID, PROGRAM, TEXT
 from consumer.text import readable
@@ -103,6 +103,8 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
             count = event.count if event.count != 1 else None
         case Probe():
             reason = sshd_name(event.reason) if event.reason else None
+        case Trouble():
+            reason = readable(event.reason) if event.reason else None
         case Finding():
             count = event.count
         case Forged():
@@ -133,6 +135,8 @@ def _rule_fields(event: Event) -> RuleFields:
     match event:
         case Forged():
             return RuleFields(name="forged")
+        case Trouble():
+            return RuleFields(name=event.what)
         case Finding():
             return RuleFields(name=str(event.action), description=event.rule or None)
     return RuleFields()

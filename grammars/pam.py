@@ -266,6 +266,13 @@ RULES: list[Rule] = [
         'requirement "',
         rf'(?P<reason>.*)" (?:not met|was met) by user "(?P<user>.*)"{END}',
     ),
+    # libpam/pam_handlers.c, _pam_load_module(): each login fails, or goes without the module.
+    rule(
+        "broken_module",
+        "fault",
+        pp.Literal("PAM "),
+        pp.Regex(rf"(?P<reason>(?:adding faulty module: |unable to dlopen\().*){END}"),
+    ),
     # Modules that report no logins.
     *(
         _pam(module.removeprefix("pam_"), "notice", module, "", rf"(?P<reason>.*){END}")

@@ -442,7 +442,12 @@ RULES: list[Rule] = [
         rf"(?P<dropped>[0-9]+) connections dropped{PREAUTH}",
     ),
     # srclimit.c, srclimit_penalise(): 9.8+. The address is a network.
-    _text("penalty", "penalty", "srclimit_penalise: ", rf"(?P<reason>.*?){PREAUTH}"),
+    _text(
+        "penalty",
+        "penalty",
+        "srclimit_penalise: ",
+        rf"(?P<reason>(?:ipv[46]: [a-z]+ (?P<address>[0-9A-Fa-f:.]+)/[0-9]+ )?.*?){PREAUTH}",
+    ),
     # sshd.c, grace_alarm_handler() up to 9.7 (with the port from 7.3), and the form of the listener, 9.8+.
     _text(
         "grace_timeout_listener",
@@ -659,7 +664,7 @@ RULES: list[Rule] = [
     _text("chroot", "notice", 'Changed root directory to "', rf'(?P<file>.*)"{PREAUTH}'),
     # session.c, safely_chroot(): the session ends before it starts.
     _text(
-        "chroot_bad_modes", "notice", "bad ownership or modes for chroot directory ", rf'(?:component )?"(?P<file>.*)"{PREAUTH}'
+        "chroot_bad_modes", "fault", "bad ownership or modes for chroot directory ", rf'(?:component )?"(?P<file>.*)"{PREAUTH}'
     ),
     # monitor.c, monitor_child_preauth(), and sshd.c, privsep_preauth().
     _function(
@@ -673,7 +678,7 @@ RULES: list[Rule] = [
     *(
         _any_of(
             f"command_failed{suffix}",
-            "notice",
+            "fault",
             ["AuthorizedKeysCommand ", "AuthorizedPrincipalsCommand "],
             rf"(?P<command>/[^ ]*)(?= ){arguments} (?P<reason>failed, status [0-9]+|exited on signal [0-9]+|returned status [0-9]+){PREAUTH}",
         )

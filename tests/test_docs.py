@@ -18,7 +18,14 @@ from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
 from consumer.deliver.sentences import Sentences, sentences_of
-from consumer.detect_settings import Detect, GuessingSettings
+from consumer.detect_settings import (
+    Detect,
+    FirstSeenSettings,
+    GuessingSettings,
+    ManyAccountsSettings,
+    ManyAddressesSettings,
+    SuccessAfterFailuresSettings,
+)
 from consumer.framing.text import FRAMINGS
 from consumer.people.people import People
 from grammars import dropbear, pam, sshd
@@ -28,6 +35,9 @@ from tests.ecs_events import ecs
 if TYPE_CHECKING:
     from pathlib import Path
 
+DETECT_TABLES = (
+    GuessingSettings, ManyAddressesSettings, ManyAccountsSettings, SuccessAfterFailuresSettings, FirstSeenSettings,
+)  # fmt: skip
 GRAMMARS = {"sshd": sshd, "pam": pam, "dropbear": dropbear}
 
 
@@ -63,7 +73,7 @@ def test_configuration_examples(tmp_path: Path) -> None:
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
-    assert [channel.name for channel in loaded.channel] == ["ops", "chat", "slack", "provider", "alerts", "events", "betrieb"]
+    assert [channel.name for channel in loaded.channel] == ["ops", "slack", "provider", "chat", "alerts", "events", "betrieb"]
     assert loaded.geoip == "web"
     assert len(loaded.route) == sum(text.count("[[route]]") for text in tables)
     person = People.load(people).holders_of("alice", "web1")
@@ -123,7 +133,7 @@ def test_configuration_keys() -> None:
     """Each key of the configuration file is named, as code."""
     keys = {
         field.encode_name
-        for kind in (Config, Detect, GuessingSettings, Blocking, Allow, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret)
+        for kind in (Config, Detect, *DETECT_TABLES, Blocking, Allow, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret)
         for field in fields(kind)
     }
     assert (
@@ -169,7 +179,16 @@ def test_subjects(action: str) -> None:
         "event": {"action": str(action), "duration": 7_500_000_000_000 if action == EventAction.LOGOUT else None},
         "host": {"name": "web1"},
         "user": {"name": "root" if action in {"ssh_attempt", "ssh_forged"} else "deploy", "full_name": "Carol"},
-        "source": {"geo": {"city_name": "Lyon", "country_name": "France"}}, "ssh": {"claim": "accepted"},
+        "source": {
+            "address": "203.0.113.7" if action == EventAction.SSHD_PENALTY else None,
+            "geo": {"city_name": "Lyon", "country_name": "France"},
+        },
+        "ssh": {"claim": "accepted", "count": 50 if action in tuple(EventAction) and EventAction(action).is_finding else None},
+        "rule": {"name": "account_expired"},
+        "labels": {
+            "addresses": "50", "from": "address", "new": "country", "logins": "141", "days": "90", "km": "9050", "minutes": "40",
+            "other": "203.0.113.7", "what": "account_expired",
+        },
         "sshbell": {"block": {"target": "192.0.2.7"}},
     }  # fmt: skip
     shown = re.findall("`([^`]+)`", next(row for row in section("## Mail").splitlines() if row.startswith(f"| `{action}`")))[1]

@@ -47,7 +47,7 @@ def access_conf(blocked: Sequence[Target], users: Mapping[str, Iterable[Target]]
     Args:
         blocked: addresses and networks, as ``outermost`` returns them.
         users: blocked users that ``can_name`` accepts, with the addresses from which they may still log in.
-        allowed: what is never blocked, as ``outermost`` returns it.
+        allowed: the allow list, as ``outermost`` returns it.
     """
     lines = [f"+ : ALL : {froms}\n" for froms in _grouped(allowed)]
     for user, exceptions in sorted(users.items()):

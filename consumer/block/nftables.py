@@ -31,7 +31,7 @@ def whole_table(blocked: Mapping[Target, int], allowed: Iterable[Target], ports:
 
     Args:
         blocked: the end of each block, in microseconds since 1970.
-        allowed: what is never blocked; this and ``blocked`` hold no network within another one.
+        allowed: the allow list; this and ``blocked`` hold no network within another one.
         ports: of TCP.
         now_us: the wall clock.
     """

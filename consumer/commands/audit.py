@@ -30,10 +30,9 @@ def audit(context: click.Context, config: str | None, *, as_json: bool) -> None:
         sudo sshbell audit --json | jq 'select(.state != "ok")'
         sudo sshbell audit --json | jq -r '.mend[].line'
     """
-    import msgspec
-
     from consumer.clock import now_us
     from consumer.config_file import load
+    from consumer.ecs import json_line
     from consumer.errors import ConfigError
     from consumer.show.columns import filled, painted
     from consumer.system.audit import AuditPlaces, audit_rows
@@ -44,7 +43,7 @@ def audit(context: click.Context, config: str | None, *, as_json: bool) -> None:
     for row in audit_rows(load(config), now_us(), AuditPlaces()):
         has_fault |= row.state == "fault"
         if as_json:
-            click.echo(msgspec.json.encode(row))
+            click.echo(json_line(row), nl=False)
             continue
         state = painted(filled(row.state, _STATE), _COLORS[row.state], on=in_color())
         first, *rest = _wrapped(harmless(row.text))

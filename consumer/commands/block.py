@@ -37,13 +37,16 @@ def block() -> None:
 
 def _complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the blocked targets for the shell; none if the store cannot be read."""
+    from shlex import quote
+
     from consumer.errors import SshbellError
 
     try:
         rows, _ = _entries(_loaded(context.params.get("config")))
     except SshbellError:
         return []
-    return sorted({row.target for row in rows if row.target.startswith(incomplete)})
+    # The shell puts them on the command line as they are: a stranger's user name may hold a command.
+    return sorted({row.target for row in rows if row.target.startswith(incomplete) and quote(row.target) == row.target})
 
 
 def _loaded(path: str | None) -> "Config":
@@ -77,7 +80,8 @@ def _matching(rows: "Iterable[BlockRow]", patterns: tuple[str, ...]) -> "list[Bl
             wanted.add(target_of(pattern).text)
         except ValueError:
             wanted.add(pattern)
-    return [row for row in rows if not patterns or any(fnmatchcase(row.target, text) for text in wanted)]
+    # A name may have brackets, or be a pattern itself.
+    return [row for row in rows if not patterns or row.target in wanted or any(fnmatchcase(row.target, text) for text in wanted)]
 
 
 def _targets(texts: tuple[str, ...]) -> list[str]:
@@ -92,16 +96,16 @@ def _targets(texts: tuple[str, ...]) -> list[str]:
             raise UsageError(f"{error}; a target is an address, a network, or user:NAME") from error
         if is_too_wide(target):
             raise UsageError(
-                f"{target.text} holds a large part of the world; sshbell blocks networks from /8 and, in IPv6, /16 on"
+                f"{target.text} holds a large part of the world; sshbell blocks no network larger than /8, or /16 in IPv6"
             )
         found.append(target.text)
     return found
 
 
-@block.command("list", short_help="List what is blocked, and what is never blocked.")
+@block.command("list", short_help="List the blocks, or the allow list.")
 @click.argument("patterns", nargs=-1, metavar="[TARGET...]", shell_complete=_complete)
 @click.option("--all", "everything", is_flag=True, help="Also list blocks that have ended or that somebody has removed.")
-@click.option("--allowed", is_flag=True, help="List what is never blocked, with source, reason and end.")
+@click.option("--allowed", is_flag=True, help="Show the allow list, with source, reason and end.")
 @click.option("--verbose", is_flag=True, help="Also list the newest failed logins of each address or user.")
 @RELATIVE
 @JSON
@@ -167,7 +171,10 @@ def _list_allowed(config: "Config", *, as_json: bool) -> None:
     from consumer.store.block import StoredBlocks
     from consumer.text import harmless
 
-    for row in StoredBlocks(Path(config.state_dir)).allowed():
+    rows = StoredBlocks(Path(config.state_dir)).allowed()
+    if not rows and not as_json:
+        click.echo("the allow list is empty: guard fills it when it starts")
+    for row in rows:
         if as_json:
             known = {"target": row.target, "source": row.source, "reason": row.reason}
             click.echo(json_line(known | ({"until": isoformat(row.until_us)} if row.until_us else {})), nl=False)
@@ -259,7 +266,7 @@ def _object(row: "BlockRow") -> dict[str, Any]:
 @click.option("--service", default="sshd", show_default=True, metavar="NAME", help="%s of the commands under [block].")
 @click.option(
     "--except", "exceptions", multiple=True, metavar="ADDRESS",
-    help="From where a blocked user may still log in; by default from where this user has logged in in the last 90 days.",
+    help="From where a blocked user may still log in; by default from where this user has logged in lately (known_for).",
 )  # fmt: skip
 @CONFIG
 def add(
@@ -303,13 +310,16 @@ def add(
             raise UsageError(f"pam_access cannot name the user {target_of(text).user!r} alone: it has capitals, blanks or signs")
     _want_root()
     _refuse_own(Path(found.state_dir), texts)
+    known_us = round(seconds_of(found.block.known_for)) * SECOND_US
     until_us = now_us() + round(seconds_of(span)) * SECOND_US
     for text in texts:
         user = target_of(text).user
         froms = []
         if user:
             with closing(EarlierLogins(Path(found.state_dir))) as earlier:
-                froms = known or known_addresses(earlier, user, now_us())
+                # Without any verified login, all count: whoever types this sees them.
+                froms = known or known_addresses(earlier, user, now_us(), known_us, is_verified=True)
+                froms = froms or known_addresses(earlier, user, now_us(), known_us, is_verified=False)
         reply = ask(_guard(found), Order(uuid.uuid4().hex, text, until_us, reason[:500], service[:64], froms))
         if reply.allowed:
             raise UsageError(f"{text} is never blocked: {reply.allowed}")
@@ -456,7 +466,7 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
 
 
 def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
-    """Return guard's answer; if it is not running, what the store says."""
+    """Return guard's answer, or the store's if guard is not running."""
     import json
     import socket
 
@@ -509,7 +519,7 @@ def _settings(config: "Config") -> "Iterator[str]":
     from consumer.text import harmless
 
     settings = config.block
-    yield f"mode         {settings.mode}"
+    yield f"mode         {settings.mode}" + ("" if settings.mode == "on" else ": sshbell blocks nothing")
     yield f"access_file  {settings.access_file}"
     yield f"nftables     {', '.join(map(str, settings.nftables)) or 'off'}"
     yield f"hosts_deny   {'on' if settings.hosts_deny else 'off'}"
@@ -539,7 +549,7 @@ def _explained(config: "Config", text: str, zone: "tzinfo") -> "Iterator[str]":
         yield harmless(f"{row.target}: {state}, {_moment(row.begin_us, zone)} to {_moment(row.until_us, zone)}: {row.reason}")
         if row.exceptions:
             yield f"    may log in from {', '.join(row.exceptions)}"
-        yield f"    order {row.id}; its lines: sshbell explain {row.id[:16]}"
+        yield f"    order {row.id}"
         yield from (f"    {each}" for each in _tries(config, row, zone))
     if not shown:
         yield f"{target.text} is not blocked, and has not been"
@@ -555,7 +565,8 @@ def _lines_of(config: "Config", text: str) -> "Iterator[str]":
     try:
         lines = path.read_text("utf-8").splitlines()
     except OSError as error:
-        yield f"{path}: {error.strerror}"
+        advice = "" if config.block.mode == "on" else '; sshbell writes it with mode = "on" under [block]'
+        yield f"{path}: {error.strerror}{advice}"
         return
     for number, line in enumerate(lines, 1):
         if not line.startswith("#") and word in line.split():

@@ -27,8 +27,7 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
         sshbell check --config ./sshbell.toml
         sudo sshbell check --json | jq 'select(.state == "fault")'
     """
-    import msgspec
-
+    from consumer.ecs import json_line
     from consumer.errors import ConfigError
     from consumer.show.columns import filled, painted
     from consumer.system.check import run_checks
@@ -38,7 +37,7 @@ def check(context: click.Context, config: str | None, *, connect: bool, as_json:
     for result in run_checks(config, connect=connect):
         has_fault |= result.state == "fault"
         if as_json:
-            click.echo(msgspec.json.encode(result))
+            click.echo(json_line(result), nl=False)
             continue
         state = painted(filled(result.state, _STATE), _COLORS[result.state], on=in_color())
         click.echo(f"{state}  {filled(result.name, _NAME)}  {harmless(result.text)}")

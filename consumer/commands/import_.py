@@ -10,7 +10,7 @@ from consumer.commands.options import FILE
 @click.group(name="import", short_help="Translate another program's configuration.", no_args_is_help=True)
 def import_() -> None:
     """
-    Translate another program's configuration, and say what changes.
+    Translate another program's configuration, and list what changes.
 
     \b
         sshbell import pam_abl /etc/security/pam_abl.conf
@@ -21,7 +21,7 @@ def import_() -> None:
 @click.argument("file", type=FILE)
 def pam_abl(file: str) -> None:
     """
-    Translate FILE, a configuration of pam_abl, and say what changes.
+    Translate FILE, a configuration of pam_abl, and list what changes.
 
     FILE may also be one of /etc/pam.d that uses pam_abl.so. The output is the
     table [detect.guessing]: add it to sshbell.toml, above the first [[channel]].

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.config import Config
+    from consumer.detect.findings import PlaceOf
     from consumer.events import Event
     from consumer.logs.replay import Summary
     from consumer.matching.matcher import Matcher
@@ -32,14 +34,16 @@ if TYPE_CHECKING:
 @UNTIL
 @USER
 @HOST
+@click.option("--with", "other", type=FILE, metavar="NEW.toml",
+              help="Show only the findings that this configuration would gain and lose against the current one.")  # fmt: skip
 @click.option("--no-owners", is_flag=True, help="Do not look up people and key owners; this is faster.")
 @WIDE
 @click.option("--jobs", type=number(1, 256), metavar="N", help="Number of processes; by default one per core.")
 @reading
 @click.pass_obj
 def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form: str, since: str | None, until: str | None,
-           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", *, no_owners: bool,
-           wide: bool) -> None:  # fmt: skip
+           user: str | None, host: str | None, jobs: int | None, year: int | None, zone: "tzinfo", other: str | None, *,
+           no_owners: bool, wide: bool) -> None:  # fmt: skip
     """
     Show who logged in, from where, with which key and for how long, from log files.
 
@@ -50,6 +54,7 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         sshbell replay --since 7d --user root /var/log/secure
         sshbell replay --format json auth.log |
             jq 'select(.event.action == "ssh_login")'
+        sshbell replay --with new.toml /var/log/auth.log*
     """
     from consumer.clock import now_us
     from consumer.logs.replay import Replay
@@ -61,44 +66,28 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     except ValueError as error:
         raise UsageError(str(error)) from error
     paths: list[str] = []
-    tell: Callable[[Event], None]
-    if form == "json":
-        from consumer.ecs import json_line
-        from consumer.events_as_ecs import of_event
+    places = None if form == "none" else _places(settings)
+    tell = _show(settings, form, paths, zone, places, no_owners=no_owners, wide=wide)
+    takes, place_of = None if selection.is_all else selection.takes, _place_of(settings, places)
+    comparison = None
+    if other is not None:
+        from consumer.config_file import load
+        from consumer.logs.compare_findings import FindingComparison
 
-        places, names = _places(settings), None if no_owners else _names(settings)
-        out = sys.stdout.buffer
-
-        def tell(event: "Event") -> None:
-            found = of_event(event, paths)
-            out.write(json_line(places.add(found if names is None else names.added(found))))
-
-    elif form == "table":
-        from consumer.show.table import EVENTS, Table
-
-        names = None if no_owners else _names(settings)
-        table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=_places(settings))
-        write = sys.stdout.write
-
-        def tell(event: "Event") -> None:
-            if row := table.row(event):
-                write(f"{row}\n")
-
-    else:
-
-        def tell(event: "Event") -> None:
-            pass
-
+        comparison = FindingComparison(settings, load(other), tell, takes, place_of)
     with _progress(list(files), visible=form == "none" or not sys.stdout.isatty()) as progress:
         replayed = Replay(
-            matcher, zone=zone, year=year, jobs=jobs or len(os.sched_getaffinity(0)), keep_text=form == "json", tell=tell,
-            progress=progress, paths=paths, takes=None if selection.is_all else selection.takes, detect=settings.detect,
-            block=settings.block,
+            matcher, zone=zone, year=year, jobs=jobs or len(os.sched_getaffinity(0)), keep_text=form == "json",
+            tell=tell if comparison is None else lambda _event: None, progress=progress, paths=paths, takes=takes,
+            detect=settings.detect if comparison is None else None, block=settings.block, place_of=place_of,
+            watch=None if comparison is None else comparison.take,
         )  # fmt: skip
         summary = replayed.run(list(files))
     sys.stdout.flush()
     if paths:
         click.echo(summary_text(summary), err=form == "json")
+    if comparison is not None:
+        click.echo("\n".join(("findings with the new configuration:", *comparison.summary())), err=form == "json")
     if paths and not selection.is_all and not summary.events:
         # A log may come from a host whose clock is ahead, so this is no error.
         future = selection.fault_of_future(zone, now_us())
@@ -106,11 +95,58 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
     end_with(replayed.errors)
 
 
+def _show(settings: "Config", form: str, paths: list[str], zone: "tzinfo", places: "Places | None", *, no_owners: bool,
+          wide: bool) -> "Callable[..., None]":  # fmt: skip
+    """Return a function that prints an event; after a sign, if it gets one, such as ``+``."""
+    if form == "none" or places is None:
+        return lambda _event, _sign="": None
+    names = None if no_owners else _names(settings)
+    if form == "json":
+        import msgspec
+
+        from consumer.ecs import json_line
+        from consumer.events_as_ecs import of_event
+        from consumer.logs.compare_findings import CHANGES
+
+        out = sys.stdout.buffer
+
+        def show_json(event: Any, sign: str = "") -> None:
+            if sign:
+                event = msgspec.structs.replace(event, labels=event.labels | {"change": CHANGES[sign]})
+            found = of_event(event, paths)
+            out.write(json_line(places.add(found if names is None else names.added(found))))
+
+        return show_json
+    from consumer.show.table import EVENTS, Table
+
+    table = Table(EVENTS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=places)
+    write = sys.stdout.write
+
+    def show_row(event: "Event", sign: str = "") -> None:
+        if row := table.row(event):
+            head, line, rest = row.rpartition("\n") if sign else ("", "", row)
+            write(f"{f'  {head}' if head else ''}{line}{f'{sign} ' if sign else ''}{rest}\n")
+
+    return show_row
+
+
 def _places(settings: "Config") -> "Places":
     from consumer.errors import InputError, complain
     from consumer.places.geoip import Places
 
     return Places(settings.geoip, lambda fault: complain(InputError(fault)), many=True)
+
+
+def _place_of(settings: "Config", places: "Places | None") -> "PlaceOf":
+    """Return how the detectors find places: in the open databases, if the output needs them, too."""
+    from consumer.detect.detectors import no_place
+    from consumer.errors import InputError, complain
+    from consumer.places.place_finder import PlaceFinder, place_in
+
+    if places is not None:
+        return partial(place_in, places) if places.databases else no_place
+    finder = PlaceFinder(settings.geoip, lambda fault: complain(InputError(fault)))
+    return finder if finder.has_databases else no_place
 
 
 def _names(settings: "Config") -> "Names":
@@ -170,7 +206,8 @@ def summary_text(summary: "Summary") -> str:
     if summary.unverified:
         lines.append(f"unverified logins: {summary.unverified:,} (the log does not show which process wrote their lines)")
     if summary.refused:
-        lines.append("not blocked: " + ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items()))
+        why = " (unverified: the log does not show which process wrote the lines)" if "unverified" in summary.refused else ""
+        lines.append("not blocked: " + ", ".join(f"{reason} {count:,}" for reason, count in summary.refused.items()) + why)
     lines.extend(_advice(summary, others))
     if summary.notes:
         lines.append("limits: " + ", ".join(f"{name} {count:,}" for name, count in summary.notes.items()))

@@ -90,7 +90,7 @@ def show(name: str, config: str | None) -> None:
     "--like",
     metavar="WORDS",
     default="user=deploy host=web1 ip=203.0.113.7 method=password",
-    help='Another login or event; "sshbell route --help" lists the words.',
+    help='Another event: event=guessing ip=203.0.113.9 host=web1; "sshbell route --help" lists the words.',
 )
 @click.option("--timezone", metavar="ZONE", default="", help="Zone of the times, by default this machine's.")
 @click.option("--language", type=click.Choice(LANGUAGES), default="en", help="Language of the message.")

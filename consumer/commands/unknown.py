@@ -36,8 +36,7 @@ def unknown(
     """
     from pathlib import Path
 
-    import msgspec
-
+    from consumer.ecs import json_line
     from consumer.errors import SshbellError, end_with
     from consumer.logs.unknown import unknown_of_file, unknown_of_run
     from consumer.matching.unknown_lines import UnknownLines
@@ -59,7 +58,7 @@ def unknown(
         if host not in (None, name):
             continue
         if as_json:
-            click.echo(msgspec.json.encode(_object(name, lines)))
+            click.echo(json_line(_object(name, lines)), nl=False)
             continue
         text = f"{counted(lines.total, 'line')}, {lines.unmatched:,} not understood ({_share(lines):.1%}), {lines.release}"
         click.echo(f"{painted(harmless(name), bold=True, on=in_color())}: {text}")

@@ -44,7 +44,7 @@ _HOST_CHARS, _ACCOUNT_CHARS = 255, 100
 # The block of an address, in bits: what one provider or customer usually has.
 _BLOCK_BITS = {4: 24, 6: 48}
 # Events that sshbell always folds: each stranger can cause any number of them.
-_FOLDED = frozenset({EventAction.ATTEMPT, EventAction.PROBE})
+_FOLDED = frozenset({EventAction.ATTEMPT, EventAction.PROBE, EventAction.TROUBLE})
 
 
 class Reason(StrEnum):

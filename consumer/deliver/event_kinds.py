@@ -27,6 +27,44 @@ KINDS: dict[str, KindWords] = {
     EventAction.GUESSING: KindWords(
         N_("Guessing of passwords"), NN_("%(num)s case of guessing", "%(num)s cases of guessing"), N_("Guessing of passwords"),
     ),
+    EventAction.SUCCESS_AFTER_FAILURES: KindWords(
+        N_("Login after many failed ones"),
+        NN_("%(num)s login after many failed ones", "%(num)s logins after many failed ones"), N_("Logins after many failed ones"),
+    ),
+    EventAction.KEY_IN_TWO_PLACES: KindWords(
+        N_("Key in two places"), NN_("%(num)s key in two places", "%(num)s keys in two places"), N_("Keys in two places"),
+    ),
+    EventAction.IMPOSSIBLE_TRAVEL: KindWords(
+        N_("Impossible journey"), NN_("%(num)s impossible journey", "%(num)s impossible journeys"), N_("Impossible journeys"),
+    ),
+    EventAction.PASSWORD_DESPITE_KEY: KindWords(
+        N_("Password of a user of keys"),
+        NN_("%(num)s password of a user of keys", "%(num)s passwords of users of keys"), N_("Passwords of users of keys"),
+    ),
+    EventAction.MANY_ADDRESSES: KindWords(
+        N_("Guessing from many addresses"),
+        NN_("%(num)s case of guessing from many addresses", "%(num)s cases of guessing from many addresses"),
+        N_("Guessing from many addresses"),
+    ),
+    EventAction.MANY_ACCOUNTS: KindWords(
+        N_("Tries at many accounts"),
+        NN_("%(num)s case of tries at many accounts", "%(num)s cases of tries at many accounts"), N_("Tries at many accounts"),
+    ),
+    EventAction.SLOW_GUESSING: KindWords(
+        N_("Slow guessing"), NN_("%(num)s case of slow guessing", "%(num)s cases of slow guessing"), N_("Slow guessing"),
+    ),
+    EventAction.FIRST_SEEN: KindWords(
+        N_("Login of a new kind"), NN_("%(num)s login of a new kind", "%(num)s logins of a new kind"), N_("Logins of a new kind"),
+    ),
+    EventAction.SSHD_PENALTY: KindWords(
+        N_("Penalty of sshd"), NN_("%(num)s penalty of sshd", "%(num)s penalties of sshd"), N_("Penalties of sshd"),
+    ),
+    EventAction.SSHD_HEALTH: KindWords(
+        N_("Fault of sshd"), NN_("%(num)s fault of sshd", "%(num)s faults of sshd"), N_("Faults of sshd"),
+    ),
+    EventAction.TROUBLE: KindWords(
+        N_("Trouble of sshd"), NN_("%(num)s trouble of sshd", "%(num)s troubles of sshd"), N_("Troubles of sshd"),
+    ),
     EventAction.HOST_SILENT: KindWords(
         N_("Silent host"), NN_("%(num)s silent host", "%(num)s silent hosts"), N_("Silent hosts"),
     ),

@@ -95,7 +95,8 @@ class RouteFacts:
         known = [
             login
             for user in _accounts_of(event.user.name, person)
-            for login in earlier.of(user, at_us - self._keep_us, at_us)
+            # A forged login must not make a real one known.
+            for login in earlier.of(user, at_us - self._keep_us, at_us, is_verified=event.ssh.origin == "verified")
             if self._is_of(login, event.user.name, person)
         ]
         return tuple(self._novelties(event, known))

@@ -16,6 +16,7 @@ from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.deliver.event_kinds import KINDS
 from consumer.deliver.facts import NOVELTY_NAMES, Facts, duration_text
+from consumer.deliver.finding_sentences import Parts, fault_sentence, finding_sentence
 from consumer.deliver.language import N_, Language
 
 # Latin letters only: a Cyrillic o in "root" looks like a Latin one.
@@ -167,6 +168,8 @@ def _title(facts: Facts) -> str:
         case EventAction.PROBE:
             host = _(" to %(server)s", server=_named(facts, facts.host)) if facts.host else ""
             return _("Somebody connected%(host)s%(way)s without trying to log in.", host=host, way=_way(facts))
+        case EventAction.TROUBLE:
+            return f"{_trouble(facts)}."
         case EventAction.CANARY:
             return _("The canary%(host)s arrived: sshbell gets the lines of sshd.", host=_on_host(facts))
         case EventAction.FORGED:
@@ -239,6 +242,8 @@ def _headline(facts: Facts) -> str:
         case EventAction.PROBE:
             host = _(" to %(server)s", server=_named(facts, facts.host)) if facts.host else ""
             return _("Connection%(host)s%(way)s without a login", host=host, way=_way(facts))
+        case EventAction.TROUBLE:
+            return _trouble(facts)
         case EventAction.CANARY:
             return _("The canary%(host)s arrived", host=_on_host(facts))
         case EventAction.FORGED:
@@ -269,6 +274,10 @@ def _headline(facts: Facts) -> str:
         case OwnAction.NOTICE:
             return _("sshbell%(host)s: %(message)s", host=_on_host(facts), message=facts.message)
     return _unknown(facts)
+
+
+def _trouble(facts: Facts) -> str:
+    return fault_sentence(facts, _parts(facts), facts.event.rule.name or "")
 
 
 def _logout(facts: Facts) -> str:
@@ -442,8 +451,16 @@ def _writer(facts: Facts) -> str:
 
 
 def _finding(facts: Facts, action: str) -> str:
-    """Return the title of a finding that has no sentence of its own."""
-    return f"{facts.language.gettext(KINDS[action].name)}{_on_host(facts)}{_as_account(facts)}{_way(facts)}"
+    """Return the sentence about a finding, which is both title and subject, without a full stop."""
+    return finding_sentence(facts, _parts(facts)) or (
+        f"{facts.language.gettext(KINDS[action].name)}{_on_host(facts)}{_as_account(facts)}{_way(facts)}"
+    )
+
+
+def _parts(facts: Facts) -> Parts:
+    return Parts(
+        _to_host(facts), _on_host(facts), _where(facts), _way(facts), _address(facts), lambda text: _named(facts, text)
+    )  # fmt: skip
 
 
 def _guesser(facts: Facts) -> str:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from consumer.actions import EventAction
-from consumer.addresses import Address, Network, ip_of
+from consumer.addresses import Network, ip_of, ip_text
 from consumer.config import Blocking
 from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
@@ -32,8 +32,8 @@ from consumer.story.event_ids import derived
 # Addresses with an open session; targets that have been blocked.
 LIVE_LIMIT, BLOCKED_LIMIT = 10_000, 100_000
 DECAY_US = 86_400 * 1_000_000
-KINDS_OFF: Kinds = (Login, Logout)
-KINDS_ON: Kinds = (*KINDS_OFF, Finding, Attempt)
+_KINDS_OFF: Kinds = (Login, Logout)
+_KINDS_ON: Kinds = (*_KINDS_OFF, Finding, Attempt)
 # A session without an end counts no longer, as in "who": its end was lost.
 _LIVE_US = 30 * 86_400 * 1_000_000
 _SECOND_US = 1_000_000
@@ -70,19 +70,19 @@ class BlockPolicy:
 
     Args:
         settings: the table ``[block]``.
-        guessing: the detector, which says whether somebody still guesses; None if it is off.
+        guessing: the detector that knows whether somebody still guesses; None if it is off.
     """
 
     def __init__(self, settings: Blocking, guessing: Guessing | None) -> None:
         self._settings = settings
         self._guessing = guessing
-        self.takes = KINDS_OFF if settings.mode == "off" else KINDS_ON
+        self.takes = _KINDS_OFF if settings.mode == "off" else _KINDS_ON
         self._first_us = round(seconds_of(settings.duration) * _SECOND_US)
         self._longest_us = round(seconds_of(settings.longest) * _SECOND_US)
         self._known_us = round(seconds_of(settings.known_for) * _SECOND_US)
         self._allowed = [ip_network(allow.address, strict=False) for allow in settings.allow if allow.address]
-        # By address: the time of the newest login; open sessions, how many and when the newest began. Each login changes both, so
-        # they are plain tables. The oldest entry is the first.
+        # By client, see client_of: the time of the newest login; open sessions, how many and when the newest began. Each login
+        # changes both, so they are plain tables. The oldest entry is the first.
         self._known: dict[str, int] = {}
         self._live: dict[str, tuple[int, int]] = {}
         self._is_changed = False
@@ -98,7 +98,8 @@ class BlockPolicy:
                 self._logout(event)
             case Finding() if event.action is EventAction.GUESSING:
                 is_user, is_verified = event.labels.get("by") == "user", event.origin == "verified"
-                name = event.user if is_user else event.labels.get("network") or event.address
+                # The owner of an address chooses its name, which may look like a network.
+                name = event.user if is_user else event.labels.get("network") or ip_text(event.address)
                 user = event.user if event.labels.get("users") == "one" else None
                 return self._blocks(event, name or "", event.id, user, is_user=is_user, is_verified=is_verified)
             case Attempt():
@@ -106,11 +107,13 @@ class BlockPolicy:
         return ()
 
     def _login(self, login: Login) -> None:
-        address = login.address
-        if not address:
+        # A local user can forge lines that are not verified: they neither protect a guesser nor push out the others.
+        if not login.address or login.origin != "verified":
             return
         self._is_changed = True
         time_us = login.time_us
+        # An IPv6 client has many addresses, and must not push out the others with them.
+        address = client_of(login.address)
         count, last_us = self._live.pop(address, (0, 0))
         self._live[address] = (count + 1, max(last_us, time_us))
         if len(self._live) > LIVE_LIMIT:
@@ -119,14 +122,14 @@ class BlockPolicy:
         if len(self._known) > self._settings.known_logins:
             del self._known[next(iter(self._known))]
         if len(self._last):
-            target = client_of(address)
-            last = self._last.get(target)
+            last = self._last.get(address)
             if last is not None and last.user is not None and last.user == login.user:
-                self._last.pop(target)
+                self._last.pop(address)
 
     def _logout(self, logout: Logout) -> None:
-        address = logout.login.address
-        if address is not None and address in self._live:
+        login = logout.login
+        address = client_of(login.address or "")
+        if address in self._live and login.origin == "verified":
             self._is_changed = True
             count, last_us = self._live[address]
             if count > 1:
@@ -142,7 +145,7 @@ class BlockPolicy:
                 continue
             target = f"user:{name}" if is_user else client_of(name)
             last = self._last.get(target)
-            if last is None or attempt.time_us < last.until_us:
+            if last is None or attempt.time_us < last.until_us or attempt.origin != "verified":
                 continue
             ask = self._guessing.is_guessed if is_user else self._guessing.is_guessing
             if ask(name, "sshd", now_s, is_verified=True):
@@ -153,7 +156,7 @@ class BlockPolicy:
     def _blocks(
         self, event: Finding | Attempt, name: str, finding_id: str, user: str | None, *, is_user: bool, is_verified: bool
     ) -> Iterator[Block]:
-        """Yield the block of an address, a network or a user, unless that must not be."""
+        """Yield the block of an address, a network or a user, or count why there is none."""
         network = None if is_user else _network_of(name)
         target = name if network is None else str(network).removesuffix(f"/{network.max_prefixlen}")
         key = f"user:{target}" if is_user else target
@@ -163,7 +166,7 @@ class BlockPolicy:
         elif last is not None and event.time_us < last.until_us:
             refusal = Refusal.BLOCKED
         elif is_user:
-            # He can log in from the addresses of his last logins all the same: guard excepts these.
+            # The user can still log in from the addresses of earlier logins: guard excepts these.
             refusal = None if name else Refusal.NO_TARGET
         else:
             refusal = self._refusal(network, event.time_us)
@@ -227,16 +230,14 @@ class BlockPolicy:
         self._is_changed = True
 
 
-def _has_one_of(network: Network, addresses: Iterable[str]) -> bool:
-    return any((ip := _ip_of(address)) is not None and ip in network for address in addresses)
+def _has_one_of(network: Network, clients: Iterable[str]) -> bool:
+    return any(
+        (other := _network_of(client)) is not None and other.version == network.version and other.overlaps(network)
+        for client in clients
+    )
 
 
-@lru_cache(LIVE_LIMIT)
-def _ip_of(address: str) -> Address | None:
-    """Return an address. Each of those with a session is compared with each new target."""
-    return ip_of(address)
-
-
+@lru_cache(LIVE_LIMIT)  # each client with a session is compared with each new target
 def _network_of(text: str) -> Network | None:
     """Return the network of a text; that of one address for an address; None for a name."""
     ip = ip_of(text)

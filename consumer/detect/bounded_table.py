@@ -23,7 +23,8 @@ class BoundedTable(Generic[K, V]):
     Entries by key.
 
     An entry that is ``put`` becomes the newest of its bucket. Beyond the limit, the oldest of the bucket that grows goes: it is
-    among the oldest of all. Never change a value in place: ``put`` the new one, or a snapshot lacks it.
+    among the oldest of all. Change a value in place only if
+    ``renewed`` has returned it. Otherwise ``put`` the new one, or a snapshot lacks it.
 
     Args:
         key: ``str`` or ``bytes``.
@@ -52,6 +53,16 @@ class BoundedTable(Generic[K, V]):
     def get(self, key: K) -> V | None:
         """Return the value of a key; None if there is none. This does not make the entry newer."""
         return self._buckets[self._number(key)].get(key)
+
+    def renewed(self, key: K) -> V | None:
+        """Return the value of a key, now the newest, which the caller may change in place; None if there is none."""
+        number = self._number(key)
+        bucket = self._buckets[number]
+        value = bucket.pop(key, None)
+        if value is not None:
+            bucket[key] = value
+            self._changed.add(number)
+        return value
 
     def put(self, key: K, value: V, *, is_newest: bool = True) -> None:
         """Set the value of a key, as the newest or in its place; forget the oldest entry if there are too many."""

@@ -8,16 +8,30 @@ from consumer.config import Blocking
 from consumer.config_values import seconds_of
 from consumer.detect.block_policy import BlockPolicy
 from consumer.detect.findings import Detector, Kinds, PlaceOf
+from consumer.detect.first_seen import FirstSeen
 from consumer.detect.guessing import Guessing
 from consumer.detect.host_lines import HostLines
+from consumer.detect.impossible_travel import ImpossibleTravel
+from consumer.detect.key_in_two_places import KeyInTwoPlaces
+from consumer.detect.many_accounts import ManyAccounts
+from consumer.detect.many_addresses import ManyAddresses
+from consumer.detect.networks import KnownNetworks
+from consumer.detect.password_despite_key import PasswordDespiteKey
 from consumer.detect.root_by_password import RootByPassword
-from consumer.detect_settings import Detect
+from consumer.detect.slow_guessing import SlowGuessing
+from consumer.detect.sshd_health import SshdHealth
+from consumer.detect.sshd_penalty import SshdPenalty
+from consumer.detect.success_after_failures import SuccessAfterFailures
+from consumer.detect.tries import DAY_US, Tries
+from consumer.detect_settings import Detect, rate_of
 from consumer.events import Event
 from consumer.records import Line
 from consumer.story.snapshot import DAMAGE, SnapshotPart
 
 # The parts of a snapshot that belong to detectors: "detect", the detector, and the detector's own name of the part.
 _KIND = "detect"
+# The memory of failed logins, which several detectors share.
+_TRIES = "tries"
 _HOST_LINES = "host_lines"
 
 
@@ -25,17 +39,64 @@ def no_place(_address: str) -> None:
     """Return no place: there are no databases."""
 
 
-def _detectors(settings: Detect, block: Blocking, _place_of: PlaceOf) -> dict[str, Detector]:
+def _detectors(settings: Detect, block: Blocking, place_of: PlaceOf) -> dict[str, Detector]:
     """Return the detectors that are on, by the names of their findings; the policy of blocks comes behind them."""
+    known = KnownNetworks(settings.known_networks)
     found: dict[str, Detector] = {}
+    has_places = place_of is not no_place
     guessing = None
     if settings.guessing.host_rule or settings.guessing.user_rule:
         found[EventAction.GUESSING] = guessing = Guessing(settings.guessing)
+    found.update(_detectors_of_tries(settings, place_of, known))
+    if settings.first_seen.what:
+        found[EventAction.FIRST_SEEN] = FirstSeen(settings.first_seen, place_of if has_places else None)
+    if settings.impossible_travel and has_places:
+        found[EventAction.IMPOSSIBLE_TRAVEL] = ImpossibleTravel(settings.impossible_travel, place_of, known)
     if settings.root_by_password:
         found[EventAction.ROOT_BY_PASSWORD] = RootByPassword()
+    if settings.password_despite_key:
+        found[EventAction.PASSWORD_DESPITE_KEY] = PasswordDespiteKey(settings.password_despite_key)
+    if settings.key_in_two_places and has_places:
+        found[EventAction.KEY_IN_TWO_PLACES] = KeyInTwoPlaces(settings.key_in_two_places, place_of, known)
+    if settings.sshd_penalty:
+        found[EventAction.SSHD_PENALTY] = SshdPenalty(settings.sshd_penalty)
+    if settings.sshd_health:
+        found[EventAction.SSHD_HEALTH] = SshdHealth()
     if settings.host_silent or settings.host_changed_wording or seconds_of(settings.clock_skew):
         found[_HOST_LINES] = HostLines(settings)
     found[EventAction.BLOCK] = BlockPolicy(block, guessing)
+    return found
+
+
+def _detectors_of_tries(settings: Detect, place_of: PlaceOf, known: KnownNetworks) -> dict[str, Detector]:
+    """Return the detectors that share the memory of failed logins. That memory comes first, so that it has the event by then."""
+    accounts, addresses, success = settings.many_accounts, settings.many_addresses, settings.success_after_failures
+    rates = {
+        EventAction.MANY_ACCOUNTS: [accounts.address, accounts.prefix],
+        EventAction.MANY_ADDRESSES: [addresses.address, addresses.prefix, addresses.network],
+        EventAction.SLOW_GUESSING: [settings.slow_guessing],
+        EventAction.SUCCESS_AFTER_FAILURES: [success.address, success.prefix, success.account],
+    }
+    on = {action: [rate_of(rate) for rate in its if rate] for action, its in rates.items()}
+    if not any(on.values()):
+        return {}
+    spans = [span_us for _, span_us in on[EventAction.MANY_ACCOUNTS]]
+    tries = Tries(
+        pause_us=max((span_us for _, span_us in on[EventAction.SUCCESS_AFTER_FAILURES]), default=DAY_US),
+        users_limit=max([rate_of(accounts.address)[0], 2]),
+        prefix_limit=max([rate_of(accounts.prefix)[0], rate_of(success.prefix)[0], 2]),
+        addresses_limit=max([count for count, _ in on[EventAction.MANY_ADDRESSES]], default=10),
+        fresh_us=min(spans, default=DAY_US) // 4,
+    )
+    found: dict[str, Detector] = {_TRIES: tries}
+    if on[EventAction.MANY_ACCOUNTS]:
+        found[EventAction.MANY_ACCOUNTS] = ManyAccounts(accounts, tries, known)
+    if on[EventAction.MANY_ADDRESSES]:
+        found[EventAction.MANY_ADDRESSES] = ManyAddresses(addresses, tries, place_of)
+    if on[EventAction.SLOW_GUESSING]:
+        found[EventAction.SLOW_GUESSING] = SlowGuessing(settings.slow_guessing, tries, known)
+    if on[EventAction.SUCCESS_AFTER_FAILURES]:
+        found[EventAction.SUCCESS_AFTER_FAILURES] = SuccessAfterFailures(success, tries)
     return found
 
 
@@ -143,8 +204,11 @@ class Detectors:
         if kind != _KIND:
             return False
         detector, _, part = rest.partition("\t")
+        body = b"".join(pieces)
+        if not body:
+            return True  # it is gone
         try:
-            self._by_name[detector].restore(part, b"".join(pieces))
+            self._by_name[detector].restore(part, body)
         except DAMAGE as error:
             self._unreadable.add(name)
             if detector in self._by_name:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 from consumer.actions import EventAction
+from consumer.detect.bounded_table import BoundedTable
 from consumer.events import EXAMPLES_LIMIT, AuthEvent, Block, Event, Finding
 from consumer.story.event_ids import derived
 
@@ -76,6 +77,31 @@ class Stateless:
     def restore(self, name: str, body: bytes) -> None:
         """Refuse a part: another version has written it."""
         raise ValueError(f"{name} has no memory of {len(body)} bytes")
+
+
+class OneTable:
+    """The memory of a detector that consists of one table."""
+
+    def __init__(self, value: Any, limit: int) -> None:
+        self._table: BoundedTable[str, Any] = BoundedTable(str, value, limit)
+
+    def changed(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the buckets that have changed."""
+        return self._table.changed()
+
+    def kept(self) -> None:
+        """Record that the buckets are safe."""
+        self._table.kept()
+
+    def forget_snapshot(self) -> None:
+        """Count all buckets as changed."""
+        self._table.forget_snapshot()
+
+    def restore(self, name: str, body: bytes) -> None:
+        """Take over a bucket."""
+        if not name.isdecimal():
+            raise ValueError(f"there is no bucket {name}")
+        self._table.restore(body)
 
 
 # From the strongest to the weakest.

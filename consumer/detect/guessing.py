@@ -62,6 +62,8 @@ _REPEATS: Final = 10_000
 _NAME_BYTES: Final = 64
 _V6: Final = b"\x06"
 _CLIENT_PREFIX: Final = 64
+# Of NAT64 (RFC 6052, RFC 8215): the last bits are an IPv4 address, so all of IPv4 is behind one /64.
+_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
 _SECOND_US: Final = 1_000_000
 
 
@@ -130,8 +132,11 @@ class Guessing:
             wide = packed[: prefix // 8]
             before, parts = self._wider.get(wide) or _Wide(_CLEAR, ())
             # A part that has not guessed for so long counts no more.
-            known = {number: (at_s, as_) for number, at_s, as_ in parts if at_s >= now_s - self._hosts.rule.period_s}
-            known[packed[part]] = (now_s, max(state, known.get(packed[part], (0, 0))[1]))
+            # Forged lines have any time, so they make verified parts neither older nor newer.
+            since_s = now_s - self._hosts.rule.period_s
+            known = {number: (at_s, as_) for number, at_s, as_ in parts if at_s >= since_s or as_ > state}
+            if known.get(packed[part], (0, 0))[1] <= state:
+                known[packed[part]] = (now_s, state)
             after = max((as_ for as_ in (_UNVERIFIED, _VERIFIED) if _has_enough(known, as_)), default=_CLEAR)
             self._wider.put(wide, _Wide(after, tuple((number, at_s, as_) for number, (at_s, as_) in known.items())))
             if after > before:
@@ -141,7 +146,7 @@ class Guessing:
 
     def is_guessing(self, address: str, service: str, now_s: int, *, is_verified: bool = False) -> bool:
         """
-        Return whether an address guesses at a time, as pam_abl would say before its next login.
+        Return whether an address guesses at a time, as pam_abl would judge it before its next login.
 
         Args:
             address: as logged.
@@ -269,7 +274,10 @@ class _Side:
         if event.count == 1 and not self._purge and (not tries or own >= tries[-1]):
             tries.append(own)
             if len(tries) > self._most:
-                del tries[0]
+                if own & 1 and not entry.state & _SOME_UNVERIFIED:
+                    del tries[0]
+                else:
+                    _shorten(tries, self._most)
         else:
             for _ in range(min(event.count, _REPEATS)):
                 self._add(tries, own)
@@ -315,23 +323,29 @@ class _Side:
                 self.table.put(key, value, is_newest=is_oldest_first)
 
     def _add(self, tries: list[int], own: int) -> None:
-        """Purge and limit tries, as pam_abl does before each new one, and add that."""
+        """
+        Purge and limit tries, as pam_abl does before each new one, and add that.
+
+        Anybody may have written a try that is not verified. So it drops no verified ones.
+        """
+        is_forgeable = not own & 1
         if self._purge:
             since = (own | 1) - self._purge - 1
-            del tries[: next((at for at, each in enumerate(tries) if each >= since), len(tries))]
+            tries[:] = [each for each in tries if each >= since or (is_forgeable and each & 1)]
         if self._limits is not None:
             low, high = self._limits
-            if len(tries) + 1 > high:
-                del tries[: len(tries) - max(0, low - 1)]
+            same = [each for each in tries if (each ^ own) & 1 == 0]
+            if len(same) + 1 > high:
+                others = [each for each in tries if (each ^ own) & 1]
+                tries[:] = sorted(others + same[len(same) - max(0, low - 1) :])
         is_late = bool(tries) and own < tries[-1]
         tries.append(own)
         if is_late:
             # If others are later by more than a period, one of two hosts has a wrong clock, or somebody has set the clock back.
             # Those would count for ever, or crowd out the others, so they are dropped.
             latest = (own | 1) + 2 * self.rule.period_s
-            tries[:] = sorted(each for each in tries if each <= latest)
-        if len(tries) > self._most:
-            del tries[: len(tries) - self._most]
+            tries[:] = sorted(each for each in tries if each <= latest or (is_forgeable and each & 1))
+        _shorten(tries, self._most)
 
     def state_of(self, name: str, service: str, now_s: int) -> int:
         """Return the state of the tries of a name at a time."""
@@ -340,6 +354,14 @@ class _Side:
         key = self._key_of(name)
         entry = self._by_key.get(key) or _Entry(key, self.table.get(key))
         return _state_of(entry.tries, now_s, self.rule.triggers(name, service), entry.state)[0]
+
+
+def _shorten(tries: list[int], most: int) -> None:
+    """Keep the newest tries, and as many of the verified ones: so forged tries do not push out the others."""
+    at = len(tries) - most
+    if at > 0:
+        missing = most - sum(each & 1 for each in tries[at:])
+        tries[:at] = [each for each in tries[:at] if each & 1][-missing:] if missing else []
 
 
 def _tries_of(value: bytes | None) -> list[int]:
@@ -400,7 +422,8 @@ def _network_of(address: str) -> IPv6Network | None:
     if not isinstance(ip, IPv6Address):
         return None
     # All hosts of a network have link-local addresses of the same /64.
-    return IPv6Network((ip, 128 if ip.is_link_local or ip.is_loopback else _CLIENT_PREFIX), strict=False)
+    is_alone = ip.is_link_local or ip.is_loopback or any(ip in network for network in _TRANSLATED)
+    return IPv6Network((ip, 128 if is_alone else _CLIENT_PREFIX), strict=False)
 
 
 def _has_enough(parts: dict[int, tuple[int, int]], state: int) -> bool:

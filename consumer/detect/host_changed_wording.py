@@ -9,7 +9,7 @@ import msgspec
 
 # Lines that are judged together, and lines that have to come before; a few odd lines are no new wording.
 _WINDOW, _PAST_LEAST, _UNREAD_LEAST = 200, 1_000, 20
-# The share has to be so many times the usual one.
+# The share has to be this many times the usual one.
 _TIMES = 4
 # From so many lines on, the past counts half, so that the new wording becomes usual.
 _PAST_LIMIT = 20_000

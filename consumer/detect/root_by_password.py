@@ -11,7 +11,8 @@ from consumer.actions import EventAction
 from consumer.detect.findings import Kinds, Stateless, finding_of
 from consumer.events import Finding, Login
 
-_METHODS = frozenset({"password", "keyboard-interactive"})
+# "none" needs not even a password: PermitEmptyPasswords.
+_METHODS = frozenset({"password", "keyboard-interactive", "none"})
 
 
 class RootByPassword(Stateless):

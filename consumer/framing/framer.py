@@ -119,8 +119,10 @@ class Framer:
                 self.is_continued = found is not None
             times = 0 if found is None else _repeated(found, row, self._before)
             if times:
-                stamp, *_ = row
+                stamp, _host, _program, _procid, _text, counter = row
                 _stamp, host, program, procid, text, trusted = self._before
+                # Any local user can write such a count, so the kernel has to vouch for that line, too.
+                trusted = counter if trusted and trusted[0] == 0 else trusted
                 rows[number] = stamp, host, program, procid, f"message repeated {times} times: [ {text}]", trusted
             else:
                 self._before = row

@@ -1,9 +1,11 @@
-"""What is never blocked: loopback, this host's own addresses, and the allow list of the configuration."""
+"""The allow list: loopback, this host's own addresses, and the sources in the configuration."""
 
+import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from ipaddress import IPv6Address
 from pathlib import Path
 
@@ -16,10 +18,12 @@ from consumer.store.block import AllowedRow
 
 THIS_HOST = "this host"
 _LOOPBACK = ("127.0.0.0/8", "::1")
-# Lines of one file or answer, and characters of a line.
+# Lines of one file or answer, addresses of one name, and characters of a line.
 ALLOWED_LIMIT, ALLOWED_LINE_LIMIT = 1000, 300
 ALLOWED_COMMAND_LIMIT_S = 10.0
 _OUTPUT_LIMIT = 1 << 16
+_DAY_S = 86_400
+_LAST_S = 253_402_300_799  # 9999-12-31 23:59:59 UTC
 _LINE = re.compile(r"\s*(?P<address>[^\s#]+)(?:\s+until\s+(?P<until>\d{4}-\d\d-\d\d))?\s*(?:#\s*(?P<reason>.*?)\s*)?")
 _LOCAL = re.compile(r"^ +\|-- ([0-9.]+)\n +/32 host LOCAL$", re.MULTILINE)
 
@@ -60,7 +64,7 @@ def answer_of(allow: Allow) -> list[AllowedRow]:
     Ask a source, which may take long, and return its rows.
 
     Raises:
-        AllowFaultError: it gives no answer, or nonsense.
+        AllowFaultError: it gives no answer, or an invalid one.
     """
     source, until_us = allow_source(allow), _end_of(allow.until)
     if allow.address:
@@ -79,13 +83,19 @@ def _looked_up(name: str) -> list[str]:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise AllowFaultError(f"name {name}: {error}") from error
-    return sorted({network_target(str(where[0])).text for *_, where in found})
+    addresses = sorted({network_target(str(where[0])).text for *_, where in found})
+    if len(addresses) > ALLOWED_LIMIT:
+        raise AllowFaultError(f"name {name}: it has more than {ALLOWED_LIMIT:,} addresses")
+    return addresses
 
 
 def _text_of(allow: Allow) -> str:
     if allow.file:
         try:
-            with Path(allow.file).open("rb") as file:
+            # To open a pipe, or read from a terminal, would wait for ever.
+            with os.fdopen(os.open(allow.file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise AllowFaultError(f"file {allow.file}: it is no regular file")
                 data = file.read(_OUTPUT_LIMIT + 1)
         except OSError as error:
             raise AllowFaultError(f"file {allow.file}: {error.strerror}") from error
@@ -119,19 +129,20 @@ def _end_of(day: str) -> int | None:
     """Return the end of a day in UTC; None for "". Raises a ValueError if there is no such day."""
     if not day:
         return None
-    return round((datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(days=1)).timestamp()) * SECOND_US
+    # No day follows the last one of the calendar, and no time after it can be shown.
+    return min(round(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) + _DAY_S, _LAST_S) * SECOND_US
 
 
 def answers(
     sources: Iterable[Allow], before: Iterable[AllowedRow], now_us: int, report: Callable[[str], None], *, may_wait: bool = True
 ) -> list[AllowedRow]:
     """
-    Ask all sources, one after the other, and return what is never blocked; of a source that fails, its rows from ``before``.
+    Ask all sources, one after the other, and return the allow list; of a source that fails, its rows from ``before``.
 
     Args:
         sources: of the configuration.
         before: the last answers.
-        now_us: the wall clock; what has ended is left out.
+        now_us: the wall clock; rows that have ended are left out.
         report: gets one line about each source that fails.
         may_wait: False asks only the kernel and the configuration itself; of other sources, the rows from ``before`` count.
     """

@@ -13,7 +13,6 @@ import msgspec
 
 from consumer.addresses import ip_of
 from consumer.block.access_conf import EXCEPTIONS_LIMIT
-from consumer.clock import SECOND_US
 from consumer.errors import StoreError, TryLaterError
 from consumer.events import Block
 from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, GuardRequest, Order, Reply
@@ -22,8 +21,6 @@ from consumer.store.earlier_logins import EarlierLogins
 
 # For one answer; guard takes less, or gives none.
 GUARD_LIMIT_S = 10.0
-# How long a login makes an address known for its user.
-KNOWN_US = 90 * 86_400 * SECOND_US
 # Messages of one call: to look up the exceptions of many users takes time, and lines wait meanwhile.
 _MESSAGES_AT_ONCE = 20
 _encode = msgspec.json.Encoder().encode
@@ -77,12 +74,21 @@ class OrderQueue:
             del self._blocks[: len(some)]
 
 
-def known_addresses(earlier: EarlierLogins, user: str, now_us: int) -> list[str]:
-    """Return the addresses from which a user has logged in lately; a block of the user leaves those out."""
+def known_addresses(earlier: EarlierLogins, user: str, now_us: int, known_us: int, *, is_verified: bool) -> list[str]:
+    """
+    Return the addresses from which a user has logged in lately; a block of the user leaves those out.
+
+    Args:
+        earlier: the logins.
+        user: the name.
+        now_us: the wall clock.
+        known_us: how long a login counts.
+        is_verified: only logins that no local user can have forged.
+    """
     try:
-        logins = earlier.of(user, now_us - KNOWN_US, now_us + 1)
+        logins = earlier.of(user, now_us - known_us, now_us + 1, is_verified=is_verified)
     except (StoreError, ValueError):
-        return []  # without the store, nobody is known
+        return []  # without the store, no address is known
     addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}
     return sorted(addresses)[:EXCEPTIONS_LIMIT]
 

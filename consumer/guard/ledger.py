@@ -1,4 +1,4 @@
-"""What is blocked now: the entries of ``block.db`` in memory, without those that have ended, and what is never blocked."""
+"""What is blocked now: the entries of ``block.db`` in memory, without those that have ended, and the allow list."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ from consumer.block.target import Target, covering, is_too_wide, network_target,
 from consumer.errors import UsageError
 from consumer.guard.messages import Check, Order, Reply
 from consumer.process.log import get_logger
-from consumer.store.block import BLOCK_LIMIT, AllowedRow, BlockRow, Blocks
+from consumer.store.block import BLOCK_LIMIT, SHORTEN_AFTER, AllowedRow, BlockRow, Blocks
 
 _log = get_logger()
 
@@ -30,7 +30,7 @@ class BlockState(NamedTuple):
     Attributes:
         networks: addresses and networks, none within another one, each with its end in microseconds since 1970.
         users: by name; only those that pam_access can name.
-        allowed: what is never blocked, none within another one.
+        allowed: the allow list, none within another one.
         services: of all targets, for ``%s`` of commands.
     """
 
@@ -56,6 +56,8 @@ class Ledger:
 
     def __init__(self, state_dir: Path, now_us: int) -> None:
         self.blocks = Blocks(state_dir)
+        # New entries since the last look at how many have ended: so many may have ended before this start.
+        self._new_count = SHORTEN_AFTER
         try:
             self.allowed: list[AllowedRow] = self.blocks.allowed()
             self._load(now_us)
@@ -93,7 +95,7 @@ class Ledger:
         return min((row.until_us for row, _ in self._entries.values()), default=None)
 
     def order(self, orders: Iterable[Order], now_us: int) -> int:
-        """Add entries; return how many are new. An order that makes no sense is reported, and left out."""
+        """Add entries; return how many are new. This reports and skips invalid orders."""
         rows = []
         for order in orders:
             try:
@@ -107,10 +109,14 @@ class Ledger:
             self._count(row, target)
             if target.version and covering(target, self._allowed) is None:
                 self._insert(target)
-        if len(self._entries) > BLOCK_LIMIT:
+        self._new_count += len(new)
+        is_full = len(self._entries) > BLOCK_LIMIT
+        if is_full or self._new_count > SHORTEN_AFTER:
+            self._new_count = 0
             if gone := self.blocks.shorten(now_us):
                 _log.error("blocks_forgotten", count=gone, reason=f"there are more than {BLOCK_LIMIT:,}; the oldest have gone")
-            self._load(now_us)
+            if gone or is_full:
+                self._load(now_us)
         return len(new)
 
     def _insert(self, target: Target) -> None:
@@ -141,7 +147,7 @@ class Ledger:
         self._compute()
 
     def allow(self, rows: Sequence[AllowedRow]) -> bool:
-        """Replace what is never blocked; return whether that is a change."""
+        """Replace the allow list; return whether that is a change."""
         found = sorted(rows, key=lambda row: (row.source, row.target))
         if found == self.allowed:
             return False
@@ -213,7 +219,7 @@ def _allowed_by(target: Target, allowed: Iterable[AllowedRow]) -> str:
 
 
 def _row_of(order: Order, now_us: int) -> BlockRow:
-    """Return an order as an entry. Raises a ValueError if it makes no sense."""
+    """Return an order as an entry. Raises a ValueError if it is invalid."""
     target = target_of(order.target)
     if is_too_wide(target):
         raise ValueError(f"{target.text} holds a large part of the world")

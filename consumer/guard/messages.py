@@ -1,4 +1,4 @@
-"""What ``run`` and commands may ask of ``guard``: JSON, bounded. ``run`` sends lists of orders; a command sends one request."""
+"""The messages to ``guard``: bounded JSON. ``run`` sends lists of orders; a command sends one request."""
 
 from typing import Annotated
 
@@ -49,7 +49,7 @@ class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="purge"
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="check"):
-    """Say which blocks keep this address, or this user, or this user from this address, from logging in."""
+    """Ask which blocks keep this address, this user, or this user from this address, from logging in."""
 
     address: Annotated[str, Meta(max_length=50)] = ""
     user: Annotated[str, Meta(max_length=USER_NAME_LIMIT)] = ""
@@ -61,7 +61,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         count: how many targets have changed.
-        fault: why nothing was done, in words; "" if it was.
+        fault: why guard did nothing, in words; "" if it did.
         blocks: for ``Check``, one object for each block that applies: target, until_us and reason.
         allowed: for ``Check``, the reason why nothing applies to this address, if it is never blocked.
         is_enforcing: False in a dry run, or while the panic file exists.

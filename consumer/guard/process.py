@@ -52,7 +52,8 @@ _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
 _T = TypeVar("_T")
 
 _log = get_logger()
-_orders = msgspec.json.Decoder(list[Order])
+_orders = msgspec.json.Decoder(list[msgspec.Raw])
+_order = msgspec.json.Decoder(Order)
 _request = msgspec.json.Decoder(GuardRequest)
 _encode = msgspec.json.Encoder().encode
 
@@ -141,10 +142,17 @@ class Guard:
                 over.set()
                 break
             try:
-                self._waiting += _orders.decode(message)
-                came = True
+                orders = _orders.decode(message)
             except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
-                _log.error("not_blocked", reason=f"run has sent nonsense: {error}")
+                orders = []
+                _log.error("not_blocked", reason=f"run has sent an invalid message: {error}")
+            for order in orders:
+                # One that makes no sense does not take the others with it.
+                try:
+                    self._waiting.append(_order.decode(order))
+                    came = True
+                except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+                    _log.error("not_blocked", reason=f"run has sent an invalid order: {error}")
         if came and self._ledger is not None:
             self._take()
             self._enforce()
@@ -161,7 +169,7 @@ class Guard:
             peer = writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
             _pid, uid, _gid = _PEER.unpack(peer)
             if uid != 0:
-                _log.error("not_answered", reason="others than root may not ask", uid=uid)
+                _log.error("not_answered", reason="only root may ask", uid=uid)
                 return
             async with asyncio.timeout(REQUEST_LIMIT_S):
                 writer.write(_encode(self._answer(_request.decode(await reader.readuntil(b"\n")))) + b"\n")
@@ -242,7 +250,7 @@ class Guard:
         """Bring files, kernel and commands up to date; return the fault of the files, or ""."""
         self._is_enforcing, was_enforcing = self._may_enforce(), self._is_enforcing
         if self._is_enforcing != was_enforcing and was_enforcing is not None:
-            _log.warning("blocking_turned_on" if self._is_enforcing else "blocking_turned_off", panic_file=str(self._panic))
+            _log.warning("blocking_changed", is_on=self._is_enforcing, panic_file=str(self._panic))
         if self._ledger is None:
             # Nobody knows what is blocked, but the panic file works.
             if not self._is_enforcing:
@@ -302,9 +310,9 @@ class Guard:
             sources, before = self._config.block.allow, self._ledger.allowed
             faults: list[str] = []
             rows = await self._allow_threads.run(answers, sources, before, now_us(), faults.append)
-            self._allowed_are(rows, faults)
+            self._set_allowed(rows, faults)
 
-    def _allowed_are(self, rows: list[AllowedRow], faults: list[str]) -> None:
+    def _set_allowed(self, rows: list[AllowedRow], faults: list[str]) -> None:
         for text in faults:
             if text not in self._notes.get("allow", ""):
                 _log.error("allow_list_failed", reason=text)

@@ -1,4 +1,4 @@
-"""What a command does by itself while no guard is running."""
+"""Changes or checks the blocks for a command while no guard is running."""
 
 import os
 from contextlib import closing

@@ -62,6 +62,7 @@ class Replay:
         detect: the settings of the detectors; None for no findings.
         block: the settings of blocking, to see what it would have blocked.
         place_of: finds the places of addresses, for the detectors.
+        watch: gets all events of the correlator, whether selected or not, and no findings.
         progress: gets the number of bytes read of the current file.
         paths: gets the names of the files in the order of reading; the places of events refer to it.
     """
@@ -81,6 +82,7 @@ class Replay:
         detect: Detect | None = None,
         block: Blocking = Blocking(),  # noqa: B008 - it is frozen
         place_of: PlaceOf = no_place,
+        watch: Callable[[Event], None] | None = None,
     ) -> None:
         self._matcher = matcher
         self._zone = zone
@@ -96,7 +98,8 @@ class Replay:
         self._reader = LogBlockReader(matcher, zone, keep_text=keep_text)
         self._states: dict[int, LogState] = {}  # by number of the file: behind its last block that the correlator has
         self._detectors = None if detect is None else Detectors(detect, self._report, block, place_of)
-        tell_all = self._report if self._detectors is None else self._decided
+        self._watch = watch
+        tell_all = self._report if self._detectors is None and watch is None else self._decided
         self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, tell_all)
         self.paths = [] if paths is None else paths
         self.errors: list[SshbellError] = []
@@ -105,6 +108,8 @@ class Replay:
         self._report(event)
         if self._detectors is not None:
             self._detectors.take(event)
+        if self._watch is not None:
+            self._watch(event)
 
     def _report(self, event: Event) -> None:
         """Take an event. All events of all hosts pass here in order, so a stage that needs them all belongs in front of this."""

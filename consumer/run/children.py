@@ -16,8 +16,9 @@ from pathlib import Path
 
 from consumer.block.access_conf import can_name
 from consumer.block.target import USER_PREFIX
-from consumer.clock import now_us
+from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
+from consumer.config_values import seconds_of
 from consumer.errors import StoreError
 from consumer.events import Block
 from consumer.guard.client import OrderQueue, known_addresses
@@ -262,10 +263,12 @@ class GuardChild:
             self._send()
 
     def _order_of(self, block: Block) -> Order:
-        target, exceptions = block.target, []
+        target, exceptions = block.target, list[str]()
         if block.is_user:
             target = f"{USER_PREFIX}{block.target}"
-            exceptions = known_addresses(self._earlier, block.target, now_us()) if can_name(block.target) else []
+            known_us = round(seconds_of(self._config.block.known_for)) * SECOND_US
+            if can_name(block.target):
+                exceptions = known_addresses(self._earlier, block.target, now_us(), known_us, is_verified=True)
         reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
         return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
 

@@ -15,6 +15,7 @@ import msgspec
 
 from consumer.clock import local_zone, now_us
 from consumer.config import Blocking, Config
+from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
 from consumer.events import Event
 from consumer.intake.journal import Journal, Kind, replayed, segments
@@ -38,7 +39,7 @@ class Restored(NamedTuple):
 
 
 def restored(
-    store: PatientState, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None]
+    store: PatientState, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None], place_of: PlaceOf
 ) -> Restored:
     """
     Restore the memory, and store the events that had not been stored.
@@ -49,11 +50,12 @@ def restored(
         config: the current one; the settings of that time are in the snapshot and in the journal.
         told: the actions that go to the outbox.
         report: gets one line about each unreadable part.
+        place_of: finds the places of addresses, for the detectors.
 
     Raises:
         StoreError: the snapshot or the journal cannot be read now; the call may be repeated.
     """
-    pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, config.detect, config.block)
+    pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, config.detect, config.block, place_of)
     own: dict[str, bytes] = {}
     pipeline.restore(_without_own(store.state.snapshot(), own))
     first, position = _segment(own, report), _position(own, report)

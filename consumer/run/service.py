@@ -33,6 +33,7 @@ from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
 from consumer.matching.unknown_lines import UNKNOWN_NOTE
+from consumer.places.place_finder import PlaceFinder
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import account_of
 from consumer.run.announcement import announced, forget_announcement
@@ -127,9 +128,10 @@ class Service:
         self._signals, self._log_file, self._keys, self._guard, self._lock = started(config, config_path, patience)
         folder = Path(config.state_dir)
         with patience.meanwhile():
+            self._places = PlaceFinder(config.geoip, self._report_places)
             self._store = PatientState(patience, folder, self._report)
             self._pipeline, self._journal, self._log_file.position = self._store.until(
-                partial(restored, self._store, folder, config, self._told, self._report)
+                partial(restored, self._store, folder, config, self._told, self._report, self._places)
             )
             self._use_programs()
             self._use_detect()
@@ -163,6 +165,10 @@ class Service:
     def _report(self, text: str) -> None:
         self._figures["damaged_total"] += 1
         log.error("store_damaged", reason=text)
+
+    @staticmethod
+    def _report_places(text: str) -> None:
+        log.error("places_damaged", reason=text)
 
     # ---------------------------------------------------------------- the path of a line
 
@@ -295,6 +301,8 @@ class Service:
         before, self._config = self._config, config
         if config.sshd_programs != before.sshd_programs:
             self._use_programs()
+        if config.geoip != before.geoip:
+            self._places.configure(config.geoip)
         if (config.detect, config.block) != (before.detect, before.block):
             self._use_detect()
         self._told = _told_by(config)

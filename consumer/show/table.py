@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from consumer.addresses import ip_of
-from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
@@ -97,14 +97,10 @@ class Table:
                 word, how, color = "ALERT", _found(event), "red" if event.severity in {"high", "critical"} else "yellow"
             case Block():
                 word, how, color = "BLOCK", [_blocked(event)], "red"
-            case Attempt() if self._noise:
-                word, how, color = "try", [_tried(event)], ""
-            case Probe() if self._noise:
-                word, how, color = "probe", [sshd_name(event.reason) if event.reason else ""], ""
-            case Canary() if self._noise:
-                word, how, color = "canary", [""], ""
-            case Attempt() | Probe() | Canary():
-                return ""
+            case Attempt() | Probe() | Canary() | Trouble():
+                if not self._noise:
+                    return ""
+                word, how, color = *_noise(event), ""
         return self._text(event, {"what": word}, self._last(event, how, is_who_first=False), color)
 
     def session(self, login: Login, lasted: str = "") -> str:
@@ -246,11 +242,30 @@ def _found(event: Finding) -> list[str]:
     """Return ways to say what a detector has found, the longest first."""
     noun = event.action.noun
     times = "" if event.count == 1 else f", {event.count} times"
-    return [f"{noun}{times}{f', rule {event.rule}' if event.rule else ''}", f"{noun}{times}", noun]
+    # The last one is the detector's name in the configuration, which fits 80 columns.
+    return [
+        f"{noun}{times}{f', rule {event.rule}' if event.rule else ''}",
+        f"{noun}{times}",
+        noun,
+        event.action.replace("_", " "),
+    ]
 
 
 def _blocked(event: Block) -> str:
     return f"{'would block' if event.is_dry_run else 'blocks'} {readable(event.target)}"
+
+
+def _noise(event: Attempt | Probe | Canary | Trouble) -> tuple[str, list[str]]:
+    """Return the kind of an event that strangers cause, and what is known of it."""
+    match event:
+        case Attempt():
+            return "try", [_tried(event)]
+        case Probe():
+            return "probe", [sshd_name(event.reason) if event.reason else ""]
+        case Trouble():
+            return "trouble", [": ".join(filter(None, (event.what.replace("_", " "), readable(event.reason or ""))))]
+        case Canary():
+            return "canary", [""]
 
 
 def _tried(event: Attempt) -> str:

@@ -1,13 +1,14 @@
-"""``block.db``: what is blocked and why, and what is never blocked. The process ``guard`` is its only writer."""
+"""``block.db``: the blocks with their reasons, and the allow list. The process ``guard`` is its only writer."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 
-from consumer.errors import StoreError
+from consumer.block.target import Target, network_target, target_of
+from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import DatabaseReader, Whole, checked, open_intact, transaction
 
 NAME = "block.db"
@@ -15,8 +16,8 @@ NAME = "block.db"
 # takes longer than to block one more.
 BLOCK_LIMIT = 20_000
 _KEPT = 19_000
-# Entries that have ended, for "sshbell block list --all".
-ENDED_LIMIT = 20_000
+# Entries that have ended, for "sshbell block list --all". Those beyond it go after as many new entries.
+ENDED_LIMIT, SHORTEN_AFTER = 20_000, 1000
 
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
 _COLUMNS = "id, target, begin_us, until_us, reason, service, exceptions, removed_us"
@@ -36,7 +37,7 @@ class BlockRow(msgspec.Struct, frozen=True):
 
 
 class AllowedRow(msgspec.Struct, frozen=True):
-    """What is never blocked. ``block.sql`` describes the columns."""
+    """A row of the allow list. ``block.sql`` describes the columns."""
 
     source: str
     target: _Text
@@ -100,8 +101,10 @@ class Blocks:
             return self._connection.execute("DELETE FROM entry WHERE until_us <= ?", (now_us,)).rowcount
 
     def shorten(self, now_us: int) -> int:
-        """Forget entries, so that fewer than the limits are left; return how many of them were still active."""
+        """Forget entries, so that no more than the limits are left; return how many of them were still active."""
         with transaction(self._connection):
+            active = self._connection.execute("SELECT count(*) FROM entry WHERE until_us > ?", (now_us,)).fetchone()[0]
+            kept = _KEPT if active > BLOCK_LIMIT else BLOCK_LIMIT
             self._connection.execute(
                 "DELETE FROM entry WHERE id IN"
                 " (SELECT id FROM entry WHERE until_us <= ? ORDER BY until_us DESC LIMIT -1 OFFSET ?)",
@@ -110,17 +113,17 @@ class Blocks:
             return self._connection.execute(
                 "DELETE FROM entry WHERE id IN"
                 " (SELECT id FROM entry WHERE until_us > ? ORDER BY begin_us DESC, id DESC LIMIT -1 OFFSET ?)",
-                (now_us, _KEPT),
+                (now_us, kept),
             ).rowcount
 
     def allowed(self) -> list[AllowedRow]:
-        """Return what is never blocked."""
+        """Return the allow list."""
         with transaction(self._connection):
             rows = self._connection.execute("SELECT source, target, reason, until_us FROM allowed").fetchall()
-        return [checked(self._path, dict(zip(AllowedRow.__struct_fields__, row, strict=True)), AllowedRow) for row in rows]
+        return [_allowed(self._path, row) for row in rows]
 
     def set_allowed(self, rows: Iterable[AllowedRow]) -> None:
-        """Replace what is never blocked."""
+        """Replace the allow list."""
         with transaction(self._connection):
             self._connection.execute("DELETE FROM allowed")
             self._connection.executemany(
@@ -164,9 +167,9 @@ class StoredBlocks:
         return [_row(self._path, row) for row in rows]
 
     def allowed(self) -> list[AllowedRow]:
-        """Return what is never blocked."""
+        """Return the allow list."""
         rows = self._file.rows("SELECT source, target, reason, until_us FROM allowed ORDER BY source, target")
-        return [checked(self._path, dict(zip(AllowedRow.__struct_fields__, row, strict=True)), AllowedRow) for row in rows]
+        return [_allowed(self._path, row) for row in rows]
 
     def notes(self) -> dict[str, str]:
         """Return the texts for ``sshbell status``."""
@@ -180,4 +183,21 @@ def _row(path: Path, values: Sequence[object]) -> BlockRow:
         named["exceptions"] = msgspec.json.decode(exceptions if isinstance(exceptions, str | bytes) else b"", type=list[str])
     except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise StoreError(f"{path}: it has exceptions that sshbell never writes: {error}") from error
-    return checked(path, named, BlockRow)
+    row = checked(path, named, BlockRow)
+    _check_targets(path, target_of, row.target)
+    _check_targets(path, network_target, *row.exceptions)
+    return row
+
+
+def _allowed(path: Path, values: Sequence[object]) -> AllowedRow:
+    row = checked(path, dict(zip(AllowedRow.__struct_fields__, values, strict=True)), AllowedRow)
+    _check_targets(path, network_target, row.target)
+    return row
+
+
+def _check_targets(path: Path, read: Callable[[str], Target], *texts: str) -> None:
+    try:
+        for text in texts:
+            read(text)
+    except ValueError as error:
+        raise DamagedStoreError(f"{path}: it has a target that sshbell never writes: {error}") from error

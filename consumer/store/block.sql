@@ -14,7 +14,7 @@ CREATE TABLE entry (
 CREATE INDEX entry_until ON entry (until_us);
 CREATE INDEX entry_target ON entry (target);
 
--- What is never blocked: the last good answer of each source.
+-- The allow list: the last good answer of each source.
 CREATE TABLE allowed (
     source     TEXT NOT NULL,              -- "name vpn.example.org", "file /etc/sshbell/offices", "this host"
     target     TEXT NOT NULL,

@@ -8,19 +8,24 @@ from consumer.store.database import STATE_DB, DatabaseReader
 # The most combinations of key, address and host of one account. Beyond it, sshbell may take a known one for new.
 COMBINATION_LIMIT = 2_000
 
-# Each step jumps to the next combination in the index, so that a million equal logins cost one step.
-_IS_WITHIN = """EXISTS (
-    SELECT 1 FROM session AS it WHERE it.user = :user AND it.info IS found.info AND it.address IS found.address
-        AND it.host = found.host AND it.opened_us >= :since AND it.opened_us < :before
-)"""
-_STEPS = tuple(
-    f"SELECT info, address, host, {_IS_WITHIN} FROM"  # noqa: S608 - our own text
-    f" (SELECT info, address, host FROM session WHERE user = :user AND {after} LIMIT 1) AS found"
-    for after in (
-        "(info, address, host) > (:info, :address, :host) ORDER BY info, address, host",
-        "info IS NULL AND (address, host) > (:address, :host) ORDER BY address, host",
+
+def _steps(which: str = "") -> tuple[str, ...]:
+    """Return statements that each jump to the next combination in the index, so that a million equal logins cost one step."""
+    is_within = (
+        "EXISTS (SELECT 1 FROM session AS it WHERE it.user = :user AND it.info IS found.info AND it.address IS found.address"  # noqa: S608 - our own text
+        f" AND it.host = found.host AND it.opened_us >= :since AND it.opened_us < :before{which})"
     )
-)
+    return tuple(
+        f"SELECT info, address, host, {is_within} FROM"  # noqa: S608 - our own text
+        f" (SELECT info, address, host FROM session WHERE user = :user{which} AND {after} LIMIT 1) AS found"
+        for after in (
+            "(info, address, host) > (:info, :address, :host) ORDER BY info, address, host",
+            "info IS NULL AND (address, host) > (:address, :host) ORDER BY address, host",
+        )
+    )
+
+
+_STEPS, _VERIFIED_STEPS = _steps(), _steps(" AND origin = 'verified'")
 
 
 class EarlierLogin(NamedTuple):
@@ -51,11 +56,19 @@ class EarlierLogins:
         rows = self._state.rows("SELECT value FROM status WHERE name = 'created_us'")
         return int(rows[0][0]) if rows else None
 
-    def of(self, user: str, since_us: int, before_us: int) -> list[EarlierLogin]:
-        """Return the different logins of an account, on any host, from ``since_us`` on and before ``before_us``."""
+    def of(self, user: str, since_us: int, before_us: int, *, is_verified: bool = False) -> list[EarlierLogin]:
+        """
+        Return the different logins of an account, on any host, from ``since_us`` on and before ``before_us``.
+
+        Args:
+            user: the account.
+            since_us: microseconds since 1970 UTC.
+            before_us: likewise.
+            is_verified: only logins that no local user can have forged.
+        """
         found: list[EarlierLogin] = []
         steps = 0
-        for statement in _STEPS:
+        for statement in _VERIFIED_STEPS if is_verified else _STEPS:
             values = {"user": user, "info": "", "address": "", "host": "", "since": since_us, "before": before_us}
             while steps < COMBINATION_LIMIT and (rows := self._state.rows(statement, values)):
                 steps += 1

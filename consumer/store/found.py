@@ -1,6 +1,4 @@
-"""The column ``found`` of ``state.db``: as JSON, what only findings and blocks have."""
-
-from typing import Any
+"""The column ``found`` of ``state.db``: the fields that only findings and blocks have, as JSON."""
 
 import msgspec
 
@@ -8,6 +6,9 @@ from consumer.actions import SEVERITIES, EventAction
 from consumer.events import Block, Finding
 from consumer.records import Line
 from consumer.text import readable, text_of_bytes
+
+# The fields with which all events begin: id, line, user, address and port.
+_Start = tuple[str, Line, str | None, str | None, str | None]
 
 
 class _FoundRow(msgspec.Struct, frozen=True):
@@ -47,11 +48,11 @@ def found_of(event: Finding | Block) -> str:
 
 
 def stored_finding(
-    start: tuple[str, Line, str | None, str | None, str | None], action: EventAction, found: str, *, origin: str, rule: str,
+    start: _Start, action: EventAction, found: str, *, origin: str, rule: str,
     count: int,
 ) -> Finding:  # fmt: skip
     """
-    Return the finding of a row. ``start`` has what all events begin with.
+    Return the finding of a row.
 
     Raises:
         msgspec.MsgspecError: the column holds something else.
@@ -65,14 +66,14 @@ def stored_finding(
     )  # fmt: skip
 
 
-def stored_block(start: tuple[str, Line, str | None, str | None, str | None], found: str, target: str) -> Block:
+def stored_block(start: _Start, found: str, target: str) -> Block:
     """
-    Return the block of a row. ``start`` has what all events begin with.
+    Return the block of a row.
 
     Raises:
         msgspec.MsgspecError: the column holds something else.
     """
-    row: Any = msgspec.json.decode(found, type=_BlockRow)
+    row = msgspec.json.decode(found, type=_BlockRow)
     return Block(*start, target, row.is_user, row.until_us, row.finding_id, row.step, row.is_dry_run)
 
 

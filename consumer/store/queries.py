@@ -11,7 +11,7 @@ import msgspec
 from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import Network, ip_of, is_same_host
 from consumer.errors import StoreError
-from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
@@ -347,6 +347,8 @@ def _event(row: _EventRow) -> Event | None:
             return Attempt(*start, row.method, count=row.count, reason=_logged(row.reason))
         case EventAction.PROBE:
             return Probe(*start, _logged(row.reason))
+        case EventAction.TROUBLE:
+            return Trouble(*start, row.method or "", _logged(row.reason))
         case EventAction.CANARY:
             return Canary(*start)
         case EventAction.FORGED:

@@ -11,7 +11,7 @@ from typing import Any
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.ecs import json_line
 from consumer.errors import StoreError
-from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.events_as_ecs import of_event
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import DELIVERY_DB, STATE_DB, guarded, open_for_writing, reading, set_aside, transaction, used_bytes
@@ -347,6 +347,8 @@ def _row(event: Event, action: str) -> tuple[object, ...]:
             method, count, reason = event.method, event.count, event.reason
         case Probe():
             reason = event.reason
+        case Trouble():
+            method, reason = event.what, event.reason
         case Forged():
             uid, count, reason = event.uid, event.count, event.claim
         case Finding():

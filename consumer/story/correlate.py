@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from consumer.actions import EventAction, LineAction
-from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Event, Forged, Login, Logout, Probe, Trouble
 from consumer.matching.messages import origin, pam_name, sshd_name
 from consumer.matching.rules import CompiledRule
 from consumer.records import (
@@ -50,6 +50,12 @@ _FACTORS_LIMIT = 8
 # Clients offer keys and tickets unasked. A refused offer is not a login attempt.
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
+
+# Refusals whose reason is a fault of keys, accounts or files, by rule.
+_TROUBLES = frozenset({
+    "bad_modes", "refused_for_modes", "key_revoked", "revoked_key_used", "revoked_key_tried", "key_not_checked",
+    "revoked_keys_unreadable", "account_expired", "password_expired", "pam_password_expired",
+})  # fmt: skip
 
 # PAM's services of programs that every user may start with root's rights, and under any name: so their lines can have sshd's tag.
 _SERVICES_OF_USERS = frozenset({"su", "su-l", "sudo", "sudo-i", "doas", "polkit-1", "login", "chsh", "chfn", "passwd"})
@@ -91,6 +97,8 @@ class Correlator:
             LineAction.CONNECTION_DROPPED: self._dropped,
             LineAction.PAM_FAILURE: self._pam_error,
             LineAction.CHILD_STARTED: self._child_started,
+            LineAction.PENALTY: self._trouble,
+            LineAction.FAULT: self._trouble,
         }
         self._rules = rules
         self._is_pam = [rule.is_pam for rule in rules]
@@ -225,6 +233,8 @@ class Correlator:
 
     def _user_denied(self, host: Host, line: Line) -> None:
         rule = self._rules[line[RULE]].name
+        if rule in _TROUBLES:
+            self._trouble(host, line)
         user = "root" if rule == "root_login_refused" else line[USER]
         reason = line[EXTRA]
         if user is None or (reason and reason.endswith(" exists")):
@@ -293,6 +303,17 @@ class Correlator:
     def _dropped(self, _host: Host, line: Line) -> None:
         """Take a line of the listener: this connection has no process of sshd."""
         self._tell(Probe(self._id(EventAction.PROBE, line), line, None, line[ADDRESS], line[PORT], line[EXTRA] or "refused"))
+
+    def _trouble(self, host: Host, line: Line) -> None:
+        """Report a line that names no try of its own. The connection may show whose it is."""
+        connection = host.connections.get(line[PROCID])
+        user, address, port = line[USER], line[ADDRESS], None
+        if connection is not None and address is None:
+            address, port = connection.address, connection.port
+            user = connection.user if user is None else user
+        rule = self._rules[line[RULE]].name
+        event_id = self._id(EventAction.TROUBLE, line)
+        self._tell(Trouble(event_id, line, self._name(line, user), address, port, rule, line[EXTRA]))
 
     def _timeout(self, host: Host, line: Line) -> None:
         rule = self._rules[line[RULE]].name

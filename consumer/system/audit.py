@@ -138,7 +138,7 @@ def _advised(
     *,
     is_counting: bool,
 ) -> Iterator[AuditRow]:
-    """Yield the row of a piece of advice, and one for each ``Match`` that it finds fault with and whose settings are others."""
+    """Yield the row of a piece of advice, and one for each ``Match`` with other settings that are not ok."""
 
     def key_of(found: Values) -> tuple[tuple[str, ...], ...]:
         return tuple(tuple(found.get(keyword, ())) for keyword in advice.keywords)

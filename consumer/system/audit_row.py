@@ -141,8 +141,8 @@ def is_by_password(login: LoginKind) -> bool:
     return bool(login.methods) and _PASSWORD_METHODS.issuperset(login.methods)
 
 
-def nobodys(_login: LoginKind) -> bool:
-    """Return False: lines that prevent no login."""
+def no_login(_login: LoginKind) -> bool:
+    """Return False, for lines that prevent no login."""
     return False
 
 

@@ -2,9 +2,10 @@
 
 import pwd
 import re
+from functools import partial
 
 from consumer.store.recent_logins import LoginKind
-from consumer.system.audit_row import Judged, SettingAdvice, Site, affected, is_by_password, nobodys
+from consumer.system.audit_row import Judged, SettingAdvice, Site, affected, is_by_password, no_login
 from consumer.text import counted, listed, quoted
 
 MAX_TRIES = 4
@@ -123,27 +124,7 @@ def _exists(name: str) -> bool:
     return True
 
 
-def _tcp_forwarding(site: Site) -> Judged:
-    return _off(site, "AllowTcpForwarding")
-
-
-def _agent_forwarding(site: Site) -> Judged:
-    return _off(site, "AllowAgentForwarding")
-
-
-def _x11_forwarding(site: Site) -> Judged:
-    return _off(site, "X11Forwarding")
-
-
-def _gateway_ports(site: Site) -> Judged:
-    return _off(site, "GatewayPorts")
-
-
-def _tunnel(site: Site) -> Judged:
-    return _off(site, "PermitTunnel")
-
-
-def _off(site: Site, keyword: str) -> Judged:
+def _off(keyword: str, site: Site) -> Judged:
     """Judge a kind of forwarding. sshd does not log what a session forwards."""
     if site.value("disableforwarding") == "yes":
         return Judged("ok", "DisableForwarding yes")
@@ -156,24 +137,24 @@ def _log_level(site: Site) -> Judged:
     chains = " ".join(site.values.get("authenticationmethods", [])).lower()
     if found in _SILENT:
         text = f"LogLevel {found.upper()}: sshd does not log who logs in"
-        return Judged("fault", text, ("LogLevel VERBOSE",), nobodys)
+        return Judged("fault", text, ("LogLevel VERBOSE",), no_login)
     if found == "info" and "publickey," in chains:
         text = "LogLevel INFO: sshd does not log the key of a login with several factors"
-        return Judged("warning", text, ("LogLevel VERBOSE",), nobodys)
+        return Judged("warning", text, ("LogLevel VERBOSE",), no_login)
     return Judged("ok", f"LogLevel {found.upper()}")
 
 
 def _user_rc(site: Site) -> Judged:
     if site.value("permituserrc") == "no":
         return Judged("ok", "PermitUserRC no")
-    return Judged("warning", "PermitUserRC yes", ("PermitUserRC no",), nobodys)
+    return Judged("warning", "PermitUserRC yes", ("PermitUserRC no",), no_login)
 
 
 def _user_environment(site: Site) -> Judged:
     found = site.value("permituserenvironment")
     if found == "no":
         return Judged("ok", "PermitUserEnvironment no")
-    return Judged("fault", f"PermitUserEnvironment {found}", ("PermitUserEnvironment no",), nobodys)
+    return Judged("fault", f"PermitUserEnvironment {found}", ("PermitUserEnvironment no",), no_login)
 
 
 def _strict_modes(site: Site) -> Judged:
@@ -199,7 +180,7 @@ def _second_factor(site: Site) -> Judged:
         return Judged("ok", "no second factor is configured")
     if modules and site.value("kbdinteractiveauthentication") != "yes":
         text = f"{modules[0].module} cannot ask its question: KbdInteractiveAuthentication no"
-        return Judged("fault", text, ("KbdInteractiveAuthentication yes",), nobodys)
+        return Judged("fault", text, ("KbdInteractiveAuthentication yes",), no_login)
     if modules and (lenient := [entry for entry in modules if "nullok" in entry.arguments]):
         text = f"{lenient[0].module} nullok lets in accounts that have not set it up"
         return Judged("warning", text, (" ".join(lenient[0].text.split()).replace(" nullok", ""),), None, lenient[0].place)
@@ -254,23 +235,26 @@ SETTING_ADVICE = (
     ),
     SettingAdvice(
         "TCP forwarding", ("allowtcpforwarding", "disableforwarding"),
-        "A user can reach every server that this host can reach, past the firewall in front of it.", _tcp_forwarding,
+        "A user can reach every server that this host can reach, past the firewall in front of it.",
+        partial(_off, "AllowTcpForwarding"),
     ),
     SettingAdvice(
         "agent forwarding", ("allowagentforwarding", "disableforwarding"),
-        "While a user is logged in, root on this host can use the keys in the user's agent.", _agent_forwarding,
+        "While a user is logged in, root on this host can use the keys in the user's agent.",
+        partial(_off, "AllowAgentForwarding"),
     ),
     SettingAdvice(
         "X11 forwarding", ("x11forwarding", "disableforwarding"),
-        "Root on this host can read the keyboard and the screen of a user who forwards X11.", _x11_forwarding,
+        "Root on this host can read the keyboard and the screen of a user who forwards X11.",
+        partial(_off, "X11Forwarding"),
     ),
     SettingAdvice(
         "GatewayPorts", ("gatewayports", "disableforwarding"),
-        "A port that a user forwards is open to every host, not to this one alone.", _gateway_ports,
+        "A port that a user forwards is open to every host, not to this one alone.", partial(_off, "GatewayPorts"),
     ),
     SettingAdvice(
         "PermitTunnel", ("permittunnel", "disableforwarding"),
-        "A user with the rights to do so can join two networks through this host.", _tunnel,
+        "A user with the rights to do so can join two networks through this host.", partial(_off, "PermitTunnel"),
     ),
     SettingAdvice(
         "LogLevel", ("loglevel", "authenticationmethods"),

@@ -1,5 +1,5 @@
 """
-``sshbell import pam_abl``: turns a configuration of pam_abl into the table ``[detect.guessing]``, and says what changes.
+``sshbell import pam_abl``: turns a configuration of pam_abl into the table ``[detect.guessing]``, and lists what changes.
 
 Sources: pam_abl's config.c, 0.6.0 and 0.9.0, and its manual pages. pam_abl reads a file line by line: "#" begins a comment
 anywhere, a backslash at the end of a line joins it to the next one, and a later value replaces an earlier one.
@@ -21,12 +21,12 @@ from consumer.text import listed
 # Files that include each other by config=.
 _NESTED_LIMIT = 8
 _HOUR_S, _UNITS = 3600, {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-# pam_abl keeps a try for a day, unless it is told otherwise.
+# How long pam_abl keeps a try by default.
 _PURGE_DEFAULT = "1d"
 _LIMIT_DIGITS = 4
 # What has no counterpart, with what sshbell does instead.
 _OWN_STORE = "sshbell has a database of its own, and does not take over what pam_abl has counted"
-_IGNORED = "pam_abl ignores it, too"
+_IGNORED = "pam_abl ignores such names, too; write host_block_cmd, host_clear_cmd, user_block_cmd or user_clear_cmd under [block]"
 _BOTH = "sshbell reads the log, so it counts each failed login for its address and for its user"
 _WITHOUT = {
     "db_home": _OWN_STORE, "db_module": _OWN_STORE, "host_db": _OWN_STORE, "user_db": _OWN_STORE,
@@ -70,10 +70,14 @@ def translated(path: Path) -> Imported:
     Translate a file: pam_abl's configuration, or one of ``/etc/pam.d`` that has lines with ``pam_abl.so``.
 
     Raises:
-        InputError: the file, or one that it includes, cannot be read.
+        InputError: the file, or one that it includes, cannot be read; or it has nothing of pam_abl.
     """
     reader = _Reader()
     reader.file(path, 0)
+    if not reader.has_found:
+        raise InputError(
+            f"{path} has no setting of pam_abl; try /etc/security/pam_abl.conf, or the file of /etc/pam.d with pam_abl.so"
+        )
     settings = reader.settings()
     return Imported(settings, reader.commands, reader.notes)
 
@@ -93,6 +97,12 @@ class _Reader:
         self.commands: dict[str, str] = {}
         self._values: dict[str, str] = {}
         self._left_out: dict[str, list[str]] = {}  # keys, by the reason
+        self._has_module = False
+
+    @property
+    def has_found(self) -> bool:
+        """Whether a file has a setting of pam_abl, or runs it."""
+        return self._has_module or bool(self._values or self.commands or self._left_out)
 
     def file(self, path: Path, depth: int) -> None:
         try:
@@ -101,6 +111,7 @@ class _Reader:
             raise InputError(f"{path}: {error.strerror}") from error
         for line in logical_lines(text):
             if "pam_abl.so" in line:
+                self._has_module = True
                 words = line.partition("pam_abl.so")[2].split()
             elif "=" in line or line in _WORDS:
                 words = [line]
@@ -128,7 +139,7 @@ class _Reader:
         elif key in _KEYS and equals:
             self._values[key] = value
         else:
-            self._note(f"{word!r} is left out: pam_abl does not know it, either, and refuses the file.")
+            self._note(f"{word!r} is left out: pam_abl does not know it, and refuses the file.")
 
     def _command(self, key: str, value: str) -> None:
         """Take a command over, unless sshbell cannot split it."""

@@ -28,6 +28,7 @@ from consumer.process.lock import RUN_LOCK, holder_of
 from consumer.store.database import open_for_writing
 from consumer.system import status as status_module
 from consumer.text import harmless
+from tests.detector_events import findings_of
 from tests.ecs_events import fields_of
 from tests.integration.site import PROJECT_DIR, Site, mail_channel
 from tests.integration.terminal import on_a_terminal
@@ -88,6 +89,22 @@ def test_who_json(site: Site) -> None:
     assert alice["ssh"]["key"] == {"type": "ED25519", "fingerprint": KEY.partition(" ")[2]}
     assert (dave["host"], dave["ssh"]) == ({"name": "db1"}, {"method": "password", "origin": "unverified"})
     assert "left out: 1 " in site.ask("who", "--json").stderr
+
+
+def test_explain_a_finding(site: Site) -> None:
+    """The id of a finding, or its beginning, shows its detector, its rule, its time, and the events that it rests on."""
+    login, *_ = site.fill(*session_lines(5, "root", at_us=AT_US, method="password", info=""))
+    (finding,) = findings_of([login])
+    with site.state() as state:
+        state.record([finding], frozenset(), NOW_US)
+    said = site.ask("explain", finding.id).stdout
+    assert said == site.ask("explain", finding.id[:8]).stdout
+    assert said.startswith("root logged in to web1 by password from 192.0.2.7\n")
+    for line in ("detector:  root_by_password (T1078.003)", "severity:  medium (47)", f"from:      {shown(AT_US)} UTC"):
+        assert line in said.splitlines()
+    assert said.splitlines()[-1].split() == [*shown(AT_US).split(), "login", "root", "192.0.2.7", "port", "5", "web1", "password"]
+    assert "login" in site.ask("explain", login.id).stdout
+    assert "begins with 0123456789ab" in site.ask("explain", "0123456789ab", status=USAGE).stderr
 
 
 def test_where_nobody_can_be_asked(site: Site) -> None:

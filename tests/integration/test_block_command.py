@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +19,6 @@ from tests.integration.site import PROJECT_DIR
 from tests.store_events import line, session_lines
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.integration.site import Site
 
 SECOND_US = 1_000_000
@@ -253,3 +253,18 @@ def test_status_and_check_know(site: Site) -> None:
     rows = [row for row in checked(site) if row["name"] == "blocking"]
     assert any("turns blocking off" in row["text"] for row in rows)
     assert os.path.lexists(guard.access)
+
+
+def test_names_that_the_shell_or_a_pattern_would_obey(site: Site) -> None:
+    """The completion leaves out names with a command in them; each name can be removed as it stands."""
+    guard = GuardProcess(site)
+    names = ("$(reboot)", "`reboot`", "x;reboot", "x y", "x\nplain,user:z", "a[1]")
+    guard.send(*[order(f"user:{name}") for name in names], order("user:alice"), order("192.0.2.7"))
+    guard.until("alice : ALL", "ALL : 192.0.2.7")
+    words = f"sshbell block remove --config {site.config} "
+    env = site.env | {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "5"}
+    program = Path(sys.executable).with_name("sshbell")
+    done = subprocess.run([program], env=env, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split("\n") == ["plain,192.0.2.7", "plain,user:alice", ""]
+    assert "lifted 1 block" in site.ask("block", "remove", "user:a[1]").stdout

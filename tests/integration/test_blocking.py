@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from tests.documents import PROJECT_DIR, blocks
 from tests.integration import system_user
 from tests.integration.guard import GuardProcess
 from tests.integration.network import CLIENT, SERVER, Network, network
+from tests.integration.rsyslogd import Rsyslogd, entry_point
 from tests.integration.sshd import free_port, key
 from tests.waiting import wait_for
 
@@ -29,9 +31,19 @@ pytestmark = needs.CHANGES_THE_MACHINE
 # sshd gets its own PAM service and its own hosts.deny.
 OWN_FILES = """
 set -e
+if [ -n "$3" ]; then
+    mount -t tmpfs -o mode=755 none "$3"
+    for each in null zero full random urandom tty; do
+        touch "$3/$each"
+        mount --bind "/dev/$each" "$3/$each"
+    done
+    ln -s /proc/self/fd "$3/fd"
+    ln -s "$4" "$3/log"
+    mount --rbind "$3" /dev
+fi
 mount --bind "$1" /etc/pam.d/sshd
 mount --bind "$2" /etc/hosts.deny
-shift 2
+shift 4
 exec "$@"
 """
 SSHD = """
@@ -54,8 +66,8 @@ class Login:
     def __init__(self, host: Host, net: Network, user: str, port: int) -> None:
         self._host, self._net, self._user, self._port = host, net, user, port
 
-    def lets_in(self, method: str) -> bool:
-        """Log in by ``password`` or ``publickey``."""
+    def lets_in(self, method: str, program: str = "right") -> bool:
+        """Log in by ``password`` or ``publickey``; ``program`` prints the password."""
         folder = self._host.folder
         options = [
             "IdentitiesOnly=yes", "StrictHostKeyChecking=no", f"UserKnownHostsFile={folder}/known_hosts", "ConnectTimeout=60",
@@ -65,7 +77,7 @@ class Login:
             *self._net.client, needs.program("ssh", "openssh-client"), "-F", "none", "-p", str(self._port),
             *(part for option in options for part in ("-o", option)), f"{self._user}@{SERVER}", "echo in",
         ]  # fmt: skip
-        env = os.environ | {"SSH_ASKPASS": f"{folder}/password", "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
+        env = os.environ | {"SSH_ASKPASS": f"{folder}/{program}", "SSH_ASKPASS_REQUIRE": "force", "DISPLAY": "none"}
         done = subprocess.run(command, env=env, capture_output=True, check=False, text=True, stdin=subprocess.DEVNULL)
         assert done.returncode in (0, 255), done.stderr
         return done.stdout == "in\n"
@@ -83,14 +95,15 @@ def pam_lines() -> str:
 
 
 @contextmanager
-def serving(host: Host, net: Network, guard: GuardProcess, deny: str = "") -> Iterator[Login]:
-    """Run sshd in the server's namespace, with the PAM lines of the docs; yield a user's client."""
+def serving(host: Host, net: Network, access: Path, deny: str = "", log: Path | None = None) -> Iterator[Login]:
+    """Run sshd in the server's namespace, with the PAM lines of the docs; yield a user's client. sshd logs to a socket."""
     folder = host.folder
     account = host.stack.enter_context(system_user.user(folder / "home"))
     subprocess.run(["usermod", "--shell", "/bin/sh", account.pw_name], check=True)  # noqa: S607
     subprocess.run(["chpasswd"], input=f"{account.pw_name}:the right one\n", text=True, check=True)  # noqa: S607
-    (folder / "password").write_text("#!/bin/sh\necho the right one\n")
-    (folder / "password").chmod(0o755)
+    for name, text in (("right", "the right one"), ("wrong", "a wrong one")):
+        (folder / name).write_text(f"#!/bin/sh\necho {text}\n")
+        (folder / name).chmod(0o755)
     for name in ("host_key", "user_key"):
         key(folder / name)
     (folder / "keys").mkdir()
@@ -98,19 +111,13 @@ def serving(host: Host, net: Network, guard: GuardProcess, deny: str = "") -> It
     port = free_port()
     (folder / "sshd_config").write_text(SSHD.format(server=SERVER, port=port, folder=folder))
     pam = pam_lines() + "session required pam_permit.so\n"
-    (folder / "pam").write_text(pam.replace("/var/lib/sshbell-block/access.conf", str(guard.access)))
+    (folder / "pam").write_text(pam.replace("/var/lib/sshbell-block/access.conf", str(access)))
     (folder / "deny").write_text(deny)
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     inside = [*net.server, "unshare", "--mount", "--propagation", "private", "sh", "-c", OWN_FILES, "sh"]
-    command = [
-        *inside,
-        f"{folder}/pam",
-        f"{folder}/deny",
-        needs.program("sshd", "openssh-server"),
-        "-D",
-        "-f",
-        f"{folder}/sshd_config",
-    ]
+    (folder / "dev").mkdir()
+    own = [f"{folder}/pam", f"{folder}/deny", *([f"{folder}/dev", str(log)] if log is not None else ["", ""])]
+    command = [*inside, *own, needs.program("sshd", "openssh-server"), "-D", "-f", f"{folder}/sshd_config"]
     with (folder / "sshd_said").open("wb") as said:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
     try:
@@ -133,7 +140,7 @@ def test_pam_access(host: Host, net: Network) -> None:
     """An entry refuses the right password and the right key; removed, or ended, it lets in at once; a user has exceptions."""
     host.state_dir.mkdir(mode=0o700)
     guard = GuardProcess(host, prefix=net.server)
-    with serving(host, net, guard) as login:
+    with serving(host, net, guard.access) as login:
         assert login.both() == [True, True]
         host.ask("block", "add", CLIENT, "--for", "1h")
         assert login.both() == [False, False]
@@ -167,7 +174,7 @@ def test_tcp_wrappers(host: Host, net: Network) -> None:
     page = (PROJECT_DIR / "docs" / "blocking.md").read_text()
     (line,) = [line for line in page.splitlines() if line.startswith("sshd: /var/lib/sshbell-block/hosts.deny")]
     deny = line.replace("/var/lib/sshbell-block", str(guard.access.parent)) + "\n"
-    with serving(host, net, guard, deny) as login:
+    with serving(host, net, guard.access, deny) as login:
         assert login.both() == [True, True]
         host.ask("block", "add", CLIENT)
         # pam_access would refuse, too: look at what the client gets.
@@ -220,3 +227,38 @@ def test_nftables(host: Host, net: Network) -> None:
     host.ask("block", "remove", CLIENT)
     wait_for(lambda: connects(5), "the kernel lets in again")
     assert guard.said("nftables_failed") == []
+
+
+def test_from_guess_to_block(host: Host, net: Network) -> None:
+    """
+    pam_abl's own job, with the real rsyslogd and sshd: ten wrong passwords block the address.
+
+    Then the right password and the right key are refused, until somebody lifts the block.
+    """
+    folder = host.folder / "block"
+    folder.mkdir(mode=0o755)
+    host.state_dir.mkdir(mode=0o700)
+    host.configure(
+        detect={"guessing": {"host_rule": "*:10/1h"}}, block={"mode": "on", "access_file": str(folder / "access.conf")}
+    )
+    relay = host.folder / "relay"
+    relay.mkdir()
+
+    def denied() -> list[str]:
+        path = folder / "access.conf"
+        return [line for line in path.read_text().splitlines() if line.startswith("-")] if path.exists() else []
+
+    with (
+        Rsyslogd(
+            relay, child=entry_point(relay, [sys.executable, "-m", "consumer", "run", "--config", str(host.config)])
+        ) as daemon,
+        serving(host, net, folder / "access.conf", log=relay / "log") as login,
+    ):
+        daemon.send("rsyslogd", '[origin software="rsyslogd"] start')  # rsyslogd starts sshbell with the first line
+        for _ in range(10):
+            assert denied() == []
+            assert not login.lets_in("password", "wrong")
+        wait_for(lambda: denied() == [f"- : ALL : {CLIENT}"], "the address is blocked")
+        assert login.both() == [False, False]
+        host.ask("block", "remove", CLIENT)
+        assert login.both() == [True, True]

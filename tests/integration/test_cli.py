@@ -742,6 +742,23 @@ def test_no_usable_time(tmp_path: Path, jobs: int) -> None:
     assert "without a usable time" not in run("replay", "-", stdin=LOG).stdout.decode()
 
 
+def test_replay_with_another_configuration(tmp_path: Path) -> None:
+    """``--with`` shows the findings that a configuration gains and loses, and counts those that stay."""
+    log, new = tmp_path / "auth.log", tmp_path / "new.toml"
+    failed = "Failed password for {} from 198.51.100.9 port {} ssh2"
+    lines = [f"{DAY}10:00:{number:02}Z web1 sshd[{number}]: {failed.format(f'u{number}', number)}" for number in range(1, 16)]
+    log.write_text("\n".join(lines) + "\n")
+    new.write_text('[detect.guessing]\nhost_rule = ""\n[detect.many_accounts]\naddress = "12/1h"\nprefix = ""\n')
+    done = run("replay", "--with", str(new), str(log))
+    ended(done, OK)
+    said = done.stdout.decode().splitlines()
+    assert [line[:2] for line in said[:4]] == ["  ", "- ", "- ", "+ "]
+    assert ("rule 10/1h" in said[1], "rule 12/10m" in said[2], "rule 12/1h" in said[3]) == (True, True, True)
+    assert said[-2:] == ["many_accounts: 1 gained, 1 lost, 0 the same", "guessing: 0 gained, 1 lost, 0 the same"]
+    objects = run("replay", "--format", "json", "--with", str(new), str(log)).stdout.splitlines()
+    assert [json.loads(line)["labels"]["change"] for line in objects] == ["lost", "lost", "gained"]
+
+
 # ---------------------------------------------------------------- explain
 
 

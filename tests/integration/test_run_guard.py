@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,3 +190,74 @@ def test_commands_run_as_root(host: Host) -> None:
     wait_for((host.state_dir / GUARD_SOCKET).exists, "guard is ready")
     host.ask("block", "add", "192.0.2.7")
     wait_for(lambda: called.exists() and called.read_text() == "0\n", "the command has run as root")
+
+
+def guesses(address: str, count: int) -> list[bytes]:
+    """Return the lines of as many wrong passwords from an address, a moment ago."""
+    stamp = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    text = f"Failed password for root from {address} port {{}} ssh2"
+    return [
+        ours(text.format(1000 + number), ts=f"{stamp}.{number:06}+00:00", rcvd=f"{stamp}.{number:06}+00:00", pid=1000 + number)
+        for number in range(count)
+    ]
+
+
+GUESSING = {"guessing": {"host_rule": "*:3/1h"}}
+
+
+def test_guessing_blocks(site: Site) -> None:
+    """Verified lines of three wrong passwords block their address; lines that a local user could have written do not."""
+    site.configure(detect=GUESSING, block={"mode": "on", "access_file": str(access(site))})
+    run = site.start_run()
+    for each in guesses("203.0.113.9", 3):
+        assert run.send(each.replace(b'"uid":0', b'"uid":1000')) == b"OK\n"
+        assert run.send(each.replace(b'"uid":0,', b"").replace(b"203.0.113.9", b"203.0.113.8")) == b"OK\n"
+    for each in guesses("203.0.113.7", 3):
+        assert run.send(each) == b"OK\n"
+    until_denied(site, "ALL : 203.0.113.7")
+    (row,) = site.objects("block", "list")
+    assert row["reason"].startswith("finding ")
+
+
+def test_dry_run_blocks_nothing(site: Site) -> None:
+    """It only reports."""
+    site.configure(detect=GUESSING, block={"mode": "dry-run", "access_file": str(access(site))})
+    run = site.start_run()
+    for each in guesses("203.0.113.7", 3):
+        run.send(each)
+    wait_for(lambda: [row[0] for row in site.events()].count("ssh_block") == 1, "the block is reported")
+    assert not access(site).exists()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_kills_of_run_and_guard(site: Site, seed: int) -> None:
+    """With ``run`` and ``guard`` killed at random places, the list is that of an undisturbed run: no address more, none less."""
+    site.configure(detect=GUESSING, block={"mode": "on", "access_file": str(access(site))})
+    dice = random.Random(seed)  # noqa: S311 - a test
+    addresses = [f"203.0.113.{number}" for number in range(1, 41)]
+    counts = {address: dice.choice((1, 2, 3, 4)) for address in addresses}
+    lines = [each for address in addresses for each in guesses(address, counts[address])]
+    kills = sorted(dice.sample(range(len(lines)), 10))
+    run = site.start_run()
+    for number, each in enumerate(lines):
+        if number in kills:
+            if dice.randrange(2):
+                with suppress(AssertionError, FileNotFoundError, ProcessLookupError):
+                    os.kill(guard_of(run), signal.SIGKILL)
+            else:
+                # Before the line, or while run handles it: then rsyslogd sends it again.
+                if dice.randrange(2):
+                    run.write(each)
+                run.kill()
+                run = site.start_run()
+        assert run.send(each) == b"OK\n"
+    wanted = sorted(address for address, count in counts.items() if count >= 3)
+
+    def found() -> list[str]:
+        return sorted(word for text in denied(site) for word in text.removeprefix("ALL : ").split())
+
+    wait_for(lambda: found() == wanted, "the list is whole")
+    run.end()
+    run = site.start_run()
+    wait_for((site.state_dir / GUARD_SOCKET).exists, "guard is ready")
+    assert found() == wanted

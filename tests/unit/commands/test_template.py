@@ -56,6 +56,22 @@ def test_preview(tmp_path: Path, name: str) -> None:
     assert ("<h1" in done.output) == (".html." in name)
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("event=guessing ip=203.0.113.9", "Somebody from 203.0.113.9 guesses passwords: 12 failed logins match the rule 12/10m."),
+        ("event=ssh_block ip=203.0.113.9 host=web1", "sshbell on web1 blocks 203.0.113.9."),
+        ("event=many_addresses user=carol", "Somebody guesses the password of carol from 50 addresses."),
+        ("event=host_silent host=web1", "web1 has sent no line for 8 h, more than 3 times"),
+    ],
+)  # fmt: skip
+def test_preview_of_a_finding(tmp_path: Path, words: str, sentence: str) -> None:
+    """A made-up finding has figures, and no method of a login."""
+    done = asked(tmp_path, "preview", "message.txt.j2", "--like", words)
+    assert sentence in " ".join(done.output.split())
+    assert "Method:" not in done.output
+
+
 def test_own_preview(tmp_path: Path) -> None:
     """One's own template is tried; a broken one shows its fault and the text that sshbell would send instead."""
     own(tmp_path, "message.chat.j2", "ring {{ user }}")

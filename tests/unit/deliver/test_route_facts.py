@@ -149,6 +149,17 @@ def test_what_nobody_did_is_not_new(story: Story) -> None:
     assert story.new(msgspec.structs.replace(event, user=msgspec.structs.replace(event.user, name=None))) == ()
 
 
+def test_a_forged_login_makes_nothing_known(story: Story) -> None:
+    """A local user forges a login before the real one, so that nothing of that is new."""
+    story.login(0)
+    event = story.login(1)
+    verified = msgspec.structs.replace(event, ssh=msgspec.structs.replace(event.ssh, origin="verified"))
+    assert story.new(verified) == ("address", "key", "host")
+    with closing(sqlite3.connect(story.folder / "state.db")) as connection, connection:
+        connection.execute("UPDATE session SET origin = 'verified'")
+    assert story.new(verified) == ()
+
+
 def test_bounds(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Equal logins cost one step, and different ones no more than the limit."""
     for number in range(30):
@@ -173,7 +184,7 @@ def test_bounds(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     facts = RouteFacts(Config(state_dir=str(story.folder), geoip=[]), People([many]), frozenset({"new"}), pytest.fail)
     assert facts._earlier is not None
 
-    def of(user: str, *_bounds: int) -> list[EarlierLogin]:
+    def of(user: str, *_bounds: int, **_which: bool) -> list[EarlierLogin]:
         asked.append(user)
         return []
 

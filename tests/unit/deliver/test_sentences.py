@@ -251,11 +251,12 @@ def test_kinds() -> None:
     actions = [action for action in EventAction if not action.is_finding]
     kinds = [said(action).kind for action in (*actions, *OwnAction, "ssh_new")]
     assert kinds == [
-        "Login", "Logout", "Failed login", "Connection without a login", "Canary", "Forged line", "Block", "Test", "Notice",
-        "Event",
+        "Login", "Logout", "Failed login", "Connection without a login", "Trouble of sshd", "Canary", "Forged line", "Block",
+        "Test", "Notice", "Event",
     ]  # fmt: skip
     assert [action.nouns for action in actions] == [
-        "logins", "logouts", "failed logins", "connections without a login", "canaries", "forged lines", "blocks",
+        "logins", "logouts", "failed logins", "connections without a login", "troubles of sshd", "canaries", "forged lines",
+        "blocks",
     ]  # fmt: skip
 
 

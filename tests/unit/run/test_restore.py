@@ -15,6 +15,7 @@ import pytest
 
 from consumer.clock import SECOND_US, local_zone, now_us
 from consumer.config import Config
+from consumer.detect.detectors import no_place
 from consumer.intake.journal import Journal, Kind, segments
 from consumer.intake.omprog import Lines, Replies
 from consumer.pipeline import Pipeline
@@ -52,7 +53,7 @@ class Place:
 
     def restored(self, store: PatientState) -> Restored:
         """Restore."""
-        found = store.until(lambda: restored(store, self.folder, self.config, TOLD, self.said.append))
+        found = store.until(lambda: restored(store, self.folder, self.config, TOLD, self.said.append, no_place))
         found.journal.close()
         return found
 

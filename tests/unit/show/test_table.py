@@ -10,8 +10,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from rich.cells import cell_len
 
+from consumer.actions import EventAction
 from consumer.commands.replay import summary_text
 from consumer.config import Config
+from consumer.detect.findings import finding_of
 from consumer.events import Attempt, Canary, Event, Forged, Login, Logout, Probe
 from consumer.logs.replay import Summary
 from consumer.places.geoip import Places
@@ -108,6 +110,14 @@ def test_forged_row() -> None:
     )
     many = Forged("", line(trusted=(1012, "/usr/bin/logger")), "root", "6.6.6.6", "22", None, "", 1399)
     assert row(many).endswith("several actions claimed by several uids, 1399 lines")
+
+
+def test_finding_at_80_columns() -> None:
+    """A narrow terminal shows the name of the detector, uncut."""
+    attempt = Attempt("", line(), "root", "6.6.6.6", "22", "password")
+    finding = finding_of(attempt, EventAction.GUESSING, count=12, rule="12/10m")
+    assert Table(EVENTS, UTC, color=False, width=80).row(finding).endswith(" guessing")
+    assert Table(EVENTS, UTC, color=False, width=None).row(finding).endswith(" guessing of passwords, 12 times, rule 12/10m")
 
 
 def test_tries_and_probes_have_no_row() -> None:

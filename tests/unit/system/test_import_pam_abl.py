@@ -116,6 +116,13 @@ def test_nested(tmp_path: Path) -> None:
         read(tmp_path, "config=/nothere\n")
 
 
+@pytest.mark.parametrize("text", ["", "auth required pam_unix.so nullok\n", "strange=1\n"])
+def test_nothing_of_pam_abl(tmp_path: Path, text: str) -> None:
+    """A file without pam_abl is an error that names the right files: an empty rule would look like a translation."""
+    with pytest.raises(InputError, match=r"has no setting of pam_abl; try /etc/security/pam_abl\.conf"):
+        read(tmp_path, text)
+
+
 def test_lines() -> None:
     """As pam_abl reads them."""
     text = "a=1 # b\n  c = 2  \n#\n\nd=3\\\n4\\\n # e\nf"
@@ -127,7 +134,7 @@ def test_any_file(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Whatever stands in a file, the output is TOML that sshbell reads, and nothing that a terminal obeys."""
     if "config" in text:
         return
-    found = read(tmp_path_factory.getbasetemp(), text)
+    found = read(tmp_path_factory.getbasetemp(), f"db_home=/var/lib/abl\n{text}")
     assert tomllib.loads(found.toml).keys() <= {"detect", "block"}
     assert all(line.isprintable() for line in found.toml.splitlines())
     assert isinstance(settings_of(found), msgspec.Struct)

@@ -1,0 +1,46 @@
+"""What a login shows about who logs in: the key, the certificate, and whether somebody could have guessed the secret."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from consumer.events import Login
+from consumer.matching.messages import method_info
+
+# Nobody guesses these. With several factors, one of them is enough.
+_NOT_GUESSED = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
+# Texts of keys that are remembered with what they say. Each account has one or two.
+_TEXTS = 4096
+
+
+class Credential(NamedTuple):
+    """The fingerprint of a key, and the id of a certificate with that of its authority; "" if there is none."""
+
+    key: str
+    certificate: str
+
+
+@lru_cache(_TEXTS)
+def credential_of(info: str | None) -> Credential:
+    """Return the credential in the text of a login: ``Login.info``."""
+    found = method_info(info) if info is not None else {}
+    certificate = found.get("certificate_id", "")
+    return Credential(found.get("key_fingerprint", ""), f"{certificate}\0{found['ca_fingerprint']}" if certificate else "")
+
+
+def learner_of(login: Login) -> str:
+    """
+    Return the key under which detectors remember what is usual for the account of a login.
+
+    A sender of syslog can forge a login that is not verified. So such a login makes nothing usual for verified ones.
+    """
+    return login.user or "" if login.origin == "verified" else f"{login.user}\0{login.origin}"
+
+
+def methods_of(login: Login) -> tuple[str, ...]:
+    """Return the names of the methods of all factors, without submethods; "" for an unknown one."""
+    return tuple(method.partition("/")[0] for method in login.factors or (login.method or "",))
+
+
+def is_by_key(login: Login) -> bool:
+    """Return whether a login needed more than a secret that somebody can guess."""
+    return any(method in _NOT_GUESSED for method in methods_of(login))

@@ -1,0 +1,40 @@
+"""
+sshd complains: about its own configuration, or about keys and accounts that are not in order.
+
+Each such line makes a login fail for a reason that the client does not see. A revoked key that somebody still uses is worse: its
+owner has not changed the key everywhere, or a thief tries it.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from consumer.actions import EventAction
+from consumer.detect.findings import Kinds, OneTable, finding_of
+from consumer.detect.tries import DAY_US
+from consumer.events import Event, Finding, Trouble
+
+# Complaints in memory: a host, a kind, and an account or a file. An entry has some 300 bytes.
+COMPLAINTS_LIMIT = 10_000
+_REVOKED = frozenset({"key_revoked", "revoked_key_used", "revoked_key_tried"})
+
+
+class SshdHealth(OneTable):
+    """Finds complaints of sshd, each at most once a day."""
+
+    takes: ClassVar[Kinds] = (Trouble,)
+
+    def __init__(self) -> None:
+        super().__init__(int, COMPLAINTS_LIMIT)
+
+    def take(self, event: Event) -> Iterable[Finding]:
+        """Return the finding about a complaint."""
+        if not isinstance(event, Trouble) or event.what == "penalty":
+            return ()
+        key = "\0".join((event.host, event.what, event.reason or event.user or ""))
+        told_us = self._table.get(key)
+        if told_us is not None and abs(event.time_us - told_us) < DAY_US:
+            return ()
+        self._table.put(key, event.time_us)
+        is_revoked = event.what in _REVOKED
+        labels = {"what": event.what} | ({"reason": event.reason} if event.reason else {})
+        return (finding_of(event, EventAction.SSHD_HEALTH, key, severity="high" if is_revoked else "", labels=labels),)
