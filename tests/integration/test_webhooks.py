@@ -493,7 +493,7 @@ def test_the_whole_message(server: HttpServer, tmp_path: Path) -> None:
     assert sent(settings(tmp_path, server.url(), WebhookSettings)) == [Delivered()]
     body = json.loads(server.requests[0].body)
     assert body == json.loads(msgspec.json.encode(payload_of(MESSAGE)))
-    assert list(body) == ["id", "subject", "title", "text", "details", "closing", "thread", "late", "event"]
+    assert list(body) == ["id", "subject", "title", "text", "details", "closing", "thread", "late", "event", "language"]
 
 
 @pytest.mark.parametrize(
