@@ -32,7 +32,7 @@ from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery, Routed, Way
-from consumer.store.outbox import Outbox, Position, Queued
+from consumer.store.outbox import Outbox, OutboxPosition, Queued
 
 # Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.
 _KEEP_EVERY_S, _KEEP_EVERY = 600.0, 50_000
@@ -159,17 +159,17 @@ class Dispatcher:
         if first:
             if len(first) > _BATCH:
                 first = first[:_BATCH]
-                seen = Position(first[-1].seq, first[-1].event_id)
+                seen = OutboxPosition(first[-1].seq, first[-1].event_id)
             self._queue(first, ahead=seen)
             return True
         if not queued:
             return False
         seen = seen or ahead
-        last = Position(queued[-1].seq, queued[-1].event_id)
+        last = OutboxPosition(queued[-1].seq, queued[-1].event_id)
         self._queue([message for message in queued if message.is_noise or message.seq > seen.seq], until=last, ahead=seen)
         return len(queued) == _BATCH
 
-    def _queue(self, queued: Sequence[Queued], *, ahead: Position | None, until: Position | None = None) -> None:
+    def _queue(self, queued: Sequence[Queued], *, ahead: OutboxPosition | None, until: OutboxPosition | None = None) -> None:
         self._routed += len(queued)
         before_us = self._clock() - micros_of(self._config.give_up)
         routed = [self._with_channels(message) for message in queued]

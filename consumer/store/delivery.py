@@ -27,7 +27,7 @@ from consumer.store.database import (
     transaction,
     used_bytes,
 )
-from consumer.store.outbox import Position, Queued
+from consumer.store.outbox import OutboxPosition, Queued
 
 # Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
 # logins.
@@ -189,14 +189,14 @@ class Delivery:
             self._connection.close()
             self._connection = None
 
-    def cursors(self) -> tuple[Position, Position]:
+    def cursors(self) -> tuple[OutboxPosition, OutboxPosition]:
         """
         Return how far the outbox is routed: everything up to the first position, and all but noise up to the second.
 
         The second may be before the first.
         """
         seq, event_id, ahead, ahead_id = self._run("SELECT seq, event_id, ahead, ahead_id FROM cursor").fetchone()
-        return Position(int(seq), str(event_id)), Position(int(ahead), str(ahead_id))
+        return OutboxPosition(int(seq), str(event_id)), OutboxPosition(int(ahead), str(ahead_id))
 
     def restart(self) -> None:
         """Route the outbox from its beginning, because ``state.db`` is new. Messages that exist here are not added twice."""
@@ -207,7 +207,12 @@ class Delivery:
             )
 
     def route(
-        self, routed: Iterable[Routed], dead_before_us: int = 0, *, until: Position | None = None, ahead: Position | None = None
+        self,
+        routed: Iterable[Routed],
+        dead_before_us: int = 0,
+        *,
+        until: OutboxPosition | None = None,
+        ahead: OutboxPosition | None = None,
     ) -> set[str]:
         """
         Queue messages for channels, and move the cursors; return the channels that got a message.

@@ -9,7 +9,7 @@ from consumer.store.database import STATE_DB, DatabaseReader
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 
 
-class Position(NamedTuple):
+class OutboxPosition(NamedTuple):
     """A place in the outbox: the number and the event id of a message. 0 and "": before the first one."""
 
     seq: int = 0
@@ -53,7 +53,7 @@ class Outbox:
         )
         return [Queued(*row) for row in rows]
 
-    def ahead(self, seq: int, limit: int) -> tuple[list[Queued], Position | None]:
+    def ahead(self, seq: int, limit: int) -> tuple[list[Queued], OutboxPosition | None]:
         """
         Look at ``limit`` messages after ``seq``; return those that are no noise, in order, and the last one looked at.
 
@@ -65,9 +65,9 @@ class Outbox:
             f" CASE WHEN action NOT IN {_NOISE} THEN body END FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?",
             (seq, limit),
         )
-        return [Queued(*row) for row in rows if row[4] is not None], Position(*rows[-1][:2]) if rows else None
+        return [Queued(*row) for row in rows if row[4] is not None], OutboxPosition(*rows[-1][:2]) if rows else None
 
-    def is_behind(self, position: Position) -> bool:
+    def is_behind(self, position: OutboxPosition) -> bool:
         """
         Return whether ``state.db`` is a new file, so that its message of this number is another one.
 

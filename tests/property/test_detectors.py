@@ -133,5 +133,5 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(memory["tries"].sources) <= 50
     assert len(memory["tries"].prefixes) == len(memory["tries"].accounts) == 50
     assert len(memory["first_seen"]._accounts) == len(memory["key_in_two_places"]._keys) == 50
-    assert memory["first_seen"]._accounts.get("user1999") is not None
+    assert memory["first_seen"]._accounts.get("user1999\0unverified") is not None
     assert memory["first_seen"]._accounts.get("user0") is None

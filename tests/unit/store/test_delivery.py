@@ -26,7 +26,7 @@ from consumer.store import database
 from consumer.store import delivery as module
 from consumer.store.database import set_aside_of
 from consumer.store.delivery import Delivery, Routed
-from consumer.store.outbox import Outbox, Position, Queued
+from consumer.store.outbox import Outbox, OutboxPosition, Queued
 from consumer.store.state import State
 from tests.waiting import wait_for_async
 
@@ -130,17 +130,17 @@ class Stage:
 
 def test_routing_is_single(delivery: Delivery) -> None:
     """A message that is routed twice stands once, whatever became of it; the cursors follow."""
-    assert delivery.cursors() == (Position(), Position())
+    assert delivery.cursors() == (OutboxPosition(), OutboxPosition())
     routed = [Routed(queued(1), ["ops", "home"]), Routed(queued(2), []), Routed(queued(3), ["ops"])]
-    assert delivery.route(routed, until=Position(3, "id3")) == {"ops", "home"}
-    assert delivery.cursors() == (Position(3, "id3"), Position())
-    assert delivery.route([], ahead=Position(9, "id9")) == set()
-    assert delivery.cursors() == (Position(3, "id3"), Position(9, "id9"))
+    assert delivery.route(routed, until=OutboxPosition(3, "id3")) == {"ops", "home"}
+    assert delivery.cursors() == (OutboxPosition(3, "id3"), OutboxPosition())
+    assert delivery.route([], ahead=OutboxPosition(9, "id9")) == set()
+    assert delivery.cursors() == (OutboxPosition(3, "id3"), OutboxPosition(9, "id9"))
     first = delivery.due("ops", NOW)
     assert first is not None
     delivery.sent("ops", first, NOW, 5.0, None)
     delivery.restart()
-    assert delivery.cursors() == (Position(), Position())
+    assert delivery.cursors() == (OutboxPosition(), OutboxPosition())
     assert delivery.route([Routed(queued(1), ["ops", "home"]), Routed(queued(4), ["ops"])]) == {"ops"}
     assert states(delivery) == {"id1": "sent", "id3": "pending", "id4": "pending"}
     assert states(delivery, "home") == {"id1": "pending"}
@@ -228,7 +228,7 @@ def test_outbox_that_is_not_there(tmp_path: Path) -> None:
     """Without a state.db there is nothing to route, until there is one."""
     with closing(Outbox(tmp_path)) as outbox:
         assert outbox.since(0, 10) == []
-        assert not outbox.is_behind(Position(5, "x"))
+        assert not outbox.is_behind(OutboxPosition(5, "x"))
         with closing(State(tmp_path, pytest.fail)) as state:
             state.record([], frozenset(), NOW, ("m1", "sshbell_notice", b"{}"))
             assert outbox.since(0, 10) == [Queued(1, "m1", "sshbell_notice", NOW, b"{}")]
@@ -243,10 +243,10 @@ def test_what_is_no_noise_in_the_outbox(tmp_path: Path) -> None:
         for number, action in enumerate(["ssh_attempt", "ssh_login", "ssh_probe", "ssh_forged", "ssh_logout", "guessing"], 1):
             state.record([], frozenset(), NOW, (f"m{number}", action, b"{}"))
         login, logout = Queued(2, "m2", "ssh_login", NOW, b"{}"), Queued(5, "m5", "ssh_logout", NOW, b"{}")
-        assert outbox.ahead(0, 1) == ([], Position(1, "m1"))
-        assert outbox.ahead(0, 4) == ([login], Position(4, "m4"))
-        assert outbox.ahead(0, 10) == ([login, logout], Position(6, "m6"))
-        assert outbox.ahead(2, 10) == ([logout], Position(6, "m6"))
+        assert outbox.ahead(0, 1) == ([], OutboxPosition(1, "m1"))
+        assert outbox.ahead(0, 4) == ([login], OutboxPosition(4, "m4"))
+        assert outbox.ahead(0, 10) == ([login, logout], OutboxPosition(6, "m6"))
+        assert outbox.ahead(2, 10) == ([logout], OutboxPosition(6, "m6"))
         assert outbox.ahead(6, 10) == ([], None)
 
 
@@ -259,13 +259,13 @@ def test_outbox_that_was_replaced(tmp_path: Path) -> None:
             with closing(State(tmp_path, pytest.fail)) as state:
                 state.record([], frozenset(), NOW, (first, "sshbell_notice", b"{}"))
                 state.record([], frozenset(), NOW, (f"{first}2", "sshbell_notice", b"{}"))
-                assert outbox.is_behind(Position(2, "a2")) == (first == "b")
-                assert outbox.is_behind(Position(3, "x"))
-                assert not outbox.is_behind(Position(2, f"{first}2"))
+                assert outbox.is_behind(OutboxPosition(2, "a2")) == (first == "b")
+                assert outbox.is_behind(OutboxPosition(3, "x"))
+                assert not outbox.is_behind(OutboxPosition(2, f"{first}2"))
                 # What retention has removed does not look like a new file.
                 state.forget(NOW + 1)
                 assert outbox.since(0, 10) == []
-                assert not outbox.is_behind(Position(2, "a2"))
+                assert not outbox.is_behind(OutboxPosition(2, "a2"))
 
 
 def test_damaged_outbox(tmp_path: Path) -> None:
@@ -762,7 +762,7 @@ def test_damaged_in_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             for _ in range(3):
                 with pytest.raises(StoreError, match="full"):
                     delivery.cursors()
-        assert delivery.cursors() == (Position(), Position())
+        assert delivery.cursors() == (OutboxPosition(), OutboxPosition())
         assert delivery._run("PRAGMA synchronous").fetchone() == (2,)
         assert delivery.route([Routed(queued(1), ["ops"])]) == {"ops"}
         assert states(delivery) == {"id1": "pending"}
@@ -811,7 +811,7 @@ def test_damage_found_row_by_row(tmp_path: Path) -> None:
         damage(delivery)
         with pytest.raises(StoreError, match="malformed"):
             list(rows)
-        assert delivery.cursors() == (Position(), Position())
+        assert delivery.cursors() == (OutboxPosition(), OutboxPosition())
     assert len(said) == 1
 
 
