@@ -113,7 +113,13 @@ class HttpServer:
         await site.start()
         self._port.set_result(runner.addresses[0][1])
         await self._ended.wait()
+        transports = [each.transport for each in server.connections]
         await runner.cleanup()
+        await asyncio.sleep(0)  # a connection may just be accepted
+        transports += [each.transport for each in server.connections]
+        for transport in transports:
+            if transport is not None:
+                transport.abort()  # without waiting for a client that reads no more
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.requests.append(Request(request.method, request.path_qs, dict(request.headers), await request.read()))
