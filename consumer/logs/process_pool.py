@@ -54,7 +54,10 @@ class Workers:
             # The workers must have enough to do while the caller uses a result, so each result makes room for one request.
             while (free := self._free()) is None and awaited and (_is_ready(awaited[0][1]) or len(awaited) >= self._most):
                 yield _answered(*awaited.popleft())
-            if free is None:
+            if free is None and not awaited:
+                # Not later: the next request may wait for a program that writes to a pipe.
+                yield request, self._work(request)
+            elif free is None:
                 awaited.append((request, None, self._work(request)))
             else:
                 free.send(marshal.dumps(request, 2))
