@@ -116,6 +116,7 @@ def test_token(answer: bytes) -> None:
         (b"HTTP/1.1 400 x\r\n\r\n" + json.dumps({"error": f"refresh_token={HIDDEN}"}).encode(), "400"),
         (b"HTTP/1.1 400 " + HIDDEN.encode() + b"\r\n\r\n" + b"[" * 60_000, "400"),
     ],
+    ids=lambda value: repr(value)[:60],  # the environment holds the id, and has to stay small
 )  # fmt: skip
 def test_what_is_no_token(answer: bytes, says: str) -> None:
     """Whatever a server answers is a fault in one line, without the form that it may repeat."""
