@@ -15,7 +15,8 @@ import sys
 import time
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.cells import cell_len
@@ -33,10 +34,7 @@ from tests.ecs_events import fields_of
 from tests.integration.site import PROJECT_DIR, Site, mail_channel
 from tests.integration.terminal import on_a_terminal
 from tests.store_events import DAY_US, KEY, events_of, forged_line, probe_line, session_lines, try_line
-from tests.waiting import DEADLINE_S
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.waiting import DEADLINE_S, wait_for
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 USAGE, STORE, RIGHTS, CONFIG = 64, 74, 77, 78
@@ -569,6 +567,8 @@ def test_status_waits_while_run_starts(site: Site, monkeypatch: pytest.MonkeyPat
     """Right after a restart, ``run`` has no lock yet. It is found as soon as it has one."""
     monkeypatch.setattr(status_module, "START_S", DEADLINE_S)
     run = site.start_run(is_ready=False)
+    # A program that has only just been started has no arguments yet.
+    wait_for((Path("/proc") / str(run.pid) / "cmdline").read_bytes, "run has its arguments")
     status_module.wait_for_start(load(str(site.config)))
     assert holder_of(site.state_dir / RUN_LOCK).pid == run.pid
 
