@@ -80,7 +80,6 @@ class LineAction(StrEnum):
 class _EventRow(NamedTuple):
     text: str
     noun: str
-    nouns: str
     category: tuple[str, ...]
     ecs_type: str
     outcome: str
@@ -90,12 +89,10 @@ class _EventRow(NamedTuple):
     technique: str = ""
 
 
-def _finding(
-    text: str, noun: str, nouns: str, severity: str, technique: str = "", category: str = "intrusion_detection"
-) -> _EventRow:
+def _finding(text: str, noun: str, severity: str, technique: str = "", category: str = "intrusion_detection") -> _EventRow:
     """Return the row of a detector's finding."""
     return _EventRow(
-        text, noun, nouns, (category,), "info", "unknown", kind="alert", severity=severity, technique=technique
+        text, noun, (category,), "info", "unknown", kind="alert", severity=severity, technique=technique
     )  # fmt: skip
 
 
@@ -104,7 +101,7 @@ class EventAction(StrEnum):
     The kind of an event: ``event.action`` of ``sshbell replay``.
 
     Attributes:
-        noun, nouns: the words for one such event, and for several.
+        noun: the words for one such event in a terminal; messages have those of ``deliver/event_kinds.py``.
         category, ecs_type, outcome, kind: the ECS fields under ``event``.
         is_session: somebody was logged in. Strangers and local users can cause any number of the other events, so in a flood
             sshbell drops those first.
@@ -121,7 +118,7 @@ class EventAction(StrEnum):
 
     def __init__(self, *row: Any) -> None:
         (
-            _, self.noun, self.nouns, self.category, self.ecs_type, self.outcome, self.kind, self.is_session, self.severity,
+            _, self.noun, self.category, self.ecs_type, self.outcome, self.kind, self.is_session, self.severity,
             self.technique,
         ) = _EventRow(*row)  # fmt: skip
 
@@ -130,42 +127,30 @@ class EventAction(StrEnum):
         """Whether a detector of ``consumer/detect/`` reports it."""
         return self.severity != ""
 
-    LOGIN = _EventRow("ssh_login", "login", "logins", ("authentication", "session"), "start", "success", is_session=True)
-    LOGOUT = _EventRow("ssh_logout", "logout", "logouts", ("session",), "end", "success", is_session=True)
-    ATTEMPT = _EventRow("ssh_attempt", "failed login", "failed logins", ("authentication",), "denied", "failure")
-    PROBE = _EventRow(
-        "ssh_probe", "connection without a login", "connections without a login", ("authentication",), "info", "unknown"
-    )
-    TROUBLE = _EventRow("ssh_trouble", "trouble of sshd", "troubles of sshd", ("configuration",), "info", "unknown")
-    CANARY = _EventRow("ssh_canary", "canary", "canaries", ("authentication",), "info", "failure")
-    FORGED = _EventRow("ssh_forged", "forged line", "forged lines", ("authentication",), "info", "unknown", kind="alert")
-    BLOCK = _EventRow("ssh_block", "block", "blocks", ("intrusion_detection",), "denied", "success")
+    LOGIN = _EventRow("ssh_login", "login", ("authentication", "session"), "start", "success", is_session=True)
+    LOGOUT = _EventRow("ssh_logout", "logout", ("session",), "end", "success", is_session=True)
+    ATTEMPT = _EventRow("ssh_attempt", "failed login", ("authentication",), "denied", "failure")
+    PROBE = _EventRow("ssh_probe", "connection without a login", ("authentication",), "info", "unknown")
+    TROUBLE = _EventRow("ssh_trouble", "trouble of sshd", ("configuration",), "info", "unknown")
+    CANARY = _EventRow("ssh_canary", "canary", ("authentication",), "info", "failure")
+    FORGED = _EventRow("ssh_forged", "forged line", ("authentication",), "info", "unknown", kind="alert")
+    BLOCK = _EventRow("ssh_block", "block", ("intrusion_detection",), "denied", "success")
     # The findings, one row for each detector.
-    GUESSING = _finding("guessing", "guessing of passwords", "cases of guessing", "medium", "T1110.001")
-    MANY_ADDRESSES = _finding(
-        "many_addresses", "guessing from many addresses", "cases of guessing from many addresses", "medium", "T1110.001"
-    )
-    MANY_ACCOUNTS = _finding("many_accounts", "tries at many accounts", "cases of tries at many accounts", "medium", "T1110.003")
-    SLOW_GUESSING = _finding("slow_guessing", "slow guessing", "cases of slow guessing", "medium", "T1110.001")
-    SUCCESS_AFTER_FAILURES = _finding(
-        "success_after_failures", "login after many failed ones", "logins after many failed ones", "high", "T1110"
-    )
-    FIRST_SEEN = _finding("first_seen", "login of a new kind", "logins of a new kind", "low", "T1078")
-    IMPOSSIBLE_TRAVEL = _finding("impossible_travel", "impossible journey", "impossible journeys", "medium", "T1078")
-    ROOT_BY_PASSWORD = _finding(
-        "root_by_password", "login of root by password", "logins of root by password", "medium", "T1078.003"
-    )
-    PASSWORD_DESPITE_KEY = _finding(
-        "password_despite_key", "password of a user of keys", "passwords of users of keys", "medium", "T1078"
-    )
-    KEY_IN_TWO_PLACES = _finding("key_in_two_places", "key in two places", "keys in two places", "high", "T1552.004")
-    SSHD_PENALTY = _finding("sshd_penalty", "penalty of sshd", "penalties of sshd", "low", "T1110")
-    SSHD_HEALTH = _finding("sshd_health", "fault of sshd", "faults of sshd", "medium", category="configuration")
-    HOST_SILENT = _finding("host_silent", "silent host", "silent hosts", "medium", category="host")
-    HOST_CHANGED_WORDING = _finding(
-        "host_changed_wording", "new wording of a host", "new wordings of hosts", "medium", category="host"
-    )
-    CLOCK_SKEW = _finding("clock_skew", "wrong clock", "wrong clocks", "low", category="host")
+    GUESSING = _finding("guessing", "guessing of passwords", "medium", "T1110.001")
+    MANY_ADDRESSES = _finding("many_addresses", "guessing from many addresses", "medium", "T1110.001")
+    MANY_ACCOUNTS = _finding("many_accounts", "tries at many accounts", "medium", "T1110.003")
+    SLOW_GUESSING = _finding("slow_guessing", "slow guessing", "medium", "T1110.001")
+    SUCCESS_AFTER_FAILURES = _finding("success_after_failures", "login after many failed ones", "high", "T1110")
+    FIRST_SEEN = _finding("first_seen", "login of a new kind", "low", "T1078")
+    IMPOSSIBLE_TRAVEL = _finding("impossible_travel", "impossible journey", "medium", "T1078")
+    ROOT_BY_PASSWORD = _finding("root_by_password", "login of root by password", "medium", "T1078.003")
+    PASSWORD_DESPITE_KEY = _finding("password_despite_key", "password of a user of keys", "medium", "T1078")
+    KEY_IN_TWO_PLACES = _finding("key_in_two_places", "key in two places", "high", "T1552.004")
+    SSHD_PENALTY = _finding("sshd_penalty", "penalty of sshd", "low", "T1110")
+    SSHD_HEALTH = _finding("sshd_health", "fault of sshd", "medium", category="configuration")
+    HOST_SILENT = _finding("host_silent", "silent host", "medium", category="host")
+    HOST_CHANGED_WORDING = _finding("host_changed_wording", "new wording of a host", "medium", category="host")
+    CLOCK_SKEW = _finding("clock_skew", "wrong clock", "low", category="host")
 
 
 class OwnAction(StrEnum):

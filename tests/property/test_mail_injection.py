@@ -22,6 +22,7 @@ from consumer.config_values import LANGUAGES
 from consumer.deliver.channels import Message
 from consumer.deliver.channels.email import Email, _bytes_of
 from consumer.deliver.digest import Cause
+from consumer.deliver.event_kinds import KINDS
 from consumer.deliver.language import language_of
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import (
@@ -310,7 +311,7 @@ def test_digests(language: Language, found: list[str]) -> None:
     message = asyncio.run(RENDERER.digest("held-1", folded, max_per_hour=60, now_us=1, language=language))
     check(parsed(message), references=False)
     headings = {
-        f"{language.gettext(action.nouns.capitalize())} ({len(found) * (3 if action == 'ssh_attempt' else 1)})"
+        f"{language.gettext(KINDS[action].heading)} ({len(found) * (3 if action == 'ssh_attempt' else 1)})"
         for action in EventAction
         if action in {event.action for event in events("x")}
     }

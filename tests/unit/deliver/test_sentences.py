@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.actions import EventAction, LineAction, OwnAction
+from consumer.deliver.event_kinds import KINDS
 from consumer.deliver.facts import facts_of
 from consumer.deliver.language import ENGLISH
 from consumer.deliver.sentences import Sentences, named, sentences_of
@@ -254,7 +255,7 @@ def test_kinds() -> None:
         "Login", "Logout", "Failed login", "Connection without a login", "Trouble of sshd", "Canary", "Forged line", "Block",
         "Test", "Notice", "Event",
     ]  # fmt: skip
-    assert [action.nouns for action in actions] == [
+    assert [KINDS[action].heading.lower() for action in actions] == [
         "logins", "logouts", "failed logins", "connections without a login", "troubles of sshd", "canaries", "forged lines",
         "blocks",
     ]  # fmt: skip
