@@ -5,7 +5,7 @@ The entries are in buckets, by a checksum of their keys. A snapshot writes only 
 """
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -131,3 +131,34 @@ class BoundedTable(Generic[K, V]):
         """
         for key, value in self._decode(body).items():
             self.put(key, value)
+
+
+class BoundedTables:
+    """
+    The tables of one detector as parts of a snapshot: see ``Detector``. Each part has the name of its table in front.
+
+    Args:
+        tables: by name.
+    """
+
+    def __init__(self, **tables: BoundedTable[Any, Any]) -> None:
+        self._tables = tables
+
+    def changed(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the buckets that have changed."""
+        for name, table in self._tables.items():
+            yield from table.changed(f"{name}.")
+
+    def kept(self) -> None:
+        """Record that the buckets are safe."""
+        for table in self._tables.values():
+            table.kept()
+
+    def forget_snapshot(self) -> None:
+        """Count all buckets as changed."""
+        for table in self._tables.values():
+            table.forget_snapshot()
+
+    def restore(self, name: str, body: bytes) -> None:
+        """Take over a bucket; KeyError and MsgspecError as in ``Detector``."""
+        self._tables[name.partition(".")[0]].restore(body)

@@ -22,7 +22,7 @@ from zlib import crc32
 from consumer.actions import EventAction
 from consumer.addresses import ip_of, ip_text
 from consumer.config_values import seconds_of
-from consumer.detect.bounded_table import BoundedTable
+from consumer.detect.bounded_table import BoundedTable, BoundedTables
 from consumer.detect.findings import Kinds, finding_of
 from consumer.detect_settings import GuessingSettings
 from consumer.events import Attempt, Finding
@@ -96,9 +96,7 @@ class Guessing:
         self._hosts = _Side(hosts, int(seconds_of(settings.host_purge)), limits, GUESSER_LIMIT, host_list, _key_of_host)
         self._users = _Side(users, int(seconds_of(settings.user_purge)), limits, TARGET_LIMIT, user_list, _key_of_user)
         self._wider: BoundedTable[bytes, _Wide] = BoundedTable(bytes, _Wide, WIDER_LIMIT)
-        self._tables: dict[str, BoundedTable[bytes, bytes] | BoundedTable[bytes, _Wide]] = {
-            "hosts": self._hosts.table, "users": self._users.table, "wider": self._wider,
-        }  # fmt: skip
+        self._tables = BoundedTables(hosts=self._hosts.table, users=self._users.table, wider=self._wider)
 
     def take(self, event: Attempt) -> Sequence[Finding]:
         """Record a try for its address and for its user; return the findings if it makes one of them guessing."""
@@ -164,22 +162,19 @@ class Guessing:
         """Yield the changed buckets of all tables: see ``Detector``."""
         self._hosts.write_back()
         self._users.write_back()
-        for name, table in self._tables.items():
-            yield from table.changed(f"{name}.")
+        yield from self._tables.changed()
 
     def kept(self) -> None:
         """Record that they are safe."""
-        for table in self._tables.values():
-            table.kept()
+        self._tables.kept()
 
     def forget_snapshot(self) -> None:
         """Count all buckets as changed."""
-        for table in self._tables.values():
-            table.forget_snapshot()
+        self._tables.forget_snapshot()
 
     def restore(self, name: str, body: bytes) -> None:
         """Take over a bucket: see ``Detector``."""
-        self._tables[name.partition(".")[0]].restore(body)
+        self._tables.restore(name, body)
 
 
 class _Entry:

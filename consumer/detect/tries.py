@@ -9,11 +9,11 @@ The detectors that follow it look at ``source``, ``account`` and ``prefix`` righ
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
-from consumer.detect.bounded_table import BoundedTable
+from consumer.detect.bounded_table import BoundedTable, BoundedTables
 from consumer.detect.findings import Kinds
 from consumer.detect.networks import prefix_of
 from consumer.events import Attempt, Finding
@@ -124,9 +124,7 @@ class Tries:
         self.sources = BoundedTable(str, OfAddress, TRIES_ADDRESS_LIMIT)
         self.prefixes = BoundedTable(str, OfPrefix, TRIES_PREFIX_LIMIT)
         self.accounts = BoundedTable(str, OfAccount, TRIES_ACCOUNT_LIMIT)
-        self._tables: dict[str, BoundedTable[str, Any]] = {
-            "address": self.sources, "prefix": self.prefixes, "account": self.accounts,
-        }  # fmt: skip
+        self._tables = BoundedTables(address=self.sources, prefix=self.prefixes, account=self.accounts)
         # The detectors that look at each try that changes more than a count.
         self.followers: list[Callable[[Attempt], Iterable[Finding]]] = []
         self.source = OfAddress(0, 0)
@@ -243,24 +241,21 @@ class Tries:
 
     def changed(self) -> Iterator[tuple[str, bytes]]:
         """Yield the buckets that have changed."""
-        for name, table in self._tables.items():
-            yield from table.changed(f"{name} ")
+        yield from self._tables.changed()
 
     def kept(self) -> None:
         """Record that the buckets are safe."""
         self._forget_last()
-        for table in self._tables.values():
-            table.kept()
+        self._tables.kept()
 
     def forget_snapshot(self) -> None:
         """Count all buckets as changed."""
-        for table in self._tables.values():
-            table.forget_snapshot()
+        self._tables.forget_snapshot()
 
     def restore(self, name: str, body: bytes) -> None:
         """Take over a bucket; KeyError and MsgspecError as in ``Detector``."""
         self._forget_last()
-        self._tables[name.partition(" ")[0]].restore(body)
+        self._tables.restore(name, body)
 
 
 def _renew(times: dict[str, int], name: str, time_us: int, limit: int) -> None:
