@@ -55,6 +55,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     new.rename(path)
 
 
+def _stamp_of(path: Path, text: bytes) -> Stamp | None:
+    """Return the stamp of a file that has just been written; None if somebody has changed or deleted it since."""
+    stamp = Stamp.of(path)
+    try:
+        return stamp if path.read_bytes() == text else None
+    except OSError:
+        return None
+
+
 class AccessFiles:
     """
     The file for pam_access, and the lists for TCP wrappers.
@@ -78,14 +87,11 @@ class AccessFiles:
         return self.put_back(texts)
 
     def _put(self, path: Path, text: bytes) -> None:
-        known = self._written.get(path)
-        if known is None and (found := Stamp.of(path)) is not None and path.read_bytes() == text:
-            path.chmod(0o644)
-            known = self._written[path] = (text, Stamp.of(path) or found)
-        if known is None or known[0] != text or Stamp.of(path) != known[1]:
-            self._written.pop(path, None)
+        known = self._written.pop(path, None)
+        if known is None or known[1] is None or known != (text, Stamp.of(path)):
             write_atomically(path, text)
-            self._written[path] = (text, Stamp.of(path))
+            known = (text, _stamp_of(path, text))
+        self._written[path] = known
 
     def content(self) -> dict[Path, bytes]:
         """Return the files as they are; without those that cannot be read."""
@@ -106,7 +112,7 @@ class AccessFiles:
 
     def have_changed(self) -> bool:
         """Return whether somebody else has changed or deleted a file."""
-        return any(Stamp.of(path) != stamp for path, (_, stamp) in self._written.items())
+        return any(stamp is None or Stamp.of(path) != stamp for path, (_, stamp) in self._written.items())
 
 
 class Nftables:

@@ -362,8 +362,10 @@ def test_lists_for_tcp_wrappers(site: Site) -> None:
     guard = GuardProcess(site, hosts_deny=True)
     guard.send(order("192.0.2.7"), order("2001:db8::/64"))
     guard.until("ALL : 192.0.2.7", "ALL : 2001:db8::/64")
-    assert guard.access.with_name("hosts.deny").read_text() == "192.0.2.7\n[2001:db8::]/64\n"
-    assert "127.0.0.0/8\n" in guard.access.with_name("hosts.allow").read_text()
+    # guard writes it after the file for pam_access.
+    denied = "192.0.2.7\n[2001:db8::]/64\n"
+    wait_for(lambda: guard.access.with_name("hosts.deny").read_text() == denied, "the list has both")
+    wait_for(lambda: "127.0.0.0/8\n" in guard.access.with_name("hosts.allow").read_text(), "the list has this host")
     guard.reload(hosts_deny=False)
     wait_for(lambda: guard.access.with_name("hosts.deny").read_text() == "", "the lists are emptied")
 
