@@ -7,6 +7,10 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 STATE_DIR = "/var/lib/sshbell"
 # On which ``guard`` takes commands, in the state directory.
 GUARD_SOCKET = "guard.sock"
+# On which ``run`` hears that a shard has new events.
+GATHER_SOCKET = "gather.sock"
+# More processes than this help no machine that one rsyslogd can fill.
+SHARD_LIMIT = 64
 
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 
@@ -18,3 +22,14 @@ def state_dir_in(path: str) -> str:
     except OSError:
         found = None
     return found[2] if found else STATE_DIR
+
+
+def shard_dir(state_dir: Path, number: int) -> Path:
+    """Return the directory of a shard, below the state directory."""
+    return state_dir / f"shard-{number}"
+
+
+def shards_in(state_dir: Path) -> dict[int, Path]:
+    """Return the directories of all shards that have run, by number."""
+    found = {number: shard_dir(state_dir, number) for number in range(SHARD_LIMIT)}
+    return {number: path for number, path in found.items() if path.is_dir()}
