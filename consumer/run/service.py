@@ -21,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -49,6 +50,9 @@ from consumer.run.schedule import Schedule
 from consumer.run.start import started
 from consumer.store.shard_queue import ShardState
 from consumer.store.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = get_logger()
 
@@ -160,7 +164,7 @@ class Service:
         self._taken_s = self._last_line_s = now_s
         self._last_urgent_s = 0.0
         # The periodic tasks in their order, which the journal has, too; each with its period in seconds.
-        self._tasks = {
+        self._tasks: dict[str, tuple[float, Callable[[], object]]] = {
             "tick": (1.0, self._tick),
             "urgent": (1.0, self._store_urgent),
             "sync": (1.0, self._sync),
