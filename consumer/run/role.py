@@ -22,7 +22,7 @@ from consumer.detect_settings import (
 )
 from consumer.state_dir import shard_dir
 
-# No detector looks at anything.
+# No detector looks at events.
 _NONE = Detect(
     guessing=GuessingSettings(host_rule="", user_rule=""),
     root_by_password=False,
@@ -38,7 +38,6 @@ _NONE = Detect(
     sshd_health=False,
     host_silent=0,
     host_changed_wording=0,
-    clock_skew="0s",
 )
 
 
@@ -58,12 +57,14 @@ class Role(NamedTuple):
         """Return the configuration as it applies to this role."""
         found = whole.detect
         if self.shard is not None:
-            lines = {"host_silent": found.host_silent, "host_changed_wording": found.host_changed_wording}
-            detect = msgspec.structs.replace(_NONE, clock_skew=found.clock_skew, **lines)
+            detect = msgspec.structs.replace(
+                _NONE, host_silent=found.host_silent, host_changed_wording=found.host_changed_wording, clock_skew=found.clock_skew
+            )
             folder = str(shard_dir(Path(whole.state_dir), self.shard))
             # The log file has the lines of all hosts, and a shard knows only those of its own.
             return msgspec.structs.replace(whole, state_dir=folder, catch_up="", detect=detect, block=Blocking())
         if self.is_gathering:
-            detect = msgspec.structs.replace(found, host_silent=0, host_changed_wording=0, clock_skew="0s")
+            # No host is silent: its lines come to a shard.
+            detect = msgspec.structs.replace(found, host_silent=0)
             return msgspec.structs.replace(whole, catch_up="", detect=detect)
         return whole

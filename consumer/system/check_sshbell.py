@@ -20,8 +20,8 @@ from consumer.places.geoip import Places
 from consumer.process.lock import RUN_LOCK, holder_of
 from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
-from consumer.state_dir import DEFAULT_PATH
-from consumer.store.database import reading
+from consumer.state_dir import DEFAULT_PATH, shards_in
+from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.system.check_blocking import blocking
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
 from consumer.text import counted
@@ -229,8 +229,8 @@ async def _answer_of(channel: Channel) -> Answer:
 
 def _database_fault(place: Path) -> str:
     """Return the fault of an existing database, or ""."""
-    for database in ("state", "delivery"):
-        file = place / f"{database}.db"
+    databases = [place / STATE_DB, place / DELIVERY_DB, *(folder / STATE_DB for folder in shards_in(place).values())]
+    for file in databases:
         if not file.exists():
             continue
         try:

@@ -1,15 +1,18 @@
 """The drop-in for rsyslog with several shards: made of the shipped one, so that filters and parameters have one source."""
 
 import re
+from pathlib import Path
 
 from consumer.state_dir import SHARD_LIMIT
 
 _RUN = "/usr/libexec/rsyslog/sshbell"
 _SHARD = re.compile(r'"/usr/libexec/rsyslog/sshbell --shard (\d{1,2})"')
-LOADS_FMHASH = 'module(load="fmhash")\n'
+# rsyslogd takes the first of several main_queue() statements.
+MAIN_QUEUE_REMEDY = 'set queue.workerThreads="1" there, or the lines of a host reach its shard out of order'
 
 _HEAD = """\
-# /etc/rsyslog.d/30-sshbell.conf: passes every line of sshd to one of {shards} shards of sshbell. They run as long as rsyslogd does.
+# /etc/rsyslog.d/30-sshbell.conf: passes every line of sshd to one of {shards} shards of sshbell, which run as long as
+# rsyslogd does.
 #
 # "sshbell install --shards {shards}" has written this file. All lines of a host go to the same shard, in the order in which
 # rsyslogd received them. Before you change the number, read docs/fleet.md: a shard knows the open sessions of its own hosts only.
@@ -52,6 +55,14 @@ _QUEUE_OF_SHARD = """\
 def shards_of(drop_in: str) -> int:
     """Return the number of shards of a drop-in; 1 for the shipped one."""
     return max([1, *(int(number) + 1 for number in _SHARD.findall(drop_in))])
+
+
+def installed_shards(drop_in: Path) -> int:
+    """Return the number of shards of the installed drop-in; 1 if there is none, or it cannot be read."""
+    try:
+        return shards_of(drop_in.read_text("utf-8", "replace"))
+    except OSError:
+        return 1
 
 
 def with_shards(drop_in: str, shards: int) -> str:

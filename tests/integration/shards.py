@@ -265,9 +265,10 @@ def main() -> None:
             folder, options.shards, is_recording=options.record, is_shipped=not options.without_settings
         ) as rsyslogd:  # fmt: skip
             found = arrived(rsyslogd, options.hosts, options.lines, options.shards)
+            rate = found.sent / found.seconds
             rows = [
-                f"{found.sent:,} lines of {options.hosts} hosts: sent in {found.sent_s:.1f} s, arrived within {found.seconds:.1f} s,"
-                f" {found.sent / found.seconds:,.0f} a second; {found.shards} by shard",
+                f"{found.sent:,} lines of {options.hosts} hosts: sent in {found.sent_s:.1f} s",
+                f"arrived within {found.seconds:.1f} s, {rate:,.0f} a second; by shard: {found.shards}",
                 f"lost: {found.lost:,}; out of order within a host: {found.breaks:,}; hosts in two shards: {found.split}",
             ]
             if not options.record:
