@@ -121,6 +121,7 @@ class ShardedRsyslogd:
 
     def __init__(self, folder: Path, shards: int, *, is_recording: bool, is_shipped: bool = True, **keys: object) -> None:
         self.folder, self._shards, self._is_recording = folder, shards, is_recording
+        self.socket: socket.socket | None = None
         self.state_dir, self.config = folder / "state", folder / "sshbell.toml"
         (folder / "work").mkdir()
         self.config.write_text(configuration(self.state_dir, **keys))
@@ -156,6 +157,8 @@ class ShardedRsyslogd:
         return self
 
     def __exit__(self, *_details: object) -> None:
+        if self.socket is not None:
+            self.socket.close()
         self.process.terminate()
         try:
             self.process.wait(DEADLINE_S)
@@ -187,21 +190,9 @@ class ShardedRsyslogd:
     def send(self, lines: list[bytes]) -> float:
         """Send lines as fast as rsyslogd takes them; return the seconds that it took."""
         begin_s = time.monotonic()
+        assert self.socket is not None
         self.socket.sendall(b"".join(lines))
         return time.monotonic() - begin_s
-
-    def settled(self) -> None:
-        """Wait until no shard receives any further lines."""
-        sizes: list[int] = []
-        while sizes != (sizes := [self._size(number) - self._ticks(number) for number in range(self._shards)]):
-            time.sleep(1)
-
-    def _ticks(self, number: int) -> int:
-        """Return the bytes that the clock has added to the journal of a shard."""
-        if self._is_recording:
-            return 0
-        folder = shard_dir(self.state_dir, number) / "journal"
-        return sum(9 + len(payload) for kind, payload in replayed(folder, 1, lambda _text: None) if kind is not Kind.LINES)
 
 
 def arrived(rsyslogd: ShardedRsyslogd, hosts: int, lines: int, shards: int) -> Arrived:
