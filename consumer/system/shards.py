@@ -8,7 +8,7 @@ from consumer.state_dir import SHARD_LIMIT
 _RUN = "/usr/libexec/rsyslog/sshbell"
 _SHARD = re.compile(r'"/usr/libexec/rsyslog/sshbell --shard (\d{1,2})"')
 # rsyslogd takes the first of several main_queue() statements.
-MAIN_QUEUE_REMEDY = 'set queue.workerThreads="1" there, or the lines of a host reach its shard out of order'
+MAIN_QUEUE_REMEDY = 'set queue.workerThreads="1" there, to keep the lines in order'
 
 _HEAD = """\
 # /etc/rsyslog.d/30-sshbell.conf: passes every line of sshd to one of {shards} shards of sshbell, which run as long as
