@@ -67,12 +67,12 @@ class SharedBlock(msgspec.Struct, frozen=True, omit_defaults=True):
 _json = msgspec.json.Decoder(SharedBlock)
 
 
-def json_of(block: SharedBlock) -> bytes:
+def json_of_block(block: SharedBlock) -> bytes:
     """Return a block as a line of JSON."""
     return msgspec.json.encode(block) + b"\n"
 
 
-def text_of(block: SharedBlock) -> str:
+def line_of_block(block: SharedBlock) -> str:
     """Return a block as a line of text; "" for a user."""
     if target_of(block.target).user:
         return ""

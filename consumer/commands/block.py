@@ -410,16 +410,16 @@ def export(config: str | None, *, as_text: bool) -> None:
     """
     from pathlib import Path
 
-    from consumer.block.exchange import json_of, text_of
+    from consumer.block.exchange import json_of_block, line_of_block
     from consumer.clock import now_us
-    from consumer.guard.imports import exported
+    from consumer.guard.imports import blocks_to_share
     from consumer.text import counted
 
     users = 0
-    for one in exported(Path(_loaded(config).state_dir), now_us()):
+    for one in blocks_to_share(Path(_loaded(config).state_dir), now_us()):
         if not as_text:
-            click.echo(json_of(one), nl=False)
-        elif text := text_of(one):
+            click.echo(json_of_block(one), nl=False)
+        elif text := line_of_block(one):
             click.echo(text)
         else:
             users += 1
@@ -446,13 +446,13 @@ def import_(file: "IO[bytes]", config: str | None) -> None:
     from consumer.clock import now_us
     from consumer.errors import DataError
     from consumer.guard.client import ask
-    from consumer.guard.imports import imported
+    from consumer.guard.imports import import_blocks
     from consumer.text import counted
 
     loaded = _loaded(config)
     _want_root()
     try:
-        found = imported(loaded, file.read(FILE_LIMIT + 1), now_us(), lambda request: ask(_guard(loaded), request))
+        found = import_blocks(loaded, file.read(FILE_LIMIT + 1), now_us(), lambda request: ask(_guard(loaded), request))
     except ValueError as error:
         raise DataError(f"{file.name}: {error}; nothing is imported") from error
     parts = [f"imported {counted(found.new, 'block')}", f"lifted {found.lifted:,}", f"{found.known:,} known already"]

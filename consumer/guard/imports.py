@@ -19,7 +19,7 @@ from consumer.store.block import StoredBlocks
 _ROOM = 100
 
 
-def exported(state_dir: Path, now_us: int) -> Iterator[SharedBlock]:
+def blocks_to_share(state_dir: Path, now_us: int) -> Iterator[SharedBlock]:
     """
     Yield the blocks that have not ended, also those that somebody has lifted before their ends.
 
@@ -32,7 +32,7 @@ def exported(state_dir: Path, now_us: int) -> Iterator[SharedBlock]:
             yield SharedBlock(row.id, row.target, isoformat(row.until_us), row.reason, row.service, row.exceptions, removed)
 
 
-class Imported(NamedTuple):
+class ImportReport(NamedTuple):
     """
     What an import has done.
 
@@ -53,7 +53,7 @@ class Imported(NamedTuple):
     is_enforcing: bool = True
 
 
-def imported(config: Config, data: bytes, now_us: int, ask: Callable[[GuardRequest], Reply]) -> Imported:
+def import_blocks(config: Config, data: bytes, now_us: int, ask: Callable[[GuardRequest], Reply]) -> ImportReport:
     """
     Block what a list has, and lift what it says is lifted, unless this machine has blocked that by itself.
 
@@ -77,7 +77,7 @@ def imported(config: Config, data: bytes, now_us: int, ask: Callable[[GuardReque
     orders = [
         Order(one.id, one.target, min(one.until_us, last_us), one.reason, one.service, one.exceptions) for one in taken
     ]  # fmt: skip
-    found = Imported(known=sum(one.id in known_ids and not one.removed for one in shared), own=len(new) - len(taken))
+    found = ImportReport(known=sum(one.id in known_ids and not one.removed for one in shared), own=len(new) - len(taken))
     for some in _messages(orders):
         reply = ask(Import(some))
         found = found._replace(

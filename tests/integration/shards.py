@@ -68,9 +68,6 @@ TEXTS = (
     "pam_unix(sshd:session): session closed for user user{user}",
 )  # fmt: skip
 _OF_TRIES = (2, 3, 4)
-# Of each eight lines: a login, its end, and two tries.
-EVENTS = ("ssh_login", "ssh_logout", "ssh_attempt")
-_FIRST_US = 1_000_000  # the first line of a host has this fraction of a second; each line is a microsecond later
 
 
 def lines_of(hosts: int, lines: int) -> Iterator[bytes]:
@@ -241,6 +238,19 @@ def events_in(state_dir: Path) -> dict[str, int]:
         )
 
 
+def memory_of(pid: int) -> Iterator[tuple[str, int]]:
+    """Yield the name of each process below another one, and the memory that it shares with no other process, in MiB."""
+    # rsyslogd's threads start the shards.
+    texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    for child in map(int, " ".join(texts).split()):
+        words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+        rollup = Path(f"/proc/{child}/smaps_rollup").read_text()
+        own = sum(int(size) for size in re.findall(r"^Private_\w+: +(\d+) kB", rollup, re.MULTILINE))
+        known = ("--shard", "--gather", "deliver", "consumer.keys.process")
+        yield " ".join(word for word in words if word in known or word.isdigit()), own >> 10
+        yield from memory_of(child)
+
+
 def main() -> None:
     """Read the command line, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -250,6 +260,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="only record what the shards receive")
     parser.add_argument("--without-settings", action="store_true", help="take the settings of the main queue out")
     options = parser.parse_args()
+    options.lines -= options.lines % (options.hosts * len(TEXTS))  # whole sessions
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with ShardedRsyslogd(
@@ -263,9 +274,11 @@ def main() -> None:
                 f"lost: {found.lost:,}; out of order within a host: {found.breaks:,}; hosts in two shards: {found.split}",
             ]
             if not options.record:
-                wanted = found.sent // len(TEXTS)
-                wait_for(lambda: events_in(rsyslogd.state_dir).get("ssh_logout", 0) >= wanted, "all events are gathered", 600)
-                rows.append(f"gathered {time.monotonic():.0f}: {events_in(rsyslogd.state_dir)}")
+                sessions = found.sent // len(TEXTS)
+                wanted = {"ssh_login": sessions, "ssh_logout": sessions, "ssh_attempt": 2 * sessions}
+                wait_for(lambda: wanted.items() <= events_in(rsyslogd.state_dir).items(), f"all of {wanted} are gathered", 600)
+                rows.append(f"gathered: {events_in(rsyslogd.state_dir)}")
+                rows += [f"memory of {name}: {size} MiB" for name, size in memory_of(rsyslogd.process.pid)]
         spent = resource.getrusage(resource.RUSAGE_CHILDREN)
         rows.append(f"processor time of rsyslogd and its children: {spent.ru_utime + spent.ru_stime:.1f} s")
     sys.stdout.write("\n".join(rows) + "\n")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from consumer.block.exchange import LINES_LIMIT, shared_blocks, text_of
+from consumer.block.exchange import LINES_LIMIT, line_of_block, shared_blocks
 from tests.integration.guard import GuardProcess, order
 from tests.integration.site import Site
 from tests.waiting import wait_for
@@ -169,7 +169,7 @@ def test_bounds(site: Site) -> None:
 def test_text_is_one_line() -> None:
     """No reason of a stranger makes a second line."""
     (block,) = shared_blocks(one(reason="x\ny\u2028192.0.2.9 until 2030-01-01T00:00:00Z").encode())
-    assert len(text_of(block).splitlines()) == 1
+    assert len(line_of_block(block).splitlines()) == 1
 
 
 def test_without_guard(site: Site) -> None:
