@@ -24,6 +24,8 @@ from consumer.state_dir import DEFAULT_PATH, shards_in
 from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.system.check_blocking import blocking
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
+from consumer.system.rsyslog_conf import DROP_IN
+from consumer.system.shards import installed_shards
 from consumer.text import counted
 
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
@@ -136,6 +138,9 @@ def people(context: Context) -> Iterator[Outcome]:
 def catch_up(context: Context) -> Iterator[Outcome]:
     """Check the log file in which sshbell searches for lost lines."""
     if not context.config.catch_up:
+        return
+    if installed_shards(DROP_IN) > 1:
+        yield ok("off: with shards, sshbell does not search the log file")
         return
     place = Path(context.config.catch_up)
     if not place.exists():
