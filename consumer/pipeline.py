@@ -261,8 +261,8 @@ class Pipeline:
             yield f"{_SEEN}\t{chunk}", (body,) if body else ()
         is_holding = self._correlator.held.is_holding
         own = _Own(
-            [], self._tick_us, self.redelivery.total, self._reader.counts, *self.known.state(), is_holding, self._detectors.settings,
-            self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
+            [], self._tick_us, self.redelivery.total, self._reader.counts, *self.known.state(), is_holding,
+            self._detectors.settings, self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
         )  # fmt: skip
         yield _OWN, [msgspec.msgpack.encode(own)]
 
