@@ -237,11 +237,15 @@ class Pipeline:
         """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""
         self._correlator.hold(is_holding=is_holding)
 
+    def set_clock(self, now_us: int) -> None:
+        """Take note of the time, but let none pass: lines of the time since the last tick are still to come."""
+        self._tick_us = now_us
+        self._timestamps.set_reference(utc(now_us))
+
     def tick(self, now_us: int) -> list[Event]:
         """Let time pass; return the events that this decides."""
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
-        self._tick_us = now_us
-        self._timestamps.set_reference(utc(now_us))
+        self.set_clock(now_us)
         try:
             self._correlator.tick(elapsed_us)
             self._detectors.tick(now_us, elapsed_us, is_holding=self._correlator.held.is_holding)

@@ -787,7 +787,7 @@ class Delivery:
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]:
         with self._guarded():
-            yield from self._run(statement, values).fetchall()
+            yield from self._run(statement, values)
 
     @contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:

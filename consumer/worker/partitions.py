@@ -68,9 +68,11 @@ class Partition:
             self.events += self._pipeline.feed(block)
         return block
 
-    def tick(self, at_us: int) -> None:
-        """Let time pass."""
-        if events := self._pipeline.tick(at_us):
+    def tick(self, at_us: int, *, is_behind: bool) -> None:
+        """Let time pass, unless older lines are still to come: for those, it has not passed yet."""
+        if is_behind:
+            self._pipeline.set_clock(at_us)
+        elif events := self._pipeline.tick(at_us):
             self.events += events
             self.has_progress = True
 

@@ -46,6 +46,8 @@ T = TypeVar("T")
 
 # Lines of one transaction at most, and how long the worker waits for more of them.
 BATCH_LINES, _WAIT_S = 10_000, 0.1
+# Ticks that are further apart than this had a pause between them, for example because the worker was stopped.
+_PAUSE_S = 2.5
 # Between two tries to use the store.
 _RETRY_S = 0.5
 # The alarm about lost lines is sent before the worker ends, but it waits no longer than this.
@@ -105,6 +107,7 @@ class Worker:
         self._owned: dict[int, Partition] = {}
         self._lost: list[tuple[int, str]] = []
         self._senders = Senders()
+        self._ticked_s = time.monotonic()
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
         self._tasks: dict[str, tuple[float, Callable[[], None]]] = {"tick": (1.0, self._tick), "forget": (60.0, self._forget)}
@@ -172,9 +175,18 @@ class Worker:
     def _tick(self) -> None:
         """Let time pass; tend ``deliver``."""
         self._deliver.tend()
-        at_us = now_us()
+        at_us, now_s = now_us(), time.monotonic()
+        # After a pause, what the library knows of the topic is old.
+        is_old = now_s - self._ticked_s > _PAUSE_S
+        self._ticked_s = now_s
         for owned in self._owned.values():
-            owned.tick(at_us)
+            owned.tick(at_us, is_behind=is_old or self._is_behind(owned))
+
+    def _is_behind(self, owned: Partition) -> bool:
+        """Return whether a partition may have lines that were not read yet."""
+        known = self._consumer.get_watermark_offsets(TopicPartition(self._topic, owned.number), cached=True)
+        # Before the first answer of a broker, the end is negative.
+        return not known or known[1] < 0 or (owned.next_offset or 0) < known[1]
 
     def _commit(self) -> None:
         """Store all progress in one transaction, and forget partitions that another worker has taken."""
