@@ -22,6 +22,7 @@ _DAY_S = 86_400
 COMMANDS = (
     "audit", "block", "canary", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "import", "install",
     "keys", "outbox", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall", "unknown", "who",
+    "worker",
 )  # fmt: skip
 
 

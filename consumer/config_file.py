@@ -17,8 +17,8 @@ from consumer.block.commands import split_command
 from consumer.block.target import is_too_wide, network_target
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
-from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route
-from consumer.config_values import Secret, seconds_of
+from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route, WorkerSettings
+from consumer.config_values import PLACE, Secret, seconds_of
 from consumer.detect_settings import (
     Detect,
     FirstSeenSettings,
@@ -34,6 +34,14 @@ from consumer.toml import KeyPath, TomlDocument
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
+# Settings of librdkafka on which the promises of "sshbell worker" rest, or which have keys of their own.
+_OWN_KAFKA = frozenset(
+    {
+        "auto.offset.reset", "bootstrap.servers", "enable.auto.commit", "enable.auto.offset.store", "enable.partition.eof",
+        "group.id", "metadata.broker.list", "partition.assignment.strategy",
+    }
+)  # fmt: skip
+_SECRET_KAFKA = frozenset({"sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"})
 # Longer windows would make it hard to tell a wrong clock from a long wait.
 _WINDOW_LIMIT_S = 7 * 86400
 # The table under a key; that of "channel" depends on its type.
@@ -44,6 +52,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "many_addresses": ManyAddressesSettings, "many_accounts": ManyAccountsSettings,
     "success_after_failures": SuccessAfterFailuresSettings, "first_seen": FirstSeenSettings,
     "route": Route, "include": Choice, "exclude": Choice, "block": Blocking, "allow": Allow,
+    "worker": WorkerSettings,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route", "allow"}
@@ -52,7 +61,7 @@ _HOMES: dict[type[msgspec.Struct], str] = {
     ManyAddressesSettings: "under [detect.many_addresses]", ManyAccountsSettings: "under [detect.many_accounts]",
     SuccessAfterFailuresSettings: "under [detect.success_after_failures]", FirstSeenSettings: "under [detect.first_seen]",
     Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
-    Blocking: "under [block]", Allow: "under [[block.allow]]",
+    Blocking: "under [block]", Allow: "under [[block.allow]]", WorkerSettings: "under [worker]",
 }  # fmt: skip
 
 
@@ -241,6 +250,7 @@ def _faults(
     yield from _enrichment_faults(config)
     yield from ((("block", *path), f"block: {text}") for path, text in _block_faults(config.block))
     yield from _detect_faults(config.detect)
+    yield from ((("worker", *path), f"worker: {text}") for path, text in _worker_faults(config.worker))
     for number, name in enumerate(names or []):
         if name and name in (names or [])[:number]:
             yield ("channel", number, "name"), f"two channels are called {name!r}"
@@ -309,6 +319,19 @@ def _block_faults(block: Blocking) -> Iterator[_Fault]:
             date.fromisoformat(allow.until or "2026-01-01")
         except ValueError:
             yield (*path, "until"), f"allow {number + 1}: {allow.until!r} is not a day of the calendar"
+
+
+def _worker_faults(worker: WorkerSettings) -> Iterator[_Fault]:
+    for name, value in worker.librdkafka.items():
+        path = ("librdkafka", name)
+        if name in _OWN_KAFKA:
+            yield path, f"librdkafka: sshbell sets {name} itself"
+        elif isinstance(value, Secret) and not is_one(value):
+            yield path, f"librdkafka: {name} needs exactly one of file, env and command"
+        elif name in _SECRET_KAFKA and not isinstance(value, Secret):
+            yield path, f"librdkafka: {name} has to be {PLACE.replace('mail.password', 'kafka.password')}"
+    if re.search(r"\bpassword\s*=|://[^/@]*:[^/@]*@", worker.database):
+        yield ("database",), "database has a password; write that into a file, and its path: passfile=/etc/sshbell/database.pass"
 
 
 def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:

@@ -12,13 +12,13 @@ from consumer.config import Config
 from consumer.config_file import reloaded
 from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
-from consumer.errors import ConfigError, TryLaterError
+from consumer.errors import ConfigError, StoreError, TryLaterError
 from consumer.people.people import People
 from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.process.log import get_logger
 from consumer.state_dir import DEFAULT_PATH
+from consumer.store.deliveries import delivery_of, outbox_of
 from consumer.store.delivery import Delivery
-from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
 # Polling, in case the byte from `run` gets lost.
@@ -33,8 +33,8 @@ def renderer_of(config_path: str | None) -> Renderer:
 
 
 def opened(config: Config) -> Delivery:
-    """Open ``delivery.db``."""
-    return Delivery(Path(config.state_dir), lambda what: _log.error("store_damaged", reason=what))
+    """Open ``delivery.db``, or its tables in PostgreSQL."""
+    return delivery_of(config.store, lambda what: _log.error("store_damaged", reason=what))
 
 
 async def serve(config: Config, config_path: str | None, wake: socket.socket | None) -> None:
@@ -55,7 +55,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     with closing(Lock(Path(config.state_dir) / DELIVER_LOCK)) as lock:
         if not await _locked(lock, wake, ended):
             return
-        with closing(opened(config)) as delivery, closing(Outbox(Path(config.state_dir))) as outbox:
+        with closing(await _opened(config, ended)) as delivery, closing(outbox_of(config.store, delivery)) as outbox:
             dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path), people=_people_of(config, People()))
             if wake is not None:
                 loop.add_reader(wake, _woken, wake, dispatcher, ended)
@@ -75,6 +75,28 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
                 loop.remove_reader(wake)
             await dispatcher.stop()
     _log.info("ended")
+
+
+async def _opened(config: Config, ended: asyncio.Event) -> Delivery:
+    """
+    Open the store of deliveries. In PostgreSQL, wait until no other ``deliver`` has its lock, or until ``ended``.
+
+    Raises:
+        StoreError: ``delivery.db`` cannot be opened.
+    """
+    complaint = ""
+    while True:
+        try:
+            return opened(config)
+        except StoreError as error:
+            if isinstance(config.store, Path) or ended.is_set():
+                raise
+            if str(error) != complaint:
+                complaint = str(error)
+                _log.warning("waiting", reason=complaint)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_S):
+                await ended.wait()
 
 
 def _people_of(config: Config, before: People) -> People:

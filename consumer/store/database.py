@@ -45,6 +45,13 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
         # Findings and blocks.
         4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
+        # The partitions of "sshbell worker".
+        5: (
+            "CREATE TABLE partition (topic TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, next_offset INTEGER,"
+            " PRIMARY KEY (topic, number)) WITHOUT ROWID;"
+            "CREATE TABLE partition_snapshot (topic TEXT NOT NULL, number INTEGER NOT NULL, part BLOB NOT NULL,"
+            " piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (topic, number, part, piece)) WITHOUT ROWID;"
+        ),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
