@@ -49,6 +49,7 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         5: (
             "CREATE TABLE partition (topic TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, next_offset INTEGER,"
             " PRIMARY KEY (topic, number)) WITHOUT ROWID;"
+            "CREATE TABLE gathering (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);"
             "CREATE TABLE partition_snapshot (topic TEXT NOT NULL, number INTEGER NOT NULL, part BLOB NOT NULL,"
             " piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (topic, number, part, piece)) WITHOUT ROWID;"
         ),

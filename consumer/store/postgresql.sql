@@ -68,6 +68,11 @@ CREATE TABLE partition (
     PRIMARY KEY (topic, number)
 );
 
+CREATE TABLE gathering (
+    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    body        bytea NOT NULL
+);
+
 CREATE TABLE partition_snapshot (
     topic     text NOT NULL,
     number    bigint NOT NULL,

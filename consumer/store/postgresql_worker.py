@@ -10,10 +10,11 @@ from consumer.ecs import json_line
 from consumer.errors import StoreError
 from consumer.events import Event
 from consumer.events_as_ecs import of_event
+from consumer.events_as_msgpack import encoded
 from consumer.records import Pair
 from consumer.store.postgresql import WORKER, Session, end_stuck
 from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS, OwnMessage, event_row, session_row
-from consumer.store.worker import LostPartitionError, Progress, Taken, grouped, part_key
+from consumer.store.worker import FORGET_GATHERING, GATHERED, LostPartitionError, Progress, Taken, grouped, part_key
 
 # How long a take waits for another worker's transaction, and how often, before it ends that worker's session.
 _LOCK_WAIT = "2s"
@@ -100,6 +101,7 @@ class PostgresWorkerStore:
         told: frozenset[str],
         now_us: int,
         senders: Sequence[Pair] = (),
+        gathered: Sequence[int] | None = None,
     ) -> int:
         """See ``WorkerStore.commit``."""
         rows = [dict(zip(EVENT_COLUMNS, event_row(event, str(event.action)), strict=True)) for event in events]
@@ -117,6 +119,10 @@ class PostgresWorkerStore:
             new: set[str] = set()
             if rows:
                 new = {found for (found,) in self._session.run(_INSERT_EVENTS, (_json(rows),)).fetchall()}
+            if gathered is not None:
+                self._session.run("DELETE FROM gathering WHERE seq = ANY (%b::bigint[])", (list(gathered),))
+            elif bodies := [encoded(event) for event in events if event.id in new and isinstance(event, GATHERED)]:
+                self._session.run("INSERT INTO gathering (body) SELECT unnest(%b::bytea[])", (bodies,))
             if sessions:
                 named = [dict(zip(SESSION_COLUMNS, session, strict=True)) for session in sessions.values()]
                 self._session.run(_INSERT_SESSIONS, (_json(named),))
@@ -152,6 +158,11 @@ class PostgresWorkerStore:
     def _tell(self, messages: Sequence[OwnMessage], now_us: int) -> int:
         return self._session.run(_INSERT_MESSAGES, (now_us, *map(list, zip(*messages, strict=True)))).rowcount
 
+    def waiting(self, limit: int) -> list[tuple[int, bytes]]:
+        """See ``WorkerStore.waiting``."""
+        rows = self._session.run("SELECT seq, body FROM gathering ORDER BY seq LIMIT %s", (limit,)).fetchall()
+        return [(seq, bytes(body)) for seq, body in rows]
+
     def tell(self, message: OwnMessage, now_us: int) -> None:
         """See ``WorkerStore.tell``."""
         self._tell([message], now_us)
@@ -159,6 +170,7 @@ class PostgresWorkerStore:
     def forget(self, before_us: int) -> bool:
         """See ``WorkerStore.forget``."""
         self._session.run(_DELETE_DELIVERED)
+        self._session.run(FORGET_GATHERING)
         has_more = False
         for table, key, which in (
             ("event", "id", "time_us < %s ORDER BY time_us"),

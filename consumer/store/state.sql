@@ -93,6 +93,12 @@ CREATE TABLE partition (
     PRIMARY KEY (topic, number)
 ) WITHOUT ROWID;
 
+-- Events of partitions, for the one worker that gathers those of all partitions: see events_as_msgpack.
+CREATE TABLE gathering (
+    seq       INTEGER PRIMARY KEY AUTOINCREMENT,
+    body      BLOB NOT NULL
+);
+
 -- The memory of a partition's pipeline at that offset, in parts, each in pieces.
 CREATE TABLE partition_snapshot (
     topic     TEXT NOT NULL,

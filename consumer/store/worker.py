@@ -1,6 +1,8 @@
 """
 What ``sshbell worker`` stores: for each partition, the memory of its pipeline and how far it has read; events, sessions, outbox.
 
+Events of all partitions also wait here for the worker that gathers them (``worker/gathering.py``).
+
 One transaction has all of it. A partition has an epoch, which rises each time a worker takes it. A worker that has lost a
 partition without knowing it, because it was stopped for a while, still has the old epoch, and cannot write.
 """
@@ -12,11 +14,20 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from consumer.errors import SshbellError
-from consumer.events import Event
+from consumer.events import Attempt, Event, Login, Logout, Trouble
+from consumer.events_as_msgpack import encoded
 from consumer.records import Pair
 from consumer.store.database import transaction
 from consumer.store.reader import Store
 from consumer.store.state import OwnMessage, State
+
+# The number under which the store has the memory of what gathers the events of all partitions.
+GATHERING = -1
+# The events that it takes.
+GATHERED = (Login, Logout, Attempt, Trouble)
+# Events that wait for it; if no worker gathers, the oldest are forgotten.
+GATHERING_LIMIT = 1_000_000
+FORGET_GATHERING = f"DELETE FROM gathering WHERE seq <= (SELECT max(seq) FROM gathering) - {GATHERING_LIMIT}"  # noqa: S608 - ours
 
 # A part's name and its pieces; none if the part is gone.
 Part = tuple[str, Iterable[bytes]]
@@ -67,6 +78,7 @@ class WorkerStore(Protocol):
         told: frozenset[str],
         now_us: int,
         senders: Sequence[Pair] = (),
+        gathered: Sequence[int] | None = None,
     ) -> int:
         """
         Store what partitions have shown, all or nothing; return the number of new messages in the outbox.
@@ -77,10 +89,14 @@ class WorkerStore(Protocol):
             told: the actions that go to the outbox.
             now_us: the wall clock.
             senders: pairs of host and address that have sent lines.
+            gathered: the numbers of events that need to wait no longer; None: these events come from partitions, and wait.
 
         Raises:
             LostPartitionError: another worker has taken one of them. Nothing was written.
         """
+
+    def waiting(self, limit: int) -> list[tuple[int, bytes]]:
+        """Return events that wait to be gathered, each with its number, as ``events_as_msgpack`` writes them."""
 
     def tell(self, message: OwnMessage, now_us: int) -> None:
         """Put a message about sshbell itself into the outbox, unless it is there."""
@@ -140,6 +156,7 @@ class SqliteWorkerStore(State):
         told: frozenset[str],
         now_us: int,
         senders: Sequence[Pair] = (),
+        gathered: Sequence[int] | None = None,
     ) -> int:
         """See ``WorkerStore.commit``."""
         with transaction(self._connection):
@@ -147,7 +164,17 @@ class SqliteWorkerStore(State):
                 if not self._connection.execute(_UPDATE, (next_offset, self._topic, number, epoch)).rowcount:
                     raise LostPartitionError(number)
                 self._keep(number, parts)
+            if gathered is None:
+                bodies = [(encoded(event),) for event in events if isinstance(event, GATHERED)]
+                self._connection.executemany("INSERT INTO gathering (body) VALUES (?)", bodies)
+            else:
+                self._connection.executemany("DELETE FROM gathering WHERE seq = ?", [(seq,) for seq in gathered])
             return self._record(list(events), told, now_us, None, senders)
+
+    def waiting(self, limit: int) -> list[tuple[int, bytes]]:
+        """See ``WorkerStore.waiting``."""
+        with transaction(self._connection):
+            return self._connection.execute("SELECT seq, body FROM gathering ORDER BY seq LIMIT ?", (limit,)).fetchall()
 
     def _keep(self, number: int, parts: Iterable[Part]) -> None:
         for part, pieces in parts:
@@ -166,6 +193,8 @@ class SqliteWorkerStore(State):
         """See ``WorkerStore.forget``."""
         has_more = super().forget(before_us)
         self.forget_delivered()
+        with transaction(self._connection):
+            self._connection.execute(FORGET_GATHERING)
         return has_more
 
 

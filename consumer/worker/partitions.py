@@ -7,6 +7,7 @@ from consumer.config import Config
 from consumer.detect.findings import PlaceOf
 from consumer.events import Event
 from consumer.pipeline import Pipeline
+from consumer.run.role import Role
 from consumer.store.worker import Progress, Taken
 
 
@@ -33,9 +34,7 @@ class Partition:
         self.events = list[Event]()
         self.has_progress = False
         self._epoch = taken.epoch
-        self._pipeline = Pipeline(
-            config.sshd_programs, local_zone(), now_us(), report, config.detect, config.block, place_of, has_file=False
-        )
+        self._pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, place_of=place_of, has_file=False)
         self._pipeline.restore(taken.parts)
         # The parts have the settings of that time.
         self.configure(config)
@@ -43,7 +42,9 @@ class Partition:
     def configure(self, config: Config) -> None:
         """Use other settings from the next line on."""
         self._pipeline.configure(config.sshd_programs)
-        self._pipeline.configure_detect(config.detect, config.block)
+        # What looks at the events of all hosts is in ``Gathering``.
+        found = Role(shard=self.number).config(config)
+        self._pipeline.configure_detect(found.detect, found.block)
 
     def feed(self, lines: Iterable[tuple[int, bytes]]) -> bytes:
         """

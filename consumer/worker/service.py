@@ -36,8 +36,9 @@ from consumer.run.children import DeliverChild
 from consumer.run.schedule import Schedule
 from consumer.store.deliveries import delivery_of
 from consumer.store.state import OwnMessage
-from consumer.store.worker import LostPartitionError, worker_store
+from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
+from consumer.worker.gathering import GATHERED_LIMIT, Gathering
 from consumer.worker.lines import consumer_of, is_line
 from consumer.worker.partitions import Partition
 
@@ -105,6 +106,8 @@ class Worker:
         self._places = PlaceFinder(config.geoip, lambda text: log.error("places_damaged", reason=text))
         self._store = self._until(lambda: worker_store(config.store, self._topic, self._report))
         self._owned: dict[int, Partition] = {}
+        # Of the worker that has partition 0.
+        self._gathering: Gathering | None = None
         self._lost: list[tuple[int, str]] = []
         self._senders = Senders()
         self._ticked_s = time.monotonic()
@@ -152,6 +155,7 @@ class Worker:
                 _period_s, task = self._tasks[name]
                 task()
             self._commit()
+            self._gather()
             for number, reason in self._lost:
                 self._lost_lines(number, reason)
             self._lost.clear()
@@ -208,6 +212,23 @@ class Worker:
                     asynchronous=True,
                 )
 
+    def _gather(self) -> None:
+        """Take the events of all partitions, if this worker does that: what they cause, and the memory, in one transaction."""
+        gathering = self._gathering
+        rows = self._until(partial(self._store.waiting, GATHERED_LIMIT)) if gathering is not None else []
+        if gathering is None or not rows:
+            return
+        events, numbers = gathering.take(body for _number, body in rows), [number for number, _body in rows]
+        try:
+            new = self._until(lambda: self._store.commit([gathering.progress()], events, self._told, now_us(), gathered=numbers))
+        except LostPartitionError:
+            self._gathering = None
+            log.warning("gathering_lost", reason="another worker gathers the events; sshbell wrote nothing about them")
+            return
+        gathering.kept()
+        if new:
+            self._deliver.wake()
+
     def _store_progress(self, busy: Sequence[Partition]) -> int:
         events = [event for owned in busy for event in owned.events]
         return self._store.commit([owned.progress() for owned in busy], events, self._told, now_us(), list(self._senders.new))
@@ -244,6 +265,9 @@ class Worker:
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
             each.offset = OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset
+            if each.partition == 0:
+                known = self._until(partial(self._store.take, GATHERING))
+                self._gathering = Gathering(known, self._config, self._report, self._places)
             log.info("partition_taken", partition=each.partition, epoch=taken.epoch, offset=taken.next_offset)
         consumer.assign(list(partitions))
 
@@ -251,12 +275,16 @@ class Worker:
         """Forget partitions. All that was read is stored, or will be read again by their next worker."""
         for each in partitions:
             self._owned.pop(each.partition, None)
+            if each.partition == 0:
+                self._gathering = None
         log.info("partitions_left", partitions=[each.partition for each in partitions])
         consumer.unassign()
 
     def _zombie(self, number: int) -> None:
         """Forget a partition that another worker has taken, and join the group again."""
         self._owned.pop(number, None)
+        if number == 0:
+            self._gathering = None
         log.warning("partition_lost", partition=number, reason="another worker has taken it; sshbell wrote nothing about it")
         self._consumer.unsubscribe()
         self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
@@ -323,6 +351,8 @@ class Worker:
         self._config, self._told = config, _told_by(config)
         for owned in self._owned.values():
             owned.configure(config)
+        if self._gathering is not None:
+            self._gathering.configure(config)
         self._deliver.hang_up()
         log.info("configured")
 

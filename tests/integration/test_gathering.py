@@ -1,0 +1,112 @@
+"""Several workers on one topic: what only the events of all hosts show is found once, and a dead worker loses nothing of it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consumer.errors import SshbellError
+from consumer.events_as_msgpack import decoded
+from consumer.store.worker import GATHERING, LostPartitionError, Progress, WorkerStore, worker_store
+from tests.integration.kafka import Kafka, Postgres, Workers
+from tests.integration.lines import ours
+from tests.store_events import events_of, session_lines, try_line
+from tests.waiting import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EVENTS = events_of(*session_lines(1), try_line(2), try_line(3))
+TOLD = frozenset({"ssh_login"})
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """Return a database server."""
+    # pytest's own paths are too long for a socket.
+    with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
+        Path(made).chmod(0o755)
+        (Path(made) / "d").mkdir()
+        with Postgres(Path(made) / "d") as running:
+            yield running
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerStore]:
+    """Return each kind of store in turn."""
+    where: Path | str = tmp_path
+    if request.param == "postgresql":
+        postgres: Postgres = request.getfixturevalue("server")
+        postgres.empty()
+        where = postgres.database
+    with closing(worker_store(where, "sshbell", pytest.fail)) as opened:
+        yield opened
+
+
+def test_events_wait(store: WorkerStore) -> None:
+    """Events of partitions wait, in their order; what was taken waits no longer, and a finding never does."""
+    assert store.take(0).epoch == store.take(GATHERING).epoch == 1
+    store.commit([Progress(0, 1, 5, ())], EVENTS, TOLD, 1)
+    first = store.waiting(2)
+    assert [decoded(body) for _number, body in first] == EVENTS[:2]
+    store.commit([Progress(GATHERING, 1, 0, [("detect", [b"x"])])], EVENTS[:1], TOLD, 1, gathered=[number for number, _ in first])
+    assert [decoded(body) for _number, body in store.waiting(100)] == EVENTS[2:]
+    assert store.take(GATHERING).parts == [("detect", [b"x"])]
+
+
+def test_a_zombie_gathers_nothing(store: WorkerStore) -> None:
+    """A worker that has lost the task without knowing it takes no event, and stores no finding."""
+    store.take(0)
+    store.take(GATHERING)
+    store.commit([Progress(0, 1, 5, ())], EVENTS, TOLD, 1)
+    waiting = store.waiting(100)
+    assert store.take(GATHERING).epoch == 2
+    with pytest.raises(LostPartitionError) as lost:
+        store.commit([Progress(GATHERING, 1, 0, ())], (), TOLD, 1, gathered=[number for number, _ in waiting])
+    assert isinstance(lost.value, SshbellError)
+    assert store.waiting(100) == waiting
+
+
+def test_an_address_on_hosts_of_all_partitions(server: Postgres, tmp_path: Path) -> None:
+    """Two tries on each of many hosts make one finding and one message, although a worker dies in between."""
+    server.empty()
+    channel = (
+        f'[[channel]]\nname = "log"\ntype = "file"\npath = "{tmp_path}/told"\n'
+        '[[route]]\nchannels = ["log"]\nevents = ["guessing"]\n'
+    )
+    hosts = [f"web{number}" for number in range(40)]
+    tries = [
+        (host, ours("Failed password for root from 203.0.113.7 port 4711 ssh2", second, number, pid=1000 + number, host=host))
+        for number, (host, second) in enumerate((host, second) for host in hosts for second in (1, 2))
+    ]
+    with Kafka() as kafka, Workers(tmp_path, kafka, server.database, more=channel) as workers:
+        started = [workers.start(), workers.start()]
+        # Too few for the rule, in all partitions.
+        kafka.produce(tries[:11])
+        wait_for(lambda: counted(server) == (11, 0), "the first tries are gathered")
+        gathering = next(number for number in (0, 1) if has_partition_0(workers.log(number)))
+        started[gathering].kill()
+        kafka.produce(tries[11:])
+        wait_for(lambda: counted(server) == (80, 0), "all tries are gathered")
+        assert server.query("SELECT count FROM event WHERE action = 'guessing'") == [(12,)]
+        assert len(server.query("SELECT number FROM partition WHERE next_offset > 0")) == 4
+        wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text(), "the finding is reported")
+        workers.stop(started[1 - gathering])
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert [event["event"]["action"] for event in told] == ["guessing"]
+
+
+def counted(server: Postgres) -> tuple[int, int]:
+    """Return how many tries are stored, and how many events still wait."""
+    rows = server.query("SELECT (SELECT count(*) FROM event WHERE action = 'ssh_attempt'), (SELECT count(*) FROM gathering)")
+    return (rows[0][0], rows[0][1]) if rows else (0, 0)
+
+
+def has_partition_0(log: str) -> bool:
+    """Return whether a worker has taken partition 0."""
+    return any(entry.get("partition") == 0 for entry in map(json.loads, log.splitlines()) if entry["event"] == "partition_taken")
