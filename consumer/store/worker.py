@@ -17,9 +17,7 @@ from consumer.records import Pair
 from consumer.store.database import transaction
 from consumer.store.reader import Store
 from consumer.store.state import OwnMessage, State
-
-# A part's name and its pieces; none if the part is gone.
-Part = tuple[str, Iterable[bytes]]
+from consumer.story.snapshot import SnapshotPart
 
 
 class Taken(NamedTuple):
@@ -30,13 +28,13 @@ class Taken(NamedTuple):
     parts: list[tuple[str, list[bytes]]]
 
 
-class Progress(NamedTuple):
+class PartitionProgress(NamedTuple):
     """How far a partition was read, and the parts of its pipeline's memory that have changed."""
 
     number: int
     epoch: int
     next_offset: int
-    parts: Iterable[Part]
+    parts: Iterable[SnapshotPart]
 
 
 class LostPartitionError(SshbellError):
@@ -62,7 +60,7 @@ class WorkerStore(Protocol):
 
     def commit(
         self,
-        progress: Sequence[Progress],
+        progress: Sequence[PartitionProgress],
         events: Sequence[Event],
         told: frozenset[str],
         now_us: int,
@@ -135,7 +133,7 @@ class SqliteWorkerStore(State):
 
     def commit(
         self,
-        progress: Sequence[Progress],
+        progress: Sequence[PartitionProgress],
         events: Sequence[Event],
         told: frozenset[str],
         now_us: int,
@@ -149,7 +147,7 @@ class SqliteWorkerStore(State):
                 self._keep(number, parts)
             return self._record(list(events), told, now_us, None, senders)
 
-    def _keep(self, number: int, parts: Iterable[Part]) -> None:
+    def _keep(self, number: int, parts: Iterable[SnapshotPart]) -> None:
         for part, pieces in parts:
             key = (self._topic, number, part_key(part))
             self._connection.execute("DELETE FROM partition_snapshot WHERE topic = ? AND number = ? AND part = ?", key)
