@@ -329,7 +329,7 @@ def _worker_faults(worker: WorkerSettings) -> Iterator[_Fault]:
         elif isinstance(value, Secret) and not is_one(value):
             yield path, f"librdkafka: {name} needs exactly one of file, env and command"
         elif name in _SECRET_KAFKA and not isinstance(value, Secret):
-            yield path, f"librdkafka: {name} has to be {PLACE.replace('mail.password', 'kafka.password')}"
+            yield path, f"librdkafka: {name} has to be {PLACE.replace('mail.password', 'kafka.secret')}"
     if re.search(r"\bpassword\s*=|://[^/@]*:[^/@]*@", worker.database):
         yield ("database",), "database has a password; write that into a file, and its path: passfile=/etc/sshbell/database.pass"
 

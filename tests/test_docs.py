@@ -12,7 +12,7 @@ from msgspec.structs import fields
 from consumer.actions import EventAction, OwnAction
 from consumer.channel_settings import CHANNEL_TYPES, OAuth2
 from consumer.cli import COMMANDS, main
-from consumer.config import Allow, Blocking, Choice, Config, Route
+from consumer.config import Allow, Blocking, Choice, Config, Route, WorkerSettings
 from consumer.config_file import load
 from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
@@ -69,7 +69,11 @@ def test_configuration_examples(tmp_path: Path) -> None:
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
     keys = [text for text in examples if not text.startswith("[")]
-    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]", "[detect", "[block]", "[[block.allow]]"))]
+    tables = [
+        text
+        for text in examples
+        if text.startswith(("[[channel]]", "[[route]]", "[detect", "[block]", "[[block.allow]]", "[worker]"))
+    ]
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
@@ -133,17 +137,32 @@ def test_configuration_keys() -> None:
     """Each key of the configuration file is named, as code."""
     keys = {
         field.encode_name
-        for kind in (Config, Detect, *DETECT_TABLES, Blocking, Allow, *CHANNEL_TYPES.values(), Route, Choice, OAuth2, Secret)
+        for kind in (
+            Config,
+            Detect,
+            *DETECT_TABLES,
+            Blocking,
+            Allow,
+            WorkerSettings,
+            *CHANNEL_TYPES.values(),
+            Route,
+            Choice,
+            OAuth2,
+            Secret,
+        )
         for field in fields(kind)
     }
     assert (
         missing(
-            {f"`{key}" for key in keys - {"channel", "route", "detect", "guessing", "block", *Secret.__struct_fields__}},
+            {
+                f"`{key}"
+                for key in keys - {"channel", "route", "detect", "guessing", "block", "worker", *Secret.__struct_fields__}
+            },
             before="",
         )
         == []
     )
-    shown = {"`[[channel]]`", "`[[route]]`", "`[detect]`", "`[detect.guessing]`"} | {
+    shown = {"`[[channel]]`", "`[[route]]`", "`[worker]`", "`[detect]`", "`[detect.guessing]`"} | {
         f"{{ {key} = " for key in Secret.__struct_fields__
     }
     assert missing(shown, before="", behind="") == []

@@ -1,7 +1,7 @@
 """
 PostgreSQL, through psycopg 3. Only ``sshbell worker`` and its ``deliver`` need it: ``pip install 'sshbell[kafka]'``.
 
-All tables are in the schema ``sshbell``. Statements that SQLite gets, too, are written for SQLite and translated here.
+All tables are in the schema ``sshbell``. Statements that SQLite gets, too, are written for SQLite and in_postgres here.
 """
 
 import re
@@ -30,7 +30,7 @@ WORKER, _OTHER = "sshbell worker", "sshbell"
 
 
 @lru_cache(maxsize=500)
-def translated(statement: str) -> str:
+def in_postgres(statement: str) -> str:
     """Return a statement of SQLite as PostgreSQL and psycopg want it."""
     statement = re.sub(r":([a-z]+)", r"%(\1)s", statement).replace("?", "%s")
     statement = re.sub(r'(?<!["\w])user\b(?!\()', '"user"', statement.replace("%(user)s", "%(\0)s")).replace("\0", "user")
@@ -38,7 +38,7 @@ def translated(statement: str) -> str:
     return statement.replace("CROSS JOIN", "JOIN")
 
 
-class Session:
+class PostgresSession:
     """
     A connection, which is opened again after it broke.
 
@@ -78,7 +78,7 @@ class Session:
             StoreError: it failed.
         """
         with self._guarded() as connection:
-            return connection.execute(translated(statement).encode(), values or None).fetchall()
+            return connection.execute(in_postgres(statement).encode(), values or None).fetchall()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -120,7 +120,7 @@ class Session:
         return connection
 
 
-def end_stuck(session: Session) -> int:
+def end_stuck(session: PostgresSession) -> int:
     """
     End the sessions of workers whose transaction has lasted for more than two seconds; return how many.
 

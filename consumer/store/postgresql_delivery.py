@@ -6,7 +6,7 @@ from pathlib import Path
 
 from consumer.store.delivery import Delivery, Rows
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
-from consumer.store.postgresql import Session, translated
+from consumer.store.postgresql import PostgresSession, in_postgres
 
 # Messages that get their numbers at once.
 _PIECE = 5_000
@@ -30,7 +30,7 @@ class PostgresDelivery(Delivery):
     def __init__(self, database: str, *, is_deliver: bool) -> None:
         self._path = Path("PostgreSQL")  # for messages
         self._waiting = {}
-        self.session = Session(database, is_deliver=is_deliver)
+        self.session = PostgresSession(database, is_deliver=is_deliver)
         self.session.run("SELECT 1")
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class PostgresDelivery(Delivery):
         """Do nothing: how large a database may be is its administrator's decision."""
 
     def _run(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> Rows:
-        return self.session.run(translated(statement), values)
+        return self.session.run(in_postgres(statement), values)
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> Iterator[tuple[object, ...]]:
         yield from self.session.rows(statement, values)
@@ -73,7 +73,7 @@ class PostgresOutbox(Outbox):
         session: of the deliveries, so that only the holder of the lock gives numbers.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: PostgresSession) -> None:
         self._session = self._state = session
 
     def close(self) -> None:

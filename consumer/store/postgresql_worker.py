@@ -12,9 +12,9 @@ from consumer.events import Event
 from consumer.events_as_ecs import of_event
 from consumer.events_as_msgpack import encoded
 from consumer.records import Pair
-from consumer.store.postgresql import WORKER, Session, end_stuck
+from consumer.store.postgresql import WORKER, PostgresSession, end_stuck
 from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS, OwnMessage, event_row, session_row
-from consumer.store.worker import FORGET_GATHERING, GATHERED, LostPartitionError, Progress, Taken, grouped, part_key
+from consumer.store.worker import FORGET_GATHERING, GATHERED, LostPartitionError, PartitionProgress, Taken, grouped, part_key
 
 # How long a take waits for another worker's transaction, and how often, before it ends that worker's session.
 _LOCK_WAIT = "2s"
@@ -62,7 +62,7 @@ class PostgresWorkerStore:
     """
 
     def __init__(self, database: str, topic: str) -> None:
-        self._session = Session(database, name=WORKER)
+        self._session = PostgresSession(database, name=WORKER)
         self._topic = topic
         self._session.run("SELECT 1")
 
@@ -96,7 +96,7 @@ class PostgresWorkerStore:
 
     def commit(
         self,
-        progress: Sequence[Progress],
+        progress: Sequence[PartitionProgress],
         events: Sequence[Event],
         told: frozenset[str],
         now_us: int,

@@ -29,6 +29,6 @@ def reader_of(store: Store, *, is_optional: bool) -> Reader:
     """Return a reader of events and sessions. ``is_optional``: without a file of SQLite, there are no rows."""
     if isinstance(store, Path):
         return DatabaseReader(store / STATE_DB, is_optional=is_optional)
-    from consumer.store.postgresql import Session  # noqa: PLC0415 - only workers need its library
+    from consumer.store.postgresql import PostgresSession  # noqa: PLC0415 - only workers need its library
 
-    return Session(store)
+    return PostgresSession(store)

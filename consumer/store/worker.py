@@ -20,6 +20,7 @@ from consumer.records import Pair
 from consumer.store.database import transaction
 from consumer.store.reader import Store
 from consumer.store.state import OwnMessage, State
+from consumer.story.snapshot import SnapshotPart
 
 # The number under which the store has the memory of what gathers the events of all partitions.
 GATHERING = -1
@@ -28,9 +29,6 @@ GATHERED = (Login, Logout, Attempt, Trouble)
 # Events that wait for it; if no worker gathers, the oldest are forgotten.
 GATHERING_LIMIT = 1_000_000
 FORGET_GATHERING = f"DELETE FROM gathering WHERE seq <= (SELECT max(seq) FROM gathering) - {GATHERING_LIMIT}"  # noqa: S608 - ours
-
-# A part's name and its pieces; none if the part is gone.
-Part = tuple[str, Iterable[bytes]]
 
 
 class Taken(NamedTuple):
@@ -41,13 +39,13 @@ class Taken(NamedTuple):
     parts: list[tuple[str, list[bytes]]]
 
 
-class Progress(NamedTuple):
+class PartitionProgress(NamedTuple):
     """How far a partition was read, and the parts of its pipeline's memory that have changed."""
 
     number: int
     epoch: int
     next_offset: int
-    parts: Iterable[Part]
+    parts: Iterable[SnapshotPart]
 
 
 class LostPartitionError(SshbellError):
@@ -73,7 +71,7 @@ class WorkerStore(Protocol):
 
     def commit(
         self,
-        progress: Sequence[Progress],
+        progress: Sequence[PartitionProgress],
         events: Sequence[Event],
         told: frozenset[str],
         now_us: int,
@@ -151,7 +149,7 @@ class SqliteWorkerStore(State):
 
     def commit(
         self,
-        progress: Sequence[Progress],
+        progress: Sequence[PartitionProgress],
         events: Sequence[Event],
         told: frozenset[str],
         now_us: int,
@@ -176,7 +174,7 @@ class SqliteWorkerStore(State):
         with transaction(self._connection):
             return self._connection.execute("SELECT seq, body FROM gathering ORDER BY seq LIMIT ?", (limit,)).fetchall()
 
-    def _keep(self, number: int, parts: Iterable[Part]) -> None:
+    def _keep(self, number: int, parts: Iterable[SnapshotPart]) -> None:
         for part, pieces in parts:
             key = (self._topic, number, part_key(part))
             self._connection.execute("DELETE FROM partition_snapshot WHERE topic = ? AND number = ? AND part = ?", key)

@@ -16,7 +16,7 @@ from consumer.events import Block, Event, Finding
 from consumer.events_as_msgpack import EventBatch
 from consumer.pipeline import Pipeline
 from consumer.run.role import Role
-from consumer.store.worker import GATHERING, Progress, Taken
+from consumer.store.worker import GATHERING, PartitionProgress, Taken
 
 # Events that one transaction takes at most.
 GATHERED_LIMIT = 5_000
@@ -49,9 +49,9 @@ class Gathering:
         events = self._pipeline.gather(EventBatch(GATHERING, 0, 0, list(bodies)))
         return [event for event in events if isinstance(event, Finding | Block)]
 
-    def progress(self) -> Progress:
+    def progress(self) -> PartitionProgress:
         """Return what to store: see ``Partition.progress``."""
-        return Progress(GATHERING, self._epoch, 0, self._pipeline.changed())
+        return PartitionProgress(GATHERING, self._epoch, 0, self._pipeline.changed())
 
     def kept(self) -> None:
         """Record that the store has all of it."""

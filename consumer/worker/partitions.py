@@ -8,7 +8,7 @@ from consumer.detect.findings import PlaceOf
 from consumer.events import Event
 from consumer.pipeline import Pipeline
 from consumer.run.role import Role
-from consumer.store.worker import Progress, Taken
+from consumer.store.worker import PartitionProgress, Taken
 
 
 class Partition:
@@ -77,10 +77,10 @@ class Partition:
             self.events += events
             self.has_progress = True
 
-    def progress(self) -> Progress:
+    def progress(self) -> PartitionProgress:
         """Return what to store. The parts are read once; see ``Pipeline.changed``."""
         assert self.next_offset is not None
-        return Progress(self.number, self._epoch, self.next_offset, self._pipeline.changed())
+        return PartitionProgress(self.number, self._epoch, self.next_offset, self._pipeline.changed())
 
     def kept(self) -> None:
         """Record that the store has all of it."""

@@ -75,7 +75,7 @@ def work(config_path: str | None, *, accepts_loss: bool) -> None:
     Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     as_sshbell(config)
     with suppress(StoppedError):  # what is not stored is read again
-        worker = Worker(config, config_path, accepts_loss=accepts_loss)
+        worker = KafkaWorker(config, config_path, accepts_loss=accepts_loss)
         try:
             worker.serve()
         finally:
@@ -83,7 +83,7 @@ def work(config_path: str | None, *, accepts_loss: bool) -> None:
     log.info("ended")
 
 
-class Worker:
+class KafkaWorker:
     """
     The whole of ``sshbell worker``.
 
@@ -264,12 +264,15 @@ class Worker:
             taken = self._until(partial(self._store.take, each.partition))
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
-            each.offset = OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset
             if each.partition == 0:
                 known = self._until(partial(self._store.take, GATHERING))
                 self._gathering = Gathering(known, self._config, self._report, self._places)
             log.info("partition_taken", partition=each.partition, epoch=taken.epoch, offset=taken.next_offset)
-        consumer.assign(list(partitions))
+        consumer.assign([self._begin(self._owned[each.partition]) for each in partitions])
+
+    def _begin(self, owned: Partition) -> TopicPartition:
+        """Return where to begin to read a partition: at its next line, or at the oldest one."""
+        return TopicPartition(self._topic, owned.number, OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset)
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Forget partitions. All that was read is stored, or will be read again by their next worker."""
@@ -310,7 +313,8 @@ class Worker:
                 " them; to go on with the oldest line that is left, run: sshbell worker --accept-loss"
             )
         owned.next_offset = None
-        self._consumer.seek(TopicPartition(self._topic, number, OFFSET_BEGINNING))
+        # The library seeks only where it can fetch, so all partitions begin again where they are.
+        self._consumer.assign([self._begin(each) for each in self._owned.values()])
 
     def _wait_for(self, event_id: str) -> None:
         """Wait until ``deliver`` has sent a message, or for a while."""

@@ -12,7 +12,7 @@ import pytest
 
 from consumer.errors import SshbellError
 from consumer.events_as_msgpack import decoded
-from consumer.store.worker import GATHERING, LostPartitionError, Progress, WorkerStore, worker_store
+from consumer.store.worker import GATHERING, LostPartitionError, PartitionProgress, WorkerStore, worker_store
 from tests.integration.kafka import Kafka, Postgres, Workers
 from tests.integration.lines import ours
 from tests.store_events import events_of, session_lines, try_line
@@ -51,10 +51,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerStor
 def test_events_wait(store: WorkerStore) -> None:
     """Events of partitions wait, in their order; what was taken waits no longer, and a finding never does."""
     assert store.take(0).epoch == store.take(GATHERING).epoch == 1
-    store.commit([Progress(0, 1, 5, ())], EVENTS, TOLD, 1)
+    store.commit([PartitionProgress(0, 1, 5, ())], EVENTS, TOLD, 1)
     first = store.waiting(2)
     assert [decoded(body) for _number, body in first] == EVENTS[:2]
-    store.commit([Progress(GATHERING, 1, 0, [("detect", [b"x"])])], EVENTS[:1], TOLD, 1, gathered=[number for number, _ in first])
+    store.commit(
+        [PartitionProgress(GATHERING, 1, 0, [("detect", [b"x"])])], EVENTS[:1], TOLD, 1, gathered=[number for number, _ in first]
+    )
     assert [decoded(body) for _number, body in store.waiting(100)] == EVENTS[2:]
     assert store.take(GATHERING).parts == [("detect", [b"x"])]
 
@@ -63,11 +65,11 @@ def test_a_zombie_gathers_nothing(store: WorkerStore) -> None:
     """A worker that has lost the task without knowing it takes no event, and stores no finding."""
     store.take(0)
     store.take(GATHERING)
-    store.commit([Progress(0, 1, 5, ())], EVENTS, TOLD, 1)
+    store.commit([PartitionProgress(0, 1, 5, ())], EVENTS, TOLD, 1)
     waiting = store.waiting(100)
     assert store.take(GATHERING).epoch == 2
     with pytest.raises(LostPartitionError) as lost:
-        store.commit([Progress(GATHERING, 1, 0, ())], (), TOLD, 1, gathered=[number for number, _ in waiting])
+        store.commit([PartitionProgress(GATHERING, 1, 0, ())], (), TOLD, 1, gathered=[number for number, _ in waiting])
     assert isinstance(lost.value, SshbellError)
     assert store.waiting(100) == waiting
 

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,11 @@ import pytest
 
 from consumer.errors import StoreError
 from consumer.store.deliveries import delivery_of, outbox_of
-from consumer.store.worker import LostPartitionError, Progress, WorkerStore, worker_store
+from consumer.store.worker import LostPartitionError, PartitionProgress, WorkerStore, worker_store
 from tests import needs
 from tests.integration.kafka import Kafka, Postgres, Workers
 from tests.integration.lines import ours
-from tests.integration.truth import CAPTURES_DIR, Capture, by_peer, expected_login, flattened
+from tests.integration.truth import CAPTURES_DIR, Capture, expected_login, flattened
 from tests.integration.worker_kills import DROP_IN, Relay
 from tests.store_events import events_of, session_lines
 from tests.waiting import DEADLINE_S, wait_for
@@ -33,14 +33,20 @@ if TYPE_CHECKING:
 THREE_HOSTS = CAPTURES_DIR / "three-hosts-9.2p1-debian12" / "merged.rfc3339.log.gz"
 NOBODY_TOLD: frozenset[str] = frozenset()
 LOGINS = frozenset({"ssh_login"})
-FILE_CHANNEL = '\n[[channel]]\nname = "log"\ntype = "file"\npath = "{path}"\n[[route]]\nchannels = ["log"]\nevents = ["ssh_login", "ssh_logout"]\n'
+FILE_CHANNEL = """
+[[channel]]
+name = "log"
+type = "file"
+path = "{path}"
+[[route]]
+channels = ["log"]
+events = ["ssh_login", "ssh_logout"]
+"""
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """Return a database server."""
-    import tempfile  # noqa: PLC0415 - pytest's own paths are too long for a socket
-
+def server() -> Iterator[Postgres]:
+    """Return a database server. Pytest's own paths are too long for its socket."""
     with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
         Path(made).chmod(0o755)
         (Path(made) / "d").mkdir()
@@ -116,9 +122,9 @@ def test_a_partition_is_taken_with_its_state(store: WorkerStore) -> None:
     """A new partition has neither offset nor state. The next owner gets what was stored last, and a higher epoch."""
     assert store.take(3) == (1, None, [])
     parts = [("host\tsshd\tw\x00\udc80b", [b"1", b"2"]), ("pipeline", [b"\x00\xff"])]
-    assert store.commit([Progress(3, 1, 7, parts)], (), NOBODY_TOLD, 1) == 0
+    assert store.commit([PartitionProgress(3, 1, 7, parts)], (), NOBODY_TOLD, 1) == 0
     assert store.take(3) == (2, 7, parts)
-    store.commit([Progress(3, 2, 9, [(parts[0][0], ()), ("pipeline", [b"new"])])], (), NOBODY_TOLD, 1)
+    store.commit([PartitionProgress(3, 2, 9, [(parts[0][0], ()), ("pipeline", [b"new"])])], (), NOBODY_TOLD, 1)
     assert store.take(3) == (3, 9, [("pipeline", [b"new"])])
     assert store.take(2) == (1, None, [])
 
@@ -127,11 +133,11 @@ def test_a_zombie_writes_nothing(store: WorkerStore) -> None:
     """Who has lost one of its partitions stores nothing, not even about the others."""
     store.take(0)
     store.take(1)
-    store.commit([Progress(0, 1, 5, [("a", [b"1"])])], (), NOBODY_TOLD, 1)
+    store.commit([PartitionProgress(0, 1, 5, [("a", [b"1"])])], (), NOBODY_TOLD, 1)
     store.take(1)
     with pytest.raises(LostPartitionError) as caught:
         store.commit(
-            [Progress(0, 1, 6, [("a", [b"2"])]), Progress(1, 1, 3, [("b", [b"2"])])],
+            [PartitionProgress(0, 1, 6, [("a", [b"2"])]), PartitionProgress(1, 1, 3, [("b", [b"2"])])],
             events_of(*session_lines(1, "bob")),
             LOGINS,
             1,
@@ -139,14 +145,14 @@ def test_a_zombie_writes_nothing(store: WorkerStore) -> None:
     assert caught.value.number == 1
     assert store.take(0) == (2, 5, [("a", [b"1"])])
     assert store.take(1) == (3, None, [])
-    assert store.commit([Progress(0, 2, 6, ())], events_of(*session_lines(1, "bob")), LOGINS, 1) == 1
+    assert store.commit([PartitionProgress(0, 2, 6, ())], events_of(*session_lines(1, "bob")), LOGINS, 1) == 1
 
 
 def test_an_event_is_stored_and_told_once(store: WorkerStore) -> None:
     """The same events again add nothing; a session gets its end in whichever batch it comes."""
     store.take(0)
     events = events_of(*session_lines(1, "bob"))
-    assert [store.commit([Progress(0, 1, number, ())], events, LOGINS, number) for number in (1, 2)] == [1, 0]
+    assert [store.commit([PartitionProgress(0, 1, number, ())], events, LOGINS, number) for number in (1, 2)] == [1, 0]
 
 
 def test_hostile_texts(postgres: Postgres) -> None:
@@ -155,7 +161,7 @@ def test_hostile_texts(postgres: Postgres) -> None:
     with closing(worker_store(postgres.database, "sshbell", pytest.fail)) as opened:
         opened.take(0)
         lines = [line for number, name in enumerate(names) for line in session_lines(number, "bob", info=name)]
-        opened.commit([Progress(0, 1, 1, ())], events_of(*lines), LOGINS, 1)
+        opened.commit([PartitionProgress(0, 1, 1, ())], events_of(*lines), LOGINS, 1)
     assert postgres.query("SELECT count(*) FROM event WHERE action = 'ssh_login'") == [(len(names),)]
 
 
@@ -166,12 +172,12 @@ def test_numbers_of_messages(postgres: Postgres) -> None:
     """``deliver`` numbers messages when it sees them, so none comes late; and it reads each once, wherever it runs."""
     with closing(worker_store(postgres.database, "sshbell", pytest.fail)) as one:
         one.take(0)
-        one.commit([Progress(0, 1, 1, ())], events_of(*session_lines(1, "alice")), LOGINS, 1)
+        one.commit([PartitionProgress(0, 1, 1, ())], events_of(*session_lines(1, "alice")), LOGINS, 1)
         with closing(delivery_of(postgres.database, pytest.fail)) as delivery:
             outbox = outbox_of(postgres.database, delivery)
             first, seen = outbox.ahead(0, 100)
             assert [message.seq for message in first] == [1]
-            one.commit([Progress(0, 1, 2, ())], events_of(*session_lines(2, "bob")), LOGINS, 1)
+            one.commit([PartitionProgress(0, 1, 2, ())], events_of(*session_lines(2, "bob")), LOGINS, 1)
             assert outbox.since(1, 100) == []
             assert [message.seq for message in outbox.ahead(1, 100)[0]] == [2]
             assert seen is not None
@@ -229,7 +235,7 @@ def test_three_hosts(where: str, kafka: Kafka, request: pytest.FixtureRequest, t
 
 
 def test_the_same_lines_twice(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
-    """rsyslogd may send lines again: at once, or much later, when sshbell has forgotten them. Each login is stored once."""
+    """Rsyslogd may send lines again: at once, or much later, when sshbell has forgotten them. Each login is stored once."""
     lines = session("user", 0, count=9000)
     with Workers(tmp_path, kafka, postgres.database) as workers:
         workers.start()
@@ -242,3 +248,117 @@ def test_the_same_lines_twice(kafka: Kafka, postgres: Postgres, tmp_path: Path) 
     assert postgres.query("SELECT action, count(*) FROM event GROUP BY action ORDER BY action") == [
         ("ssh_login", 9000), ("ssh_logout", 9000),
     ]  # fmt: skip
+
+
+def state_of(process: subprocess.Popen[bytes]) -> str:
+    """Return the letter of a process's state: "T" if it is stopped."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][0]
+
+
+@pytest.mark.parametrize("place", ["before", "within"])
+def test_a_forced_zombie(place: str, kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
+    """A worker that stops at its transaction, and goes on after another one has its partitions, writes nothing about them."""
+    with Workers(tmp_path, kafka, postgres.database, module="tests.integration.stopping") as workers:
+        kafka.produce(session("first", 0))
+        zombie = workers.start(SSHBELL_TEST_STOP=place)
+        wait_for(lambda: read_lines(postgres) == 3, "the worker reads")
+        kafka.produce(
+            session("zombie", 1, count=0) + [("web1", line.replace(b"zombie1", b"zombie")) for _, line in session("zombie", 1)]
+        )
+        wait_for(lambda: state_of(zombie) == "T", "it has stopped")
+        epoch = postgres.query("SELECT max(epoch) FROM partition")
+        workers.start()
+        wait_for(lambda: read_lines(postgres) == 6, "the other worker has read all lines")
+        stored = postgres.query("SELECT * FROM event ORDER BY id"), postgres.query("SELECT * FROM outbox")
+        assert postgres.query("SELECT max(epoch) FROM partition") > epoch
+        zombie.send_signal(signal.SIGCONT)
+        wait_for(lambda: '"partition_lost"' in workers.log(0), "the zombie knows")
+        assert (postgres.query("SELECT * FROM event ORDER BY id"), postgres.query("SELECT * FROM outbox")) == stored
+        # It takes part again.
+        kafka.produce([each for number in range(40) for each in session("later", 2 + number, f"host{number}")])
+        wait_for(lambda: read_lines(postgres) == 126, "all is read")
+    assert postgres.query("SELECT count(*), count(DISTINCT \"user\") FROM event WHERE action = 'ssh_login'") == [(42, 42)]
+
+
+def test_a_lost_offset(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
+    """If the topic no longer has the next line, the worker sends an alarm and ends. It goes on only where the user wants it."""
+    sent = tmp_path / "sent.json"
+    more = FILE_CHANNEL.format(path=sent)
+    with Workers(tmp_path, kafka, postgres.database, more=more) as workers:
+        kafka.produce(session("user", 0))
+        worker = workers.start()
+        wait_for(lambda: read_lines(postgres) == 3, "the worker reads")
+        assert workers.stop(worker) == 0
+        # The cluster keeps about 5 MB of each partition.
+        filler = [("web1", ours("x" * 900, number=number)) for number in range(8000)]
+        kafka.produce(filler)
+        lost = workers.start()
+        assert lost.wait(DEADLINE_S) == 65
+        assert "--accept-loss" in workers.log(1)
+        assert read_lines(postgres) == 3
+        (notice,) = [json.loads(line)["message"] for line in sent.read_bytes().splitlines() if b"sshbell_notice" in line]
+        assert re.fullmatch(
+            r"Kafka has deleted lines of partition \d of sshbell, from offset 3 on, before sshbell read them\."
+            r" sshbell worker has stopped\.",
+            notice,
+        )
+        again = workers.start("--accept-loss")
+        wait_for(lambda: read_lines(postgres) == 8003, "it goes on with the oldest line")
+        assert again.poll() is None
+
+
+def test_one_worker_with_sqlite(kafka: Kafka, tmp_path: Path) -> None:
+    """A second worker with the same files of SQLite refuses to start."""
+    with Workers(tmp_path, kafka, "") as workers:
+        first = workers.start()
+        wait_for(lambda: '"started"' in workers.log(0), "it runs")
+        second = workers.start()
+        assert second.wait(DEADLINE_S) == 74
+        assert workers.stop(first) == 0
+
+
+def test_rsyslogd_writes_to_kafka(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
+    """The example for a relay: lines of a host go to one partition, in order, and a worker reads them."""
+    if not list(Path("/usr/lib").glob("*/rsyslog/omkafka.so")):
+        pytest.skip("omkafka is not installed; apt install rsyslog-kafka")
+    (tmp_path / "relay").mkdir()
+    count = 200
+    with Relay(tmp_path / "relay", kafka.brokers) as relay, Workers(tmp_path, kafka, postgres.database) as workers:
+        for number in range(count):
+            place = f"192.0.2.7 port {2000 + number}"
+            for text in (
+                f"Accepted password for user{number} from {place} ssh2",
+                f"pam_unix(sshd:session): session opened for user user{number}(uid=1001) by (uid=0)",
+                f"pam_unix(sshd:session): session closed for user user{number}",
+            ):
+                relay.send(f"<38>2026-11-22T10:00:00.{number:06}+00:00 host{number % 20} sshd[7]: {text}\n".encode())
+        workers.start()
+        wait_for(lambda: read_lines(postgres) == 3 * count, "all lines are read")
+        wait_for(lambda: postgres.query("SELECT count(*) FROM event WHERE action = 'ssh_logout'") == [(count,)], "all is stored")
+    # With one PID for all sessions of a host, this is true only if the lines of each host have kept their order.
+    assert postgres.query("SELECT count(*), count(DISTINCT \"user\") FROM event WHERE action = 'ssh_login'") == [(count, count)]
+    assert postgres.query("SELECT count(*) FROM session WHERE closed_us IS NULL") == [(0,)]
+
+
+def test_the_example_is_valid(tmp_path: Path) -> None:
+    """Rsyslogd accepts the example as it is."""
+    main = tmp_path / "main.conf"
+    main.write_text(f'global(workDirectory="{tmp_path}")\ninclude(file="{DROP_IN}")\n')
+    done = subprocess.run(
+        [needs.program("rsyslogd", "rsyslog"), "-N1", "-f", main], capture_output=True, check=False, text=True, timeout=DEADLINE_S
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_core_needs_no_library_of_the_extra() -> None:
+    """Without confluent_kafka and psycopg, everything else works; the command says what is missing."""
+    code = (
+        "import sys\n"
+        "for name in ('confluent_kafka', 'psycopg', 'pyspark', 'pyarrow'): sys.modules[name] = None\n"
+        "import consumer.pipeline, consumer.run.service, consumer.deliver.process, consumer.logs.replay\n"
+        "from consumer.cli import main\n"
+        "main(['worker'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 78
+    assert "pip install 'sshbell[kafka]'" in done.stderr

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -194,9 +195,9 @@ def made(dice: random.Random, hosts: int, lines: int, begin_s: int) -> Input:
         for host in range(hosts)
     ]
     stamped = []
-    for at_s, text in found:
+    for at_s, line in found:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(begin_s + at_s))
-        stamped.append(f"<38>{stamp}.{int(at_s % 1 * 1e6):06}+00:00 ".encode() + text + b"\n")
+        stamped.append(f"<38>{stamp}.{int(at_s % 1 * 1e6):06}+00:00 ".encode() + line + b"\n")
     return Input(stamped, logins, int((begin_s + END_S) * 1e6))
 
 
@@ -235,17 +236,13 @@ class Watch:
         self._is_over.set()
         self._thread.join()
 
-    def longest_s(self, since_s: float, until_s: float) -> float:
-        """Return the longest time that a partition was not read, between two moments."""
+    def longest_s(self, since_s: float) -> float:
+        """Return how long a partition was not read at most, of the pauses that go on within ten seconds after a moment."""
         longest = 0.0
         for seen in self.progress.values():
-            moved_s, last = since_s, None
-            for at_s, _epoch, offset in seen:
-                if since_s <= at_s <= until_s:
-                    if last is not None and offset > last:
-                        longest = max(longest, at_s - moved_s)
-                        moved_s = at_s
-                    last = offset
+            moves_s = [at_s for (_, _, before), (at_s, _, offset) in pairwise(seen) if offset > before]
+            pauses = [(begin_s, end_s) for begin_s, end_s in pairwise(moves_s) if begin_s < since_s + 10 and end_s > since_s]
+            longest = max([longest, *[end_s - begin_s for begin_s, end_s in pauses]])
         return longest
 
 
@@ -316,9 +313,7 @@ def performed(folder: Path, postgres: Postgres, dice: random.Random, rate: int) 
         time.sleep(2)  # a tick, for what waits
         reader.close()
         watch.close()
-        taken = {
-            "kill": watch.longest_s(killed_s - 0.3, killed_s + 14), "stop": watch.longest_s(stopped_s - 0.3, stopped_s + 12)
-        }  # fmt: skip
+        taken = {"kill": watch.longest_s(killed_s), "stop": watch.longest_s(stopped_s)}
         codes = [workers.stop(process) for process in both]
         logs = "".join(workers.log(number) for number in range(3))
     faults = [f"the reader beside the workers: {fault}" for fault in reader.faults]
@@ -333,10 +328,16 @@ def performed(folder: Path, postgres: Postgres, dice: random.Random, rate: int) 
     faults += [f"only one process has {theirs[each]}" for each in theirs.keys() - ours.keys()]
     faults += [f"only the workers have {ours[each]}" for each in ours.keys() - theirs.keys()]
     figures: dict[str, object] = {
-        "lines": reader.total, "resent by rsyslogd": reader.total - wanted, "logins": logins.total(), "events": len(ours),
-        "longest pause around the kill, s": f"{taken['kill']:.1f}", "around the stop, s": f"{taken['stop']:.1f}",
-        "sender waited, s": f"{sender.waited_s:.1f}", "zombie commits refused": logs.count('"partition_lost"'), "partitions taken": logs.count('"partition_taken"'),
-    }  # fmt: skip
+        "lines": reader.total,
+        "resent by rsyslogd": reader.total - wanted,
+        "logins": logins.total(),
+        "events": len(ours),
+        "longest pause around the kill, s": f"{taken['kill']:.1f}",
+        "around the stop, s": f"{taken['stop']:.1f}",
+        "sender waited, s": f"{sender.waited_s:.1f}",
+        "zombie commits refused": logs.count('"partition_lost"'),
+        "partitions taken": logs.count('"partition_taken"'),
+    }
     return Outcome(faults, figures)
 
 
