@@ -24,13 +24,13 @@ def prepare(place: str) -> None:
     commit, keep = store.commit, store._keep
     due = []
 
-    def committed(self: Any, progress: Sequence[Any], events: Sequence[Any], *more: Any) -> int:
+    def committed(self: Any, progress: Sequence[Any], events: Sequence[Any], *more: Any, **named: Any) -> int:
         if any(event.user == "zombie" for event in events) and PLACE in os.environ:
             del os.environ[PLACE]
             due.append(place)
             if place == "before":
                 os.kill(os.getpid(), signal.SIGSTOP)
-        return commit(self, progress, events, *more)
+        return commit(self, progress, events, *more, **named)
 
     def kept(self: Any, *arguments: Any) -> None:
         keep(self, *arguments)
