@@ -106,6 +106,8 @@ def _status_of(error: BaseException) -> int:
         case SshbellError():
             complain(error)
             return error.exit_code
+        case SystemExit(code=0):
+            return 0  # click has answered a shell that completes a line
         case BrokenPipeError() | SystemExit():
             return EX_IOERR  # the reader of our output has closed it; click turns this into SystemExit
         case OSError():

@@ -43,6 +43,7 @@ from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
+from consumer.store.block import NOT_BLOCKED_NOTE
 
 log = get_logger()
 
@@ -384,7 +385,8 @@ class Service:
         self._catch_up.mark(time.monotonic(), now_us(), self._last_line_s, is_ready=self._lines.is_ready())
 
     def _keep_status(self) -> None:
-        self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
+        not_blocked = msgspec.json.encode(self._pipeline.refused).decode()
+        self._store.state.set_notes({"refused": self._refused, NOT_BLOCKED_NOTE: not_blocked} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._store.state.set_status(
