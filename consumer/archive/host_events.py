@@ -7,17 +7,19 @@ An archive has events and no findings: the detectors need the events of all host
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, tzinfo
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from consumer.ecs import EcsEvent
 from consumer.errors import InputError, SshbellError, complain
-from consumer.events import Event
 from consumer.events_as_ecs import of_event
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 from consumer.places.geoip import Places
+
+if TYPE_CHECKING:
+    from consumer.events import Event
 
 
 class ReadingSettings(msgspec.Struct, frozen=True):
@@ -46,7 +48,9 @@ class HostReport(msgspec.Struct, frozen=True):
 
 
 def events_of_host(
-    paths: Sequence[str], settings: ReadingSettings = ReadingSettings(), report: Callable[[HostReport], None] = lambda _report: None
+    paths: Sequence[str],
+    settings: ReadingSettings = ReadingSettings(),  # noqa: B008 - it is frozen
+    report: Callable[[HostReport], None] = lambda _report: None,
 ) -> Iterator[EcsEvent]:
     """
     Yield the events of a host, in the order in which ``sshbell replay`` shows them.
@@ -60,9 +64,7 @@ def events_of_host(
     names: list[str] = []
     total = 0
     places = places_of(settings.geoip)
-    replay = Replay(
-        matcher_of(settings.sshd_programs), zone=settings.zone, year=settings.year, paths=names, tell=found.append
-    )
+    replay = Replay(matcher_of(settings.sshd_programs), zone=settings.zone, year=settings.year, paths=names, tell=found.append)
     for _ in replay.steps(list(paths)):
         total += len(found)
         for event in found:

@@ -22,12 +22,10 @@ from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
 from consumer.errors import SshbellError
 from consumer.events import PLACE_STEP, Event, Login
-from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, state_behind
+from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, first_time, first_year_of, state_behind
 from consumer.logs.process_pool import Workers
 from consumer.matching.matcher import Matcher
-from consumer.pipeline import LineReader
 from consumer.story.correlate import Correlator
 
 
@@ -167,21 +165,8 @@ class Replay:
             except SshbellError as error:
                 self.errors.append(error)
         if len(files) > 1:
-            files.sort(key=self._first_time)
+            files.sort(key=lambda file: first_time(file, self._matcher, self._zone, self._year))
         return files
-
-    def _first_time(self, file: LogFile) -> int:
-        try:
-            timestamps = Timestamps(file.modified, self._zone, self._first_year(file))
-            block = file.first_block() or b"\n"
-        except SshbellError:
-            return 0  # reported when its turn comes
-        rows = LineReader(self._matcher, timestamps, keep_text=False).framer.rows(block.decode("latin-1"))
-        times = (timestamps.microseconds(stamp) for stamp, *_ in rows if stamp)
-        return next((time for time in times if time is not None), 0)
-
-    def _first_year(self, file: LogFile) -> int | None:
-        return file.first_year() if self._year is None else self._year
 
     def _requests(self, files: list[LogFile]) -> Iterator[ReadRequest]:
         """Yield the blocks of all files, each with the latest state of its file that is known by then."""
@@ -189,7 +174,7 @@ class Replay:
             self.paths.append(file.path)
             place = number * PLACE_STEP + 1
             try:
-                first_year, modified_us = self._first_year(file), int(file.modified.timestamp() * SECOND_US)
+                first_year, modified_us = first_year_of(file, self._year), int(file.modified.timestamp() * SECOND_US)
                 for block in file.blocks():
                     if number not in self._states:
                         self._states[number] = self._reader.beginning(block, first_year)

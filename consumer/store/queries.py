@@ -3,13 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction
-from consumer.addresses import Network, ip_of, is_same_host
+from consumer.addresses import Network, is_in, is_same_host
 from consumer.errors import StoreError
 from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
@@ -308,12 +309,8 @@ class _reading:  # noqa: N801 - used as a function
     def __enter__(self) -> sqlite3.Connection:
         connection = self._reading.__enter__()
         connection.row_factory = _named
-        connection.create_function("in_network", 1, self._has, deterministic=True)
+        connection.create_function("in_network", 1, partial(is_in, self._network), deterministic=True)
         return connection
-
-    def _has(self, address: str | None) -> bool:
-        ip = ip_of(address)
-        return ip is not None and self._network is not None and ip in self._network
 
     def __exit__(self, *details: object) -> bool | None:
         return self._reading.__exit__(*details)  # type: ignore[arg-type]
@@ -324,6 +321,7 @@ def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> _Columns:
 
 
 def session_of_row(row: SessionRow) -> Session:
+    """Return the session of a row."""
     return Session(_login(row, row.login_id, row.opened_us), row.closed_us)
 
 
