@@ -72,7 +72,7 @@ def spark_session(master: str, *, has_progress: bool) -> SparkSession:
         UnavailableError: there is no Java.
         SparkError: Spark does not start, or the cluster does not answer.
     """
-    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+    if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise UnavailableError("Spark needs Java 17 or later; on Debian and Ubuntu: apt install openjdk-17-jre-headless")
     if master.startswith("local"):
         # The workers are on this machine: they have the same Python, and nobody else has to reach them.
