@@ -9,7 +9,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -23,6 +22,7 @@ from tests.documents import PROJECT_DIR, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # One worker of pytest-xdist runs all of them, so that Spark starts once.
 pytestmark = pytest.mark.xdist_group("archive")
@@ -34,8 +34,7 @@ USAGE, DATA, NO_INPUT, UNAVAILABLE = 64, 65, 66, 69
 
 # A login that begins in one year and ends in the next, in lines without years.
 NEW_YEAR = (
-    b"Dec 31 23:59:58 db2 sshd[7]: Accepted password for dave from 192.0.2.7 port 4711 ssh2\n"
-    b"Dec 31 23:59:59 db2 sshd[7]: pam_unix(sshd:session): session opened for user dave(uid=1001) by (uid=0)\n",
+    b"Dec 31 23:59:58 db2 sshd[7]: Accepted password for dave from 192.0.2.7 port 4711 ssh2\n",
     b"Jan  1 00:00:01 db2 sshd[7]: pam_unix(sshd:session): session closed for user dave\n",
 )
 # Lines that anybody can write: numbers that no column can hold, years that no calendar has, bytes that no text has.
@@ -149,8 +148,8 @@ def rows(archived: Archived) -> Iterator[dict[str, Any]]:
 
 def replayed(archived: Archived) -> list[dict[str, Any]]:
     """Return what ``replay`` shows of the same files, without findings, and without numbers that no column can hold."""
-    command = ["replay", "--format", "json", "--no-owners", "--config", archived.config, "--tz", "UTC", *archived.logs]
-    found = [json.loads(line) for line in sshbell(*command).stdout.splitlines()]
+    done = sshbell("replay", "--format", "json", "--no-owners", "--config", archived.config, "--tz", "UTC", *archived.logs)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
     for event in found:
         if event["event"].get("duration", 0) >= 1 << 63:
             del event["event"]["duration"]
