@@ -11,8 +11,12 @@ from pyarrow import json
 
 from consumer.ecs import EcsEvent
 
-# Groups that only messages, findings and the lines of ``sshbell parse`` have.
-_LEFT_OUT = frozenset({"message", "pam", "threat", "related", "error", "labels", "sshbell"})
+# Fields that only messages, findings and the lines of ``sshbell parse`` have, or that come from a host's own files.
+_LEFT_OUT = frozenset({
+    "message", "pam", "threat", "related", "error", "labels", "sshbell", "event.severity", "user.full_name", "source.domain",
+    "ssh.key.owner", "ssh.key.options", "ssh.certificate.ca_owner", "ssh.session.id", "ssh.preauth", "ssh.claimed_by_user",
+    "ssh.via", "ssh.child_pid", "ssh.connection_pid", "ssh.disconnect_code", "rule.description",
+})  # fmt: skip
 # Times are texts in JSON, and times in an archive.
 _TIMES = frozenset({"@timestamp", "start", "end"})
 _TYPES: dict[type[inspect.Type], pa.DataType] = {
@@ -29,13 +33,13 @@ _BATCH_ROWS, _BLOCK_BYTES = 8192, 8 << 20
 _encode = msgspec.json.Encoder().encode_lines
 
 
-def _fields(kind: inspect.Type) -> list[pa.Field]:
+def _fields(kind: inspect.Type, path: str = "") -> list[pa.Field]:
     assert isinstance(kind, inspect.StructType)
-    found = [(field.encode_name, field.type) for field in kind.fields if field.encode_name not in _LEFT_OUT]
-    return [pa.field(name, _type(name, of)) for name, of in found]
+    found = [(field.encode_name, path + field.encode_name, field.type) for field in kind.fields]
+    return [pa.field(name, _type(name, whole, of)) for name, whole, of in found if whole not in _LEFT_OUT]
 
 
-def _type(name: str, kind: inspect.Type) -> pa.DataType:
+def _type(name: str, path: str, kind: inspect.Type) -> pa.DataType:
     if isinstance(kind, inspect.UnionType):  # of None and another one
         kind = next(one for one in kind.types if not isinstance(one, inspect.NoneType))
     if name in _TIMES:
@@ -44,9 +48,9 @@ def _type(name: str, kind: inspect.Type) -> pa.DataType:
         return pa.decimal128(20, 0)
     match kind:
         case inspect.VarTupleType():
-            return pa.list_(_type("", kind.item_type))
+            return pa.list_(_type("", path, kind.item_type))
         case inspect.StructType():
-            return pa.struct(_fields(kind))
+            return pa.struct(_fields(kind, f"{path}."))
     return _TYPES[type(kind)]
 
 

@@ -118,7 +118,7 @@ def _is_unfinished(path: Path) -> bool:
 def _info(row: dict[str, Any]) -> str | None:
     """Return the key, the certificate or the principal as sshd writes it after "ssh2: "."""
     key = " ".join(filter(None, (row["key_type"], row["fingerprint"])))
-    if row["certificate"] is not None:
+    if row["serial"] is not None:
         # An archive does not have the type of the authority's key.
         return f"{key} ID {row['certificate']} (serial {row['serial']}) CA - {row['ca']}"
     return key or row["principal"]
