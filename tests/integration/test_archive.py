@@ -1,4 +1,4 @@
-"""``sshbell archive`` with the real Spark: the rows are those of ``replay``; ``history`` and the queries of the page read them."""
+"""``sshbell archive`` with the real Spark: its rows are those of ``replay``, and ``history`` and the page's queries read them."""
 
 from __future__ import annotations
 
