@@ -25,7 +25,7 @@ from consumer.story.correlate import Correlator
 _WAITING_LINES = 4096
 
 
-class Piece(NamedTuple):
+class HostPiece(NamedTuple):
     """
     Some lines of one host and one file. Its first four fields are the order of the pieces.
 
@@ -43,7 +43,9 @@ class Piece(NamedTuple):
     lines: bytes
 
 
-def pieces_of_file(number: int, path: str, settings: ReadingSettings, report: Callable[[HostReport], None]) -> Iterator[Piece]:
+def pieces_of_file(
+    number: int, path: str, settings: ReadingSettings, report: Callable[[HostReport], None]
+) -> Iterator[HostPiece]:
     """Read a file, and yield its lines by host. ``number``: of the file. ``report``: see ``events_of_host``."""
     errors: list[SshbellError] = []
     place = first_place = number * PLACE_STEP + 1
@@ -59,13 +61,13 @@ def pieces_of_file(number: int, path: str, settings: ReadingSettings, report: Ca
             count += len(lines)
             if count >= _WAITING_LINES:
                 for host, some in waiting.items():
-                    yield Piece(host, first_us, number, pieces, marshal.dumps(some, 2))
+                    yield HostPiece(host, first_us, number, pieces, marshal.dumps(some, 2))
                 waiting.clear()
                 count, pieces = 0, pieces + 1
     except SshbellError as error:
         errors.append(error)
     for host, some in waiting.items():
-        yield Piece(host, first_us, number, pieces, marshal.dumps(some, 2))
+        yield HostPiece(host, first_us, number, pieces, marshal.dumps(some, 2))
     report(HostReport(place - first_place, 0, tuple(errors)))
 
 

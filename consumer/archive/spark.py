@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # What Spark raises.
 SparkError = (PySparkException, Py4JError)
 Reports = dict[str, HostReport]
-Report = Callable[[str, HostReport], None]
+TakeReport = Callable[[str, HostReport], None]
 _COLUMNS = from_arrow_schema(SCHEMA)
 _PIECES = pa.schema(
     [("host", pa.string()), ("first_us", pa.int64()), ("file", pa.int64()), ("number", pa.int64()), ("lines", pa.binary())]
@@ -103,7 +103,7 @@ def write_archive(spark: SparkSession, sources: Sources, out: str, settings: Rea
     return reports.value
 
 
-def _of_hosts(spark: SparkSession, sources: Sources, tasks: int, settings: ReadingSettings, report: Report) -> "DataFrame":
+def _of_hosts(spark: SparkSession, sources: Sources, tasks: int, settings: ReadingSettings, report: TakeReport) -> "DataFrame":
     """Return the events of hosts with files of their own. Each row is a task: its hosts, and their files."""
     sizes = {host: sum(sources.sizes[path] for path in paths) for host, paths in sources.hosts.items()}
     rows = [[[(host, sources.hosts[host]) for host in hosts]] for hosts in shared(sizes, tasks)]
@@ -116,7 +116,9 @@ def _of_hosts(spark: SparkSession, sources: Sources, tasks: int, settings: Readi
     return _tasks(spark, rows, "hosts array<struct<host: string, paths: array<string>>>").mapInArrow(run, _COLUMNS)
 
 
-def _of_mixed_files(spark: SparkSession, sources: Sources, tasks: int, settings: ReadingSettings, report: Report) -> "DataFrame":
+def _of_mixed_files(
+    spark: SparkSession, sources: Sources, tasks: int, settings: ReadingSettings, report: TakeReport
+) -> "DataFrame":
     """Return the events of files with many hosts. Spark brings the pieces of each host together."""
     numbers = {path: number for number, path in enumerate(sources.mixed)}
     files = shared({path: sources.sizes[path] for path in sources.mixed}, tasks)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import random
 from datetime import UTC
 from itertools import groupby
 from operator import attrgetter
@@ -14,15 +13,16 @@ import pytest
 
 from consumer.archive.columns import SCHEMA, batches_of
 from consumer.archive.host_events import HostReport, ReadingSettings, events_of_host
-from consumer.archive.mixed_files import Piece, events_of_pieces, pieces_of_file
+from consumer.archive.mixed_files import HostPiece, events_of_pieces, pieces_of_file
 from consumer.archive.sources import Sources, local_sources, shared
-from consumer.ecs import EcsEvent
 from consumer.errors import DataError, InputError
 from tests.documents import PROJECT_DIR
 from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from consumer.ecs import EcsEvent
 
 MERGED = PROJECT_DIR / "tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz"
 SETTINGS = ReadingSettings(zone=UTC)
@@ -33,14 +33,13 @@ def in_order(events: list[EcsEvent]) -> list[bytes]:
     return sorted(map(msgspec.json.encode, events))
 
 
-def split(paths: list[str], reports: list[HostReport]) -> list[Piece]:
-    """Return the pieces of files, in any order."""
+def split(paths: list[str], reports: list[HostReport]) -> list[HostPiece]:
+    """Return the pieces of files, not in order."""
     pieces = [piece for number, path in enumerate(paths) for piece in pieces_of_file(number, path, SETTINGS, reports.append)]
-    random.Random(1).shuffle(pieces)
-    return pieces
+    return sorted(pieces, key=lambda piece: hash(piece.lines))
 
 
-def joined(pieces: list[Piece], paths: list[str]) -> list[EcsEvent]:
+def joined(pieces: list[HostPiece], paths: list[str]) -> list[EcsEvent]:
     """Return the events of all hosts, as Spark brings their pieces together."""
     return [
         event
@@ -51,7 +50,7 @@ def joined(pieces: list[Piece], paths: list[str]) -> list[EcsEvent]:
 
 @pytest.mark.parametrize("waiting", [1, 7, 100_000])
 def test_a_collectors_files_are_split_by_host(waiting: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many lines a piece waits for, and in whatever order the pieces come: the events are those of a reader of all lines."""
+    """However many lines a piece waits for, and in whatever order pieces come: the events are those of a reader of all lines."""
     monkeypatch.setattr("consumer.archive.mixed_files._WAITING_LINES", waiting)
     monkeypatch.setattr("consumer.intake.files.BLOCK_SIZE", 500)
     lines = gzip.decompress(MERGED.read_bytes()).splitlines(keepends=True)
