@@ -3,10 +3,10 @@
 Compare ``sshbell archive`` with ``sshbell replay --jobs 2`` on the logs of many hosts.
 
 Each host has four rotated files without years, two of them gzipped, from the last day of a year to the first days of the next.
-The files are cut at any line, so sessions go on in the next file. This times whole processes in turn, and takes the ratio within each
-round. Then it compares every event of the archive with those of ``replay``. It kills an executor of a small cluster with signal 9
-in the middle of a run, and compares again. It cuts a file, and compares again. Last, it measures the memory for one host and for
-ten times its lines::
+The files are cut at any line, so sessions go on in the next file. This times whole processes in turn, and takes the ratio within
+each round. Then it compares every event of the archive with those of ``replay``. It kills an executor of a small cluster with
+signal 9 in the middle of a run, and compares again. It cuts a file, and compares again. Last, it measures the memory for one host
+and for ten times its lines::
 
     bench/archive.py --lines 12000000 --hosts 1000 --rounds 3
 

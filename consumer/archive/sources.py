@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from consumer.archive import remote_files
 from consumer.errors import InputError
 
 # Text of logs packs to about a tenth.
@@ -25,39 +26,49 @@ class Sources(msgspec.Struct):
     Attributes:
         hosts: the files of each directory of a host.
         mixed: the files of collectors.
+        sizes: about how many bytes of text each file has.
     """
 
     hosts: dict[str, list[str]] = msgspec.field(default_factory=dict)
     mixed: list[str] = msgspec.field(default_factory=list)
     sizes: dict[str, int] = msgspec.field(default_factory=dict)
 
-    def add(self, path: str, size: int, host: str | None) -> None:
-        """Add a file of a host, or of a collector if ``host`` is None."""
-        (self.mixed if host is None else self.hosts.setdefault(host, [])).append(path)
+    def add(self, root: str, below: str, size: int) -> None:
+        """Add a file of a directory of logs; ``below`` is "" if ``root`` itself is the file."""
+        host, _, name = below.partition("/")
+        path = f"{root}/{below}" if below else root
+        (self.hosts.setdefault(f"{root}/{host}", []) if name else self.mixed).append(path)
         self.sizes[path] = size * (_UNPACKED_TIMES if Path(path).suffix in _PACKED else 1)
 
 
-def local_sources(paths: Iterable[str]) -> Sources:
+def sources_of(paths: Iterable[str]) -> Sources:
     """
-    Find the files of directories of logs, and of files.
+    Find the files of directories of logs, and of files. A path may be on another file system: ``s3://logs/2026``.
 
     Raises:
         InputError: a path does not exist, or cannot be listed.
     """
     found = Sources()
-    for given in paths:
-        path = Path(given)
+    for path in paths:
+        root = path.rstrip("/") or "/"
         try:
-            if not path.is_dir():
-                found.add(given, path.stat().st_size, None)
-                continue
-            for file in sorted(path.rglob("*")):
-                if file.is_file():
-                    above = file.relative_to(path).parts[:-1]
-                    found.add(str(file), file.stat().st_size, str(path / above[0]) if above else None)
+            files = remote_files.listed(root) if remote_files.is_remote(root) else _listed(root)
+            for below, size in sorted(files):
+                found.add(root, below, size)
         except OSError as error:
-            raise InputError(f"{given}: {error.strerror}") from error
+            raise InputError(f"{path}: {error.strerror or error}") from error
     return found
+
+
+def _listed(root: str) -> list[tuple[str, int]]:
+    """Return the files below a directory with their sizes; "" is the name of ``root`` if that is a file."""
+    path = Path(root)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return [
+        (str(file.relative_to(path)) if file != path else "", file.stat().st_size)
+        for file in files
+        if file.is_file() or file == path
+    ]
 
 
 def shared(sizes: dict[str, int], count: int) -> list[list[str]]:

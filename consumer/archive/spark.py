@@ -25,6 +25,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from consumer.archive.columns import SCHEMA, batches_of
 from consumer.archive.host_events import HostReport, ReadingSettings, events_of_host
 from consumer.archive.mixed_files import events_of_pieces, pieces_of_file
+from consumer.archive.remote_files import Copies
 from consumer.archive.sources import Sources, shared
 from consumer.errors import UnavailableError
 
@@ -111,7 +112,9 @@ def _of_hosts(spark: SparkSession, sources: Sources, tasks: int, settings: Readi
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for row in _rows(batches):
             for host in row["hosts"]:
-                yield from batches_of(events_of_host(host["paths"], settings, partial(report, host["host"])))
+                with Copies(host["paths"]) as copies:
+                    take = partial(_report_of, copies, report, host["host"])
+                    yield from batches_of(copies.named(events_of_host(copies.paths, settings, take)))
 
     return _tasks(spark, rows, "hosts array<struct<host: string, paths: array<string>>>").mapInArrow(run, _COLUMNS)
 
@@ -127,9 +130,12 @@ def _of_mixed_files(
     def split(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for row in _rows(batches):
             for file in row["files"]:
-                pieces = pieces_of_file(file["number"], file["path"], settings, partial(report, file["path"]))
-                for _number, some in groupby(pieces, key=lambda piece: piece.number):
-                    yield pa.RecordBatch.from_pylist([piece._asdict() for piece in some], _PIECES)
+                with Copies([file["path"]]) as copies:
+                    take = partial(_report_of, copies, report, file["path"])
+                    for path in copies.paths:
+                        pieces = pieces_of_file(file["number"], path, settings, take)
+                        for _number, some in groupby(pieces, key=lambda piece: piece.number):
+                            yield pa.RecordBatch.from_pylist([piece._asdict() for piece in some], _PIECES)
 
     def join(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for host, some in groupby(_rows(batches), key=itemgetter("host")):
@@ -142,6 +148,10 @@ def _of_mixed_files(
     pieces = _tasks(spark, rows, "files array<struct<number: long, path: string>>").mapInArrow(split, from_arrow_schema(_PIECES))
     of_each = pieces.repartition(tasks, "host").sortWithinPartitions("host", "first_us", "file", "number")
     return of_each.mapInArrow(join, _COLUMNS)
+
+
+def _report_of(copies: Copies, report: TakeReport, name: str, found: HostReport) -> None:
+    report(name, copies.reported(found))
 
 
 def _tasks(spark: SparkSession, rows: list[list[Any]], columns: str) -> "DataFrame":

@@ -39,16 +39,16 @@ def archive(sources: tuple[str, ...], out: str, master: str, year: int | None, z
     from pathlib import Path
 
     from consumer.archive.host_events import ReadingSettings
-    from consumer.archive.sources import local_sources
 
     settings = configuration_for_logs(config)
     if Path(out).exists():
         raise UsageError(f"--out: {out} exists; name a new directory, so that no event gets there twice")
     try:
+        from consumer.archive.sources import sources_of
         from consumer.archive.spark import SparkError, spark_session, write_archive
     except ImportError as error:
         raise missing_package(error, "spark") from error
-    files = local_sources(sources)
+    files = sources_of(sources)
     geoip = settings.geoip if settings.geoip == "web" else tuple(settings.geoip)
     reading = ReadingSettings(tuple(settings.sshd_programs), geoip, zone, year)
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import os
 from datetime import UTC
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,14 +16,13 @@ import pytest
 from consumer.archive.columns import SCHEMA, batches_of
 from consumer.archive.host_events import HostReport, ReadingSettings, events_of_host
 from consumer.archive.mixed_files import HostPiece, events_of_pieces, pieces_of_file
-from consumer.archive.sources import Sources, local_sources, shared
+from consumer.archive.remote_files import Copies
+from consumer.archive.sources import Sources, shared, sources_of
 from consumer.errors import DataError, InputError
 from tests.documents import PROJECT_DIR
 from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from consumer.ecs import EcsEvent
 
 MERGED = PROJECT_DIR / "tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz"
@@ -112,7 +113,7 @@ def test_sources(tmp_path: Path) -> None:
     for name in ("logs/web1/auth.log", "logs/web1/old/auth.log.1.gz", "logs/web2/auth.log", "logs/all.log", "other.log"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x" * 10)
-    found = local_sources([str(tmp_path / "logs"), str(tmp_path / "other.log")])
+    found = sources_of([str(tmp_path / "logs"), str(tmp_path / "other.log")])
     logs = tmp_path / "logs"
     assert found == Sources(
         {
@@ -123,10 +124,51 @@ def test_sources(tmp_path: Path) -> None:
         dict.fromkeys(found.sizes, 10) | {str(logs / "web1/old/auth.log.1.gz"): 100},
     )
     with pytest.raises(InputError, match="No such file"):
-        local_sources([str(tmp_path / "none")])
+        sources_of([str(tmp_path / "none")])
 
 
 def test_the_largest_comes_first() -> None:
     """No list waits for a giant at its end, and all lists are of about one size."""
     assert shared({"a": 1, "b": 100, "c": 50, "d": 49}, 2) == [["b"], ["c", "d", "a"]]
     assert shared({"a": 1}, 8) == [["a"]]
+
+
+def test_files_of_another_file_system(tmp_path: Path) -> None:
+    """They are listed and named as they were given, keep the time of their last change, and are copied no longer than needed."""
+    (tmp_path / "logs/web1").mkdir(parents=True)
+    packed = tmp_path / "logs/web1/auth.log.1.gz"
+    packed.write_bytes(MERGED.read_bytes())
+    os.utime(packed, (1_700_000_000, 1_700_000_000))
+    found = sources_of([f"file://{tmp_path}/logs/"])
+    (paths,) = found.hosts.values()
+    assert paths == [f"file://{packed}"]
+    reports: list[HostReport] = []
+    with Copies([*paths, f"file://{tmp_path}/none.log"]) as copies:
+        (copy,) = copies.paths
+        assert Path(copy).stat().st_mtime == 1_700_000_000
+        events = list(
+            copies.named(events_of_host(copies.paths, SETTINGS, lambda report: reports.append(copies.reported(report))))
+        )
+    assert not Path(copy).exists()
+    assert {event.log.file.path for event in events} == {f"file://{packed}"}
+    assert len(events) == len(list(events_of_host([str(MERGED)], SETTINGS)))
+    ((error,),) = [report.errors for report in reports]
+    assert str(error).startswith(f"file://{tmp_path}/none.log: ")
+
+
+def test_a_damaged_copy_is_named(tmp_path: Path) -> None:
+    """By its own name, not that of the copy."""
+    damaged = tmp_path / "auth.log.gz"
+    damaged.write_bytes(MERGED.read_bytes()[:-500])
+    reports: list[HostReport] = []
+    with Copies([f"file://{damaged}"]) as copies:
+        list(events_of_host(copies.paths, SETTINGS, lambda report: reports.append(copies.reported(report))))
+    ((error,),) = [report.errors for report in reports]
+    assert str(error).startswith(f"file://{damaged}: the archive is damaged")
+
+
+@pytest.mark.parametrize("path", ["file:///nonexistent", "nosuchscheme://bucket/logs"])
+def test_another_file_system_that_has_no_logs(path: str) -> None:
+    """The message names the path, and Spark does not start."""
+    with pytest.raises(InputError, match=f"^{path}: "):
+        sources_of([path])
