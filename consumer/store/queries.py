@@ -3,13 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction
-from consumer.addresses import Network, ip_of, is_same_host
+from consumer.addresses import Network, is_in, is_same_host
 from consumer.errors import StoreError
 from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
@@ -44,7 +45,7 @@ class _LoggedRow(msgspec.Struct):
     factors: str | None
 
 
-class _SessionRow(_LoggedRow):
+class SessionRow(_LoggedRow):
     """A row of ``session``."""
 
     login_id: str
@@ -52,7 +53,7 @@ class _SessionRow(_LoggedRow):
     closed_us: Whole | None
 
 
-class _EventRow(_LoggedRow):
+class EventRow(_LoggedRow):
     """A row of ``event``, and the begin of the session that it ends."""
 
     id: str
@@ -100,7 +101,7 @@ def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
         StoreError: the store does not exist or cannot be read.
     """
     for row in _rows(state_dir, "SELECT *", _SESSION, asked):
-        yield _session(checked(state_dir / STATE_DB, row, _SessionRow))
+        yield session_of_row(checked(state_dir / STATE_DB, row, SessionRow))
 
 
 def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
@@ -127,7 +128,7 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
     """
     columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
     for row in _rows(state_dir, columns, _EVENT, asked):
-        event = _event(checked(state_dir / STATE_DB, row, _EventRow))
+        event = event_of_row(checked(state_dir / STATE_DB, row, EventRow))
         if event is not None:
             yield event
 
@@ -143,7 +144,7 @@ def blocks_after(state_dir: Path, after_us: int, limit: int) -> list[Block]:
     statement = f"SELECT * FROM event WHERE action = '{EventAction.BLOCK}' ORDER BY time_us DESC LIMIT ?"  # noqa: S608 - our own
     with _reading(state_dir / STATE_DB) as connection:
         for row in connection.execute(statement, (limit,)):
-            event = _event(checked(state_dir / STATE_DB, row, _EventRow))
+            event = event_of_row(checked(state_dir / STATE_DB, row, EventRow))
             if isinstance(event, Block) and event.until_us > after_us:
                 found.append(event)
     return found[::-1]
@@ -162,7 +163,7 @@ def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     )
     with _reading(state_dir / STATE_DB) as found:
         rows = found.execute(statement, {"prefix": prefix}).fetchall()
-    return _event(checked(state_dir / STATE_DB, rows[0], _EventRow)) if len(rows) == 1 else None
+    return event_of_row(checked(state_dir / STATE_DB, rows[0], EventRow)) if len(rows) == 1 else None
 
 
 def has_canary(state_dir: Path, user: str, since_us: int) -> bool:
@@ -215,10 +216,10 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     # All rows are read by now, because the caller may take long with each.
     for row in rows:
         if of_events:
-            event = checked(state_dir / STATE_DB, row, _EventRow)
+            event = checked(state_dir / STATE_DB, row, EventRow)
             yield _login(event, event.id, event.time_us)
         else:
-            yield _session(checked(state_dir / STATE_DB, row, _SessionRow)).login
+            yield session_of_row(checked(state_dir / STATE_DB, row, SessionRow)).login
 
 
 # A table, its time, and its key.
@@ -308,12 +309,8 @@ class _reading:  # noqa: N801 - used as a function
     def __enter__(self) -> sqlite3.Connection:
         connection = self._reading.__enter__()
         connection.row_factory = _named
-        connection.create_function("in_network", 1, self._has, deterministic=True)
+        connection.create_function("in_network", 1, partial(is_in, self._network), deterministic=True)
         return connection
-
-    def _has(self, address: str | None) -> bool:
-        ip = ip_of(address)
-        return ip is not None and self._network is not None and ip in self._network
 
     def __exit__(self, *details: object) -> bool | None:
         return self._reading.__exit__(*details)  # type: ignore[arg-type]
@@ -323,7 +320,8 @@ def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> _Columns:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def _session(row: _SessionRow) -> Session:
+def session_of_row(row: SessionRow) -> Session:
+    """Return the session of a row."""
     return Session(_login(row, row.login_id, row.opened_us), row.closed_us)
 
 
@@ -334,7 +332,7 @@ def _login(row: _LoggedRow, login_id: str, time_us: int) -> Login:
     )  # fmt: skip
 
 
-def _event(row: _EventRow) -> Event | None:
+def event_of_row(row: EventRow) -> Event | None:
     """Return the event of a row, without the parts that the store does not keep; None for an unknown action."""
     line = _line(row, row.time_us)
     start = (row.id, line, row.user, _logged(row.address), _digits(row.port))
@@ -358,7 +356,7 @@ def _event(row: _EventRow) -> Event | None:
     return None
 
 
-def _found(start: tuple[str, Line, str | None, str | None, str | None], row: _EventRow) -> Finding | Block:
+def _found(start: tuple[str, Line, str | None, str | None, str | None], row: EventRow) -> Finding | Block:
     try:
         if row.action == EventAction.BLOCK:
             return stored_block(start, row.found or "", _logged(row.reason) or "")
