@@ -1,0 +1,1 @@
+"""One-time codes at login: what ``sshbell pam`` runs inside sshd."""
