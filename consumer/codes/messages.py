@@ -1,8 +1,9 @@
 """
 What the commands for PAM and ``deliver`` say to each other: one line of JSON each way.
 
-Both are objects with the fields below. A missing field of a request has its default, and unknown fields do not matter, so a command
-and a ``deliver`` of different versions understand each other. This module loads nothing but ``json``, because a login waits for it.
+Both are objects with the fields below. A missing field of a request has its default, and unknown fields do not matter. So a
+command and a ``deliver`` of different versions understand each other. This module loads nothing but ``json``, because a login
+waits for it.
 """
 
 import json
