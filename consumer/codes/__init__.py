@@ -1,1 +1,1 @@
-"""One-time codes at login: the commands that PAM runs, and how they ask ``deliver`` to send a code."""
+"""One-time codes at login: the commands that PAM runs, and what they say to ``deliver`` and to the log."""
