@@ -8,7 +8,6 @@ has a connection of its own, so that neither a message of the outbox nor another
 import asyncio
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -18,8 +17,8 @@ from consumer.channel_settings import ChannelSettings, FileSettings, SyslogSetti
 from consumer.clock import isoformat, now_us
 from consumer.codes.messages import CodeAnswer, CodeRequest
 from consumer.config import Config
-from consumer.deliver.channels import Delivered, Rejected, RetryLater, channel_of, reason_of
-from consumer.deliver.language import language_of
+from consumer.deliver.channels import Delivered, SendResult, channel_of, reason_of
+from consumer.deliver.language import Language, language_of
 from consumer.deliver.rendering import Renderer
 from consumer.deliver.route_facts import RouteFacts
 from consumer.ecs import EcsEvent, HostFields, KeyFields, PamFields, SourceFields, SshFields, UserFields
@@ -131,35 +130,35 @@ class CodeSender:
             return "there is no such channel"
         if isinstance(settings, FileSettings | SyslogSettings):
             return "this channel keeps a log, and no code belongs in a log"
-        person, recipients = None, ()
-        if request.to == "owner":
-            person = self._people.person_of(event)
-            recipients = _contacts_of(person, settings)
-            if not recipients:
-                return f"people.toml has nobody with this account whom a channel of this type reaches"
-        channel = None
+        person = self._people.person_of(event) if request.to == "owner" else None
+        recipients = _contacts_of(person, settings)
+        if request.to == "owner" and not recipients:
+            return "people.toml has nobody with this account whom a channel of this type reaches"
+        language = language_of((person and person.language) or settings.language)
         try:
             async with asyncio.timeout(limit_s):
-                channel = channel_of(settings)
-                message = self._renderer.code(
-                    message_id, event, request, zone=ZoneInfo(settings.timezone) if settings.timezone else None,
-                    map_url=self._config.map_url, medium=channel.medium,
-                    language=language_of((person and person.language) or settings.language),
-                )  # fmt: skip
-                result = await channel.send(msgspec.structs.replace(message, recipients=recipients))
+                result = await self._sent(settings, message_id, event, request, recipients, language)
         except TimeoutError:
             return f"no answer within {limit_s:.3g} s"
         except Exception as error:  # noqa: BLE001 - the next channel must get its turn
-            # Not the text of the error, nor a traceback: they could show the code.
+            # Neither the text of the error nor a traceback: they could show the code.
             return f"a fault of sshbell: {type(error).__name__}"
+        return "" if isinstance(result, Delivered) else result.reason
+
+    async def _sent(
+        self, settings: ChannelSettings, message_id: str, event: EcsEvent, request: CodeRequest, recipients: tuple[str, ...],
+        language: Language,
+    ) -> SendResult:  # fmt: skip
+        """Send the code over a connection of its own."""
+        channel = channel_of(settings)
+        try:
+            message = self._renderer.code(
+                message_id, event, request, zone=ZoneInfo(settings.timezone) if settings.timezone else None,
+                map_url=self._config.map_url, medium=channel.medium, language=language,
+            )  # fmt: skip
+            return await channel.send(msgspec.structs.replace(message, recipients=recipients))
         finally:
-            if channel is not None:
-                channel.close()
-        match result:
-            case Delivered():
-                return ""
-            case RetryLater(reason) | Rejected(reason):
-                return reason
+            channel.close()
 
 
 def _event_of(request: CodeRequest, now_us: int) -> EcsEvent:

@@ -191,7 +191,7 @@ class Renderer:
         )
 
     def _with_code(self, name: str, values: dict[str, Any], language: Language, code: str) -> str:
-        """Render a template. A template of the user's that leaves out the title would leave out the code, so it does not count."""
+        """Render a template. One of the user's that leaves out the title would leave out the code, so it does not count."""
         found = self._rendered(name, values, language)
         if code in found:
             return found

@@ -99,10 +99,10 @@ class RouteFacts:
 
     def is_new(self, event: EcsEvent, respects: Collection[str]) -> bool:
         """
-        Return whether a login that wants a one-time code is new in one of some respects: address, network, country, host.
+        Return whether a login that wants a one-time code is new in one of some respects: address, network, country.
 
-        In doubt, it is: if sshbell does not know the address, its network or its country, and in the first days of the store. Only
-        logins count that no local user can have forged.
+        In doubt, it is: if sshbell does not know the address, its network or its country, and in the first days of the store.
+        Only logins count that no local user can have forged.
 
         Args:
             event: has user, host, address and time.

@@ -194,7 +194,7 @@ def payload_of(message: Message) -> Payload:
     """Return the parts of a message by their names, for templates and for commands."""
     found = msgspec.structs.asdict(message)
     found["details"] = [detail._asdict() for detail in message.details]
-    return {name: found[name] for name in FIELDS} | found["code"]
+    return {name: found[name] for name in FIELDS} | dict(message.code)
 
 
 def ecs_line(message: Message) -> bytes:
