@@ -78,7 +78,7 @@ def line_of(message: CodeRequest | CodeAnswer) -> bytes:
     return json.dumps(message._asdict(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def answer_of(line: bytes) -> CodeAnswer:
+def code_answer_of(line: bytes) -> CodeAnswer:
     """
     Read an answer.
 
