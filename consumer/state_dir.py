@@ -7,6 +7,8 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 STATE_DIR = "/var/lib/sshbell"
 # On which ``guard`` takes commands, in the state directory.
 GUARD_SOCKET = "guard.sock"
+# On which ``deliver`` takes one-time codes from the commands for PAM, in the state directory.
+DELIVER_SOCKET = "deliver.sock"
 
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 
