@@ -19,7 +19,7 @@ from consumer.codes.log_lines import (
     sent,
 )
 from consumer.ecs import json_line
-from consumer.events import Attempt, Event, Forged, Login, LoginCode, Probe, Trouble
+from consumer.events import Attempt, Event, Forged, Login, LoginCode, Logout, Probe, Trouble
 from consumer.events_as_ecs import of_event
 from consumer.pipeline import Pipeline
 from consumer.story import login_codes
@@ -84,7 +84,10 @@ def test_login_has_its_code(text: str, expected: LoginCode) -> None:
     """At INFO, the code's lines are the first of a connection. The login has the code, and its end has it, too."""
     events = told(code(0, SENT), code(14, text), line(14.1, 10, LOGIN), line(14.2, 10, opened()), line(60, 10, closed()))
     assert [str(event.action) for event in events] == ["ssh_login", "ssh_logout"]
-    assert [event.login.code if hasattr(event, "login") else event.code for event in events] == [expected] * 2
+    login, logout = events
+    assert isinstance(login, Login)
+    assert isinstance(logout, Logout)
+    assert (login.code, logout.login.code) == (expected, expected)
     assert (events[0].address, events[0].port, events[0].user) == (IP, str(PORT), "alice")
 
 
@@ -220,7 +223,7 @@ def test_three_tries() -> None:
     password = line(6, 10, FAILED.replace("keyboard-interactive/pam", "password"))
     end = [
         line(9, 10, f"error: maximum authentication attempts exceeded for alice from {IP} port {PORT} ssh2 [preauth]"),
-        line(9, 10, preauth("Disconnecting authenticating user alice ", ).replace(" [", ": Too many authentication failures [")),
+        line(9, 10, preauth("Disconnecting authenticating user alice ").replace(" [", ": Too many authentication failures [")),
     ]  # fmt: skip
     assert the_attempts(code(0, SENT), *again, *again, password, *again, *end) == [
         ("wrong code", 1), ("wrong code", 1), (None, 1), ("wrong code", 1),
@@ -255,7 +258,7 @@ def test_right_code_but_no_login() -> None:
 
 
 def test_sent_comes_late() -> None:
-    """rsyslog sorts the other lines ahead of "Code sent": it does not make a right code one that nobody gave."""
+    """In rsyslog, "Code sent" waits behind other lines: it does not make a right code one that nobody gave."""
     end = line(15, 10, preauth("Connection closed by authenticating user alice "))
     assert [type(event) for event in told(code(14, ACCEPTED), code(0, SENT), end)] == [Probe]
     assert the_login(code(14, ACCEPTED), line(14.1, 10, LOGIN), code(0, SENT), line(14.2, 10, opened())).code == RIGHT
@@ -301,7 +304,7 @@ def test_pam_hints_count_where_sshd_is_silent() -> None:
 
 
 def test_other_services() -> None:
-    """sshbell knows no connections of su. A refused code is a try all the same, and a login without a code is reported."""
+    """There is no story of a su. A refused code is a try all the same, and a login without a code is reported."""
     su = Asker("su", 10, "root")
     found = told(
         code(0, sent(su, "482913", "ops")), code(5, refused(su, "wrong", "482913", "ops")),
