@@ -4,7 +4,7 @@ import socket
 import time
 from contextlib import suppress
 
-from consumer.codes.messages import ANSWER_LIMIT, CodeAnswer, CodeRequest, answer_of, line_of
+from consumer.codes.messages import ANSWER_LIMIT, CodeAnswer, CodeRequest, code_answer_of, line_of
 from consumer.state_dir import DELIVER_SOCKET
 
 # What deliver may take beyond ``timeout_s``, to choose the channels and to answer.
@@ -40,5 +40,5 @@ def send_code(state_dir: str, request: CodeRequest) -> CodeAnswer:
         # A ValueError is an embedded NUL in the path, or a request that is no JSON.
         return CodeAnswer(fault=f"{_AWAY}: {getattr(error, 'strerror', None) or error}")
     with suppress(ValueError, RecursionError):
-        return answer_of(said)
+        return code_answer_of(said)
     return CodeAnswer(fault=_AWAY)

@@ -33,7 +33,7 @@ class CodeRequest(NamedTuple):
         key: the fingerprint of the user's key: "SHA256:..."; "" if unknown. It tells the owners of a shared account apart.
         to: "team" for the channels' own recipients, or "owner" for the person of ``people.toml``.
         channels: names, in the order in which to try them.
-        new: send a code only if one of these is new: "address", "network", "country", "host"; empty to send one in any case.
+        new: send a code only if one of these is new: "address", "network", "country"; empty to send one in any case.
         emergency_left: the user's unused emergency codes.
         valid_s: for so many seconds, the code is good.
         timeout_s: for so many seconds, the channels may try, all together.
@@ -78,7 +78,7 @@ def line_of(message: CodeRequest | CodeAnswer) -> bytes:
     return json.dumps(message._asdict(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
-def answer_of(line: bytes) -> CodeAnswer:
+def code_answer_of(line: bytes) -> CodeAnswer:
     """
     Read an answer.
 

@@ -44,6 +44,8 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
         # Findings and blocks.
         4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
+        # The one-time codes of logins.
+        5: "ALTER TABLE event ADD COLUMN code TEXT; ALTER TABLE session ADD COLUMN code TEXT;",
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
