@@ -199,21 +199,22 @@ class Exchange:
 
     # ---------------------------------------------------------------- verify
 
-    def verify(self, typed: bytes | None) -> bool:
+    def verify(self, typed: bytes) -> bool:
         """
         Return whether the login may pass.
 
         Args:
-            typed: what the user typed; None if PAM has not asked. Then only a login passes that needs no code.
+            typed: what the user typed; b"" if PAM has not asked, or for Enter alone. Then only a login passes that needs no code,
+                and this is no try.
         """
         login, now = self._login, now_us()
         with self._store.transaction():
             challenge = self._store.of(login.pid, login.started)
             if challenge is not None and not self._is_of_login(challenge):
                 challenge = None
-            if typed is None and (challenge is None or challenge.kind != "none"):
+            if not typed and (challenge is None or challenge.kind != "none"):
                 return False
-            verdict = self._settled(challenge, typed or b"", now)
+            verdict = self._settled(challenge, typed, now)
         if verdict.line:
             log_lines.write(verdict.line)
         return verdict.is_right
