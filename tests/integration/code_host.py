@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from tests import needs
 from tests.integration import system_user
 from tests.integration.site import Site
-from tests.integration.sshd import OWN_DEV, free_port, key
 from tests.integration.ssh_client import SshClient
+from tests.integration.sshd import OWN_DEV, free_port, key
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     import pwd
+    from collections.abc import Iterator
 
 
 # Its own /dev, where /dev/log is the test's, and its own PAM service.
