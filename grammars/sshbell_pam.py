@@ -32,6 +32,7 @@ def _line(name: str, action: str, start: str, facts: str, end: str = _LOGIN) -> 
 
 RULES: list[Rule] = [
     _line("code_sent", "code_sent", "Code sent: ", f"{_SESSION}, {_WHO}"),
+    _line("prompt_without_code", "code_sent", "Prompt without a code: ", f"{_SESSION}, {_WHO}"),
     _line("code_accepted", "code_accepted", "Code accepted: ", f"{_SESSION}{_AFTER}, {_WHO}"),
     _line("emergency_code_accepted", "code_accepted", "Emergency code accepted: ", f"{_LEFT}{_WHO}"),
     _line("code_refused", "code_refused", "Code refused (", f"{_REASON}(?:{_SESSION}, )?{_WHO}"),

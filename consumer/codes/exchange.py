@@ -86,7 +86,7 @@ class Exchange:
                 return _NOTHING_NEEDED
             case "decoy":
                 # Nobody gets a code, and the prompt does not show that there is no such user.
-                log_lines.write(log_lines.not_delivered(self._login.asker, "no such user"))
+                log_lines.write(log_lines.prompted(self._login.asker, begun.challenge.session))
                 return self._prompt(begun.challenge)
         return self._sent(rule, begun)
 
@@ -166,6 +166,7 @@ class Exchange:
                 return _NOTHING_NEEDED
             case "codes" if begun.emergency_left:
                 self._set(session, "emergency")
+                log_lines.write(log_lines.prompted(asker, session))
                 return self._prompt(begun.challenge._replace(kind="emergency"))
         log_lines.write(log_lines.refused(asker, "not sent", session))
         return ""

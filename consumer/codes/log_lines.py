@@ -50,6 +50,11 @@ def sent(asker: Asker, session: str, channel: str) -> str:
     return _line(f"Code sent: session {session} by {_word(channel)}, ", asker)
 
 
+def prompted(asker: Asker, session: str) -> str:
+    """Return the line for a prompt although sshbell has sent no code: to a user who does not exist, or for an emergency code."""
+    return _line(f"Prompt without a code: session {session}, ", asker)
+
+
 def accepted(asker: Asker, session: str, channel: str, after_s: int) -> str:
     """Return the line for the right code, typed ``after_s`` seconds after sshbell made it."""
     return _line(f"Code accepted: session {session} by {_word(channel)} after {after_s} s, ", asker)

@@ -368,6 +368,8 @@ def _notes(facts: Facts) -> list[str]:
     if facts.action == EventAction.LOGIN and facts.new:
         new = ", ".join(_(NOVELTY_NAMES[what]) for what in facts.new)
         found.append(_("This is new for %(who)s: %(new)s. sshbell knows no earlier login like it.", who=_who(facts), new=new))
+    if facts.action == EventAction.LOGIN and facts.event.ssh.code.outcome == "let_in":
+        found.append(_("No channel took the one-time code, and `on_failure` let this login in without one."))
     if facts.ambiguous:
         found.append(_("The log line can be read in several ways. Do not rely on what the client could choose."))
     return found

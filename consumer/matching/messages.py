@@ -212,8 +212,8 @@ def origin(trusted: Trusted | None, action: LineAction, *, preauth: bool, progra
     Return whether a line comes from the real daemon, judging by the sender's ids that the kernel recorded.
 
     ``verified``: root's process wrote it, and its path, if known, is one of sshd's or dropbear's programs, or Python for the
-    lines of ``sshbell-pam``. ``forged``: another process wrote a line that only such a process writes. ``unverified``: the sender is
-    unknown, or a user's session may write this line.
+    lines of ``sshbell-pam``. ``forged``: another process wrote a line that only such a process writes. ``unverified``: the sender
+    is unknown, or a user's session may write this line.
     """
     if trusted is None:
         return "unverified"

@@ -397,7 +397,8 @@ class Correlator:
         """Take a code that waits for its answer. If none comes, that is a try: the client has passed all checks before."""
         if connection.user is None:
             connection.user = line[USER]
-        if connection.denied is None:
+        is_late = connection.code is not None and (line[TIME] or 0) <= (connection.code[TIME] or 0)
+        if connection.denied is None and not is_late:
             connection.denied, connection.seen = login_codes.NOT_GIVEN, line
 
     @staticmethod

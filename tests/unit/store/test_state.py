@@ -60,7 +60,7 @@ def test_a_session(state: State, tmp_path: Path) -> None:
     session = (
         login.id, "web1", "alice", 1001, "192.0.2.7", 4711, "publickey", KEY, "unverified", 0, START_US,
     )  # fmt: skip
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None, None)]
     state.record([logout], TOLD, NOW_US)
     assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None)]
     assert rows(tmp_path, "SELECT id, action, time_us, login_id FROM event ORDER BY time_us") == [
