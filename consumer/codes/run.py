@@ -8,15 +8,15 @@ import os
 from collections.abc import Callable
 
 from consumer.codes import log_lines
-from consumer.codes.exchange import Exchange
 from consumer.codes.pam_login import NoLoginError, PamLogin, pam_login
-from consumer.codes.settings import settings_of
+from consumer.codes.settings import Settings, settings_of
 from consumer.errors import RightsError, SshbellError, StoreError, UsageError, complain
 from consumer.process.core_files import forbid_core
 from consumer.state_dir import codes_dir_of
 from consumer.store.codes import CodeStore
 
 LETS_IN, REFUSES = 0, 1
+_Half = Callable[[Settings, PamLogin, CodeStore], int]
 # PAM_MAX_RESP_SIZE of Linux-PAM; a code is much shorter.
 _TYPED_LIMIT_BYTES = 512
 # Nothing is started; if a library ever does, it finds the system's own programs.
@@ -33,7 +33,15 @@ def challenge(config: str) -> int:
     Returns:
         The exit code: 0 if ``verify`` decides, 1 to refuse at once.
     """
-    return _run(config, _challenge)
+    from consumer.codes.challenge import Challenger  # noqa: PLC0415 - verify does not need it, and a login waits
+
+    def half(settings: Settings, login: PamLogin, store: CodeStore) -> int:
+        prompt = Challenger(settings, login, store).prompt()
+        if prompt:
+            os.write(1, prompt.encode() + b"\n")
+        return LETS_IN if prompt else REFUSES
+
+    return _run(config, half)
 
 
 def verify(config: str) -> int:
@@ -46,18 +54,12 @@ def verify(config: str) -> int:
     Returns:
         The exit code: 0 lets in, 1 refuses.
     """
-    return _run(config, _verify)
+    from consumer.codes.verify import Verifier  # noqa: PLC0415 - as above
 
+    def half(settings: Settings, login: PamLogin, store: CodeStore) -> int:
+        return LETS_IN if Verifier(settings.codes, login, store).is_right(_typed()) else REFUSES
 
-def _challenge(exchange: Exchange) -> int:
-    prompt = exchange.challenge()
-    if prompt:
-        os.write(1, prompt.encode() + b"\n")
-    return LETS_IN if prompt else REFUSES
-
-
-def _verify(exchange: Exchange) -> int:
-    return LETS_IN if exchange.verify(_typed()) else REFUSES
+    return _run(config, half)
 
 
 def _typed() -> bytes:
@@ -79,7 +81,7 @@ def _harden() -> None:
     os.environ["PATH"] = _PATH
 
 
-def _run(config: str, half: Callable[[Exchange], int]) -> int:
+def _run(config: str, half: _Half) -> int:
     try:
         _harden()
         if os.geteuid() != 0:
@@ -94,12 +96,12 @@ def _run(config: str, half: Callable[[Exchange], int]) -> int:
     return _guarded(config, login, half)
 
 
-def _guarded(config: str, login: PamLogin, half: Callable[[Exchange], int]) -> int:
+def _guarded(config: str, login: PamLogin, half: _Half) -> int:
     fault = ""
     try:
         settings = settings_of(config)
         store = CodeStore(codes_dir_of(settings.state_dir))
-        return half(Exchange(settings, login, store))
+        return half(settings, login, store)
     except StoreError as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001 - the outermost; its text is left out, because a code could be in it

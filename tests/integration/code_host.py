@@ -116,7 +116,7 @@ class CodeHost:
     def code(self, client: SshClient) -> str:
         """Return the code of the session that a client has just shown, as its message has it."""
         session = client.said.rpartition("Session ")[2].partition(":")[0]
-        return next(message["code"] for message in self.messages() if message["session"] == session)
+        return next(str(message["code"]) for message in self.messages() if message["session"] == session)
 
     # ---------------------------------------------------------------- logins
 

@@ -30,7 +30,7 @@ class SshClient:
         self._status: int | None = None
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
-            os.execvp(command[0], command)  # noqa: S606 - no shell is wanted
+            os.execvp(command[0], list(command))  # noqa: S606 - no shell is wanted
 
     def until(self, pattern: str) -> re.Match[str] | None:
         """Read until it shows a pattern that it had not shown at the last call; None if it ends before that."""
