@@ -20,3 +20,8 @@ def state_dir_in(path: str) -> str:
     except OSError:
         found = None
     return found[2] if found else STATE_DIR
+
+
+def codes_dir_of(state_dir: str) -> Path:
+    """Return the directory of one-time codes: beside the state directory, because only root may read it."""
+    return Path(f"{state_dir.rstrip('/')}-codes")

@@ -1,8 +1,8 @@
 r"""
 The syslog lines of ``sshbell pam challenge`` and ``sshbell pam verify``. ``grammars/sshbell_pam.py`` reads them.
 
-A line never contains a code. User names and other texts from the network are written as sshd writes them, vis(3) VIS_CSTYLE: ``\\``,
-``\n``, and ``\303\253`` for bytes that are not printable ASCII. So a line is printable ASCII, with the user at its end.
+A line never contains a code. User names and other texts from the network are encoded as sshd does it, vis(3) VIS_CSTYLE:
+``\\``, ``\n``, and ``\303\253`` for bytes that are not printable ASCII. So a line is printable ASCII, with the user at its end.
 
 PAM runs these commands during a login, so this module imports only what starts fast.
 """

@@ -5,7 +5,6 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -45,6 +44,8 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
         # Findings and blocks.
         4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
+        # The one-time codes of logins.
+        5: "ALTER TABLE event ADD COLUMN code TEXT; ALTER TABLE session ADD COLUMN code TEXT;",
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.
@@ -84,6 +85,7 @@ MIGRATIONS: dict[str, dict[int, str]] = {
     },
     "keys": {},
     "block": {},
+    "codes": {},
 }
 # Damaged files to keep for inspection. sshbell deletes the oldest, or a bad disk would fill up with them.
 DAMAGED_LIMIT = 5
@@ -119,7 +121,7 @@ _LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, 
 
 
 def version_of(name: str) -> int:
-    """Return the version of ``state``, ``delivery``, ``keys`` or ``block`` that this sshbell writes."""
+    """Return the version of ``state``, ``delivery``, ``keys``, ``block`` or ``codes`` that this sshbell writes."""
     return 1 + len(MIGRATIONS[name])
 
 
@@ -278,8 +280,9 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
 
 
 def schema_of(name: str) -> str:
-    """Return this version's schema of ``state``, ``delivery``, ``keys`` or ``block``."""
-    return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
+    """Return this version's schema of ``state``, ``delivery``, ``keys``, ``block`` or ``codes``."""
+    # importlib.resources would take longer to load than a login should wait.
+    return Path(__file__).with_name(f"{name}.sql").read_text("utf-8")
 
 
 def open_of_another(path: Path) -> sqlite3.Connection:
