@@ -127,7 +127,7 @@ class HttpSettings(CommonSettings, frozen=True, forbid_unknown_fields=True, kw_o
     proxy: Annotated[
         str | Secret,
         Meta(
-            description='a URL such as "http://proxy.example.org:3128" or "socks5://127.0.0.1:1080"; or, for one with a password, '
+            description='a URL such as "http://proxy.example.org:3128" or "socks5://127.0.0.1:1080"; for one with a password, '
             + PLACE.replace("mail.password", "proxy.url")
         ),
     ] = ""
