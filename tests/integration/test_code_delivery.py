@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
+import tomllib
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +28,13 @@ from consumer.events import Login
 from consumer.state_dir import DELIVER_SOCKET
 from tests import needs
 from tests.databases import ADDRESS, LYON, made
+from tests.documents import blocks
 from tests.integration.chat_server import ALICE, BOB, ROOM, Prosody, chat_channel, person
 from tests.integration.http_server import HttpServer, as_service
 from tests.integration.mail_server import content_of
-from tests.integration.site import Site
+from tests.integration.site import PROJECT_DIR, Site
 from tests.lines import line_of as line_of_log
+from tests.service_limits import JUDGES, texts_in
 from tests.waiting import DEADLINE_S, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -151,6 +156,86 @@ def test_web_services(site: Site, server: HttpServer, kind: str, user: str) -> N
     assert "\x1b" not in text
     assert "\u202e" not in text
     assert_nowhere(site, process)
+
+
+# The examples of the page about codes, by service.
+EXAMPLES = {
+    str(tables["channel"][0]["name"]): tables
+    for tables in (tomllib.loads(block.text) for block in blocks(PROJECT_DIR / "docs/codes.md", "toml"))
+    if "codes" in tables and "channel" in tables
+}
+
+
+@pytest.mark.parametrize("name", ["slack", "teams", "discord", "mattermost"])
+def test_worked_examples(site: Site, server: HttpServer, name: str) -> None:
+    """The examples of the documentation send a code that the service accepts."""
+    tables = EXAMPLES[name]
+    channel = tables["channel"][0]
+    path = SERVICES.get(name, ("/hooks/x", {}))[0]
+    channel |= web_channel(site, server.url(path), channel["type"], name)
+    server.handler = as_service(name)
+    process, _wake = started(site, *tables["channel"], codes=tables["codes"])
+    assert ask(site, channels=tuple(tables["codes"]["channels"])) == CodeAnswer(channel=name)
+    (request,) = server.requests
+    assert request.path == path
+    assert name not in JUDGES or JUDGES[name](json.loads(request.body)) == ""
+    texts = " ".join(texts_in(json.loads(request.body)))
+    for text in (CODE, SESSION, "alice"):
+        assert text in texts
+    assert_nowhere(site, process)
+
+
+# The samples of webhookpam's own users: a template for each service.
+WEBHOOKPAM = {
+    "slack": '{"text": "SSH code for session PUBLIC_CODE of USERNAME@HOSTNAME from SOURCE_IP: PRIVATE_CODE"}',
+    "teams": json.dumps({"type": "message", "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive",
+             "contentUrl": None, "content": {"$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+             "type": "AdaptiveCard", "version": "1.4", "body": [{"type": "TextBlock", "text":
+             "Session PUBLIC_CODE of USERNAME: PRIVATE_CODE ; AUTH_METHOD"}]}}]}),
+    "discord": '{"content": "PUBLIC_CODE: PRIVATE_CODE for USERNAME at DESTINATION_IP", "allowed_mentions": {"parse": []}}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WEBHOOKPAM)
+def test_templates_of_webhookpam(site: Site, server: HttpServer, name: str) -> None:
+    """A file of webhookpam becomes a channel that sends its JSON, whatever the user's name is; its URL is printed nowhere."""
+    path = SERVICES[name][0]
+    ini = site.folder / "webhookpam.ini"
+    ini.write_text(
+        "[general]\nsecret_code_size=8\npublic_code_size=6\nauthfail_on_httpfail=no\n[webhook]\n"
+        f"url={server.url(path)}\njson_data={WEBHOOKPAM[name]}\ntimeout_seconds=10\n"
+    )
+    folder = site.folder / "secrets"
+    folder.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "consumer", "import", "webhookpam", ini, "--secrets", folder], cwd=PROJECT_DIR, env=site.env,
+        capture_output=True, text=True, check=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert TOKEN not in done.stdout + done.stderr
+    tables = tomllib.loads(done.stdout)
+    process, _wake = started(site, *tables["channel"], codes=tables["codes"])
+    assert ask(site, user=HOSTILE, channels=tuple(tables["codes"]["channels"])) == CodeAnswer(channel="webhookpam")
+    (request,) = server.requests
+    assert request.path == path
+    body = json.loads(request.body)
+    user = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
+    values = {
+        "PUBLIC_CODE": SESSION, "PRIVATE_CODE": CODE, "USERNAME": user, "SOURCE_IP": "203.0.113.7",
+        "DESTINATION_IP": "198.51.100.4", "HOSTNAME": "web1", "AUTH_METHOD": "publickey",
+    }  # fmt: skip
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: filled(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [filled(inner) for inner in value]
+        return re.sub("|".join(values), lambda found: values[found[0]], value) if isinstance(value, str) else value
+
+    assert body == filled(json.loads(WEBHOOKPAM[name]))
+    assert_nowhere(site, process)
+    # The report of many codes goes through the same body.
+    assert ask(site, code="", prompts=5, channels=("webhookpam",)) == CodeAnswer(channel="webhookpam")
+    assert "has asked for 5 codes" in " ".join(texts_in(json.loads(server.requests[1].body)))
 
 
 BODY = {
