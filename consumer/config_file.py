@@ -19,7 +19,7 @@ from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.codes_settings import NO_CODES, TIMEOUT_LIMIT_S, VALID_LIMIT_S, CodeRule, Codes
 from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route
-from consumer.config_values import Secret, seconds_of
+from consumer.config_values import Secret
 from consumer.detect_settings import (
     Detect,
     FirstSeenSettings,
@@ -30,6 +30,7 @@ from consumer.detect_settings import (
 )
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
+from consumer.spans import seconds_of
 from consumer.state_dir import DEFAULT_PATH, state_dir_in
 from consumer.toml import KeyPath, TomlDocument
 

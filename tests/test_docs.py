@@ -13,7 +13,7 @@ from consumer.actions import EventAction, OwnAction
 from consumer.channel_settings import CHANNEL_TYPES, OAuth2
 from consumer.cli import COMMANDS, main
 from consumer.config import Allow, Blocking, Choice, Config, Route
-from consumer.config_file import load
+from consumer.config_file import load, parse
 from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
@@ -66,6 +66,13 @@ def test_code_is_fenced(page: Path) -> None:
 def test_configuration_examples(tmp_path: Path) -> None:
     """Each example of a configuration is one: those of keys, channels, routes and people together are read without a fault."""
     examples = [block.text for page in PAGES for block in blocks(page, "toml")]
+    # A file has one table [codes], so an example with it is read alone.
+    alone = [text for text in examples if "[codes]" in text]
+    assert len(alone) >= 3
+    for text in alone:
+        found = parse(text.encode(), "example")
+        assert {*found.codes.channels} <= {channel.name for channel in found.channel}
+    examples = [text for text in examples if text not in alone]
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
     keys = [text for text in examples if not text.startswith("[")]

@@ -1,15 +1,6 @@
-"""Makes codes, and keyed digests of them: without the key, nobody can find a code by trying all digests."""
+"""Keyed digests of codes: without the key, nobody can find a code by trying all of them."""
 
 import hmac
-import secrets
-
-# A printed code has to hold for months, and nobody reads it from a telephone.
-EMERGENCY_DIGITS = 12
-
-
-def number(digits: int) -> str:
-    """Return a random number with exactly so many digits; each is as likely as any other."""
-    return f"{secrets.randbelow(10**digits):0{digits}}"
 
 
 def code_digest(key: bytes, session: str, user: str, code: bytes) -> bytes:

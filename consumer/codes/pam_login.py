@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from consumer.addresses import ip_of
 from consumer.codes.log_lines import Asker
+from consumer.store.codes import Challenge
 
 # Linux has no longer names of users or hosts; a longer text is nobody's, and would only fill the store.
 TEXT_LIMIT_BYTES = 255
@@ -41,6 +42,10 @@ class PamLogin(NamedTuple):
     asker: Asker
     method: str = ""
     key: str = ""
+
+    def is_of(self, challenge: Challenge) -> bool:
+        """Return whether a challenge of this process is for this login."""
+        return (challenge.user, challenge.address, challenge.service) == (self.user, self.address, self.service)
 
 
 class NoLoginError(Exception):

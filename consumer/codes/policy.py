@@ -9,7 +9,7 @@ from ipaddress import ip_network
 
 from consumer.addresses import ip_of
 from consumer.codes.pam_login import PamLogin
-from consumer.codes_settings import CodeRule, Codes
+from consumer.codes.settings import CodeRule, Codes
 
 _ALWAYS = CodeRule()
 

@@ -5,21 +5,22 @@ Whatever goes wrong, PAM gets a failure and refuses. Nothing here prints what th
 """
 
 import os
-import stat
 from collections.abc import Callable
 
 from consumer.codes import log_lines
-from consumer.codes.exchange import Exchange
-from consumer.codes.hardening import harden
 from consumer.codes.pam_login import NoLoginError, PamLogin, pam_login
-from consumer.codes.settings import settings_of
+from consumer.codes.settings import Settings, settings_of
 from consumer.errors import RightsError, SshbellError, StoreError, UsageError, complain
+from consumer.process.core_files import forbid_core
 from consumer.state_dir import codes_dir_of
 from consumer.store.codes import CodeStore
 
 LETS_IN, REFUSES = 0, 1
+_Half = Callable[[Settings, PamLogin, CodeStore], int]
 # PAM_MAX_RESP_SIZE of Linux-PAM; a code is much shorter.
 _TYPED_LIMIT_BYTES = 512
+# Nothing is started; if a library ever does, it finds the system's own programs.
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def challenge(config: str) -> int:
@@ -32,7 +33,15 @@ def challenge(config: str) -> int:
     Returns:
         The exit code: 0 if ``verify`` decides, 1 to refuse at once.
     """
-    return _run(config, _challenge)
+    from consumer.codes.challenge import Challenger  # noqa: PLC0415 - verify does not need it, and a login waits
+
+    def half(settings: Settings, login: PamLogin, store: CodeStore) -> int:
+        prompt = Challenger(settings, login, store).prompt()
+        if prompt:
+            os.write(1, prompt.encode() + b"\n")
+        return LETS_IN if prompt else REFUSES
+
+    return _run(config, half)
 
 
 def verify(config: str) -> int:
@@ -45,33 +54,36 @@ def verify(config: str) -> int:
     Returns:
         The exit code: 0 lets in, 1 refuses.
     """
-    return _run(config, _verify)
+    from consumer.codes.verify import Verifier  # noqa: PLC0415 - as above
+
+    def half(settings: Settings, login: PamLogin, store: CodeStore) -> int:
+        return LETS_IN if Verifier(settings.codes, login, store).is_right(_typed()) else REFUSES
+
+    return _run(config, half)
 
 
-def _challenge(exchange: Exchange) -> int:
-    prompt = exchange.challenge()
-    if prompt:
-        os.write(1, prompt.encode() + b"\n")
-    return LETS_IN if prompt else REFUSES
-
-
-def _verify(exchange: Exchange) -> int:
-    return LETS_IN if exchange.verify(_typed()) else REFUSES
-
-
-def _typed() -> bytes | None:
-    """Return what PAM passes on; None if it has not asked: without ``expose_authtok``, standard input is /dev/null."""
-    if not stat.S_ISFIFO(os.fstat(0).st_mode):
-        return None
+def _typed() -> bytes:
+    """Return what PAM passes on; b"" without ``expose_authtok``, where standard input is an empty pipe."""
     typed = b""
     while len(typed) <= _TYPED_LIMIT_BYTES and (part := os.read(0, _TYPED_LIMIT_BYTES + 1)):
         typed += part
     return typed.rstrip(b"\0\r\n")
 
 
-def _run(config: str, half: Callable[[Exchange], int]) -> int:
+def _harden() -> None:
+    """Keep codes out of core files and other processes, and forget the environment but what PAM and sshd say of the login."""
+    forbid_core()
+    os.umask(0o077)
+    os.chdir("/")
+    for name in list(os.environ):
+        if not name.startswith("PAM_") and name != "SSH_AUTH_INFO_0":
+            del os.environ[name]
+    os.environ["PATH"] = _PATH
+
+
+def _run(config: str, half: _Half) -> int:
     try:
-        harden()
+        _harden()
         if os.geteuid() != 0:
             raise RightsError("PAM has to run this as root: add seteuid to the line of pam_exec.so")
         login = pam_login(os.environ, os.getppid())
@@ -84,12 +96,12 @@ def _run(config: str, half: Callable[[Exchange], int]) -> int:
     return _guarded(config, login, half)
 
 
-def _guarded(config: str, login: PamLogin, half: Callable[[Exchange], int]) -> int:
+def _guarded(config: str, login: PamLogin, half: _Half) -> int:
     fault = ""
     try:
         settings = settings_of(config)
         store = CodeStore(codes_dir_of(settings.state_dir))
-        return half(Exchange(settings, login, store))
+        return half(settings, login, store)
     except StoreError as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001 - the outermost; its text is left out, because a code could be in it

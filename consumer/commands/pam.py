@@ -80,7 +80,8 @@ def new(user: str, count: int, config: str | None) -> None:
     import pwd
 
     from consumer.clock import now_us
-    from consumer.codes.digests import EMERGENCY_DIGITS, emergency_digest, number
+    from consumer.codes.digests import emergency_digest
+    from consumer.codes.numbers import EMERGENCY_DIGITS, number
     from consumer.text import counted
 
     try:

@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo
 from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
 from consumer.config import Config
-from consumer.config_values import micros_of, seconds_of
 from consumer.deliver.channels import channel_of
 from consumer.deliver.decide import budget_of, plan_of
 from consumer.deliver.health import health_of
@@ -31,6 +30,7 @@ from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
+from consumer.spans import micros_of, seconds_of
 from consumer.store.delivery import Delivery, Routed, Way
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from consumer.actions import SESSION_ACTIONS
 from consumer.addresses import ip_text
 from consumer.config import Config
-from consumer.config_values import micros_of
 from consumer.ecs import (
     CertificateFields,
     EcsEvent,
@@ -28,6 +27,7 @@ from consumer.keys.index import KeyIndex
 from consumer.matching.messages import method_info, sshd_name
 from consumer.people.people import People, Person, split_account
 from consumer.places.geoip import Places
+from consumer.spans import micros_of
 from consumer.store.earlier_logins import EarlierLogin, EarlierLogins
 from consumer.text import text_of_bytes
 

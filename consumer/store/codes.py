@@ -18,7 +18,7 @@ from consumer.store.database import open_intact, transaction
 NAME = "codes.db"
 KEY_NAME, KEY_BYTES = "key", 32
 # sshbell forgets a challenge after a day. Beyond this number the oldest go first, so that a flood cannot fill the disk.
-CHALLENGE_LIMIT = 20_000
+CHALLENGE_LIMIT = 5_000
 _KEPT_US = 86_400_000_000
 _COLUMNS = "session, kind, digest, user, address, service, pid, started, channel, made_us, until_us, tries, used_us"
 
@@ -41,6 +41,10 @@ class Challenge(NamedTuple):
     until_us: int
     tries: int = 0
     used_us: int | None = None
+
+    def is_open(self, now_us: int) -> bool:
+        """Return whether it still counts. If somebody sets the clock back, it ends early, not late."""
+        return self.used_us is None and self.made_us <= now_us < self.until_us
 
 
 class Recent(NamedTuple):

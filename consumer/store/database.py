@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from consumer.clock import now_us, utc
 from consumer.errors import DamagedStoreError, StoreError
@@ -92,10 +90,6 @@ DAMAGED_LIMIT = 5
 _BUSY_S = 5.0
 # SQLite cuts the log to this size after a large transaction.
 _LOG_LIMIT_BYTES = 64 << 20
-# An integer of a row: a count, or microseconds since 1970 in the years 1 to 9999. SQLite stores any value in any column, and a
-# calendar knows no other years.
-Whole = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
-_Row = TypeVar("_Row")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 # Primary codes of errors that may pass: the file is unusable now, but its content is not wrong. sshbell retries.
@@ -460,19 +454,6 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error(connection, error) from error
-
-
-def checked(path: Path, values: object, kind: type[_Row]) -> _Row:
-    """
-    Return values of a database as a type.
-
-    Raises:
-        StoreError: somebody has written a value that sshbell never writes.
-    """
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise StoreError(f"{path}: it has a value that sshbell never writes: {error}") from error
 
 
 def store_error(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:

@@ -14,9 +14,10 @@ from consumer.errors import StoreError
 from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, LoginCode, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
-from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
+from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.store.delivery import Budget
 from consumer.store.found import stored_block, stored_finding
+from consumer.store.rows import Whole, checked
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
