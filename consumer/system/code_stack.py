@@ -1,8 +1,8 @@
 """
 The check of a PAM stack that asks for one-time codes.
 
-sshbell walks through the stack with given answers of its modules. So a wrong order, a jump to the wrong line and a ``sufficient`` in
-the wrong place show as what they cause: somebody gets in without a code, or nobody gets in at all.
+sshbell walks through the stack with given answers of its modules. So a wrong order, a jump to the wrong line and a ``sufficient``
+in the wrong place show as what they cause: somebody gets in without a code, or nobody gets in at all.
 """
 
 import os
@@ -123,7 +123,10 @@ def _order(entries: Sequence[PamEntry], challenge: PamEntry) -> Iterator[Outcome
         yield fault(f"{before.place}: {before.module} comes first, and pam_exec takes its password for the code", LINES)
         return
     right = walk(entries, _Way().answer)
-    if not right.lets_in:
+    halves = [entry for entry in right.ran if is_half(entry, "challenge") or is_half(entry, "verify")]
+    if halves and is_half(halves[0], "verify"):
+        yield fault(f"{halves[0].place}: verify comes before challenge, so nobody has a code yet", LINES)
+    elif not right.lets_in:
         last = right.ran[-1]
         yield fault(f"even the right code does not let in: the stack ends at {last.place}: {last.text}", LINES)
     elif not any(entry.module in _CREDENTIAL_MODULES for entry in right.ran):
