@@ -1,38 +1,39 @@
-"""The address of this host that a client of sshd has connected to."""
+"""Finds the address of this host that a user has connected to. PAM does not know it, so it comes from ``/proc``."""
 
 import os
-import socket
 import sys
 from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
 
-# Of /proc/net/tcp, which has 150 bytes for each connection; a message can do without this address.
-_TABLE_LIMIT_BYTES = 1 << 20
-_ESTABLISHED = "01"
+from consumer.addresses import ip_of
+
+_ESTABLISHED = b"01"  # TCP_ESTABLISHED of net/tcp_states.h
+# Of ``/proc/net/tcp``, proc(5): local address, state, inode.
+_LOCAL, _STATE, _INODE = 1, 3, 9
 
 
 def destination_of(pid: int) -> str:
-    """Return the local address of the TCP connection that a process has open; "" if it has none."""
-    with suppress(OSError, ValueError, IndexError):
-        sockets = set(_sockets_of(pid))
-        for name in ("tcp", "tcp6"):
-            with open(f"/proc/{pid}/net/{name}", encoding="ascii") as table:  # noqa: PTH123 - not worth loading pathlib for
-                rows = [line.split() for line in table.read(_TABLE_LIMIT_BYTES).splitlines()[1:]]
-            for row in rows:
-                if row[3] == _ESTABLISHED and f"socket:[{row[9]}]" in sockets:
-                    return _address(row[1].partition(":")[0])
+    """Return the address at which the TCP connection of a process has arrived; "" if it has none, or is gone."""
+    inodes = set()
+    with suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names
+            with suppress(OSError):  # closed in the meantime
+                link = os.readlink(f"/proc/{pid}/fd/{name}")  # noqa: PTH115 - a text
+                if link.startswith("socket:["):
+                    inodes.add(link[len("socket:[") : -1].encode())
+    for table in ("tcp", "tcp6") if inodes else ():
+        with suppress(OSError, ValueError), open(f"/proc/{pid}/net/{table}", "rb") as file:  # noqa: PTH123 - pathlib loads slowly
+            for line in file:
+                fields = line.split()
+                if len(fields) > _INODE and fields[_INODE] in inodes and fields[_STATE] == _ESTABLISHED:
+                    return _address(fields[_LOCAL])
     return ""
 
 
-def _sockets_of(pid: int) -> list[str]:
-    found = []
-    for number in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - names
-        with suppress(OSError):
-            found.append(os.readlink(f"/proc/{pid}/fd/{number}"))  # noqa: PTH115
-    return found
-
-
-def _address(text: str) -> str:
-    """Return an address as text; the kernel writes it as hexadecimal words in its own order of bytes."""
-    raw = b"".join(int(text[begin : begin + 8], 16).to_bytes(4, sys.byteorder) for begin in range(0, len(text), 8))
-    mapped = raw[12:] if raw.startswith(b"\0" * 10 + b"\xff\xff") else raw
-    return socket.inet_ntop(socket.AF_INET if len(mapped) == 4 else socket.AF_INET6, mapped)
+def _address(text: bytes) -> str:
+    """Return an address out of "HEX:PORT": words of 32 bits in the order of this machine."""
+    raw = bytes.fromhex(text.partition(b":")[0].decode())
+    if sys.byteorder == "little":
+        raw = b"".join(raw[start : start + 4][::-1] for start in range(0, len(raw), 4))
+    address = IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
+    return str(ip_of(str(address)) or address)
