@@ -5,6 +5,7 @@ from typing import NamedTuple
 from consumer.clock import SECOND_US, now_us
 from consumer.codes import log_lines
 from consumer.codes.client import MARGIN_S, send_code
+from consumer.codes.destination import destination_of
 from consumer.codes.digests import code_digest
 from consumer.codes.limits import USER_PROMPT_LIMIT, WINDOW_US, too_many_prompts, too_many_tries
 from consumer.codes.messages import CodeRequest
@@ -159,7 +160,7 @@ class Challenger:
             # The report on too many prompts has no session.
             session=begun.challenge.session if begun.challenge else "0" * codes.session_digits,
             code=begun.code, user=login.user, host=login.host, address=login.address, service=login.service,
-            method=login.method, key=login.key, to=codes.to, channels=codes.channels,
+            destination=destination_of(login.pid), method=login.method, key=login.key, to=codes.to, channels=codes.channels,
             new=rule.new if rule.ask == "new" and begun.challenge else (),
             emergency_left=begun.emergency_left, valid_s=int(seconds_of(codes.valid)), timeout_s=seconds_of(codes.timeout),
             prompts=begun.prompts,
