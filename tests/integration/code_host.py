@@ -90,6 +90,7 @@ class CodeHost:
         needs.root("start sshd with its own PAM service")
         self.site, self._stack = site, stack
         self.folder = site.folder
+        self._clients = 0
         self.deliver: list[subprocess.Popen[bytes]] = []
         self.told = self.folder / "told"
         self.codes_dir = Path(f"{site.state_dir}-codes")
@@ -142,9 +143,11 @@ class CodeHost:
         ]  # fmt: skip
         parts = [part for option in options for part in ("-o", option)]
         ssh = needs.program("ssh", "openssh-client")
-        return SshClient(
-            [ssh, "-F", "none", "-p", str(self.port), *parts, "-l", user or self.account.pw_name, "127.0.0.1", command]
-        )
+        # On its command line, ssh refuses names with the shell's characters.
+        config = self.folder / f"ssh_config-{self._clients}"
+        self._clients += 1
+        config.write_text(f'User "{user or self.account.pw_name}"\n')
+        return SshClient([ssh, "-F", str(config), "-p", str(self.port), *parts, "127.0.0.1", command])
 
     def asked(self, user: str = "", *, method: str = "publickey") -> SshClient:
         """Start a client, and wait until it asks for a code."""
@@ -162,7 +165,7 @@ class CodeHost:
 
     def ends_in(self, client: SshClient) -> bool:
         """Wait until a client is in, or sshd asks again or refuses; return which, and end it."""
-        found = client.until(rf"(?m)^in$|{CODE_PROMPT}|ermission denied|closed by")
+        found = client.until(rf"(?m)^in$|{CODE_PROMPT}|{PASSWORD_PROMPT}|ermission denied|closed by")
         is_in = found is not None and found[0] == "in"
         client.hang_up() if not is_in else client.end()
         return is_in
