@@ -62,7 +62,7 @@ def test_a_session(state: State, tmp_path: Path) -> None:
     )  # fmt: skip
     assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None, None)]
     state.record([logout], TOLD, NOW_US)
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None, None)]
     assert rows(tmp_path, "SELECT id, action, time_us, login_id FROM event ORDER BY time_us") == [
         (login.id, "ssh_login", START_US, None),
         (logout.id, "ssh_logout", START_US + 600_000_000, login.id),
