@@ -144,7 +144,9 @@ def _order(entries: Sequence[PamEntry], challenge: PamEntry) -> Iterator[Outcome
         if is_half(entry, "verify") and "expose_authtok" in entry.arguments:
             break
         if entry.module in _PASSWORD_MODULES and entry in way(password=True).ran:
-            yield fault(f"{entry.place}: {entry.module} asks for the password first, and pam_exec takes that for the code", _LINES)
+            yield fault(
+                f"{entry.place}: {entry.module} asks for the password first, and pam_exec takes that for the code", _LINES
+            )
             return
     right = way()
     if not right.lets_in:
@@ -260,10 +262,12 @@ def settings(codes: Codes) -> Iterator[Outcome]:
         asked = "unless a rule leaves it out" if codes.rule else "each time"
         yield ok(f"codes go by {', '.join(codes.channels)} to the {codes.to}, {asked}")
     else:
-        yield fault(f"[codes] has no channels: on_failure = {codes.on_failure!r} decides each login", "set channels under [codes]")
+        yield fault(
+            f"[codes] has no channels: on_failure = {codes.on_failure!r} decides each login", "set channels under [codes]"
+        )
     if codes.on_failure == "safe" or any(rule.on_failure == "safe" for rule in codes.rule):
         text = 'on_failure = "safe": while no channel answers, the first factor is enough'
-        yield warning(text, "make emergency codes with sshbell pam codes new, and set \"codes\" or \"secure\"")
+        yield warning(text, 'make emergency codes with sshbell pam codes new, and set "codes" or "secure"')
 
 
 def deliver(config: Config) -> Iterator[Outcome]:
