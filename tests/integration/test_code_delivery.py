@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -500,13 +501,32 @@ def test_many_at_once(site: Site, server: HttpServer) -> None:
     assert CODES_LIMIT < CODE_CLIENT_LIMIT
 
 
+def died_how(pid: int) -> int:
+    """Kill a process as a fault of its own would; return CLD_DUMPED if that leaves a core file."""
+    os.kill(pid, signal.SIGABRT)
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert ended is not None
+    return ended.si_code
+
+
+@pytest.fixture
+def core_files(tmp_path: Path) -> Iterator[None]:
+    """Let processes write core files, and show that they do."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with subprocess.Popen(["/bin/sleep", str(DEADLINE_S)], cwd=tmp_path) as control:
+            assert died_how(control.pid) == os.CLD_DUMPED
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+@pytest.mark.usefixtures("core_files")
 def test_killed(site: Site, post: Post) -> None:
     """Without deliver, the answer is a fault; a new deliver takes over the socket of the dead one. No core file is left."""
     process, wake = started(site, *site.channels())
-    process.send_signal(signal.SIGABRT)
-    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert ended is not None
-    assert ended.si_code == os.CLD_KILLED  # and not CLD_DUMPED
+    assert died_how(process.pid) == os.CLD_KILLED
     process.wait()
     wake.close()
     assert ask(site).fault == "sshbell deliver does not run, or does not answer: Connection refused"
@@ -515,6 +535,29 @@ def test_killed(site: Site, post: Post) -> None:
     assert len(post.inbox.envelopes) == 1
     wake.close()
     wait_for(lambda: not (site.state_dir / DELIVER_SOCKET).exists(), "its end")
+
+
+def test_killed_while_it_sends(site: Site, server: HttpServer) -> None:
+    """A deliver that dies in the middle gives an answer at once: the connection breaks, and the login need not wait."""
+    release = threading.Event()
+
+    async def hang(_request: web.BaseRequest) -> web.StreamResponse:
+        await asyncio.to_thread(release.wait)
+        return web.Response()
+
+    server.handler = hang
+    process, _wake = started(site, web_channel(site, server.url("/"), "slack"))
+    answers: list[CodeAnswer] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(site)))
+    thread.start()
+    try:
+        wait_for(lambda: server.requests, "a code under way")
+        process.kill()
+        thread.join(DEADLINE_S / 2)  # it would wait for longer than DEADLINE_S
+        assert answers == [CodeAnswer(fault="sshbell deliver does not run, or does not answer")]
+    finally:
+        release.set()
+        thread.join()
 
 
 def test_reload(site: Site, post: Post) -> None:

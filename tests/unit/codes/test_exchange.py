@@ -344,7 +344,8 @@ def test_codes(world: World) -> None:
 @pytest.mark.parametrize(
     ("rule", "is_asked"),
     [
-        (CodeRule(ask="never"), False), (CodeRule(ask="never", user=("ro?t",)), False), (CodeRule(ask="never", user=("R*",)), True),
+        (CodeRule(ask="never"), False), (CodeRule(ask="never", user=("ro?t",)), False),
+        (CodeRule(ask="never", user=("R*",)), True),
         (CodeRule(ask="never", group=("root",)), False), (CodeRule(ask="never", group=("daemon",)), True),
         (CodeRule(ask="never", address=("192.0.2.0/24",)), False), (CodeRule(ask="never", address=("192.0.2.8", "::/0")), True),
         (CodeRule(ask="never", service=("sshd",)), False), (CodeRule(ask="never", service=("su",)), True),
