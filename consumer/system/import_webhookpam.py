@@ -206,6 +206,8 @@ class _Translation:
         if not isinstance(body, dict) or not body:
             raise DataError(f"{self._path}: json_data has to be a JSON object with something in it")
         self._template_notes(template, is_changed=text != template)
+        if any(map(_TOKEN.search, _names_in(body))):
+            self._notes.append("A token in the name of a member stays as it is. webhookpam replaces it.")
         return {key: _template_of(value) for key, value in body.items()}
 
     def _template_notes(self, template: str, *, is_changed: bool) -> None:
@@ -288,6 +290,14 @@ def ini_values(text: str) -> Iterator[tuple[str, str, str]]:
 
 def _without_comment(value: str) -> str:
     return re.split(r"(?:^|\s);", value, maxsplit=1)[0].strip()
+
+
+def _names_in(value: Any) -> Iterator[str]:
+    """Yield the names of all members in a value of JSON."""
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _names_in(inner)
 
 
 def _template_of(value: Any) -> Any:

@@ -126,10 +126,12 @@ TEMPLATES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
-def test_templates(tmp_path: Path, template: str) -> None:
-    """Tokens are replaced within their texts, whatever the values are; all else stays as it is."""
-    assert payload(of_template(tmp_path, template)) == replaced(json.loads(template))
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_templates(tmp_path: Path, name: str) -> None:
+    """Tokens are replaced within their texts, whatever the values are; all else stays as it is, and so do names of members."""
+    found = of_template(tmp_path, TEMPLATES[name])
+    assert payload(found) == replaced(json.loads(TEMPLATES[name]))
+    assert ("A token in the name of a member stays" in found.toml) == (name == "escapes")
 
 
 PARTS = st.sampled_from(["{", "}", "%", "#", " ", ";", "\\", '"', "a", "\n", "é", *TOKENS])
