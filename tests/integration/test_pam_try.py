@@ -31,7 +31,17 @@ def host(open_folder: Path) -> Iterator[CodeHost]:
 
 def tried(host: CodeHost, *arguments: str) -> SshClient:
     """Start ``sshbell pam try`` on a terminal."""
-    command = [sys.executable, "-m", "consumer", "pam", "try", host.account.pw_name, "--config", str(host.site.config), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "consumer",
+        "pam",
+        "try",
+        host.account.pw_name,
+        "--config",
+        str(host.site.config),
+        *arguments,
+    ]
     return SshClient(command)
 
 
