@@ -88,8 +88,8 @@ def test_no_channel(host: CodeHost) -> None:
 def test_check(host: CodeHost) -> None:
     """It misses ``deliver``, and finds it once it takes codes."""
     asked = host.site.ask(
-        "pam", "check", "--config", str(host.site.config), "--sshd-config", str(host.folder / "sshd_config"), "--connect", "--json",
-        status=78,
+        "pam", "check", "--config", str(host.site.config), "--sshd-config", str(host.folder / "sshd_config"), "--connect",
+        "--json", status=78,
     )  # fmt: skip
     found = {(row["name"], row["state"]): row["text"] for row in map(json.loads, asked.stdout.splitlines())}
     assert "deliver is not running" in found["deliver", "fault"]
