@@ -18,12 +18,14 @@ import pytest
 from consumer.codes.limits import USER_PROMPT_LIMIT, USER_TRY_LIMIT
 from tests import needs
 from tests.integration.code_host import CODE_ONLY, CODE_PROMPT, PASSWORD, PASSWORD_PROMPT, code_host, sshbell
+from tests.integration.ssh_client import SshClient
 from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.integration.code_host import CodeHost
+    from tests.integration.site import Site
 
 pytestmark = needs.CHANGES_THE_MACHINE
 
@@ -249,6 +251,38 @@ def test_prompt_fatigue(host: CodeHost) -> None:
     assert len(prompts) == USER_PROMPT_LIMIT
     assert (report["code"], report["prompts"]) == ("", USER_PROMPT_LIMIT)
     assert set(host.outcomes()[USER_PROMPT_LIMIT:]) == {"Code refused (too many prompts)"}
+
+
+def test_a_console(host: CodeHost) -> None:
+    """A login without an address, and one by another program than sshd, where webhookpam crashes."""
+    service = Path(f"/etc/pam.d/sshbell-{os.getpid()}-console")
+    service.write_text(CODE_ONLY.format(sshbell=sshbell(), config=host.site.config))
+    try:
+        pamtester = [needs.program("pamtester", "pamtester"), service.name, host.account.pw_name, "authenticate"]
+        client = SshClient(pamtester)
+        assert client.until(CODE_PROMPT)
+        (message,) = host.messages()
+        assert (message["address"], message["destination"], message["service"]) == ("", "", service.name)
+        client.type(str(message["code"]))
+        assert client.end() == 0, client.said
+        client = SshClient(pamtester)
+        assert client.until(CODE_PROMPT)
+        client.type("1")
+        assert client.end() != 0
+    finally:
+        service.unlink()
+
+
+def test_who_gets_emergency_codes(site: Site) -> None:
+    """A name that nobody has gets none, and shows none."""
+    assert "there is no user 'nobody-at-all'" in site.ask("pam", "codes", "new", "nobody-at-all", status=64).stderr
+    assert site.ask("pam", "codes", "list").stdout.startswith("nobody has emergency codes")
+    made = site.ask("pam", "codes", "new", "root", "--count", "3")
+    assert len(set(made.stdout.split())) == 3
+    assert all(re.fullmatch(r"[0-9]{4}-[0-9]{4}-[0-9]{4}", one) for one in made.stdout.split())
+    again = site.ask("pam", "codes", "new", "root", "--count", "1")
+    assert "3 old ones no longer count" in again.stderr
+    assert site.ask("pam", "codes", "revoke", "root").stdout == "revoked 1 unused emergency code of root\n"
 
 
 def files_below(*folders: Path) -> Iterator[Path]:
