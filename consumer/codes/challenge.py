@@ -11,11 +11,11 @@ from consumer.codes.limits import USER_PROMPT_LIMIT, WINDOW_US, too_many_prompts
 from consumer.codes.messages import CodeRequest
 from consumer.codes.numbers import number
 from consumer.codes.pam_login import PamLogin
-from consumer.codes.policy import account_of, rule_for
-from consumer.codes.settings import CodeRule, Settings
+from consumer.codes.policy import passwd_entry, rule_for
+from consumer.codes.settings import PamRule, Settings
 from consumer.errors import StoreError
 from consumer.spans import micros_of, seconds_of
-from consumer.store.codes import Challenge, CodeStore, Kind
+from consumer.store.codes import Challenge, ChallengeKind, CodeStore
 
 # Of the session numbers with the fewest digits, at least half are free.
 _DRAWS = 100
@@ -61,8 +61,8 @@ class Challenger:
 
     def prompt(self) -> str:
         """Have a code sent; return the prompt, which is one line, or "" to refuse the login at once."""
-        account = account_of(self._login)
-        rule = rule_for(self._codes, self._login, account) if account else CodeRule()
+        account = passwd_entry(self._login)
+        rule = rule_for(self._codes, self._login, account) if account else PamRule()
         begun = self._begun("decoy" if account is None else "none" if rule.ask == "never" else "code")
         if begun.challenge is None:
             if begun.is_report_due and self._codes.channels:
@@ -83,7 +83,7 @@ class Challenger:
 
     # ---------------------------------------------------------------- the row
 
-    def _begun(self, kind: Kind) -> _Begun:
+    def _begun(self, kind: ChallengeKind) -> _Begun:
         login, store, now = self._login, self._store, now_us()
         with store.transaction():
             before, left = store.of(login.pid, login.started), len(store.emergency_digests(login.user))
@@ -103,7 +103,7 @@ class Challenger:
             return "too many prompts"
         return "too many tries" if too_many_tries(self._store, self._login, now) else ""
 
-    def _added(self, kind: Kind, now: int) -> tuple[Challenge, str]:
+    def _added(self, kind: ChallengeKind, now: int) -> tuple[Challenge, str]:
         """Add a challenge; return it and its code. A decoy has one, too, which nobody ever sees."""
         login, code = self._login, number(self._codes.digits)
         until = now + micros_of(self._codes.valid) + round((seconds_of(self._codes.timeout) + MARGIN_S) * SECOND_US)
@@ -117,7 +117,7 @@ class Challenger:
                 return challenge, code
         raise StoreError("all session numbers are taken")
 
-    def _set(self, session: str, kind: Kind, channel: str = "") -> None:
+    def _set(self, session: str, kind: ChallengeKind, channel: str = "") -> None:
         # The time counts from now: to send the code may have taken some.
         until = now_us() + micros_of(self._codes.valid)
         with self._store.transaction():
@@ -125,7 +125,7 @@ class Challenger:
 
     # ---------------------------------------------------------------- the message
 
-    def _sent(self, rule: CodeRule, begun: _Begun) -> str:
+    def _sent(self, rule: PamRule, begun: _Begun) -> str:
         """Have a code sent, and return the prompt; if no channel takes it, do as ``on_failure`` says."""
         assert begun.challenge is not None
         session, asker = begun.challenge.session, self._login.asker
@@ -154,7 +154,7 @@ class Challenger:
         log_lines.write(log_lines.refused(asker, "not sent", session))
         return ""
 
-    def _request(self, rule: CodeRule, begun: _Begun) -> CodeRequest:
+    def _request(self, rule: PamRule, begun: _Begun) -> CodeRequest:
         login, codes = self._login, self._codes
         return CodeRequest(
             # The report on too many prompts has no session.

@@ -12,6 +12,8 @@ import syslog
 from typing import NamedTuple
 
 PROGRAM = "sshbell-pam"
+# The service in the lines of "sshbell pam try". It is no login, so sshbell builds no event from them.
+TRY = "sshbell-try"
 # Why a code is refused. "unknown": there is no challenge for this process. "not sent": no channel took the code.
 REASONS = ("wrong", "expired", "used", "unknown", "too many tries", "too many prompts", "not sent")
 
@@ -87,13 +89,21 @@ def not_delivered(asker: Asker, fault: str) -> str:
     return start + _encoded(fault, _LINE_LIMIT, _LINE_LIMIT - len(start))
 
 
+_options = [syslog.LOG_PID]
+
+
+def show() -> None:
+    """From now on, also write the lines to standard error."""
+    _options.append(syslog.LOG_PERROR)
+
+
 def write(line: str) -> None:
     """
     Write a line to the system's log.
 
     syslog(3) waits if the log socket is full. sshd waits in the same way, so this adds no new way to hang a login.
     """
-    syslog.openlog(PROGRAM, syslog.LOG_PID, syslog.LOG_AUTHPRIV)
+    syslog.openlog(PROGRAM, sum(_options), syslog.LOG_AUTHPRIV)
     syslog.syslog(syslog.LOG_INFO, line)
 
 

@@ -9,12 +9,12 @@ from ipaddress import ip_network
 
 from consumer.addresses import ip_of
 from consumer.codes.pam_login import PamLogin
-from consumer.codes.settings import CodeRule, Codes
+from consumer.codes.settings import PamCodes, PamRule
 
-_ALWAYS = CodeRule()
+_ALWAYS = PamRule()
 
 
-def account_of(login: PamLogin) -> pwd.struct_passwd | None:
+def passwd_entry(login: PamLogin) -> pwd.struct_passwd | None:
     """Return the account of the user; None if there is none."""
     try:
         return pwd.getpwnam(login.user)
@@ -22,12 +22,12 @@ def account_of(login: PamLogin) -> pwd.struct_passwd | None:
         return None
 
 
-def rule_for(codes: Codes, login: PamLogin, account: pwd.struct_passwd) -> CodeRule:
+def rule_for(codes: PamCodes, login: PamLogin, account: pwd.struct_passwd) -> PamRule:
     """Return the first rule that fits a login; one that always asks if none fits."""
     return next((rule for rule in codes.rule if _fits(rule, login, account)), _ALWAYS)
 
 
-def _fits(rule: CodeRule, login: PamLogin, account: pwd.struct_passwd) -> bool:
+def _fits(rule: PamRule, login: PamLogin, account: pwd.struct_passwd) -> bool:
     return (
         (not rule.user or _is_one(rule.user, login.user))
         and (not rule.service or _is_one(rule.service, login.service))

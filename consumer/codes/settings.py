@@ -18,7 +18,7 @@ _AT_LEAST = {"digits": 6, "session_digits": 4, "tries": 1}
 _NUMBERS_LIMIT = 12
 
 
-class CodeRule(NamedTuple):
+class PamRule(NamedTuple):
     """See ``consumer.codes_settings.CodeRule``."""
 
     user: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class CodeRule(NamedTuple):
     on_failure: str = ""
 
 
-class Codes(NamedTuple):
+class PamCodes(NamedTuple):
     """See ``consumer.codes_settings.Codes``."""
 
     channels: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Codes(NamedTuple):
     tries: int = 3
     timeout: str = "10s"
     on_failure: str = "secure"
-    rule: tuple[CodeRule, ...] = ()
+    rule: tuple[PamRule, ...] = ()
 
 
 class Settings(NamedTuple):
@@ -54,12 +54,12 @@ class Settings(NamedTuple):
         fault: what is wrong with the file; "" if nothing is.
     """
 
-    codes: Codes
+    codes: PamCodes
     state_dir: str
     fault: str = ""
 
 
-_Table = TypeVar("_Table", Codes, CodeRule)
+_Table = TypeVar("_Table", PamCodes, PamRule)
 
 
 def settings_of(path: str) -> Settings:
@@ -67,17 +67,17 @@ def settings_of(path: str) -> Settings:
     try:
         tables = tomllib.loads(Path(path).read_text("utf-8"))
         codes = _dict_of("codes", tables.get("codes", {}))
-        rules = [_table(CodeRule, _dict_of("rule", one)) for one in _list_of("rule", codes.pop("rule", []))]
+        rules = [_table(PamRule, _dict_of("rule", one)) for one in _list_of("rule", codes.pop("rule", []))]
         for network in (network for rule in rules for network in rule.address):
             ip_network(network)
         return Settings(
-            _table(Codes, codes)._replace(rule=tuple(rules)), _text_of("state_dir", tables.get("state_dir", STATE_DIR))
+            _table(PamCodes, codes)._replace(rule=tuple(rules)), _text_of("state_dir", tables.get("state_dir", STATE_DIR))
         )
     except OSError as error:
         reason = f"{error.strerror}"
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
-    return Settings(Codes(on_failure="codes"), state_dir_in(path), f"{path}: {reason}")
+    return Settings(PamCodes(on_failure="codes"), state_dir_in(path), f"{path}: {reason}")
 
 
 def _table(kind: type[_Table], values: dict[str, Any]) -> _Table:

@@ -7,7 +7,7 @@ from consumer.codes import log_lines
 from consumer.codes.digests import code_digest, emergency_digest, is_equal
 from consumer.codes.limits import too_many_tries
 from consumer.codes.pam_login import PamLogin
-from consumer.codes.settings import Codes
+from consumer.codes.settings import PamCodes
 from consumer.store.codes import Challenge, CodeStore
 
 
@@ -31,7 +31,7 @@ class Verifier:
         StoreError: of each method; the login must not pass.
     """
 
-    def __init__(self, codes: Codes, login: PamLogin, store: CodeStore) -> None:
+    def __init__(self, codes: PamCodes, login: PamLogin, store: CodeStore) -> None:
         self._codes, self._login, self._store = codes, login, store
 
     def is_right(self, typed: bytes) -> bool:

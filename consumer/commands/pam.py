@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.commands.options import CONFIG
+from consumer.commands.pam_check import check
+from consumer.commands.pam_try import try_
 from consumer.errors import RightsError, UsageError
 
 if TYPE_CHECKING:
@@ -17,9 +19,15 @@ def pam() -> None:
     Ask for a one-time code at login. PAM runs challenge and verify; docs/codes.md has the lines.
 
     \b
+        sudo sshbell pam check --connect
+        sudo sshbell pam try alice
         sudo sshbell pam codes new alice
         sudo sshbell pam codes list
     """
+
+
+pam.add_command(check)
+pam.add_command(try_)
 
 
 @pam.command(short_help="For PAM: send a code, and print the prompt.")

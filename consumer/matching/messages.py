@@ -79,7 +79,7 @@ def auth_message(reading: Reading) -> AuthMessage:
     preauth = fields.pop("preauth", None) is not None
     if "code" in fields:
         del fields["code"]
-        fields |= {name: sshd_name(fields[name]) for name in ("channel", "service", "fault") if name in fields}
+        fields |= {name: _VIS.sub(_unvis, fields[name]) for name in ("channel", "service", "fault") if name in fields}
     if "method_info" in fields:
         fields |= method_info(fields.pop("method_info"))
     name = fields.pop("user", None)

@@ -22,14 +22,14 @@ CHALLENGE_LIMIT = 5_000
 _KEPT_US = 86_400_000_000
 _COLUMNS = "session, kind, digest, user, address, service, pid, started, channel, made_us, until_us, tries, used_us"
 
-Kind = Literal["code", "emergency", "none", "decoy"]
+ChallengeKind = Literal["code", "emergency", "none", "decoy"]
 
 
 class Challenge(NamedTuple):
     """A login that sshbell asked. ``codes.sql`` describes the columns."""
 
     session: str
-    kind: Kind
+    kind: ChallengeKind
     digest: bytes
     user: str
     address: str
@@ -121,7 +121,7 @@ class CodeStore:
         ).fetchone()
         return Recent(*row)
 
-    def set_sent(self, session: str, kind: Kind, channel: str, until_us: int) -> None:
+    def set_sent(self, session: str, kind: ChallengeKind, channel: str, until_us: int) -> None:
         """Note what became of a challenge: which channel took its code, or that it needs none."""
         self._connection.execute(
             "UPDATE challenge SET kind = ?, channel = ?, until_us = ? WHERE session = ?", (kind, channel, until_us, session)

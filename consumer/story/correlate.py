@@ -428,6 +428,8 @@ class Correlator:
 
     def _code_elsewhere(self, line: Line) -> None:
         """Take a line about a code that another program than sshd asks for: sshbell knows none of its connections."""
+        if login_codes.is_of_try(line):
+            return
         action, connection = self._rules[line[RULE]].action, Connection(line[PROCID], line)
         connection.address = line[ADDRESS]
         if action is LineAction.CODE_REFUSED:

@@ -25,6 +25,8 @@ REASONS = {
 }
 NOT_GIVEN = "code not given"
 PROMPT_BURST = "prompt_burst"
+# The service of "sshbell pam try", which is no login: see ``consumer/codes/log_lines.py``.
+_TRY = "sshbell-try"
 _OUTCOMES = {
     "code_accepted": "accepted",
     "emergency_code_accepted": "emergency",
@@ -40,6 +42,11 @@ _USER_LEAST = 60
 def service_of(line: Line) -> str:
     """Return the PAM service that asks for the code."""
     return code_facts(line[EXTRA] or "").get("service", "")
+
+
+def is_of_try(line: Line) -> bool:
+    """Return whether somebody has only tried the exchange, without a login."""
+    return service_of(line) == _TRY
 
 
 def of_monitor(line: Line) -> Line:

@@ -1,11 +1,5 @@
-"""
-The checks of one-time codes: PAM's stack, sshd's settings, the channels, and what only root may touch.
+"""The checks of one-time codes: PAM's stack, sshd's settings, the channels, and what only root may touch."""
 
-sshbell walks through the stack with given answers of its modules, so a wrong order, a jump that leads to the wrong line and a
-``sufficient`` in the wrong place all show as what they cause: somebody gets in without a code, or nobody gets in at all.
-"""
-
-import os
 import socket
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -19,155 +13,17 @@ from consumer.errors import StoreError
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig, Values
 from consumer.process.lock import DELIVER_LOCK, holder_of
 from consumer.process.threads import run_async
-from consumer.rights import is_private, untrusted
+from consumer.rights import is_private
 from consumer.state_dir import DELIVER_SOCKET, codes_dir_of
 from consumer.store.database import reading
+from consumer.system.code_stack import is_half, passes_by_password, stack
 from consumer.system.outcome import AS_ROOT, Outcome, fault, ok, warning
 from consumer.system.pam_stack import PAM_FOLDER, PamEntry, pam_stack
-from consumer.system.pam_walk import SUCCESS, Walk, walk
 
-_LINES = "take the lines of docs/codes.md"
 _METHODS = "set in sshd_config: AuthenticationMethods publickey,keyboard-interactive:pam"
 _KBD = "keyboard-interactive"
-# Modules that ask for a password. They also pass it on, and pam_exec then takes it for the code.
-_PASSWORD_MODULES = frozenset({
-    "pam_unix", "pam_sss", "pam_ldap", "pam_krb5", "pam_winbind", "pam_systemd_home", "pam_userdb", "pam_radius_auth", "pam_pwdb",
-})  # fmt: skip
-# Modules that answer pam_setcred(). pam_exec does not; without another one, the login ends after "Accepted".
-_CREDENTIAL_MODULES = _PASSWORD_MODULES | {"pam_permit", "pam_env", "pam_group", "pam_cap", "pam_krb5"}
-_FAILED, _IGNORED = "auth_err", "ignore"
 # Somebody has to get the message and type the code within LoginGraceTime.
 _GRACE_LEAST_S = 60
-
-
-class _Way(NamedTuple):
-    """
-    The answers of a stack's modules.
-
-    Attributes:
-        has_factor: sshd has checked another factor before.
-        challenge: sshbell has sent a code, or needs none.
-        code: the user types the right code.
-        password: the user types the right password.
-    """
-
-    has_factor: bool = True
-    challenge: bool = True
-    code: bool = True
-    password: bool = False
-
-    def answer(self, entry: PamEntry) -> str:
-        """Return what a module answers."""
-        if is_half(entry, "challenge"):
-            is_right = self.challenge
-        elif is_half(entry, "verify"):
-            is_right = self.challenge and self.code and "expose_authtok" in entry.arguments
-        elif _asks_for_factor(entry):
-            is_right = self.has_factor
-        elif entry.module in _PASSWORD_MODULES:
-            is_right = self.password
-        else:
-            is_right = entry.module != "pam_deny"
-        return SUCCESS if is_right else _FAILED
-
-
-def is_half(entry: PamEntry, half: str) -> bool:
-    """Return whether an entry runs ``sshbell pam challenge`` or ``verify``."""
-    return entry.module == "pam_exec" and _program(entry, half) is not None
-
-
-def _program(entry: PamEntry, half: str) -> str | None:
-    """Return the program that an entry runs with ``pam challenge`` or ``pam verify``; None if it runs something else."""
-    words = entry.arguments
-    return next((words[at - 1] for at in range(1, len(words) - 1) if words[at : at + 2] == ["pam", half]), None)
-
-
-def _asks_for_factor(entry: PamEntry) -> bool:
-    """Return whether an entry asks whether sshd has checked another factor before."""
-    return entry.module == "pam_exec" and "SSH_AUTH_INFO_0" in entry.text
-
-
-# ---------------------------------------------------------------- the stack
-
-
-def stack(service: str, folder: Path = PAM_FOLDER) -> Iterator[Outcome]:
-    """Check the stack of a service."""
-    try:
-        entries = [entry for entry in pam_stack(service, folder) if entry.type == "auth"]
-    except OSError as error:
-        yield warning(f"{error.filename}: {error.strerror}", "name PAM's service of your sshd with --service")
-        return
-    challenges = [entry for entry in entries if is_half(entry, "challenge")]
-    verifies = [entry for entry in entries if is_half(entry, "verify")]
-    if not challenges and not verifies:
-        yield warning(f"{folder / service} does not ask sshbell for codes", _LINES)
-        return
-    if not challenges or not verifies:
-        missing = "verify" if challenges else "challenge"
-        yield fault(f"{(challenges or verifies)[0].place}: no auth line runs sshbell pam {missing}", _LINES)
-        return
-    found = [*_arguments(challenges, verifies), *_order(entries, challenges[0])]
-    yield from found
-    if not any(outcome.state == "fault" for outcome in found):
-        yield ok(f"{challenges[0].place}: nobody passes without the right code")
-
-
-def _arguments(challenges: Sequence[PamEntry], verifies: Sequence[PamEntry]) -> Iterator[Outcome]:
-    for entry in challenges:
-        if "stdout" not in entry.arguments:
-            yield fault(f"{entry.place}: without stdout, users do not see the session number", "add stdout behind pam_exec.so")
-        if "expose_authtok" in entry.arguments:
-            yield fault(f"{entry.place}: expose_authtok asks for the code before sshbell sends it", "delete it in this line")
-    if not any("expose_authtok" in entry.arguments for entry in verifies):
-        yield fault(f"{verifies[0].place}: without expose_authtok, nobody is asked for the code", "add it behind pam_exec.so")
-    for entry in (*challenges, *verifies):
-        half = "challenge" if entry in challenges else "verify"
-        yield from _program_outcomes(entry, Path(_program(entry, half) or ""))
-
-
-def _program_outcomes(entry: PamEntry, program: Path) -> Iterator[Outcome]:
-    if not program.is_absolute():
-        yield fault(f"{entry.place}: {program} is not a full path, and pam_exec searches no path", "write the full path")
-    elif not os.access(program, os.X_OK):
-        yield fault(f"{entry.place}: {program} does not exist or is not executable: nobody can log in", "correct the path")
-    elif reason := untrusted(program):
-        yield fault(f"PAM runs {program} as root, but {reason}", "let only root own and write it")
-
-
-def _order(entries: Sequence[PamEntry], challenge: PamEntry) -> Iterator[Outcome]:
-    """Check what happens in each case."""
-
-    def way(*, has_factor: bool = True, challenge: bool = True, code: bool = True, password: bool = False) -> Walk:
-        return walk(entries, _Way(has_factor, challenge, code, password).answer)
-
-    for entry in entries:
-        if is_half(entry, "verify") and "expose_authtok" in entry.arguments:
-            break
-        if entry.module in _PASSWORD_MODULES and entry in way(password=True).ran:
-            yield fault(f"{entry.place}: {entry.module} asks for the password first, and pam_exec takes that for the code", _LINES)
-            return
-    right = way()
-    if not right.lets_in:
-        last = right.ran[-1]
-        yield fault(f"even the right code does not let in: the stack ends at {last.place}: {last.text}", _LINES)
-    elif not any(entry.module in _CREDENTIAL_MODULES for entry in right.ran):
-        text = "no module behind the code answers setcred: each login ends right after it began"
-        yield fault(f"{challenge.place}: {text}", "end the auth lines with: auth required pam_permit.so")
-    if any(way(code=False, password=password).lets_in for password in (False, True)):
-        yield fault(f"{challenge.place}: a wrong code lets in", _LINES)
-    refused = [way(challenge=False, code=code, password=password) for code in (False, True) for password in (False, True)]
-    if any(walked.lets_in for walked in refused):
-        yield fault(f"{challenge.place}: somebody whom sshbell refuses gets in", _LINES)
-    elif any(is_half(entry, "verify") for walked in refused for entry in walked.ran):
-        text = "after a refusal, users still see a prompt, and no code is right"
-        yield warning(f"{challenge.place}: {text}", "make its control requisite")
-    if way(has_factor=False, code=False, password=False).lets_in:
-        yield fault(f"{challenge.place}: PAM lets in without a password and without a code", _LINES)
-
-
-def _passes_by_password(entries: Sequence[PamEntry]) -> bool:
-    """Return whether a password alone satisfies PAM if it is the first factor."""
-    return walk(entries, _Way(has_factor=False, code=False, password=True).answer).lets_in
 
 
 # ---------------------------------------------------------------- sshd
@@ -237,9 +93,9 @@ def _enabled(values: Values) -> list[str]:
 def _chain(where: str, methods: Sequence[str], entries: Sequence[PamEntry]) -> Iterator[Outcome]:
     """Check one list of methods that together let in."""
     text = ",".join(methods)
-    if _KBD in methods[1:] or (_KBD in methods and not _passes_by_password(entries)):
+    if _KBD in methods[1:] or (_KBD in methods and not passes_by_password(entries)):
         return
-    if _KBD in methods or (methods == ["password"] and _passes_by_password(entries)):
+    if _KBD in methods or (methods == ["password"] and passes_by_password(entries)):
         yield fault(f"{where}{text} lets in with a password alone: no factor comes before it, so PAM asks for no code", _METHODS)
     elif methods == ["password"]:
         yield warning(f"{where}password alone never lets in: sshd passes the password on as the code", _METHODS)
@@ -260,10 +116,11 @@ def settings(codes: Codes) -> Iterator[Outcome]:
         asked = "unless a rule leaves it out" if codes.rule else "each time"
         yield ok(f"codes go by {', '.join(codes.channels)} to the {codes.to}, {asked}")
     else:
-        yield fault(f"[codes] has no channels: on_failure = {codes.on_failure!r} decides each login", "set channels under [codes]")
+        text = f"[codes] has no channels: on_failure = {codes.on_failure!r} decides each login"
+        yield fault(text, "set channels under [codes]")
     if codes.on_failure == "safe" or any(rule.on_failure == "safe" for rule in codes.rule):
         text = 'on_failure = "safe": while no channel answers, the first factor is enough'
-        yield warning(text, "make emergency codes with sshbell pam codes new, and set \"codes\" or \"secure\"")
+        yield warning(text, 'make emergency codes with sshbell pam codes new, and set "codes" or "secure"')
 
 
 def deliver(config: Config) -> Iterator[Outcome]:
@@ -330,9 +187,8 @@ def files(config: Config) -> Iterator[Outcome]:
     yield ok(f"{folder} belongs to root alone")
 
 
-# What the checks need: settings, PAM's service, sshd's file, PAM's folder, and whether to connect to servers.
 class CodesContext(NamedTuple):
-    """What to check: see the parameters of the checks."""
+    """What the checks look at."""
 
     config: Config
     connect: bool = False

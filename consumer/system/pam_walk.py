@@ -26,7 +26,7 @@ class Walk(NamedTuple):
     ran: list[PamEntry]
 
 
-def walk(entries: Sequence[PamEntry], answer: Callable[[PamEntry], str]) -> Walk:
+def walk(entries: Sequence[PamEntry], answer: Callable[[PamEntry], str]) -> Walk:  # noqa: C901 - one case an action
     """
     Walk through the entries of one type.
 
@@ -66,7 +66,7 @@ def walk(entries: Sequence[PamEntry], answer: Callable[[PamEntry], str]) -> Walk
 
 
 def action_of(control: str, result: str) -> str:
-    """Return the action of a control on a module's answer: ``ok``, ``done``, ``bad``, ``die``, ``ignore``, ``reset``, a number."""
+    """Return what a control does after a module's answer: ``ok``, ``done``, ``bad``, ``die``, ``ignore``, ``reset``, a number."""
     if not control.startswith("["):
         success, ignored, other = _SIMPLE.get(control.lower(), ("ok", "ignore", "bad"))
         return success if result == SUCCESS else ignored if result == "ignore" else other

@@ -38,6 +38,7 @@ KbdInteractiveAuthentication yes
 AuthenticationMethods {methods}
 PermitRootLogin yes
 MaxStartups 100
+MaxAuthTries {tries}
 LogLevel VERBOSE
 UseDNS no
 """
@@ -49,6 +50,14 @@ auth requisite pam_exec.so stdout quiet {sshbell} pam challenge --config {config
 auth [success=2 default=ignore] pam_exec.so quiet quiet_log {sshbell} pam verify --config {config}
 auth [success=1 default=die] pam_exec.so expose_authtok quiet {sshbell} pam verify --config {config}
 auth requisite pam_unix.so
+auth required pam_permit.so
+account required pam_permit.so
+session required pam_permit.so
+"""
+# The code alone. Without the line in the middle, PAM asks even if sshbell needs no code.
+CODE_ONLY = """
+auth requisite pam_exec.so stdout quiet {sshbell} pam challenge --config {config}
+auth required pam_exec.so expose_authtok quiet {sshbell} pam verify --config {config}
 auth required pam_permit.so
 account required pam_permit.so
 session required pam_permit.so
@@ -71,17 +80,21 @@ class CodeHost:
     Args:
         site: with a state directory.
         stack: ends everything.
-        pam, methods: in place of the usual PAM lines and AuthenticationMethods.
+        pam, methods, tries: in place of the usual PAM lines, AuthenticationMethods and MaxAuthTries.
         codes: the keys of ``[codes]``.
     """
 
-    def __init__(self, site: Site, stack: ExitStack, *, pam: str = PAM, methods: str = BOTH, **codes: Any) -> None:
+    def __init__(
+        self, site: Site, stack: ExitStack, *, pam: str = PAM, methods: str = BOTH, tries: int = 6, **codes: Any
+    ) -> None:
         needs.root("start sshd with its own PAM service")
         self.site, self._stack = site, stack
         self.folder = site.folder
+        self._clients = 0
+        self.deliver: list[subprocess.Popen[bytes]] = []
         self.told = self.folder / "told"
         self.codes_dir = Path(f"{site.state_dir}-codes")
-        self._pam, self._methods = pam, methods
+        self._pam, self._methods, self._tries = pam, methods, tries
         self.account = self.user()
         self.configure(**codes)
         self._listen()
@@ -106,6 +119,7 @@ class CodeHost:
     def start_deliver(self) -> subprocess.Popen[bytes]:
         """Start ``deliver``, and wait until it takes codes."""
         process, _life = self.site.start_deliver()
+        self.deliver.append(process)
         wait_for((self.site.state_dir / "deliver.sock").is_socket, "deliver listens")
         return process
 
@@ -125,12 +139,15 @@ class CodeHost:
         options = [
             "IdentitiesOnly=yes", "StrictHostKeyChecking=no", f"UserKnownHostsFile={self.folder}/known_hosts",
             f"PreferredAuthentications={method},keyboard-interactive", f"IdentityFile={self.folder}/user_key", "LogLevel=INFO",
+            f"NumberOfPasswordPrompts={self._tries}",
         ]  # fmt: skip
         parts = [part for option in options for part in ("-o", option)]
         ssh = needs.program("ssh", "openssh-client")
-        return SshClient(
-            [ssh, "-F", "none", "-p", str(self.port), *parts, "-l", user or self.account.pw_name, "127.0.0.1", command]
-        )
+        # On its command line, ssh refuses names with the shell's characters.
+        config = self.folder / f"ssh_config-{self._clients}"
+        self._clients += 1
+        config.write_text(f'User "{user or self.account.pw_name}"\n')
+        return SshClient([ssh, "-F", str(config), "-p", str(self.port), *parts, "127.0.0.1", command])
 
     def asked(self, user: str = "", *, method: str = "publickey") -> SshClient:
         """Start a client, and wait until it asks for a code."""
@@ -144,16 +161,28 @@ class CodeHost:
     def lets_in(self, client: SshClient, code: str) -> bool:
         """Type a code, and give up if sshd asks again; return whether the login succeeded."""
         client.type(code)
-        found = client.until(rf"(?m)^in$|{CODE_PROMPT}|ermission denied|closed by")
+        return self.ends_in(client)
+
+    def ends_in(self, client: SshClient) -> bool:
+        """Wait until a client is in, or sshd asks again or refuses; return which, and end it."""
+        found = client.until(rf"(?m)^in$|{CODE_PROMPT}|{PASSWORD_PROMPT}|ermission denied|closed by")
         is_in = found is not None and found[0] == "in"
         client.hang_up() if not is_in else client.end()
         return is_in
+
+    def emergency_codes(self, user: str = "") -> list[str]:
+        """Make emergency codes for a user."""
+        return self.site.ask("pam", "codes", "new", user or self.account.pw_name).stdout.split()
 
     # ---------------------------------------------------------------- the log
 
     def pam_lines(self) -> list[str]:
         """Return the lines of ``sshbell-pam``, without their headers."""
         return [line.partition("]: ")[2] for line in self.lines if " sshbell-pam[" in line]
+
+    def outcomes(self) -> list[str]:
+        """Return what those lines say, without sessions and names."""
+        return [line.partition(":")[0] for line in self.pam_lines()]
 
     def _listen(self) -> None:
         """Take the lines of the log."""
@@ -183,7 +212,7 @@ class CodeHost:
         (folder / "keys/authorized_keys").write_text((folder / "user_key.pub").read_text())
         (folder / "dev").mkdir()
         self.port = free_port()
-        (folder / "sshd_config").write_text(SSHD.format(port=self.port, folder=folder, methods=self._methods))
+        (folder / "sshd_config").write_text(SSHD.format(port=self.port, folder=folder, methods=self._methods, tries=self._tries))
         (folder / "pam").write_text(self._pam.format(sshbell=sshbell(), config=self.site.config))
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         unshare = [needs.program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_FILES, "sh"]

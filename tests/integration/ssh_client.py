@@ -32,9 +32,9 @@ class SshClient:
         if self.pid == 0:
             os.execvp(command[0], list(command))  # noqa: S606 - no shell is wanted
 
-    def until(self, pattern: str) -> re.Match[str] | None:
+    def until(self, pattern: str, limit_s: float = DEADLINE_S) -> re.Match[str] | None:
         """Read until it shows a pattern that it had not shown at the last call; None if it ends before that."""
-        end_s = time.monotonic() + DEADLINE_S
+        end_s = time.monotonic() + limit_s
         while not (found := re.compile(pattern).search(self.said, self._seen)):
             assert select.select([self._terminal], [], [], end_s - time.monotonic())[0], self.said
             try:

@@ -238,7 +238,8 @@ def test_filter(tmp_path: Path) -> None:
         "sshd-session", "sshd.pam", "dropbear", "/usr/sbin/sshd", "/usr/libexec/openssh/sshd-session",
     }  # fmt: skip
     others = {tag for tag in known if not is_ours(tag)} | {
-        "cron", "CRON", "sudo", "su", "su(pam_unix)", "sshbell", "sshbell-pamx", "sshdx", "xsshd", "SSHD", "sshd-sessions", "sshd_config", "dropbearkey",
+        "cron", "CRON", "sudo", "su", "su(pam_unix)", "sshbell", "sshbell-pamx",
+        "sshdx", "xsshd", "SSHD", "sshd-sessions", "sshd_config", "dropbearkey",
         "sshd.pamx", "/usr/bin/sshdx", "/usr/bin/sudo", "sftp-server", "systemd-logind", "rsyslogd", "rsyslogdx", "rsyslogd-2007",
     }  # fmt: skip
     assert {"sshd", "sshd-session", "dropbear", "sshd(pam_google_authenticator)"} <= {tag for tag in known if is_ours(tag)}

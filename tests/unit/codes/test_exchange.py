@@ -17,7 +17,7 @@ from consumer.codes.log_lines import Asker
 from consumer.codes.messages import CodeAnswer, CodeRequest
 from consumer.codes.numbers import number
 from consumer.codes.pam_login import PamLogin
-from consumer.codes.settings import CodeRule, Codes, Settings
+from consumer.codes.settings import PamCodes, PamRule, Settings
 from consumer.codes.verify import Verifier
 from consumer.errors import StoreError
 from consumer.spans import micros_of
@@ -44,7 +44,7 @@ class World:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now_us, self.requests, self.lines = BEGIN_US, list[CodeRequest](), list[str]()
         self.answer = CodeAnswer(channel="ops")
-        self.codes = Codes(channels=("ops",))
+        self.codes = PamCodes(channels=("ops",))
         self.fault, self.slow_us = "", 0
         self.folder = folder / "codes"
         self.store = CodeStore(self.folder)
@@ -109,7 +109,7 @@ def test_right_once(world: World) -> None:
 
 def test_the_request(world: World) -> None:
     """``deliver`` gets all that a message shows."""
-    world.codes = Codes(channels=("ops", "mail"), to="owner", digits=6, valid="90s", timeout="7s")
+    world.codes = PamCodes(channels=("ops", "mail"), to="owner", digits=6, valid="90s", timeout="7s")
     code = world.code(world.login(service="su"))
     (request,) = world.requests
     assert request == CodeRequest(
@@ -251,7 +251,7 @@ def test_guesses_from_one_address(world: World) -> None:
 
 def test_no_such_user(world: World) -> None:
     """The prompt is the same, nobody gets a message, and no code is right; a rule that asks nobody does not count."""
-    world.codes = world.codes._replace(rule=(CodeRule(ask="never"),))
+    world.codes = world.codes._replace(rule=(PamRule(ask="never"),))
     login = world.login(user="no such user")
     assert world.ask(login)[14:] == ": sshbell has sent a code of 8 digits. Type it."
     assert world.requests == []
@@ -267,9 +267,9 @@ def test_secure(world: World, how: str) -> None:
     """No channel, no login; and no prompt that nobody could answer."""
     world.answer = FAULT
     if how == "none":
-        world.codes = Codes()
+        world.codes = PamCodes()
     if how == "fault":
-        world.codes, world.fault = Codes(on_failure="codes"), "x.toml: no such file"
+        world.codes, world.fault = PamCodes(on_failure="codes"), "x.toml: no such file"
     assert world.ask(world.login()) == ""
     assert not world.types(world.login(), "")
     assert world.reasons() == ["Code not delivered", "Code refused (not sent)"]
@@ -288,7 +288,7 @@ def test_safe(world: World) -> None:
 def test_on_failure_of_a_rule(world: World) -> None:
     """A rule's own comes first."""
     world.answer = FAULT
-    world.codes = world.codes._replace(rule=(CodeRule(user=("root",), on_failure="safe"),))
+    world.codes = world.codes._replace(rule=(PamRule(user=("root",), on_failure="safe"),))
     assert world.ask(world.login()) == NOTHING
     assert world.ask(world.login(2, "daemon")) == ""
 
@@ -344,16 +344,17 @@ def test_codes(world: World) -> None:
 @pytest.mark.parametrize(
     ("rule", "is_asked"),
     [
-        (CodeRule(ask="never"), False), (CodeRule(ask="never", user=("ro?t",)), False), (CodeRule(ask="never", user=("R*",)), True),
-        (CodeRule(ask="never", group=("root",)), False), (CodeRule(ask="never", group=("daemon",)), True),
-        (CodeRule(ask="never", address=("192.0.2.0/24",)), False), (CodeRule(ask="never", address=("192.0.2.8", "::/0")), True),
-        (CodeRule(ask="never", service=("sshd",)), False), (CodeRule(ask="never", service=("su",)), True),
-        (CodeRule(ask="never", user=("root",), address=("10.0.0.0/8",)), True),
+        (PamRule(ask="never"), False), (PamRule(ask="never", user=("ro?t",)), False),
+        (PamRule(ask="never", user=("R*",)), True),
+        (PamRule(ask="never", group=("root",)), False), (PamRule(ask="never", group=("daemon",)), True),
+        (PamRule(ask="never", address=("192.0.2.0/24",)), False), (PamRule(ask="never", address=("192.0.2.8", "::/0")), True),
+        (PamRule(ask="never", service=("sshd",)), False), (PamRule(ask="never", service=("su",)), True),
+        (PamRule(ask="never", user=("root",), address=("10.0.0.0/8",)), True),
     ],
 )  # fmt: skip
-def test_rules(world: World, rule: CodeRule, is_asked: bool) -> None:  # noqa: FBT001 - a parameter of a test
+def test_rules(world: World, rule: PamRule, is_asked: bool) -> None:  # noqa: FBT001 - a parameter of a test
     """All lists of a rule must fit; the first rule that fits counts."""
-    world.codes = world.codes._replace(rule=(rule, CodeRule(), CodeRule(ask="never")))
+    world.codes = world.codes._replace(rule=(rule, PamRule(), PamRule(ask="never")))
     login = world.login()
     assert (world.ask(login) != NOTHING) is is_asked
     assert len(world.requests) == is_asked
@@ -362,14 +363,14 @@ def test_rules(world: World, rule: CodeRule, is_asked: bool) -> None:  # noqa: F
 
 def test_a_rule_for_addresses_fits_no_console(world: World) -> None:
     """A login without an address is in no network, nor is one from a name."""
-    world.codes = world.codes._replace(rule=(CodeRule(ask="never", address=("0.0.0.0/0", "::/0")),))
+    world.codes = world.codes._replace(rule=(PamRule(ask="never", address=("0.0.0.0/0", "::/0")),))
     for pid, address in enumerate(("", "host.example.org", "UNKNOWN")):
         assert world.ask(world.login(pid, address=address)) != NOTHING
 
 
 def test_new(world: World) -> None:
     """``deliver`` decides whether something is new; if nothing is, nobody is asked."""
-    world.codes = world.codes._replace(rule=(CodeRule(ask="new", new=("address", "country")),))
+    world.codes = world.codes._replace(rule=(PamRule(ask="new", new=("address", "country")),))
     world.answer = CodeAnswer(not_needed=True)
     login = world.login()
     assert world.ask(login) == NOTHING

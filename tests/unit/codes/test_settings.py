@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 from consumer import codes_settings, config_file
-from consumer.codes.settings import CodeRule, Codes, Settings, settings_of
+from consumer.codes.settings import PamCodes, PamRule, Settings, settings_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,8 +38,8 @@ def test_both_readers_agree(tmp_path: Path, table: dict[str, object]) -> None:
 
 def test_same_keys() -> None:
     """Neither has a key that the other lacks."""
-    assert Codes._fields == codes_settings.Codes.__struct_fields__
-    assert CodeRule._fields == codes_settings.CodeRule.__struct_fields__
+    assert PamCodes._fields == codes_settings.Codes.__struct_fields__
+    assert PamRule._fields == codes_settings.CodeRule.__struct_fields__
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_fault_lets_in_emergency_codes_only(tmp_path: Path, text: str, says: s
     """Whatever the file says, nothing of it counts; ``safe`` beside a fault does not let in either."""
     (tmp_path / "x.toml").write_text(text)
     found = settings_of(str(tmp_path / "x.toml"))
-    assert found._replace(fault="") == Settings(Codes(on_failure="codes"), "/var/lib/sshbell")
+    assert found._replace(fault="") == Settings(PamCodes(on_failure="codes"), "/var/lib/sshbell")
     assert says in found.fault
     assert found.fault.startswith(str(tmp_path))
 
@@ -87,4 +87,4 @@ def test_without_a_file(tmp_path: Path) -> None:
 def test_a_fault_elsewhere(tmp_path: Path) -> None:
     """A fault in another table keeps nobody out."""
     (tmp_path / "x.toml").write_text('[[channel]]\ntype = "no such"\n[codes]\ndigits = 6')
-    assert settings_of(str(tmp_path / "x.toml")) == Settings(Codes(digits=6), "/var/lib/sshbell")
+    assert settings_of(str(tmp_path / "x.toml")) == Settings(PamCodes(digits=6), "/var/lib/sshbell")
