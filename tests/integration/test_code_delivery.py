@@ -131,7 +131,7 @@ def test_many_codes(site: Site, post: Post) -> None:
     assert german["Subject"] == "VIELE CODES für alice auf web1"
     assert english["Subject"] == "MANY CODES for alice on web1"
     text = next(english.iter_parts()).get_content()
-    assert "Somebody from 203.0.113.7 has asked for 6 codes of alice on web1." in " ".join(text.split())
+    assert "Somebody from 203.0.113.7 has asked for 6 codes for alice on web1." in " ".join(text.split())
     assert SESSION not in text
 
 
