@@ -152,7 +152,7 @@ def test_code_of_an_earlier_connection(port: int) -> None:
     """The client gave up after the right code. The next connection with this PID had no code, even from the same port."""
     events = told(
         code(0, SENT), code(14, ACCEPTED), line(15, 10, preauth("Connection closed by authenticating user alice ")),
-        line(40, 10, LOGIN.replace(str(PORT), str(port))), line(40.1, 10, opened()),
+        line(20, 10, LOGIN.replace(str(PORT), str(port))), line(20.1, 10, opened()),
     )  # fmt: skip
     assert [event.code for event in events if isinstance(event, Login)] == [None]
 
