@@ -68,6 +68,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/login.py
 	$(VENV)/bin/python bench/block.py
 	$(VENV)/bin/python bench/archive.py
+	$(VENV)/bin/python bench/codes.py
 
 # The build tools are those of the tests, which pyproject.toml pins.
 wheel: $(VENV)/tested

@@ -21,7 +21,7 @@ _DAY_S = 86_400
 # Each is a module of consumer.commands with a click command of the same name; a keyword of Python has "_" behind it there.
 COMMANDS = (
     "archive", "audit", "block", "canary", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "import",
-    "install", "keys", "outbox", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall",
+    "install", "keys", "outbox", "pam", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall",
     "unknown", "who",
 )  # fmt: skip
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from consumer.actions import RINGING_FINDINGS, EventAction
 from consumer.channel_settings import ChannelSettings, key_files, secrets
+from consumer.codes_settings import Codes, CodesTable
 from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, Port, ReportTime, Secret, Span, Switch
 from consumer.detect_settings import Detect, DetectTable
 from consumer.state_dir import STATE_DIR
@@ -194,6 +195,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         geoip_key: the licence key of that account.
         geoip_host: the web service's name, with ":" and a port if that is not 443.
         block: whether and how sshbell blocks.
+        codes: whether and how sshbell asks for one-time codes.
     """
 
     sshd_programs: Annotated[list[str], Meta(description='a list of texts: ["..."]')] = []
@@ -217,6 +219,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geoip_key: Annotated[Secret | None, Meta(description=PLACE.replace("mail.password", "maxmind.key"))] = None
     geoip_host: HostName = "geoip.maxmind.com"
     block: Annotated[Blocking, Meta(description="a table under [block]")] = Blocking()
+    codes: CodesTable = Codes()
 
 
 def secret_files(config: Config) -> list[Path]:

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from consumer.config_values import Span, Switch, seconds_of
+from consumer.config_values import Span, Switch
+from consumer.spans import seconds_of
 
 _SECOND_US = 1_000_000
 # Detectors remember as many different values for one key, so no rule can ask for more.

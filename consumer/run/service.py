@@ -26,7 +26,6 @@ from consumer import __version__
 from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
 from consumer.config_file import load, reloaded
-from consumer.config_values import seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Block, Event, Finding, Forged, Login, Logout
 from consumer.intake.journal import Kind
@@ -43,6 +42,7 @@ from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
+from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 
 log = get_logger()

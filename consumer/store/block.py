@@ -9,7 +9,8 @@ import msgspec
 
 from consumer.block.target import Target, network_target, target_of
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import DatabaseReader, Whole, checked, open_intact, transaction
+from consumer.store.database import DatabaseReader, open_intact, transaction
+from consumer.store.rows import Whole, checked
 
 NAME = "block.db"
 # The note in state.db with the number of findings that blocked nobody, for each reason, as JSON.

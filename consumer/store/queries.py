@@ -12,12 +12,13 @@ import msgspec
 from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import Network, is_in, is_same_host
 from consumer.errors import StoreError
-from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, LoginCode, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
-from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
+from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.store.delivery import Budget
 from consumer.store.found import stored_block, stored_finding
+from consumer.store.rows import Whole, checked
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
@@ -30,7 +31,7 @@ _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
 _Columns = dict[str, Any]  # values of a row, by name
 
 
-class _LoggedRow(msgspec.Struct):
+class _LoggedRow(msgspec.Struct, kw_only=True):
     """The common columns of an event and a session, as ``state.sql`` describes them."""
 
     host: str
@@ -43,9 +44,10 @@ class _LoggedRow(msgspec.Struct):
     origin: str
     ambiguous: int
     factors: str | None
+    code: str | None = None
 
 
-class SessionRow(_LoggedRow):
+class SessionRow(_LoggedRow, kw_only=True):
     """A row of ``session``."""
 
     login_id: str
@@ -53,7 +55,7 @@ class SessionRow(_LoggedRow):
     closed_us: Whole | None
 
 
-class EventRow(_LoggedRow):
+class EventRow(_LoggedRow, kw_only=True):
     """A row of ``event``, and the begin of the session that it ends."""
 
     id: str
@@ -326,9 +328,13 @@ def session_of_row(row: SessionRow) -> Session:
 
 
 def _login(row: _LoggedRow, login_id: str, time_us: int) -> Login:
+    try:
+        code = None if row.code is None else msgspec.json.decode(row.code, type=LoginCode)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{STATE_DB}: it has a value that sshbell never writes: {error}") from error
     return Login(
         login_id, _line(row, time_us), row.user, _logged(row.address), _digits(row.port), row.method, _logged(row.info), row.uid,
-        factors=tuple(row.factors.split(",")) if row.factors else (),
+        factors=tuple(row.factors.split(",")) if row.factors else (), code=code,
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ IN_SESSION = -1
 REMEMBERED = (
     "procid", "since_us", "seen", "address", "port", "user", "user_is_valid", "attempts", "pam_attempts", "denied", "reason",
     "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over", "uid", "partial_info", "partial_methods",
-    "child_pid", "session_kind", "login", "is_told", "is_over", "ended_us", "is_gone", "deadline",
+    "child_pid", "session_kind", "code", "refused", "login", "is_told", "is_over", "ended_us", "is_gone", "deadline",
 )  # fmt: skip
 
 
@@ -86,6 +86,8 @@ class Connection:
     partial_methods: tuple[str, ...] = ()  # of all factors but the last
     child_pid: str | None = None
     session_kind: str | None = None
+    code: Line | None = None  # of sshbell-pam: why this login needs no further code
+    refused = 0  # a refused code that sshd reports, too: 1 until its "PAM: ...", then 2 until its "Failed"
     login: Login | None = None
     is_told = False  # sshbell has reported it, as a login, a probe or attempts
     is_over = False

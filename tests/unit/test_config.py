@@ -9,6 +9,7 @@ import pytest
 
 from consumer import config_file
 from consumer.channel_settings import CHANNEL_TYPES, EmailSettings, OAuth2, XmppSettings
+from consumer.codes_settings import CodeRule, Codes
 from consumer.config import Choice, Config, Route, secret_files, secrets_of
 from consumer.config_file import load, reloaded, state_dir_of
 from consumer.config_values import Secret
@@ -197,7 +198,7 @@ TYPES = f"{', '.join(_FIRST)} or {_LAST}"
         (CHANNEL.replace("channel", "channels"), "there is no key 'channels'; did you mean 'channel'?"),
         (CHANNEL + ROUTE.replace("channels", "channel"), "route 1: there is no key 'channel'; did you mean 'channels'?"),
         (CHANNEL + ROUTE + 'give_up = "1d"', "route 1: there is no key 'give_up' here; it belongs above the first table"),
-        ('to = ["a@b.example"]\n' + CHANNEL, "there is no key 'to' here; it belongs under [[channel]]"),
+        ('to = ["a@b.example"]\n' + CHANNEL, "there is no key 'to' here; it belongs under [codes] or under [[channel]]"),
         (CHANNEL + ROUTE + 'country = ["FR"]', "it belongs in include or exclude of a [[route]]"),
         (CHANNEL + ROUTE + 'address = ["::/0"]', "or in include or exclude of a [[route]]"),
         (CHANNEL + ROUTE + "[route.exclude]\nadress = []", "route 1: exclude: there is no key 'adress'; did you mean 'address'?"),
@@ -514,6 +515,43 @@ def test_faults_of_routes(text: str, says: str) -> None:
     """Values that no event fits, and keys that contradict each other, are faults with their lines."""
     (fault,) = faults(text)
     assert says in fault
+
+
+LOG = '[[channel]]\nname = "log"\ntype = "file"\npath = "/var/log/logins"\n'
+RULE = "[[codes.rule]]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CHANNEL + '[codes]\nchannels = ["opps"]', "x.toml:6: codes: there is no channel 'opps'; did you mean 'ops'?"),
+        (LOG + '[codes]\nchannels = ["log"]', "x.toml:6: codes: channel 'log' keeps what it gets, so it must not get codes"),
+        ('[codes]\nto = "all"', 'x.toml:2: codes: to has to be "team" or "owner", not \'all\''),
+        ("[codes]\ndigits = 5", "codes: digits has to be a number from 6 to 12"),
+        ("[codes]\ndigits = 13", "codes: digits has to be a number from 6 to 12"),
+        ("[codes]\ntries = 0", "codes: tries has to be a number from 1 to 10"),
+        ('[codes]\ntimeout = "2m"', "codes: timeout = '2m' is longer than 60 seconds"),
+        ('[codes]\nvalid = "1d"', "codes: valid = '1d' is longer than 3600 seconds"),
+        ('[codes]\non_failure = "open"', 'codes: on_failure has to be "secure", "safe" or "codes", not \'open\''),
+        ("[codes]\nrule = 5", "codes: rule has to be a table under [[codes.rule]]"),
+        (RULE + 'ask = "sometimes"', 'rule 1: ask has to be "never", "always" or "new", not \'sometimes\''),
+        (RULE + "new = []", 'rule 1: new has to be a list of "address", "network" and "country"'),
+        (RULE + 'address = ["10.0.0.1/8"]', "codes: rule 1: 10.0.0.1/8 has host bits set; write an address or network as"),
+        ("geoip = []\n" + RULE + 'ask = "new"\nnew = ["country"]', "x.toml:4: codes: rule 1: new = ['country'] needs databases"),
+    ],
+)
+def test_faults_of_codes(text: str, says: str) -> None:
+    """A code that could go nowhere, or to a log, and a rule that fits nothing are faults with their lines."""
+    (fault,) = faults(text)
+    assert says in fault
+
+
+def test_codes() -> None:
+    """Without the table sshbell asks nobody; with it, the first rule that fits counts."""
+    assert config_file.parse(b"", "x.toml").codes == Codes()
+    text = CHANNEL + '[codes]\nchannels = ["ops"]\nto = "owner"\n' + RULE + 'group = ["wheel"]\nask = "new"\non_failure = "codes"'
+    codes = config_file.parse(text.encode(), "x.toml").codes
+    assert codes == Codes(channels=["ops"], to="owner", rule=[CodeRule(group=["wheel"], ask="new", on_failure="codes")])
 
 
 def test_routes_with_everything() -> None:
