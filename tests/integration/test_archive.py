@@ -300,3 +300,19 @@ def test_faults_of_the_command(tmp_path: Path) -> None:
     assert (done.returncode, "apt install openjdk-17-jre-headless" in done.stderr) == (UNAVAILABLE, True)
     done = sshbell("history", "--from-archive", tmp_path)
     assert (done.returncode, done.stderr) == (NO_INPUT, f"sshbell: {tmp_path}: it has no archive; sshbell archive writes one\n")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("pyarrow", ["archive", "logs", "--out", "none"]),
+        ("pyspark", ["archive", "logs", "--out", "none"]),
+        ("duckdb", ["history", "--from-archive", "none"]),
+    ],
+)
+def test_without_the_extra(package: str, arguments: list[str]) -> None:
+    """The commands say what to install."""
+    script = f"import sys; sys.modules[{package!r}] = None; from consumer.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_DIR, capture_output=True, check=False, text=True)
+    advice = f"sshbell: {package} is missing; run: /opt/sshbell/bin/pip install 'sshbell[spark]'\n"
+    assert (done.returncode, done.stderr) == (UNAVAILABLE, advice)
