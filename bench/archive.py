@@ -23,12 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
 import duckdb
-from measure import ROOT, descendants, mebibytes, run_timed, spread
+from measure import ROOT, descendants, mebibytes, spread
 from profiles import PROFILES, Entry
 
 # So much before New Year that each host's log goes on after it.
@@ -116,75 +118,89 @@ def differences(logs: Path, out: Path) -> str:
     return f"{count:,} events of replay, {missing} of them not in the archive, {extra} in the archive alone"
 
 
-def command_line(pid: int) -> str:
-    """Return the command line of a process; "" if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
-    except OSError:
-        return ""
+@dataclass
+class Run:
+    """
+    A command, watched to its end.
+
+    Attributes:
+        status: its exit status.
+        clock_s: its time by the clock.
+        processor_s: the processor time of it and of all its descendants, up to the last look at each.
+        peaks: the high-water marks of the resident sets of the largest worker of Python and of Java, in bytes.
+    """
+
+    status: int = 0
+    clock_s: float = 0.0
+    processor_s: float = 0.0
+    peaks: dict[str, int] = field(default_factory=lambda: {"python": 0, "java": 0})
 
 
-def watched(command: list[str], look: Callable[[list[int]], None]) -> int:
-    """Run a command to its end, and show ``look`` its descendants now and then; return its status."""
+def run(command: list[str], look: Callable[[list[int]], None] = lambda _pids: None) -> Run:
+    """Run a command to its end; ``look`` gets its descendants, now and then."""
+    found, seconds = Run(), dict[int, float]()
+    start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
         while process.poll() is None:
-            look(list(descendants(process.pid)))
+            pids = list(descendants(process.pid))
+            for pid in (process.pid, *pids):
+                with suppress(OSError):  # ended meanwhile
+                    seconds[pid] = processor_s(pid)
+                    kind = "java" if "java" in command_line(pid).partition(" ")[0] else "python"
+                    found.peaks[kind] = max(found.peaks[kind], high_water(pid))
+            look(pids)
             time.sleep(SAMPLE_INTERVAL_S)
-    return process.returncode
+    found.status, found.clock_s, found.processor_s = process.returncode, time.perf_counter() - start, sum(seconds.values())
+    return found
 
 
-def kill_an_executor(logs: Path, out: Path) -> str:
-    """Kill an executor once it has written its first rows."""
-    killed: list[int] = []
-
-    def look(pids: list[int]) -> None:
-        executors = [pid for pid in pids if "CoarseGrainedExecutorBackend" in command_line(pid)]
-        if not killed and len(executors) > 1 and next(out.rglob("part-*.parquet"), None) is not None:
-            os.kill(executors[0], signal.SIGKILL)
-            killed.append(executors[0])
-
-    start = time.perf_counter()
-    status = watched(archive_command(logs, out, CLUSTER), look)
-    return f"{len(killed)} killed, status {status}, {time.perf_counter() - start:.1f} s; {differences(logs, out)}"
+def command_line(pid: int) -> str:
+    """Return the command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8").replace("\0", " ")
 
 
-def peaks(logs: Path, out: Path) -> tuple[int, int]:
-    """Return the peaks of the largest worker of Python and of Java, in bytes."""
-    worker = java = 0
-
-    def look(pids: list[int]) -> None:
-        nonlocal worker, java
-        for pid in pids:
-            line, size = command_line(pid), high_water(pid)
-            if "pyspark.daemon" in line:
-                worker = max(worker, size)
-            elif "java" in line:
-                java = max(java, size)
-
-    watched(archive_command(logs, out, LOCAL), look)
-    return worker, java
+def processor_s(pid: int) -> float:
+    """Return the processor time of a process without its children."""
+    user, system = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def high_water(pid: int) -> int:
-    """Return the high-water mark of the resident set of a process, in bytes; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
+    """Return the high-water mark of the resident set of a process, in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
+
+
+def kill_an_executor(logs: Path, out: Path) -> str:
+    """Kill an executor once it has begun to write rows."""
+    killed: list[int] = []
+
+    def look(pids: list[int]) -> None:
+        if killed or next(out.rglob("part-*.parquet"), None) is None:
+            return
+        for pid in pids:
+            with suppress(OSError):
+                if not killed and "CoarseGrainedExecutorBackend" in command_line(pid):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    found = run(archive_command(logs, out, CLUSTER), look)
+    return f"{len(killed)} killed, status {found.status}, {found.clock_s:.1f} s; {differences(logs, out)}"
 
 
 def compare(logs: Path, out: Path, rounds: int) -> Iterator[str]:
     """Time the archive and two forms of ``replay`` in turn."""
-    seconds: dict[str, list[float]] = {"archive": [], "none": [], "json": []}
+    runs: dict[str, list[Run]] = {"archive": [], "none": [], "json": []}
     for _ in range(rounds):
-        seconds["archive"].append(run_timed(archive_command(logs, out, LOCAL)).clock)
+        runs["archive"].append(run(archive_command(logs, out, LOCAL)))
         for form in ("none", "json"):
-            seconds[form].append(run_timed(replay_command(logs, form)).clock)
-    for name, found in seconds.items():
-        yield f"{'archive' if name == 'archive' else f'replay --jobs 2 --format {name}'}: {spread(found)} s"
+            runs[form].append(run(replay_command(logs, form)))
+    for name, found in runs.items():
+        shown = name if name == "archive" else f"replay --jobs 2 --format {name}"
+        clock, processor = [one.clock_s for one in found], [one.processor_s for one in found]
+        yield f"{shown}: {spread(clock)} s, processor {spread(processor)} s"
     for form in ("none", "json"):
-        over = [ours - 1.5 * theirs for ours, theirs in zip(seconds["archive"], seconds[form], strict=True)]
+        over = [ours.clock_s - 1.5 * theirs.clock_s for ours, theirs in zip(runs["archive"], runs[form], strict=True)]
         yield f"archive less 1.5 times replay --format {form}: {spread(over)} s"
 
 
@@ -212,14 +228,12 @@ def main() -> None:
         is_named = str(damaged) in done.stderr
         print(f"damaged file: status {done.returncode}, {'' if is_named else 'not '}named; {differences(logs, out)}", flush=True)
         shutil.rmtree(logs)
-        sizes = []
-        for lines in (200_000, 2_000_000):
+        for lines in (100_000, 1_000_000):
             write_logs(logs, 1, lines)
-            sizes.append(peaks(logs, out))
+            found = run(archive_command(logs, out, LOCAL)).peaks
             shutil.rmtree(logs)
-        for name, few, many in zip(("Python", "Java"), *sizes, strict=True):
             print(
-                f"memory of {name}, one host of 200,000 and of 2,000,000 lines: {mebibytes(few)}, {mebibytes(many)}", flush=True
+                f"one host, {lines:,} lines: {', '.join(f'{name} {mebibytes(size)}' for name, size in found.items())}", flush=True
             )
 
 

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.accumulators import AccumulatorParam
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -32,8 +33,6 @@ from consumer.errors import UnavailableError
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-# What Spark raises.
-SparkError = (PySparkException, Py4JError)
 Reports = dict[str, HostReport]
 TakeReport = Callable[[str, HostReport], None]
 _COLUMNS = from_arrow_schema(SCHEMA)
@@ -44,7 +43,8 @@ _PIECES = pa.schema(
 _TASKS_PER_CORE = 4
 _OPTIONS = {
     "spark.ui.enabled": "false",
-    "spark.log.level": "ERROR",
+    # The error that this module raises has the cause. Spark would print it again and again, with its stack.
+    "spark.log.level": "OFF",
     "spark.sql.session.timeZone": "UTC",
     # The default, INT96, has no bounds by which a query could skip files.
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
@@ -65,16 +65,41 @@ class _ReportsParam(AccumulatorParam[Reports]):
         return value1 | value2
 
 
-def spark_session(master: str, *, has_progress: bool) -> SparkSession:
+def write_archive(sources: Sources, out: str, master: str, settings: ReadingSettings, *, has_progress: bool) -> Reports:
     """
-    Start Spark, or connect to a cluster. All other settings come from ``spark-defaults.conf`` and ``PYSPARK_SUBMIT_ARGS``.
+    Read all files, and write their events below ``out``, which must not exist yet, or be empty.
+
+    Returns:
+        What was read, by the name of each host's directory, of each collector's file, and of each host in these files.
 
     Raises:
-        UnavailableError: there is no Java.
-        SparkError: Spark does not start, or the cluster does not answer.
+        UnavailableError: there is no Java, the cluster does not answer, or the run has failed.
     """
     if shutil.which("java") is None and not os.environ.get("JAVA_HOME"):
         raise UnavailableError("Spark needs Java 17 or later; on Debian and Ubuntu: apt install openjdk-17-jre-headless")
+    try:
+        spark = _session(master, has_progress=has_progress)
+        try:
+            return _write(spark, sources, out, settings)
+        except Py4JJavaError as error:
+            raise UnavailableError(f"Spark: {_cause(error.java_exception)}") from error
+        finally:
+            spark.stop()
+    except (PySparkException, Py4JError) as error:
+        # The last line of the worker's traceback, without that of Java.
+        lines = str(error).partition("JVM stacktrace")[0].splitlines()
+        last = [line for line in lines if line and not line[0].isspace()][-1:]
+        raise UnavailableError(f"Spark: {''.join(last) or type(error).__name__}") from error
+
+
+def _cause(error: Any) -> str:
+    while error.getCause() is not None:
+        error = error.getCause()
+    return str(error.toString())
+
+
+def _session(master: str, *, has_progress: bool) -> SparkSession:
+    """Start Spark, or connect to a cluster. ``spark-defaults.conf`` and ``PYSPARK_SUBMIT_ARGS`` have all other settings."""
     if master.startswith("local"):
         # The workers are on this machine: they have the same Python, and nobody else has to reach them.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -85,13 +110,7 @@ def spark_session(master: str, *, has_progress: bool) -> SparkSession:
     return builder.config("spark.ui.showConsoleProgress", str(has_progress).lower()).getOrCreate()
 
 
-def write_archive(spark: SparkSession, sources: Sources, out: str, settings: ReadingSettings) -> Reports:
-    """
-    Read all files, and write their events below ``out``, which must not exist yet.
-
-    Returns:
-        What was read, by the name of each host's directory, of each collector's file, and of each host in these files.
-    """
+def _write(spark: SparkSession, sources: Sources, out: str, settings: ReadingSettings) -> Reports:
     reports = spark.sparkContext.accumulator({}, _ReportsParam())
     tasks = spark.sparkContext.defaultParallelism * _TASKS_PER_CORE
     found = [
@@ -100,7 +119,10 @@ def write_archive(spark: SparkSession, sources: Sources, out: str, settings: Rea
         if has_files
     ]
     events = found[0] if len(found) == 1 else found[0].union(found[1])
-    events.withColumn("day", f.to_date(f.col("`@timestamp`"))).write.partitionBy("day").option("compression", "zstd").parquet(out)
+    days = events.withColumn("day", f.to_date(f.col("`@timestamp`")))
+    # A run that fails leaves an empty directory.
+    mode = "append" if Path(out).is_dir() else "errorifexists"
+    days.write.mode(mode).partitionBy("day").option("compression", "zstd").parquet(out)
     return reports.value
 
 

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from consumer.commands.options import CONFIG, FILE, YEAR, ZONE, configuration_for_logs
-from consumer.errors import UnavailableError, UsageError, end_with, missing_package
+from consumer.errors import InputError, UsageError, end_with, missing_package
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import tzinfo
+    from pathlib import Path
 
     from consumer.archive.host_events import HostReport
 
@@ -39,28 +40,28 @@ def archive(sources: tuple[str, ...], out: str, master: str, year: int | None, z
     from pathlib import Path
 
     from consumer.archive.host_events import ReadingSettings
+    from consumer.text import listed
 
     settings = configuration_for_logs(config)
-    if Path(out).exists():
-        raise UsageError(f"--out: {out} exists; name a new directory, so that no event gets there twice")
+    if Path(out).exists() and not _is_empty(Path(out)):
+        raise UsageError(f"--out: {out} is not empty; name a new directory, so that no event gets there twice")
     try:
         from consumer.archive.sources import sources_of
-        from consumer.archive.spark import SparkError, spark_session, write_archive
+        from consumer.archive.spark import write_archive
     except ImportError as error:
         raise missing_package(error, "spark") from error
     files = sources_of(sources)
+    if not files.sizes:
+        raise InputError(f"{listed(sources)}: there are no files")
     geoip = settings.geoip if settings.geoip == "web" else tuple(settings.geoip)
     reading = ReadingSettings(tuple(settings.sshd_programs), geoip, zone, year)
-    try:
-        spark = spark_session(master, has_progress=sys.stderr.isatty())
-        try:
-            reports = write_archive(spark, files, out, reading).values()
-        finally:
-            spark.stop()
-    except SparkError as error:
-        raise UnavailableError(f"Spark: {str(error).strip().partition(chr(10))[0]}") from error
+    reports = write_archive(files, out, master, reading, has_progress=sys.stderr.isatty()).values()
     click.echo(_summary_text(reports, out))
     end_with([error for report in reports for error in report.errors])
+
+
+def _is_empty(folder: "Path") -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
 
 
 def _summary_text(reports: "Collection[HostReport]", out: str) -> str:

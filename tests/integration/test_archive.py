@@ -106,13 +106,14 @@ def write_logs(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def archived(tmp_path_factory: pytest.TempPathFactory) -> Archived:
-    """Write an archive."""
+    """Write an archive to an empty directory."""
     needs.program("java", "openjdk-17-jre-headless")
     folder = tmp_path_factory.mktemp("archive")
     write_logs(folder)
     database = made(folder / "city.mmdb", LYON, kind="Test-City")
     config = folder / "sshbell.toml"
     config.write_text(f'geoip = ["{database}"]\npeople = "{folder}/none.toml"\nstate_dir = "{folder}/none"\n')
+    (folder / "out").mkdir()
     sources = [str(folder / "hosts"), f"file://{folder}/far", f"file://{folder}/collector"]
     done = sshbell("archive", *sources, "--out", folder / "out", "--config", config, "--tz", "UTC")
     return Archived(folder / "out", [path for path in sorted(folder.rglob("auth.log*")) if path.is_file()], config, done)
@@ -221,7 +222,7 @@ def test_history_of_an_archive(archived: Archived) -> None:
         if event["ssh"].get("certificate", {}).get("serial", 0) >= 10**20:
             del event["ssh"]["certificate"]  # sshd writes none without a number
     assert in_order(shown) == in_order(expected)
-    times = [event.get("@timestamp", "") for event in shown]
+    times = [event["@timestamp"] for event in shown if "@timestamp" in event]
     assert times == sorted(times)
 
 
@@ -272,15 +273,46 @@ def test_the_python_of_the_page(archived: Archived, tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (f"{len(logins)} logins\n", "")
 
 
+def test_a_run_that_fails(tmp_path: Path) -> None:
+    """The error has the cause in one line, without Java's stack. What is left is an empty directory, as the next run takes it."""
+    needs.program("java", "openjdk-17-jre-headless")
+    (tmp_path / "auth.log").touch()
+    out = tmp_path / "out"
+    done = sshbell("archive", tmp_path / "auth.log", "--out", out, env={"PYSPARK_PYTHON": "/nonexistent/python"})
+    assert done.returncode == UNAVAILABLE
+    assert done.stderr.splitlines()[-1].startswith("sshbell: Spark: ")
+    assert "No such file or directory" in done.stderr.splitlines()[-1]
+    assert "\tat " not in done.stderr
+    assert not list(out.glob("*"))
+
+
 def test_faults_of_the_command(tmp_path: Path) -> None:
     """Each has its exit code, and none starts Spark."""
     (tmp_path / "auth.log").touch()
-    (tmp_path / "there").mkdir()
+    (tmp_path / "there/day=2026-11-22").mkdir(parents=True)
     done = sshbell("archive", tmp_path / "auth.log", "--out", tmp_path / "there")
     assert (done.returncode, "name a new directory" in done.stderr) == (USAGE, True)
     done = sshbell("archive", tmp_path / "none", "--out", tmp_path / "out")
     assert (done.returncode, done.stderr) == (NO_INPUT, f"sshbell: {tmp_path}/none: No such file or directory\n")
+    done = sshbell("archive", tmp_path / "there", "--out", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (NO_INPUT, f"sshbell: {tmp_path}/there: there are no files\n")
     done = sshbell("archive", tmp_path / "auth.log", "--out", tmp_path / "out", env={"PATH": "", "JAVA_HOME": ""})
     assert (done.returncode, "apt install openjdk-17-jre-headless" in done.stderr) == (UNAVAILABLE, True)
     done = sshbell("history", "--from-archive", tmp_path)
     assert (done.returncode, done.stderr) == (NO_INPUT, f"sshbell: {tmp_path}: it has no archive; sshbell archive writes one\n")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("pyarrow", ["archive", "logs", "--out", "none"]),
+        ("pyspark", ["archive", "logs", "--out", "none"]),
+        ("duckdb", ["history", "--from-archive", "none"]),
+    ],
+)
+def test_without_the_extra(package: str, arguments: list[str]) -> None:
+    """The commands say what to install."""
+    script = f"import sys; sys.modules[{package!r}] = None; from consumer.cli import main; main({arguments!r})"
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_DIR, capture_output=True, check=False, text=True)
+    advice = f"sshbell: {package} is missing; run: /opt/sshbell/bin/pip install 'sshbell[spark]'\n"
+    assert (done.returncode, done.stderr) == (UNAVAILABLE, advice)
