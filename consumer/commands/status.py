@@ -126,6 +126,10 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     figures = health.store.figures if health.store is not None else {}
     since = f", since {moment(figures['started_us'])}" if figures.get("started_us") else ""
     yield "run", _process(health.run) + since, _process_color(health.run)
+    for number, shard in health.shards.items():
+        known = {} if shard.store is None else shard.store.figures
+        text = f"{number}: {_process(shard.run)}, {known.get('lines_total', 0):,} lines, last {moment(known.get('last_line_us'))}"
+        yield "shard", text, _process_color(shard.run)
     yield "deliver", _process(health.deliver), _process_color(health.deliver)
     if health.blocking is not None:
         yield "blocking", _blocking(health.blocking), "" if not health.blocking.problems else "yellow"
@@ -226,6 +230,14 @@ def _object(health: "Health") -> dict[str, Any]:
         "problems": [{"level": problem.level.name.lower(), "text": problem.text} for problem in health.problems],
         "run": _process_object(health.run),
         "deliver": _process_object(health.deliver),
+        "shards": [
+            {
+                "shard": number, **_process_object(shard.run),
+                "lines": None if shard.store is None else shard.store.figures.get("lines_total", 0),
+                "last_line": None if shard.store is None else moment(shard.store.figures.get("last_line_us")),
+            }
+            for number, shard in health.shards.items()
+        ],
         "blocking": None
         if health.blocking is None
         else {

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from consumer.errors import StoreError
 from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, LoginCode, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
+from consumer.state_dir import shards_in
 from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.store.delivery import Budget
 from consumer.store.found import stored_block, stored_finding
@@ -480,7 +482,7 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
 
 def stored(state_dir: Path, routed_seq: int) -> StoreState:
     """
-    Return the figures and notes of ``run``, and how many messages wait after ``routed_seq``.
+    Return the figures and notes of ``run``, and how many messages wait after ``routed_seq``. Those of shards are added.
 
     Raises:
         StoreError: ``state.db`` does not exist or cannot be read.
@@ -491,4 +493,20 @@ def stored(state_dir: Path, routed_seq: int) -> StoreState:
             "figures": dict(found.execute("SELECT name, value FROM status")),
             "notes": dict(found.execute("SELECT name, text FROM note")), "unrouted": unrouted, "oldest_us": oldest_us,
         }  # fmt: skip
-    return checked(state_dir / STATE_DB, values, StoreState)
+    whole = checked(state_dir / STATE_DB, values, StoreState)
+    for folder in shards_in(state_dir).values():
+        with suppress(StoreError):  # sshbell status reports it
+            _add(whole, stored(folder, 0))
+    return whole
+
+
+def _add(whole: StoreState, part: StoreState) -> None:
+    """Add the figures of a shard to those of the ``run`` that gathers."""
+    for name, value in part.figures.items():
+        if name.endswith("_total"):
+            whole.figures[name] = whole.figures.get(name, 0) + value
+        elif name == "last_line_us":
+            whole.figures[name] = max(whole.figures.get(name, 0), value)
+    for name in ("unmatched", "unframed"):
+        if text := part.notes.get(name):
+            whole.notes.setdefault(name, text)

@@ -14,6 +14,7 @@ from consumer.rights import untrusted
 from consumer.system.interpreter import code_of, untrusted_code
 from consumer.system.outcome import AS_ROOT, INSTALL, Outcome, fault, ok, outcome_of, warning
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
+from consumer.system.shards import MAIN_QUEUE_REMEDY, shards_of
 
 _ELSEWHERE = "fix this, or install sshbell in another directory and run sshbell install from there"
 # What systemd tells journald about each running unit, as symbolic links, and journald's own settings.
@@ -81,6 +82,10 @@ def drop_in(rsyslog: RsyslogConfig | None, sshd_programs: Sequence[str]) -> Iter
         if f'"{program}"' not in text:
             yield warning(f"sshd_programs has {program}, but {DROP_IN} does not pass its lines",
                          f'add "{program}" beside "sshd" in its first "if"')  # fmt: skip
+    shards = shards_of(text)
+    queue = rsyslog.main_queue() if rsyslog is not None and shards > 1 else None
+    if queue is not None and queue.parameters.get("queue.workerthreads") != "1":
+        yield fault(f"{queue.place}: with shards, the main queue needs one worker", MAIN_QUEUE_REMEDY)
     rsyslogd = shutil.which("rsyslogd", path=system_path())
     if rsyslogd is None:
         return
@@ -90,7 +95,8 @@ def drop_in(rsyslog: RsyslogConfig | None, sshd_programs: Sequence[str]) -> Iter
     lines = done.errors.decode("utf-8", "replace").splitlines()
     reason = next((line for line in lines if "config validation run" not in line), done.fault)
     if not done.fault:
-        yield ok(f"{DROP_IN}, accepted by rsyslogd -N1")
+        with_them = f" with {shards} shards" if shards > 1 else ""
+        yield ok(f"{DROP_IN}{with_them}, accepted by rsyslogd -N1")
     elif os.geteuid() != 0:
         yield warning(f"rsyslogd -N1: {reason}", AS_ROOT)
     else:
