@@ -31,8 +31,8 @@ def code_sentences(facts: Facts, request: CodeRequest) -> Sentences:
             "Not you? Somebody may have the password or the key of %(user)s: change them, and pass on no code.", user=user,
         )  # fmt: skip
         title = facts.language.ngettext(
-            "Somebody%(way)s has asked for %(num)s code of %(user)s%(host)s. sshbell sends no more for now.",
-            "Somebody%(way)s has asked for %(num)s codes of %(user)s%(host)s. sshbell sends no more for now.",
+            "Somebody%(way)s has asked for %(num)s code for %(user)s%(host)s. sshbell sends no more for now.",
+            "Somebody%(way)s has asked for %(num)s codes for %(user)s%(host)s. sshbell sends no more for now.",
             request.prompts, way=parts.way, user=user, host=parts.on_host,
         )  # fmt: skip
         headline = _("MANY CODES for %(user)s%(host)s", user=user, host=parts.on_host)

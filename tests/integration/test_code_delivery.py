@@ -15,6 +15,7 @@ import threading
 import time
 import tomllib
 from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,7 @@ from tests.integration.mail_server import content_of
 from tests.integration.site import PROJECT_DIR, Site
 from tests.lines import line_of as line_of_log
 from tests.service_limits import JUDGES, texts_in
+from tests.store_events import session_lines
 from tests.waiting import DEADLINE_S, wait_for, wait_for_async
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def test_many_codes(site: Site, post: Post) -> None:
     assert german["Subject"] == "VIELE CODES für alice auf web1"
     assert english["Subject"] == "MANY CODES for alice on web1"
     text = next(english.iter_parts()).get_content()
-    assert "Somebody from 203.0.113.7 has asked for 6 codes of alice on web1." in " ".join(text.split())
+    assert "Somebody from 203.0.113.7 has asked for 6 codes for alice on web1." in " ".join(text.split())
     assert SESSION not in text
 
 
@@ -261,24 +263,28 @@ def test_body_of_ones_own(site: Site, server: HttpServer) -> None:
 
 
 def test_xmpp(site: Site, tmp_path: Path) -> None:
-    """People and rooms get the code over XMPP, the owner alone if it is for the owner, and in the owner's language."""
+    """People and rooms get the code over XMPP beside other messages; an owner alone, and in the owner's language."""
     site.people.write_text(f'[[person]]\nname = "Bob"\naccounts = ["bob"]\nlanguage = "de"\ncontacts = {{ xmpp = ["{BOB}"] }}\n')
+    site.fill(*session_lines(100, at_us=time.time_ns() // 1000 - SECOND_US, lasts_s=None))
     with Prosody(tmp_path / "prosody") as prosody:
 
         async def run() -> None:
             async with person(prosody, ALICE, ROOM) as alice, person(prosody, BOB) as bob:
+                await asyncio.to_thread(started, site, chat_channel(prosody, "ops"), people=str(site.people))
+                # The connection for other messages is in the room already, and stays there.
+                await wait_for_async(lambda: alice.chats and alice.talk, "a login")
+                assert "alice logged in to web1" in alice.talk[0]
                 assert await asyncio.to_thread(ask, site, user=HOSTILE) == CodeAnswer(channel="ops")
-                await wait_for_async(lambda: alice.chats and alice.talk, "a code")
-                assert alice.chats == alice.talk
-                assert alice.chats[0].startswith(f"{CODE} is the code for session {SESSION}.\n")
+                await wait_for_async(lambda: len(alice.chats) == len(alice.talk) == 2, "a code")
+                assert alice.chats[1] == alice.talk[1]
+                assert alice.talk[1].startswith(f"{CODE} is the code for session {SESSION}.\n")
                 assert await asyncio.to_thread(ask, site, user="bob", to="owner") == CodeAnswer(channel="ops")
                 await wait_for_async(lambda: bob.chats, "a code")
                 assert bob.chats[0].startswith(f"{CODE} ist der Code für die Sitzung {SESSION}.\nbob will sich auf web1 von ")
-                assert len(alice.received) == 2
+                assert len(alice.received) == 4
 
-        process, _wake = started(site, chat_channel(prosody, "ops"), people=str(site.people))
         asyncio.run(run())
-    assert_nowhere(site, process)
+    assert places_with(site.folder, CODE) == []
 
 
 def test_command(site: Site) -> None:
@@ -342,6 +348,34 @@ def test_order(site: Site, post: Post, server: HttpServer) -> None:
     assert "Connection refused" in reasons[1]
     assert "no answer within" in reasons[2]
     assert_nowhere(site, process)
+
+
+def test_beside_the_outbox(site: Site, server: HttpServer) -> None:
+    """A message that hangs, quiet hours and a spent budget of the same channel do not delay a code."""
+    release = threading.Event()
+
+    async def hang(request: web.BaseRequest) -> web.StreamResponse:
+        if CODE not in await request.text():
+            await asyncio.to_thread(release.wait)
+        return web.Response()
+
+    server.handler = hang
+    at_us = time.time_ns() // 1000 - SECOND_US
+    site.fill(*(line for number in range(3) for line in session_lines(100 + number, at_us=at_us, lasts_s=None)))
+    process, _wake = started(site, web_channel(site, server.url("/"), "slack", max_per_hour=1))
+    try:
+        wait_for(lambda: server.requests, "a login under way")
+        assert ask(site) == CodeAnswer(channel="ops")
+        assert len(server.requests) == 2
+    finally:
+        release.set()
+    # All day but for a minute in the past.
+    now = datetime.now(UTC)
+    quiet = f"{now - timedelta(minutes=2):%H:%M}-{now - timedelta(minutes=3):%H:%M}"
+    site.configure(channel=[web_channel(site, server.url("/"), "slack", quiet=quiet, timezone="UTC")])
+    process.send_signal(signal.SIGHUP)
+    wait_for(lambda: site.said("configured"), "the quiet hours")
+    assert ask(site) == CodeAnswer(channel="ops")
 
 
 def test_deadline(site: Site, server: HttpServer) -> None:
