@@ -11,14 +11,16 @@ from consumer.config import Config
 from consumer.deliver.channels import Delivered, Rejected, RetryLater, channel_of
 from consumer.errors import StoreError
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig, Values
+from consumer.matching.rules import SSHBELL_PAM
 from consumer.process.lock import DELIVER_LOCK, holder_of
 from consumer.process.threads import run_async
 from consumer.rights import is_private
 from consumer.state_dir import DELIVER_SOCKET, codes_dir_of
 from consumer.store.database import reading
 from consumer.system.code_stack import is_half, passes_by_password, stack
-from consumer.system.outcome import AS_ROOT, Outcome, fault, ok, warning
+from consumer.system.outcome import AS_ROOT, INSTALL, Outcome, fault, ok, warning
 from consumer.system.pam_stack import PAM_FOLDER, PamEntry, pam_stack
+from consumer.system.rsyslog_conf import DROP_IN
 
 _METHODS = "set in sshd_config: AuthenticationMethods publickey,keyboard-interactive:pam"
 _KBD = "keyboard-interactive"
@@ -187,6 +189,16 @@ def files(config: Config) -> Iterator[Outcome]:
     yield ok(f"{folder} belongs to root alone")
 
 
+def drop_in(path: Path = DROP_IN) -> Iterator[Outcome]:
+    """Check that rsyslogd passes the lines about codes, which a drop-in of an older sshbell does not."""
+    try:
+        text = path.read_text("utf-8", "replace")
+    except FileNotFoundError:
+        return  # "sshbell check" reports that
+    if f'"{SSHBELL_PAM}"' not in text:
+        yield warning(f"{path} does not pass the lines of {SSHBELL_PAM}: sshbell reports no codes with logins", INSTALL)
+
+
 class CodesContext(NamedTuple):
     """What the checks look at."""
 
@@ -202,6 +214,7 @@ CODES_CHECKS: dict[str, Callable[[CodesContext], Iterator[Outcome]]] = {
     "files": lambda context: files(context.config),
     "deliver": lambda context: deliver(context.config),
     "channels": lambda context: channels(context.config, connect=context.connect),
+    "drop-in": lambda _context: drop_in(),
     "PAM": lambda context: stack(context.service, context.pam_folder),
     "sshd": lambda context: sshd(context.service, context.sshd_config, context.pam_folder),
 }

@@ -20,6 +20,7 @@ from consumer.system import check_codes
 from consumer.system.code_stack import passes_by_password, stack
 from consumer.system.pam_stack import pam_stack
 from tests import needs
+from tests.integration.rsyslogd import DROP_IN as SHIPPED_DROP_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -266,6 +267,17 @@ def test_deliver(config: Config) -> None:
 def test_deliver_answers(config: Config) -> None:
     """It listens."""
     assert [outcome.state for outcome in check_codes.deliver(config)] == ["ok"]
+
+
+def test_drop_in(tmp_path: Path) -> None:
+    """The shipped one passes the lines about codes; one from before does not."""
+    assert list(check_codes.drop_in(tmp_path / "missing")) == []
+    text = SHIPPED_DROP_IN.read_text()
+    older = tmp_path / SHIPPED_DROP_IN.name
+    older.write_text(text)
+    assert list(check_codes.drop_in(older)) == []
+    older.write_text(text.replace(', "sshbell-pam"', ""))
+    assert "does not pass the lines of sshbell-pam" in texts(list(check_codes.drop_in(older)))
 
 
 def test_is_in_use(config: Config, tmp_path: Path) -> None:
