@@ -37,8 +37,10 @@ def challenge(context: click.Context, config: str | None) -> None:
     """
     Send a code to the user who logs in, and print the prompt. PAM runs this, with its variables in the environment.
 
+    SSHBELL is /opt/sshbell/bin/sshbell, or wherever the command is.
+
     \b
-        auth requisite pam_exec.so stdout quiet /opt/sshbell/bin/sshbell pam challenge
+        auth requisite pam_exec.so stdout quiet SSHBELL pam challenge
     """
     from consumer.codes import run
     from consumer.state_dir import DEFAULT_PATH
@@ -53,8 +55,10 @@ def verify(context: click.Context, config: str | None) -> None:
     """
     Check the code on standard input. PAM runs this after challenge. The exit code is 0 if the code is right.
 
+    SSHBELL is /opt/sshbell/bin/sshbell, or wherever the command is.
+
     \b
-        auth required pam_exec.so expose_authtok quiet /opt/sshbell/bin/sshbell pam verify
+        auth requisite pam_exec.so expose_authtok quiet SSHBELL pam verify
     """
     from consumer.codes import run
     from consumer.state_dir import DEFAULT_PATH
