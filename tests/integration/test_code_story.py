@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import re
 from contextlib import ExitStack, contextmanager
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import pytest
+
+from consumer.codes.log_lines import PROGRAM, Asker, accepted, refused, sent
+from consumer.events import Attempt, Login, LoginCode
+from consumer.pipeline import Pipeline
 from tests import needs
 from tests.integration.code_host import CodeHost
+from tests.integration.lines import CLOSED, OPENED, ours
 from tests.integration.rsyslogd import Rsyslogd, child
 from tests.integration.site import Site, mail_channel
 from tests.waiting import wait_for
@@ -128,6 +136,52 @@ def test_one_story(open_folder: Path) -> None:
         assert {again[action]["event"]["id"] for action in ("ssh_login", "ssh_attempt")} == {
             event_id for action, _user, _address, event_id in host.site.events() if action in {"ssh_login", "ssh_attempt"}
         }
+
+
+ASKER = Asker("sshd", 7, "alice", "192.0.2.7")
+CODE_LINES: list[tuple[str, bool]] = [
+    (sent(ASKER, "482913", "ops"), True),
+    (refused(ASKER, "wrong", "482913", "ops"), True),
+    ("error: PAM: System error for alice from 192.0.2.7", False),
+    ("Failed keyboard-interactive/pam for alice from 192.0.2.7 port 4711 ssh2", False),
+    (accepted(ASKER, "482913", "ops", 14), True),
+    ("Accepted keyboard-interactive/pam for alice from 192.0.2.7 port 4711 ssh2", False),
+    (OPENED, False),
+    (CLOSED, False),
+]
+
+
+def code_lines() -> list[bytes]:
+    """Return them as rsyslogd sends them."""
+    found = []
+    for at, (text, is_ours) in enumerate(CODE_LINES):
+        tag = f"{PROGRAM}[{50 + at}]:"
+        own: dict[str, Any] = {"prog": PROGRAM, "tag": tag, "procid": str(50 + at), "exe": "/usr/bin/python3.11"}
+        found.append(ours(text, at, **own if is_ours else {}))
+    return found
+
+
+@pytest.mark.parametrize("killed_after", [None, *range(1, len(CODE_LINES))])
+def test_run_is_killed(site: Site, killed_after: int | None) -> None:
+    """After a kill, ``run`` goes on from its journal and its snapshot: the same events, with the same ids and the same code."""
+    run = site.start_run()
+    for at, line in enumerate(code_lines()):
+        if at == killed_after:
+            run.kill()
+            run = site.start_run()
+        assert run.send(line) == b"OK\n"
+    run.end()
+    expected = Pipeline([], UTC, 1_795_400_000_000_000, pytest.fail).feed(b"".join(code_lines()))
+    attempt, login, logout = expected
+    assert isinstance(attempt, Attempt)
+    assert isinstance(login, Login)
+    assert login.code == LoginCode("accepted", "ops", "482913", 14)
+    code = msgspec.json.encode(login.code).decode()
+    assert site.query("SELECT action, id, reason, count, origin, code FROM event ORDER BY time_us") == [
+        ("ssh_attempt", attempt.id, "wrong code", 1, "verified", None),
+        ("ssh_login", login.id, None, 1, "verified", code),
+        ("ssh_logout", logout.id, None, 1, "verified", code),
+    ]
 
 
 def test_let_in(open_folder: Path) -> None:
