@@ -415,10 +415,12 @@ def test_only_root() -> None:
     assert "add seteuid to the line of pam_exec.so" in done.stderr
 
 
-def test_what_a_login_loads() -> None:
+def test_what_a_login_loads(tmp_path: Path) -> None:
     """Neither command loads the command line's library, the grammars', msgspec, or anything that opens channels."""
+    config = tmp_path / "x.toml"
+    config.write_text(f'state_dir = "{tmp_path}/state"\n')
     for half in ("challenge", "verify"):
-        python, command = sshbell().with_name("python"), [str(sshbell()), "pam", half, "--config", "/nonexistent/x.toml"]
+        python, command = sshbell().with_name("python"), [str(sshbell()), "pam", half, "--config", str(config)]
         done = subprocess.run(
             [str(python), "-X", "importtime", *command], env=ENVIRONMENT, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, cwd="/",
