@@ -285,7 +285,7 @@ def test_who_gets_emergency_codes(site: Site) -> None:
     assert len(set(made.stdout.split())) == 3
     assert all(re.fullmatch(r"[0-9]{4}-[0-9]{4}-[0-9]{4}", one) for one in made.stdout.split())
     again = site.ask("pam", "codes", "new", "root", "--count", "1")
-    assert "3 old ones no longer count" in again.stderr
+    assert "the old ones, 3 of them unused, no longer count" in again.stderr
     assert site.ask("pam", "codes", "revoke", "root").stdout == "revoked 1 unused emergency code of root\n"
 
 
