@@ -270,9 +270,15 @@ def test_secure(world: World, how: str) -> None:
         world.codes = PamCodes()
     if how == "fault":
         world.codes, world.fault = PamCodes(on_failure="codes"), "x.toml: no such file"
-    assert world.ask(world.login()) == ""
-    assert not world.types(world.login(), "")
-    assert world.reasons() == ["Code not delivered", "Code refused (not sent)"]
+    # sshd asks PAM several times in one connection.
+    for _ in range(3):
+        assert world.ask(world.login()) == ""
+        assert not world.types(world.login(), "")
+    assert len(world.requests) <= 1
+    if world.requests:
+        # Deliver may have sent it, and died before it said so. Nobody was asked, so it does not count.
+        assert not world.types(world.login(), world.requests[0].code)
+    assert world.reasons()[:4] == ["Code not delivered", *["Code refused (not sent)"] * 3]
 
 
 def test_safe(world: World) -> None:
@@ -441,3 +447,14 @@ def test_an_open_directory(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "codes")
     with pytest.raises(StoreError):
         CodeStore(tmp_path / "link")
+
+
+def test_a_damaged_file(world: World) -> None:
+    """A damaged store stays where it is: without it, no code is right, and nobody can clear the counts by damaging it."""
+    world.store.close()
+    path = world.folder / "codes.db"
+    path.write_bytes(b"no database at all" * 1000)
+    before = path.read_bytes()
+    with pytest.raises(StoreError):
+        CodeStore(world.folder)
+    assert path.read_bytes() == before
