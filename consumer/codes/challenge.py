@@ -88,7 +88,10 @@ class Challenger:
         with store.transaction():
             before, left = store.of(login.pid, login.started), len(store.emergency_digests(login.user))
             if before is not None and before.is_open(now) and login.is_of(before):
-                # sshd asks again after a wrong code. The code that the user has is still good, unless it was tried too often.
+                # The client tries again. No channel took the code a moment ago, so none is asked again.
+                if before.kind == "code" and not before.channel:
+                    return _Begun(None, reason="not sent")
+                # The code that the user has is still good, unless it was tried too often.
                 is_over = before.tries >= self._codes.tries
                 return _Begun(None, reason="too many tries") if is_over else _Begun(before, emergency_left=left)
             prompts = store.recent("user", login.user, now - WINDOW_US).prompts

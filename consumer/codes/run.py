@@ -6,6 +6,7 @@ Whatever goes wrong, PAM gets a failure and refuses. Nothing here prints what th
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 
 from consumer.codes import log_lines
 from consumer.codes.pam_login import NoLoginError, PamLogin, pam_login
@@ -100,8 +101,8 @@ def _guarded(config: str, login: PamLogin, half: _Half) -> int:
     fault = ""
     try:
         settings = settings_of(config)
-        store = CodeStore(codes_dir_of(settings.state_dir))
-        return half(settings, login, store)
+        with closing(CodeStore(codes_dir_of(settings.state_dir))) as store:
+            return half(settings, login, store)
     except StoreError as error:
         fault = str(error)
     except Exception as error:  # noqa: BLE001 - the outermost; its text is left out, because a code could be in it

@@ -1,7 +1,6 @@
 """SQLite files: open them, check them, upgrade them to this version, and set damaged ones aside."""
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -186,6 +185,8 @@ def set_aside_of(path: Path) -> list[Path]:
 
 def _remove(file: Path) -> None:
     if file.is_dir() and not file.is_symlink():
+        import shutil  # noqa: PLC0415 - it loads slowly, a login waits for a database, and nobody makes such directories
+
         shutil.rmtree(file)
     else:
         file.unlink(missing_ok=True)

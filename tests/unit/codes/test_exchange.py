@@ -270,9 +270,15 @@ def test_secure(world: World, how: str) -> None:
         world.codes = PamCodes()
     if how == "fault":
         world.codes, world.fault = PamCodes(on_failure="codes"), "x.toml: no such file"
-    assert world.ask(world.login()) == ""
-    assert not world.types(world.login(), "")
-    assert world.reasons() == ["Code not delivered", "Code refused (not sent)"]
+    # sshd asks PAM several times in one connection.
+    for _ in range(3):
+        assert world.ask(world.login()) == ""
+        assert not world.types(world.login(), "")
+    assert len(world.requests) <= 1
+    if world.requests:
+        # Deliver may have sent it, and died before it said so. Nobody was asked, so it does not count.
+        assert not world.types(world.login(), world.requests[0].code)
+    assert world.reasons()[:4] == ["Code not delivered", *["Code refused (not sent)"] * 3]
 
 
 def test_safe(world: World) -> None:
