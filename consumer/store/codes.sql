@@ -15,6 +15,7 @@ CREATE TABLE challenge (
     made_us    INTEGER NOT NULL,           -- microseconds since 1970 UTC, by the wall clock
     until_us   INTEGER NOT NULL,
     tries      INTEGER NOT NULL,           -- wrong ones
+    tried_us   INTEGER,                    -- the last of them
     used_us    INTEGER                     -- the login succeeded
 ) WITHOUT ROWID;
 CREATE INDEX challenge_asker ON challenge (pid, started);

@@ -21,6 +21,7 @@ from consumer.codes.settings import PamCodes, PamRule, Settings
 from consumer.codes.verify import Verifier
 from consumer.errors import StoreError
 from consumer.spans import micros_of
+from consumer.store import codes as store_codes
 from consumer.store.codes import CHALLENGE_LIMIT, CodeStore
 
 if TYPE_CHECKING:
@@ -247,6 +248,39 @@ def test_guesses_from_one_address(world: World) -> None:
                 world.types(login, wrong(world.requests[-1].code))
     assert Counter(world.reasons())["Code refused (wrong)"] <= ADDRESS_TRY_LIMIT + 8
     assert world.ask(world.login(9, "mail")) == ""
+
+
+def test_guesses_at_old_prompts(world: World) -> None:
+    """The limit counts when somebody guesses, not when sshbell asked: prompts that wait give no further guesses."""
+    world.codes = world.codes._replace(valid="1h", tries=10)
+    logins = [world.login(pid) for pid in range(USER_PROMPT_LIMIT)]
+    codes = [world.code(login) for login in logins]
+    world.now_us += WINDOW_US + 1
+    for login, code in zip(logins, codes, strict=True):
+        for _ in range(5):
+            world.types(login, wrong(code))
+    assert Counter(world.reasons())["Code refused (wrong)"] == USER_TRY_LIMIT
+    assert not world.types(logins[-1], codes[-1])
+
+
+def test_a_flood_does_not_make_guesses_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody with an account, or names without one, fills the store with logins: the guesses at another user still count."""
+    monkeypatch.setattr(store_codes, "CHALLENGE_LIMIT", 50)
+    world.codes = world.codes._replace(tries=10, rule=(PamRule(user=("daemon",), ask="never"),))
+    login = world.login()
+    code = world.code(login)
+    for _ in range(USER_TRY_LIMIT):
+        world.types(login, wrong(code))
+    for pid in range(5000, 5050):
+        world.now_us += 1
+        own, stranger = world.login(pid, "daemon", ""), world.login(pid + 50, f"nobody-{pid}", "")
+        assert world.ask(own)
+        assert world.types(own, "")
+        assert world.ask(stranger)
+        answered = world.login(pid + 100, "bin", "")
+        assert world.types(answered, world.code(answered))
+    assert world.ask(world.login(2, address="198.51.100.1")) == ""
+    assert world.reasons()[-1] == "Code refused (too many tries)"
 
 
 def test_no_such_user(world: World) -> None:
