@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG
+from consumer.commands.options import CONFIG, number
 from consumer.commands.pam_check import check
 from consumer.commands.pam_try import try_
 from consumer.errors import RightsError, UsageError
@@ -37,8 +37,10 @@ def challenge(context: click.Context, config: str | None) -> None:
     """
     Send a code to the user who logs in, and print the prompt. PAM runs this, with its variables in the environment.
 
+    SSHBELL is /opt/sshbell/bin/sshbell, or wherever the command is.
+
     \b
-        auth requisite pam_exec.so stdout quiet /opt/sshbell/bin/sshbell pam challenge
+        auth requisite pam_exec.so stdout quiet SSHBELL pam challenge
     """
     from consumer.codes import run
     from consumer.state_dir import DEFAULT_PATH
@@ -53,8 +55,10 @@ def verify(context: click.Context, config: str | None) -> None:
     """
     Check the code on standard input. PAM runs this after challenge. The exit code is 0 if the code is right.
 
+    SSHBELL is /opt/sshbell/bin/sshbell, or wherever the command is.
+
     \b
-        auth required pam_exec.so expose_authtok quiet /opt/sshbell/bin/sshbell pam verify
+        auth requisite pam_exec.so expose_authtok quiet SSHBELL pam verify
     """
     from consumer.codes import run
     from consumer.state_dir import DEFAULT_PATH
@@ -76,7 +80,7 @@ def codes() -> None:
 
 @codes.command(short_help="Make emergency codes for a user.")
 @click.argument("user", metavar="USER")
-@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, metavar="N", help="How many codes.")
+@click.option("--count", type=number(1, 100), default=10, show_default=True, metavar="N", help="How many codes.")
 @CONFIG
 def new(user: str, count: int, config: str | None) -> None:
     """
@@ -88,8 +92,8 @@ def new(user: str, count: int, config: str | None) -> None:
     import pwd
 
     from consumer.clock import now_us
+    from consumer.codes import numbers
     from consumer.codes.digests import emergency_digest
-    from consumer.codes.numbers import EMERGENCY_DIGITS, number
     from consumer.text import counted
 
     try:
@@ -98,12 +102,12 @@ def new(user: str, count: int, config: str | None) -> None:
     except KeyError:
         raise UsageError(f"there is no user {user!r}") from None
     store = _store(config)
-    made = sorted({number(EMERGENCY_DIGITS) for _ in range(count)})
+    made = sorted({numbers.number(numbers.EMERGENCY_DIGITS) for _ in range(count)})
     with store.transaction():
         gone = store.replace_emergency(user, [emergency_digest(store.key, user, one.encode()) for one in made], now_us())
     for one in made:
-        click.echo("-".join(one[begin : begin + 4] for begin in range(0, EMERGENCY_DIGITS, 4)))
-    old = f"; {counted(gone, 'old one')} no longer count" if gone else ""
+        click.echo("-".join(one[begin : begin + 4] for begin in range(0, numbers.EMERGENCY_DIGITS, 4)))
+    old = f"; the old ones, {gone} of them unused, no longer count" if gone else ""
     click.echo(
         f"{counted(len(made), 'emergency code')} for {user}; each counts once, and sshbell cannot show them again{old}", err=True
     )

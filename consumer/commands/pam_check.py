@@ -7,7 +7,7 @@ from consumer.commands.options import CONFIG
 
 
 @click.command(short_help="Check PAM's lines, sshd's settings and the channels for codes.")
-@click.option("--service", metavar="NAME", default="sshd", show_default=True, help="PAM's service of sshd: a file of /etc/pam.d.")
+@click.option("--service", metavar="NAME", help="PAM's service: a file of /etc/pam.d; by default that of sshd.")
 @click.option(
     "--sshd-config", type=click.Path(dir_okay=False), default="/etc/ssh/sshd_config", show_default=True,
     help="sshd's configuration file.",
@@ -17,7 +17,7 @@ from consumer.commands.options import CONFIG
 @CONFIG
 @click.pass_context
 def check(
-    context: click.Context, config: str | None, service: str, sshd_config: str, *, connect: bool, as_json: bool,
+    context: click.Context, config: str | None, service: str | None, sshd_config: str, *, connect: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """
     Check everything that a login with a code depends on, and show how to fix the faults.

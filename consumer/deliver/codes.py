@@ -54,6 +54,8 @@ class CodeSender:
         self._renderer, self._enricher, self._clock = renderer, enricher, clock
         self._count = 0
         self._facts: RouteFacts | None = None
+        self._config, self._people = config, people
+        self._channels: dict[str, ChannelSettings] = {}
         self.configure(config, people)
 
     def configure(self, config: Config, people: People) -> None:

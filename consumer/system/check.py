@@ -45,26 +45,28 @@ def run_checks(path: str | None, *, connect: bool) -> Iterator[Result]:
     if rsyslog is not None:
         yield from _results("trusted", check_rsyslog.trusted(rsyslog))
     yield from _results("sshd", sshd(catch_up))
-    if config is not None and check_codes.is_in_use(config):
-        context_of_codes = check_codes.CodesContext(config)  # "channels" has connected to all of them
-        for check_of_codes in check_codes.CODES_CHECKS.values():
+    if config is not None:
+        # Without "connect": "channels" has connected to all of them.
+        context_of_codes = check_codes.CodesContext(config, service=check_codes.service_of())
+        is_in_use = check_codes.is_in_use(context_of_codes)
+        for check_of_codes in check_codes.CODES_CHECKS.values() if is_in_use else ():
             yield from _results("codes", check_of_codes(context_of_codes))
 
 
-def run_code_checks(path: str | None, *, connect: bool, service: str, sshd_config: str) -> Iterator[Result]:
+def run_code_checks(path: str | None, *, connect: bool, service: str | None, sshd_config: str) -> Iterator[Result]:
     """
     Yield the results of the checks of one-time codes.
 
     Args:
         path: of the configuration; None for the default file.
         connect: whether to connect to the server of each channel for codes.
-        service: of PAM.
+        service: of PAM; None for that of sshd.
         sshd_config: sshd's configuration file.
     """
     config, outcomes = _read_configuration(path)
     yield from _results("configuration", outcomes)
     if config is not None:
-        context_of_codes = check_codes.CodesContext(config, connect, service, sshd_config)
+        context_of_codes = check_codes.CodesContext(config, connect, service or check_codes.service_of(sshd_config), sshd_config)
         for name, check_of_codes in check_codes.CODES_CHECKS.items():
             yield from _results(name, check_of_codes(context_of_codes))
 

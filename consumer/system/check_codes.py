@@ -220,15 +220,21 @@ CODES_CHECKS: dict[str, Callable[[CodesContext], Iterator[Outcome]]] = {
 }
 
 
-def is_in_use(config: Config, folder: Path = PAM_FOLDER) -> bool:
-    """Return whether somebody has set codes up, in the settings or in PAM."""
-    if config.codes.channels:
-        return True
-    return any(is_half(entry, "challenge") or is_half(entry, "verify") for entry in _sshd_stack(folder))
-
-
-def _sshd_stack(folder: Path) -> list[PamEntry]:
+def service_of(sshd_config: str = DEFAULT_CONFIG, folder: Path = PAM_FOLDER) -> str:
+    """Return the name of sshd's PAM service: the one that sshd names (9.8 and later), else one that there is."""
     try:
-        return pam_stack("sshd", folder)
+        named = SshdConfig(sshd_config).values().get("pamservicename", [])
+    except PermissionError:
+        named = []
+    return next((name for name in (*named, "sshd", "sshd.pam") if (folder / name).exists()), "sshd")
+
+
+def is_in_use(context: CodesContext) -> bool:
+    """Return whether somebody has set codes up, in the settings or in PAM."""
+    if context.config.codes.channels:
+        return True
+    try:
+        entries = pam_stack(context.service, context.pam_folder)
     except OSError:
-        return []
+        return False
+    return any(is_half(entry, "challenge") or is_half(entry, "verify") for entry in entries)

@@ -39,6 +39,7 @@ AuthenticationMethods {methods}
 PermitRootLogin yes
 MaxStartups 100
 MaxAuthTries {tries}
+LoginGraceTime 0
 LogLevel VERBOSE
 UseDNS no
 """

@@ -296,7 +296,7 @@ def test_who_gets_emergency_codes(site: Site) -> None:
     assert len(set(made.stdout.split())) == 3
     assert all(re.fullmatch(r"[0-9]{4}-[0-9]{4}-[0-9]{4}", one) for one in made.stdout.split())
     again = site.ask("pam", "codes", "new", "root", "--count", "1")
-    assert "3 old ones no longer count" in again.stderr
+    assert "the old ones, 3 of them unused, no longer count" in again.stderr
     assert site.ask("pam", "codes", "revoke", "root").stdout == "revoked 1 unused emergency code of root\n"
 
 
@@ -401,6 +401,21 @@ def test_hostile_environment(tmp_path: Path) -> None:
         assert process.wait() == 1
 
 
+def test_many_first_logins_at_once(tmp_path: Path) -> None:
+    """Twenty logins at once create one store and one key, and each has its row."""
+    config = tmp_path / "x.toml"
+    config.write_text(f'state_dir = "{tmp_path}/state"\n[[codes.rule]]\nask = "never"\n')
+    # Each has a shell of its own as the process that asks; a second command keeps the shell from becoming the first one.
+    script = f"{sshbell()} pam challenge --config {config} && {sshbell()} pam verify --config {config} </dev/null"
+    command = ["/bin/sh", "-c", f"{script} && exit 0"]
+    logins = [subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, cwd="/") for _ in range(20)]
+    assert [login.wait() for login in logins] == [0] * 20
+    with closing(sqlite3.connect(tmp_path / "state-codes/codes.db")) as database:
+        rows = database.execute("SELECT count(*), count(DISTINCT session), count(DISTINCT pid), count(used_us) FROM challenge")
+        assert rows.fetchone() == (20, 20, 20, 20)
+    assert sorted(path.name for path in (tmp_path / "state-codes").iterdir()) == ["codes.db", "key"]
+
+
 def test_only_root() -> None:
     """Without root's rights there is no way to the store; the command says so, and refuses."""
     command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(sshbell()), "pam", "verify"]
@@ -411,22 +426,19 @@ def test_only_root() -> None:
     assert "add seteuid to the line of pam_exec.so" in done.stderr
 
 
-def test_what_a_login_loads() -> None:
+def test_what_a_login_loads(tmp_path: Path) -> None:
     """Neither command loads the command line's library, the grammars', msgspec, or anything that opens channels."""
+    config = tmp_path / "x.toml"
+    config.write_text(f'state_dir = "{tmp_path}/state"\n')
     for half in ("challenge", "verify"):
-        script = (
-            f"import sys; sys.argv = ['sshbell', 'pam', {half!r}, '--config', '/nonexistent/x.toml']\n"
-            "from consumer.__main__ import main\n"
-            "try: main()\n"
-            "finally: print(*sys.modules)"
-        )
+        python, command = sshbell().with_name("python"), [str(sshbell()), "pam", half, "--config", str(config)]
         done = subprocess.run(
-            [str(sshbell().with_name("python")), "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False,
+            [str(python), "-X", "importtime", *command], env=ENVIRONMENT, capture_output=True, text=True, check=False,
             stdin=subprocess.DEVNULL, cwd="/",
         )  # fmt: skip
-        loaded = {name.partition(".")[0] for name in done.stdout.split()}
-        assert "consumer" in loaded
-        assert loaded.isdisjoint(
-            {"click", "pyparsing", "msgspec", "aiohttp", "aiosmtplib", "slixmpp", "jinja2", "asyncio", "ssl"}
-        )
-        assert ("consumer.codes.client" in done.stdout.split()) is (half == "challenge")
+        modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+        assert f"consumer.codes.{half}" in modules, done.stderr
+        slow = {"click", "pyparsing", "msgspec", "aiohttp", "aiosmtplib", "slixmpp", "jinja2", "asyncio", "ssl"}
+        assert {name.partition(".")[0] for name in modules}.isdisjoint(slow)
+        # What sends a code is not there when it is checked.
+        assert ("consumer.codes.client" in modules) is (half == "challenge")

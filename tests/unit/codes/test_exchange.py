@@ -481,3 +481,14 @@ def test_an_open_directory(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "codes")
     with pytest.raises(StoreError):
         CodeStore(tmp_path / "link")
+
+
+def test_a_damaged_file(world: World) -> None:
+    """A damaged store stays where it is: without it, no code is right, and nobody can clear the counts by damaging it."""
+    world.store.close()
+    path = world.folder / "codes.db"
+    path.write_bytes(b"no database at all" * 1000)
+    before = path.read_bytes()
+    with pytest.raises(StoreError):
+        CodeStore(world.folder)
+    assert path.read_bytes() == before

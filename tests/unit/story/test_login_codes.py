@@ -23,7 +23,7 @@ from consumer.events import Attempt, Event, Forged, Login, LoginCode, Logout, Pr
 from consumer.events_as_ecs import of_event
 from consumer.pipeline import Pipeline
 from consumer.story import login_codes
-from tests.unit.story.test_correlate import IP, PORT, START, Log, closed, disconnected, line, opened, preauth
+from tests.unit.story.test_correlate import IP, PORT, START, Log, closed, disconnected, line, opened, preauth, trusted
 
 NOW_US = 1795400000000000
 ALICE = Asker("sshd", 10, "alice", IP)
@@ -147,11 +147,12 @@ def test_code_of_another_login(login: str) -> None:
     assert found.code is None
 
 
-def test_code_of_an_earlier_connection() -> None:
-    """The client gave up after the right code. The next connection with this PID had no code."""
+@pytest.mark.parametrize("port", [PORT, PORT + 1])
+def test_code_of_an_earlier_connection(port: int) -> None:
+    """The client gave up after the right code. The next connection with this PID had no code, even from the same port."""
     events = told(
         code(0, SENT), code(14, ACCEPTED), line(15, 10, preauth("Connection closed by authenticating user alice ")),
-        line(40, 10, LOGIN.replace(str(PORT), "4712")), line(40.1, 10, opened()),
+        line(20, 10, LOGIN.replace(str(PORT), str(port))), line(20.1, 10, opened()),
     )  # fmt: skip
     assert [event.code for event in events if isinstance(event, Login)] == [None]
 
@@ -349,6 +350,14 @@ def test_a_forged_code_proves_nothing() -> None:
     """A user who has only the first factor cannot make the login look like one with two."""
     found = told(trusted_code(ACCEPTED, 1000, "/usr/bin/logger"), line(0.1, 10, LOGIN), line(0.2, 10, opened()))
     assert [event.code for event in found if isinstance(event, Login)] == [None]
+
+
+@pytest.mark.parametrize("is_vouched_for", [True, False])
+def test_a_code_from_another_machine(is_vouched_for: bool) -> None:  # noqa: FBT001 - a table's column
+    """A relay passes on lines under any host's name. They prove nothing about a login for which the kernel vouches."""
+    right = trusted_code(ACCEPTED, 0, "/usr/bin/python3.11") if is_vouched_for else code(0, ACCEPTED)
+    found = told(right, trusted(0.1, 10, LOGIN, uid=0), trusted(0.2, 10, opened(), uid=0))
+    assert [event.code for event in found if isinstance(event, Login)] == [RIGHT if is_vouched_for else None]
 
 
 # ---------------------------------------------------------------- memory

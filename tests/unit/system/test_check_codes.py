@@ -286,9 +286,25 @@ def test_drop_in(tmp_path: Path) -> None:
 
 def test_is_in_use(config: Config, tmp_path: Path) -> None:
     """``sshbell check`` has rows about codes only where somebody has set them up."""
-    assert check_codes.is_in_use(config, tmp_path)
-    assert not check_codes.is_in_use(Config(), tmp_path)
+    without = check_codes.CodesContext(Config(), pam_folder=tmp_path)
+    assert check_codes.is_in_use(without._replace(config=config))
+    assert not check_codes.is_in_use(without)
     checked(tmp_path, *SIMPLE)
-    assert check_codes.is_in_use(Config(), tmp_path)
+    assert check_codes.is_in_use(without)
     with patch.object(check_codes, "pam_stack", side_effect=PermissionError):
-        assert not check_codes.is_in_use(Config(), tmp_path)
+        assert not check_codes.is_in_use(without)
+
+
+def test_service(tmp_path: Path) -> None:
+    """It is that of sshd's configuration, or has the name of the program."""
+    for text, services, expected in (
+        ("PAMServiceName corp\n", ("corp", "sshd"), "corp"), ("", ("sshd",), "sshd"), ("", ("sshd.pam",), "sshd.pam"),
+        ("", (), "sshd"),
+    ):  # fmt: skip
+        folder = tmp_path / f"pam.d-{expected}-{len(services)}"
+        folder.mkdir()
+        for name in services:
+            (folder / name).touch()
+        config = tmp_path / "sshd_config"
+        config.write_text(text)
+        assert check_codes.service_of(str(config), folder) == expected
