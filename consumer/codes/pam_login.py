@@ -81,8 +81,8 @@ def pam_login(environment: Mapping[str, str], parent: int) -> PamLogin:
         raise NoLoginError("the process that asked has ended") from error
     method, key = _so_far(environment.get("SSH_AUTH_INFO_0", ""))
     asker = Asker("sshd" if is_sshd else raw_service, pid, raw_user, raw_address)
-    service = _readable(raw_service)
-    return PamLogin(_account_name(_readable(raw_user)), service, _readable(address), os.uname().nodename, pid, started, asker, method, key)
+    user, service = _account_name(_readable(raw_user)), _readable(raw_service)
+    return PamLogin(user, service, _readable(address), os.uname().nodename, pid, started, asker, method, key)
 
 
 def _account_name(user: str) -> str:

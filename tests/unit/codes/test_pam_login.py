@@ -64,7 +64,7 @@ def test_other_names_of_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_su_under_the_name_of_sshd(tmp_path: Path) -> None:
     """A local user runs su through a link named sshd, with the title of sshd's process for PAM: its line is not one of sshd."""
     (tmp_path / "sshd").symlink_to(shutil.which("sleep") or "")
-    with subprocess.Popen(["sshd: alice [pam]", "60"], executable=tmp_path / "sshd") as su:
+    with subprocess.Popen(["sshd: alice [pam]", "60"], executable=tmp_path / "sshd") as su:  # noqa: S607 - a title
         wait_for(lambda: Path(f"/proc/{su.pid}/comm").read_bytes() == b"sshd\n", "su runs")
         found = pam_login(ENVIRONMENT | {"PAM_SERVICE": "su"}, su.pid)
         su.kill()
