@@ -6,6 +6,7 @@ import hashlib
 import os
 import pwd
 from collections.abc import Mapping
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,12 @@ class PamLogin(NamedTuple):
     asker: Asker
     method: str = ""
     key: str = ""
+
+    @property
+    def network(self) -> str:
+        """What the limits count as one address: an IPv6 client has at least a /64."""
+        ip = ip_of(self.address)
+        return str(IPv6Network((ip, 64), strict=False)) if isinstance(ip, IPv6Address) else self.address
 
     def is_of(self, challenge: Challenge) -> bool:
         """Return whether a challenge of this process is for this login."""

@@ -21,7 +21,9 @@ KEY_NAME, KEY_BYTES = "key", 32
 # existing users count go last: a flood must not make sshbell forget somebody's guesses.
 CHALLENGE_LIMIT = 5_000
 _KEPT_US = 86_400_000_000
-_COLUMNS = "session, kind, digest, user, address, service, pid, started, channel, made_us, until_us, tries, tried_us, used_us"
+_COLUMNS = (
+    "session, kind, digest, user, address, network, service, pid, started, channel, made_us, until_us, tries, tried_us, used_us"
+)
 
 ChallengeKind = Literal["code", "emergency", "none", "decoy"]
 
@@ -34,6 +36,7 @@ class Challenge(NamedTuple):
     digest: bytes
     user: str
     address: str
+    network: str
     service: str
     pid: int
     started: int
@@ -47,6 +50,9 @@ class Challenge(NamedTuple):
     def is_open(self, now_us: int) -> bool:
         """Return whether it still counts. If somebody sets the clock back, it ends early, not late."""
         return self.used_us is None and self.made_us <= now_us < self.until_us
+
+
+_COLUMNS = ", ".join(Challenge._fields)
 
 
 class Recent(NamedTuple):
@@ -115,8 +121,8 @@ class CodeStore:
         ).fetchone()
         return None if row is None else Challenge(*row)
 
-    def recent(self, column: Literal["user", "address"], value: str, since_us: int) -> Recent:
-        """Count the challenges of a user or an address since then, and the wrong codes."""
+    def recent(self, column: Literal["user", "network"], value: str, since_us: int) -> Recent:
+        """Count the challenges of a user or a network since then, and the wrong codes."""
         row = self._connection.execute(
             "SELECT count(*) FILTER (WHERE used_us IS NULL AND kind <> 'none' AND made_us >= :since),"  # noqa: S608 - our own names
             # Of a challenge, all tries count as long as the last one does.

@@ -221,6 +221,16 @@ def test_prompts_of_an_address(world: World) -> None:
     assert world.ask(world.login(3000, "mail", ""))
 
 
+def test_prompts_of_an_ipv6_network(world: World) -> None:
+    """A client has a whole /64, so a new address in it gets no further prompts; the code still counts for one address alone."""
+    users = ("root", "daemon", "bin", "sys", "games")
+    for pid in range(ADDRESS_PROMPT_LIMIT):
+        assert world.ask(world.login(pid, users[pid % 5], f"2001:db8::{pid:x}"))
+    assert not world.types(world.login(0, address="2001:db8::1"), world.requests[0].code)
+    assert world.ask(world.login(1000, "mail", "2001:db8::ffff:1")) == ""
+    assert world.ask(world.login(1001, "mail", "2001:db8:0:1::1"))
+
+
 def test_a_thousand_guesses(world: World) -> None:
     """Whoever guesses gets few tries, however many connections; then even the right code does not count."""
     world.codes = world.codes._replace(tries=10)
