@@ -419,7 +419,7 @@ class Correlator:
         """Take a refused code. This line decides the attempt; sshd's own lines about the same try follow."""
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
-        reason = login_codes.reason_of(line)
+        reason = login_codes.refusal_of(line)
         is_again = connection.refused == 1  # by another command in the same try
         connection.refused, connection.code = 1, None
         if is_again:
@@ -431,7 +431,7 @@ class Correlator:
             self._tell_code_trouble(line, login_codes.PROMPT_BURST, None)
 
     def _code_not_delivered(self, _host: Host, connection: Connection, line: Line) -> None:
-        self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.fault_of(line), connection)
+        self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.delivery_fault_of(line), connection)
 
     def _code_elsewhere(self, line: Line) -> None:
         """Take a line about a code that belongs to no connection: of another program than sshd, or of another machine."""
@@ -440,14 +440,14 @@ class Correlator:
         action, connection = self._rules[line[RULE]].action, Connection(line[PROCID], line)
         connection.address = line[ADDRESS]
         if action is LineAction.CODE_REFUSED:
-            reason = f"{login_codes.reason_of(line)}, {login_codes.service_of(line)}"
+            reason = f"{login_codes.refusal_of(line)}, {login_codes.service_of(line)}"
             self._tell_attempt(connection, line, "", count=line[REPEATS], reason=reason)
             if login_codes.is_burst(line):
                 self._tell_code_trouble(line, login_codes.PROMPT_BURST, None)
         elif action is LineAction.LET_IN_WITHOUT_CODE:
             self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.service_of(line))
         elif action is LineAction.CODE_NOT_DELIVERED:
-            self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.fault_of(line))
+            self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.delivery_fault_of(line))
 
     def _tell_code_trouble(self, line: Line, what: str, reason: str | None, connection: Connection | None = None) -> None:
         user = line[USER] if connection is None or line[USER] is not None else connection.user
@@ -781,7 +781,7 @@ class Correlator:
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
             (*connection.partial_methods, accepted[METHOD] or "") if accepted and connection.partial_methods else (),
-            login_codes.code_of(connection, self._rules),
+            login_codes.login_code_of(connection, self._rules),
         )  # fmt: skip
         connection.is_told = True
         if host.waiting and host.waiting[0][1] is connection:

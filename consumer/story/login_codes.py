@@ -57,7 +57,7 @@ def of_monitor(line: Line) -> Line:
     return Line((*line[:PROCID], procid, *line[PROCID + 1 :]))
 
 
-def reason_of(line: Line) -> str:
+def refusal_of(line: Line) -> str:
     """Return why a code was refused."""
     reason = code_facts(line[EXTRA] or "").get("reason", "")
     return REASONS.get(reason, reason)
@@ -68,12 +68,12 @@ def is_burst(line: Line) -> bool:
     return code_facts(line[EXTRA] or "").get("reason") == "too many prompts"
 
 
-def fault_of(line: Line) -> str | None:
+def delivery_fault_of(line: Line) -> str | None:
     """Return why no channel took the code, encoded as in the line."""
     return code_facts(line[EXTRA] or "").get("fault")
 
 
-def code_of(connection: Connection, rules: list[CompiledRule]) -> LoginCode | None:
+def login_code_of(connection: Connection, rules: list[CompiledRule]) -> LoginCode | None:
     """
     Return the code of a connection's login; None if it has none.
 

@@ -47,7 +47,7 @@ def run_checks(path: str | None, *, connect: bool) -> Iterator[Result]:
     yield from _results("sshd", sshd(catch_up))
     if config is not None:
         # Without "connect": "channels" has connected to all of them.
-        context_of_codes = check_codes.CodesContext(config, service=check_codes.service_of())
+        context_of_codes = check_codes.CodesContext(config, service=check_codes.sshd_service())
         is_in_use = check_codes.is_in_use(context_of_codes)
         for check_of_codes in check_codes.CODES_CHECKS.values() if is_in_use else ():
             yield from _results("codes", check_of_codes(context_of_codes))
@@ -66,7 +66,9 @@ def run_code_checks(path: str | None, *, connect: bool, service: str | None, ssh
     config, outcomes = _read_configuration(path)
     yield from _results("configuration", outcomes)
     if config is not None:
-        context_of_codes = check_codes.CodesContext(config, connect, service or check_codes.service_of(sshd_config), sshd_config)
+        context_of_codes = check_codes.CodesContext(
+            config, connect, service or check_codes.sshd_service(sshd_config), sshd_config
+        )
         for name, check_of_codes in check_codes.CODES_CHECKS.items():
             yield from _results(name, check_of_codes(context_of_codes))
 

@@ -223,7 +223,7 @@ CODES_CHECKS: dict[str, Callable[[CodesContext], Iterator[Outcome]]] = {
 }
 
 
-def service_of(sshd_config: str = DEFAULT_CONFIG, folder: Path = PAM_FOLDER) -> str:
+def sshd_service(sshd_config: str = DEFAULT_CONFIG, folder: Path = PAM_FOLDER) -> str:
     """Return the name of sshd's PAM service: the one that sshd names (9.8 and later), else one that there is."""
     try:
         named = SshdConfig(sshd_config).values().get("pamservicename", [])

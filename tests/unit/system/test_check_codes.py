@@ -307,4 +307,4 @@ def test_service(tmp_path: Path) -> None:
             (folder / name).touch()
         config = tmp_path / "sshd_config"
         config.write_text(text)
-        assert check_codes.service_of(str(config), folder) == expected
+        assert check_codes.sshd_service(str(config), folder) == expected
