@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -502,3 +503,44 @@ def test_a_damaged_file(world: World) -> None:
     with pytest.raises(StoreError):
         CodeStore(world.folder)
     assert path.read_bytes() == before
+
+
+def test_parallel_guesses(world: World) -> None:
+    """Many processes guess at one prompt at once: sshbell looks at as many guesses as at one after the other."""
+    login = world.login()
+    code = world.code(login)
+    tries = [wrong(code)] * 20
+
+    def guess(typed: str) -> bool:
+        with closing(CodeStore(world.folder)) as store:
+            return Verifier(world.codes, login, store).is_right(typed.encode())
+
+    with ThreadPoolExecutor(len(tries)) as pool:
+        assert not any(pool.map(guess, tries))
+    assert Counter(world.reasons())["Code refused (wrong)"] == world.codes.tries
+
+
+def test_parallel_replay(world: World) -> None:
+    """The right code counts once, also if many processes have it at the same moment."""
+    login = world.login()
+    code = world.code(login)
+
+    def verify_it(_number: int) -> bool:
+        with closing(CodeStore(world.folder)) as store:
+            return Verifier(world.codes, login, store).is_right(code.encode())
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(verify_it, range(20))) == 1
+
+
+def test_parallel_prompts(world: World) -> None:
+    """Many connections of one user at once get no more prompts than one after the other."""
+
+    def prompt(pid: int) -> str:
+        with closing(CodeStore(world.folder)) as store:
+            return Challenger(Settings(world.codes, "/nowhere"), world.login(pid), store).prompt()
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(map(bool, pool.map(prompt, range(20)))) == USER_PROMPT_LIMIT
+    # Each message, and one report.
+    assert len(world.requests) == USER_PROMPT_LIMIT + 1
