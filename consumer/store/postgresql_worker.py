@@ -130,7 +130,7 @@ class PostgresWorkerStore:
                 )
         return 0
 
-    def _keep(self, number: int, epoch: int, next_offset: int, parts: list[tuple[bytes, list[bytes]]]) -> None:
+    def _keep(self, number: int, epoch: int, next_offset: int | None, parts: list[tuple[bytes, list[bytes]]]) -> None:
         """
         Store the progress of a partition.
 
@@ -139,7 +139,8 @@ class PostgresWorkerStore:
         """
         key = (self._topic, number)
         if not self._session.run(
-            "UPDATE partition SET next_offset = %s WHERE topic = %s AND number = %s AND epoch = %s", (next_offset, *key, epoch)
+            "UPDATE partition SET next_offset = coalesce(%s, next_offset) WHERE topic = %s AND number = %s AND epoch = %s",
+            (next_offset, *key, epoch),
         ).rowcount:
             raise LostPartitionError(number)
         if not parts:

@@ -1,8 +1,9 @@
 """
 What ``sshbell worker`` stores: for each partition, the memory of its pipeline and how far it has read; events, sessions, outbox.
 
-One transaction has all of it. A partition has an epoch, which rises each time a worker takes it. A worker that has lost a
-partition without knowing it, because it was stopped for a while, still has the old epoch, and cannot write.
+One transaction has events, sessions and outbox, and in general also memory and offset, which belong together. A partition has an
+epoch, which rises each time a worker takes it. A worker that has lost a partition without knowing it, because it was stopped for
+a while, still has the old epoch, and cannot write.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,12 +30,17 @@ class Taken(NamedTuple):
 
 
 class PartitionProgress(NamedTuple):
-    """How far a partition was read, and the parts of its pipeline's memory that have changed."""
+    """
+    A partition of this worker; and how far it was read, with the parts of its pipeline's memory that have changed until there.
+
+    ``next_offset`` is None if only its events are stored now. Its next owner then reads the lines since the last offset again. They
+    make the same events.
+    """
 
     number: int
     epoch: int
-    next_offset: int
-    parts: Iterable[SnapshotPart]
+    next_offset: int | None = None
+    parts: Iterable[SnapshotPart] = ()
 
 
 class LostPartitionError(SshbellError):
@@ -106,7 +112,7 @@ def worker_store(store: Store, topic: str, report: Callable[[str], None]) -> Wor
     return PostgresWorkerStore(store, topic)
 
 
-_UPDATE = "UPDATE partition SET next_offset = ? WHERE topic = ? AND number = ? AND epoch = ?"
+_UPDATE = "UPDATE partition SET next_offset = coalesce(?, next_offset) WHERE topic = ? AND number = ? AND epoch = ?"
 
 
 class SqliteWorkerStore(State):
