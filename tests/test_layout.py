@@ -22,6 +22,9 @@ SLIPS = [
     ("consumer/unlisted.py", "x = 1"),
     ("consumer/deliver/decide.py", "import time"),
     ("consumer/keys/index.py", "import sqlite3"),
+    ("consumer/keys/index.py", "import psycopg"),
+    ("consumer/store/worker.py", "import confluent_kafka"),
+    ("consumer/pipeline.py", "import socket"),
     ("consumer/system/check.py", "from consumer.deliver.channels.email import Email"),
     ("grammars/pam.py", "from consumer import text"),
 ]

@@ -54,6 +54,17 @@ def test_contents(wheel: Path) -> None:
     assert wheel.name.startswith(f"sshbell-{__version__}-py3-none-any")
 
 
+def test_without_extras(wheel: Path) -> None:
+    """``pip install sshbell`` brings no library of Kafka, PostgreSQL or Spark; only the extras ask for them."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        needed = [line for line in archive.read(name).decode().splitlines() if line.startswith("Requires-Dist: ")]
+    assert needed
+    heavy = ("confluent", "psycopg", "pyspark", "pyarrow", "duckdb")
+    assert [line for line in needed if any(each in line for each in heavy) and "extra ==" not in line] == []
+    assert any("confluent" in line and 'extra == "kafka"' in line for line in needed)
+
+
 def test_a_start_lowers_no_rule(installed: Path) -> None:
     """The build of the wheel has done that, so a start does not even import pyparsing; ``--engine pyparsing`` still does."""
     check = "import sys; from consumer.matching.matcher import Matcher; Matcher(); print('pyparsing' in sys.modules)"

@@ -33,7 +33,7 @@ class PartitionProgress(NamedTuple):
     """
     A partition of this worker; and how far it was read, with the parts of its pipeline's memory that have changed until there.
 
-    ``next_offset`` is None if only its events are stored now. Its next owner then reads the lines since the last offset again. They
+    ``next_offset`` is None if only its events are stored now. Its next owner then reads the lines since the last one again. These
     make the same events.
     """
 
