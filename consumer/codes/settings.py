@@ -10,12 +10,16 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from consumer.spans import seconds_of
 from consumer.state_dir import STATE_DIR, state_dir_in
 
 _SPAN = re.compile(r"[1-9][0-9]{0,5}[smhdw]")
 _WORDS = {"to": {"team", "owner"}, "ask": {"never", "always", "new"}, "on_failure": {"", "secure", "safe", "codes"}}
-_AT_LEAST = {"digits": 6, "session_digits": 4, "tries": 1}
-_NUMBERS_LIMIT = 12
+# sshbell asks for no code if nothing in "new" is new, and a mistyped word never is.
+_NOVELTIES = {"address", "network", "country"}
+_NUMBERS = {"digits": range(6, 13), "session_digits": range(4, 13), "tries": range(1, 11)}
+# deliver refuses longer ones, and then on_failure = "safe" would let in everybody.
+_LONGEST_S = {"timeout": 60, "valid": 3600}
 
 
 class PamRule(NamedTuple):
@@ -94,13 +98,13 @@ def _checked(key: str, value: Any, default: Any) -> Any:
     match default:
         case tuple():
             found = tuple(_list_of(key, value))
-            if all(isinstance(one, str) for one in found) and (found or key != "new"):
+            if all(isinstance(one, str) for one in found) and (key != "new" or (found and _NOVELTIES.issuperset(found))):
                 return found
         case int():
-            if type(value) is int and _AT_LEAST[key] <= value <= _NUMBERS_LIMIT:
+            if type(value) is int and value in _NUMBERS[key]:
                 return value
-        case str():
-            if isinstance(value, str) and (value in _WORDS[key] if key in _WORDS else _SPAN.fullmatch(value)):
+        case str() if isinstance(value, str):
+            if value in _WORDS[key] if key in _WORDS else _SPAN.fullmatch(value) and seconds_of(value) <= _LONGEST_S[key]:
                 return value
     raise ValueError(f"{key} has a wrong value")
 

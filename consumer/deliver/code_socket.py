@@ -11,7 +11,7 @@ import socket
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -25,6 +25,7 @@ from consumer.codes.messages import (
     CodeRequest,
     line_of,
 )
+from consumer.codes_settings import CodeNovelty
 from consumer.deliver.codes import CodeSender
 from consumer.process.log import get_logger
 
@@ -149,6 +150,8 @@ def _beyond(request: CodeRequest) -> list[str]:
         "code": not request.code or bool(_DIGITS.fullmatch(request.code)),
         "to": request.to in {"team", "owner"},
         "channels": bool(request.channels),
+        # Something that deliver does not know could never be new, and nobody would need a code.
+        "new": set(request.new) <= set(get_args(CodeNovelty)),
         "timeout_s": 0 < request.timeout_s <= TIMEOUT_LIMIT_S,
         "valid_s": 0 < request.valid_s <= _NUMBER_LIMIT,
         "emergency_left": 0 <= request.emergency_left <= _NUMBER_LIMIT,

@@ -152,6 +152,7 @@ class Host:
         "forged",
         "has_sshd",
         "in_session",
+        "is_vouched",
         "key",
         "last_us",
         "leaped_total",
@@ -169,6 +170,7 @@ class Host:
         self.leaped_total = 0  # consecutive lines that are far from the clock and near each other
         self.leapt_us = 0  # the time of the clock's last leap since the restart
         self.has_sshd = False
+        self.is_vouched = False  # the kernel has vouched for a line of its sshd since the restart
         self.names: list[tuple[str, str]] = []  # its keys in the index: host and program
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}

@@ -157,6 +157,8 @@ class Correlator:
                     self._sweep(host)
             if is_own[rule]:
                 host.has_sshd = True
+                if trusted is not None:
+                    host.is_vouched = True
             handlers[rule](host, line)
 
     def tick(self, elapsed_us: int) -> None:
@@ -382,7 +384,12 @@ class Correlator:
 
         def handle_of_monitor(host: Host, given: Line) -> None:
             line = login_codes.of_monitor(given)
-            if self._family_of(login_codes.service_of(given)) != "sshd":
+            if line[TRUSTED] is not None:
+                host.is_vouched = True
+            # If the kernel vouches for this host's other lines, another machine has sent this one under its name. It must not
+            # become the second factor of a login, nor stand for somebody's try.
+            is_sent = host.is_vouched and line[TRUSTED] is None and not self.held.is_holding
+            if is_sent or self._family_of(login_codes.service_of(given)) != "sshd":
                 self._code_elsewhere(line)
                 return
             known = host.connections.get(line[PROCID])
@@ -427,7 +434,7 @@ class Correlator:
         self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.delivery_fault_of(line), connection)
 
     def _code_elsewhere(self, line: Line) -> None:
-        """Take a line about a code that another program than sshd asks for: sshbell knows none of its connections."""
+        """Take a line about a code that belongs to no connection: of another program than sshd, or of another machine."""
         if login_codes.is_of_try(line):
             return
         action, connection = self._rules[line[RULE]].action, Connection(line[PROCID], line)
@@ -767,14 +774,15 @@ class Correlator:
         if line is None:
             return
         self._tell_pam_failure(connection)
-        accepted = connection.accepted
+        accepted, code = connection.accepted, connection.code
+        is_of_login = code is not None and not self._is_of_another_sender(connection, code)
         connection.login = Login(
             self._id(EventAction.LOGIN, line), line, self._name(line, line[USER]), connection.address, connection.port,
             accepted[METHOD] if accepted else None,
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
             (*connection.partial_methods, accepted[METHOD] or "") if accepted and connection.partial_methods else (),
-            login_codes.login_code_of(connection, self._rules),
+            login_codes.login_code_of(connection, self._rules) if is_of_login else None,
         )  # fmt: skip
         connection.is_told = True
         if host.waiting and host.waiting[0][1] is connection:

@@ -35,21 +35,25 @@ class _Way(NamedTuple):
         challenge: sshbell has sent a code, or needs none.
         code: the user types the right code.
         password: the user types the right password.
+        starts: PAM can start programs; it cannot after a fork bomb, for example.
     """
 
     has_factor: bool = True
     challenge: bool = True
     code: bool = True
     password: bool = False
+    starts: bool = True
 
     def answer(self, entry: PamEntry) -> str:
         """Return what a module answers."""
-        if is_half(entry, "challenge"):
+        if entry.module == "pam_exec" and not self.starts:
+            is_right = False
+        elif is_half(entry, "challenge"):
             is_right = self.challenge
         elif is_half(entry, "verify"):
             is_right = self.challenge and self.code and "expose_authtok" in entry.arguments
         elif _asks_for_factor(entry):
-            is_right = self.has_factor
+            is_right = self.has_factor != ("-z" in entry.text.split())
         elif entry.module in _PASSWORD_MODULES:
             is_right = self.password
         else:
@@ -140,6 +144,8 @@ def _order(entries: Sequence[PamEntry], challenge: PamEntry) -> Iterator[Outcome
     elif any(is_half(entry, "verify") for way in refused for entry in walk(entries, way.answer).ran):
         text = "after a refusal, users still see a prompt, and no code is right"
         yield warning(f"{challenge.place}: {text}", "make its control requisite")
+    if _lets_in(entries, [_Way(password=True, starts=False)]):
+        yield fault(f"{challenge.place}: while PAM cannot start a program, a password lets in without a code", LINES)
     if _lets_in(entries, [_Way(has_factor=False, code=False)]):
         yield fault(f"{challenge.place}: PAM lets in without a password and without a code", LINES)
 

@@ -46,7 +46,7 @@ UseDNS no
 BOTH = "publickey,keyboard-interactive:pam password,keyboard-interactive:pam"
 # After another factor, the code; else, for the method "password", the password.
 PAM = """
-auth [success=ignore default=3] pam_exec.so quiet quiet_log /bin/sh -c [test -n "$SSH_AUTH_INFO_0"]
+auth [success=3 ignore=3 default=ignore] pam_exec.so quiet quiet_log /bin/sh -c [test -z "$SSH_AUTH_INFO_0"]
 auth requisite pam_exec.so stdout quiet {sshbell} pam challenge --config {config}
 auth [success=2 default=ignore] pam_exec.so quiet quiet_log {sshbell} pam verify --config {config}
 auth [success=1 default=die] pam_exec.so expose_authtok quiet {sshbell} pam verify --config {config}

@@ -17,7 +17,7 @@ import pytest
 
 from consumer.codes.limits import USER_PROMPT_LIMIT, USER_TRY_LIMIT
 from tests import needs
-from tests.integration.code_host import CODE_ONLY, CODE_PROMPT, PASSWORD, PASSWORD_PROMPT, code_host, sshbell
+from tests.integration.code_host import CODE_ONLY, CODE_PROMPT, PAM, PASSWORD, PASSWORD_PROMPT, code_host, sshbell
 from tests.integration.ssh_client import SshClient
 from tests.waiting import DEADLINE_S, wait_for
 
@@ -124,6 +124,17 @@ def test_safe(open_folder: Path) -> None:
         client = host.client(method="password")
         assert client.until(PASSWORD_PROMPT)
         assert not host.lets_in(client, "a wrong password")
+
+
+def test_no_program_starts(open_folder: Path) -> None:
+    """Somebody has the key and the password, and a fork bomb keeps PAM from starting its test: the password is no code."""
+    with code_host(open_folder, pam=PAM.replace("/bin/sh -c", "/nonexistent/sh -c")) as host:
+        host.start_deliver()
+        client = host.client()
+        assert client.until(r"Password: "), client.said
+        assert not host.lets_in(client, PASSWORD)
+        client = host.asked()
+        assert host.lets_in(client, host.code(client))
 
 
 def test_emergency_codes(open_folder: Path) -> None:

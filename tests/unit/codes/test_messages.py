@@ -41,6 +41,9 @@ def test_other_versions() -> None:
     assert request_of(json.dumps(known | {"more": {}}).encode()) == CodeRequest("1", "2", "u", "h", channels=("c",))
     with pytest.raises(ValueError, match="not a request"):
         request_of(json.dumps({"session": "1"}).encode())
+    # What deliver does not know would never be new, so that nobody needed a code.
+    with pytest.raises(ValueError, match="new is beyond its bound"):
+        request_of(json.dumps(known | {"new": ["continent"]}).encode())
 
 
 def test_answers() -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from consumer.system.outcome import Outcome
 
-FACTOR = 'auth [success=ignore default=3] pam_exec.so quiet quiet_log /bin/sh -c [test -n "$SSH_AUTH_INFO_0"]'
+FACTOR = 'auth [success=3 ignore=3 default=ignore] pam_exec.so quiet quiet_log /bin/sh -c [test -z "$SSH_AUTH_INFO_0"]'
 CHALLENGE = "auth requisite pam_exec.so stdout quiet /bin/true pam challenge"
 UNASKED = "auth [success=2 default=ignore] pam_exec.so quiet quiet_log /bin/true pam verify"
 VERIFY = "auth [success=1 default=die] pam_exec.so expose_authtok quiet /bin/true pam verify"
@@ -87,8 +87,12 @@ WRONG = {
         [FACTOR, CHALLENGE, UNASKED, VERIFY, "@include common-auth", PERMIT], "fault", "even the right code does not let in",
     ),
     "a jump too far": ([CHALLENGE, VERIFY.replace("success=1", "success=4"), PERMIT], "fault", "even the right code"),
-    "a jump over the code": ([FACTOR.replace("default=3", "default=4"), CHALLENGE, UNASKED, VERIFY, UNIX, PERMIT], "fault",
+    "a jump over the code": ([FACTOR.replace("success=3", "success=4"), CHALLENGE, UNASKED, VERIFY, UNIX, PERMIT], "fault",
                              "without a password and without a code"),
+    "open if it fails": (
+        [FACTOR.replace("success=3 ignore=3 default=ignore", "success=ignore default=3").replace("-z", "-n"), *BOTH[1:]],
+        "fault", "while PAM cannot start a program, a password lets in without a code",
+    ),
     "denied": ([CHALLENGE, SIMPLE_VERIFY, DENY], "fault", "even the right code does not let in"),
     "no stdout": ([CHALLENGE.replace("stdout ", ""), SIMPLE_VERIFY, PERMIT], "fault", "without stdout"),
     "asks too early": ([CHALLENGE.replace("stdout", "stdout expose_authtok"), SIMPLE_VERIFY, PERMIT], "fault", "before sshbell"),

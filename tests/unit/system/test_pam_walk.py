@@ -35,7 +35,7 @@ STACKS = {
     "reset": "required ?\n[success=reset default=ignore] ?\nrequired permit",
     "no default": "[success=ok] ?\nrequired permit",
     "codes": (
-        "[success=ignore default=3] ?\nrequisite ?\n[success=2 default=ignore] ?\n[success=1 default=die] ?\n"
+        "[success=3 default=ignore] ?\nrequisite ?\n[success=2 default=ignore] ?\n[success=1 default=die] ?\n"
         "requisite ?\nrequired permit"
     ),
     "substack": "required permit\nsubstack below\nrequired ?",
