@@ -114,8 +114,9 @@ class Challenger:
             session = number(self._codes.session_digits)
             digest = code_digest(self._store.key, session, login.user, code.encode())
             challenge = Challenge(
-                session, kind, digest, login.user, login.address, login.service, login.pid, login.started, "", now, until
-            )
+                session, kind, digest, login.user, login.address, login.network, login.service, login.pid, login.started, "", now,
+                until,
+            )  # fmt: skip
             if self._store.add(challenge):
                 return challenge, code
         raise StoreError("all session numbers are taken")

@@ -24,4 +24,4 @@ def _is_beyond(store: CodeStore, login: PamLogin, now_us: int, what: str, of_use
     if getattr(store.recent("user", login.user, since_us), what) >= of_user:
         return True
     # Logins on consoles have no address in common.
-    return bool(login.address) and getattr(store.recent("address", login.address, since_us), what) >= of_address
+    return bool(login.address) and getattr(store.recent("network", login.network, since_us), what) >= of_address

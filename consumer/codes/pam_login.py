@@ -4,7 +4,9 @@ import base64
 import binascii
 import hashlib
 import os
+import pwd
 from collections.abc import Mapping
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +26,8 @@ class PamLogin(NamedTuple):
     A login.
 
     Attributes:
-        user, service: as PAM has them; bytes that are not UTF-8 as ``\xNN``.
+        user: the account's own name, or that in PAM if there is no account; bytes that are not UTF-8 as ``\xNN``.
+        service: as PAM has it.
         address: an IP address or a name; "" on a console.
         host: this host.
         pid, started: the process that asks, and its start in clock ticks since the boot. For sshd that is the monitor of the
@@ -42,6 +45,12 @@ class PamLogin(NamedTuple):
     asker: Asker
     method: str = ""
     key: str = ""
+
+    @property
+    def network(self) -> str:
+        """What the limits count as one address: an IPv6 client has at least a /64."""
+        ip = ip_of(self.address)
+        return str(IPv6Network((ip, 64), strict=False)) if isinstance(ip, IPv6Address) else self.address
 
     def is_of(self, challenge: Challenge) -> bool:
         """Return whether a challenge of this process is for this login."""
@@ -79,8 +88,21 @@ def pam_login(environment: Mapping[str, str], parent: int) -> PamLogin:
         raise NoLoginError("the process that asked has ended") from error
     method, key = _so_far(environment.get("SSH_AUTH_INFO_0", ""))
     asker = Asker("sshd" if is_sshd else raw_service, pid, raw_user, raw_address)
-    service = _readable(raw_service)
-    return PamLogin(_readable(raw_user), service, _readable(address), os.uname().nodename, pid, started, asker, method, key)
+    user, service = _account_name(_readable(raw_user)), _readable(raw_service)
+    return PamLogin(user, service, _readable(address), os.uname().nodename, pid, started, asker, method, key)
+
+
+def _account_name(user: str) -> str:
+    """
+    Return a user's name as its account has it.
+
+    sssd and winbind know an account by several: ``Alice``, ``alice@example.org``. The limits and the rules must not take them for
+    several users.
+    """
+    try:
+        return pwd.getpwnam(user).pw_name
+    except (KeyError, ValueError):
+        return user
 
 
 def _readable(text: str) -> str:
@@ -99,8 +121,8 @@ def _asking(parent: int) -> tuple[int, bool]:
 
 
 def _is_sshd(pid: int) -> bool:
-    # sshd, sshd-session, sshd.pam
-    return Path(f"/proc/{pid}/comm").read_bytes().startswith(b"sshd")
+    # sshd, sshd-session, sshd.pam. The name of the process would be that of a link, by which any user can run su.
+    return Path(f"/proc/{pid}/exe").readlink().name.startswith("sshd")
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -67,7 +67,7 @@ class Verifier:
         if line := self._right(challenge, bytes(byte for byte in typed if byte not in b" -"), now):
             self._store.set_used(challenge.session, now)
             return _Verdict(line, is_right=True)
-        self._store.set_wrong(challenge.session)
+        self._store.set_wrong(challenge.session, now)
         return self._no("wrong", challenge)
 
     def _reason_to_refuse(self, challenge: Challenge, now: int) -> str:

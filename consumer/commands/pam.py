@@ -97,7 +97,8 @@ def new(user: str, count: int, config: str | None) -> None:
     from consumer.text import counted
 
     try:
-        pwd.getpwnam(user)
+        # An account may have several names; a login has this one.
+        user = pwd.getpwnam(user).pw_name
     except KeyError:
         raise UsageError(f"there is no user {user!r}") from None
     store = _store(config)

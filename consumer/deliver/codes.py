@@ -52,7 +52,7 @@ class CodeSender:
         self, config: Config, people: People, renderer: Renderer, enricher: Enricher, *, clock: Callable[[], int] = now_us
     ) -> None:
         self._renderer, self._enricher, self._clock = renderer, enricher, clock
-        self._count = 0
+        self._free = asyncio.Semaphore(CODES_LIMIT)
         self._facts: RouteFacts | None = None
         self._config, self._people = config, people
         self._channels: dict[str, ChannelSettings] = {}
@@ -72,20 +72,23 @@ class CodeSender:
 
     async def send(self, request: CodeRequest) -> CodeAnswer:
         """Send a code, unless ``new`` says that none is needed; return how, or why not, within ``timeout_s``."""
-        if self._count >= CODES_LIMIT:
-            return CodeAnswer(fault=f"sshbell is sending {CODES_LIMIT} codes already")
-        self._count += 1
-        try:
-            return await self._answer(request)
-        finally:
-            self._count -= 1
-
-    async def _answer(self, request: CodeRequest) -> CodeAnswer:
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + request.timeout_s
+        end_s = asyncio.get_running_loop().time() + request.timeout_s
         event = self._with_places(_event_of(request, self._clock()))
         if request.new and not self._is_new(event, request):
             return CodeAnswer(not_needed=True)
+        try:
+            # To refuse at once would let somebody with a few accounts cause the fault that on_failure = "safe" waits for.
+            async with asyncio.timeout_at(end_s):
+                await self._free.acquire()
+        except TimeoutError:
+            return CodeAnswer(fault=f"sshbell is sending {CODES_LIMIT} codes already")
+        try:
+            return await self._answer(event, request, end_s)
+        finally:
+            self._free.release()
+
+    async def _answer(self, event: EcsEvent, request: CodeRequest, end_s: float) -> CodeAnswer:
+        loop = asyncio.get_running_loop()
         event = await self._enriched(event, min(ENRICH_S, request.timeout_s / 4))
         message_id = f"code-{secrets.token_hex(14)}"
         faults = []

@@ -17,10 +17,13 @@ from consumer.store.database import open_intact, transaction
 
 NAME = "codes.db"
 KEY_NAME, KEY_BYTES = "key", 32
-# sshbell forgets a challenge after a day. Beyond this number the oldest go first, so that a flood cannot fill the disk.
+# sshbell forgets a challenge after a day, and beyond this number, so that a flood cannot fill the disk. Those that the limits of
+# existing users count go last: a flood must not make sshbell forget somebody's guesses.
 CHALLENGE_LIMIT = 5_000
 _KEPT_US = 86_400_000_000
-_COLUMNS = "session, kind, digest, user, address, service, pid, started, channel, made_us, until_us, tries, used_us"
+_COLUMNS = (
+    "session, kind, digest, user, address, network, service, pid, started, channel, made_us, until_us, tries, tried_us, used_us"
+)
 
 ChallengeKind = Literal["code", "emergency", "none", "decoy"]
 
@@ -33,6 +36,7 @@ class Challenge(NamedTuple):
     digest: bytes
     user: str
     address: str
+    network: str
     service: str
     pid: int
     started: int
@@ -40,11 +44,15 @@ class Challenge(NamedTuple):
     made_us: int
     until_us: int
     tries: int = 0
+    tried_us: int | None = None
     used_us: int | None = None
 
     def is_open(self, now_us: int) -> bool:
         """Return whether it still counts. If somebody sets the clock back, it ends early, not late."""
         return self.used_us is None and self.made_us <= now_us < self.until_us
+
+
+_COLUMNS = ", ".join(Challenge._fields)
 
 
 class Recent(NamedTuple):
@@ -98,7 +106,8 @@ class CodeStore:
         """Add a challenge; return False if its session number is taken. Forget old ones."""
         self._connection.execute("DELETE FROM challenge WHERE made_us < ?", (challenge.made_us - _KEPT_US,))
         self._connection.execute(
-            "DELETE FROM challenge WHERE session IN (SELECT session FROM challenge ORDER BY made_us DESC LIMIT -1 OFFSET ?)",
+            "DELETE FROM challenge WHERE session IN (SELECT session FROM challenge"
+            " ORDER BY used_us IS NULL AND kind IN ('code', 'emergency') DESC, made_us DESC LIMIT -1 OFFSET ?)",
             (CHALLENGE_LIMIT - 1,),
         )
         marks = ", ".join("?" * len(challenge))
@@ -112,12 +121,13 @@ class CodeStore:
         ).fetchone()
         return None if row is None else Challenge(*row)
 
-    def recent(self, column: Literal["user", "address"], value: str, since_us: int) -> Recent:
-        """Count the challenges of a user or an address."""
+    def recent(self, column: Literal["user", "network"], value: str, since_us: int) -> Recent:
+        """Count the challenges of a user or a network since then, and the wrong codes."""
         row = self._connection.execute(
-            f"SELECT count(*) FILTER (WHERE used_us IS NULL AND kind <> 'none'), coalesce(sum(tries), 0)"  # noqa: S608 - our own names
-            f" FROM challenge WHERE {column} = ? AND made_us >= ?",
-            (value, since_us),
+            "SELECT count(*) FILTER (WHERE used_us IS NULL AND kind <> 'none' AND made_us >= :since),"  # noqa: S608 - our own names
+            # Of a challenge, all tries count as long as the last one does.
+            f" coalesce(sum(tries) FILTER (WHERE tried_us >= :since), 0) FROM challenge WHERE {column} = :value",
+            {"value": value, "since": since_us},
         ).fetchone()
         return Recent(*row)
 
@@ -127,9 +137,9 @@ class CodeStore:
             "UPDATE challenge SET kind = ?, channel = ?, until_us = ? WHERE session = ?", (kind, channel, until_us, session)
         )
 
-    def set_wrong(self, session: str) -> None:
+    def set_wrong(self, session: str, now_us: int) -> None:
         """Count a wrong code."""
-        self._connection.execute("UPDATE challenge SET tries = tries + 1 WHERE session = ?", (session,))
+        self._connection.execute("UPDATE challenge SET tries = tries + 1, tried_us = ? WHERE session = ?", (now_us, session))
 
     def set_used(self, session: str, now_us: int) -> None:
         """Note that the login succeeded."""

@@ -8,6 +8,7 @@ CREATE TABLE challenge (
     digest     BLOB NOT NULL,              -- of the code; empty if there is none
     user       TEXT NOT NULL,
     address    TEXT NOT NULL,              -- "" on a console
+    network    TEXT NOT NULL,              -- the same, or the /64 of an IPv6 address: the limits count it as one
     service    TEXT NOT NULL,
     pid        INTEGER NOT NULL,           -- of the process that asks, and its start in clock ticks since the boot: no two have both
     started    INTEGER NOT NULL,
@@ -15,12 +16,13 @@ CREATE TABLE challenge (
     made_us    INTEGER NOT NULL,           -- microseconds since 1970 UTC, by the wall clock
     until_us   INTEGER NOT NULL,
     tries      INTEGER NOT NULL,           -- wrong ones
+    tried_us   INTEGER,                    -- the last of them
     used_us    INTEGER                     -- the login succeeded
 ) WITHOUT ROWID;
 CREATE INDEX challenge_asker ON challenge (pid, started);
 CREATE INDEX challenge_made ON challenge (made_us);
 CREATE INDEX challenge_user ON challenge (user, made_us);
-CREATE INDEX challenge_address ON challenge (address, made_us);
+CREATE INDEX challenge_network ON challenge (network, made_us);
 
 -- Printed codes, for a day without a channel.
 CREATE TABLE emergency (

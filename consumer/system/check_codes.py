@@ -95,9 +95,12 @@ def _enabled(values: Values) -> list[str]:
 def _chain(where: str, methods: Sequence[str], entries: Sequence[PamEntry]) -> Iterator[Outcome]:
     """Check one list of methods that together let in."""
     text = ",".join(methods)
-    if _KBD in methods[1:] or (_KBD in methods and not passes_by_password(entries)):
+    if _KBD in methods[1:]:
         return
-    if _KBD in methods or (methods == ["password"] and passes_by_password(entries)):
+    if _KBD in methods and not passes_by_password(entries):
+        reason = "anybody can have codes sent, learn which users exist, and use up a user's prompts"
+        yield warning(f"{where}{text} asks for the code first: {reason}", _METHODS)
+    elif _KBD in methods or (methods == ["password"] and passes_by_password(entries)):
         yield fault(f"{where}{text} lets in with a password alone: no factor comes before it, so PAM asks for no code", _METHODS)
     elif methods == ["password"]:
         yield warning(f"{where}password alone never lets in: sshd passes the password on as the code", _METHODS)

@@ -260,9 +260,9 @@ def test_a_sender_with_the_name_of_another_host(folder: Path) -> None:
 
 def of_code(text: str, at: int = 0, *, is_remote: bool = False) -> bytes:
     """Return a line of ``sshbell-pam``: of this host, or of a machine that logs under its name."""
-    found = {"prog": "sshbell-pam", "tag": "sshbell-pam[55]:", "procid": "55"}
-    found |= {"from_ip": "203.0.113.66", "input": "imudp", "uid": None, "exe": None} if is_remote else {"exe": "/usr/bin/python3.11"}
-    return ours(text, at, **found)
+    remote = {"from_ip": "203.0.113.66", "input": "imudp", "uid": None, "exe": None}
+    sender = remote if is_remote else {"exe": "/usr/bin/python3.11"}
+    return ours(text, at, prog="sshbell-pam", tag="sshbell-pam[55]:", procid="55", **sender)
 
 
 BEGUN = 'Connection from 192.0.2.7 port 4711 on 192.0.2.1 port 22 rdomain ""'

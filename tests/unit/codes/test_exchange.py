@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from consumer.codes.settings import PamCodes, PamRule, Settings
 from consumer.codes.verify import Verifier
 from consumer.errors import StoreError
 from consumer.spans import micros_of
+from consumer.store import codes as store_codes
 from consumer.store.codes import CHALLENGE_LIMIT, CodeStore
 
 if TYPE_CHECKING:
@@ -220,6 +222,16 @@ def test_prompts_of_an_address(world: World) -> None:
     assert world.ask(world.login(3000, "mail", ""))
 
 
+def test_prompts_of_an_ipv6_network(world: World) -> None:
+    """A client has a whole /64, so a new address in it gets no further prompts; the code still counts for one address alone."""
+    users = ("root", "daemon", "bin", "sys", "games")
+    for pid in range(ADDRESS_PROMPT_LIMIT):
+        assert world.ask(world.login(pid, users[pid % 5], f"2001:db8::{pid:x}"))
+    assert not world.types(world.login(0, address="2001:db8::1"), world.requests[0].code)
+    assert world.ask(world.login(1000, "mail", "2001:db8::ffff:1")) == ""
+    assert world.ask(world.login(1001, "mail", "2001:db8:0:1::1"))
+
+
 def test_a_thousand_guesses(world: World) -> None:
     """Whoever guesses gets few tries, however many connections; then even the right code does not count."""
     world.codes = world.codes._replace(tries=10)
@@ -247,6 +259,39 @@ def test_guesses_from_one_address(world: World) -> None:
                 world.types(login, wrong(world.requests[-1].code))
     assert Counter(world.reasons())["Code refused (wrong)"] <= ADDRESS_TRY_LIMIT + 8
     assert world.ask(world.login(9, "mail")) == ""
+
+
+def test_guesses_at_old_prompts(world: World) -> None:
+    """The limit counts when somebody guesses, not when sshbell asked: prompts that wait give no further guesses."""
+    world.codes = world.codes._replace(valid="1h", tries=10)
+    logins = [world.login(pid) for pid in range(USER_PROMPT_LIMIT)]
+    codes = [world.code(login) for login in logins]
+    world.now_us += WINDOW_US + 1
+    for login, code in zip(logins, codes, strict=True):
+        for _ in range(5):
+            world.types(login, wrong(code))
+    assert Counter(world.reasons())["Code refused (wrong)"] == USER_TRY_LIMIT
+    assert not world.types(logins[-1], codes[-1])
+
+
+def test_a_flood_does_not_make_guesses_forgotten(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody with an account, or names without one, fills the store with logins: the guesses at another user still count."""
+    monkeypatch.setattr(store_codes, "CHALLENGE_LIMIT", 50)
+    world.codes = world.codes._replace(tries=10, rule=(PamRule(user=("daemon",), ask="never"),))
+    login = world.login()
+    code = world.code(login)
+    for _ in range(USER_TRY_LIMIT):
+        world.types(login, wrong(code))
+    for pid in range(5000, 5050):
+        world.now_us += 1
+        own, stranger = world.login(pid, "daemon", ""), world.login(pid + 50, f"nobody-{pid}", "")
+        assert world.ask(own)
+        assert world.types(own, "")
+        assert world.ask(stranger)
+        answered = world.login(pid + 100, "bin", "")
+        assert world.types(answered, world.code(answered))
+    assert world.ask(world.login(2, address="198.51.100.1")) == ""
+    assert world.reasons()[-1] == "Code refused (too many tries)"
 
 
 def test_no_such_user(world: World) -> None:
@@ -458,3 +503,44 @@ def test_a_damaged_file(world: World) -> None:
     with pytest.raises(StoreError):
         CodeStore(world.folder)
     assert path.read_bytes() == before
+
+
+def test_parallel_guesses(world: World) -> None:
+    """Many processes guess at one prompt at once: sshbell looks at as many guesses as at one after the other."""
+    login = world.login()
+    code = world.code(login)
+    tries = [wrong(code)] * 20
+
+    def guess(typed: str) -> bool:
+        with closing(CodeStore(world.folder)) as store:
+            return Verifier(world.codes, login, store).is_right(typed.encode())
+
+    with ThreadPoolExecutor(len(tries)) as pool:
+        assert not any(pool.map(guess, tries))
+    assert Counter(world.reasons())["Code refused (wrong)"] == world.codes.tries
+
+
+def test_parallel_replay(world: World) -> None:
+    """The right code counts once, also if many processes have it at the same moment."""
+    login = world.login()
+    code = world.code(login)
+
+    def verify_it(_number: int) -> bool:
+        with closing(CodeStore(world.folder)) as store:
+            return Verifier(world.codes, login, store).is_right(code.encode())
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(verify_it, range(20))) == 1
+
+
+def test_parallel_prompts(world: World) -> None:
+    """Many connections of one user at once get no more prompts than one after the other."""
+
+    def prompt(pid: int) -> str:
+        with closing(CodeStore(world.folder)) as store:
+            return Challenger(Settings(world.codes, "/nowhere"), world.login(pid), store).prompt()
+
+    with ThreadPoolExecutor(20) as pool:
+        assert sum(map(bool, pool.map(prompt, range(20)))) == USER_PROMPT_LIMIT
+    # Each message, and one report.
+    assert len(world.requests) == USER_PROMPT_LIMIT + 1

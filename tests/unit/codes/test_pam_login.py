@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from consumer.codes.pam_login import NoLoginError, pam_login
+from tests.waiting import wait_for
 
 ENVIRONMENT = {"PAM_TYPE": "auth", "PAM_USER": "alice", "PAM_RHOST": "192.0.2.7", "PAM_SERVICE": "sshd"}
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti"
@@ -40,6 +45,30 @@ def test_hostile_names(name: str) -> None:
     found = pam_login(ENVIRONMENT | {"PAM_USER": name}, os.getpid())
     assert found.user.encode()
     assert found.asker.user == name
+
+
+def test_other_names_of_an_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that NSS knows by several names is one user, so that each name does not get guesses of its own."""
+
+    def getpwnam(name: str) -> pwd.struct_passwd:
+        if name.partition("@")[0].lower() != "alice":
+            raise KeyError(name)
+        return pwd.struct_passwd(("alice", "x", 1001, 1001, "", "/", "/bin/sh"))
+
+    monkeypatch.setattr(pwd, "getpwnam", getpwnam)
+    for name, user in (("ALICE", "alice"), ("alice@example.org", "alice"), ("BOB", "BOB")):
+        found = pam_login(ENVIRONMENT | {"PAM_USER": name}, os.getpid())
+        assert (found.user, found.asker.user) == (user, name)
+
+
+def test_su_under_the_name_of_sshd(tmp_path: Path) -> None:
+    """A local user runs su through a link named sshd, with the title of sshd's process for PAM: its line is not one of sshd."""
+    (tmp_path / "sshd").symlink_to(shutil.which("sleep") or "")
+    with subprocess.Popen(["sshd: alice [pam]", "60"], executable=tmp_path / "sshd") as su:  # noqa: S607 - a title
+        wait_for(lambda: Path(f"/proc/{su.pid}/comm").read_bytes() == b"sshd\n", "su runs")
+        found = pam_login(ENVIRONMENT | {"PAM_SERVICE": "su"}, su.pid)
+        su.kill()
+    assert (found.asker.service, found.asker.pid) == ("su", su.pid)
 
 
 @pytest.mark.parametrize(

@@ -144,8 +144,8 @@ WAYS = [
     (KBD, BOTH, "keyboard-interactive lets in with a password alone"),
     (f"{KBD},publickey", BOTH, "keyboard-interactive,publickey lets in with a password alone"),
     (f"publickey,{KBD}", SIMPLE, ""),
-    (f"{KBD},publickey", SIMPLE, ""),
-    (KBD, SIMPLE, ""),
+    (f"{KBD},publickey", SIMPLE, "keyboard-interactive,publickey asks for the code first"),
+    (KBD, SIMPLE, "keyboard-interactive asks for the code first"),
     ("password", SIMPLE, "password alone never lets in"),
     ("any", SIMPLE, "publickey lets in without a code"),
 ]
