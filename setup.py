@@ -20,6 +20,8 @@ from setuptools.command.build_py import build_py
 
 # Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
 STAGES = (
+    "consumer/detect/bounded_table.py",
+    "consumer/detect/guessing.py",
     "consumer/framing/framer.py",
     "consumer/framing/timestamps.py",
     "consumer/matching/matcher.py",

@@ -149,7 +149,9 @@ class _Reader:
             return None
         kind = CHANNEL_TYPES.get(table["type"]) if isinstance(table["type"], str) else None
         if kind is None:
-            self._document.fault((*path, "type"), f"{where}type has to be {_TYPES}, not {table['type']!r}")
+            close = get_close_matches(str(table["type"]).lower(), CHANNEL_TYPES, 1)
+            remedy = f"; did you mean {close[0]!r}?" if close else f"; it has to be {_TYPES}"
+            self._document.fault((*path, "type"), f"{where}there is no type {table['type']!r}{remedy}")
             return None
         return self._struct(kind, table, path, where)
 

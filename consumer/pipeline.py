@@ -28,6 +28,7 @@ from consumer.detect.detectors import Detectors, no_place
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
 from consumer.events import Canary, Event
+from consumer.events_as_msgpack import EventBatch, decoded
 from consumer.framing.framer import Framer
 from consumer.framing.timestamps import Timestamps
 from consumer.intake.redelivery import Redelivery
@@ -200,6 +201,17 @@ class Pipeline:
             self._detectors.add_lines(lines, self.unknown.taken())
         except Exception as error:  # noqa: BLE001 - see _fault
             self._fault(error, block)
+        return self._taken()
+
+    def gather(self, batch: EventBatch) -> list[Event]:
+        """Take events that another pipeline has decided; return them, each with the findings and blocks that it causes."""
+        for body in batch.bodies:
+            try:
+                event = decoded(body)
+            except (ValueError, RecursionError) as error:
+                self._report(f"an event of shard {batch.shard} cannot be read ({error}); sshbell goes on without it")
+            else:
+                self._decided(event)
         return self._taken()
 
     def _received(self, line: Line) -> Line:

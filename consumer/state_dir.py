@@ -9,6 +9,10 @@ STATE_DIR = "/var/lib/sshbell"
 GUARD_SOCKET = "guard.sock"
 # On which ``deliver`` takes one-time codes from the commands for PAM, in the state directory.
 DELIVER_SOCKET = "deliver.sock"
+# On which ``run`` hears that a shard has new events.
+GATHER_SOCKET = "gather.sock"
+# More processes than this help no machine that one rsyslogd can fill.
+SHARD_LIMIT = 64
 
 _STATE_DIR = re.compile(r"""^[ \t]*state_dir[ \t]*=[ \t]*(["'])(/[^"'\n\0]*)\1""", re.MULTILINE)
 
@@ -25,3 +29,14 @@ def state_dir_in(path: str) -> str:
 def codes_dir_of(state_dir: str) -> Path:
     """Return the directory of one-time codes: beside the state directory, because only root may read it."""
     return Path(f"{state_dir.rstrip('/')}-codes")
+
+
+def shard_dir(state_dir: Path, number: int) -> Path:
+    """Return the directory of a shard, below the state directory."""
+    return state_dir / f"shard-{number}"
+
+
+def shards_in(state_dir: Path) -> dict[int, Path]:
+    """Return the directories of all shards that have run, by number."""
+    found = {number: shard_dir(state_dir, number) for number in range(SHARD_LIMIT)}
+    return {number: path for number, path in found.items() if path.is_dir()}

@@ -60,7 +60,7 @@ def test_code_is_fenced(page: Path) -> None:
     assert {
         block.where: block.language
         for block in blocks(page)
-        if block.language not in {"sh", "toml", "cron", "rsyslog", "pam", "hosts", "sshconfig"}
+        if block.language not in {"sh", "toml", "cron", "rsyslog", "pam", "hosts", "sql", "python", "sshconfig"}
     } == {}
 
 

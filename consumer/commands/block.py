@@ -10,6 +10,7 @@ from consumer.errors import RightsError, TryLaterError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import tzinfo
+    from typing import IO
 
     from consumer.config import Config
     from consumer.store.block import BlockRow
@@ -393,6 +394,74 @@ def remove(patterns: tuple[str, ...], config: str | None) -> None:
         guard = connected(Path(found.state_dir))
         count += (ask(guard, some) if guard is not None else done_without_guard(found, config, some)).count
     click.echo(f"lifted {counted(count, 'block')}: {harmless(', '.join(texts[:10]))}{', ...' if len(texts) > 10 else ''}")
+
+
+@block.command(short_help="Print the blocks for other machines.")
+@click.option("--text", "as_text", is_flag=True, help="Print lines of text, without blocked users, in place of JSON.")
+@CONFIG
+def export(config: str | None, *, as_text: bool) -> None:
+    """
+    Print the blocks that have not ended, for "sshbell block import" on other machines.
+
+    The list also has the blocks that somebody has lifted before their ends, so that import lifts them, too.
+
+    \b
+        sudo sshbell block export > /srv/sshbell/blocks
+        sudo sshbell block export --text
+    """
+    from pathlib import Path
+
+    from consumer.block.exchange import json_of_block, line_of_block
+    from consumer.clock import now_us
+    from consumer.guard.imports import blocks_to_share
+    from consumer.text import counted
+
+    users = 0
+    for one in blocks_to_share(Path(_loaded(config).state_dir), now_us()):
+        if not as_text:
+            click.echo(json_of_block(one), nl=False)
+        elif text := line_of_block(one):
+            click.echo(text)
+        else:
+            users += 1
+    if users:
+        click.echo(f"left out: {counted(users, 'blocked user')}, for whom text has no form", err=True)
+
+
+@block.command("import", short_help="Block what another machine blocks.")
+@click.argument("file", type=click.File("rb"), default="-", metavar="[FILE]")
+@CONFIG
+def import_(file: "IO[bytes]", config: str | None) -> None:
+    """
+    Block what a list has that "sshbell block export" has printed on another machine.
+
+    Without a FILE, it reads standard input. If the list has a fault, it imports nothing. It imports each block only once. What
+    the allow list of this machine has stays unblocked, and no block lasts longer than the key "longest" allows. A block that you
+    have removed on this machine stays removed. It sends no messages, because the other machine has reported the block.
+
+    \b
+        sudo sshbell block import /srv/sshbell/blocks
+        ssh collector sudo sshbell block export | sudo sshbell block import
+    """
+    from consumer.block.exchange import FILE_LIMIT
+    from consumer.clock import now_us
+    from consumer.errors import DataError
+    from consumer.guard.client import ask
+    from consumer.guard.imports import import_blocks
+    from consumer.text import counted
+
+    loaded = _loaded(config)
+    _want_root()
+    try:
+        found = import_blocks(loaded, file.read(FILE_LIMIT + 1), now_us(), lambda request: ask(_guard(loaded), request))
+    except ValueError as error:
+        raise DataError(f"{file.name}: {error}; nothing is imported") from error
+    parts = [f"imported {counted(found.new, 'block')}", f"lifted {found.lifted:,}", f"{found.known:,} known already"]
+    parts += [f"{found.allowed:,} left out, since the allow list has them"] if found.allowed else []
+    parts += [f"{found.own:,} left out, since they would lock you out"] if found.own else []
+    click.echo(", ".join(parts))
+    if not found.is_enforcing:
+        click.echo("note: blocking is turned off: sshbell keeps the list, and blocks nothing", err=True)
 
 
 @block.command(short_help="Forget ended blocks, and write everything anew.")

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import click
 
+from consumer.commands.options import number
+from consumer.state_dir import SHARD_LIMIT
+
 
 @click.command(short_help="Install sshbell under rsyslog.")
 @click.option(
@@ -13,7 +16,11 @@ import click
     metavar="DIR",
     help="Install into this tree, for example an image; by default into this system.",
 )
-def install(root: Path) -> None:
+@click.option(
+    "--shards", type=number(1, SHARD_LIMIT), metavar="N",
+    help="Share the lines among so many processes, by host; by default as many as now. See docs/fleet.md.",
+)  # fmt: skip
+def install(root: Path, shards: int | None) -> None:
     """
     Install everything that rsyslog needs to start sshbell.
 
@@ -24,10 +31,11 @@ def install(root: Path) -> None:
     \b
         sudo /opt/sshbell/bin/sshbell install
         sudo sshbell install --root /mnt/image
+        sudo sshbell install --shards 4
     """
     from consumer.system.install import install as put_in_place
 
-    print_steps(put_in_place(root, print_row))
+    print_steps(put_in_place(root, print_row, shards))
 
 
 def print_row(word: str, what: str) -> None:
@@ -42,5 +50,5 @@ def print_steps(steps: list[str]) -> None:
     from consumer.text import harmless
 
     click.echo("\nNext steps:")
-    for number, step in enumerate(steps, 1):
-        click.echo(f"  {number}. {harmless(step)}")
+    for place, step in enumerate(steps, 1):
+        click.echo(f"  {place}. {harmless(step)}")

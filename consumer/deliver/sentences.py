@@ -199,7 +199,7 @@ def _title(facts: Facts) -> str:
             return _("sshbell%(host)s blocks %(target)s%(until)s.", host=_on_host(facts), target=target, until=until)
         case EventAction.HOST_SILENT:
             return _(
-                "%(host)s has sent no line for %(duration)s, more than %(factor)s times its longest pause of two weeks.",
+                "%(host)s has sent no line for %(duration)s, more than %(factor)s times its longest pause of the last two weeks.",
                 host=_the_host(facts), duration=_label_time(facts, "silent_s"), factor=facts.labels.get("factor", ""),
             )  # fmt: skip
         case EventAction.HOST_CHANGED_WORDING:

@@ -269,8 +269,8 @@ class _Side:
         if event.count == 1 and not self._purge and (not tries or own >= tries[-1]):
             tries.append(own)
             if len(tries) > self._most:
-                if own & 1 and not entry.state & _SOME_UNVERIFIED:
-                    del tries[0]
+                if not entry.state & (_SOME_UNVERIFIED if own & 1 else _SOME_VERIFIED):
+                    del tries[0]  # all are of one kind
                 else:
                     _shorten(tries, self._most)
         else:

@@ -10,8 +10,8 @@ from consumer.block.target import USER_NAME_LIMIT
 
 # In bytes, of one message. Orders in a message from run, which has to fit the buffer of a socket.
 MESSAGE_LIMIT, ORDERS_LIMIT = 1 << 16, 32
-# Targets of one command.
-TARGETS_LIMIT = 1000
+# Targets of one command, and imported blocks, which have to fit a message.
+TARGETS_LIMIT, IMPORT_LIMIT = 1000, 100
 
 _TargetText = Annotated[str, Meta(min_length=1, max_length=USER_NAME_LIMIT + 10)]
 _AddressText = Annotated[str, Meta(min_length=1, max_length=50)]
@@ -44,6 +44,12 @@ class Lift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="unblock
     targets: Annotated[list[_TargetText], Meta(max_length=TARGETS_LIMIT)]
 
 
+class Import(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="import"):
+    """Block what another machine blocks. This leaves out what the allow list has."""
+
+    orders: Annotated[list[Order], Meta(max_length=IMPORT_LIMIT)]
+
+
 class Purge(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="purge"):
     """Forget the blocks that have ended, and write everything anew."""
 
@@ -64,6 +70,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
         fault: why guard did nothing, in words; "" if it did.
         blocks: for ``Check``, one object for each block that applies: target, until_us and reason.
         allowed: for ``Check``, the reason why nothing applies to this address, if it is never blocked.
+        left_out: for ``Import``, how many targets the allow list has.
         is_enforcing: False in a dry run, or while the panic file exists.
     """
 
@@ -72,6 +79,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     blocks: list[dict[str, str | int]] = []
     allowed: str = ""
     is_enforcing: bool = True
+    left_out: int = 0
 
 
-GuardRequest = Order | Lift | Purge | Check
+GuardRequest = Order | Import | Lift | Purge | Check

@@ -32,7 +32,7 @@ from consumer.errors import ConfigError, DamagedStoreError, SshbellError, StoreE
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles, BlockCommands, Nftables
 from consumer.guard.ledger import NOTHING_BLOCKED, Ledger
-from consumer.guard.messages import MESSAGE_LIMIT, Check, GuardRequest, Lift, Order, Purge, Reply
+from consumer.guard.messages import MESSAGE_LIMIT, Check, GuardRequest, Import, Lift, Order, Purge, Reply
 from consumer.process.lock import GUARD_LOCK, Lock
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import CAP_NET_ADMIN, account_of, act_as, become, become_with, end_with_parent
@@ -182,7 +182,7 @@ class Guard:
     def _answer(self, request: GuardRequest) -> Reply:
         if self._ledger is None:
             return Reply(fault=self._fault or "guard has only just started; try again")
-        now = now_us()
+        now, left_out = now_us(), 0
         try:
             match request:
                 case Check():
@@ -191,6 +191,9 @@ class Guard:
                     return Reply(allowed=allowed)
                 case Order():
                     count = self._ledger.order([request], now)
+                case Import():
+                    orders = [order for order in request.orders if not self._ledger.allowed_by(order.target)]
+                    count, left_out = self._ledger.order(orders, now), len(request.orders) - len(orders)
                 case Lift():
                     count = self._ledger.lift(request.targets, now)
                 case Purge():
@@ -201,7 +204,7 @@ class Guard:
             return Reply(fault=str(error))
         except SshbellError as error:
             return Reply(fault=str(error))
-        return Reply(count, fault=self._enforce(), is_enforcing=self._may_enforce())
+        return Reply(count, fault=self._enforce(), is_enforcing=self._may_enforce(), left_out=left_out)
 
     # ---------------------------------------------------------------- the store
 

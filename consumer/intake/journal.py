@@ -37,6 +37,7 @@ class Kind(IntEnum):
     HOLDING = 5  # whether catch_up may still find lost lines, as 0 or 1
     DETECT = 6  # the settings of the detectors and of blocking, as JSON: a changed configuration
     CANARY = 7  # the token that sshbell canary has announced
+    EVENTS = 8  # events of a shard, as events_as_msgpack writes a batch
 
 
 class Journal:

@@ -12,6 +12,7 @@ from consumer.intake.files import LogFile
 from consumer.logs.parse import records
 from consumer.matching.matcher import Matcher
 from consumer.matching.unknown_lines import UNKNOWN_NOTE, UnknownLines, UnknownState
+from consumer.state_dir import shards_in
 from consumer.store.database import STATE_DB
 from consumer.store.queries import stored
 from consumer.text import text_of_bytes
@@ -46,8 +47,12 @@ def unknown_of_run(state_dir: Path) -> UnknownState:
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    note = stored(state_dir, 0).notes.get(UNKNOWN_NOTE, "{}")
-    try:
-        return msgspec.json.decode(note, type=UnknownState)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise StoreError(f"{state_dir / STATE_DB}: it has counts that sshbell never writes: {error}") from error
+    found: UnknownState = {}
+    # With shards, each has counted the lines of its own hosts.
+    for folder in (state_dir, *shards_in(state_dir).values()):
+        note = stored(folder, 0).notes.get(UNKNOWN_NOTE, "{}")
+        try:
+            found |= msgspec.json.decode(note, type=UnknownState)
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise StoreError(f"{folder / STATE_DB}: it has counts that sshbell never writes: {error}") from error
+    return found

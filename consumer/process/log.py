@@ -19,6 +19,7 @@ else:
     sys.modules["rich"] = _loaded
 
 get_logger = structlog.get_logger
+bind_contextvars = structlog.contextvars.bind_contextvars
 
 # The kernel does not mix writes of up to PIPE_BUF bytes from several processes.
 _LINE_LIMIT = 4000

@@ -2,6 +2,8 @@
 The children of ``run``. It restarts ``deliver`` as often as necessary, and starts ``keys`` once, while it is root.
 
 It restarts ``guard``, too, unless that needs rights that only root can give.
+
+A shard has none of them. The first shard has one child: the ``run`` that gathers the events of all shards, and that has them.
 """
 
 import os
@@ -23,6 +25,7 @@ from consumer.events import Block
 from consumer.guard.client import OrderQueue, known_addresses
 from consumer.guard.messages import Order
 from consumer.process.log import get_logger
+from consumer.run.gather import Bell
 from consumer.spans import seconds_of
 from consumer.store.block import BLOCK_LIMIT
 from consumer.store.earlier_logins import EarlierLogins
@@ -37,7 +40,13 @@ _BACKLOG = 128
 
 
 def _started(
-    module: str, arguments: list[str], theirs: socket.socket, env: Mapping[str, str] | None, *, ignores_signals: bool = False
+    module: str,
+    arguments: list[str],
+    theirs: socket.socket,
+    env: Mapping[str, str] | None,
+    *,
+    ignores_signals: bool = False,
+    is_input: bool = False,
 ) -> "subprocess.Popen[bytes]":
     """
     Start a module of sshbell with only one socket: without descriptor 0, replies and lock.
@@ -48,6 +57,7 @@ def _started(
         theirs: the socket.
         env: the whole environment; None for ours.
         ignores_signals: a signal to the whole unit does not kill the child before it ignores signals itself.
+        is_input: the socket is the child's standard input.
 
     Raises:
         OSError: it cannot be started.
@@ -55,7 +65,7 @@ def _started(
     if ignores_signals:
         before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
         try:
-            return _started(module, arguments, theirs, env)
+            return _started(module, arguments, theirs, env, is_input=is_input)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -63,7 +73,8 @@ def _started(
     flags = ["-I"] if sys.flags.isolated else ["-P"]
     return subprocess.Popen(  # noqa: S603 - our own program
         [sys.executable, *flags, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL, stdout=2, pass_fds=(theirs.fileno(),), process_group=0, env=env,
+        stdin=theirs.fileno() if is_input else subprocess.DEVNULL, stdout=2, pass_fds=() if is_input else (theirs.fileno(),),
+        process_group=0, env=env,
     )  # fmt: skip
 
 
@@ -288,3 +299,160 @@ class GuardChild:
         """Close the socket: it ends by itself."""
         if self._socket is not None:
             self._socket.close()
+
+
+class GatherChild:
+    """
+    Starts the ``run`` that gathers the events of all shards, and keeps it running. It ends at the end of its input.
+
+    Only root can give it the rights for ``keys`` and ``guard``, so a later one lacks them.
+    """
+
+    def __init__(self, config_path: str | None) -> None:
+        self._config_path = config_path
+        self._child: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._wait_s, self._next_s, self._begun_s = _RESTART_S, 0.0, 0.0
+        self._had_rights = os.geteuid() == 0
+        self._lacks_rights = False
+        self._start()
+
+    def tend(self) -> None:
+        """Start it if it is not running and its pause is over."""
+        now_s = time.monotonic()
+        if self._child is not None and (code := self._child.poll()) is not None:
+            self._child = None
+            log.error("gather_ended", code=code, again_in_s=self._wait_s)
+            self._next_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _RESTART_LIMIT_S)
+        elif self._child is not None and now_s - self._begun_s > _RESTART_LIMIT_S:
+            self._wait_s = _RESTART_S
+        if self._child is None and now_s >= self._next_s:
+            self._start()
+            self._lacks_rights = self._had_rights and os.geteuid() != 0
+
+    def _start(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket, theirs = socket.socketpair()
+        arguments = ["run", "--plain", "--gather", *(["--config", self._config_path] if self._config_path is not None else [])]
+        self._begun_s = time.monotonic()
+        try:
+            self._child = _started("consumer", arguments, theirs, None, ignores_signals=True, is_input=True)
+        except OSError as error:
+            log.error("gather_not_started", reason=error.strerror)
+            self._next_s = self._begun_s + self._wait_s
+        theirs.close()
+
+    def has_ended(self) -> bool:
+        """Return whether the one that had the rights has ended, and only a new ``run`` of the shard can start it with them."""
+        return self._lacks_rights
+
+    def hang_up(self) -> None:
+        """Make it read the configuration again."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGHUP)
+
+    def let_go(self) -> None:
+        """Close the socket, which ends its input."""
+        if self._socket is not None:
+            self._socket.close()
+
+
+class OwnChildren:
+    """
+    The children of a ``run`` that is no shard.
+
+    Args:
+        config, config_path: as for ``GuardChild``.
+        uid: as for ``KeysChild``.
+    """
+
+    def __init__(self, config: Config, config_path: str | None, uid: int) -> None:
+        self._config_path = config_path
+        self._keys = KeysChild(uid)
+        self._guard = GuardChild(config, config_path)
+        self._deliver: DeliverChild | None = None
+
+    def listen(self, path: Path) -> None:
+        """Let ``keys`` answer: see ``KeysChild.listen``."""
+        self._keys.listen(path)
+
+    def begin(self) -> None:
+        """Start ``deliver``, after the store is open."""
+        self._deliver = DeliverChild(self._config_path)
+
+    def tend(self) -> None:
+        """Start those that are not running and can be started."""
+        if self._deliver is not None:
+            self._deliver.tend()
+        self._guard.tend()
+
+    def wake(self) -> None:
+        """Announce new messages in the outbox."""
+        if self._deliver is not None:
+            self._deliver.wake()
+
+    def order(self, blocks: Iterable[Block]) -> None:
+        """Send orders to block."""
+        self._guard.order(blocks)
+
+    def hang_up(self, config: Config) -> None:
+        """Make them read the configuration again."""
+        if self._deliver is not None:
+            self._deliver.hang_up()
+        self._guard.hang_up(config)
+
+    def has_ended(self) -> bool:
+        """Return whether one has ended that only root can start."""
+        has_ended = self._keys.has_ended()
+        return self._guard.has_ended() or has_ended
+
+    def let_go(self) -> None:
+        """Let them end."""
+        if self._deliver is not None:
+            self._deliver.let_go()
+        self._keys.let_go()
+        self._guard.let_go()
+
+
+class ShardChildren:
+    """
+    What a shard has in place of ``OwnChildren``.
+
+    Args:
+        state_dir: of the ``run`` that gathers.
+        gather: only of the first shard.
+    """
+
+    def __init__(self, state_dir: Path, gather: GatherChild | None) -> None:
+        self._gather = gather
+        self._bell = Bell(state_dir)
+
+    def begin(self) -> None:
+        """Do nothing: the child runs already."""
+
+    def tend(self) -> None:
+        """Start the ``run`` that gathers if it is not running."""
+        if self._gather is not None:
+            self._gather.tend()
+
+    def wake(self) -> None:
+        """Announce new events in the queue."""
+        self._bell.ring()
+
+    def order(self, blocks: Iterable[Block]) -> None:
+        """Do nothing: the ``run`` that gathers blocks."""
+
+    def hang_up(self, config: Config) -> None:  # noqa: ARG002 - as OwnChildren
+        """Make the ``run`` that gathers read the configuration again."""
+        if self._gather is not None:
+            self._gather.hang_up()
+
+    def has_ended(self) -> bool:
+        """Return whether the ``run`` that gathers lacks rights that only root can give."""
+        return self._gather is not None and self._gather.has_ended()
+
+    def let_go(self) -> None:
+        """End the ``run`` that gathers."""
+        if self._gather is not None:
+            self._gather.let_go()

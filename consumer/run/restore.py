@@ -18,24 +18,36 @@ from consumer.config import Blocking, Config
 from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
 from consumer.events import Event
+from consumer.events_as_msgpack import decoded_batch
 from consumer.intake.journal import Journal, Kind, replayed, segments
 from consumer.pipeline import Pipeline
 from consumer.run.catch_up import EVERYTHING, Position
 from consumer.run.retry import PatientState
+from consumer.store.shard_queue import TAKEN_PART, ShardState, TakenUpTo, taken_of
 from consumer.story.snapshot import SnapshotPart
 
 # Events per commit; a login waits for at most one such commit.
 BATCH_EVENTS = 100
 # The parts of a snapshot that do not belong to the pipeline.
-_SEGMENT, _POSITION = "journal", "position"
+_SEGMENT, _POSITION, _SEQUENCE = "journal", "position", "sequence"
+_OWN = {_SEGMENT, _POSITION, _SEQUENCE, TAKEN_PART}
 
 
 class Restored(NamedTuple):
-    """The pipeline as it was after the last confirmed line, a new segment of the journal, and the place in the log file."""
+    """
+    What ``run`` had after the last confirmed line.
+
+    Attributes:
+        pipeline: with its memory.
+        journal: a new segment of it.
+        position: the place in the log file.
+        taken: up to where it has taken the events of each shard.
+    """
 
     pipeline: Pipeline
     journal: Journal
     position: Position | None
+    taken: dict[int, TakenUpTo]
 
 
 def restored(
@@ -58,33 +70,52 @@ def restored(
     pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, config.detect, config.block, place_of)
     own: dict[str, bytes] = {}
     pipeline.restore(_without_own(store.state.snapshot(), own))
-    first, position = _segment(own, report), _position(own, report)
+    first, position, taken = _segment(own, report), _position(own, report), _taken(own, report)
+    if isinstance(store.state, ShardState):
+        store.state.sequence = _number(own, _SEQUENCE, 0, report, "sshbell counts some events twice")
     if position == EVERYTHING:
         # The file may have years of lines, although sshbell was installed an hour ago.
         pipeline.known.look_no_further_back()
     folder = state_dir / "journal"
     events: list[Event] = []
     for kind, payload in replayed(folder, first, report):
+        if kind is Kind.EVENTS:
+            batch = decoded_batch(payload)
+            taken[batch.shard] = TakenUpTo(batch.created_us, batch.seq)
         events += again(pipeline, kind, payload)
         if len(events) >= BATCH_EVENTS:
             _record(store, events, told)
     _record(store, events, told)
     newest = max((number for number, _path in segments(folder)), default=0)
     journal = store.until(partial(Journal, folder, max(newest + 1, first)))
-    return Restored(pipeline, journal, position)
+    return Restored(pipeline, journal, position, taken)
 
 
-def snapshot_parts(segment: int, position: Position | None) -> Iterator[SnapshotPart]:
-    """Yield the parts of a snapshot besides the pipeline's: the first segment of the journal after it, and the position."""
+def snapshot_parts(
+    segment: int, position: Position | None, taken: Mapping[int, TakenUpTo] | None = None, sequence: int | None = None
+) -> Iterator[SnapshotPart]:
+    """
+    Yield the parts of a snapshot besides the pipeline's.
+
+    Args:
+        segment: the first segment of the journal after it.
+        position: the place in the log file.
+        taken: up to where the events of each shard are taken.
+        sequence: of a shard, the number of its last event.
+    """
     yield _SEGMENT, [str(segment).encode()]
     if position is not None:
         yield _POSITION, [msgspec.json.encode(position)]
+    if taken:
+        yield TAKEN_PART, [msgspec.json.encode(taken)]
+    if sequence is not None:
+        yield _SEQUENCE, [str(sequence).encode()]
 
 
 def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterator[SnapshotPart]:
     """Yield the pipeline's parts, and put the others into ``own``."""
     for name, pieces in parts:
-        if name in {_SEGMENT, _POSITION}:
+        if name in _OWN:
             own[name] = b"".join(pieces)
         else:
             yield name, pieces
@@ -92,11 +123,24 @@ def _without_own(parts: Iterable[SnapshotPart], own: dict[str, bytes]) -> Iterat
 
 def _segment(own: Mapping[str, bytes], report: Callable[[str], None]) -> int:
     """Return the first segment of the journal after the snapshot; if it cannot be read, the first of all."""
+    return _number(own, _SEGMENT, 1, report, "sshbell reads all of the remaining journal")
+
+
+def _number(own: Mapping[str, bytes], part: str, otherwise: int, report: Callable[[str], None], effect: str) -> int:
     try:
-        return int(own.get(_SEGMENT, b"1"))
+        return int(own.get(part, str(otherwise).encode()))
     except ValueError as error:
-        report(f"the memory of {_SEGMENT!r} cannot be read ({error}); sshbell reads all of the remaining journal")
-        return 1
+        report(f"the memory of {part!r} cannot be read ({error}); {effect}")
+        return otherwise
+
+
+def _taken(own: Mapping[str, bytes], report: Callable[[str], None]) -> dict[int, TakenUpTo]:
+    """Return up to where the events of each shard are taken; if it cannot be read, all that the shards still have are taken."""
+    try:
+        return taken_of(own.get(TAKEN_PART, b"{}"))
+    except ValueError as error:
+        report(f"the memory of {TAKEN_PART!r} cannot be read ({error}); sshbell takes all events that the shards still have")
+        return {}
 
 
 def _position(own: Mapping[str, bytes], report: Callable[[str], None]) -> Position | None:
@@ -120,6 +164,8 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
             return pipeline.feed(payload)
         case Kind.CAUGHT_UP:
             return pipeline.feed(payload)
+        case Kind.EVENTS:
+            return pipeline.gather(decoded_batch(payload))
         case Kind.TICK:
             return pipeline.tick(int(payload))
         case Kind.PROGRAMS:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 from consumer.errors import ConfigError, DamagedStoreError, StoreError
@@ -91,17 +90,16 @@ class PatientState:
 
     Args:
         patience: for a full disk, which makes rsyslogd wait.
-        state_dir: its directory.
-        report: gets one line about each damaged file that is set aside.
+        opened: opens it.
 
     Attributes:
         state: the open file.
         has_snapshot: False after a new file has replaced a damaged one, until it has a whole snapshot.
     """
 
-    def __init__(self, patience: Patience, state_dir: Path, report: Callable[[str], None]) -> None:
+    def __init__(self, patience: Patience, opened: Callable[[], State]) -> None:
         self._patience = patience
-        self.state = patience.until(lambda: State(state_dir, report))
+        self.state = patience.until(opened)
         self.has_snapshot = True
 
     def until(self, action: Callable[[], T]) -> T:

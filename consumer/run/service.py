@@ -9,6 +9,8 @@ after the "OK", or together after 5 ms if they come faster. The rest follows wit
 ``deliver``, ``keys`` and ``guard`` are its children (``children.py``). Only root can start ``keys``, and ``guard`` if that needs
 rights. So if one of these has ended, ``run`` ends by itself at a quiet moment, and rsyslogd restarts all of them. It never ends
 before its first "OK", because that crashes rsyslogd 8.2302 (its issue 5017).
+
+With shards, several ``run`` share the lines, and one gathers their events (``role.py``, ``gather.py``).
 """
 
 import gc
@@ -19,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -28,21 +31,29 @@ from consumer.config import Config
 from consumer.config_file import load, reloaded
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Block, Event, Finding, Forged, Login, Logout
+from consumer.events_as_msgpack import encoded_batch
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
 from consumer.matching.unknown_lines import UNKNOWN_NOTE
 from consumer.places.place_finder import PlaceFinder
-from consumer.process.log import configure, get_logger
+from consumer.process.log import bind_contextvars, configure, get_logger
 from consumer.process.privileges import account_of
 from consumer.run.announcement import announced, forget_announcement
 from consumer.run.catch_up import CatchUp
-from consumer.run.children import DeliverChild
+from consumer.run.gather import Gather
 from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
 from consumer.run.retry import HungUpError, Patience, PatientState
+from consumer.run.role import Role
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
 from consumer.spans import seconds_of
+from consumer.store.block import NOT_BLOCKED_NOTE
+from consumer.store.shard_queue import ShardState
+from consumer.store.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 log = get_logger()
 
@@ -59,7 +70,7 @@ _QUIET_S, _ANEW_US = 1.0, 3600 * SECOND_US
 _LEFT = "left_for_keys_us"
 
 
-def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) -> int:
+def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False, role: Role = Role()) -> int:  # noqa: B008 - frozen
     """
     Run until the input ends; return the exit code.
 
@@ -67,14 +78,17 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False) 
         config_path: as in ``consumer.config_file.load``.
         is_plain: confirm nothing; otherwise rsyslog's omprog with confirmMessages="on" is at the other end.
         is_confirmed: the process that started this one has sent the first OK.
+        role: whether it is a shard.
     """
     replies = Replies(is_plain=is_plain)  # before anything can write to descriptor 1
     configure()
+    if role.shard is not None:
+        bind_contextvars(shard=role.shard)
     lines = Lines(0)
     try:
         # A child that ends before its first OK crashes rsyslogd 8.2302 where forceSingleInstance is on (its issue 5017).
         config = load(config_path) if is_plain else Patience(lines, replies).until(partial(_configuration, config_path))
-        service = Service(config, config_path, lines, replies, is_plain=is_plain)
+        service = Service(config, config_path, lines, replies, is_plain=is_plain, role=role)
         if not is_confirmed:
             replies.ok()
         service.serve()
@@ -108,9 +122,13 @@ class Service:
         HungUpError: rsyslogd has gone meanwhile.
     """
 
-    def __init__(self, config: Config, config_path: str | None, lines: Lines, replies: Replies, *, is_plain: bool) -> None:
+    def __init__(
+        self, whole: Config, config_path: str | None, lines: Lines, replies: Replies, *, is_plain: bool, role: Role
+    ) -> None:
         begun_us = now_us()
-        self._config, self._config_path, self._is_plain = config, config_path, is_plain
+        config = role.config(whole)
+        self._whole, self._config, self._config_path = whole, config, config_path
+        self._is_plain, self._role = is_plain, role
         self._lines, self._replies = lines, replies
         # For "sshbell status".
         self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "last_event_us"), 0)
@@ -125,27 +143,29 @@ class Service:
 
         # The order of the rest matters for the start.
         self._patience = patience = Patience(lines, replies)
-        self._signals, self._log_file, self._keys, self._guard, self._lock = started(config, config_path, patience)
+        self._signals, self._log_file, self._children, self._lock = started(config, config_path, patience, role.shard)
         folder = Path(config.state_dir)
         with patience.meanwhile():
             self._places = PlaceFinder(config.geoip, self._report_places)
-            self._store = PatientState(patience, folder, self._report)
-            self._pipeline, self._journal, self._log_file.position = self._store.until(
+            self._store = PatientState(patience, partial(self._opened, folder))
+            self._pipeline, self._journal, self._log_file.position, taken = self._store.until(
                 partial(restored, self._store, folder, config, self._told, self._report, self._places)
             )
+            self._gather = None if role.shard is not None else Gather(folder, taken)
             self._use_programs()
             self._use_detect()
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
         self._is_leaving = False
-        self._deliver = DeliverChild(config_path)
+        self._has_left = False
+        self._children.begin()
 
         self._catch_up = CatchUp(self._log_file, self._pipeline, self._append, begun_us)
         now_s = time.monotonic()
         self._taken_s = self._last_line_s = now_s
         self._last_urgent_s = 0.0
         # The periodic tasks in their order, which the journal has, too; each with its period in seconds.
-        self._tasks = {
+        self._tasks: dict[str, tuple[float, Callable[[], object]]] = {
             "tick": (1.0, self._tick),
             "urgent": (1.0, self._store_urgent),
             "sync": (1.0, self._sync),
@@ -156,11 +176,16 @@ class Service:
             "snapshot": (600.0, self._snapshot),
             "forget": (60.0, self._forget),
         }
+        if self._gather is not None:
+            self._tasks = {"gather": (1.0, self._take_gathered), "senders": (60.0, self._take_senders)} | self._tasks
         self._schedule = Schedule({name: period_s for name, (period_s, _task) in self._tasks.items()}, now_s)
         self._schedule.done(now_s, "snapshot")
         if self._catch_up.begin():
             self._store.until(self._snapshot)
         log.info("started", version=__version__, state_dir=config.state_dir)
+
+    def _opened(self, folder: Path) -> State:
+        return State(folder, self._report) if self._role.shard is None else ShardState(folder, self._role.shard, self._report)
 
     def _report(self, text: str) -> None:
         self._figures["damaged_total"] += 1
@@ -178,10 +203,11 @@ class Service:
         gc.freeze()
         gc.disable()
         lines, signals, schedule = self._lines.fd, self._signals.fd, self._schedule
-        descriptors, select_ = (lines, signals), select.select
+        bell = self._gather.fd if self._gather is not None else signals
+        descriptors, select_ = (lines, signals, bell), select.select
         now_s = time.monotonic()
         try:
-            while not self._lines.has_ended:
+            while not self._lines.has_ended and not self._has_left:
                 wait_s = 0.0 if self._taken else max(0.0, schedule.next_s - now_s)
                 ready, _, _ = select_(descriptors, (), (), wait_s)
                 if lines in ready:
@@ -193,14 +219,18 @@ class Service:
                     self._understand()
                 if signals in ready:
                     self._woken()
+                if self._gather is not None and bell in ready:
+                    self._gather.hear()
+                    schedule.at(now_s, "gather")
                 if now_s >= schedule.next_s:
                     self._tend()
                     now_s = time.monotonic()
         finally:
-            self._deliver.let_go()
-            self._keys.let_go()
-            self._guard.let_go()
+            if self._role.shard is None:
+                self._children.let_go()
         self._end()
+        # Only now, so that the one that gathers finds the last events of this shard.
+        self._children.let_go()
 
     def _take(self, block: bytes) -> None:
         """Write the available lines to the journal, and confirm them: one in confirm mode, many in plain mode."""
@@ -241,12 +271,15 @@ class Service:
     def _handle(self, events: list[Event]) -> None:
         """Queue events for the store, and schedule the urgent ones for now."""
         self._figures["last_event_us"] = now_us()
+        has_urgent = False
         for event in events:
             is_urgent = isinstance(event, Login | Logout | Forged | Finding | Block) or event.action in self._told
-            (self._urgent if is_urgent else self._unsaved).append(event)
-        if self._urgent:
+            # A shard numbers its events in their order, so it stores all that came before an urgent one with it.
+            (self._urgent if is_urgent or self._role.shard is not None else self._unsaved).append(event)
+            has_urgent |= is_urgent
+        if has_urgent:
             self._schedule.at(self._last_urgent_s + _URGENT_S, "urgent", "sync")
-        if len(self._unsaved) >= BATCH_EVENTS:
+        if max(len(self._unsaved), len(self._urgent)) >= BATCH_EVENTS:
             self._flush()
 
     def _store_urgent(self) -> None:
@@ -262,11 +295,11 @@ class Service:
         if events:
             state = self._store.state
             new = self._store.until(lambda: state.record(events, self._told, now_us(), senders=self._senders.new))
-            self._guard.order(event for event in events if isinstance(event, Block))
+            self._children.order(event for event in events if isinstance(event, Block))
             events.clear()
             self._senders.new.clear()
             if new:
-                self._deliver.wake()
+                self._children.wake()
 
     def _sync(self) -> None:
         """Sync the journal, so that it survives a power cut; a little later if the last sync is still running."""
@@ -286,18 +319,19 @@ class Service:
             if self._taken:
                 self._understand()
             self._reload()
-        self._deliver.tend()
-        self._guard.tend()
+        self._children.tend()
 
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
         try:
-            config = reloaded(self._config_path, self._config)
+            whole = reloaded(self._config_path, self._whole)
         except ConfigError as error:
             log.error("configuration_refused", reason=f"{error}; sshbell keeps the old one")
             self._refused = str(error)
             return
         self._refused = ""
+        config = self._role.config(whole)
+        self._whole = whole
         before, self._config = self._config, config
         if config.sshd_programs != before.sshd_programs:
             self._use_programs()
@@ -306,8 +340,7 @@ class Service:
         if (config.detect, config.block) != (before.detect, before.block):
             self._use_detect()
         self._told = _told_by(config)
-        self._deliver.hang_up()
-        self._guard.hang_up(config)
+        self._children.hang_up(config)
         log.info("configured")
 
     def _use_programs(self) -> None:
@@ -352,12 +385,14 @@ class Service:
 
     def _tick(self) -> None:
         """Let time pass in the pipeline; tend the children; read the log file once the backlog has drained."""
-        self._deliver.tend()
-        self._guard.tend()
+        self._children.tend()
         at_us, now_s = now_us(), time.monotonic()
         # In plain mode, there may be no program that restarts run.
-        is_incomplete = self._keys.has_ended() or self._guard.has_ended()
-        self._is_leaving = is_incomplete and not self._is_plain and not 0 <= at_us - self._left_us < _ANEW_US
+        is_restarted = not self._is_plain or self._role.is_gathering
+        self._is_leaving = self._children.has_ended() and is_restarted and not 0 <= at_us - self._left_us < _ANEW_US
+        if self._is_leaving and self._role.is_gathering:
+            # No line comes for which it could wait. The first shard starts it again, and gives it its rights when it leaves, too.
+            self._has_left = self._leaves()
         if token := announced(Path(self._config.state_dir)):
             self._journal.append(Kind.CANARY, token.encode())
             self._pipeline.announce_canary(token)
@@ -376,15 +411,33 @@ class Service:
             events = self._catch_up.found()
         if notice := self._catch_up.notice_of([event for event in events if event.action in self._told]):
             self._store.until(lambda: self._store.state.record(events, self._told, now_us(), notice))
-            self._deliver.wake()
+            self._children.wake()
         elif events:
             self._handle(events)
+
+    def _take_gathered(self) -> bool:
+        """Take events of the shards: into the journal, then into the pipeline. Return whether there were any."""
+        assert self._gather is not None
+        count = 0
+        for count, batch in enumerate(self._gather.batches(), 1):  # noqa: B007 - count is used after the loop
+            self._append(Kind.EVENTS, encoded_batch(batch))
+            if events := self._pipeline.gather(batch):
+                self._handle(events)
+        if count:
+            self._schedule.at(time.monotonic(), "gather")
+        return count > 0
+
+    def _take_senders(self) -> None:
+        assert self._gather is not None
+        if pairs := self._gather.senders():
+            self._store.state.record([], self._told, now_us(), senders=pairs)
 
     def _mark(self) -> None:
         self._catch_up.mark(time.monotonic(), now_us(), self._last_line_s, is_ready=self._lines.is_ready())
 
     def _keep_status(self) -> None:
-        self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
+        not_blocked = msgspec.json.encode(self._pipeline.refused).decode()
+        self._store.state.set_notes({"refused": self._refused, NOT_BLOCKED_NOTE: not_blocked} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._store.state.set_status(
@@ -413,7 +466,9 @@ class Service:
             self._pipeline.forget_snapshot()
         with self._patience.meanwhile():
             segment = self._journal.turn()
-            own = snapshot_parts(segment, self._log_file.position)
+            taken = None if self._gather is None else self._gather.taken
+            sequence = self._store.state.sequence if isinstance(self._store.state, ShardState) else None
+            own = snapshot_parts(segment, self._log_file.position, taken, sequence)
             self._store.state.keep_snapshot(chain(self._pipeline.changed(), own))
             self._pipeline.kept()
             self._store.has_snapshot = True
@@ -430,6 +485,9 @@ class Service:
         """Store everything after the end of the input; ``deliver`` ends by itself."""
         if self._taken:
             self._understand()
+        if self._gather is not None:
+            while self._take_gathered():
+                pass
         for task in (self._flush, self._snapshot, self._keep_status, self._keep_unknown):
             try:
                 task()

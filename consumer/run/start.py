@@ -13,7 +13,7 @@ from consumer.process.lock import RUN_LOCK, Lock
 from consumer.process.privileges import account_of, become
 from consumer.process.privileges import guard as guarded_folder
 from consumer.run.catch_up import RotatedLog
-from consumer.run.children import GuardChild, KeysChild
+from consumer.run.children import GatherChild, OwnChildren, ShardChildren
 from consumer.run.retry import Patience
 from consumer.run.signals import Signals
 
@@ -23,14 +23,19 @@ class Started(NamedTuple):
 
     signals: Signals
     log_file: RotatedLog
-    keys: KeysChild
-    guard: GuardChild
+    children: OwnChildren | ShardChildren
     lock: Lock
 
 
-def started(config: Config, config_path: str | None, patience: Patience) -> Started:
+def started(config: Config, config_path: str | None, patience: Patience, shard: int | None = None) -> Started:
     """
-    Start ``keys`` and ``guard``, give up root, and take the lock.
+    Start the children that need rights, give up root, and take the lock.
+
+    Args:
+        config: of this role.
+        config_path: as in ``consumer.config_file.load``.
+        patience: for the disk and the lock.
+        shard: the number of the shard; None if it is none.
 
     Raises:
         ConfigError: there is no such user, or root may not become it.
@@ -38,18 +43,24 @@ def started(config: Config, config_path: str | None, patience: Patience) -> Star
     """
     signals = Signals()  # first, because systemd may send one at any time
     folder = Path(config.state_dir)
+    children: OwnChildren | ShardChildren
+    if shard is not None:
+        patience.until(partial(_make, folder.parent, config.user))
     patience.until(partial(_make, folder, config.user))
     # Only root may read the log file, and only root can start keys.
     log_file = RotatedLog(config.catch_up)
     os.umask(0o077)
-    keys = KeysChild(_uid_of(config.user))
+    if shard is not None:
+        children = ShardChildren(folder.parent, GatherChild(config_path) if shard == 0 else None)
+        become(config.user)
+        return Started(signals, log_file, children, patience.until(partial(_locked, folder / RUN_LOCK)))
     _make_block_folder(config)
-    guard = GuardChild(config, config_path)
+    children = OwnChildren(config, config_path, _uid_of(config.user))
     become(config.user)
     # From here on, new files belong to the user.
     lock = patience.until(partial(_locked, folder / RUN_LOCK))
-    keys.listen(folder / KEYS_SOCKET)
-    return Started(signals, log_file, keys, guard, lock)
+    children.listen(folder / KEYS_SOCKET)
+    return Started(signals, log_file, children, lock)
 
 
 def _make(folder: Path, user: str) -> None:

@@ -774,14 +774,15 @@ class Correlator:
         if line is None:
             return
         self._tell_pam_failure(connection)
-        accepted = connection.accepted
+        accepted, code = connection.accepted, connection.code
+        is_of_login = code is not None and not self._is_of_another_sender(connection, code)
         connection.login = Login(
             self._id(EventAction.LOGIN, line), line, self._name(line, line[USER]), connection.address, connection.port,
             accepted[METHOD] if accepted else None,
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
             (*connection.partial_methods, accepted[METHOD] or "") if accepted and connection.partial_methods else (),
-            login_codes.login_code_of(connection, self._rules),
+            login_codes.login_code_of(connection, self._rules) if is_of_login else None,
         )  # fmt: skip
         connection.is_told = True
         if host.waiting and host.waiting[0][1] is connection:

@@ -44,6 +44,7 @@ def run_checks(path: str | None, *, connect: bool) -> Iterator[Result]:
     yield from _results("drop-in", check_rsyslog.drop_in(rsyslog, sshd_programs))
     if rsyslog is not None:
         yield from _results("trusted", check_rsyslog.trusted(rsyslog))
+    yield from _results("journald", check_rsyslog.journald())
     yield from _results("sshd", sshd(catch_up))
     if config is not None:
         # Without "connect": "channels" has connected to all of them.

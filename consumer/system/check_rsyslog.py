@@ -1,6 +1,7 @@
 """Checks that rsyslogd starts sshbell and passes lines to it."""
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -13,8 +14,14 @@ from consumer.rights import untrusted
 from consumer.system.interpreter import code_of, untrusted_code
 from consumer.system.outcome import AS_ROOT, INSTALL, Outcome, fault, ok, outcome_of, warning
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, trusted_advice
+from consumer.system.shards import MAIN_QUEUE_REMEDY, shards_of
 
 _ELSEWHERE = "fix this, or install sshbell in another directory and run sshbell install from there"
+# What systemd tells journald about each running unit, as symbolic links, and journald's own settings.
+_UNITS = Path("/run/systemd/units")
+_JOURNALD = tuple(Path(place, "systemd") for place in ("/usr/lib", "/usr/local/lib", "/run", "/etc"))  # later ones win
+# Lines of a unit in 30 s. sshd cannot log so many.
+_ENOUGH_LINES = 1_000_000
 # For rsyslogd -N1.
 _TIMEOUT_S, _OUTPUT_LIMIT_BYTES = 30.0, 1 << 20
 
@@ -75,6 +82,10 @@ def drop_in(rsyslog: RsyslogConfig | None, sshd_programs: Sequence[str]) -> Iter
         if f'"{program}"' not in text:
             yield warning(f"sshd_programs has {program}, but {DROP_IN} does not pass its lines",
                          f'add "{program}" beside "sshd" in its first "if"')  # fmt: skip
+    shards = shards_of(text)
+    queue = rsyslog.main_queue() if rsyslog is not None and shards > 1 else None
+    if queue is not None and queue.parameters.get("queue.workerthreads") != "1":
+        yield fault(f"{queue.place}: with shards, the main queue needs one worker", MAIN_QUEUE_REMEDY)
     rsyslogd = shutil.which("rsyslogd", path=system_path())
     if rsyslogd is None:
         return
@@ -84,7 +95,8 @@ def drop_in(rsyslog: RsyslogConfig | None, sshd_programs: Sequence[str]) -> Iter
     lines = done.errors.decode("utf-8", "replace").splitlines()
     reason = next((line for line in lines if "config validation run" not in line), done.fault)
     if not done.fault:
-        yield ok(f"{DROP_IN}, accepted by rsyslogd -N1")
+        with_them = f" with {shards} shards" if shards > 1 else ""
+        yield ok(f"{DROP_IN}{with_them}, accepted by rsyslogd -N1")
     elif os.geteuid() != 0:
         yield warning(f"rsyslogd -N1: {reason}", AS_ROOT)
     else:
@@ -97,6 +109,38 @@ def trusted(rsyslog: RsyslogConfig) -> Iterator[Outcome]:
         yield warning(advice.fault, f"{advice.remedy}; then restart rsyslog")
     else:
         yield ok("the kernel vouches for the sender of each line")
+
+
+def journald() -> Iterator[Outcome]:
+    """Check that journald, where it receives the lines first, drops none of sshd's because there are many."""
+    for unit in ("ssh.service", "sshd.service"):
+        if not os.path.lexists(_UNITS / f"invocation:{unit}"):
+            continue  # it is not running, or this system has no systemd
+        burst = _UNITS / f"log-rate-limit-burst:{unit}"
+        # A link to the number. journald takes no notice of LogRateLimitIntervalSec=0.
+        lines = int(burst.readlink().name) if burst.is_symlink() else 0
+        if lines >= _ENOUGH_LINES or _is_unlimited():
+            yield ok(f"journald passes all lines of {unit}")
+        else:
+            yield warning(
+                f"a flood makes journald drop lines of {unit}, and a login may be among them",
+                f"systemctl edit {unit}; add [Service] and LogRateLimitBurst=100000000; then restart {unit}",
+            )
+
+
+def _is_unlimited() -> bool:
+    """Return whether journald's own settings turn its limit off."""
+    files: dict[str, Path] = {}
+    for place in _JOURNALD:
+        main = place / "journald.conf"
+        files |= {"": main} if main.is_file() else {}
+        files |= {path.name: path for path in place.glob("journald.conf.d/*.conf")}
+    settings: dict[str, str] = {}
+    for _, path in sorted(files.items()):
+        settings |= re.findall(
+            r"^(RateLimitIntervalSec|RateLimitBurst)=[ \t]*(\S+)", path.read_text("utf-8", "replace"), re.MULTILINE
+        )
+    return any(re.fullmatch(r"0+[a-z]*", value) for value in settings.values())
 
 
 def _interpreter_of(text: str) -> Path | None:

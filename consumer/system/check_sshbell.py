@@ -20,10 +20,12 @@ from consumer.places.geoip import Places
 from consumer.process.lock import RUN_LOCK, holder_of
 from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
-from consumer.state_dir import DEFAULT_PATH
-from consumer.store.database import reading
+from consumer.state_dir import DEFAULT_PATH, shards_in
+from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.system.check_blocking import blocking
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
+from consumer.system.rsyslog_conf import DROP_IN
+from consumer.system.shards import installed_shards
 from consumer.text import counted
 
 _RENEWED = "restart rsyslog: at its start, sshbell sets a damaged file aside and upgrades an older one"
@@ -137,6 +139,9 @@ def catch_up(context: Context) -> Iterator[Outcome]:
     """Check the log file in which sshbell searches for lost lines."""
     if not context.config.catch_up:
         return
+    if installed_shards(DROP_IN) > 1:
+        yield ok("off: with shards, sshbell does not search the log file")
+        return
     place = Path(context.config.catch_up)
     if not place.exists():
         advice = (
@@ -229,8 +234,8 @@ async def _answer_of(channel: Channel) -> Answer:
 
 def _database_fault(place: Path) -> str:
     """Return the fault of an existing database, or ""."""
-    for database in ("state", "delivery"):
-        file = place / f"{database}.db"
+    databases = [place / STATE_DB, place / DELIVERY_DB, *(folder / STATE_DB for folder in shards_in(place).values())]
+    for file in databases:
         if not file.exists():
             continue
         try:

@@ -32,12 +32,12 @@ from consumer.system.installed import (
 from consumer.system.interpreter import code_of, how_to_install, this_interpreter, untrusted_code
 from consumer.system.pam_stack import PAM_FOLDER, pam_stack
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, Statement, trusted_advice
+from consumer.system.shards import MAIN_QUEUE_REMEDY, installed_shards, with_shards
 from consumer.system.status import LOG
 
 _CONFIG = Path(DEFAULT_PATH)
 _APPARMOR = Path("/etc/apparmor.d/rsyslog.d/sshbell")
 _LOGROTATE = Path("/etc/logrotate.d/sshbell")
-_LOADS_OMPROG = 'module(load="omprog")\n'
 _ENTRY_POINT = """\
 #!/bin/sh
 # rsyslogd starts this script (see {drop_in}). Its Python ignores PYTHONPATH and the like.
@@ -54,14 +54,19 @@ _ROOT = Path("/")
 Report = Callable[[str, str], None]
 
 
-def install(root: Path, report: Report) -> list[str]:
+def install(root: Path, report: Report, shards: int | None = None) -> list[str]:
     """
     Install everything below ``root``; return the steps that are left for you.
+
+    Args:
+        root: "/" for the running system, else a tree.
+        report: prints one row.
+        shards: the number of shards; None for as many as the installed drop-in has.
 
     Raises:
         SshbellError: install cannot start and has changed nothing; or it failed halfway, and a second call continues.
     """
-    return _Installation(root, report).install()
+    return _Installation(root, report, shards).install()
 
 
 def uninstall(root: Path, report: Report) -> list[str]:
@@ -75,7 +80,7 @@ def uninstall(root: Path, report: Report) -> list[str]:
 
 
 class _Installation:
-    def __init__(self, root: Path, report: Report) -> None:
+    def __init__(self, root: Path, report: Report, shards: int | None = None) -> None:
         if os.geteuid() != 0:
             raise RightsError("only root can do this; run it again with sudo")
         if not root.is_dir():
@@ -85,6 +90,7 @@ class _Installation:
         self._accounts = Accounts(self._root)
         self._manifest = Manifest(self._at(MANIFEST))
         self._fault = ""  # of the configuration
+        self._shards = shards or installed_shards(self._at(DROP_IN))
 
     # ------------------------------------------------------------ install
 
@@ -206,19 +212,26 @@ class _Installation:
 
     def _drop_in(self, rsyslog: RsyslogConfig | None) -> str:
         text = files("consumer").joinpath("rsyslog.d", DROP_IN.name).read_text("utf-8")
-        other = self._other_omprog(rsyslog)
-        if other is None:
-            return text
-        place = f"{_ROOT / other.path.relative_to(self._root)}:{other.line}"
-        if other.path.parent == self._at(DROP_IN).parent and other.path.name > DROP_IN.name:
-            self._report("note", f"{place} loads omprog, but {DROP_IN} now loads it first: remove that line")
-            return text
-        self._report("note", f"{place} loads omprog already, so {DROP_IN} does not")
-        return text.replace(_LOADS_OMPROG, f"# {_LOADS_OMPROG.strip()} is in {place}.\n", 1)
+        if self._shards > 1:
+            text = with_shards(text, self._shards)
+            if rsyslog and (other := rsyslog.main_queue(except_in=self._at(DROP_IN))):
+                self._report("note", f"{self._place(other)} sets the main queue: {MAIN_QUEUE_REMEDY}")
+        for module in ("omprog", "fmhash"):
+            loads = f'module(load="{module}")\n'
+            # A file other than our drop-in may load it, too.
+            other = rsyslog.module(module, except_in=self._at(DROP_IN)) if rsyslog and loads in text else None
+            if other is None:
+                continue
+            place = self._place(other)
+            if other.path.parent == self._at(DROP_IN).parent and other.path.name > DROP_IN.name:
+                self._report("note", f"{place} loads {module}, but {DROP_IN} now loads it first: remove that line")
+            else:
+                self._report("note", f"{place} loads {module} already, so {DROP_IN} does not")
+                text = text.replace(loads, f"# {loads.strip()} is in {place}.\n", 1)
+        return text
 
-    def _other_omprog(self, rsyslog: RsyslogConfig | None) -> Statement | None:
-        """Return the statement of a file other than our drop-in that loads omprog."""
-        return rsyslog.module("omprog", except_in=self._at(DROP_IN)) if rsyslog else None
+    def _place(self, statement: Statement) -> str:
+        return f"{_ROOT / statement.path.relative_to(self._root)}:{statement.line}"
 
     def _at(self, path: Path) -> Path:
         """Return the place of ``path`` below the root."""
@@ -288,6 +301,8 @@ class _Installation:
         if Path("/sys/fs/selinux/enforce").exists() and self._root == _ROOT:
             folders = f"{ENTRY_POINT.parent} {_CONFIG.parent} {config.state_dir}"
             yield f"SELinux: restorecon -Rv {folders}; then read {_source(Path('README.md'))}"
+        if self._shards > 1:
+            yield f"read docs/fleet.md about {self._shards} shards: open sessions, and lines that wait at a restart"
         yield "check the installation: sshbell check --connect; and send a test message: sshbell ring"
         yield f"restart rsyslog: {self._restart()}"
         yield "check that sshbell is running: sshbell status"

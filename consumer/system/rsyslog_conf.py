@@ -13,7 +13,7 @@ ENTRY_POINT = Path("/usr/libexec/rsyslog/sshbell")
 _COMMENT = re.compile(r'("(?:\\.|[^"\\\n])*")|#[^\n]*|/\*.*?\*/', re.DOTALL)
 _STATEMENT = re.compile(
     r"^[ \t]*(?:\$(?P<directive>\w+)[ \t]+(?P<value>[^\n]*)"
-    r'|(?P<object>module|global|include)\s*\((?P<inside>(?:"(?:\\.|[^"\\])*"|[^")])*)\))',
+    r'|(?P<object>module|global|include|main_queue)\s*\((?P<inside>(?:"(?:\\.|[^"\\])*"|[^")])*)\))',
     re.MULTILINE | re.IGNORECASE,
 )
 _PARAMETER = re.compile(r'([\w.]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|(\w+))')
@@ -21,7 +21,7 @@ _DEPTH_LIMIT = 10  # of files that include files
 
 
 class Statement(NamedTuple):
-    """One statement: ``module``, ``global``, or an old directive with its value under "". All names are in lower case."""
+    """One statement: ``module``, ``global``, ``main_queue``, or an old directive, with its value under ""; in lower case."""
 
     path: Path
     line: int
@@ -73,6 +73,11 @@ class RsyslogConfig:
             if loaded is not None and loaded.removesuffix(".so") == name:
                 return statement
         return None
+
+    def main_queue(self, *, except_in: Path | None = None) -> Statement | None:
+        """Return the statement about the main queue, of which the first counts; skip the file ``except_in``."""
+        found = (one for one in self._statements if one.name == "main_queue" and one.path != except_in)
+        return next(found, None)
 
     def includes(self, path: Path) -> bool:
         """Return whether rsyslogd reads a file that has such statements."""

@@ -15,9 +15,13 @@ from consumer.config import Config
 from consumer.deliver.decide import held_until
 from consumer.errors import StoreError
 from consumer.process.lock import DELIVER_LOCK, RUN_LOCK, Process, holder_of
+from consumer.state_dir import shard_dir, shards_in
+from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.database import DELIVERY_DB, STATE_DB, set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
 from consumer.system.blocking_state import BlockingState, blocking_state
+from consumer.system.rsyslog_conf import DROP_IN
+from consumer.system.shards import installed_shards
 
 # How long a message may wait. A channel sends what its max_per_hour held back within the following hour.
 LATE_WARNING_US = 15 * 60 * 1_000_000
@@ -52,6 +56,13 @@ class Problem(msgspec.Struct, frozen=True):
     text: str
 
 
+class ShardHealth(msgspec.Struct):
+    """A shard: its process, and its store, which is None if it cannot be read."""
+
+    run: Process
+    store: StoreState | None = None
+
+
 class Health(msgspec.Struct):
     """
     Everything that ``status`` shows.
@@ -63,6 +74,7 @@ class Health(msgspec.Struct):
         blocking: None if it is off.
         held: for each channel whose ``max_per_hour`` is used up, how many messages wait, and until when all of them do.
         damaged: files that sshbell has set aside.
+        shards: by number; with shards, ``run`` is the one that gathers their events, and ``store`` has the sums of all figures.
     """
 
     run: Process
@@ -73,6 +85,7 @@ class Health(msgspec.Struct):
     problems: list[Problem]
     blocking: BlockingState | None = None
     held: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    shards: dict[int, ShardHealth] = msgspec.field(default_factory=dict)
 
     @property
     def level(self) -> Level:
@@ -85,7 +98,9 @@ class Health(msgspec.Struct):
 def wait_for_start(config: Config) -> None:
     """Wait while processes are just starting, ``START_S`` at most: people ask for the status right after a restart."""
     state_dir = Path(config.state_dir)
-    locks = (RUN_LOCK, DELIVER_LOCK) if config.channel else (RUN_LOCK,)
+    locks = [RUN_LOCK, *([DELIVER_LOCK] if config.channel else [])]
+    shards = installed_shards(DROP_IN)
+    locks += [f"{shard_dir(Path(), number)}/{RUN_LOCK}" for number in range(shards) if shards > 1]
     deadline_s = time.monotonic() + START_S
     with suppress(OSError):
         while not all(holder_of(state_dir / name).is_running for name in locks):
@@ -140,13 +155,15 @@ def examine(config: Config, now_us: int, fault: str = "") -> Health:
         return health
     if not health.run.is_running:
         remedy = "" if fault else "; restart rsyslog" if state_dir.exists() else "; run first: sudo sshbell install"
-        problems.append(Problem(Level.CRITICAL, f"sshbell run is not running and reads no lines{remedy}"))
+        what = "gathers no events of the shards" if installed_shards(DROP_IN) > 1 else "reads no lines"
+        problems.append(Problem(Level.CRITICAL, f"sshbell run is not running and {what}{remedy}"))
     if not health.deliver.is_running and config.channel:
         problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
     health.blocking = blocking_state(config, now_us)
     if health.blocking is not None and health.run.is_running:
         problems += [Problem(Level.WARNING, text) for text in health.blocking.problems]
     _read(health, config, state_dir)
+    _read_shards(health, state_dir)
     _find_held(health, config, now_us)
     _judge(health, now_us)
     return health
@@ -165,6 +182,9 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
         # It is missing until run has run, which is a problem already.
         if health.run.is_running or (state_dir / STATE_DB).exists():
             health.store = stored(state_dir, routed_seq)
+            if health.blocking is not None:
+                note = health.store.notes.get(NOT_BLOCKED_NOTE, "{}")
+                health.blocking.not_blocked = msgspec.json.decode(note, type=dict[str, int])
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     names = [channel.name for channel in config.channel]
@@ -172,6 +192,29 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
         name: channel for name, channel in sorted(known.items()) if name not in names and (channel.pending or channel.dead)
     }
     health.damaged = [file for name in (STATE_DB, DELIVERY_DB) for file in set_aside_of(state_dir / name)]
+
+
+def _read_shards(health: Health, state_dir: Path) -> None:
+    """Read the state of each shard."""
+    installed = installed_shards(DROP_IN)
+    folders = shards_in(state_dir)
+    for number in sorted({*folders, *(range(installed) if installed > 1 else ())}):
+        folder = shard_dir(state_dir, number)
+        shard = ShardHealth(holder_of(folder / RUN_LOCK))
+        is_wanted = installed > 1 and number < installed
+        try:
+            if number in folders:
+                # An event stays in the queue until it is in a snapshot of the one that gathers.
+                shard.store = stored(folder, 0)
+        except StoreError as error:
+            health.problems.append(Problem(Level.CRITICAL, str(error)))
+        if not shard.run.is_running and not is_wanted:
+            continue  # it is left from an earlier installation
+        health.shards[number] = shard
+        if not shard.run.is_running:
+            text = f"shard {number} of sshbell is not running and reads no lines; restart rsyslog"
+            health.problems.append(Problem(Level.CRITICAL, text))
+        health.damaged += set_aside_of(folder / STATE_DB)
 
 
 def _find_held(health: Health, config: Config, now_us: int) -> None:

@@ -225,7 +225,8 @@ def test_completion_script(tmp_path: Path, shell: str, check: list[str]) -> None
 def test_completion_answers() -> None:
     """What the script asks for is answered: the commands that begin so."""
     asked = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": "sshbell re", "COMP_CWORD": "1"}
-    assert run(command=INSTALLED, env=asked).stdout.decode().splitlines() == ["plain,replay"]
+    done = run(command=INSTALLED, env=asked)
+    assert (done.returncode, done.stdout.decode().splitlines()) == (0, ["plain,replay"])
 
 
 @pytest.mark.parametrize("command", ["ring", "outbox"])

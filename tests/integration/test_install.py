@@ -23,6 +23,7 @@ from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
 from consumer.system.installed import MANIFEST, Owned, write_file
+from consumer.system.shards import with_shards
 from tests import needs
 from tests.integration.rsyslogd import DROP_IN
 
@@ -636,3 +637,36 @@ def test_others_than_root(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for command in (install, uninstall):
         with pytest.raises(RightsError, match="only root"):
             command(tree, Said())
+
+
+def test_shards(tree: Path) -> None:
+    """``--shards`` writes the drop-in; a later installation keeps the number; 1 goes back; uninstall removes the file."""
+    path = tree / "etc/rsyslog.d/30-sshbell.conf"
+    steps = install(tree, Said(), 4)
+    assert path.read_text() == with_shards(DROP_IN.read_text(), 4)
+    assert any("docs/fleet.md" in step for step in steps)
+    said = Said()
+    assert any("docs/fleet.md" in step for step in install(tree, said))
+    assert "/etc/rsyslog.d/30-sshbell.conf" in said.of("exists")
+    said = Said()
+    install(tree, said, 2)
+    assert "/etc/rsyslog.d/30-sshbell.conf" in said.of("updated")
+    assert path.read_text().count("--shard") == 3  # and in the comment about its origin
+    install(tree, Said(), 1)
+    assert path.read_bytes() == DROP_IN.read_bytes()
+    install(tree, Said(), 3)
+    uninstall(tree, Said())
+    assert not path.exists()
+
+
+def test_shards_and_the_main_queue(tree: Path) -> None:
+    """A main queue in another file counts, so it has to keep the order; a module that is loaded already is left out."""
+    more = 'main_queue(\n  queue.size="10000"\n)\nmodule(load="fmhash")\n'
+    (tree / "etc/rsyslog.conf").write_text(more + RSYSLOG)
+    said = Said()
+    install(tree, said, 2)
+    assert said.of("note") == [
+        '/etc/rsyslog.conf:1 sets the main queue: set queue.workerThreads="1" there, to keep the lines in order',
+        "/etc/rsyslog.conf:4 loads fmhash already, so /etc/rsyslog.d/30-sshbell.conf does not",
+    ]
+    assert '\nmodule(load="fmhash")' not in (tree / "etc/rsyslog.d/30-sshbell.conf").read_text()

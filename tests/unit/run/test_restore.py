@@ -24,6 +24,7 @@ from consumer.run.catch_up import RotatedLog
 from consumer.run.restore import Restored, restored, snapshot_parts
 from consumer.run.retry import Patience, PatientState
 from consumer.store.database import reading, set_aside_of
+from consumer.store.state import State
 from tests.store_events import session_lines, try_line
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Place:
 
     def store(self) -> PatientState:
         """Open the store."""
-        return PatientState(self.patience, self.folder, self.said.append)
+        return PatientState(self.patience, lambda: State(self.folder, self.said.append))
 
     def restored(self, store: PatientState) -> Restored:
         """Restore."""

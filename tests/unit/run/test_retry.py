@@ -14,6 +14,7 @@ from consumer.intake.omprog import Lines, Replies
 from consumer.run import retry
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.store.database import set_aside_of
+from consumer.store.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +112,7 @@ def test_what_waiting_does_not_mend(pipes: Pipes, error: Exception) -> None:
 def test_a_damaged_store_is_replaced(pipes: Pipes, tmp_path: Path) -> None:
     """It is set aside and reported, the action is done with a new one, and a whole snapshot is wanted, until one is kept."""
     said: list[str] = []
-    store = PatientState(pipes.patience, tmp_path, said.append)
+    store = PatientState(pipes.patience, lambda: State(tmp_path, said.append))
     with closing(store.state):
         before = store.has_snapshot
         assert store.until(failing(StoreError("full"), DamagedStoreError("malformed"), StoreError("full"))) == "done"
@@ -123,7 +124,7 @@ def test_a_damaged_store_is_replaced(pipes: Pipes, tmp_path: Path) -> None:
 
 def test_a_store_that_cannot_be_replaced_yet(pipes: Pipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new file is waited for, too: the full disk that keeps it from being made is a reason to wait, and not the end."""
-    store = PatientState(pipes.patience, tmp_path, lambda _text: None)
+    store = PatientState(pipes.patience, lambda: State(tmp_path, lambda _text: None))
     renew = store.state.renew
     results = failing(StoreError("full"), StoreError("full"))
 
