@@ -14,7 +14,7 @@ def emergency_digest(key: bytes, user: str, code: bytes) -> bytes:
 
 
 def is_equal(one: bytes, other: bytes) -> bool:
-    """Compare digests in a time that says nothing about them."""
+    """Compare digests in constant time."""
     return hmac.compare_digest(one, other)
 
 

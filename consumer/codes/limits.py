@@ -1,4 +1,4 @@
-"""How many codes a user and an address may ask for and mistype: whoever has a password can ask until somebody gives in."""
+"""Limits on the codes that a user and an address ask for and mistype, so that nobody can guess a code or tire a user."""
 
 from consumer.codes.pam_login import PamLogin
 from consumer.store.codes import CodeStore

@@ -29,15 +29,15 @@ class CodeRequest(NamedTuple):
         address: where the user comes from, an IP address or a name; "" on a console.
         service: of PAM: "sshd".
         destination: the address of this host that the user has connected to; "" if unknown.
-        method: how sshd has let the user so far: "publickey"; "" if nothing is known.
+        method: what sshd has accepted so far: "publickey"; "" if unknown.
         key: the fingerprint of the user's key: "SHA256:..."; "" if unknown. It tells the owners of a shared account apart.
         to: "team" for the channels' own recipients, or "owner" for the person of ``people.toml``.
         channels: names, in the order in which to try them.
         new: send a code only if one of these is new: "address", "network", "country"; empty to send one in any case.
         emergency_left: the user's unused emergency codes.
-        valid_s: for so many seconds, the code is good.
-        timeout_s: for so many seconds, the channels may try, all together.
-        prompts: for the report: so many codes were asked for.
+        valid_s: how long the code counts, in seconds.
+        timeout_s: how long all channels together may try, in seconds.
+        prompts: for the report, how many codes somebody has asked for.
     """
 
     session: str

@@ -7,5 +7,5 @@ EMERGENCY_DIGITS = 12
 
 
 def number(digits: int) -> str:
-    """Return a random number with exactly so many digits; each is as likely as any other."""
+    """Return a random number with exactly this many digits; each is as likely as any other."""
     return f"{secrets.randbelow(10**digits):0{digits}}"

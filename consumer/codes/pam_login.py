@@ -14,7 +14,7 @@ from consumer.addresses import ip_of
 from consumer.codes.log_lines import Asker
 from consumer.store.codes import Challenge
 
-# Linux has no longer names of users or hosts; a longer text is nobody's, and would only fill the store.
+# Linux has no longer names of users or hosts. A longer text would only fill the store.
 TEXT_LIMIT_BYTES = 255
 # setproctitle(3) in sshpam_thread() of OpenSSH's auth-pam.c: the process that runs PAM for keyboard-interactive. "password" runs
 # PAM in the monitor, whose title ends in " [priv]".
@@ -33,7 +33,7 @@ class PamLogin(NamedTuple):
         pid, started: the process that asks, and its start in clock ticks since the boot. For sshd that is the monitor of the
             connection: each keyboard-interactive try has another process of its own.
         asker: the same for the log.
-        method, key: how sshd has let in the user so far: "publickey", and the fingerprint of that key; "" if unknown.
+        method, key: what sshd has accepted so far: "publickey", and the fingerprint of that key; "" if unknown.
     """
 
     user: str

@@ -9,7 +9,7 @@ from consumer.addresses import ip_text
 from consumer.events import LoginCode
 from consumer.matching.messages import code_facts, sshd_name
 from consumer.matching.rules import CompiledRule
-from consumer.records import ADDRESS, EXTRA, PROCID, RULE, TIME, TRUSTED, USER, Line
+from consumer.records import ADDRESS, EXTRA, PROCID, RULE, TIME, USER, Line
 from consumer.story.connections import JITTER_US, PREAUTH_US, Connection
 from consumer.story.without_pid import same_user
 
@@ -83,9 +83,6 @@ def login_code_of(connection: Connection, rules: list[CompiledRule]) -> LoginCod
     if line is None or login is None or not _is_of(line, login):
         return None
     if connection.ended_us and (login[TIME] or 0) > connection.ended_us + JITTER_US:
-        return None
-    # If the kernel vouches for the lines of this host, another machine has sent the others under its name.
-    if login[TRUSTED] is not None and line[TRUSTED] is None:
         return None
     facts = code_facts(line[EXTRA] or "")
     channel = facts.get("channel")

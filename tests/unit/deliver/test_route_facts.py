@@ -13,6 +13,7 @@ from consumer.clock import isoformat
 from consumer.config import Config
 from consumer.deliver.route_facts import ACCOUNTS_LIMIT, LEARNING_DAYS, RouteFacts
 from consumer.ecs import EcsEvent, HostFields, SourceFields, UserFields, event_of, json_line
+from consumer.events import LoginCode
 from consumer.events_as_ecs import of_event
 from consumer.people.people import People, Person
 from consumer.store import earlier_logins
@@ -185,6 +186,11 @@ def test_what_is_new_for_a_code(tmp_path: Path) -> None:
         connection.execute("UPDATE session SET origin = 'verified'")
     assert new() == []
     assert new(address="193.252.1.2") == ["address"]
+    # Somebody with the password broke the channel once, and "safe" let in: that makes no address known.
+    for code, found in ((LoginCode("let_in"), [*every]), (LoginCode("accepted", "ops", "482913", 3), [])):
+        with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+            connection.execute("UPDATE session SET code = ?", (msgspec.json.encode(code).decode(),))
+        assert new() == found
     assert new(user="bob", address="10.0.0.1") == []
     # No database knows these.
     for address in ("10.0.0.2", "", "host.example.org"):
