@@ -29,7 +29,7 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def remote_listing(root: str) -> list[tuple[str, int]]:
+def files_below(root: str) -> list[tuple[str, int]]:
     """
     Return the files below a directory with their sizes; "" is the name of ``root`` if that is a file.
 

@@ -52,7 +52,7 @@ def sources_of(paths: Iterable[str]) -> Sources:
     for path in paths:
         root = path.rstrip("/") or "/"
         try:
-            files = remote_files.remote_listing(root) if remote_files.is_remote(root) else _listed(root)
+            files = remote_files.files_below(root) if remote_files.is_remote(root) else _listed(root)
             for below, size in sorted(files):
                 found.add(root, below, size)
         except OSError as error:
