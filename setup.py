@@ -27,6 +27,7 @@ STAGES = (
     "consumer/matching/matcher.py",
     "consumer/matching/memory.py",
     "consumer/matching/rules.py",
+    "consumer/recent.py",
     "consumer/story/connections.py",
     "consumer/story/correlate.py",
     "consumer/story/event_ids.py",

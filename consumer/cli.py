@@ -22,7 +22,7 @@ _DAY_S = 86_400
 COMMANDS = (
     "archive", "audit", "block", "canary", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "import",
     "install", "keys", "outbox", "pam", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall",
-    "unknown", "who",
+    "unknown", "who", "worker",
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from msgspec import Meta
 from consumer.actions import RINGING_FINDINGS, EventAction
 from consumer.channel_settings import ChannelSettings, key_files, secrets
 from consumer.codes_settings import Codes, CodesTable
-from consumer.config_values import PLACE, AbsolutePath, HostName, NameText, PathText, Port, ReportTime, Secret, Span, Switch
+from consumer.config_values import PLACE, AbsolutePath, HostName, Name, NameText, PathText, Port, ReportTime, Secret, Span, Switch
 from consumer.detect_settings import Detect, DetectTable
 from consumer.state_dir import STATE_DIR
 
@@ -172,6 +172,28 @@ class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.mode == "on" and (bool(self.nftables) or self.has_commands)
 
 
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    Where ``sshbell worker`` takes lines from, and where it stores what they show.
+
+    Attributes:
+        brokers: of Kafka, to begin with.
+        topic: rsyslog's omkafka fills it, with the host as key.
+        group: the workers of one group share the topic.
+        database: a connection string of PostgreSQL; "" for SQLite in ``state_dir``, which one worker can use.
+        librdkafka: further settings of the client library, by its own names.
+    """
+
+    brokers: Annotated[list[str], Meta(description='a list of hosts with ports: ["kafka1.example.org:9092"]')] = []
+    topic: Name = "sshbell"
+    group: NameText = "sshbell"
+    database: Annotated[str, Meta(description='a connection string of PostgreSQL: "host=db.example.org dbname=sshbell"')] = ""
+    librdkafka: Annotated[
+        dict[str, str | int | bool | Secret],
+        Meta(description='a table of settings of librdkafka: { "security.protocol" = "ssl" }'),
+    ] = {}
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     The settings of ``sshbell.toml``.
@@ -196,6 +218,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         geoip_host: the web service's name, with ":" and a port if that is not 443.
         block: whether and how sshbell blocks.
         codes: whether and how sshbell asks for one-time codes.
+        worker: the lines and the store of ``sshbell worker``.
     """
 
     sshd_programs: Annotated[list[str], Meta(description='a list of texts: ["..."]')] = []
@@ -220,6 +243,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geoip_host: HostName = "geoip.maxmind.com"
     block: Annotated[Blocking, Meta(description="a table under [block]")] = Blocking()
     codes: CodesTable = Codes()
+    worker: Annotated[WorkerSettings, Meta(description="a table under [worker]")] = WorkerSettings()
+
+    @property
+    def store(self) -> Path | str:
+        """Where events, outbox and deliveries are: the directory of SQLite's files, or a connection string of PostgreSQL."""
+        return self.worker.database or Path(self.state_dir)
 
 
 def secret_files(config: Config) -> list[Path]:
@@ -234,3 +263,6 @@ def secrets_of(config: Config) -> Iterator[tuple[str, Secret]]:
         yield from ((f"{channel.name}'s {key}", secret) for key, secret in secrets(channel))
     if config.geoip_key is not None:
         yield "geoip_key", config.geoip_key
+    for name, value in config.worker.librdkafka.items():
+        if isinstance(value, Secret):
+            yield f"worker's {name}", value

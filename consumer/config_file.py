@@ -18,8 +18,8 @@ from consumer.block.target import is_too_wide, network_target
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
 from consumer.codes_settings import NO_CODES, TIMEOUT_LIMIT_S, VALID_LIMIT_S, CodeRule, Codes
-from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route
-from consumer.config_values import Secret
+from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route, WorkerSettings
+from consumer.config_values import PLACE, Secret
 from consumer.detect_settings import (
     Detect,
     FirstSeenSettings,
@@ -36,6 +36,14 @@ from consumer.toml import KeyPath, TomlDocument
 
 # The placeholders of map_url.
 _MAP_PLACES = frozenset({"{ip}", "{latitude}", "{longitude}"})
+# Settings of librdkafka on which the promises of "sshbell worker" rest, or which have keys of their own.
+_OWN_KAFKA = frozenset(
+    {
+        "auto.offset.reset", "bootstrap.servers", "enable.auto.commit", "enable.auto.offset.store", "enable.partition.eof",
+        "group.id", "metadata.broker.list", "partition.assignment.strategy",
+    }
+)  # fmt: skip
+_SECRET_KAFKA = frozenset({"sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"})
 # Longer windows would make it hard to tell a wrong clock from a long wait.
 _WINDOW_LIMIT_S = 7 * 86400
 # The table under a key; that of "channel" depends on its type.
@@ -46,6 +54,7 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "many_addresses": ManyAddressesSettings, "many_accounts": ManyAccountsSettings,
     "success_after_failures": SuccessAfterFailuresSettings, "first_seen": FirstSeenSettings,
     "route": Route, "include": Choice, "exclude": Choice, "block": Blocking, "allow": Allow, "codes": Codes, "rule": CodeRule,
+    "worker": WorkerSettings,
 }  # fmt: skip
 # Keys that have a list of tables.
 _LISTS = {"channel", "route", "allow", "rule"}
@@ -55,7 +64,7 @@ _HOMES: dict[type[msgspec.Struct], str] = {
     SuccessAfterFailuresSettings: "under [detect.success_after_failures]", FirstSeenSettings: "under [detect.first_seen]",
     Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
     Blocking: "under [block]", Allow: "under [[block.allow]]",
-    Codes: "under [codes]", CodeRule: "under [[codes.rule]]",
+    Codes: "under [codes]", CodeRule: "under [[codes.rule]]", WorkerSettings: "under [worker]",
 }  # fmt: skip
 
 
@@ -247,6 +256,7 @@ def _faults(
     yield from ((("block", *path), f"block: {text}") for path, text in _block_faults(config.block))
     yield from _detect_faults(config.detect)
     yield from ((("codes", *path), f"codes: {text}") for path, text in _codes_faults(config, channels, names))
+    yield from ((("worker", *path), f"worker: {text}") for path, text in _worker_faults(config.worker))
     for number, name in enumerate(names or []):
         if name and name in (names or [])[:number]:
             yield ("channel", number, "name"), f"two channels are called {name!r}"
@@ -352,6 +362,19 @@ def _no_channel(name: str, names: list[str]) -> str:
 
 def _network_fault(error: ValueError) -> str:
     return f"{error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+
+
+def _worker_faults(worker: WorkerSettings) -> Iterator[_Fault]:
+    for name, value in worker.librdkafka.items():
+        path = ("librdkafka", name)
+        if name in _OWN_KAFKA:
+            yield path, f"librdkafka: sshbell sets {name} itself"
+        elif isinstance(value, Secret) and not is_one(value):
+            yield path, f"librdkafka: {name} needs exactly one of file, env and command"
+        elif name in _SECRET_KAFKA and not isinstance(value, Secret):
+            yield path, f"librdkafka: {name} has to be {PLACE.replace('mail.password', 'kafka.secret')}"
+    if re.search(r"\bpassword\s*=|://[^/@]*:[^/@]*@", worker.database):
+        yield ("database",), "database has a password; write that into a file, and its path: passfile=/etc/sshbell/database.pass"
 
 
 def _web_faults(config: Config, tables: dict[str, Any]) -> Iterator[_Fault]:

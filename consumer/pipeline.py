@@ -48,8 +48,8 @@ _TICK_LIMIT_US = 5_000_000
 NEVER_US = 1 << 62
 # Bytes of a line that the report of a fault shows.
 _SHOWN = 200
-# The part of a snapshot that is no correlator's.
-_OWN = "pipeline"
+# The parts of a snapshot that are no correlator's: one, and one for each chunk of the lines that rsyslogd has sent.
+_OWN, _SEEN = "pipeline", "seen"
 
 
 class LineReader:
@@ -92,6 +92,8 @@ class Pipeline:
         detect: the settings of the detectors.
         block: the settings of blocking.
         place_of: finds the places of addresses, for the detectors.
+        has_file: whether there is a log file to compare the lines with. Without one, ``known`` stays empty. Lines then may also
+            come again very late, and get the ids that they had.
 
     Attributes:
         redelivery: the lines that rsyslogd has sent.
@@ -110,15 +112,19 @@ class Pipeline:
         detect: Detect = Detect(),  # noqa: B008 - it is frozen
         block: Blocking = Blocking(),  # noqa: B008 - so is this
         place_of: PlaceOf = no_place,
+        *,
+        has_file: bool = True,
     ) -> None:
         self._timestamps = Timestamps(utc(now_us), zone)
         self._tick_us = now_us
         self._events: list[Event] = []
-        self.redelivery = Redelivery()
         self.unknown = UnknownLines()
         self._canaries = Canaries()
         self._configure(programs)
         self._correlator = Correlator(self._matcher.rules, self._family_of, self._decided)
+        self._has_file = has_file
+        # A line that comes again after it was forgotten must not be numbered as an equal one. So its id is forgotten earlier.
+        self.redelivery = Redelivery() if has_file else Redelivery(self._correlator.identities.turn)
         self._detectors = Detectors(detect, self._events.append, block, place_of, report)
         self.known = KnownLines(self._family_of, self._matcher.rules)
         self._snapshots = Snapshots(self._correlator, self._matcher.rules, report)
@@ -185,7 +191,8 @@ class Pipeline:
             self._fault(error, block)
             lines = []
         if lines:
-            self.known.add(lines)
+            if self._has_file:
+                self.known.add(lines)
             self.unknown.add_lines(lines)
             self.last_us = lines[-1][TIME] or self.last_us
             self.earliest_us = min(self.earliest_us, *[line[TIME] or NEVER_US for line in lines])
@@ -242,11 +249,15 @@ class Pipeline:
         """Wait for lost lines that catch_up may still find, or stop waiting: see ``Correlator.hold``."""
         self._correlator.hold(is_holding=is_holding)
 
+    def set_clock(self, now_us: int) -> None:
+        """Take note of the time, but let none pass: lines of the time since the last tick are still to come."""
+        self._tick_us = now_us
+        self._timestamps.set_reference(utc(now_us))
+
     def tick(self, now_us: int) -> list[Event]:
         """Let time pass; return the events that this decides."""
         elapsed_us = min(max(0, now_us - self._tick_us), _TICK_LIMIT_US)
-        self._tick_us = now_us
-        self._timestamps.set_reference(utc(now_us))
+        self.set_clock(now_us)
         try:
             self._correlator.tick(elapsed_us)
             self._detectors.tick(now_us, elapsed_us, is_holding=self._correlator.held.is_holding)
@@ -262,11 +273,12 @@ class Pipeline:
         """Yield the parts of the memory that differ from the last snapshot: see ``Snapshots.changed``."""
         yield from self._snapshots.changed()
         yield from self._detectors.changed()
-        seen, again_total = self.redelivery.state()
+        for chunk, body in self.redelivery.changed():
+            yield f"{_SEEN}\t{chunk}", (body,) if body else ()
         is_holding = self._correlator.held.is_holding
         own = _Own(
-            seen, self._tick_us, again_total, self._reader.counts, *self.known.state(), is_holding, self._detectors.settings,
-            self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
+            [], self._tick_us, self.redelivery.total, self._reader.counts, *self.known.state(), is_holding,
+            self._detectors.settings, self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
         )  # fmt: skip
         yield _OWN, [msgspec.msgpack.encode(own)]
 
@@ -274,21 +286,27 @@ class Pipeline:
         """Record that the store has the parts that ``changed`` yielded last, and that no line has come since."""
         self._snapshots.kept()
         self._detectors.kept()
+        self.redelivery.kept()
 
     def forget_snapshot(self) -> None:
         """Count every part as changed, because the stored snapshot is lost."""
         self._snapshots.forget()
         self._detectors.forget_snapshot()
+        self.redelivery.forget_snapshot()
 
     def restore(self, parts: Iterable[SnapshotPart]) -> None:
         """Take over the memory of an earlier process; report an unreadable part, and go on without it."""
         is_damaged = False
         for name, pieces in parts:
-            if name != _OWN:
+            kind, _, rest = name.partition("\t")
+            if kind not in {_OWN, _SEEN}:
                 if not self._detectors.restore(name, pieces):
                     self._snapshots.restore(name, pieces)
                 continue
             try:
+                if kind == _SEEN:
+                    self.redelivery.restore(rest, b"".join(pieces))
+                    continue
                 self._restore_own(msgspec.msgpack.decode(b"".join(pieces), type=_Own))
             except DAMAGE as error:
                 is_damaged = True
@@ -300,7 +318,7 @@ class Pipeline:
 
     def _restore_own(self, own: "_Own") -> None:
         self.known.restore(own.digests, own.seconds, is_partial=own.is_partial)
-        self.redelivery.restore(own.seen, own.again_total)
+        self.redelivery.take_over(own.seen, own.again_total)
         self._tick_us = own.tick_us
         if len(own.counts) == len(self._reader.counts):
             self._reader.counts = own.counts
@@ -311,7 +329,7 @@ class Pipeline:
 
 
 class _Own(msgspec.Struct, array_like=True, frozen=True):
-    """The memory of a pipeline besides its correlator."""
+    """The memory of a pipeline besides its correlator. ``seen`` is from before there were chunks."""
 
     seen: list[bytes]
     tick_us: int

@@ -13,7 +13,7 @@ from consumer.actions import EventAction, OwnAction
 from consumer.channel_settings import CHANNEL_TYPES, OAuth2
 from consumer.cli import COMMANDS, main
 from consumer.codes_settings import CodeRule, Codes
-from consumer.config import Allow, Blocking, Choice, Config, Route
+from consumer.config import Allow, Blocking, Choice, Config, Route, WorkerSettings
 from consumer.config_file import load, parse
 from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
@@ -77,7 +77,11 @@ def test_configuration_examples(tmp_path: Path) -> None:
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
     keys = [text for text in examples if not text.startswith("[")]
-    tables = [text for text in examples if text.startswith(("[[channel]]", "[[route]]", "[detect", "[block]", "[[block.allow]]"))]
+    tables = [
+        text
+        for text in examples
+        if text.startswith(("[[channel]]", "[[route]]", "[detect", "[block]", "[[block.allow]]", "[worker]"))
+    ]
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
@@ -149,6 +153,7 @@ def test_configuration_keys() -> None:
             Allow,
             Codes,
             CodeRule,
+            WorkerSettings,
             *CHANNEL_TYPES.values(),
             Route,
             Choice,
@@ -161,15 +166,22 @@ def test_configuration_keys() -> None:
         missing(
             {
                 f"`{key}"
-                for key in keys - {"channel", "route", "detect", "guessing", "block", "codes", "rule", *Secret.__struct_fields__}
+                for key in keys
+                - {"channel", "route", "detect", "guessing", "block", "codes", "rule", "worker", *Secret.__struct_fields__}
             },
             before="",
         )
         == []
     )
-    shown = {"`[[channel]]`", "`[[route]]`", "`[detect]`", "`[detect.guessing]`", "`[codes]`", "`[[codes.rule]]`"} | {
-        f"{{ {key} = " for key in Secret.__struct_fields__
-    }
+    shown = {
+        "`[[channel]]`",
+        "`[[route]]`",
+        "`[worker]`",
+        "`[detect]`",
+        "`[detect.guessing]`",
+        "`[codes]`",
+        "`[[codes.rule]]`",
+    } | {f"{{ {key} = " for key in Secret.__struct_fields__}
     assert missing(shown, before="", behind="") == []
     assert missing({f'`"{name}"`' for name in CHANNEL_TYPES}, before="", behind="") == []
 

@@ -53,17 +53,16 @@ def outbox(verb: str, ids: tuple[str, ...], channel: str | None, zone: "tzinfo",
         sudo sshbell outbox --json --all | jq 'select(.state == "dead")'
     """
     from contextlib import closing
-    from pathlib import Path
 
     from consumer.clock import now_us
     from consumer.config_file import load
     from consumer.deliver.decide import held_until
     from consumer.process.privileges import as_sshbell
-    from consumer.store.delivery import Delivery
+    from consumer.store.deliveries import delivery_of
 
     found = load(config)
     as_sshbell(found)
-    with closing(Delivery(Path(found.state_dir), None)) as delivery:
+    with closing(delivery_of(found.store, None)) as delivery:
         known = [one.name for one in found.channel]
         # A channel that was removed from the configuration may still have messages.
         if channel is not None and channel not in known and not delivery.entries(_STATES, 1, "", channel):

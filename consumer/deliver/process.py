@@ -14,14 +14,14 @@ from consumer.deliver.code_socket import CodeSocket
 from consumer.deliver.codes import CodeSender
 from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
-from consumer.errors import ConfigError, TryLaterError
+from consumer.errors import ConfigError, StoreError, TryLaterError
 from consumer.people.people import People
 from consumer.process.core_files import forbid_core
 from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.process.log import get_logger
 from consumer.state_dir import DEFAULT_PATH, DELIVER_SOCKET
+from consumer.store.deliveries import delivery_of, outbox_of
 from consumer.store.delivery import Delivery
-from consumer.store.outbox import Outbox
 
 _LOCK_POLL_S = 0.1
 # Polling, in case the byte from `run` gets lost.
@@ -36,8 +36,8 @@ def renderer_of(config_path: str | None) -> Renderer:
 
 
 def opened(config: Config) -> Delivery:
-    """Open ``delivery.db``."""
-    return Delivery(Path(config.state_dir), lambda what: _log.error("store_damaged", reason=what))
+    """Open ``delivery.db``, or its tables in PostgreSQL."""
+    return delivery_of(config.store, lambda what: _log.error("store_damaged", reason=what))
 
 
 async def serve(config: Config, config_path: str | None, wake: socket.socket | None) -> None:
@@ -59,7 +59,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     with closing(Lock(Path(config.state_dir) / DELIVER_LOCK)) as lock:
         if not await _locked(lock, wake, ended):
             return
-        with closing(opened(config)) as delivery, closing(Outbox(Path(config.state_dir))) as outbox:
+        with closing(await _opened(config, ended)) as delivery, closing(outbox_of(config.store, delivery)) as outbox:
             renderer = renderer_of(config_path)
             dispatcher = Dispatcher(config, delivery, outbox, renderer, people=_people_of(config, People()))
             codes = CodeSender(config, dispatcher.people, renderer, dispatcher.enricher)
@@ -85,6 +85,28 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
             codes.close()
             await dispatcher.stop()
     _log.info("ended")
+
+
+async def _opened(config: Config, ended: asyncio.Event) -> Delivery:
+    """
+    Open the store of deliveries. In PostgreSQL, wait until no other ``deliver`` has its lock, or until ``ended``.
+
+    Raises:
+        StoreError: ``delivery.db`` cannot be opened.
+    """
+    complaint = ""
+    while True:
+        try:
+            return opened(config)
+        except StoreError as error:
+            if isinstance(config.store, Path) or ended.is_set():
+                raise
+            if str(error) != complaint:
+                complaint = str(error)
+                _log.warning("waiting", reason=complaint)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_S):
+                await ended.wait()
 
 
 def _people_of(config: Config, before: People) -> People:

@@ -20,6 +20,7 @@ from consumer.errors import TryLaterError, UndeliveredError
 from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.process.log import silence
 from consumer.spans import seconds_of
+from consumer.store.deliveries import delivery_of
 from consumer.store.delivery import Delivery
 
 # A message that is being sent goes first, and each may take up to its limit.
@@ -40,7 +41,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
     state_dir = Path(config.state_dir)
     with (
         closing(Lock(state_dir / DELIVER_LOCK)) as lock,
-        closing(opened(config) if lock.take() else Delivery(state_dir, None)) as delivery,
+        closing(opened(config) if lock.take() and not config.worker.database else delivery_of(config.store, None)) as delivery,
     ):
         delivery.put_test(event_id, names, now_us(), _test(event_id))
         workers: list[asyncio.Task[None]] = []
@@ -49,7 +50,7 @@ async def ring_channels(config: Config, config_path: str | None, names: list[str
         faults: dict[str, tuple[str, str]] = {}
         try:
             while waiting and time.monotonic() - started_s < _LIMIT_S:
-                if not workers and lock.take():
+                if not workers and not config.worker.database and lock.take():
                     workers = _workers(config, config_path, delivery, event_id, sorted(waiting))
                 for name, (state, attempts, reason) in delivery.outcome(event_id).items():
                     if name in waiting and (state != "pending" or attempts):

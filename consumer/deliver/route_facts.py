@@ -57,7 +57,7 @@ class RouteFacts:
         self._learning_us = min(LEARNING_DAYS * _DAY_US, self._keep_us // 2)
         self._index = KeyIndex(state_dir, report) if "key" in keys else None
         self._places = Places(config.geoip, report) if keys & {"country", "asn", "new"} else None
-        self._earlier = EarlierLogins(state_dir) if "new" in keys else None
+        self._earlier = EarlierLogins(config.store) if "new" in keys else None
 
     def close(self) -> None:
         """Close the files."""

@@ -79,7 +79,7 @@ def parts_of(config: Config, people: People) -> list[Part]:
         _places_of(config),
         # For events of other hosts, only the index knows the owners of keys.
         Part("key index", _AT_ONCE_S, _at_once(index.of)),
-        Part("jump hosts", VIA_LIMIT_S, JumpHosts(state_dir, config.hosts).of),
+        Part("jump hosts", VIA_LIMIT_S, JumpHosts(config.store, config.hosts).of),
         Part("local accounts", ACCOUNT_LIMIT_S, local_account),
     ]
     if config.reverse_dns:

@@ -10,7 +10,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address
-from pathlib import Path
 
 from consumer.actions import EventAction
 from consumer.addresses import Address, ip_of
@@ -19,6 +18,7 @@ from consumer.process.threads import Threads
 from consumer.records import OURS
 from consumer.store.jump_hosts import HostSessions
 from consumer.store.queries import OPEN_LIMIT_US
+from consumer.store.reader import Store
 
 # How long an address counts for a host after the last line from it, since hosts change addresses.
 SENDER_US = 7 * 86400 * 1_000_000
@@ -30,15 +30,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 class JumpHosts:
     """
-    Finds jump hosts in ``state.db``.
+    Finds jump hosts in the store.
 
     Args:
-        state_dir: its directory.
+        store: where it is.
         hosts: addresses by host name, from the configuration.
     """
 
-    def __init__(self, state_dir: Path, hosts: Mapping[str, Sequence[str]]) -> None:
-        self._sessions = HostSessions(state_dir)
+    def __init__(self, store: Store, hosts: Mapping[str, Sequence[str]]) -> None:
+        self._sessions = HostSessions(store)
         # One call at a time: they share a connection.
         self._reader = Threads()
         self._hosts: dict[Address, set[str]] = {}

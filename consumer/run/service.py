@@ -87,7 +87,8 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False, 
     lines = Lines(0)
     try:
         # A child that ends before its first OK crashes rsyslogd 8.2302 where forceSingleInstance is on (its issue 5017).
-        config = load(config_path) if is_plain else Patience(lines, replies).until(partial(_configuration, config_path))
+        configured = partial(_configuration, config_path)
+        config = configured() if is_plain else Patience(lines, replies).until(configured)
         service = Service(config, config_path, lines, replies, is_plain=is_plain, role=role)
         if not is_confirmed:
             replies.ok()
@@ -108,6 +109,8 @@ def _configuration(path: str | None) -> Config:
         ConfigError: it is not.
     """
     config = load(path)
+    if config.worker.database:
+        raise ConfigError('the database under [worker] is for "sshbell worker"; a host runs that, or rsyslogd runs sshbell')
     if config.user and os.geteuid() == 0:
         account_of(config.user)
     return config

@@ -55,7 +55,7 @@ class Challenge(NamedTuple):
 _COLUMNS = ", ".join(Challenge._fields)
 
 
-class Recent(NamedTuple):
+class RecentCodes(NamedTuple):
     """The challenges of a time that nobody has answered, and the wrong codes."""
 
     prompts: int
@@ -121,7 +121,7 @@ class CodeStore:
         ).fetchone()
         return None if row is None else Challenge(*row)
 
-    def recent(self, column: Literal["user", "network"], value: str, since_us: int) -> Recent:
+    def recent(self, column: Literal["user", "network"], value: str, since_us: int) -> RecentCodes:
         """Count the challenges of a user or a network since then, and the wrong codes."""
         row = self._connection.execute(
             "SELECT count(*) FILTER (WHERE used_us IS NULL AND kind <> 'none' AND made_us >= :since),"  # noqa: S608 - our own names
@@ -129,7 +129,7 @@ class CodeStore:
             f" coalesce(sum(tries) FILTER (WHERE tried_us >= :since), 0) FROM challenge WHERE {column} = :value",
             {"value": value, "since": since_us},
         ).fetchone()
-        return Recent(*row)
+        return RecentCodes(*row)
 
     def set_sent(self, session: str, kind: ChallengeKind, channel: str, until_us: int) -> None:
         """Note what became of a challenge: which channel took its code, or that it needs none."""

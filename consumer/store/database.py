@@ -43,6 +43,13 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
         # The one-time codes of logins.
         5: "ALTER TABLE event ADD COLUMN code TEXT; ALTER TABLE session ADD COLUMN code TEXT;",
+        # The partitions of "sshbell worker".
+        6: (
+            "CREATE TABLE partition (topic TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, next_offset INTEGER,"
+            " PRIMARY KEY (topic, number)) WITHOUT ROWID;"
+            "CREATE TABLE partition_snapshot (topic TEXT NOT NULL, number INTEGER NOT NULL, part BLOB NOT NULL,"
+            " piece INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (topic, number, part, piece)) WITHOUT ROWID;"
+        ),
     },
     "delivery": {
         # A budget of messages for each account and host. Older SQLite cannot drop a column, so the table is made anew.

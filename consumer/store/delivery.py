@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -158,6 +158,23 @@ class DeliveryRow(NamedTuple):
     body: bytes
     budget: str
     hold: str = ""
+
+
+class Rows(Protocol):
+    """The result of a statement, of SQLite or of PostgreSQL."""
+
+    @property
+    def rowcount(self) -> int:
+        """How many rows the statement has changed."""
+
+    def fetchone(self) -> Any:
+        """Return the next row; None if there is none."""
+
+    def fetchall(self) -> list[Any]:
+        """Return the other rows."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the other rows."""
 
 
 class Delivery:
@@ -488,7 +505,7 @@ class Delivery:
             " ORDER BY seq LIMIT ?",
             (channel, limit),
         )
-        return [body for (body,) in rows]
+        return [body for (body,) in rows.fetchall()]
 
     def next_us(self, channel: str, spent: Iterable[str] = (), *, only_urgent: bool = False) -> int | None:
         """Return when the first message in no hold is due, except those of spent budgets; None if none waits."""
@@ -597,7 +614,11 @@ class Delivery:
                 {"name": channel, "now": now_us},
             )
             if message.seq:
-                self._run("INSERT OR REPLACE INTO budget VALUES (?, ?, ?, ?)", (channel, message.budget, tokens, now_us))
+                self._run(
+                    "INSERT INTO budget VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (channel, name) DO UPDATE SET tokens = excluded.tokens, tokens_us = excluded.tokens_us",
+                    (channel, message.budget, tokens, now_us),
+                )
             if note is not None:
                 self._run("UPDATE channel SET last_error_us = ?, last_error = ? WHERE name = ?", (now_us, note, channel))
 
@@ -756,7 +777,7 @@ class Delivery:
             {"name": channel, "now": now_us, "why": reason, "failures": failures, "retry": retry_us},
         )
 
-    def _run(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> sqlite3.Cursor:
+    def _run(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> Rows:
         connection = self._usable()
         try:
             return connection.execute(statement, values)
@@ -764,8 +785,8 @@ class Delivery:
             raise self._noted(store_error(connection, error)) from error
 
     def _rows(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]:
-        with self._guarded() as connection:
-            yield from connection.execute(statement, values)
+        with self._guarded():
+            yield from self._run(statement, values)
 
     @contextmanager
     def _guarded(self) -> Iterator[sqlite3.Connection]:

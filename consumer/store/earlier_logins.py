@@ -1,9 +1,8 @@
 """The queries of ``deliver/route_facts.py``: where, and with which keys, an account has logged in before."""
 
-from pathlib import Path
 from typing import NamedTuple
 
-from consumer.store.database import STATE_DB, DatabaseReader
+from consumer.store.reader import Reader, Store, reader_of
 
 # The most combinations of key, address and host of one account. Beyond it, sshbell may take a known one for new.
 COMBINATION_LIMIT = 2_000
@@ -44,8 +43,8 @@ class EarlierLogins:
     Each method raises a StoreError if sshbell cannot read the file.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        self._state = DatabaseReader(state_dir / STATE_DB, is_optional=True)
+    def __init__(self, store: Store) -> None:
+        self._state: Reader = reader_of(store, is_optional=True)
 
     def close(self) -> None:
         """Close the file."""

@@ -1,8 +1,6 @@
 """The queries of ``enrich/jump_hosts.py`` for each login: the hosts with an address, and the users on a host."""
 
-from pathlib import Path
-
-from consumer.store.database import STATE_DB, DatabaseReader
+from consumer.store.reader import Reader, Store, reader_of
 
 # The second half finds sessions that have ended since then.
 _USERS = """
@@ -22,8 +20,8 @@ class HostSessions:
     Each method raises a StoreError if ``state.db`` does not exist or sshbell cannot read it.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        self._state = DatabaseReader(state_dir / STATE_DB, is_optional=False)
+    def __init__(self, store: Store) -> None:
+        self._state: Reader = reader_of(store, is_optional=False)
 
     def senders(self, address: str, since_us: int) -> set[str]:
         """Return the hosts whose lines have come from an address since ``since_us``."""

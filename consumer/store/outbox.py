@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumer.actions import EXPENDABLE_ACTIONS
-from consumer.store.database import STATE_DB, DatabaseReader
+from consumer.store.reader import Reader, reader_of
 
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 
@@ -35,7 +35,7 @@ class Outbox:
     """Reads messages in order."""
 
     def __init__(self, state_dir: Path) -> None:
-        self._state = DatabaseReader(state_dir / STATE_DB, is_optional=True)
+        self._state: Reader = reader_of(state_dir, is_optional=True)
 
     def close(self) -> None:
         """Close the file."""

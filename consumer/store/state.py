@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -135,47 +135,37 @@ class State:
         Returns:
             The number of new messages in the outbox.
         """
+        with transaction(self._connection):
+            return self._record(list(events), told, now_us, instead, list(senders))
+
+    def _record(
+        self, events: Sequence[Event], told: frozenset[str], now_us: int, instead: OwnMessage | None, senders: Sequence[Pair]
+    ) -> int:
+        """Do the same within a transaction."""
         outbox = 0
-        events, senders = list(events), list(senders)
         for table in self._rows_at_most:
             self._rows_at_most[table] += len(events) + len(senders) + 1
-        with transaction(self._connection):
-            rows: list[tuple[object, ...]] = []
-            for event in events:
-                action = str(event.action)
-                row = _row(event, action)
-                if action in told or isinstance(event, Login | Logout):
-                    is_new = self._connection.execute(_INSERT_EVENT, row).rowcount
-                    self._session(event)
-                    if is_new and action in told and instead is None:
-                        body = json_line(of_event(event, []))
-                        outbox += self._connection.execute(_INSERT_MESSAGE, (event.id, action, now_us, body)).rowcount
-                else:
-                    rows.append(row)
-            if rows:
-                self._connection.executemany(_INSERT_EVENT, rows)
-            if instead is not None:
-                outbox += self._connection.execute(_INSERT_MESSAGE, (instead[0], instead[1], now_us, instead[2])).rowcount
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO sender VALUES (?, ?, ?)", [(address, host, now_us) for host, address in senders]
-            )
+        rows: list[tuple[object, ...]] = []
+        for event in events:
+            action = str(event.action)
+            row = event_row(event, action)
+            if action in told or isinstance(event, Login | Logout):
+                is_new = self._connection.execute(_INSERT_EVENT, row).rowcount
+                if (session := session_row(event)) is not None:
+                    self._connection.execute(_INSERT_SESSION, session)
+                if is_new and action in told and instead is None:
+                    body = json_line(of_event(event, []))
+                    outbox += self._connection.execute(_INSERT_MESSAGE, (event.id, action, now_us, body)).rowcount
+            else:
+                rows.append(row)
+        if rows:
+            self._connection.executemany(_INSERT_EVENT, rows)
+        if instead is not None:
+            outbox += self._connection.execute(_INSERT_MESSAGE, (instead[0], instead[1], now_us, instead[2])).rowcount
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO sender VALUES (?, ?, ?)", [(address, host, now_us) for host, address in senders]
+        )
         return outbox
-
-    def _session(self, event: Event) -> None:
-        if isinstance(event, Login):
-            login, closed_us = event, None
-        elif isinstance(event, Logout):
-            login, closed_us = event.login, event.end_us
-        else:
-            return
-        self._connection.execute(
-            _INSERT_SESSION,
-            (
-                login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
-                None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
-                login.time_us, closed_us, _factors(login), _code(login),
-            ),
-        )  # fmt: skip
 
     def snapshot(self) -> Iterator[tuple[str, Iterator[bytes]]]:
         """
@@ -314,6 +304,15 @@ class State:
             ).rowcount
 
 
+# The columns of the rows of ``event_row`` and ``session_row``.
+EVENT_COLUMNS = (
+    "id", "time_us", "action", "host", "user", "uid", "address", "port", "method", "info", "origin", "count", "reason",
+    "ambiguous", "login_id", "factors", "found", "code",
+)  # fmt: skip
+SESSION_COLUMNS = (
+    "login_id", "host", "user", "uid", "address", "port", "method", "info", "origin", "ambiguous", "opened_us", "closed_us",
+    "factors", "code",
+)  # fmt: skip
 _INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_SESSION = (
     "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -340,7 +339,23 @@ def _code(login: Login) -> str | None:
     return None if login.code is None else msgspec.json.encode(login.code).decode()
 
 
-def _row(event: Event, action: str) -> tuple[object, ...]:
+def session_row(event: Event) -> tuple[object, ...] | None:
+    """Return the session of a login or a logout; None for other events."""
+    if isinstance(event, Login):
+        login, closed_us = event, None
+    elif isinstance(event, Logout):
+        login, closed_us = event.login, event.end_us
+    else:
+        return None
+    return (
+        login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
+        None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
+        login.time_us, closed_us, _factors(login), _code(login),
+    )  # fmt: skip
+
+
+def event_row(event: Event, action: str) -> tuple[object, ...]:
+    """Return the row of an event."""
     login: Any = event.login if isinstance(event, Logout) else event
     uid = method = info = reason = login_id = factors = code = found = None
     count = 1

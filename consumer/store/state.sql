@@ -85,3 +85,22 @@ CREATE TABLE note (
     name      TEXT PRIMARY KEY,
     text      TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- For `sshbell worker`: how far it has read each partition of a topic. The epoch rises each time a worker takes the partition.
+CREATE TABLE partition (
+    topic       TEXT NOT NULL,
+    number      INTEGER NOT NULL,
+    epoch       INTEGER NOT NULL,
+    next_offset INTEGER,                   -- of the first line that is not read yet; NULL: none is
+    PRIMARY KEY (topic, number)
+) WITHOUT ROWID;
+
+-- The memory of a partition's pipeline at that offset, in parts, each in pieces.
+CREATE TABLE partition_snapshot (
+    topic     TEXT NOT NULL,
+    number    INTEGER NOT NULL,
+    part      BLOB NOT NULL,
+    piece     INTEGER NOT NULL,            -- from 0 on
+    body      BLOB NOT NULL,
+    PRIMARY KEY (topic, number, part, piece)
+) WITHOUT ROWID;

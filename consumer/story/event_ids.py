@@ -4,12 +4,15 @@
 The id depends only on those parts of the deciding line that every framing has. It leaves out microseconds and the sender's uid.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
-# Deciding lines remembered to number equal ones. At any rate that sshd reaches, this covers a few seconds.
+from consumer.recent import Recent
+
+# Deciding lines of a generation, of which there are two, to number equal ones. At any rate that sshd reaches, this covers a few
+# seconds.
 _LIMIT = 8192
+_GENERATIONS = 2
 _SECOND = 1_000_000
 
 
@@ -17,28 +20,49 @@ class Identities:
     """Assigns ids. Numbers equal lines of one second in the order in which sshbell reports them."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[bytes, int] = OrderedDict()
+        self._seen = Recent(_GENERATIONS)
 
-    def state(self) -> list[tuple[bytes, int]]:
-        """Return the remembered lines as digests and numbers, oldest first."""
-        return list(self._seen.items())
+    def changed(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the chunks of the memory that differ from the last snapshot: see ``Recent.changed``."""
+        return self._seen.changed()
 
-    def restore(self, state: Iterable[tuple[bytes, int]]) -> None:
-        """Restore the state of an earlier process."""
-        self._seen.update((bytes(digest), int(ordinal)) for digest, ordinal in state)
+    def kept(self) -> None:
+        """Record that the store has these chunks."""
+        self._seen.kept()
+
+    def forget_snapshot(self) -> None:
+        """Count all chunks as changed."""
+        self._seen.forget_snapshot()
+
+    def restore(self, name: str, body: bytes) -> None:
+        """Take over a chunk from an earlier process: see ``Recent.restore``."""
+        self._seen.restore(name, body)
+
+    def take_over(self, state: Iterable[tuple[bytes, int]]) -> None:
+        """Take over the digests and numbers of an earlier process that had no chunks, oldest first."""
+        for digest, ordinal in state:
+            self._put(bytes(digest), int(ordinal))
 
     def forget(self) -> None:
         """Forget all lines, so that numbering starts again."""
-        self._seen.clear()
+        self._seen.forget()
+
+    def turn(self) -> None:
+        """Begin a new generation."""
+        self._seen.turn()
+
+    def _put(self, digest: bytes, ordinal: int) -> None:
+        self._seen.put(digest, ordinal)
+        if len(self._seen) >= _LIMIT:
+            self._seen.turn()
 
     def of_line(self, kind: str, host: str, family: str, procid: str, time_us: int, text: str) -> str:
         """Return the id of an event that is decided by one line."""
         parts = (kind, host, family, procid, str(time_us // _SECOND), text)
         digest = blake2b("\0".join(parts).encode("latin-1", "replace"), digest_size=16).digest()
-        ordinal = self._seen.pop(digest, -1) + 1
-        self._seen[digest] = ordinal
-        if len(self._seen) > _LIMIT:
-            self._seen.popitem(last=False)
+        last = self._seen.get(digest)
+        ordinal = 0 if last is None else last + 1
+        self._put(digest, ordinal)
         return digest.hex() if ordinal == 0 else derived(digest.hex(), str(ordinal))
 
 

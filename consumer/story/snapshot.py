@@ -82,25 +82,30 @@ class Snapshots:
         for key in self._held.changed:
             host = self._held.host_of(key)
             yield f"{_HOST}\t{key[1]}\t{key[0]}", () if host is None else self._pieces(host)
-        if self._held.changed or self._unreadable:
-            yield _IDENTITIES, [_encode([FORMAT, self._correlator.identities.state()])]
+        for chunk, body in self._correlator.identities.changed():
+            yield f"{_IDENTITIES}\t{chunk}", (body,) if body else ()
 
     def kept(self) -> None:
         """Note that the store has saved the parts that ``changed`` yielded last, and that no line has come since."""
         self._held.changed.clear()
         self._unreadable.clear()
+        self._correlator.identities.kept()
 
     def forget(self) -> None:
-        """Treat every host as changed."""
+        """Treat everything as changed."""
         self._held.changed.update(self._held.keys())
+        self._correlator.identities.forget_snapshot()
 
     def restore(self, name: str, pieces: Iterable[bytes]) -> None:
         """Restore one part from an earlier process. Call ``begin`` after the last one."""
         kind, _, rest = name.partition("\t")
         try:
-            if kind == _IDENTITIES:
+            if kind == _IDENTITIES and rest:
+                self._correlator.identities.restore(rest, b"".join(pieces))
+            elif kind == _IDENTITIES:  # written before there were chunks
+                self._unreadable.add(name)
                 _version, state = _decode(b"".join(pieces))
-                self._correlator.identities.restore((digest, ordinal) for digest, ordinal in state)
+                self._correlator.identities.take_over((digest, ordinal) for digest, ordinal in state)
             elif kind == _HOST:
                 family, _, host = rest.partition("\t")
                 self._held.restore((host, family), _Reader(self._names, self._held).host(pieces))

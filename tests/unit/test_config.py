@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,9 +14,6 @@ from consumer.config import Choice, Config, Route, secret_files, secrets_of
 from consumer.config_file import load, reloaded, state_dir_of
 from consumer.config_values import Secret
 from consumer.errors import ConfigError, ConfigRightsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_no_file_is_all_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -563,3 +560,36 @@ def test_routes_with_everything() -> None:
     first, second = config_file.parse(text.encode(), "here").route
     assert (first.urgent, first.stop, first.fold, first.window) == (True, True, ["route", "event"], "7d")
     assert (second.digest, second.fold, second.window) == ("weekly sun 23:59", [], "10m")
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ('librdkafka = { "group.id" = "x" }', "librdkafka: sshbell sets group.id itself"),
+        ('librdkafka = { "auto.offset.reset" = "latest" }', "librdkafka: sshbell sets auto.offset.reset itself"),
+        ('librdkafka = { "sasl.password" = "hidden" }', "librdkafka: sasl.password has to be the place of the secret"),
+        ('librdkafka = { "sasl.password" = { file = "/a", env = "B" } }', "needs exactly one of file, env and command"),
+        ("librdkafka = { linger = 1.5 }", "librdkafka has to be a table of settings of librdkafka"),
+        ('database = "host=db password=hidden"', "write that into a file"),
+        ('database = "postgresql://sshbell:hidden@db/sshbell"', "write that into a file"),
+        ('topic = "a/b"', "topic has to be"),
+        ('brokers = "kafka1:9092"', "brokers has to be a list of hosts with ports"),
+        ('broker = ["kafka1:9092"]', "there is no key 'broker'; did you mean 'brokers'?"),
+    ],
+)
+def test_faults_of_the_worker(keys: str, says: str) -> None:
+    """Settings on which the promises rest, and passwords in the file, are refused; the message has no password."""
+    with pytest.raises(ConfigError) as caught:
+        config_file.parse(f"[worker]\n{keys}\n".encode(), "here")
+    assert says in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_where_the_store_is() -> None:
+    """Without a database, the store is in the state directory; the places of secrets are known to ``check``."""
+    assert config_file.parse(b"", "here").store == Path("/var/lib/sshbell")
+    config = config_file.parse(
+        b'[worker]\ndatabase = "host=db"\nlibrdkafka = { "sasl.password" = { file = "/etc/sshbell/kafka.secret" } }\n', "here"
+    )
+    assert config.store == "host=db"
+    assert secret_files(config) == [Path("/etc/sshbell/kafka.secret")]

@@ -27,17 +27,26 @@ def test_the_next_process_knows_them() -> None:
     """What is remembered outlives the process, and so does how many came again."""
     seen, later = Redelivery(), Redelivery()
     assert [seen.has_seen(line(number)) for number in (1, 2, 1)] == [False, False, True]
-    later.restore(*seen.state())
+    for name, body in seen.changed():
+        later.restore(name, body)
+    later.take_over((), seen.total)
     assert [later.has_seen(line(number)) for number in (1, 2, 3)] == [True, True, False]
     assert later.total == 3
 
 
 def test_memory_is_bounded() -> None:
-    """The last lines are remembered, and no more, also by who takes them over."""
+    """The last lines are remembered, and a bounded number of others."""
     seen = Redelivery()
-    for number in range(3 * module.SEEN_LIMIT):
+    for number in range(5 * module.SEEN_LIMIT):
         assert not seen.has_seen(line(number))
-    remembered, _ = seen.state()
-    assert len(remembered) == module.SEEN_LIMIT
-    assert seen.has_seen(line(2 * module.SEEN_LIMIT))
+    assert seen.has_seen(line(3 * module.SEEN_LIMIT))
     assert not seen.has_seen(line(0))
+
+
+def test_an_older_version_had_one_list() -> None:
+    """Lines that an older version has remembered are known."""
+    seen, later = Redelivery(), Redelivery()
+    seen.has_seen(line(1))
+    later.take_over([digest for digest, _number in seen._seen._log], 4)
+    assert later.has_seen(line(1))
+    assert later.total == 5

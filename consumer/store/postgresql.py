@@ -1,0 +1,164 @@
+"""
+PostgreSQL, through psycopg 3. Only ``sshbell worker`` and its ``deliver`` need it: ``pip install 'sshbell[kafka]'``.
+
+All tables are in the schema ``sshbell``. Statements that SQLite gets, too, are written for SQLite and in_postgres here.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from consumer.errors import ConfigError, StoreError
+
+_VERSION = 1
+# Of the locks below; any number that no other program is likely to use.
+_SPACE = 7_554_352
+_UPGRADE, _DELIVER = 1, 2
+# A server that does not answer must not hold up a worker for hours. The connection string may have other values.
+_DEFAULTS = {
+    "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}  # fmt: skip
+# For ``end_stuck``, and for people who look at pg_stat_activity.
+WORKER, _OTHER = "sshbell worker", "sshbell"
+
+
+@lru_cache(maxsize=500)
+def in_postgres(statement: str) -> str:
+    """Return a statement of SQLite as PostgreSQL and psycopg want it."""
+    statement = re.sub(r":([a-z]+)", r"%(\1)s", statement).replace("?", "%s")
+    statement = re.sub(r'(?<!["\w])user\b(?!\()', '"user"', statement.replace("%(user)s", "%(\0)s")).replace("\0", "user")
+    statement = re.sub(r"(\w+\.\w+) IS (\w+\.\w+)", r"\1 IS NOT DISTINCT FROM \2", statement)
+    return statement.replace("CROSS JOIN", "JOIN")
+
+
+class PostgresSession:
+    """
+    A connection, which is opened again after it broke.
+
+    Args:
+        database: a connection string.
+        name: for pg_stat_activity.
+        is_deliver: take the lock of ``deliver`` with each new connection. So no statement runs without it.
+    """
+
+    def __init__(self, database: str, *, name: str = _OTHER, is_deliver: bool = False) -> None:
+        self._database, self._name, self._is_deliver = database, name, is_deliver
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def close(self) -> None:
+        """Close the connection. The next statement opens another one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def run(
+        self, statement: str, values: Sequence[object] | Mapping[str, object] = ()
+    ) -> psycopg.Cursor[tuple[Any, ...]]:  # fmt: skip
+        """
+        Run a statement in PostgreSQL's own form.
+
+        Raises:
+            StoreError: it failed.
+        """
+        with self._guarded() as connection:
+            return connection.execute(statement.encode(), values or None)
+
+    def rows(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
+        """
+        Return all rows of a query in SQLite's form.
+
+        Raises:
+            StoreError: it failed.
+        """
+        with self._guarded() as connection:
+            return connection.execute(in_postgres(statement).encode(), values or None).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """
+        Run all statements of the block in one transaction.
+
+        Raises:
+            StoreError: it failed. If the connection broke at its end, PostgreSQL may have committed it all the same.
+        """
+        with self._guarded() as connection, connection.transaction():
+            yield
+
+    @contextmanager
+    def _guarded(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        try:
+            if self._connection is None:
+                self._connection = self._opened()
+            yield self._connection
+        except psycopg.Error as error:
+            if self._connection is not None and self._connection.broken:
+                self.close()
+            raise _store_error(error) from error
+
+    def _opened(self) -> psycopg.Connection[tuple[Any, ...]]:
+        try:
+            parameters = _DEFAULTS | conninfo_to_dict(self._database)
+        except psycopg.ProgrammingError:
+            # Its text may have a part of the string, and that may be a password.
+            raise ConfigError("database under [worker] is not a connection string of PostgreSQL") from None
+        connection = psycopg.connect(**(parameters | {"application_name": self._name, "autocommit": True}))  # type: ignore[arg-type]
+        try:
+            connection.execute("SET search_path = sshbell, pg_catalog")
+            _upgrade(connection)
+            if self._is_deliver and not _has_lock(connection):
+                raise StoreError("another sshbell deliver has the lock in the database, and sends the messages")  # noqa: TRY301
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def end_stuck(session: PostgresSession) -> int:
+    """
+    End the sessions of workers whose transaction has lasted for more than two seconds; return how many.
+
+    A worker that was stopped in a transaction still has locks. A worker that is only slow connects again, and repeats its own.
+    """
+    return len(
+        session.run(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+            " AND usename = current_user AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '2 s'",
+            (WORKER,),
+        ).fetchall()
+    )
+
+
+def _has_lock(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
+    row = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", (_SPACE, _DELIVER)).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _upgrade(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """
+    Create the tables, if there are none.
+
+    Raises:
+        StoreError: a newer sshbell has made them.
+    """
+    row = connection.execute("SELECT to_regclass('sshbell.version')").fetchone()
+    if row is None or row[0] is None:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_SPACE, _UPGRADE))
+            row = connection.execute("SELECT to_regclass('sshbell.version')").fetchone()
+            if row is None or row[0] is None:
+                connection.execute("CREATE SCHEMA IF NOT EXISTS sshbell")
+                connection.execute(files("consumer.store").joinpath("postgresql.sql").read_bytes())
+    found = connection.execute("SELECT number FROM version").fetchone()
+    if found is None or found[0] > _VERSION:
+        raise StoreError(f"a newer sshbell has made the tables (version {found and found[0]}, this one knows {_VERSION})")
+
+
+def _store_error(error: psycopg.Error) -> StoreError:
+    return StoreError(f"PostgreSQL: {str(error).strip() or type(error).__name__}".replace("\n", " "))

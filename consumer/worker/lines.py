@@ -1,0 +1,83 @@
+"""The consumer of Kafka: what sshbell sets, and what it makes of the errors."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from consumer.config import WorkerSettings
+from consumer.config_values import Secret
+from consumer.errors import ConfigError, UnavailableError
+from consumer.process.log import get_logger
+from consumer.secret import read_secret
+
+log = get_logger()
+
+# Seconds after which the others take the partitions of a worker that does not answer. The library's default is 45 s.
+_SESSION_MS = 10_000
+
+
+class _ToLog(logging.Handler):
+    """Passes on what the library logs."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a record of the library."""
+        log.warning("kafka", reason=record.getMessage())
+
+
+def consumer_of(settings: WorkerSettings) -> Consumer:
+    """
+    Return a consumer that has not subscribed yet.
+
+    Raises:
+        ConfigError: no brokers are configured, or the library refuses a setting.
+        SecretError: a password cannot be read.
+    """
+    if not settings.brokers:
+        raise ConfigError("[worker] has no brokers")
+    logger = logging.getLogger("sshbell.kafka")
+    logger.propagate = False
+    logger.handlers = [_ToLog()]
+    own = {name: read_secret(value) if isinstance(value, Secret) else value for name, value in settings.librdkafka.items()}
+    fixed: dict[str, Any] = {
+        "bootstrap.servers": ",".join(settings.brokers),
+        "group.id": settings.group,
+        # The store has the offsets. An offset that the topic no longer has is an error, and never a jump.
+        "enable.auto.commit": False,
+        "auto.offset.reset": "error",
+        # The sticky one of the library's defaults does not take back what a dead worker had, where brokers are old.
+        "partition.assignment.strategy": "range",
+        "error_cb": _complain,
+    }
+    try:
+        return Consumer({"session.timeout.ms": _SESSION_MS, "client.id": "sshbell"} | own | fixed, logger=logger)
+    except KafkaException as error:
+        raise ConfigError(f"librdkafka under [worker]: {error.args[0]}") from error
+
+
+def _complain(error: KafkaError) -> None:
+    log.warning("kafka", reason=str(error))
+
+
+def is_line(message: Message, lost: Callable[[int, str], None]) -> bool:
+    """
+    Return whether a message is a line. Log an error that may pass.
+
+    Args:
+        message: of the consumer.
+        lost: gets partition and reason if the topic no longer has the next line.
+
+    Raises:
+        UnavailableError: the library cannot go on.
+    """
+    error = message.error()
+    if error is None:
+        return True
+    if error.fatal():
+        raise UnavailableError(f"Kafka: {error.str()}")
+    if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - the library's name for it
+        lost(message.partition() or 0, error.str())
+    else:
+        log.warning("kafka", reason=error.str())
+    return False

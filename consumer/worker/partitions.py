@@ -1,0 +1,90 @@
+"""The partitions that a worker has: for each a pipeline, and what it has shown that is not stored yet."""
+
+from collections.abc import Callable, Iterable
+
+from consumer.clock import local_zone, now_us
+from consumer.config import Config
+from consumer.detect.findings import PlaceOf
+from consumer.events import Event
+from consumer.pipeline import Pipeline
+from consumer.store.worker import PartitionProgress, Taken
+
+
+class Partition:
+    """
+    A partition that this worker has.
+
+    Args:
+        number: of the partition.
+        taken: its state in the store.
+        config: the current configuration.
+        report: gets one line about each unreadable part of the state, and about faults of sshbell.
+        place_of: finds the places of addresses, for the detectors.
+
+    Attributes:
+        next_offset: of the next line to read; None: no line was ever read, so any line is next.
+        events: not stored yet.
+        has_progress: lines were read, or events decided, that are not in the stored memory.
+    """
+
+    def __init__(self, number: int, taken: Taken, config: Config, report: Callable[[str], None], place_of: PlaceOf) -> None:
+        self.number = number
+        self.next_offset = taken.next_offset
+        self.events = list[Event]()
+        self.has_progress = False
+        self._epoch = taken.epoch
+        self._pipeline = Pipeline(
+            config.sshd_programs, local_zone(), now_us(), report, config.detect, config.block, place_of, has_file=False
+        )
+        self._pipeline.restore(taken.parts)
+        # The parts have the settings of that time.
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Use other settings from the next line on."""
+        self._pipeline.configure(config.sshd_programs)
+        self._pipeline.configure_detect(config.detect, config.block)
+
+    def feed(self, lines: Iterable[tuple[int, bytes]]) -> bytes:
+        """
+        Read lines, each with its offset. Leave out those that were read before.
+
+        Returns:
+            The lines that were read, each with its line feed.
+        """
+        fresh = []
+        for offset, line in lines:
+            # After the worker has lost the partition and taken it again, lines of before may still come.
+            if self.next_offset is not None and offset < self.next_offset:
+                continue
+            self.next_offset = offset + 1
+            self.has_progress = True
+            # A line feed within a line would make two of it. rsyslog writes none.
+            whole = line.rstrip(b"\n").replace(b"\n", b" ") + b"\n"
+            if not self._pipeline.redelivery.has_seen(whole):
+                fresh.append(whole)
+        block = b"".join(fresh)
+        if block:
+            self.events += self._pipeline.feed(block)
+        return block
+
+    def tick(self, at_us: int, *, is_behind: bool) -> None:
+        """Let time pass, unless older lines are still to come: for those, it has not passed yet."""
+        if is_behind:
+            self._pipeline.set_clock(at_us)
+        elif events := self._pipeline.tick(at_us):
+            self.events += events
+            self.has_progress = True
+
+    def progress(self, *, with_memory: bool) -> PartitionProgress:
+        """Return what to store besides the events. The parts are read once; see ``Pipeline.changed``."""
+        if not with_memory:
+            return PartitionProgress(self.number, self._epoch)
+        return PartitionProgress(self.number, self._epoch, self.next_offset, self._pipeline.changed())
+
+    def kept(self, *, with_memory: bool) -> None:
+        """Record that the store has all of it."""
+        self.events.clear()
+        if with_memory:
+            self._pipeline.kept()
+            self.has_progress = False
