@@ -45,7 +45,7 @@ own() {
     mount --bind "$2" "$1$2"
     mount -t tmpfs -o mode=755 none "$2"
     for each in "$1$2"/*; do
-        case "${each##*/}" in sshbell|rsyslog) continue ;; esac
+        case "${each##*/}" in sshbell*|rsyslog) continue ;; esac
         if [ -L "$each" ] || [ -f "$each" ]; then
             cp -a "$each" "$2/"
         elif [ -d "$each" ]; then
