@@ -221,5 +221,7 @@ def test_a_forged_line(open_folder: Path) -> None:
     line = "Code accepted: session 1 by phone after 1 s, sshd 4711, from 192.0.2.7 for alice"
     with Site(open_folder) as site, Rsyslogd(open_folder, child=child(site)) as rsyslogd:
         rsyslogd.send_as(1012, "sshbell-pam[9]", line)
-        wait_for(lambda: (site.state_dir / "state.db").exists() and site.events(), "the claim is reported")
+        # SQLite creates the file before sshbell creates its tables.
+        tables = "SELECT name FROM sqlite_schema WHERE name = 'event'"
+        wait_for(lambda: (site.state_dir / "state.db").exists() and site.query(tables) and site.events(), "the claim is reported")
         assert site.query("SELECT action, user, uid, reason FROM event") == [("ssh_forged", "alice", 1012, "code_accepted")]
