@@ -27,7 +27,7 @@ from make_log import write_log
 from measure import ROOT, spread
 
 sys.path.insert(0, str(ROOT))
-from tests.integration.kafka import Kafka, Postgres, Workers
+from tests.integration.kafka import Kafka, Lag, Postgres, Workers
 
 HOSTS = 200
 # The cluster keeps about 17,000 lines of each of four partitions.
@@ -83,16 +83,18 @@ def measured(folder: Path, postgres: Postgres, lines: Path, count: int, workers:
         processes = [group.start() for _ in range(workers)]
         while read(postgres) < 2000 or owners(postgres) < 4:
             time.sleep(0.05)
+        lag = Lag(kafka.brokers)
         begun_s, begun = time.monotonic(), sum(map(processor_s, (each.pid for each in processes)))
         sent = 2000
         while sent < count:
-            if sent - read(postgres) < BEHIND_LIMIT:
+            if sent - lag.read() < BEHIND_LIMIT:
                 produce(min(5000, count - sent))
                 sent += min(5000, count - sent)
             else:
                 time.sleep(0.01)
         while read(postgres) < count:
             time.sleep(0.02)
+        lag.close()
         took_s = time.monotonic() - begun_s
         used_s = sum(map(processor_s, (each.pid for each in processes))) - begun
         producer.stdin.close()

@@ -213,16 +213,13 @@ class KafkaWorker:
             self._senders.new.clear()
             if new:
                 self._deliver.wake()
-            if not with_memory:
-                continue
-            now_s = time.monotonic()
-            self._memory_s = now_s + 4 * (now_s - begun_s)
+            if with_memory:
+                now_s = time.monotonic()
+                self._memory_s = now_s + 4 * (now_s - begun_s)
             # For tools that show how far a group is behind. sshbell itself never reads it.
+            reached = [TopicPartition(self._topic, owned.number, owned.next_offset or 0) for owned in busy]
             with suppress(KafkaException):
-                self._consumer.commit(
-                    offsets=[TopicPartition(self._topic, owned.number, owned.next_offset or 0) for owned in busy],
-                    asynchronous=True,
-                )
+                self._consumer.commit(offsets=reached, asynchronous=True)
 
     def _store_progress(self, busy: Sequence[Partition], *, with_memory: bool) -> int:
         events = [event for owned in busy for event in owned.events]

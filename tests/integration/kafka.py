@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.waiting import DEADLINE_S, wait_for
 
@@ -82,6 +82,22 @@ class Kafka:
         assert producer.flush(DEADLINE_S) == 0
         assert not faults
         return count
+
+
+class Lag:
+    """How many lines the workers of a group have read, as the tools of Kafka see it: it needs no transaction with an offset."""
+
+    def __init__(self, brokers: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": brokers, "group.id": "sshbell", "log_level": 0})
+
+    def read(self) -> int:
+        """Return how many lines they have read."""
+        found = self._consumer.committed([TopicPartition("sshbell", number) for number in range(4)], timeout=DEADLINE_S)
+        return sum(max(0, each.offset) for each in found)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
 
 
 class Postgres:
