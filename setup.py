@@ -20,11 +20,14 @@ from setuptools.command.build_py import build_py
 
 # Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
 STAGES = (
+    "consumer/detect/bounded_table.py",
+    "consumer/detect/guessing.py",
     "consumer/framing/framer.py",
     "consumer/framing/timestamps.py",
     "consumer/matching/matcher.py",
     "consumer/matching/memory.py",
     "consumer/matching/rules.py",
+    "consumer/recent.py",
     "consumer/story/connections.py",
     "consumer/story/correlate.py",
     "consumer/story/event_ids.py",

@@ -53,7 +53,7 @@ def run_watched(command: Sequence[str], stdin: Path | None = None, folder: Path 
     process = _start(command, stdin, folder)
     largest = total = 0
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-        sizes = [_sizes(pid) for pid in [process.pid, *_descendants(process.pid)]]
+        sizes = [_sizes(pid) for pid in [process.pid, *descendants(process.pid)]]
         largest = max([largest, *[high_water for high_water, _ in sizes]])
         total = max(total, sum(proportional for _, proportional in sizes))
         time.sleep(SAMPLE_INTERVAL_S)
@@ -91,14 +91,17 @@ def _check(command: Sequence[str], status: int) -> None:
         raise SystemExit(f"{' '.join(command)}: exit status {status}")
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:  # ended meanwhile
-        return
-    for child in children:
-        yield int(child)
-        yield from _descendants(int(child))
+def descendants(pid: int) -> Iterator[int]:
+    """Yield the PIDs of the children of a process, and of theirs."""
+    # Any thread may have started a child.
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children = (thread / "children").read_text().split()
+        except OSError:  # ended meanwhile
+            continue
+        for child in children:
+            yield int(child)
+            yield from descendants(int(child))
 
 
 def _sizes(pid: int) -> tuple[int, int]:

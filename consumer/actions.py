@@ -67,6 +67,13 @@ class LineAction(StrEnum):
     PENALTY = _LineRow("penalty", is_correlated=True, is_of_root=True)
     # Something of sshd's own is broken: a command, a module, a directory.
     FAULT = _LineRow("fault", is_correlated=True, is_of_root=True)
+    # The one-time code of a login: sent, right, refused, left out because no rule wants it or because no channel took it.
+    CODE_SENT = _LineRow("code_sent", is_correlated=True, is_of_root=True)
+    CODE_ACCEPTED = _LineRow("code_accepted", outcome="success", is_correlated=True, is_of_root=True)
+    CODE_REFUSED = _LineRow("code_refused", "denied", "failure", is_correlated=True, is_of_root=True)
+    CODE_NOT_NEEDED = _LineRow("code_not_needed", is_correlated=True, is_of_root=True)
+    CODE_NOT_DELIVERED = _LineRow("code_not_delivered", is_correlated=True, is_of_root=True)
+    LET_IN_WITHOUT_CODE = _LineRow("let_in_without_code", is_correlated=True, is_of_root=True)
     DNS_WARNING = _LineRow("dns_warning")
     SERVER_LISTENING = _LineRow("server_listening", is_of_root=True)
     SERVER_STOPPED = _LineRow("server_stopped", is_of_root=True)

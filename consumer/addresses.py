@@ -26,6 +26,14 @@ def ip_text(address: str | None) -> str | None:
     return None if ip is None else str(ip)
 
 
+def is_in(network: Network | None, address: str | None) -> bool:
+    """Return whether an address is in a network; None has every address, and those that are none."""
+    if network is None:
+        return True
+    ip = ip_of(address)
+    return ip is not None and ip in network
+
+
 def is_same_host(one: str, other: str) -> bool:
     """Return whether two names may belong to the same host: they are equal, or one is the first label of the other."""
     one, other = one.casefold(), other.casefold()

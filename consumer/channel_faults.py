@@ -130,14 +130,18 @@ def _xmpp_faults(channel: XmppSettings) -> Iterator[_Fault]:
 def _http_faults(channel: HttpSettings) -> Iterator[_Fault]:
     if channel.client_key and not channel.client_certificate:
         yield ("client_key",), "client_certificate is missing: it belongs to this key"
-    if channel.proxy and (text := _proxy_fault(channel.proxy)):
-        yield ("proxy",), f"proxy {text}"
+    if isinstance(channel.proxy, str) and channel.proxy:
+        if text := proxy_fault(channel.proxy):
+            yield ("proxy",), f"proxy {text}"
+        elif "@" in channel.proxy:
+            yield ("proxy",), "proxy must not contain a user name or a password: put its URL into a file, and name that"
     if isinstance(channel, WebhookSettings):
         yield from _header_faults(channel)
         yield from _template_faults(channel.body, ("body",))
 
 
-def _proxy_fault(proxy: str) -> str:
+def proxy_fault(proxy: str) -> str:
+    """Return the fault of a proxy's URL, without any part of it; "" for none."""
     try:
         parts = urlsplit(proxy)
         is_url = bool(parts.hostname) and parts.port != 0 and parts.path in {"", "/"}
@@ -145,8 +149,6 @@ def _proxy_fault(proxy: str) -> str:
         is_url = False
     if not is_url or parts.scheme not in {"http", "https", "socks4", "socks5"}:
         return "has to be a URL with http, https, socks4 or socks5, a host and a port"
-    if "@" in parts.netloc:
-        return "must not contain a user name or a password"
     if parts.scheme.startswith("socks") and find_spec("aiohttp_socks") is None:
         return f"needs a library for SOCKS: {_EXTRA.format('socks')}"
     return ""

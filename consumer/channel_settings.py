@@ -118,13 +118,19 @@ class HttpSettings(CommonSettings, frozen=True, forbid_unknown_fields=True, kw_o
 
     Attributes:
         url: the place of the URL. It is a secret, because those of most services contain the right to send.
-        proxy: its URL, without a password; "" for that of the environment variables, if there is one.
+        proxy: its URL, or the place of one with a password; "" for that of the environment variables, if there is one.
         ca_file: certificate of the authority that signed the server's certificate, if the system does not know it.
         client_certificate, client_key: files in PEM format, for servers that ask for them; the first may hold the key, too.
     """
 
     url: Annotated[Secret, Meta(description=_URL_PLACE)]
-    proxy: Annotated[str, Meta(description='a URL such as "http://proxy.example.org:3128" or "socks5://127.0.0.1:1080"')] = ""
+    proxy: Annotated[
+        str | Secret,
+        Meta(
+            description='a URL such as "http://proxy.example.org:3128" or "socks5://127.0.0.1:1080"; for one with a password, '
+            + PLACE.replace("mail.password", "proxy.url")
+        ),
+    ] = ""
     ca_file: PathText = ""
     client_certificate: PathText = ""
     client_key: PathText = ""
@@ -262,6 +268,8 @@ def key_files(channel: CommonSettings) -> Iterator[tuple[str, str]]:
 
 def _http_secrets(channel: HttpSettings) -> Iterator[tuple[str, Secret]]:
     yield "url", channel.url
+    if isinstance(channel.proxy, Secret):
+        yield "proxy", channel.proxy
     if isinstance(channel, NtfySettings | WebhookSettings) and channel.bearer is not None:
         yield "bearer", channel.bearer
     if isinstance(channel, WebhookSettings):

@@ -20,9 +20,9 @@ _INTERRUPTED = 130
 _DAY_S = 86_400
 # Each is a module of consumer.commands with a click command of the same name; a keyword of Python has "_" behind it there.
 COMMANDS = (
-    "audit", "block", "canary", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "import", "install",
-    "keys", "outbox", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall", "unknown", "who",
-    "worker",
+    "archive", "audit", "block", "canary", "channels", "check", "completion", "deliver", "explain", "geoip", "history", "import",
+    "install", "keys", "outbox", "pam", "parse", "people", "replay", "ring", "route", "run", "status", "template", "uninstall",
+    "unknown", "who", "worker",
 )  # fmt: skip
 
 
@@ -107,6 +107,8 @@ def _status_of(error: BaseException) -> int:
         case SshbellError():
             complain(error)
             return error.exit_code
+        case SystemExit(code=0):
+            return 0  # click has answered a shell that completes a line
         case BrokenPipeError() | SystemExit():
             return EX_IOERR  # the reader of our output has closed it; click turns this into SystemExit
         case OSError():

@@ -4,7 +4,6 @@ import re
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
 SECOND_US = 1_000_000
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - of UTC; without a zone it is written without one
@@ -31,6 +30,8 @@ def zone_of(name: str) -> tzinfo:
         return UTC
     if re.fullmatch(r"[+-]\d\d:?\d\d", name):
         return datetime.fromisoformat(f"1970-01-01T00:00{name}").tzinfo or UTC
+    from zoneinfo import ZoneInfo  # noqa: PLC0415 - it loads slowly, and a login waits for the clock
+
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from consumer.actions import RINGING_FINDINGS, EventAction
 from consumer.channel_settings import ChannelSettings, key_files, secrets
+from consumer.codes_settings import Codes, CodesTable
 from consumer.config_values import PLACE, AbsolutePath, HostName, Name, NameText, PathText, Port, ReportTime, Secret, Span, Switch
 from consumer.detect_settings import Detect, DetectTable
 from consumer.state_dir import STATE_DIR
@@ -216,6 +217,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         geoip_key: the licence key of that account.
         geoip_host: the web service's name, with ":" and a port if that is not 443.
         block: whether and how sshbell blocks.
+        codes: whether and how sshbell asks for one-time codes.
         worker: the lines and the store of ``sshbell worker``.
     """
 
@@ -240,6 +242,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     geoip_key: Annotated[Secret | None, Meta(description=PLACE.replace("mail.password", "maxmind.key"))] = None
     geoip_host: HostName = "geoip.maxmind.com"
     block: Annotated[Blocking, Meta(description="a table under [block]")] = Blocking()
+    codes: CodesTable = Codes()
     worker: Annotated[WorkerSettings, Meta(description="a table under [worker]")] = WorkerSettings()
 
     @property

@@ -17,8 +17,9 @@ from consumer.block.commands import split_command
 from consumer.block.target import is_too_wide, network_target
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
+from consumer.codes_settings import NO_CODES, TIMEOUT_LIMIT_S, VALID_LIMIT_S, CodeRule, Codes
 from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route, WorkerSettings
-from consumer.config_values import PLACE, Secret, seconds_of
+from consumer.config_values import PLACE, Secret
 from consumer.detect_settings import (
     Detect,
     FirstSeenSettings,
@@ -29,6 +30,7 @@ from consumer.detect_settings import (
 )
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
+from consumer.spans import seconds_of
 from consumer.state_dir import DEFAULT_PATH, state_dir_in
 from consumer.toml import KeyPath, TomlDocument
 
@@ -51,17 +53,18 @@ _TABLES: dict[str, type[msgspec.Struct]] = {
     "geoip_key": Secret, "detect": Detect, "guessing": GuessingSettings,
     "many_addresses": ManyAddressesSettings, "many_accounts": ManyAccountsSettings,
     "success_after_failures": SuccessAfterFailuresSettings, "first_seen": FirstSeenSettings,
-    "route": Route, "include": Choice, "exclude": Choice, "block": Blocking, "allow": Allow,
+    "route": Route, "include": Choice, "exclude": Choice, "block": Blocking, "allow": Allow, "codes": Codes, "rule": CodeRule,
     "worker": WorkerSettings,
 }  # fmt: skip
 # Keys that have a list of tables.
-_LISTS = {"channel", "route", "allow"}
+_LISTS = {"channel", "route", "allow", "rule"}
 _HOMES: dict[type[msgspec.Struct], str] = {
     Config: "above the first table", Detect: "under [detect]", GuessingSettings: "under [detect.guessing]",
     ManyAddressesSettings: "under [detect.many_addresses]", ManyAccountsSettings: "under [detect.many_accounts]",
     SuccessAfterFailuresSettings: "under [detect.success_after_failures]", FirstSeenSettings: "under [detect.first_seen]",
     Route: "under [[route]]", Choice: "in include or exclude of a [[route]]",
-    Blocking: "under [block]", Allow: "under [[block.allow]]", WorkerSettings: "under [worker]",
+    Blocking: "under [block]", Allow: "under [[block.allow]]",
+    Codes: "under [codes]", CodeRule: "under [[codes.rule]]", WorkerSettings: "under [worker]",
 }  # fmt: skip
 
 
@@ -155,7 +158,9 @@ class _Reader:
             return None
         kind = CHANNEL_TYPES.get(table["type"]) if isinstance(table["type"], str) else None
         if kind is None:
-            self._document.fault((*path, "type"), f"{where}type has to be {_TYPES}, not {table['type']!r}")
+            close = get_close_matches(str(table["type"]).lower(), CHANNEL_TYPES, 1)
+            remedy = f"; did you mean {close[0]!r}?" if close else f"; it has to be {_TYPES}"
+            self._document.fault((*path, "type"), f"{where}there is no type {table['type']!r}{remedy}")
             return None
         return self._struct(kind, table, path, where)
 
@@ -250,6 +255,7 @@ def _faults(
     yield from _enrichment_faults(config)
     yield from ((("block", *path), f"block: {text}") for path, text in _block_faults(config.block))
     yield from _detect_faults(config.detect)
+    yield from ((("codes", *path), f"codes: {text}") for path, text in _codes_faults(config, channels, names))
     yield from ((("worker", *path), f"worker: {text}") for path, text in _worker_faults(config.worker))
     for number, name in enumerate(names or []):
         if name and name in (names or [])[:number]:
@@ -321,6 +327,43 @@ def _block_faults(block: Blocking) -> Iterator[_Fault]:
             yield (*path, "until"), f"allow {number + 1}: {allow.until!r} is not a day of the calendar"
 
 
+def _codes_faults(config: Config, channels: list[ChannelSettings | None], names: list[str] | None) -> Iterator[_Fault]:
+    codes = config.codes
+    types = {channel.name: str(channel.__struct_config__.tag) for channel in channels if channel is not None}
+    for number, name in enumerate(codes.channels):
+        if names is not None and name not in names:
+            yield ("channels", number), _no_channel(name, names)
+        elif types.get(name) in NO_CODES:
+            yield ("channels", number), f"channel {name!r} keeps what it gets, so it must not get codes"
+    for key, limit_s in (("timeout", TIMEOUT_LIMIT_S), ("valid", VALID_LIMIT_S)):
+        if seconds_of(getattr(codes, key)) > limit_s:
+            yield (key,), f"{key} = {getattr(codes, key)!r} is longer than {limit_s} seconds"
+    # A rule with a fault of its own is None.
+    for number, rule in enumerate(codes.rule):
+        for path, text in _code_rule_faults(rule, _without_places(config)) if rule else ():
+            yield ("rule", number, *path), f"rule {number + 1}: {text}"
+
+
+def _code_rule_faults(rule: CodeRule, no_places: str) -> Iterator[_Fault]:
+    for place, network in enumerate(rule.address):
+        try:
+            ip_network(network)
+        except ValueError as error:
+            yield ("address", place), _network_fault(error)
+    for place, novelty in enumerate(rule.new if no_places and rule.ask == "new" else ()):
+        if novelty != "address":
+            yield ("new", place), f"new = [{novelty!r}] needs databases of places, but {no_places}"
+
+
+def _no_channel(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, 1)
+    return f"there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _network_fault(error: ValueError) -> str:
+    return f"{error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
+
+
 def _worker_faults(worker: WorkerSettings) -> Iterator[_Fault]:
     for name, value in worker.librdkafka.items():
         path = ("librdkafka", name)
@@ -366,9 +409,8 @@ def _map_faults(map_url: str) -> Iterator[str]:
 
 def _place_faults(route: Route, config: Config) -> Iterator[_Fault]:
     """Yield the lists that would never fit, because sshbell does not know places when it chooses the routes."""
-    if config.geoip and config.geoip != "web":
+    if not (reason := _without_places(config)):
         return
-    reason = "geoip has no databases" if not config.geoip else 'geoip = "web" answers too late for routes'
     for key, choice in (("include", route.include), ("exclude", route.exclude)):
         for name in ("country", "asn"):
             if getattr(choice, name):
@@ -378,12 +420,17 @@ def _place_faults(route: Route, config: Config) -> Iterator[_Fault]:
                 yield (key, "new", number), f"new = [{novelty!r}] needs databases of places, but {reason}"
 
 
+def _without_places(config: Config) -> str:
+    """Return why sshbell knows no places when it decides; "" if it does."""
+    if not config.geoip:
+        return "geoip has no databases"
+    return 'geoip = "web" answers too late' if config.geoip == "web" else ""
+
+
 def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
     for number, name in enumerate(route.channels):
         if names is not None and name not in names:
-            close = get_close_matches(name, names, 1)
-            text = f"there is no channel {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
-            yield ("channels", number), text
+            yield ("channels", number), _no_channel(name, names)
     if route.urgent and route.digest:
         yield ("urgent",), "urgent and digest exclude each other: a digest waits for its time"
     if route.fold and route.digest:
@@ -395,5 +442,4 @@ def _route_faults(route: Route, names: list[str] | None) -> Iterator[_Fault]:
             try:
                 ip_network(network)
             except ValueError as error:
-                text = f"{error}; write an address or network as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32"
-                yield (key, "address", number), text
+                yield (key, "address", number), _network_fault(error)

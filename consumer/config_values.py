@@ -1,6 +1,5 @@
 """The types of values in ``sshbell.toml``. Each description is the valid value, as messages put it: "keep has to be ..."."""
 
-from datetime import timedelta
 from typing import Annotated, Literal
 
 import msgspec
@@ -51,18 +50,6 @@ Hours = Annotated[
 LANGUAGES = ("en", "de")
 LanguageCode = Annotated[Literal["en", "de"], Meta(description='"en" or "de"')]
 PLACE = 'the place of the secret: { file = "/etc/sshbell/mail.password" }, or with env or command; never the secret itself'
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def seconds_of(span: str) -> float:
-    """Return the seconds of a span such as ``90d``: a number of seconds, minutes, hours, days or weeks."""
-    return timedelta(**{_UNITS[span[-1]]: int(span[:-1])}).total_seconds()
-
-
-def micros_of(span: str) -> int:
-    """Return the microseconds of a span, as ``seconds_of`` reads it."""
-    return round(seconds_of(span) * 1_000_000)
 
 
 class Secret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from consumer.config_values import Span, Switch, seconds_of
+from consumer.config_values import Span, Switch
+from consumer.spans import seconds_of
 
 _SECOND_US = 1_000_000
 # Detectors remember as many different values for one key, so no rule can ask for more.
@@ -130,7 +131,7 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         sshd_penalty: connections of one address that sshd drops as a penalty.
         sshd_health: report broken and refused parts of sshd's configuration.
         known_networks: networks of your own, whose addresses neither travel nor guess.
-        host_silent: report a host that has sent no line for this many times its longest pause of two weeks; 0: never.
+        host_silent: report a host that has sent no line for this many times its longest pause of the last two weeks; 0: never.
         host_changed_wording: report a host of whose lines sshbell suddenly understands so many percent no more; 0: never.
         clock_skew: report a host whose clock is wrong by more than this; "0s": never.
     """

@@ -138,6 +138,21 @@ class ViaFields(Fields, frozen=True):
     user: UserFields = NO_USER
 
 
+class CodeFields(Fields, frozen=True):
+    """
+    ``ssh.code``: the one-time code of a login.
+
+    ``outcome`` is one of ``consumer.events.CodeOutcome``; ``after_s`` are seconds from the message to the answer; ``left`` is the
+    number of unused emergency codes.
+    """
+
+    outcome: str | None = None
+    channel: str | None = None
+    session: str | None = None
+    after_s: int | None = None
+    left: int | None = None
+
+
 class SshFields(Fields, frozen=True):
     """
     ``ssh``: facts for which ECS has no field. Only ``sshbell parse`` writes the last three.
@@ -152,6 +167,7 @@ class SshFields(Fields, frozen=True):
     certificate: CertificateFields = CertificateFields()
     principal: str | None = None
     session: SessionFields = SessionFields()
+    code: CodeFields = CodeFields()
     invalid_user: bool = False
     preauth: bool = False
     count: int | None = None

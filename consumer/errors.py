@@ -97,6 +97,11 @@ class TryLaterError(SshbellError):
     exit_code = 75
 
 
+def missing_package(error: ImportError, extra: str) -> UnavailableError:
+    """Return the error of a command that needs an extra of sshbell, which is not installed."""
+    return UnavailableError(f"{error.name} is missing; run: /opt/sshbell/bin/pip install 'sshbell[{extra}]'")
+
+
 def complain(error: SshbellError) -> None:
     """Print an error on standard error, in one line."""
     with suppress(OSError):  # if even that fails, the exit code has to suffice

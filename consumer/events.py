@@ -51,6 +51,26 @@ class AuthEvent(msgspec.Struct, frozen=True):
         return "verified" if trusted is not None and trusted[0] == 0 else "unverified"
 
 
+class LoginCode(msgspec.Struct, frozen=True):
+    """
+    The one-time code of a login, or why it has none.
+
+    Attributes:
+        outcome: ``accepted``; ``emergency`` for a printed code; ``not_needed`` if no rule wanted one; ``let_in`` if no channel
+            took one and ``on_failure`` is ``safe``.
+        channel: that has taken the code; None for an emergency code.
+        session: the number beside the prompt and in the message.
+        after_s: seconds from the message to the answer.
+        left: how many unused emergency codes the user has.
+    """
+
+    outcome: str
+    channel: str | None = None
+    session: str | None = None
+    after_s: int | None = None
+    left: int | None = None
+
+
 class Login(AuthEvent, frozen=True):
     """
     Somebody has logged in.
@@ -59,6 +79,7 @@ class Login(AuthEvent, frozen=True):
         method: the last one, as sshd writes it: ``keyboard-interactive/pam``.
         info: the text after "ssh2: ": the key or certificate.
         factors: all methods in order, if the log shows several; ``method`` is the last of them.
+        code: the one-time code; None if sshbell has not asked for one.
     """
 
     action: ClassVar[EventAction] = EventAction.LOGIN
@@ -68,6 +89,7 @@ class Login(AuthEvent, frozen=True):
     uid: int | None = None
     session_kind: str | None = None
     factors: tuple[str, ...] = ()
+    code: LoginCode | None = None
 
 
 class Logout(AuthEvent, frozen=True):

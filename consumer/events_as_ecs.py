@@ -8,6 +8,7 @@ from consumer.clock import isoformat
 from consumer.ecs import (
     BlockFields,
     CertificateFields,
+    CodeFields,
     EcsEvent,
     EventFields,
     FileFields,
@@ -120,6 +121,7 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         certificate=_certificate_fields(info),
         principal=info.get("principal"),
         session=known(SessionFields(kind=login.session_kind if login is not None else None)),
+        code=_code_fields(login),
         invalid_user=isinstance(event, Attempt) and not event.user_is_valid,
         count=count,
         ambiguous=event.line[AMBIGUOUS],
@@ -129,6 +131,13 @@ def _ssh_fields(event: Event, login: Login | None) -> SshFields:
         claimed_by_uid=claimed_by_uid,
         login_id=login_id,
     )
+
+
+def _code_fields(login: Login | None) -> CodeFields:
+    if login is None or login.code is None:
+        return known(CodeFields())
+    code = login.code
+    return CodeFields(outcome=code.outcome, channel=code.channel, session=code.session, after_s=code.after_s, left=code.left)
 
 
 def _rule_fields(event: Event) -> RuleFields:

@@ -133,7 +133,7 @@ def _clauses_of(text: str) -> tuple[_Clause, ...]:
         found = RULE.parse_string(text.strip())
     except pp.ParseException as error:
         expected = error.msg.removeprefix("Expected ")
-        raise ValueError(f"it has no {expected} at character {error.loc + 1}: {text[: error.loc]} <- here") from None
+        raise ValueError(f"expected {expected} at character {error.loc + 1}: {text[: error.loc]} <- here") from None
     return tuple(
         _Clause("negated" in clause, tuple(map(_name, clause["names"])), tuple(map(_trigger, clause["triggers"])))
         for clause in found

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import msgspec
 
 from consumer.clock import SECOND_US
-from consumer.config_values import seconds_of
 from consumer.events import Event
+from consumer.spans import seconds_of
 from consumer.text import readable
 
 _SPAN = re.compile(r"[0-9]{1,6}[smhdw]\Z")

@@ -7,6 +7,8 @@ DEFAULT_PATH = "/etc/sshbell/sshbell.toml"
 STATE_DIR = "/var/lib/sshbell"
 # On which ``guard`` takes commands, in the state directory.
 GUARD_SOCKET = "guard.sock"
+# On which ``deliver`` takes one-time codes from the commands for PAM, in the state directory.
+DELIVER_SOCKET = "deliver.sock"
 # On which ``run`` hears that a shard has new events.
 GATHER_SOCKET = "gather.sock"
 # More processes than this help no machine that one rsyslogd can fill.
@@ -22,6 +24,11 @@ def state_dir_in(path: str) -> str:
     except OSError:
         found = None
     return found[2] if found else STATE_DIR
+
+
+def codes_dir_of(state_dir: str) -> Path:
+    """Return the directory of one-time codes: beside the state directory, because only root may read it."""
+    return Path(f"{state_dir.rstrip('/')}-codes")
 
 
 def shard_dir(state_dir: Path, number: int) -> Path:

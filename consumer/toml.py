@@ -7,8 +7,10 @@ A file cannot end the process that reads it: input on which Python's own parser 
 there is a fault to show. Grammar: toml.io, 1.0.
 """
 
+import json
 import re
 import tomllib
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -235,3 +237,13 @@ class _Lines:
 
 def _key(word: str) -> str:
     return str(tomllib.loads(f"x = {word}")["x"]) if word[0] in "\"'" else word
+
+
+def toml_text(text: str) -> str:
+    """Return a text as TOML, whose escapes are those of JSON."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def commented(notes: Iterable[str]) -> list[str]:
+    """Return sentences about what an imported configuration changes, as lines of comments. TOML allows no control characters."""
+    return ["# What changes:", *("# " + "".join(char if char.isprintable() else "?" for char in note) for note in notes)]

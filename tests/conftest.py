@@ -69,6 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(LeftOut(config))
 
 
+@pytest.fixture(autouse=True)
+def _umask() -> Iterator[None]:
+    """Undo what a command does to the whole process: files of later tests must be readable for other users."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
     """Return a folder that every user can enter; pytest's own folders are closed to other users."""

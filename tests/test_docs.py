@@ -12,8 +12,9 @@ from msgspec.structs import fields
 from consumer.actions import EventAction, OwnAction
 from consumer.channel_settings import CHANNEL_TYPES, OAuth2
 from consumer.cli import COMMANDS, main
+from consumer.codes_settings import CodeRule, Codes
 from consumer.config import Allow, Blocking, Choice, Config, Route, WorkerSettings
-from consumer.config_file import load
+from consumer.config_file import load, parse
 from consumer.config_values import Secret
 from consumer.deliver.digest import Held, HeldGroup, HeldLine
 from consumer.deliver.facts import Facts, facts_of
@@ -28,7 +29,7 @@ from consumer.detect_settings import (
 )
 from consumer.framing.text import FRAMINGS
 from consumer.people.people import People
-from grammars import dropbear, pam, sshd
+from grammars import dropbear, pam, sshbell_pam, sshd
 from tests.documents import PAGES, PROJECT_DIR, blocks, without_blocks
 from tests.ecs_events import ecs
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 DETECT_TABLES = (
     GuessingSettings, ManyAddressesSettings, ManyAccountsSettings, SuccessAfterFailuresSettings, FirstSeenSettings,
 )  # fmt: skip
-GRAMMARS = {"sshd": sshd, "pam": pam, "dropbear": dropbear}
+GRAMMARS = {"sshd": sshd, "pam": pam, "dropbear": dropbear, "sshbell_pam": sshbell_pam}
 
 
 def documents() -> str:
@@ -59,13 +60,20 @@ def test_code_is_fenced(page: Path) -> None:
     assert {
         block.where: block.language
         for block in blocks(page)
-        if block.language not in {"sh", "toml", "cron", "rsyslog", "pam", "hosts"}
+        if block.language not in {"sh", "toml", "cron", "rsyslog", "pam", "hosts", "sql", "python", "sshconfig"}
     } == {}
 
 
 def test_configuration_examples(tmp_path: Path) -> None:
     """Each example of a configuration is one: those of keys, channels, routes and people together are read without a fault."""
     examples = [block.text for page in PAGES for block in blocks(page, "toml")]
+    # A file has one table [codes], so an example with it is read alone.
+    alone = [text for text in examples if "[codes]" in text]
+    assert len(alone) >= 3
+    for text in alone:
+        found = parse(text.encode(), "example")
+        assert {*found.codes.channels} <= {channel.name for channel in found.channel}
+    examples = [text for text in examples if text not in alone]
     people, config = tmp_path / "people.toml", tmp_path / "sshbell.toml"
     people.write_text("\n".join(text for text in examples if text.startswith("[[person]]")), encoding="utf-8")
     keys = [text for text in examples if not text.startswith("[")]
@@ -143,6 +151,8 @@ def test_configuration_keys() -> None:
             *DETECT_TABLES,
             Blocking,
             Allow,
+            Codes,
+            CodeRule,
             WorkerSettings,
             *CHANNEL_TYPES.values(),
             Route,
@@ -156,15 +166,22 @@ def test_configuration_keys() -> None:
         missing(
             {
                 f"`{key}"
-                for key in keys - {"channel", "route", "detect", "guessing", "block", "worker", *Secret.__struct_fields__}
+                for key in keys
+                - {"channel", "route", "detect", "guessing", "block", "codes", "rule", "worker", *Secret.__struct_fields__}
             },
             before="",
         )
         == []
     )
-    shown = {"`[[channel]]`", "`[[route]]`", "`[worker]`", "`[detect]`", "`[detect.guessing]`"} | {
-        f"{{ {key} = " for key in Secret.__struct_fields__
-    }
+    shown = {
+        "`[[channel]]`",
+        "`[[route]]`",
+        "`[worker]`",
+        "`[detect]`",
+        "`[detect.guessing]`",
+        "`[codes]`",
+        "`[[codes.rule]]`",
+    } | {f"{{ {key} = " for key in Secret.__struct_fields__}
     assert missing(shown, before="", behind="") == []
     assert missing({f'`"{name}"`' for name in CHANNEL_TYPES}, before="", behind="") == []
 

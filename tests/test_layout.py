@@ -22,7 +22,12 @@ SLIPS = [
     ("consumer/unlisted.py", "x = 1"),
     ("consumer/deliver/decide.py", "import time"),
     ("consumer/keys/index.py", "import sqlite3"),
+    ("consumer/keys/index.py", "import psycopg"),
+    ("consumer/store/worker.py", "import confluent_kafka"),
+    ("consumer/pipeline.py", "import socket"),
     ("consumer/system/check.py", "from consumer.deliver.channels.email import Email"),
+    ("consumer/pipeline.py", "import pyspark"),
+    ("consumer/story/event_ids.py", "import socket"),
     ("grammars/pam.py", "from consumer import text"),
 ]
 
@@ -68,3 +73,11 @@ def test_a_grammar_imports_pyparsing_alone() -> None:
 def test_a_room_says_what_it_is_for(room: Path) -> None:
     """The first line of a room tells a newcomer what stands in it."""
     assert ast.get_docstring(ast.parse((room / "__init__.py").read_text(encoding="utf-8")))
+
+
+def test_the_pipeline_loads_no_engine() -> None:
+    """Nor a broker's client, a database server's, or a socket: it runs in a worker of any of them."""
+    engines = {"confluent_kafka", "duckdb", "psycopg", "pyarrow", "pyspark", "socket"}
+    check = "import sys, consumer.pipeline; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", check], cwd=PROJECT_DIR, capture_output=True, check=True, text=True)
+    assert not engines & set(done.stdout.split())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from email import message_from_bytes
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +54,16 @@ def test_contents(wheel: Path) -> None:
     assert {name for name in names if ".dist-info/" not in name} == modules | {"consumer/matching/lowered_rules.json"}
     assert any(name.endswith("LICENSE") for name in names)
     assert wheel.name.startswith(f"sshbell-{__version__}-py3-none-any")
+
+
+def test_a_plain_install_brings_no_engine(wheel: Path) -> None:
+    """Spark, Kafka's client, PostgreSQL's and their libraries come with an extra alone."""
+    (name,) = [name for name in zipfile.ZipFile(wheel).namelist() if name.endswith("/METADATA")]
+    needed = message_from_bytes(zipfile.ZipFile(wheel).read(name)).get_all("Requires-Dist", [])
+    engines = {"confluent-kafka", "duckdb", "pandas", "psycopg", "pyarrow", "pyspark"}
+    extras = {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in needed if "extra ==" in line}
+    assert engines <= extras
+    assert not engines & {re.split(r"[^\w-]", line, maxsplit=1)[0] for line in needed if "extra ==" not in line}
 
 
 def test_a_start_lowers_no_rule(installed: Path) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Long enough for a machine that is busy with other things.
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 INTERVAL_S = 0.005
 
 

@@ -294,9 +294,10 @@ def add(
     from consumer.block.access_conf import can_name
     from consumer.block.target import target_of
     from consumer.clock import SECOND_US, now_us
-    from consumer.config_values import Span, seconds_of
+    from consumer.config_values import Span
     from consumer.guard.client import ask, known_addresses
     from consumer.guard.messages import Order
+    from consumer.spans import seconds_of
     from consumer.store.earlier_logins import EarlierLogins
 
     pattern = next(meta.pattern for meta in get_args(Span) if isinstance(meta, Meta) and meta.pattern)

@@ -5,18 +5,34 @@ from typing import TYPE_CHECKING
 
 import click
 
-from consumer.commands.options import CONFIG, HOST, SINCE, UNTIL, USER, WIDE, ZONE, in_color, number, width
-from consumer.errors import UsageError
+from consumer.commands.options import (
+    CONFIG,
+    FILE,
+    HOST,
+    SINCE,
+    UNTIL,
+    USER,
+    WIDE,
+    ZONE,
+    configuration_for_logs,
+    in_color,
+    number,
+    width,
+)
+from consumer.errors import UsageError, missing_package
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import tzinfo
 
     from consumer.addresses import Network
+    from consumer.config import Config
     from consumer.ecs import EcsEvent
-    from consumer.events import Event
+    from consumer.events import Event, Login
+    from consumer.places.geoip import Places
+    from consumer.show.owner_names import Names
     from consumer.show.table import Table
-    from consumer.store.queries import Session
+    from consumer.store.queries import Asked, Session
 
 
 @click.command(short_help="Show who was logged in, and other events.")
@@ -34,12 +50,13 @@ if TYPE_CHECKING:
     "--csv", "as_csv", is_flag=True, help="Print CSV for a spreadsheet, with a ' before text that would act as a formula."
 )
 @click.option("--all-columns", is_flag=True, help="With --csv: add all other known values after the usual columns.")
+@click.option("--from-archive", "archive", type=FILE, metavar="DIR", help="Read what sshbell archive has written, not the store.")
 @WIDE
 @ZONE
 @CONFIG
 def history(since: str | None, until: str | None, user: str | None, host: str | None, address: str | None, limit: int | None,
-            zone: "tzinfo", config: str | None, *, all_events: bool, as_json: bool, as_csv: bool, all_columns: bool,
-            wide: bool) -> None:  # fmt: skip
+            zone: "tzinfo", config: str | None, archive: str | None, *, all_events: bool, as_json: bool, as_csv: bool,
+            all_columns: bool, wide: bool) -> None:  # fmt: skip
     """
     Show who was logged in, from where, for how long; with --events, all events. The oldest comes first.
 
@@ -51,20 +68,15 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         sudo sshbell history --since "2026-11-22 22:00" --until "2026-11-23 06:00"
         sudo sshbell history --user root --address 203.0.113.0/24 --limit 20
         sudo sshbell history --events --since 2026-11-22 --csv > november.csv
+        sshbell history --from-archive /srv/ssh-2026 --user alice
     """
-    import socket
-    from pathlib import Path
-
     from consumer import clock
-    from consumer.config_file import load
-    from consumer.ecs import json_line
     from consumer.errors import InputError, complain
     from consumer.places.geoip import Places
     from consumer.selection import Selection
     from consumer.show.owner_names import Names, asked_owners
-    from consumer.show.spreadsheet import Spreadsheet
     from consumer.show.table import EVENTS, SESSIONS, Table
-    from consumer.store.queries import Asked, events, keys_used, sessions
+    from consumer.store.queries import Asked
     from consumer.text import listed
 
     if as_csv and as_json:
@@ -79,32 +91,70 @@ def history(since: str | None, until: str | None, user: str | None, host: str | 
         raise UsageError(str(error)) from error
     if fault := selection.fault_of_future(zone, now_us):
         raise UsageError(fault)
-    loaded = load(config)
-    state_dir = Path(loaded.state_dir)
-    names = Names(loaded, asked_owners(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=all_events)))
+    loaded, chosen, used = (
+        _stored(config, asked, all_events=all_events)
+        if archive is None
+        else _archived(config, asked, archive, all_events=all_events)
+    )
+    names = Names(loaded, asked_owners(loaded, used))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     columns = EVENTS if all_events else SESSIONS
     table = Table(columns, zone, color=in_color(), width=width(is_wide=wide), noise=True, names=names, places=places)
-
-    chosen: Iterable[Session | Event] = events(state_dir, asked) if all_events else sessions(state_dir, asked)
-    write = sys.stdout.buffer.write
-    spreadsheet = Spreadsheet(zone, all_columns=all_columns)
-    if as_csv:
-        write(spreadsheet.head())
+    form = _rows_of(names, places, table, zone, now_us, as_json=as_json, as_csv=as_csv, all_columns=all_columns)
     shown = 0
     for shown, found in enumerate(chosen, 1):  # noqa: B007 - shown is used after the loop
-        if as_json:
-            write(json_line(places.add(names.added(_as_ecs(found)))))
-        elif as_csv:
-            write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
-        else:
-            sys.stdout.write(_row(found, table, now_us) + "\n")
+        form(found)
     sys.stdout.flush()
     if not shown:
         what = "events" if all_events else "sessions"
         options = selection.options + (["--address"] if address is not None else [])
-        nothing = f"no {what} match {listed(options)}" if options else f"the store has no {what} yet"
+        source = "store" if archive is None else "archive"
+        nothing = f"no {what} match {listed(options)}" if options else f"the {source} has no {what} yet"
         click.echo(f"sshbell: {nothing}", err=True)
+
+
+def _rows_of(names: "Names", places: "Places", table: "Table", zone: "tzinfo", now_us: int, *, as_json: bool, as_csv: bool,
+             all_columns: bool) -> "Callable[[Session | Event], object]":  # fmt: skip
+    """Return a function that prints a session or an event."""
+    from consumer.ecs import json_line
+    from consumer.show.spreadsheet import Spreadsheet
+
+    write = sys.stdout.buffer.write
+    if as_json:
+        return lambda found: write(json_line(places.add(names.added(_as_ecs(found)))))
+    if as_csv:
+        spreadsheet = Spreadsheet(zone, all_columns=all_columns)
+        write(spreadsheet.head())
+        return lambda found: write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
+    return lambda found: sys.stdout.write(_row(found, table, now_us) + "\n")
+
+
+# The configuration; the rows; and logins whose keys they show.
+_Chosen = tuple["Config", "Iterable[Session | Event]", "Iterable[Login]"]
+
+
+def _stored(config: str | None, asked: "Asked", *, all_events: bool) -> "_Chosen":
+    import socket
+    from pathlib import Path
+
+    from consumer.config_file import load
+    from consumer.store.queries import events, keys_used, sessions
+
+    loaded = load(config)
+    state_dir = Path(loaded.state_dir)
+    used = keys_used(state_dir, asked, socket.gethostname(), of_events=all_events)
+    return loaded, events(state_dir, asked) if all_events else sessions(state_dir, asked), used
+
+
+def _archived(config: str | None, asked: "Asked", folder: str, *, all_events: bool) -> "_Chosen":
+    from pathlib import Path
+
+    try:
+        from consumer.store.archive import archived_events, archived_sessions
+    except ImportError as error:
+        raise missing_package(error, "spark") from error
+    read = archived_events if all_events else archived_sessions
+    return configuration_for_logs(config), read(Path(folder), asked), ()
 
 
 def _as_ecs(found: "Session | Event") -> "EcsEvent":

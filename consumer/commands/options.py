@@ -69,13 +69,15 @@ WIDE = click.option("--wide", is_flag=True, help="Cut nothing: whole fingerprint
 USER = click.option("--user", metavar="NAME", help="Show only this user.")
 HOST = click.option("--host", metavar="NAME", help="Show only this host.")
 
+YEAR = click.option(
+    "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, for lines without a year."
+)
+
 
 def reading(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options of all commands that read lines. The command gets a matcher, and the configuration as ``obj``."""
 
-    @click.option(
-        "--year", type=number(1970, 9999), metavar="YEAR", help="Year of each file's first line, for lines without a year."
-    )
+    @YEAR
     @ZONE
     @click.option(
         "--engine",
@@ -89,14 +91,18 @@ def reading(command: Callable[..., None]) -> Callable[..., None]:
     def with_matcher(*args: Any, engine: str, config: str | None, **kwargs: Any) -> None:
         from consumer.matching.matcher import Matcher
 
-        found = click.get_current_context().obj = _configuration(config)
+        found = click.get_current_context().obj = configuration_for_logs(config)
         command(*args, matcher=Matcher(found.sshd_programs, "pyparsing" if engine == "pyparsing" else "lowered"), **kwargs)
 
     return with_matcher
 
 
-def _configuration(path: str | None) -> "Config":
-    """Read the configuration; go on without it if the user may not read it, because log files may be open to everybody."""
+def configuration_for_logs(path: str | None) -> "Config":
+    """
+    Read the configuration, for a command that reads log files.
+
+    They may be open to everybody, so it goes on without a configuration that the user may not read.
+    """
     from consumer.config import Config
     from consumer.config_file import load
     from consumer.errors import ConfigRightsError, complain

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from consumer.system.status import Health
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
+# Why findings have blocked nobody, by ``Refusal``.
+_NOT_BLOCKED = {
+    "no_target": "without an address to block",
+    "unverified": "from lines that any local user could have written",
+    "loopback": "from this host itself",
+    "allowed": "on the allow list",
+    "live_session": "from an address with a session",
+    "known": "from the address of a recent login",
+    "blocked": "from an address that was blocked already",
+}
 _COLORS = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red", "UNKNOWN": "magenta"}
 
 
@@ -123,6 +133,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     yield "deliver", _process(health.deliver), _process_color(health.deliver)
     if health.blocking is not None:
         yield "blocking", _blocking(health.blocking), "" if not health.blocking.problems else "yellow"
+        if health.blocking.not_blocked:
+            yield "not blocked", _not_blocked(health.blocking.not_blocked), ""
     running = health.store.notes.get("version") if health.store is not None else None
     is_current = running == __version__
     version = __version__ if is_current else f"last started: {running or 'none'}, installed: {__version__}"
@@ -179,6 +191,13 @@ def _blocking(found: "BlockingState") -> str:
     return f"{counted(found.blocked, 'target')} blocked, guard is {_process(found.guard)}"
 
 
+def _not_blocked(counts: dict[str, int]) -> str:
+    from consumer.text import counted
+
+    reasons = ", ".join(f"{count:,} {_NOT_BLOCKED.get(reason, reason)}" for reason, count in counts.items())
+    return f"{counted(sum(counts.values()), 'finding')} since the start: {reasons}"
+
+
 def _process_object(process: "Process | None") -> dict[str, Any]:
     return {"running": None, "pid": None} if process is None else {"running": process.is_running, "pid": process.pid or None}
 
@@ -221,7 +240,10 @@ def _object(health: "Health") -> dict[str, Any]:
         ],
         "blocking": None
         if health.blocking is None
-        else {"mode": health.blocking.mode, "guard": _process_object(health.blocking.guard), "blocked": health.blocking.blocked},
+        else {
+            "mode": health.blocking.mode, "guard": _process_object(health.blocking.guard), "blocked": health.blocking.blocked,
+            "not_blocked": health.blocking.not_blocked,
+        },
         "version": {
             "running": health.store.notes.get("version") if health.store is not None else None, "installed": __version__,
         },

@@ -30,10 +30,10 @@ import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction, OwnAction
 from consumer.addresses import ip_of
-from consumer.config_values import micros_of
 from consumer.deliver.hours import next_us, quiet_until_us
 from consumer.deliver.routing import Lead
 from consumer.ecs import EcsEvent
+from consumer.spans import micros_of
 from consumer.store.delivery import LONGEST_HOLD_US, LONGEST_WAIT_US, Budget, Hold, HoldPlan, Pending, Standing
 
 _HOUR_S, _HOUR_US = 3600.0, 3600e6

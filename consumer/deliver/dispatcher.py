@@ -17,7 +17,6 @@ from zoneinfo import ZoneInfo
 from consumer.channel_settings import ChannelSettings
 from consumer.clock import now_us
 from consumer.config import Config
-from consumer.config_values import micros_of, seconds_of
 from consumer.deliver.channels import channel_of
 from consumer.deliver.decide import budget_of, plan_of
 from consumer.deliver.health import health_of
@@ -31,6 +30,7 @@ from consumer.enrich.enricher import Enricher, parts_of
 from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
+from consumer.spans import micros_of, seconds_of
 from consumer.store.delivery import Delivery, Routed, Way
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
 
@@ -56,6 +56,9 @@ class Dispatcher:
         renderer: shared by all workers.
         people: the current owners of keys and accounts.
         clock: the wall clock, in microseconds.
+
+    Attributes:
+        enricher: asks for further facts about events.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Dispatcher:
         self._delivery = delivery
         self._outbox = outbox
         self._renderer = renderer
-        self._enricher = Enricher()
+        self.enricher = Enricher()
         self._clock = clock
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -84,7 +87,7 @@ class Dispatcher:
     def configure(self, config: Config, people: People) -> None:
         """Use another configuration. Unchanged channels go on."""
         self._config = config
-        self._enricher.configure(parts_of(config, people))
+        self.enricher.configure(parts_of(config, people))
         self.people = people
         self._router = Router((settings.name for settings in config.channel), config.route, people)
         if self._facts is not None:
@@ -119,7 +122,7 @@ class Dispatcher:
 
     def _start(self, settings: ChannelSettings, common: Common) -> None:
         worker = Worker(
-            settings, channel_of(settings), self._delivery, self._renderer, self._enricher, common, clock=self._clock,
+            settings, channel_of(settings), self._delivery, self._renderer, self.enricher, common, clock=self._clock,
         )  # fmt: skip
         before = [task for task in self._ending if task.get_name() == settings.name]
         self._workers[settings.name] = worker
@@ -227,7 +230,7 @@ class Dispatcher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        self._enricher.close()
+        self.enricher.close()
 
 
 async def _after(before: Iterable[asyncio.Task[None]], worker: Worker) -> None:

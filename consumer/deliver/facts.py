@@ -15,7 +15,7 @@ from consumer.actions import SESSION_ACTIONS, SEVERITIES, EventAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.deliver.channels import Detail
 from consumer.deliver.language import ENGLISH, N_, Language
-from consumer.ecs import AsFields, EcsEvent, GeoFields, LocationFields, SourceFields
+from consumer.ecs import AsFields, CodeFields, EcsEvent, GeoFields, LocationFields, SourceFields
 
 _ORIGINS = {"verified": N_("verified: a process of root wrote the log line"), "unverified": "", "forged": ""}
 # The actions of events whose user has logged in.
@@ -55,6 +55,7 @@ _LABELS = {
     "anonymous": N_("Anonymous"),
     "through": N_("Through"),
     "method": N_("Method"),
+    "second factor": N_("Second factor"),
     "key": N_("Key"),
     "key of": N_("Key of"),
     "key options": N_("Key options"),
@@ -90,6 +91,17 @@ NOVELTY_NAMES = {
     "network": N_("network"),
     "host": N_("host"),
 }
+# Why a code was refused: see ``consumer.story.login_codes``.
+_CODE_REASONS = {
+    "wrong code": N_("wrong code"),
+    "expired code": N_("expired code"),
+    "used code": N_("used code"),
+    "code of another connection": N_("code of another connection"),
+    "too many codes tried": N_("too many codes tried"),
+    "too many codes asked for": N_("too many codes asked for"),
+    "no channel took the code": N_("no channel took the code"),
+    "code not given": N_("code not given"),
+}
 # A duration is in units of the SI, which have no cases and no dots: "nach 2 Std.." would have one dot too many, and "nach 3 Tage"
 # would be wrong.
 _UNITS = {"d": N_("%(num)s d"), "h": N_("%(num)s h"), "min": N_("%(num)s min"), "s": N_("%(num)s s")}
@@ -118,6 +130,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     via_host: str
     map: str
     method: str
+    second_factor: str
     key: str
     owners: tuple[str, ...]
     options: str
@@ -203,6 +216,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
         via_host=via.host.name or "",
         map=_map_link(map_url, source) if map_url else "",
         method=" + ".join(filter(None, ssh.factors)) or "/".join(filter(None, (ssh.method, ssh.submethod))),
+        second_factor=_second_factor(ssh.code, language),
         key=" ".join(filter(None, (key.type, key.fingerprint))),
         owners=tuple(filter(None, key.owner)),
         options=",".join(filter(None, key.options)),
@@ -282,6 +296,7 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "anonymous", facts.anonymous
     yield "through", facts.via
     yield "method", facts.method
+    yield "second factor", facts.second_factor
     yield "key", facts.key
     yield from _owners(facts.owners, facts.language)
     yield "key options", facts.options
@@ -296,9 +311,27 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "hosts", ", ".join(facts.hosts) if len(facts.hosts) > 1 else ""
     yield "duration", facts.duration
     yield "lines" if claimed else "tries", facts.language.number(int(facts.count)) if facts.count else ""
-    yield "reason", facts.reason
+    reason = _CODE_REASONS.get(facts.reason)
+    yield "reason", facts.reason if reason is None else _(reason)
     origin = _ORIGINS.get(facts.origin)
     yield "origin", facts.origin if origin is None else origin and _(origin)
+
+
+def _second_factor(code: CodeFields, language: Language) -> str:
+    """Return the one-time code of a login in a few words; "" if sshbell has asked for none."""
+    _ = language.gettext
+    match code.outcome:
+        case "accepted":
+            return _(
+                "by #%(channel)s, after %(time)s", channel=code.channel or "?", time=duration_text(code.after_s or 0, language)
+            )
+        case "emergency":
+            return language.ngettext("emergency code, %(num)s left", "emergency code, %(num)s left", code.left or 0)
+        case "not_needed":
+            return _("not needed")
+        case "let_in":
+            return _("none, because no channel took the code")
+    return ""
 
 
 def _writer(facts: Facts) -> str:

@@ -154,8 +154,19 @@ def _penalty(facts: Facts, parts: Parts, count: int) -> str:
 
 
 def fault_sentence(facts: Facts, parts: Parts, what: str) -> str:
-    """Return the sentence about a complaint of sshd."""
+    """Return the sentence about a complaint of sshd, or about one-time codes."""
     _ = facts.language.gettext
+    user = parts.named(facts.user) or _("somebody")
+    match what:
+        case "prompt_burst":
+            return _(
+                "Somebody%(way)s causes one prompt for a code after another%(host)s, as %(user)s",
+                way=parts.way, host=parts.on_host, user=user,
+            )  # fmt: skip
+        case "code_not_delivered":
+            return _("No channel takes the one-time codes%(host)s", host=parts.on_host)
+        case "let_in_without_code":
+            return _("%(user)s got in%(host)s without a one-time code, because no channel took it", user=user, host=parts.on_host)
     account = _(" about %(user)s", user=parts.named(facts.user)) if facts.user else ""
     fault = _(_FAULTS.get(what, _OTHER_FAULT))
     return _("sshd%(host)s complains%(account)s: %(fault)s", host=parts.on_host, account=account, fault=fault)

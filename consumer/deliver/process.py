@@ -1,4 +1,4 @@
-"""The process ``sshbell deliver``: its lock, its signals, and the socket to ``sshbell run``."""
+"""The process ``sshbell deliver``: its lock, its signals, the socket to ``sshbell run``, and the one for one-time codes."""
 
 import asyncio
 import gc
@@ -10,13 +10,16 @@ from pathlib import Path
 
 from consumer.config import Config
 from consumer.config_file import reloaded
+from consumer.deliver.code_socket import CodeSocket
+from consumer.deliver.codes import CodeSender
 from consumer.deliver.dispatcher import Dispatcher
 from consumer.deliver.rendering import Renderer
 from consumer.errors import ConfigError, StoreError, TryLaterError
 from consumer.people.people import People
+from consumer.process.core_files import forbid_core
 from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.process.log import get_logger
-from consumer.state_dir import DEFAULT_PATH
+from consumer.state_dir import DEFAULT_PATH, DELIVER_SOCKET
 from consumer.store.deliveries import delivery_of, outbox_of
 from consumer.store.delivery import Delivery
 
@@ -45,6 +48,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
         TryLaterError: without ``wake``, if another process delivers.
         StoreError: ``delivery.db`` cannot be opened.
     """
+    forbid_core()
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     changed = asyncio.Event()
@@ -56,7 +60,11 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
         if not await _locked(lock, wake, ended):
             return
         with closing(await _opened(config, ended)) as delivery, closing(outbox_of(config.store, delivery)) as outbox:
-            dispatcher = Dispatcher(config, delivery, outbox, renderer_of(config_path), people=_people_of(config, People()))
+            renderer = renderer_of(config_path)
+            dispatcher = Dispatcher(config, delivery, outbox, renderer, people=_people_of(config, People()))
+            codes = CodeSender(config, dispatcher.people, renderer, dispatcher.enricher)
+            code_socket = CodeSocket(Path(config.state_dir) / DELIVER_SOCKET, codes)
+            await code_socket.open()
             if wake is not None:
                 loop.add_reader(wake, _woken, wake, dispatcher, ended)
             # Loaded modules stay, and a collection that visited all of them would delay a message.
@@ -66,13 +74,15 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
             while not ended.is_set():
                 if changed.is_set():
                     changed.clear()
-                    config = _reconfigured(config, config_path, dispatcher)
+                    config = _reconfigured(config, config_path, dispatcher, codes)
                 dispatcher.poll()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_POLL_S):
                         await ended.wait()
             if wake is not None:
                 loop.remove_reader(wake)
+            code_socket.close()
+            codes.close()
             await dispatcher.stop()
     _log.info("ended")
 
@@ -148,7 +158,7 @@ def _woken(wake: socket.socket, dispatcher: Dispatcher | None, ended: asyncio.Ev
         dispatcher.route()
 
 
-def _reconfigured(config: Config, path: str | None, dispatcher: Dispatcher) -> Config:
+def _reconfigured(config: Config, path: str | None, dispatcher: Dispatcher, codes: CodeSender) -> Config:
     """Read the configuration again; refuse a broken one, and keep the old one."""
     try:
         found = reloaded(path, config)
@@ -156,5 +166,6 @@ def _reconfigured(config: Config, path: str | None, dispatcher: Dispatcher) -> C
         _log.error("configuration_refused", reason=f"{error}; sshbell keeps the old one")
         return config
     dispatcher.configure(found, _people_of(found, dispatcher.people))
+    codes.configure(found, dispatcher.people)
     _log.info("configured", channels=[channel.name for channel in found.channel])
     return found

@@ -16,7 +16,9 @@ import msgspec
 from jinja2 import ChainableUndefined, FileSystemLoader, TemplateError, TemplateNotFound
 from jinja2.sandbox import SandboxedEnvironment
 
+from consumer.codes.messages import CodeRequest
 from consumer.deliver.channels import Detail, Medium, Message
+from consumer.deliver.code_sentences import code_details, code_sentences, code_values
 from consumer.deliver.digest import Cause, Digest
 from consumer.deliver.facts import details_of, duration_text, facts_of
 from consumer.deliver.language import ENGLISH, Language, language_of
@@ -147,6 +149,54 @@ class Renderer:
             late=values["late"],
             language=language.code,
         )
+
+    def code(
+        self, message_id: str, event: EcsEvent, request: CodeRequest, *, zone: tzinfo | None = None, map_url: str = "",
+        medium: Medium = "mail", language: Language = ENGLISH,
+    ) -> Message:  # fmt: skip
+        """
+        Return the message with a one-time code, or the report that somebody asks for many codes.
+
+        Args:
+            message_id: of our own making.
+            event: the login for which the code is, with what sshbell knows of it.
+            request: the code.
+            zone: the reader's; None for this host's.
+            map_url: "" for no link.
+            medium: of the channel.
+            language: the reader's.
+        """
+        fields = _harmless(msgspec.to_builtins(event))
+        facts = facts_of(msgspec.convert(fields, EcsEvent), zone, map_url, language)
+        destination = _harmless(request.destination)
+        values = msgspec.structs.asdict(facts) | msgspec.structs.asdict(code_sentences(facts, request))
+        details = code_details(facts, request, destination)
+        values |= {"event": fields, "lines": [detail._asdict() for detail in details], "late": "", "language": language.code}
+        if not request.code:
+            values["severity"] = "high"  # for the colour
+        values["subject"] = self._subject(values, language)
+        name = "message.txt.j2" if medium == "mail" else "message.chat.j2"
+        text = self._with_code(name, values, language, request.code)
+        return Message(
+            id=plain_id(message_id),
+            subject=values["subject"],
+            text=text if medium == "mail" else text.strip(),
+            html=self._with_code("message.html.j2", values, language, request.code) if medium == "mail" else "",
+            title=values["title"],
+            details=details,
+            closing=(*values["notes"], *values["advice"]),
+            event=fields,
+            language=language.code,
+            code=code_values(facts, request, destination),
+        )
+
+    def _with_code(self, name: str, values: dict[str, Any], language: Language, code: str) -> str:
+        """Render a template. One of the user's that leaves out the title would leave out the code, so it does not count."""
+        found = self._rendered(name, values, language)
+        if code in found:
+            return found
+        self._complain(name, LookupError("it shows no title, and so no code"))
+        return self._templates_in(language)[1].get_template(name).render(values)[:_BODY_LIMIT]
 
     def _text(self, name: str, medium: Medium, values: dict[str, Any], language: Language) -> str:
         if medium == "mail":

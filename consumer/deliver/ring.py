@@ -11,7 +11,6 @@ from pathlib import Path
 from consumer.actions import EventAction, OwnAction
 from consumer.clock import isoformat, now_us
 from consumer.config import Config
-from consumer.config_values import seconds_of
 from consumer.deliver.channels import LIMIT_S, channel_of
 from consumer.deliver.process import opened, renderer_of
 from consumer.deliver.worker import Common, Worker
@@ -20,6 +19,7 @@ from consumer.enrich.enricher import Enricher
 from consumer.errors import TryLaterError, UndeliveredError
 from consumer.process.lock import DELIVER_LOCK, Lock
 from consumer.process.log import silence
+from consumer.spans import seconds_of
 from consumer.store.deliveries import delivery_of
 from consumer.store.delivery import Delivery
 

@@ -5,13 +5,12 @@ sshbell chooses the routes once for all channels, in order, so nothing here wait
 files. It is looked up only if a route asks for it, and stays in the message. So a later retry chooses the same recipients.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from consumer.actions import SESSION_ACTIONS
 from consumer.addresses import ip_text
 from consumer.config import Config
-from consumer.config_values import micros_of
 from consumer.ecs import (
     CertificateFields,
     EcsEvent,
@@ -28,6 +27,7 @@ from consumer.keys.index import KeyIndex
 from consumer.matching.messages import method_info, sshd_name
 from consumer.people.people import People, Person, split_account
 from consumer.places.geoip import Places
+from consumer.spans import micros_of
 from consumer.store.earlier_logins import EarlierLogin, EarlierLogins
 from consumer.text import text_of_bytes
 
@@ -73,13 +73,16 @@ class RouteFacts:
         Raises:
             StoreError: ``state.db`` cannot be read now.
         """
-        if self._places is not None:
-            event = joined(event, EcsEvent(source=self._places.of(event.source.ip)))
+        event = self.with_places(event)
         if self._index is not None:
             event = joined(event, self._index.of(event))
         if self._earlier is not None and event.event.action in SESSION_ACTIONS:
             event = joined(event, EcsEvent(sshbell=NoticeFields(new=self._new(event, self._earlier))))
         return event
+
+    def with_places(self, event: EcsEvent) -> EcsEvent:
+        """Return an event with the place of its address, if a question about places was asked for."""
+        return event if self._places is None else joined(event, EcsEvent(source=self._places.of(event.source.ip)))
 
     def _new(self, event: EcsEvent, earlier: EarlierLogins) -> tuple[str, ...]:
         """
@@ -90,16 +93,47 @@ class RouteFacts:
         at_us, created_us = login_us(event), earlier.created_us()
         if not event.user.name or at_us is None or created_us is None or at_us < created_us + self._learning_us:
             return ()
+        # A forged login must not make a real one known.
+        known = self._known(event, earlier, at_us, is_verified=event.ssh.origin == "verified")
+        return tuple(self._novelties(event, known))
+
+    def is_new(self, event: EcsEvent, respects: Collection[str]) -> bool:
+        """
+        Return whether a login that wants a one-time code is new in one of some respects: address, network, country.
+
+        In doubt, it is: if sshbell does not know the address, its network or its country, and in the first days of the store.
+        Only logins count that no local user can have forged.
+
+        Args:
+            event: has user, host, address and time.
+            respects: as in ``new`` of a rule of ``[codes]``.
+
+        Raises:
+            StoreError: ``state.db`` cannot be read now.
+        """
+        at_us, source = login_us(event), event.source
+        if self._earlier is None or not event.user.name or at_us is None:
+            return True
+        found = set(self._novelties(event, self._known(event, self._earlier, at_us, is_verified=True)))
+        if "address" in found or not (source.ip or source.address):
+            found |= {"address"} | {
+                name
+                for name, known in (("network", source.as_.number), ("country", source.geo.country_iso_code))
+                if known is None
+            }
+        return not found.isdisjoint(respects)
+
+    def _known(self, event: EcsEvent, earlier: EarlierLogins, at_us: int, *, is_verified: bool) -> list[EarlierLogin]:
+        """Return the earlier logins of the person of an event or, if sshbell cannot tell the person, of its account."""
+        name = event.user.name or ""
         persons = self._people.persons_of(event)
         person = persons[0] if len(persons) == 1 else None
-        known = [
+        return [
             login
-            for user in _accounts_of(event.user.name, person)
-            # A forged login must not make a real one known.
-            for login in earlier.of(user, at_us - self._keep_us, at_us, is_verified=event.ssh.origin == "verified")
-            if self._is_of(login, event.user.name, person)
+            for user in _accounts_of(name, person)
+            for login in earlier.of(user, at_us - self._keep_us, at_us, is_verified=is_verified)
+            if self._is_of(login, name, person)
         ]
-        return tuple(self._novelties(event, known))
 
     def _is_of(self, login: EarlierLogin, user: str, person: Person | None) -> bool:
         """Return whether an earlier login was by the same person or, if sshbell cannot tell the person, of the same account."""

@@ -199,7 +199,7 @@ def _title(facts: Facts) -> str:
             return _("sshbell%(host)s blocks %(target)s%(until)s.", host=_on_host(facts), target=target, until=until)
         case EventAction.HOST_SILENT:
             return _(
-                "%(host)s has sent no line for %(duration)s, more than %(factor)s times its longest pause of two weeks.",
+                "%(host)s has sent no line for %(duration)s, more than %(factor)s times its longest pause of the last two weeks.",
                 host=_the_host(facts), duration=_label_time(facts, "silent_s"), factor=facts.labels.get("factor", ""),
             )  # fmt: skip
         case EventAction.HOST_CHANGED_WORDING:
@@ -277,7 +277,7 @@ def _headline(facts: Facts) -> str:
 
 
 def _trouble(facts: Facts) -> str:
-    return fault_sentence(facts, _parts(facts), facts.event.rule.name or "")
+    return fault_sentence(facts, sentence_parts(facts), facts.event.rule.name or "")
 
 
 def _logout(facts: Facts) -> str:
@@ -368,6 +368,8 @@ def _notes(facts: Facts) -> list[str]:
     if facts.action == EventAction.LOGIN and facts.new:
         new = ", ".join(_(NOVELTY_NAMES[what]) for what in facts.new)
         found.append(_("This is new for %(who)s: %(new)s. sshbell knows no earlier login like it.", who=_who(facts), new=new))
+    if facts.action == EventAction.LOGIN and facts.event.ssh.code.outcome == "let_in":
+        found.append(_("No channel took the one-time code, and `on_failure` let this login in without one."))
     if facts.ambiguous:
         found.append(_("The log line can be read in several ways. Do not rely on what the client could choose."))
     return found
@@ -452,12 +454,13 @@ def _writer(facts: Facts) -> str:
 
 def _finding(facts: Facts, action: str) -> str:
     """Return the sentence about a finding, which is both title and subject, without a full stop."""
-    return finding_sentence(facts, _parts(facts)) or (
+    return finding_sentence(facts, sentence_parts(facts)) or (
         f"{facts.language.gettext(KINDS[action].name)}{_on_host(facts)}{_as_account(facts)}{_way(facts)}"
     )
 
 
-def _parts(facts: Facts) -> Parts:
+def sentence_parts(facts: Facts) -> Parts:
+    """Return the parts that sentences of other modules take."""
     return Parts(
         _to_host(facts), _on_host(facts), _where(facts), _way(facts), _address(facts), lambda text: _named(facts, text)
     )  # fmt: skip

@@ -22,11 +22,11 @@ import msgspec
 from consumer.actions import EventAction
 from consumer.addresses import Network, ip_of, ip_text
 from consumer.config import Blocking
-from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
 from consumer.detect.findings import Kinds
 from consumer.detect.guessing import Guessing, client_of
 from consumer.events import Attempt, Block, Finding, Login, Logout
+from consumer.spans import seconds_of
 from consumer.story.event_ids import derived
 
 # Addresses with an open session; targets that have been blocked.

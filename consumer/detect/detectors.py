@@ -5,7 +5,6 @@ from typing import Any, get_args
 
 from consumer.actions import EventAction
 from consumer.config import Blocking
-from consumer.config_values import seconds_of
 from consumer.detect.block_policy import BlockPolicy
 from consumer.detect.findings import Detector, Kinds, PlaceOf
 from consumer.detect.first_seen import FirstSeen
@@ -26,6 +25,7 @@ from consumer.detect.tries import DAY_US, Tries
 from consumer.detect_settings import Detect, rate_of
 from consumer.events import Event
 from consumer.records import Line
+from consumer.spans import seconds_of
 from consumer.story.snapshot import DAMAGE, SnapshotPart
 
 # The parts of a snapshot that belong to detectors: "detect", the detector, and the detector's own name of the part.

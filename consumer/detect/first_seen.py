@@ -12,7 +12,6 @@ from typing import ClassVar
 import msgspec
 
 from consumer.actions import EventAction
-from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
 from consumer.detect.findings import Kinds, Place, PlaceOf, finding_of
 from consumer.detect.logins import credential_of, learner_of, methods_of
@@ -20,6 +19,7 @@ from consumer.detect.networks import prefix_of
 from consumer.detect.tries import DAY_US
 from consumer.detect_settings import FirstSeenSettings, Respect
 from consumer.events import Event, Finding, Login
+from consumer.spans import seconds_of
 
 # Accounts in memory, and the values that each remembers in one respect. A usual entry has 2 kB, and 50 kB at most.
 HABITS_LIMIT = 5_000

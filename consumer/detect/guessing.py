@@ -21,13 +21,13 @@ from zlib import crc32
 
 from consumer.actions import EventAction
 from consumer.addresses import ip_of, ip_text
-from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable, BoundedTables
 from consumer.detect.findings import Kinds, finding_of
 from consumer.detect_settings import GuessingSettings
 from consumer.events import Attempt, Finding
 from consumer.guessing_rules import GuessingRule, Trigger, Whitelist, limits_of
 from consumer.records import PROGRAM, TIME, TRUSTED
+from consumer.spans import seconds_of
 
 # Addresses and networks to remember, and users, with the newest tries of each.
 GUESSER_LIMIT, TARGET_LIMIT = 1_000_000, 100_000
@@ -269,8 +269,8 @@ class _Side:
         if event.count == 1 and not self._purge and (not tries or own >= tries[-1]):
             tries.append(own)
             if len(tries) > self._most:
-                if own & 1 and not entry.state & _SOME_UNVERIFIED:
-                    del tries[0]
+                if not entry.state & (_SOME_UNVERIFIED if own & 1 else _SOME_VERIFIED):
+                    del tries[0]  # all are of one kind
                 else:
                     _shorten(tries, self._most)
         else:

@@ -12,7 +12,6 @@ from typing import ClassVar
 import msgspec
 
 from consumer.actions import EventAction
-from consumer.config_values import seconds_of
 from consumer.detect.bounded_table import BoundedTable
 from consumer.detect.clock_skew import ClockState, skew_of
 from consumer.detect.findings import Kinds
@@ -21,6 +20,7 @@ from consumer.detect.host_silent import RhythmState, silence_of
 from consumer.detect_settings import Detect
 from consumer.events import Event, Finding
 from consumer.records import HOST, TIME, TRUSTED, Line
+from consumer.spans import seconds_of
 from consumer.story.event_ids import derived
 
 # Hosts that are watched. Beyond it, the host without lines for the longest time is forgotten.

@@ -13,6 +13,8 @@ from consumer.events import Finding, Login
 
 # "none" needs not even a password: PermitEmptyPasswords.
 _METHODS = frozenset({"password", "keyboard-interactive", "none"})
+# A one-time code that the user has typed: see ``LoginCode``.
+_SECOND_FACTORS = frozenset({"accepted", "emergency"})
 
 
 class RootByPassword(Stateless):
@@ -21,8 +23,10 @@ class RootByPassword(Stateless):
     takes: ClassVar[Kinds] = (Login,)
 
     def take(self, event: Login) -> Iterable[Finding]:
-        """Return the finding about a login; a key before the password makes it two factors, which is no finding."""
+        """Return the finding about a login; with a key or a one-time code as well it has two factors, which is no finding."""
         if event.user != "root" and event.uid != 0:
+            return ()
+        if event.code is not None and event.code.outcome in _SECOND_FACTORS:
             return ()
         methods = [method.partition("/")[0] for method in event.factors or (event.method or "",)]
         if not all(method in _METHODS for method in methods):

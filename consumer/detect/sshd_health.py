@@ -1,8 +1,9 @@
 """
-sshd complains: about its own configuration, or about keys and accounts that are not in order.
+sshd complains: about its own configuration, or about keys and accounts that are not in order. Or one-time codes cannot be sent.
 
 Each such line makes a login fail for a reason that the client does not see. A revoked key that somebody still uses is worse: its
-owner has not changed the key everywhere, or a thief tries it.
+owner has not changed the key everywhere, or a thief tries it. Likewise, many prompts for codes may come from somebody who has the
+first factor and hopes that the user confirms one of them.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,8 @@ from consumer.events import Event, Finding, Trouble
 
 # Complaints in memory: a host, a kind, and an account or a file. An entry has some 300 bytes.
 COMPLAINTS_LIMIT = 10_000
-_REVOKED = frozenset({"key_revoked", "revoked_key_used", "revoked_key_tried"})
+# A revoked key, or a second factor that somebody tries to get past, or that nobody had to give.
+_SERIOUS = frozenset({"key_revoked", "revoked_key_used", "revoked_key_tried", "prompt_burst", "let_in_without_code"})
 
 
 class SshdHealth(OneTable):
@@ -35,6 +37,6 @@ class SshdHealth(OneTable):
         if told_us is not None and abs(event.time_us - told_us) < DAY_US:
             return ()
         self._table.put(key, event.time_us)
-        is_revoked = event.what in _REVOKED
+        is_serious = event.what in _SERIOUS
         labels = {"what": event.what} | ({"reason": event.reason} if event.reason else {})
-        return (finding_of(event, EventAction.SSHD_HEALTH, key, severity="high" if is_revoked else "", labels=labels),)
+        return (finding_of(event, EventAction.SSHD_HEALTH, key, severity="high" if is_serious else "", labels=labels),)

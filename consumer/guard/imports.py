@@ -10,9 +10,9 @@ from consumer.block.exchange import SharedBlock, shared_blocks
 from consumer.block.target import target_of
 from consumer.clock import SECOND_US, isoformat
 from consumer.config import Config
-from consumer.config_values import seconds_of
 from consumer.guard.messages import IMPORT_LIMIT, MESSAGE_LIMIT, TARGETS_LIMIT, GuardRequest, Import, Lift, Order, Reply
 from consumer.guard.own_login import own_logins
+from consumer.spans import seconds_of
 from consumer.store.block import StoredBlocks
 
 # Bytes of a message besides its orders.

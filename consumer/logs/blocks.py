@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from consumer.clock import utc
+from consumer.errors import SshbellError
 from consumer.framing import framer, timestamps
+from consumer.framing.timestamps import Timestamps
+from consumer.intake.files import LogFile
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.records import Line
@@ -36,7 +39,7 @@ class LogBlockReader:
     """
 
     def __init__(self, matcher: Matcher, zone: tzinfo, *, keep_text: bool) -> None:
-        self._timestamps = timestamps.Timestamps(utc(0), zone)
+        self._timestamps = Timestamps(utc(0), zone)
         self._reader = LineReader(matcher, self._timestamps, keep_text=keep_text)
         self._zeros = self._reader.counts
 
@@ -57,6 +60,28 @@ class LogBlockReader:
         framing, _before = self._reader.framer.state
         reached = None if first_year is None else (first_year, 0, 0, 0)
         return (framing, framer.EMPTY), (reached, frozenset())
+
+
+def first_year_of(file: LogFile, year: int | None) -> int | None:
+    """
+    Return the year of a file's first line: ``year`` if it is given, else what the file shows.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return file.first_year() if year is None else year
+
+
+def first_time(file: LogFile, matcher: Matcher, zone: tzinfo, year: int | None) -> int:
+    """Return the time of a file's first line with one, in microseconds; 0 if there is none, or the file cannot be read."""
+    try:
+        timestamps = Timestamps(file.modified, zone, first_year_of(file, year))
+        block = file.first_block() or b"\n"
+    except SshbellError:
+        return 0  # reported when its turn comes
+    rows = LineReader(matcher, timestamps, keep_text=False).framer.rows(text_of_bytes(block))
+    times = (timestamps.microseconds(stamp) for stamp, *_ in rows if stamp)
+    return next((time for time in times if time is not None), 0)
 
 
 def state_behind(request: ReadRequest, answer: ReadAnswer, actual: LogState) -> LogState | None:

@@ -17,7 +17,7 @@ from consumer.matching.matcher import Matcher
 from consumer.matching.rules import Reading
 from consumer.records import SyslogRecord
 from consumer.text import readable, text_of_bytes
-from grammars import dropbear, pam, sftp, sshd
+from grammars import dropbear, pam, sftp, sshbell_pam, sshd
 from grammars.rule import Rule
 
 _WHOLE_LINE = (
@@ -85,7 +85,7 @@ def _indented(name: str, text: str) -> str:
 def _nearest(reading: Reading) -> list[str]:
     """Show how far the best rule can read, with a mark under the place where it stops."""
     grammars = {
-        sshd.FAMILY: sshd.RULES + sftp.RULES + pam.RULES,
+        sshd.FAMILY: sshd.RULES + sftp.RULES + pam.RULES + sshbell_pam.RULES,
         dropbear.FAMILY: dropbear.RULES + pam.RULES,
         sftp.FAMILY: sftp.RULES,
     }

@@ -9,6 +9,7 @@ from consumer.clock import isoformat
 from consumer.ecs import (
     NO_PAM,
     CertificateFields,
+    CodeFields,
     EcsEvent,
     ErrorFields,
     EventFields,
@@ -96,7 +97,7 @@ def event_of_line(record: SyslogRecord, reading: Reading, matcher: Matcher, numb
     """Return a line's event in ECS."""
     message = auth_message(reading)
     word = origin(
-        reading.trusted, message.action, preauth=message.preauth, family=reading.program.family,
+        reading.trusted, message.action, preauth=message.preauth, program=reading.program.name,
         family_of=lambda name: matcher.program(name).family,
     )  # fmt: skip
     return of_message(record, reading, message, word, number, path)
@@ -135,6 +136,14 @@ def of_message(record: SyslogRecord, reading: Reading, message: AuthMessage, ori
             count=message.count if message.count != 1 else None,
             ambiguous=message.ambiguous,
             origin=origin,
+            code=known(
+                CodeFields(
+                    channel=fields.pop("channel", None),
+                    session=fields.pop("code_session", None),
+                    after_s=_number(fields.pop("after_s", None)),
+                    left=_number(fields.pop("codes_left", None)),
+                )
+            ),
             child_pid=_number(fields.pop("child_pid", None)),
             connection_pid=_number(fields.pop("connection_pid", None)),
             disconnect_code=_number(fields.pop("disconnect_code", None)),

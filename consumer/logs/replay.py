@@ -22,12 +22,10 @@ from consumer.detect.findings import PlaceOf
 from consumer.detect_settings import Detect
 from consumer.errors import SshbellError
 from consumer.events import PLACE_STEP, Event, Login
-from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
-from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, state_behind
+from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, first_time, first_year_of, state_behind
 from consumer.logs.process_pool import Workers
 from consumer.matching.matcher import Matcher
-from consumer.pipeline import LineReader
 from consumer.story.correlate import Correlator
 
 
@@ -65,6 +63,10 @@ class Replay:
         watch: gets all events of the correlator, whether selected or not, and no findings.
         progress: gets the number of bytes read of the current file.
         paths: gets the names of the files in the order of reading; the places of events refer to it.
+
+    Attributes:
+        summary: the counts; complete at the end.
+        errors: a fault for each file that could not be read, or not to its end.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Replay:
         self._takes = takes
         self._events: dict[EventAction, int] = dict.fromkeys(EventAction, 0)
         self._counts = [0] * (len(matcher.rules) + 2)
-        self._summary = Summary()
+        self.summary = Summary()
         self._reader = LogBlockReader(matcher, zone, keep_text=keep_text)
         self._states: dict[int, LogState] = {}  # by number of the file: behind its last block that the correlator has
         self._detectors = None if detect is None else Detectors(detect, self._report, block, place_of)
@@ -116,25 +118,36 @@ class Replay:
         if self._takes is not None and not self._takes(event):
             return
         if isinstance(event, Login) and event.origin == "unverified":
-            self._summary.unverified += 1
+            self.summary.unverified += 1
         self._events[event.action] += 1
         self._tell(event)
 
     def run(self, paths: list[str]) -> Summary:
         """Replay ``paths``. ``tell`` gets the events, ``errors`` a fault for each file that cannot be read."""
+        for _ in self.steps(paths):
+            pass
+        return self.summary
+
+    def steps(self, paths: list[str]) -> Iterator[None]:
+        """Replay ``paths`` as ``run`` does. Pause behind each block, so that the caller can pass on its events."""
         gc.disable()  # nothing here makes cycles, and each collection would visit all connections
         workers = Workers(self._jobs - 1, self._reader.read)
         try:
             for request, answer in workers.map(self._requests(self._in_order_of_time(paths))):
                 self._take(request, answer)
+                yield
         finally:
             workers.close()
             gc.enable()
+        self._settle()
+        yield
+
+    def _settle(self) -> None:
         self._correlator.settle()
         by_action: Counter[str] = Counter()
         for rule, count in zip(self._matcher.rules, self._counts, strict=False):
             by_action[str(rule.action)] += count
-        summary = self._summary
+        summary = self.summary
         summary.actions = {action: count for action, count in by_action.most_common() if count}
         summary.understood = sum(by_action.values())
         summary.unmatched, summary.unframed = self._counts[-2:]
@@ -142,7 +155,6 @@ class Replay:
         summary.notes = dict(self._correlator.counters)
         summary.refused = {} if self._detectors is None else self._detectors.refused
         summary.timeless = summary.notes.pop("lines_without_time_total", 0)
-        return summary
 
     def _in_order_of_time(self, paths: list[str]) -> list[LogFile]:
         """Open the files, and sort them by the times of their first lines."""
@@ -153,21 +165,8 @@ class Replay:
             except SshbellError as error:
                 self.errors.append(error)
         if len(files) > 1:
-            files.sort(key=self._first_time)
+            files.sort(key=lambda file: first_time(file, self._matcher, self._zone, self._year))
         return files
-
-    def _first_time(self, file: LogFile) -> int:
-        try:
-            timestamps = Timestamps(file.modified, self._zone, self._first_year(file))
-            block = file.first_block() or b"\n"
-        except SshbellError:
-            return 0  # reported when its turn comes
-        rows = LineReader(self._matcher, timestamps, keep_text=False).framer.rows(block.decode("latin-1"))
-        times = (timestamps.microseconds(stamp) for stamp, *_ in rows if stamp)
-        return next((time for time in times if time is not None), 0)
-
-    def _first_year(self, file: LogFile) -> int | None:
-        return file.first_year() if self._year is None else self._year
 
     def _requests(self, files: list[LogFile]) -> Iterator[ReadRequest]:
         """Yield the blocks of all files, each with the latest state of its file that is known by then."""
@@ -175,18 +174,18 @@ class Replay:
             self.paths.append(file.path)
             place = number * PLACE_STEP + 1
             try:
-                first_year, modified_us = self._first_year(file), int(file.modified.timestamp() * SECOND_US)
+                first_year, modified_us = first_year_of(file, self._year), int(file.modified.timestamp() * SECOND_US)
                 for block in file.blocks():
                     if number not in self._states:
                         self._states[number] = self._reader.beginning(block, first_year)
                     yield modified_us, place, block, self._states[number]
                     count = block.count(b"\n")
                     place += count
-                    self._summary.lines += count
+                    self.summary.lines += count
                     self._progress(file.position())
             except SshbellError as error:
                 self.errors.append(error)  # the events before the fault count
-            self._summary.cut += file.cut_total
+            self.summary.cut += file.cut_total
 
     def _take(self, request: ReadRequest, answer: ReadAnswer) -> None:
         """Correlate the lines of a block. sshbell calls this for all blocks in order, and in one process."""

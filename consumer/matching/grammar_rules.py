@@ -60,11 +60,12 @@ class LoweredGrammar(msgspec.Struct, frozen=True):
 
 
 class LoweredFile(msgspec.Struct, frozen=True):
-    """The file: grammars by the names of their modules, and the patterns of ``method_info``."""
+    """The file: grammars by the names of their modules, and the patterns of ``method_info`` and ``code``."""
 
     digest: str
     grammars: dict[str, LoweredGrammar]
     method_info: list[str]
+    code_facts: str
 
 
 def grammars(engine: Engine) -> dict[str, Grammar]:
@@ -86,6 +87,17 @@ def method_info_patterns() -> list[re.Pattern[str]]:
 
         return [re.compile(pattern) for pattern in written_rules.written_method_info()]
     return [re.compile(pattern) for pattern in file.method_info]
+
+
+@cache
+def code_facts_pattern() -> re.Pattern[str]:
+    """Return the pattern of the facts in a line about a one-time code."""
+    file = lowered_file()
+    if file is None:
+        from consumer.matching import written_rules  # noqa: PLC0415 - imports pyparsing
+
+        return re.compile(written_rules.written_code_facts())
+    return re.compile(file.code_facts)
 
 
 @cache

@@ -19,6 +19,7 @@ from consumer.matching.rules import (
     HINTS,
     ONLY_COUNTS,
     SFTP,
+    SSHBELL_PAM,
     SSHD,
     SSHD_LIMIT,
     TELLS,
@@ -94,7 +95,7 @@ class Matcher:
         self._engine = engine
         self.rules: list[CompiledRule] = []
         found = grammars(engine)
-        sshd, sftp, dropbear, pam = (found[name] for name in (SSHD, SFTP, DROPBEAR, "pam"))
+        sshd, sftp, dropbear, pam, codes = (found[name] for name in (SSHD, SFTP, DROPBEAR, "pam", "sshbell_pam"))
         own, dropbears = self._compiled(sshd.rules, SSHD), self._compiled(dropbear.rules, DROPBEAR)
         sftps, pams = self._compiled(sftp.rules, SFTP), self._compiled(pam.rules, "", is_pam=True)
         self._by_family = {
@@ -103,6 +104,7 @@ class Matcher:
             SFTP: sftps,
             "": pams,
         }
+        self._by_family[SSHD] += self._compiled(codes.rules, SSHBELL_PAM)
         other_pam = self._compiled(pam.other, "", is_pam=True)
         self._others = {
             SSHD: other_pam + self._compiled(sshd.other, SSHD),
@@ -114,7 +116,7 @@ class Matcher:
         self._names = {
             **dict.fromkeys(sftp.programs, SFTP),
             **dict.fromkeys(dropbear.programs, DROPBEAR),
-            **dict.fromkeys((*sshd.programs, *programs), SSHD),
+            **dict.fromkeys((*sshd.programs, *codes.programs, *programs), SSHD),
         }
         self._by_first: dict[tuple[str, str], list[CompiledRule]] = {}
         # The last line that no rule reads, and the last line in no known framing.
@@ -122,7 +124,8 @@ class Matcher:
         # Counts the lines that no rule reads by host, if somebody wants to know.
         self.unknown: UnknownLines | None = None
         # The shortest program names: the tag of each sshd or dropbear program contains one of them.
-        self._in_tags = [own for own in self._names if not any(other != own and other in own for other in self._names)]
+        tags = self._names.keys() - set(codes.programs)  # sshbell's own tag never has an unusual form
+        self._in_tags = [own for own in tags if not any(other != own and other in own for other in tags)]
         self._programs: dict[str, Program] = {}
         # For ``lines``, by program name and key. Names with a path or a module take the slower way.
         self._plain: dict[str, dict[str, list[Candidate]]] = {name: {} for name in self._names}
@@ -218,8 +221,10 @@ class Matcher:
     def _as_other(self, reading: Reading) -> Reading:
         """Read an unmatched line as a side line, unless it looks like authentication, or was cut and may have looked like it."""
         text = reading.text
+        # sshbell reads all lines of its own commands.
+        others = self._others[reading.program.family] if reading.program.name != SSHBELL_PAM else []
         # The search for words of authentication takes longer than a rule.
-        for rule in self._others[reading.program.family] if len(text) < SSHD_LIMIT else ():
+        for rule in others if len(text) < SSHD_LIMIT else ():
             match = rule.ready().match(text)
             if match is not None:
                 return reading._replace(rule=rule, match=match)

@@ -14,7 +14,7 @@ import msgspec
 from consumer.actions import LineAction
 from consumer.addresses import ip_text
 from consumer.matching import grammar_rules
-from consumer.matching.rules import SSHD, Reading
+from consumer.matching.rules import SSHBELL_PAM, SSHD, Reading
 from consumer.records import Trusted
 from consumer.text import readable
 
@@ -24,6 +24,8 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VIS_NAMES = {"\\": "\\", "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "s": " ", "t": "\t", "v": "\v", "0": "\0"}
 # rsyslog, parser.escapeControlCharactersOnReceive: only for control characters.
 _RSYSLOG_ESCAPE = re.compile(r"#(0[0-3][0-7]|177)")
+# The interpreter that runs sshbell. Users can start other programs with root's rights under any name, but not this one.
+_PYTHON = re.compile(r"(?:python|pypy)[0-9.]*\Z")
 
 METHODS = {"Password": "password", "Pubkey": "publickey", "pubkey": "publickey"}
 
@@ -75,6 +77,9 @@ def auth_message(reading: Reading) -> AuthMessage:
     fields = rule.groupdict(match)
     used = dict(fields)
     preauth = fields.pop("preauth", None) is not None
+    if "code" in fields:
+        del fields["code"]
+        fields |= {name: _VIS.sub(_unvis, fields[name]) for name in ("channel", "service", "fault") if name in fields}
     if "method_info" in fields:
         fields |= method_info(fields.pop("method_info"))
     name = fields.pop("user", None)
@@ -163,6 +168,12 @@ def method_info(text: str) -> dict[str, str]:
     return {"info": text}
 
 
+def code_facts(text: str) -> dict[str, str]:
+    """Read the facts about a one-time code in a line of ``sshbell-pam``; channel, service and fault as logged."""
+    match = grammar_rules.code_facts_pattern().match(text)
+    return {} if match is None else {name: value for name, value in match.groupdict().items() if value is not None}
+
+
 def sshd_name(text: str, *, preauth: bool = False, program: str = "sshd") -> str:
     """Decode a name that sshd has encoded: once, or twice in the lines that its monitor relays."""
     return _relayed_name(text, program)[0] if preauth else readable(_VIS.sub(_unvis, text)) if "\\" in text else readable(text)
@@ -196,19 +207,21 @@ def pam_name(text: str) -> str:
     return readable(text)
 
 
-def origin(trusted: Trusted | None, action: LineAction, *, preauth: bool, family: str, family_of: Callable[[str], str]) -> str:
+def origin(trusted: Trusted | None, action: LineAction, *, preauth: bool, program: str, family_of: Callable[[str], str]) -> str:
     """
     Return whether a line comes from the real daemon, judging by the sender's ids that the kernel recorded.
 
-    ``verified``: root's process wrote it, and its path, if known, is one of sshd's or dropbear's programs. ``forged``: another
-    process wrote a line that only such a process writes. ``unverified``: the sender is unknown, or a user's session may write
-    this line.
+    ``verified``: root's process wrote it, and its path, if known, is one of sshd's or dropbear's programs, or Python for the
+    lines of ``sshbell-pam``. ``forged``: another process wrote a line that only such a process writes. ``unverified``: the sender
+    is unknown, or a user's session may write this line.
     """
     if trusted is None:
         return "unverified"
     uid, exe = trusted
+    family = family_of(program)
     # An upgrade replaces sshd while it runs. The kernel then adds "(deleted)" to the path.
-    is_ours = exe == "" or family_of(exe.removesuffix(" (deleted)").rpartition("/")[2]) != ""
+    name = exe.removesuffix(" (deleted)").rpartition("/")[2]
+    is_ours = exe == "" or (_PYTHON.match(name) is not None if program == SSHBELL_PAM else family_of(name) != "")
     if uid == 0 and (is_ours or not family):
         return "verified"
     # A client can end its disconnect message with " [preauth]", and the process of its own session logs that.

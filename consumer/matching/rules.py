@@ -17,6 +17,8 @@ Engine = Literal["lowered", "pyparsing"]
 SSHD: Final = "sshd"
 SFTP: Final = "sftp"
 DROPBEAR: Final = "dropbear"
+# The program that asks for one-time codes. Its lines belong to connections of sshd, so it is of that family.
+SSHBELL_PAM: Final = "sshbell-pam"
 
 # The fields of a match that the correlator gets, in this order, for every rule. A field that the rule does not have is None.
 CORE = ("user", "invalid", "address", "port", "method", "extra", "preauth")
@@ -26,8 +28,10 @@ SYNONYMS = {
     # The service of a PAM line: sshd, but any tag may stand before it.
     "method": ("method", "service"),
     # The rule's first field from this list.
-    "extra": ("method_info", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint"),
-}
+    "extra": (
+        "method_info", "code", "child_pid", "connection_pid", "user_uid", "session_kind", "more", "reason", "key_fingerprint",
+    ),
+}  # fmt: skip
 
 # log.c, do_log(): sshd cuts lines at 500 bytes. So a longer line is not from sshd, and one of this length has lost its end.
 SSHD_LIMIT = 500
@@ -91,6 +95,7 @@ class CompiledRule:
     One rule, for either engine.
 
     Attributes:
+        is_of_sshd: it reads lines of sshd, sftp-server or dropbear, not of PAM or ``sshbell-pam``.
         is_hint: it reads PAM's report of a failed try, which counts only if there are no lines from sshd.
         use: how the correlator uses the lines that it reads.
 
@@ -105,7 +110,10 @@ class CompiledRule:
         self.index = index
         self.is_pam = is_pam
         self.is_hint = is_pam and self.action.outcome == "failure"
-        self.use = ONLY_COUNTS if not self.action.is_correlated else HINTS if self.is_hint else TELLS_OF_PAM if is_pam else TELLS
+        # PAM's lines of a failed try count only where sshd's own are missing, and these are not sshd's own.
+        self.is_of_sshd = not is_pam and family != SSHBELL_PAM
+        use = TELLS if self.is_of_sshd else HINTS if self.is_hint else TELLS_OF_PAM
+        self.use = use if self.action.is_correlated else ONLY_COUNTS
         self._source = source
         self._leading: list[list[str | re.Pattern[str]]] | None = None
 

@@ -10,13 +10,15 @@ import pyparsing as pp
 from consumer.matching.grammar_rules import Grammar, LoweredFile, LoweredGrammar, LoweredRule, grammars_digest
 from consumer.matching.lowering import leading_pieces, lower
 from consumer.matching.rules import CORE, SYNONYMS, Engine, Matching, RuleMatch
-from grammars import dropbear, pam, sftp, sshd
+from grammars import dropbear, pam, sftp, sshbell_pam, sshd
 from grammars.rule import Rule
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-_MODULES: "dict[str, ModuleType]" = {"sshd": sshd, "sftp": sftp, "dropbear": dropbear, "pam": pam}
+_MODULES: "dict[str, ModuleType]" = {
+    "sshd": sshd, "sftp": sftp, "dropbear": dropbear, "pam": pam, "sshbell_pam": sshbell_pam,
+}  # fmt: skip
 
 
 class WrittenRule:
@@ -87,13 +89,18 @@ def written_method_info() -> list[str]:
     return [str(rule.expression.pattern) for rule in sshd.METHOD_INFO]  # type: ignore[attr-defined]
 
 
+def written_code_facts() -> str:
+    """Return the pattern of the facts in a line about a one-time code."""
+    return str(sshbell_pam.FACTS.expression.pattern)  # type: ignore[attr-defined]
+
+
 def contents_of_file() -> bytes:
     """Lower all rules, and return the contents of the file: see ``grammar_rules``."""
     lowered = {
         name: LoweredGrammar(_programs(module), list(map(_lowered, module.RULES)), list(map(_lowered, module.OTHER)))
         for name, module in _MODULES.items()
     }
-    return msgspec.json.encode(LoweredFile(grammars_digest(), lowered, written_method_info()))
+    return msgspec.json.encode(LoweredFile(grammars_digest(), lowered, written_method_info(), written_code_facts()))
 
 
 def _lowered(rule: Rule) -> LoweredRule:

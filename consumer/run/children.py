@@ -20,13 +20,13 @@ from consumer.block.access_conf import can_name
 from consumer.block.target import USER_PREFIX
 from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
-from consumer.config_values import seconds_of
 from consumer.errors import StoreError
 from consumer.events import Block
 from consumer.guard.client import OrderQueue, known_addresses
 from consumer.guard.messages import Order
 from consumer.process.log import get_logger
 from consumer.run.gather import Bell
+from consumer.spans import seconds_of
 from consumer.store.block import BLOCK_LIMIT
 from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.queries import blocks_after

@@ -29,7 +29,6 @@ from consumer import __version__
 from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
 from consumer.config_file import load, reloaded
-from consumer.config_values import seconds_of
 from consumer.errors import ConfigError, SshbellError, StoreError
 from consumer.events import Block, Event, Finding, Forged, Login, Logout
 from consumer.events_as_msgpack import encoded_batch
@@ -48,6 +47,8 @@ from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.role import Role
 from consumer.run.schedule import Schedule
 from consumer.run.start import started
+from consumer.spans import seconds_of
+from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.shard_queue import ShardState
 from consumer.store.state import State
 
@@ -438,7 +439,8 @@ class Service:
         self._catch_up.mark(time.monotonic(), now_us(), self._last_line_s, is_ready=self._lines.is_ready())
 
     def _keep_status(self) -> None:
-        self._store.state.set_notes({"refused": self._refused} | self._pipeline.examples)
+        not_blocked = msgspec.json.encode(self._pipeline.refused).decode()
+        self._store.state.set_notes({"refused": self._refused, NOT_BLOCKED_NOTE: not_blocked} | self._pipeline.examples)
         counts = self._pipeline.counts
         understood = sum(counts[:-2])
         self._store.state.set_status(

@@ -23,6 +23,7 @@ _MORE_COLUMNS = (
     "event.start", "event.outcome", "event.id", "source.port", "source.geo.name", "source.as.number",
     "source.as.organization.name", "ssh.submethod", "ssh.factors", "ssh.key.type", "ssh.key.options", "ssh.certificate.id",
     "ssh.certificate.ca_owner", "ssh.claim", "ssh.origin", "ssh.ambiguous",
+    "ssh.code.outcome", "ssh.code.channel", "ssh.code.after_s",
 )  # fmt: skip
 _TIMES = frozenset({"timestamp", "event.start", "event.end"})
 # Columns that JSON has under another name, or in another unit.

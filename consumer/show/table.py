@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from consumer.addresses import ip_of
-from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, LoginCode, Logout, Probe, Trouble
 from consumer.events_as_ecs import factor_names
 from consumer.matching.messages import METHODS, method_info, sshd_name
 from consumer.records import AMBIGUOUS
@@ -219,9 +219,23 @@ class Table:
             certificate = f"certificate {quoted(sshd_name(info['certificate_id']))}"
             return [" ".join(filter(None, (*parts, certificate))), certificate]
         whole = " ".join(filter(None, parts))
+        if event.code is not None:
+            second = _second_factor(event.code)
+            return [f"{whole}, {second}", f"{method}, {second}", method]
         if event.factors:
             return [whole, method]
         return [whole, key, fingerprint] if fingerprint else [whole]
+
+
+def _second_factor(code: LoginCode) -> str:
+    match code.outcome:
+        case "accepted":
+            return f"second factor by #{code.channel}, after {code.after_s} s"
+        case "emergency":
+            return f"emergency code, {code.left} left"
+        case "not_needed":
+            return "no code needed"
+    return "no code: no channel took it"
 
 
 def short_fingerprint(fingerprint: str) -> str:

@@ -9,9 +9,12 @@ import msgspec
 
 from consumer.block.target import Target, network_target, target_of
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import DatabaseReader, Whole, checked, open_intact, transaction
+from consumer.store.database import DatabaseReader, open_intact, transaction
+from consumer.store.rows import Whole, checked
 
 NAME = "block.db"
+# The note in state.db with the number of findings that blocked nobody, for each reason, as JSON.
+NOT_BLOCKED_NOTE = "not_blocked"
 # pam_access reads all of them at each login. Beyond this, those that began first are forgotten. Many go at a time: to find them
 # takes longer than to block one more.
 BLOCK_LIMIT = 20_000

@@ -1,16 +1,12 @@
 """SQLite files: open them, check them, upgrade them to this version, and set damaged ones aside."""
 
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from importlib.resources import files
 from itertools import count
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
-
-import msgspec
+from typing import Any
 
 from consumer.clock import now_us, utc
 from consumer.errors import DamagedStoreError, StoreError
@@ -45,8 +41,10 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
         # Findings and blocks.
         4: ("ALTER TABLE event ADD COLUMN found TEXT;CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"),
+        # The one-time codes of logins.
+        5: "ALTER TABLE event ADD COLUMN code TEXT; ALTER TABLE session ADD COLUMN code TEXT;",
         # The partitions of "sshbell worker".
-        5: (
+        6: (
             "CREATE TABLE partition (topic TEXT NOT NULL, number INTEGER NOT NULL, epoch INTEGER NOT NULL, next_offset INTEGER,"
             " PRIMARY KEY (topic, number)) WITHOUT ROWID;"
             "CREATE TABLE gathering (seq INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);"
@@ -92,16 +90,13 @@ MIGRATIONS: dict[str, dict[int, str]] = {
     },
     "keys": {},
     "block": {},
+    "codes": {},
 }
 # Damaged files to keep for inspection. sshbell deletes the oldest, or a bad disk would fill up with them.
 DAMAGED_LIMIT = 5
 _BUSY_S = 5.0
 # SQLite cuts the log to this size after a large transaction.
 _LOG_LIMIT_BYTES = 64 << 20
-# An integer of a row: a count, or microseconds since 1970 in the years 1 to 9999. SQLite stores any value in any column, and a
-# calendar knows no other years.
-Whole = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000_000, le=253_402_300_799_999_999)]
-_Row = TypeVar("_Row")
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 # Primary codes of errors that may pass: the file is unusable now, but its content is not wrong. sshbell retries.
@@ -127,7 +122,7 @@ _LASTING = frozenset([266, 522, 8202, 8458])  # SQLITE_IOERR_READ, _SHORT_READ, 
 
 
 def version_of(name: str) -> int:
-    """Return the version of ``state``, ``delivery``, ``keys`` or ``block`` that this sshbell writes."""
+    """Return the version of ``state``, ``delivery``, ``keys``, ``block`` or ``codes`` that this sshbell writes."""
     return 1 + len(MIGRATIONS[name])
 
 
@@ -198,6 +193,8 @@ def set_aside_of(path: Path) -> list[Path]:
 
 def _remove(file: Path) -> None:
     if file.is_dir() and not file.is_symlink():
+        import shutil  # noqa: PLC0415 - it loads slowly, a login waits for a database, and nobody makes such directories
+
         shutil.rmtree(file)
     else:
         file.unlink(missing_ok=True)
@@ -286,8 +283,9 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, int, str]]:
 
 
 def schema_of(name: str) -> str:
-    """Return this version's schema of ``state``, ``delivery``, ``keys`` or ``block``."""
-    return files("consumer.store").joinpath(f"{name}.sql").read_text("utf-8")
+    """Return this version's schema of ``state``, ``delivery``, ``keys``, ``block`` or ``codes``."""
+    # importlib.resources would take longer to load than a login should wait.
+    return Path(__file__).with_name(f"{name}.sql").read_text("utf-8")
 
 
 def open_of_another(path: Path) -> sqlite3.Connection:
@@ -465,19 +463,6 @@ def guarded(connection: sqlite3.Connection) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise store_error(connection, error) from error
-
-
-def checked(path: Path, values: object, kind: type[_Row]) -> _Row:
-    """
-    Return values of a database as a type.
-
-    Raises:
-        StoreError: somebody has written a value that sshbell never writes.
-    """
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        raise StoreError(f"{path}: it has a value that sshbell never writes: {error}") from error
 
 
 def store_error(connection: sqlite3.Connection, error: sqlite3.Error) -> StoreError:

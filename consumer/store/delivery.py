@@ -17,8 +17,6 @@ import msgspec
 from consumer.errors import DamagedStoreError, StoreError
 from consumer.store.database import (
     DELIVERY_DB,
-    Whole,
-    checked,
     guarded,
     open_for_writing,
     open_of_another,
@@ -28,6 +26,7 @@ from consumer.store.database import (
     used_bytes,
 )
 from consumer.store.outbox import OutboxPosition, Queued
+from consumer.store.rows import Whole, checked
 
 # Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
 # logins.

@@ -24,7 +24,8 @@ def _steps(which: str = "") -> tuple[str, ...]:
     )
 
 
-_STEPS, _VERIFIED_STEPS = _steps(), _steps(" AND origin = 'verified'")
+# Nobody has confirmed a login that on_failure = "safe" has let in.
+_STEPS, _VERIFIED_STEPS = _steps(), _steps(""" AND origin = 'verified' AND coalesce(instr(code, '"let_in"'), 0) = 0""")
 
 
 class EarlierLogin(NamedTuple):
@@ -63,7 +64,7 @@ class EarlierLogins:
             user: the account.
             since_us: microseconds since 1970 UTC.
             before_us: likewise.
-            is_verified: only logins that no local user can have forged.
+            is_verified: only logins that no local user can have forged, and none that lacks its code because no channel took it.
         """
         found: list[EarlierLogin] = []
         steps = 0

@@ -8,7 +8,8 @@ from pathlib import Path
 import msgspec
 
 from consumer.errors import StoreError
-from consumer.store.database import DatabaseReader, Whole, checked, open_for_writing, transaction
+from consumer.store.database import DatabaseReader, open_for_writing, transaction
+from consumer.store.rows import Whole, checked
 
 NAME = "keys.db"
 _FOUND = (

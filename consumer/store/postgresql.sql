@@ -17,7 +17,8 @@ CREATE TABLE event (
     ambiguous boolean NOT NULL,
     login_id  text,
     factors   text,
-    found     text
+    found     text,
+    code      text
 );
 CREATE INDEX event_time ON event (time_us);
 
@@ -34,7 +35,8 @@ CREATE TABLE session (
     ambiguous boolean NOT NULL,
     opened_us bigint NOT NULL,
     closed_us bigint,
-    factors   text
+    factors   text,
+    code      text
 );
 CREATE INDEX session_opened ON session (opened_us);
 CREATE INDEX session_host ON session (host, closed_us, opened_us);

@@ -121,7 +121,8 @@ class PostgresWorkerStore:
                 new = {found for (found,) in self._session.run(_INSERT_EVENTS, (_json(rows),)).fetchall()}
             if gathered is not None:
                 self._session.run("DELETE FROM gathering WHERE seq = ANY (%b::bigint[])", (list(gathered),))
-            elif bodies := [encoded(event) for event in events if event.id in new and isinstance(event, GATHERED)]:
+            elif waiting := {event.id: event for event in events if event.id in new and isinstance(event, GATHERED)}:
+                bodies = [encoded(event) for event in waiting.values()]
                 self._session.run("INSERT INTO gathering (body) SELECT unnest(%b::bytea[])", (bodies,))
             if sessions:
                 named = [dict(zip(SESSION_COLUMNS, session, strict=True)) for session in sessions.values()]
@@ -136,7 +137,7 @@ class PostgresWorkerStore:
                 )
         return 0
 
-    def _keep(self, number: int, epoch: int, next_offset: int, parts: list[tuple[bytes, list[bytes]]]) -> None:
+    def _keep(self, number: int, epoch: int, next_offset: int | None, parts: list[tuple[bytes, list[bytes]]]) -> None:
         """
         Store the progress of a partition.
 
@@ -145,7 +146,8 @@ class PostgresWorkerStore:
         """
         key = (self._topic, number)
         if not self._session.run(
-            "UPDATE partition SET next_offset = %s WHERE topic = %s AND number = %s AND epoch = %s", (next_offset, *key, epoch)
+            "UPDATE partition SET next_offset = coalesce(%s, next_offset) WHERE topic = %s AND number = %s AND epoch = %s",
+            (next_offset, *key, epoch),
         ).rowcount:
             raise LostPartitionError(number)
         if not parts:

@@ -4,21 +4,23 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction
-from consumer.addresses import Network, ip_of, is_same_host
+from consumer.addresses import Network, is_in, is_same_host
 from consumer.errors import StoreError
-from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, Logout, Probe, Trouble
+from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, LoginCode, Logout, Probe, Trouble
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.state_dir import shards_in
-from consumer.store.database import DELIVERY_DB, STATE_DB, Whole, checked, reading
+from consumer.store.database import DELIVERY_DB, STATE_DB, reading
 from consumer.store.delivery import Budget
 from consumer.store.found import stored_block, stored_finding
+from consumer.store.rows import Whole, checked
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
@@ -31,7 +33,7 @@ _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
 _Columns = dict[str, Any]  # values of a row, by name
 
 
-class _LoggedRow(msgspec.Struct):
+class _LoggedRow(msgspec.Struct, kw_only=True):
     """The common columns of an event and a session, as ``state.sql`` describes them."""
 
     host: str
@@ -44,9 +46,10 @@ class _LoggedRow(msgspec.Struct):
     origin: str
     ambiguous: int
     factors: str | None
+    code: str | None = None
 
 
-class _SessionRow(_LoggedRow):
+class SessionRow(_LoggedRow, kw_only=True):
     """A row of ``session``."""
 
     login_id: str
@@ -54,7 +57,7 @@ class _SessionRow(_LoggedRow):
     closed_us: Whole | None
 
 
-class _EventRow(_LoggedRow):
+class EventRow(_LoggedRow, kw_only=True):
     """A row of ``event``, and the begin of the session that it ends."""
 
     id: str
@@ -102,7 +105,7 @@ def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
         StoreError: the store does not exist or cannot be read.
     """
     for row in _rows(state_dir, "SELECT *", _SESSION, asked):
-        yield _session(checked(state_dir / STATE_DB, row, _SessionRow))
+        yield session_of_row(checked(state_dir / STATE_DB, row, SessionRow))
 
 
 def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
@@ -129,7 +132,7 @@ def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
     """
     columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
     for row in _rows(state_dir, columns, _EVENT, asked):
-        event = _event(checked(state_dir / STATE_DB, row, _EventRow))
+        event = event_of_row(checked(state_dir / STATE_DB, row, EventRow))
         if event is not None:
             yield event
 
@@ -145,7 +148,7 @@ def blocks_after(state_dir: Path, after_us: int, limit: int) -> list[Block]:
     statement = f"SELECT * FROM event WHERE action = '{EventAction.BLOCK}' ORDER BY time_us DESC LIMIT ?"  # noqa: S608 - our own
     with _reading(state_dir / STATE_DB) as connection:
         for row in connection.execute(statement, (limit,)):
-            event = _event(checked(state_dir / STATE_DB, row, _EventRow))
+            event = event_of_row(checked(state_dir / STATE_DB, row, EventRow))
             if isinstance(event, Block) and event.until_us > after_us:
                 found.append(event)
     return found[::-1]
@@ -164,7 +167,7 @@ def event_of_id(state_dir: Path, prefix: str) -> Event | None:
     )
     with _reading(state_dir / STATE_DB) as found:
         rows = found.execute(statement, {"prefix": prefix}).fetchall()
-    return _event(checked(state_dir / STATE_DB, rows[0], _EventRow)) if len(rows) == 1 else None
+    return event_of_row(checked(state_dir / STATE_DB, rows[0], EventRow)) if len(rows) == 1 else None
 
 
 def has_canary(state_dir: Path, user: str, since_us: int) -> bool:
@@ -217,10 +220,10 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     # All rows are read by now, because the caller may take long with each.
     for row in rows:
         if of_events:
-            event = checked(state_dir / STATE_DB, row, _EventRow)
+            event = checked(state_dir / STATE_DB, row, EventRow)
             yield _login(event, event.id, event.time_us)
         else:
-            yield _session(checked(state_dir / STATE_DB, row, _SessionRow)).login
+            yield session_of_row(checked(state_dir / STATE_DB, row, SessionRow)).login
 
 
 # A table, its time, and its key.
@@ -310,12 +313,8 @@ class _reading:  # noqa: N801 - used as a function
     def __enter__(self) -> sqlite3.Connection:
         connection = self._reading.__enter__()
         connection.row_factory = _named
-        connection.create_function("in_network", 1, self._has, deterministic=True)
+        connection.create_function("in_network", 1, partial(is_in, self._network), deterministic=True)
         return connection
-
-    def _has(self, address: str | None) -> bool:
-        ip = ip_of(address)
-        return ip is not None and self._network is not None and ip in self._network
 
     def __exit__(self, *details: object) -> bool | None:
         return self._reading.__exit__(*details)  # type: ignore[arg-type]
@@ -325,18 +324,23 @@ def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> _Columns:
     return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
 
 
-def _session(row: _SessionRow) -> Session:
+def session_of_row(row: SessionRow) -> Session:
+    """Return the session of a row."""
     return Session(_login(row, row.login_id, row.opened_us), row.closed_us)
 
 
 def _login(row: _LoggedRow, login_id: str, time_us: int) -> Login:
+    try:
+        code = None if row.code is None else msgspec.json.decode(row.code, type=LoginCode)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{STATE_DB}: it has a value that sshbell never writes: {error}") from error
     return Login(
         login_id, _line(row, time_us), row.user, _logged(row.address), _digits(row.port), row.method, _logged(row.info), row.uid,
-        factors=tuple(row.factors.split(",")) if row.factors else (),
+        factors=tuple(row.factors.split(",")) if row.factors else (), code=code,
     )  # fmt: skip
 
 
-def _event(row: _EventRow) -> Event | None:
+def event_of_row(row: EventRow) -> Event | None:
     """Return the event of a row, without the parts that the store does not keep; None for an unknown action."""
     line = _line(row, row.time_us)
     start = (row.id, line, row.user, _logged(row.address), _digits(row.port))
@@ -360,7 +364,7 @@ def _event(row: _EventRow) -> Event | None:
     return None
 
 
-def _found(start: tuple[str, Line, str | None, str | None, str | None], row: _EventRow) -> Finding | Block:
+def _found(start: tuple[str, Line, str | None, str | None, str | None], row: EventRow) -> Finding | Block:
     try:
         if row.action == EventAction.BLOCK:
             return stored_block(start, row.found or "", _logged(row.reason) or "")

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 
 from consumer.addresses import is_same_host
-from consumer.store.database import STATE_DB, Whole, checked, reading
+from consumer.store.database import STATE_DB, reading
+from consumer.store.rows import Whole, checked
 
 # Kinds of logins to return. A host with more has the most frequent ones counted.
 KIND_LIMIT = 50_000

@@ -17,7 +17,8 @@ from consumer.errors import StoreError
 from consumer.events import Event
 from consumer.events_as_msgpack import encoded
 from consumer.records import Pair
-from consumer.store.database import STATE_DB, DatabaseReader, Whole, checked, reading, transaction
+from consumer.store.database import STATE_DB, DatabaseReader, reading, transaction
+from consumer.store.rows import Whole, checked
 from consumer.store.state import OwnMessage, State
 
 # The part of the snapshot of the ``run`` that gathers.

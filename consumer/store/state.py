@@ -8,6 +8,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from consumer.actions import EXPENDABLE_ACTIONS
 from consumer.ecs import json_line
 from consumer.errors import StoreError
@@ -305,15 +307,15 @@ class State:
 # The columns of the rows of ``event_row`` and ``session_row``.
 EVENT_COLUMNS = (
     "id", "time_us", "action", "host", "user", "uid", "address", "port", "method", "info", "origin", "count", "reason",
-    "ambiguous", "login_id", "factors", "found",
+    "ambiguous", "login_id", "factors", "found", "code",
 )  # fmt: skip
 SESSION_COLUMNS = (
     "login_id", "host", "user", "uid", "address", "port", "method", "info", "origin", "ambiguous", "opened_us", "closed_us",
-    "factors",
+    "factors", "code",
 )  # fmt: skip
-_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_EVENT = "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _INSERT_SESSION = (
-    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (login_id) DO UPDATE SET closed_us = coalesce(excluded.closed_us, closed_us)"
 )
 _INSERT_MESSAGE = "INSERT OR IGNORE INTO outbox (event_id, action, queued_us, body) VALUES (?, ?, ?, ?)"
@@ -333,6 +335,10 @@ def _factors(login: Login) -> str | None:
     return ",".join(login.factors) or None
 
 
+def _code(login: Login) -> str | None:
+    return None if login.code is None else msgspec.json.encode(login.code).decode()
+
+
 def session_row(event: Event) -> tuple[object, ...] | None:
     """Return the session of a login or a logout; None for other events."""
     if isinstance(event, Login):
@@ -344,20 +350,21 @@ def session_row(event: Event) -> tuple[object, ...] | None:
     return (
         login.id, readable(login.host), login.user, _integer(login.uid), *_source(login), login.method,
         None if login.info is None else readable(login.info), login.origin, login.line[AMBIGUOUS],
-        login.time_us, closed_us, _factors(login),
+        login.time_us, closed_us, _factors(login), _code(login),
     )  # fmt: skip
 
 
 def event_row(event: Event, action: str) -> tuple[object, ...]:
     """Return the row of an event."""
     login: Any = event.login if isinstance(event, Logout) else event
-    uid = method = info = reason = login_id = factors = found = None
+    uid = method = info = reason = login_id = factors = code = found = None
     count = 1
     match event:
         case Login() | Logout():
             uid, method = login.uid, login.method
             info = None if login.info is None else readable(login.info)
             login_id, factors = login.id if isinstance(event, Logout) else None, _factors(login)
+            code = _code(login)
         case Attempt():
             method, count, reason = event.method, event.count, event.reason
         case Probe():
@@ -373,5 +380,5 @@ def event_row(event: Event, action: str) -> tuple[object, ...]:
     return (
         event.id, event.time_us, action, readable(event.host), event.user, _integer(uid), *_source(event), method, info,
         event.origin, min(count, _INTEGER_MAX), None if reason is None else readable(reason), event.line[AMBIGUOUS], login_id,
-        factors, found,
+        factors, found, code,
     )  # fmt: skip

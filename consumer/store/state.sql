@@ -18,7 +18,8 @@ CREATE TABLE event (
     ambiguous INTEGER NOT NULL,            -- 1: peer text could have forged the line
     login_id  TEXT,                        -- for an ssh_logout: its ssh_login
     factors   TEXT,                        -- with several factors, the methods in order: publickey,keyboard-interactive/pam
-    found     TEXT                         -- what only findings and blocks have, as JSON
+    found     TEXT,                        -- what only findings and blocks have, as JSON
+    code      TEXT                         -- the one-time code of a login, as JSON
 ) WITHOUT ROWID;
 CREATE INDEX event_time ON event (time_us);
 CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';
@@ -37,7 +38,8 @@ CREATE TABLE session (
     ambiguous INTEGER NOT NULL,
     opened_us INTEGER NOT NULL,            -- 0: no line had a time
     closed_us INTEGER,                     -- NULL: still open, or sshd never logged its end
-    factors   TEXT
+    factors   TEXT,
+    code      TEXT
 ) WITHOUT ROWID;
 CREATE INDEX session_opened ON session (opened_us);
 CREATE INDEX session_open ON session (opened_us) WHERE closed_us IS NULL;

@@ -3,8 +3,9 @@ What ``sshbell worker`` stores: for each partition, the memory of its pipeline a
 
 Events of all partitions also wait here for the worker that gathers them (``worker/gathering.py``).
 
-One transaction has all of it. A partition has an epoch, which rises each time a worker takes it. A worker that has lost a
-partition without knowing it, because it was stopped for a while, still has the old epoch, and cannot write.
+One transaction has events, sessions and outbox, and in general also memory and offset, which belong together. A partition has an
+epoch, which rises each time a worker takes it. A worker that has lost a partition without knowing it, because it was stopped for
+a while, still has the old epoch, and cannot write.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -40,12 +41,17 @@ class Taken(NamedTuple):
 
 
 class PartitionProgress(NamedTuple):
-    """How far a partition was read, and the parts of its pipeline's memory that have changed."""
+    """
+    A partition of this worker; and how far it was read, with the parts of its pipeline's memory that have changed until there.
+
+    ``next_offset`` is None if only its events are stored now. Its next owner then reads the lines since the last one again. These
+    make the same events.
+    """
 
     number: int
     epoch: int
-    next_offset: int
-    parts: Iterable[SnapshotPart]
+    next_offset: int | None = None
+    parts: Iterable[SnapshotPart] = ()
 
 
 class LostPartitionError(SshbellError):
@@ -122,7 +128,7 @@ def worker_store(store: Store, topic: str, report: Callable[[str], None]) -> Wor
     return PostgresWorkerStore(store, topic)
 
 
-_UPDATE = "UPDATE partition SET next_offset = ? WHERE topic = ? AND number = ? AND epoch = ?"
+_UPDATE = "UPDATE partition SET next_offset = coalesce(?, next_offset) WHERE topic = ? AND number = ? AND epoch = ?"
 
 
 class SqliteWorkerStore(State):
@@ -163,11 +169,16 @@ class SqliteWorkerStore(State):
                     raise LostPartitionError(number)
                 self._keep(number, parts)
             if gathered is None:
-                bodies = [(encoded(event),) for event in events if isinstance(event, GATHERED)]
+                # Lines that are read again make events that have waited before.
+                new = {event.id: event for event in events if isinstance(event, GATHERED) and not self._has(event.id)}
+                bodies = [(encoded(event),) for event in new.values()]
                 self._connection.executemany("INSERT INTO gathering (body) VALUES (?)", bodies)
             else:
                 self._connection.executemany("DELETE FROM gathering WHERE seq = ?", [(seq,) for seq in gathered])
             return self._record(list(events), told, now_us, None, senders)
+
+    def _has(self, event_id: str) -> bool:
+        return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
 
     def waiting(self, limit: int) -> list[tuple[int, bytes]]:
         """See ``WorkerStore.waiting``."""

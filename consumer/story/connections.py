@@ -53,7 +53,7 @@ IN_SESSION = -1
 REMEMBERED = (
     "procid", "since_us", "seen", "address", "port", "user", "user_is_valid", "attempts", "pam_attempts", "denied", "reason",
     "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over", "uid", "partial_info", "partial_methods",
-    "child_pid", "session_kind", "login", "is_told", "is_over", "ended_us", "is_gone", "deadline",
+    "child_pid", "session_kind", "code", "refused", "login", "is_told", "is_over", "ended_us", "is_gone", "deadline",
 )  # fmt: skip
 
 
@@ -86,6 +86,8 @@ class Connection:
     partial_methods: tuple[str, ...] = ()  # of all factors but the last
     child_pid: str | None = None
     session_kind: str | None = None
+    code: Line | None = None  # of sshbell-pam: why this login needs no further code
+    refused = 0  # a refused code that sshd reports, too: 1 until its "PAM: ...", then 2 until its "Failed"
     login: Login | None = None
     is_told = False  # sshbell has reported it, as a login, a probe or attempts
     is_over = False
@@ -150,6 +152,7 @@ class Host:
         "forged",
         "has_sshd",
         "in_session",
+        "is_vouched",
         "key",
         "last_us",
         "leaped_total",
@@ -167,6 +170,7 @@ class Host:
         self.leaped_total = 0  # consecutive lines that are far from the clock and near each other
         self.leapt_us = 0  # the time of the clock's last leap since the restart
         self.has_sshd = False
+        self.is_vouched = False  # the kernel has vouched for a line of its sshd since the restart
         self.names: list[tuple[str, str]] = []  # its keys in the index: host and program
         self.connections: dict[str, Connection] = {}
         self.by_source: dict[tuple[str, str], Connection] = {}

@@ -40,6 +40,7 @@ from consumer.records import (
     Line,
     Trusted,
 )
+from consumer.story import login_codes
 from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, NO_HOST, Connection, Connections, Host
 from consumer.story.event_ids import Identities, derived
 from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
@@ -99,9 +100,15 @@ class Correlator:
             LineAction.CHILD_STARTED: self._child_started,
             LineAction.PENALTY: self._trouble,
             LineAction.FAULT: self._trouble,
+            LineAction.CODE_SENT: self._of_code(self._code_sent),
+            LineAction.CODE_ACCEPTED: self._of_code(self._code_done),
+            LineAction.CODE_REFUSED: self._of_code(self._code_refused),
+            LineAction.CODE_NOT_NEEDED: self._of_code(self._code_done),
+            LineAction.CODE_NOT_DELIVERED: self._of_code(self._code_not_delivered),
+            LineAction.LET_IN_WITHOUT_CODE: self._of_code(self._code_done),
         }
         self._rules = rules
-        self._is_pam = [rule.is_pam for rule in rules]
+        self._is_sshds_own = [rule.is_of_sshd for rule in rules]
         self._is_hint = [rule.is_hint for rule in rules]
         # The matcher passes on no line of a rule whose action is not correlated.
         self._handlers = [
@@ -110,7 +117,7 @@ class Correlator:
 
     def feed(self, lines: Iterable[Line]) -> None:  # noqa: C901, PLR0912 - runs for every line, so it avoids calls
         """Take lines in the order of the log."""
-        by_program, handlers, is_hint, is_pam = self.held.by_program, self._handlers, self._is_hint, self._is_pam
+        by_program, handlers, is_hint, is_own = self.held.by_program, self._handlers, self._is_hint, self._is_sshds_own
         heard = self.held.heard.add
         last_host = last_program = None
         host: Host
@@ -148,8 +155,10 @@ class Correlator:
                     self._tell_waiting(host)
                 if host.next_sweep_us <= host.clock_us:
                     self._sweep(host)
-            if not is_pam[rule]:
+            if is_own[rule]:
                 host.has_sshd = True
+                if trusted is not None:
+                    host.is_vouched = True
             handlers[rule](host, line)
 
     def tick(self, elapsed_us: int) -> None:
@@ -219,12 +228,18 @@ class Correlator:
         if method in _OFFERS:
             connection.seen = line
             return
+        count = line[REPEATS]
+        if connection.refused == 1 or (connection.refused and method.startswith("keyboard-interactive")):
+            count -= 1  # the code was refused in this try
+        connection.refused = 0
+        if count == 0:
+            return
         if connection.pam_failure is not None:
             # "PAM: Authentication failure" came just before, about the same attempt.
             if not method.startswith("keyboard-interactive"):
                 self._tell_pam_failure(connection)
             connection.pam_failure = None
-        self._tell_attempt(connection, line, method, count=line[REPEATS])
+        self._tell_attempt(connection, line, method, count=count)
 
     def _invalid_user(self, host: Host, line: Line) -> None:
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
@@ -265,7 +280,10 @@ class Correlator:
         connection = self.held.of_monitor(host, line, line[ADDRESS], None)
         if connection.pam_failure is not None:
             self._tell_pam_failure(connection)
-        connection.pam_failure = line
+        if connection.refused == 1:
+            connection.refused = 2  # the same try
+        else:
+            connection.pam_failure, connection.refused = line, 0
         if connection.user is None:
             connection.user, connection.user_is_valid = line[USER], line[INVALID] is None
 
@@ -358,6 +376,84 @@ class Correlator:
             connection.seen = line if connection.denied is None else connection.seen
         connection.reason = connection.reason or line[EXTRA]
         self._finish(host, connection, line)
+
+    # ---------------------------------------------------------------- one-time codes
+
+    def _of_code(self, handle: Callable[[Host, Connection, Line], None]) -> Callable[[Host, Line], None]:
+        """Return a handler that finds the connection of a line about a code, and gives its line the PID of sshd's monitor."""
+
+        def handle_of_monitor(host: Host, given: Line) -> None:
+            line = login_codes.of_monitor(given)
+            if line[TRUSTED] is not None:
+                host.is_vouched = True
+            # If the kernel vouches for this host's other lines, another machine has sent this one under its name. It must not
+            # become the second factor of a login, nor stand for somebody's try.
+            is_sent = host.is_vouched and line[TRUSTED] is None and not self.held.is_holding
+            if is_sent or self._family_of(login_codes.service_of(given)) != "sshd":
+                self._code_elsewhere(line)
+                return
+            known = host.connections.get(line[PROCID])
+            if known is not None and known.is_in_before(line):
+                handle(host, self.held.new(host, line, line[PROCID], line[ADDRESS], None), line)
+            else:
+                handle(host, self.held.of_monitor(host, line, line[ADDRESS], None), line)
+
+        return handle_of_monitor
+
+    def _code_sent(self, _host: Host, connection: Connection, line: Line) -> None:
+        """Take a code that waits for its answer. If none comes, that is a try: the client has passed all checks before."""
+        if connection.user is None:
+            connection.user = line[USER]
+        is_late = connection.code is not None and (line[TIME] or 0) <= (connection.code[TIME] or 0)
+        if connection.denied is None and not is_late:
+            connection.denied, connection.seen = login_codes.NOT_GIVEN, line
+
+    @staticmethod
+    def _code_done(_host: Host, connection: Connection, line: Line) -> None:
+        """Take the reason why this login needs no further code."""
+        connection.code = line
+        if connection.denied == login_codes.NOT_GIVEN:
+            connection.denied = None
+
+    def _code_refused(self, _host: Host, connection: Connection, line: Line) -> None:
+        """Take a refused code. This line decides the attempt; sshd's own lines about the same try follow."""
+        if connection.pam_failure is not None:
+            self._tell_pam_failure(connection)
+        reason = login_codes.refusal_of(line)
+        is_again = connection.refused == 1  # by another command in the same try
+        connection.refused, connection.code = 1, None
+        if is_again:
+            return
+        if connection.user is None:
+            connection.user = line[USER]
+        self._tell_attempt(connection, line, "keyboard-interactive", count=line[REPEATS], reason=reason)
+        if login_codes.is_burst(line):
+            self._tell_code_trouble(line, login_codes.PROMPT_BURST, None)
+
+    def _code_not_delivered(self, _host: Host, connection: Connection, line: Line) -> None:
+        self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.delivery_fault_of(line), connection)
+
+    def _code_elsewhere(self, line: Line) -> None:
+        """Take a line about a code that belongs to no connection: of another program than sshd, or of another machine."""
+        if login_codes.is_of_try(line):
+            return
+        action, connection = self._rules[line[RULE]].action, Connection(line[PROCID], line)
+        connection.address = line[ADDRESS]
+        if action is LineAction.CODE_REFUSED:
+            reason = f"{login_codes.refusal_of(line)}, {login_codes.service_of(line)}"
+            self._tell_attempt(connection, line, "", count=line[REPEATS], reason=reason)
+            if login_codes.is_burst(line):
+                self._tell_code_trouble(line, login_codes.PROMPT_BURST, None)
+        elif action is LineAction.LET_IN_WITHOUT_CODE:
+            self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.service_of(line))
+        elif action is LineAction.CODE_NOT_DELIVERED:
+            self._tell_code_trouble(line, self._rules[line[RULE]].name, login_codes.delivery_fault_of(line))
+
+    def _tell_code_trouble(self, line: Line, what: str, reason: str | None, connection: Connection | None = None) -> None:
+        user = line[USER] if connection is None or line[USER] is not None else connection.user
+        address = line[ADDRESS] if connection is None else connection.address
+        port = None if connection is None else connection.port
+        self._tell(Trouble(self._id(EventAction.TROUBLE, line), line, self._name(line, user), address, port, what, reason))
 
     # ---------------------------------------------------------------- logins and sessions
 
@@ -544,7 +640,7 @@ class Correlator:
     def _origin(self, line: Line) -> str:
         return origin(
             line[TRUSTED], self._rules[line[RULE]].action, preauth=line[PREAUTH] is not None,
-            family=self._family_of(line[PROGRAM]), family_of=self._family_of,
+            program=line[PROGRAM], family_of=self._family_of,
         )  # fmt: skip
 
     def _from_a_user(self, line: Line) -> None:
@@ -678,13 +774,15 @@ class Correlator:
         if line is None:
             return
         self._tell_pam_failure(connection)
-        accepted = connection.accepted
+        accepted, code = connection.accepted, connection.code
+        is_of_login = code is not None and not self._is_of_another_sender(connection, code)
         connection.login = Login(
             self._id(EventAction.LOGIN, line), line, self._name(line, line[USER]), connection.address, connection.port,
             accepted[METHOD] if accepted else None,
             (accepted[EXTRA] if accepted else None) or connection.partial_info,
             connection.uid, connection.session_kind,
             (*connection.partial_methods, accepted[METHOD] or "") if accepted and connection.partial_methods else (),
+            login_codes.login_code_of(connection, self._rules) if is_of_login else None,
         )  # fmt: skip
         connection.is_told = True
         if host.waiting and host.waiting[0][1] is connection:

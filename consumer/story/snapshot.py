@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from consumer.events import Login
+from consumer.events import Login, LoginCode
 from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
 from consumer.story.connections import REMEMBERED, Connection, Connections, Host
@@ -26,7 +26,7 @@ PIECE_BYTES = 1 << 18
 _RUN = 256
 _HOST = "host"
 _IDENTITIES = "identities"
-_LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over"})
+_LINES = frozenset({"seen", "pam_failure", "pam_failures", "accepted", "opened", "closed", "child_over", "code"})
 _NO_LINE = Line((0, None, 0, 1, "", None, False, "", "", "", None, None, None, None, None, None, None))
 # By attribute of a connection: the value that a snapshot leaves out. It has the first two for every connection.
 # CPython lays out the attributes of all connections by the first ones, so this one sets all of them.
@@ -191,7 +191,8 @@ def _value(name: str, value: Any, lines: list[Line]) -> Any:
     if name in _LINES:
         return _number_of(value, lines)
     if isinstance(value, Login):
-        return msgspec.structs.asdict(value) | {"line": _number_of(value.line, lines)}
+        code = None if value.code is None else msgspec.structs.asdict(value.code)
+        return msgspec.structs.asdict(value) | {"line": _number_of(value.line, lines), "code": code}
     return value
 
 
@@ -299,7 +300,13 @@ def _read(name: str, value: Any, lines: list[Line]) -> Any:
     if name in _LINES:
         return lines[value]
     if name == "login":
-        return Login(**value | {"line": lines[value["line"]], "factors": tuple(value.get("factors", ()))})
+        code = value.get("code")
+        changed = {
+            "line": lines[value["line"]],
+            "factors": tuple(value.get("factors", ())),
+            "code": None if code is None else LoginCode(**code),
+        }
+        return Login(**value | changed)
     return tuple(value) if name == "partial_methods" else value
 
 

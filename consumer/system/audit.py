@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumer.config import Config
-from consumer.config_values import micros_of
 from consumer.errors import SshbellError, StoreError
 from consumer.keys.authorized_keys import AuthorizedKey
 from consumer.keys.export import exported_keys, want_root
 from consumer.keys.sshd_config import DEFAULT_CONFIG, SshdConfig, Values, Visit
+from consumer.spans import micros_of
 from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.queries import KeySeen, keys_seen
 from consumer.store.recent_logins import LoginKind, recent_logins

@@ -6,6 +6,8 @@ from functools import partial
 
 from consumer.store.recent_logins import LoginKind
 from consumer.system.audit_row import Judged, SettingAdvice, Site, affected, is_by_password, no_login
+from consumer.system.code_stack import is_half
+from consumer.system.pam_stack import PamEntry
 from consumer.text import counted, listed, quoted
 
 MAX_TRIES = 4
@@ -53,7 +55,7 @@ def _passwords(site: Site) -> Judged:
     text = f"{' and '.join(names)} yes"
     if used:
         text += f"; in use by {listed([f'{quoted(name)} ({count:,})' for name, count in used])}"
-    if site.modules(*SECOND_FACTORS):
+    if _second_factors(site):
         # The second factor is a question of PAM, so keyboard-interactive has to stay.
         return Judged("warning", text, ("AuthenticationMethods publickey,keyboard-interactive:pam",), is_by_password)
     return Judged("warning", text, tuple(f"{name} no" for name in names), is_by_password)
@@ -172,8 +174,13 @@ def _use_pam(site: Site) -> Judged | None:
     return Judged("warning", "UsePAM no", ("UsePAM yes",))
 
 
+def _second_factors(site: Site) -> list[PamEntry]:
+    """Return the lines of PAM that ask for a second factor: those of modules, and of sshbell's one-time codes."""
+    return [*site.modules(*SECOND_FACTORS), *(entry for entry in site.modules("pam_exec") if is_half(entry, "verify"))]
+
+
 def _second_factor(site: Site) -> Judged:
-    modules = site.modules(*SECOND_FACTORS)
+    modules = _second_factors(site)
     chains = [chain for way in site.values.get("authenticationmethods", []) for chain in way.lower().split()]
     is_demanded = any("," in chain for chain in chains)
     if not modules and not is_demanded:

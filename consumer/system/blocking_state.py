@@ -19,12 +19,14 @@ class BlockingState(msgspec.Struct):
         mode: as configured.
         guard: the process.
         blocked: how many entries apply.
+        not_blocked: how many findings have blocked nobody, by the values of ``Refusal``, since ``run`` started.
         problems: what does not work, in words.
     """
 
     mode: str
     guard: Process
     blocked: int = 0
+    not_blocked: dict[str, int] = {}
     problems: list[str] = []
 
 

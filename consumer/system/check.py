@@ -9,7 +9,7 @@ from consumer.config import Config
 from consumer.config_file import load
 from consumer.errors import ConfigError, ConfigRightsError
 from consumer.state_dir import DEFAULT_PATH
-from consumer.system import check_rsyslog, check_sshbell
+from consumer.system import check_codes, check_rsyslog, check_sshbell
 from consumer.system.check_sshd import sshd
 from consumer.system.outcome import AS_ROOT, CheckState, Outcome, context_of, fault, outcome_of, warning
 
@@ -44,7 +44,34 @@ def run_checks(path: str | None, *, connect: bool) -> Iterator[Result]:
     yield from _results("drop-in", check_rsyslog.drop_in(rsyslog, sshd_programs))
     if rsyslog is not None:
         yield from _results("trusted", check_rsyslog.trusted(rsyslog))
+    yield from _results("journald", check_rsyslog.journald())
     yield from _results("sshd", sshd(catch_up))
+    if config is not None:
+        # Without "connect": "channels" has connected to all of them.
+        context_of_codes = check_codes.CodesContext(config, service=check_codes.sshd_service())
+        is_in_use = check_codes.is_in_use(context_of_codes)
+        for check_of_codes in check_codes.CODES_CHECKS.values() if is_in_use else ():
+            yield from _results("codes", check_of_codes(context_of_codes))
+
+
+def run_code_checks(path: str | None, *, connect: bool, service: str | None, sshd_config: str) -> Iterator[Result]:
+    """
+    Yield the results of the checks of one-time codes.
+
+    Args:
+        path: of the configuration; None for the default file.
+        connect: whether to connect to the server of each channel for codes.
+        service: of PAM; None for that of sshd.
+        sshd_config: sshd's configuration file.
+    """
+    config, outcomes = _read_configuration(path)
+    yield from _results("configuration", outcomes)
+    if config is not None:
+        context_of_codes = check_codes.CodesContext(
+            config, connect, service or check_codes.sshd_service(sshd_config), sshd_config
+        )
+        for name, check_of_codes in check_codes.CODES_CHECKS.items():
+            yield from _results(name, check_of_codes(context_of_codes))
 
 
 def _results(name: str, outcomes: Iterable[Outcome]) -> Iterator[Result]:

@@ -1,6 +1,7 @@
 """Checks that rsyslogd starts sshbell and passes lines to it."""
 
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -16,6 +17,11 @@ from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConf
 from consumer.system.shards import MAIN_QUEUE_REMEDY, shards_of
 
 _ELSEWHERE = "fix this, or install sshbell in another directory and run sshbell install from there"
+# What systemd tells journald about each running unit, as symbolic links, and journald's own settings.
+_UNITS = Path("/run/systemd/units")
+_JOURNALD = tuple(Path(place, "systemd") for place in ("/usr/lib", "/usr/local/lib", "/run", "/etc"))  # later ones win
+# Lines of a unit in 30 s. sshd cannot log so many.
+_ENOUGH_LINES = 1_000_000
 # For rsyslogd -N1.
 _TIMEOUT_S, _OUTPUT_LIMIT_BYTES = 30.0, 1 << 20
 
@@ -103,6 +109,38 @@ def trusted(rsyslog: RsyslogConfig) -> Iterator[Outcome]:
         yield warning(advice.fault, f"{advice.remedy}; then restart rsyslog")
     else:
         yield ok("the kernel vouches for the sender of each line")
+
+
+def journald() -> Iterator[Outcome]:
+    """Check that journald, where it receives the lines first, drops none of sshd's because there are many."""
+    for unit in ("ssh.service", "sshd.service"):
+        if not os.path.lexists(_UNITS / f"invocation:{unit}"):
+            continue  # it is not running, or this system has no systemd
+        burst = _UNITS / f"log-rate-limit-burst:{unit}"
+        # A link to the number. journald takes no notice of LogRateLimitIntervalSec=0.
+        lines = int(burst.readlink().name) if burst.is_symlink() else 0
+        if lines >= _ENOUGH_LINES or _is_unlimited():
+            yield ok(f"journald passes all lines of {unit}")
+        else:
+            yield warning(
+                f"a flood makes journald drop lines of {unit}, and a login may be among them",
+                f"systemctl edit {unit}; add [Service] and LogRateLimitBurst=100000000; then restart {unit}",
+            )
+
+
+def _is_unlimited() -> bool:
+    """Return whether journald's own settings turn its limit off."""
+    files: dict[str, Path] = {}
+    for place in _JOURNALD:
+        main = place / "journald.conf"
+        files |= {"": main} if main.is_file() else {}
+        files |= {path.name: path for path in place.glob("journald.conf.d/*.conf")}
+    settings: dict[str, str] = {}
+    for _, path in sorted(files.items()):
+        settings |= re.findall(
+            r"^(RateLimitIntervalSec|RateLimitBurst)=[ \t]*(\S+)", path.read_text("utf-8", "replace"), re.MULTILINE
+        )
+    return any(re.fullmatch(r"0+[a-z]*", value) for value in settings.values())
 
 
 def _interpreter_of(text: str) -> Path | None:

@@ -5,7 +5,6 @@ Sources: pam_abl's config.c, 0.6.0 and 0.9.0, and its manual pages. pam_abl read
 anywhere, a backslash at the end of a line joins it to the next one, and a later value replaces an earlier one.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from consumer.config import BLOCK_COMMANDS
 from consumer.errors import InputError
 from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
 from consumer.text import listed
+from consumer.toml import commented, toml_text
 
 # Files that include each other by config=.
 _NESTED_LIMIT = 8
@@ -62,7 +62,7 @@ class Imported(msgspec.Struct, frozen=True):
         lines = ["[detect.guessing]", *(f"{key} = {value}" for key, value in self.settings.items())]
         if self.commands:
             lines += ["", "[block]", *(f"{key} = {value}" for key, value in self.commands.items())]
-        return "\n".join([*lines, "", "# What changes:", *(f"# {note}" for note in self.notes)]) + "\n"
+        return "\n".join([*lines, "", *commented(self.notes)]) + "\n"
 
 
 def translated(path: Path) -> Imported:
@@ -150,13 +150,12 @@ class _Reader:
         except ValueError as error:
             self._note(f"{key} is left out: {error}.")
             return
-        self.commands[key] = _quoted(value)
+        self.commands[key] = toml_text(value)
         if not program.startswith("/"):
             self._note(f"{key} cannot run {program}, and neither can pam_abl: write the whole path of the program.")
 
     def _note(self, note: str) -> None:
-        # A comment of TOML has no control characters.
-        self.notes.append("".join(char if char.isprintable() else "?" for char in note))
+        self.notes.append(note)
 
     def settings(self) -> dict[str, str]:
         """Translate the values. A rule that pam_abl does not have is off, whatever sshbell's default is."""
@@ -183,7 +182,7 @@ class _Reader:
             self._note(f"{key} counts all its triggers. pam_abl 0.9.0 loses the trigger after a period without a letter.")
         if re.search(r"[0-9][hd]\b", value):
             self._note(f"{key} takes h and d as hours and days. pam_abl 0.9.0 takes them as 60 and 24 seconds.")
-        return _quoted(value)
+        return toml_text(value)
 
     def purge(self, key: str, value: str) -> str | None:
         """Translate a time to keep tries."""
@@ -196,8 +195,8 @@ class _Reader:
         seconds = max(seconds, _HOUR_S)
         for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
             if seconds % size == 0 and seconds // size <= 999_999:
-                return None if f"{seconds // size}{unit}" == _PURGE_DEFAULT else _quoted(f"{seconds // size}{unit}")
-        return _quoted(f"{min(-(-seconds // 86_400), 999_999)}d")
+                return None if f"{seconds // size}{unit}" == _PURGE_DEFAULT else toml_text(f"{seconds // size}{unit}")
+        return toml_text(f"{min(-(-seconds // 86_400), 999_999)}d")
 
     def limits(self, key: str, value: str) -> str | None:
         """Translate the limits of an entry."""
@@ -208,7 +207,7 @@ class _Reader:
         if max(len(found[1]), len(found[2])) > _LIMIT_DIGITS:
             self._note(f"{key} is left out: sshbell keeps only as many tries as its rules need.")
             return None
-        return _quoted(found[0]) if limits_of(found[0]) else None
+        return toml_text(found[0]) if limits_of(found[0]) else None
 
     def whitelist(self, key: str, value: str) -> str | None:
         """Translate a list of names and networks."""
@@ -223,15 +222,10 @@ class _Reader:
         if not entries:
             return None
         self._note(f"{key} also ends what was counted before. In pam_abl, a blocked one stays blocked.")
-        return f"[{', '.join(map(_quoted, entries))}]"
+        return f"[{', '.join(map(toml_text, entries))}]"
 
 
 _KEYS: dict[str, Callable[[_Reader, str, str], str | None]] = {
     "host_rule": _Reader.rule, "user_rule": _Reader.rule, "host_purge": _Reader.purge, "user_purge": _Reader.purge,
     "limits": _Reader.limits, "host_whitelist": _Reader.whitelist, "user_whitelist": _Reader.whitelist,
 }  # fmt: skip
-
-
-def _quoted(text: str) -> str:
-    """Return a text as TOML, whose escapes are those of JSON."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -9,10 +9,13 @@ from pathlib import Path
 from consumer.block.access_conf import access_conf
 from consumer.config import ACCESS_FILE, Config, secret_files
 from consumer.config_file import load
-from consumer.errors import ConfigError, InputError, OutputError, RightsError
+from consumer.errors import ConfigError, InputError, OutputError, RightsError, UsageError
 from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
-from consumer.state_dir import DEFAULT_PATH
+from consumer.state_dir import DEFAULT_PATH, codes_dir_of
+from consumer.store.codes import KEY_NAME
+from consumer.store.codes import NAME as CODES_DB
 from consumer.system.accounts import Accounts
+from consumer.system.code_stack import is_half
 from consumer.system.installed import (
     MANIFEST,
     Changed,
@@ -27,6 +30,7 @@ from consumer.system.installed import (
     write_file,
 )
 from consumer.system.interpreter import code_of, how_to_install, this_interpreter, untrusted_code
+from consumer.system.pam_stack import PAM_FOLDER, pam_stack
 from consumer.system.rsyslog_conf import DROP_IN, ENTRY_POINT, MAIN, RsyslogConfig, Statement, trusted_advice
 from consumer.system.shards import MAIN_QUEUE_REMEDY, installed_shards, with_shards
 from consumer.system.status import LOG
@@ -322,8 +326,10 @@ class _Installation:
         if not self._manifest.entries:
             raise InputError(f"{self._at(MANIFEST)} does not exist: nothing is installed, or uninstall has already undone it")
         own_folder = MadeDirectory(str(_CONFIG.parent))
+        self._check_pam()
         try:
             self._unblock()
+            self._forget_codes()
             for entry in reversed(self._manifest.entries[:]):
                 if entry != own_folder and not isinstance(entry, MadeUser | MadeGroup):
                     self._undo(entry, self._undo_path)
@@ -337,6 +343,32 @@ class _Installation:
         except OSError as error:
             raise OutputError(f"{error.filename or 'output'}: {error.strerror}; fix this, then run it again") from error
         return list(self._last_steps())
+
+    def _check_pam(self) -> None:
+        """Stop while PAM asks sshbell for codes: without deliver, nobody could log in."""
+        folder = self._at(PAM_FOLDER)
+        for service in sorted(path.name for path in folder.glob("*") if path.is_file()):
+            try:
+                entries = pam_stack(service, folder)
+            except OSError:
+                continue  # it includes a file that does not exist, so PAM uses it for nobody
+            for entry in entries:
+                if is_half(entry, "challenge") or is_half(entry, "verify"):
+                    raise UsageError(f"{entry.place} asks sshbell for codes, so nobody could log in; remove these lines first")
+
+    def _forget_codes(self) -> None:
+        """Delete the digests of codes and their key, which nothing reads any more."""
+        path = codes_dir_of(self._config().state_dir)
+        folder = self._at(path)
+        if not folder.is_dir():
+            return
+        for place in folder.iterdir():
+            if place.name.startswith((CODES_DB, KEY_NAME)):
+                place.unlink()
+        is_empty = not any(folder.iterdir())
+        if is_empty:
+            folder.rmdir()
+        self._report("removed" if is_empty else "kept", str(path))
 
     def _unblock(self) -> None:
         """Delete the files with the blocks, which nobody would end; empty the one that a PAM service still asks for."""

@@ -32,6 +32,7 @@ class PamEntry(NamedTuple):
         arguments: as in the file.
         place: file and number of the line: ``/etc/pam.d/common-auth:17``.
         text: the line as in the file, without blanks around it.
+        substacks: the places of the ``substack`` lines around it, from the outermost on.
     """
 
     type: str
@@ -39,6 +40,13 @@ class PamEntry(NamedTuple):
     arguments: list[str]
     place: str
     text: str
+    substacks: tuple[str, ...] = ()
+
+    @property
+    def control(self) -> str:
+        """``requisite``, or ``[success=1 default=die]``."""
+        found = _LINE.fullmatch(self.text)
+        return found[2] if found else ""
 
 
 def pam_stack(service: str, folder: Path = PAM_FOLDER) -> list[PamEntry]:
@@ -48,10 +56,10 @@ def pam_stack(service: str, folder: Path = PAM_FOLDER) -> list[PamEntry]:
     Raises:
         OSError: the file of the service, or one that it includes, cannot be read.
     """
-    return list(islice(_entries(folder, service, "", 0), _ENTRIES_LIMIT))
+    return list(islice(_entries(folder, service, "", (), 0), _ENTRIES_LIMIT))
 
 
-def _entries(folder: Path, name: str, wanted: str, depth: int) -> Iterator[PamEntry]:
+def _entries(folder: Path, name: str, wanted: str, substacks: tuple[str, ...], depth: int) -> Iterator[PamEntry]:
     """Yield the lines of a file; those of one type, or all if ``wanted`` is ""."""
     if depth > _DEPTH_LIMIT:
         return
@@ -67,12 +75,15 @@ def _entries(folder: Path, name: str, wanted: str, depth: int) -> Iterator[PamEn
             continue
         whole, rest = (rest + line).partition("#")[0].strip(), ""
         if whole.startswith("@include"):
-            yield from _entries(folder, whole.removeprefix("@include").strip(), wanted, depth + 1)
+            yield from _entries(folder, whole.removeprefix("@include").strip(), wanted, substacks, depth + 1)
         elif found := _LINE.fullmatch(whole):
             kind, control, module, arguments = found.groups()
             if wanted and kind != wanted:
                 continue
+            place = f"{path}:{number}"
             if control in ("include", "substack"):
-                yield from _entries(folder, module, kind, depth + 1)
+                below = (*substacks, place) if control == "substack" else substacks
+                yield from _entries(folder, module, kind, below, depth + 1)
             else:
-                yield PamEntry(kind, Path(module).name.removesuffix(".so"), arguments.split(), f"{path}:{number}", whole)
+                name_of_module = Path(module).name.removesuffix(".so")
+                yield PamEntry(kind, name_of_module, arguments.split(), place, whole, substacks)

@@ -16,6 +16,7 @@ from consumer.deliver.decide import held_until
 from consumer.errors import StoreError
 from consumer.process.lock import DELIVER_LOCK, RUN_LOCK, Process, holder_of
 from consumer.state_dir import shard_dir, shards_in
+from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.database import DELIVERY_DB, STATE_DB, set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
 from consumer.system.blocking_state import BlockingState, blocking_state
@@ -181,6 +182,9 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
         # It is missing until run has run, which is a problem already.
         if health.run.is_running or (state_dir / STATE_DB).exists():
             health.store = stored(state_dir, routed_seq)
+            if health.blocking is not None:
+                note = health.store.notes.get(NOT_BLOCKED_NOTE, "{}")
+                health.blocking.not_blocked = msgspec.json.decode(note, type=dict[str, int])
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     names = [channel.name for channel in config.channel]

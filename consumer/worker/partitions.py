@@ -25,7 +25,7 @@ class Partition:
     Attributes:
         next_offset: of the next line to read; None: no line was ever read, so any line is next.
         events: not stored yet.
-        has_progress: lines were read, or events decided, since the last commit.
+        has_progress: lines were read, or events decided, that are not in the stored memory.
     """
 
     def __init__(self, number: int, taken: Taken, config: Config, report: Callable[[str], None], place_of: PlaceOf) -> None:
@@ -77,13 +77,15 @@ class Partition:
             self.events += events
             self.has_progress = True
 
-    def progress(self) -> PartitionProgress:
-        """Return what to store. The parts are read once; see ``Pipeline.changed``."""
-        assert self.next_offset is not None
+    def progress(self, *, with_memory: bool) -> PartitionProgress:
+        """Return what to store besides the events. The parts are read once; see ``Pipeline.changed``."""
+        if not with_memory:
+            return PartitionProgress(self.number, self._epoch)
         return PartitionProgress(self.number, self._epoch, self.next_offset, self._pipeline.changed())
 
-    def kept(self) -> None:
+    def kept(self, *, with_memory: bool) -> None:
         """Record that the store has all of it."""
-        self._pipeline.kept()
         self.events.clear()
-        self.has_progress = False
+        if with_memory:
+            self._pipeline.kept()
+            self.has_progress = False

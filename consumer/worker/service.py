@@ -24,7 +24,6 @@ from consumer.actions import OwnAction
 from consumer.clock import SECOND_US, isoformat, now_us
 from consumer.config import Config
 from consumer.config_file import load, reloaded
-from consumer.config_values import seconds_of
 from consumer.ecs import EcsEvent, EventFields, HostFields, json_line
 from consumer.errors import ConfigError, DamagedStoreError, DataError, StoreError
 from consumer.intake.senders import Senders
@@ -34,6 +33,7 @@ from consumer.process.log import get_logger
 from consumer.process.privileges import as_sshbell
 from consumer.run.children import DeliverChild
 from consumer.run.schedule import Schedule
+from consumer.spans import seconds_of
 from consumer.store.deliveries import delivery_of
 from consumer.store.state import OwnMessage
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
@@ -110,7 +110,7 @@ class KafkaWorker:
         self._gathering: Gathering | None = None
         self._lost: list[tuple[int, str]] = []
         self._senders = Senders()
-        self._ticked_s = time.monotonic()
+        self._ticked_s = self._memory_s = time.monotonic()
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
         self._tasks: dict[str, tuple[float, Callable[[], None]]] = {"tick": (1.0, self._tick), "forget": (60.0, self._forget)}
@@ -147,7 +147,7 @@ class KafkaWorker:
         # As in ``run``: hardly anything makes cycles.
         gc.freeze()
         gc.disable()
-        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._join()
         log.info("started", version=__version__, topic=self._topic, group=self._config.worker.group)
         while not self._is_stopping:
             self._feed(self._consumer.consume(BATCH_LINES, _WAIT_S))
@@ -192,25 +192,38 @@ class KafkaWorker:
         # Before the first answer of a broker, the end is negative.
         return not known or known[1] < 0 or (owned.next_offset or 0) < known[1]
 
-    def _commit(self) -> None:
-        """Store all progress in one transaction, and forget partitions that another worker has taken."""
-        while busy := [owned for owned in self._owned.values() if owned.has_progress and owned.next_offset is not None]:
+    def _commit(self, *, is_last: bool = False) -> None:
+        """
+        Store all progress in one transaction, and forget partitions that another worker has taken.
+
+        To write the memory of many open connections takes longer than to read their next lines. So the worker spends at most a
+        fifth of its time on it. In between, it stores only the events, and its offset stays.
+        """
+        begun_s = time.monotonic()
+        with_memory = is_last or begun_s >= self._memory_s
+        while busy := [owned for owned in self._owned.values() if owned.events or (with_memory and owned.has_progress)]:
             try:
-                new = self._until(partial(self._store_progress, busy))
+                new = self._until(partial(self._store_progress, busy, with_memory=with_memory))
             except LostPartitionError as error:
-                self._zombie(error.number)
+                self._owned.pop(error.number, None)
+                log.warning(
+                    "partition_lost", partition=error.number, reason="another worker has taken it; this one wrote nothing"
+                )
+                if not is_last:
+                    self._join()
                 continue
             for owned in busy:
-                owned.kept()
+                owned.kept(with_memory=with_memory)
             self._senders.new.clear()
             if new:
                 self._deliver.wake()
+            if with_memory:
+                now_s = time.monotonic()
+                self._memory_s = now_s + 4 * (now_s - begun_s)
             # For tools that show how far a group is behind. sshbell itself never reads it.
+            reached = [TopicPartition(self._topic, owned.number, owned.next_offset or 0) for owned in busy]
             with suppress(KafkaException):
-                self._consumer.commit(
-                    offsets=[TopicPartition(self._topic, owned.number, owned.next_offset or 0) for owned in busy],
-                    asynchronous=True,
-                )
+                self._consumer.commit(offsets=reached, asynchronous=True)
 
     def _gather(self) -> None:
         """Take the events of all partitions, if this worker does that: what they cause, and the memory, in one transaction."""
@@ -229,9 +242,10 @@ class KafkaWorker:
         if new:
             self._deliver.wake()
 
-    def _store_progress(self, busy: Sequence[Partition]) -> int:
+    def _store_progress(self, busy: Sequence[Partition], *, with_memory: bool) -> int:
         events = [event for owned in busy for event in owned.events]
-        return self._store.commit([owned.progress() for owned in busy], events, self._told, now_us(), list(self._senders.new))
+        progress = [owned.progress(with_memory=with_memory) for owned in busy]
+        return self._store.commit(progress, events, self._told, now_us(), list(self._senders.new))
 
     def _until(self, action: Callable[[], T]) -> T:
         """
@@ -275,7 +289,12 @@ class KafkaWorker:
         return TopicPartition(self._topic, owned.number, OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset)
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
-        """Forget partitions. All that was read is stored, or will be read again by their next worker."""
+        """Store what was read of the partitions, so that their next owner need not read it again, and forget them."""
+        self._commit(is_last=True)
+        self._left(consumer, partitions)
+
+    def _left(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
+        """Forget partitions. All that was read is stored, or will be read again by their next owner."""
         for each in partitions:
             self._owned.pop(each.partition, None)
             if each.partition == 0:
@@ -283,14 +302,10 @@ class KafkaWorker:
         log.info("partitions_left", partitions=[each.partition for each in partitions])
         consumer.unassign()
 
-    def _zombie(self, number: int) -> None:
-        """Forget a partition that another worker has taken, and join the group again."""
-        self._owned.pop(number, None)
-        if number == 0:
-            self._gathering = None
-        log.warning("partition_lost", partition=number, reason="another worker has taken it; sshbell wrote nothing about it")
+    def _join(self) -> None:
+        """Join the group, or leave it and join it again."""
         self._consumer.unsubscribe()
-        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._left)
 
     def _lost_lines(self, number: int, reason: str) -> None:
         """

@@ -8,7 +8,6 @@ topic, and keeps about 5 MB of each: what is read too late is gone. PostgreSQL i
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.waiting import DEADLINE_S, wait_for
 
@@ -83,6 +82,22 @@ class Kafka:
         assert producer.flush(DEADLINE_S) == 0
         assert not faults
         return count
+
+
+class Lag:
+    """How many lines the workers of a group have read, as the tools of Kafka see it: it needs no transaction with an offset."""
+
+    def __init__(self, brokers: str) -> None:
+        self._consumer = Consumer({"bootstrap.servers": brokers, "group.id": "sshbell", "log_level": 0})
+
+    def read(self) -> int:
+        """Return how many lines they have read."""
+        found = self._consumer.committed([TopicPartition("sshbell", number) for number in range(4)], timeout=DEADLINE_S)
+        return sum(max(0, each.offset) for each in found)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
 
 
 class Postgres:
@@ -159,10 +174,13 @@ class Workers:
         database: as in the configuration.
         more: further lines of the configuration.
         module: what to run instead of the command.
+        python: another interpreter, which has sshbell installed.
     """
 
-    def __init__(self, folder: Path, kafka: Kafka, database: str, *, more: str = "", module: str = "consumer") -> None:
-        self.folder, self._module = folder, module
+    def __init__(
+        self, folder: Path, kafka: Kafka, database: str, *, more: str = "", module: str = "consumer", python: str = sys.executable
+    ) -> None:
+        self.folder, self._module, self._python = folder, module, python
         self._processes: list[subprocess.Popen[bytes]] = []
         self.config = folder / "sshbell.toml"
         self.config.write_text(
@@ -186,8 +204,9 @@ class Workers:
         log = self.folder / f"log.{len(self._processes)}"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", self._module, "worker", "--config", self.config, *arguments],
-                stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=PROJECT_DIR, env=os.environ | {"TZ": "UTC"} | env,
+                [self._python, "-m", self._module, "worker", "--config", self.config, *arguments],
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=os.environ | {"TZ": "UTC"} | env,
+                cwd=PROJECT_DIR if self._python == sys.executable else self.folder,
             )  # fmt: skip
         self._processes.append(process)
         return process
@@ -200,8 +219,3 @@ class Workers:
         """End a worker as systemd does; return its exit code."""
         process.terminate()
         return process.wait(DEADLINE_S)
-
-
-def has_program(name: str) -> bool:
-    """Return whether a program is installed."""
-    return shutil.which(name) is not None

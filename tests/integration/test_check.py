@@ -235,8 +235,8 @@ def test_keys(host: CheckedHost) -> None:
         [sys.executable, "-m", "consumer", "run", "--plain", "--config", host.config],
         cwd=PROJECT_DIR, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
     ) as run:  # fmt: skip
-        wait_for((host.root / "state/keys.sock").exists, "keys may listen")
-        assert host.results()["keys"] == Result("keys", "ok", f"{host.root}/state/keys.sock answers")
+        answers = Result("keys", "ok", f"{host.root}/state/keys.sock answers")
+        wait_for(lambda: host.results().get("keys") == answers, "keys answers")
         (host.root / "state/keys.sock").unlink()
         assert host.results()["keys"].state == "warning"
         run.communicate()

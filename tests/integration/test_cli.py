@@ -205,7 +205,7 @@ def test_configured_program(tmp_path: Path) -> None:
 def test_module_and_script_are_the_same(log: Path, arguments: list[str]) -> None:
     """``python -m consumer`` and the installed command do the same."""
     with (PROJECT_DIR / "pyproject.toml").open("rb") as found:
-        assert tomllib.load(found)["project"]["scripts"] == {"sshbell": "consumer.cli:main"}
+        assert tomllib.load(found)["project"]["scripts"] == {"sshbell": "consumer.__main__:main"}
     words = [str(log) if word == "LOG" else word for word in arguments]
     one, other = run(*words), run(*words, command=INSTALLED)
     assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
@@ -225,7 +225,8 @@ def test_completion_script(tmp_path: Path, shell: str, check: list[str]) -> None
 def test_completion_answers() -> None:
     """What the script asks for is answered: the commands that begin so."""
     asked = {"_SSHBELL_COMPLETE": "bash_complete", "COMP_WORDS": "sshbell re", "COMP_CWORD": "1"}
-    assert run(command=INSTALLED, env=asked).stdout.decode().splitlines() == ["plain,replay"]
+    done = run(command=INSTALLED, env=asked)
+    assert (done.returncode, done.stdout.decode().splitlines()) == (0, ["plain,replay"])
 
 
 @pytest.mark.parametrize("command", ["ring", "outbox"])

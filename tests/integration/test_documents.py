@@ -45,7 +45,7 @@ own() {
     mount --bind "$2" "$1$2"
     mount -t tmpfs -o mode=755 none "$2"
     for each in "$1$2"/*; do
-        case "${each##*/}" in sshbell|rsyslog) continue ;; esac
+        case "${each##*/}" in sshbell*|rsyslog) continue ;; esac
         if [ -L "$each" ] || [ -f "$each" ]; then
             cp -a "$each" "$2/"
         elif [ -d "$each" ]; then
@@ -214,6 +214,10 @@ ENDS = {
     "tail -n 0 -F /var/log/auth.log | sshbell run --plain": TIMED_OUT,  # it reads as long as somebody writes
     "sshbell outbox drop 3fa29c01": 64,  # there is no such message
     "sshbell canary >/dev/null": 69,  # no sshd runs there
+    # The packages of the extra are not there.
+    "sshbell archive /var/log/hosts --out /srv/ssh-2026": 69,
+    "sshbell archive --master spark://spark1:7077 /nfs/logs --out /nfs/ssh-2026": 69,
+    "sshbell history --from-archive /srv/ssh-2026 --user alice": 69,
 }
 
 

@@ -16,8 +16,9 @@ import pytest
 
 from consumer.config import Config
 from consumer.config_file import load
-from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError
+from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError, UsageError
 from consumer.rights import untrusted, untrusted_below
+from consumer.store.codes import CodeStore
 from consumer.system import install as module
 from consumer.system.accounts import Accounts
 from consumer.system.install import install, uninstall
@@ -458,6 +459,29 @@ def test_uninstall_and_the_files_of_blocking(tree: Path, *, is_named: bool) -> N
         (tree / "etc/pam.d/sshd").unlink()
         (tree / "etc/pam.d").rmdir()
         uninstall(tree, Said())
+    assert everything(tree) == before
+
+
+def test_uninstall_and_codes(tree: Path) -> None:
+    """While PAM asks for codes, uninstall does nothing: nobody could log in. Then it deletes the digests of codes."""
+    before = everything(tree)
+    install(tree, Said())
+    CodeStore(tree / "var/lib/sshbell-codes").close()
+    service = tree / "etc/pam.d/sshd"
+    service.parent.mkdir()
+    service.write_text("auth required pam_permit.so\n#auth required pam_exec.so /bin/sshbell pam verify\n")
+    (service.parent / "broken").write_text("@include missing\n")
+    lines = service.read_text()
+    service.write_text(f"{lines}auth requisite pam_exec.so stdout quiet /opt/sshbell/bin/sshbell pam challenge\n")
+    installed = everything(tree)
+    with pytest.raises(UsageError, match=r"sshd:3 asks sshbell for codes"):
+        uninstall(tree, Said())
+    assert everything(tree) == installed
+    service.write_text(lines)
+    said = Said()
+    uninstall(tree, said)
+    assert "/var/lib/sshbell-codes" in said.of("removed")
+    shutil.rmtree(service.parent)
     assert everything(tree) == before
 
 

@@ -96,14 +96,17 @@ def test_every_parameter_has_its_reason() -> None:
 
 
 # What opens or ends a session, or is a step of a login; "exit" is dropbear's.
-FIRST = {LineAction.ACCEPTED, LineAction.PARTIAL, LineAction.SESSION_OPENED, LineAction.SESSION_CLOSED}
+FIRST = {
+    LineAction.ACCEPTED, LineAction.PARTIAL, LineAction.SESSION_OPENED, LineAction.SESSION_CLOSED,
+    LineAction.CODE_ACCEPTED, LineAction.CODE_NOT_NEEDED, LineAction.LET_IN_WITHOUT_CODE,
+}  # fmt: skip
 
 
 def goes_first(message: str) -> bool:
     """Return whether the drop-in puts a message of root's into the queue of lines about logins."""
     # POSIX's extended expressions are the same in Python, as far as these use them.
     patterns = re.findall(r're_match\(\$msg, "(\^ .*)"\)', DROP_IN.read_text())
-    assert len(patterns) == 3
+    assert len(patterns) == 4
     return any(re.search(pattern, message) for pattern in patterns)
 
 
@@ -235,7 +238,8 @@ def test_filter(tmp_path: Path) -> None:
         "sshd-session", "sshd.pam", "dropbear", "/usr/sbin/sshd", "/usr/libexec/openssh/sshd-session",
     }  # fmt: skip
     others = {tag for tag in known if not is_ours(tag)} | {
-        "cron", "CRON", "sudo", "su", "su(pam_unix)", "sshdx", "xsshd", "SSHD", "sshd-sessions", "sshd_config", "dropbearkey",
+        "cron", "CRON", "sudo", "su", "su(pam_unix)", "sshbell", "sshbell-pamx",
+        "sshdx", "xsshd", "SSHD", "sshd-sessions", "sshd_config", "dropbearkey",
         "sshd.pamx", "/usr/bin/sshdx", "/usr/bin/sudo", "sftp-server", "systemd-logind", "rsyslogd", "rsyslogdx", "rsyslogd-2007",
     }  # fmt: skip
     assert {"sshd", "sshd-session", "dropbear", "sshd(pam_google_authenticator)"} <= {tag for tag in known if is_ours(tag)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -217,6 +218,9 @@ def test_guessing_blocks(site: Site) -> None:
     until_denied(site, "ALL : 203.0.113.7")
     (row,) = site.objects("block", "list")
     assert row["reason"].startswith("finding ")
+    wait_for(lambda: json.loads(site.ask("status", "--json").stdout)["blocking"]["not_blocked"], "the status has the others")
+    assert json.loads(site.ask("status", "--json").stdout)["blocking"]["not_blocked"] == {"unverified": 1}
+    assert "1 finding since the start: 1 from lines that any local user could have written" in site.ask("status").stdout
 
 
 def test_dry_run_blocks_nothing(site: Site) -> None:

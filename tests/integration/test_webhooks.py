@@ -8,6 +8,7 @@ import hmac
 import json
 import socket
 import time
+from base64 import b64encode
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -45,7 +46,7 @@ from consumer.events import Login
 from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Queued
 from tests.ecs_events import ecs
-from tests.integration.http_server import HttpServer, as_service
+from tests.integration.http_server import HttpServer, accepting, as_service
 from tests.integration.token_server import answering
 from tests.lines import line_of
 from tests.waiting import wait_for
@@ -452,6 +453,14 @@ def test_a_proxy(server: HttpServer, tmp_path: Path) -> None:
         proxy.handler = refuse
         (result,) = sent(settings(tmp_path, url, proxy=proxy.url()))
         assert result == RetryLater("hooks.example.com: the proxy answered 407")
+        # A URL with a password is a secret, and a file has it.
+        secret = secret_file(tmp_path, "proxy", proxy.url().replace("http://", "http://me:pr0xy-w0rd@").rstrip("/"))
+        proxy.handler = accepting
+        assert sent(settings(tmp_path, server.url("/x"), proxy=secret)) == [Delivered()]
+        assert proxy.requests[-1].headers["Proxy-Authorization"] == "Basic " + b64encode(b"me:pr0xy-w0rd").decode()
+        secret_file(tmp_path, "proxy", "ftp://me:pr0xy-w0rd@proxy")
+        (result,) = sent(settings(tmp_path, server.url("/x"), proxy=secret))
+        assert result == RetryLater("proxy: it has to be a URL with http, https, socks4 or socks5, a host and a port")
 
 
 def secret_file(folder: Path, name: str, text: str) -> Secret:
@@ -544,7 +553,7 @@ url = {{ env = "HOOK" }}
         ('proxy = "proxy:3128"', "proxy has to be a URL with http, https, socks4 or socks5"),
         ('proxy = "ftp://proxy:3128"', "proxy has to be a URL with http, https, socks4 or socks5"),
         ('proxy = "http://proxy:99999"', "proxy has to be a URL with http, https, socks4 or socks5"),
-        ('proxy = "http://me:sesame@proxy:3128"', "proxy must not contain a user name or a password"),
+        ('proxy = "http://me:sesame@proxy:3128"', "proxy must not contain a user name or a password: put"),
         ("chat_id = 5", 'it belongs under [[channel]] with type = "telegram"'),
         ('server = "x"', 'it belongs under [[channel]] with type = "email"'),
     ],

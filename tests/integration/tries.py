@@ -90,7 +90,7 @@ def flood(folder: Path, tries: int, addresses: int, logins: int) -> Flood:
         assert run.end()[0] == 0
         _close_windows(site)
         run = site.start_run()
-        came_true(lambda: _tries_of(post)[0] >= tries, PATIENCE_S / 10)
+        came_true(lambda: _tries_of(post)[0] >= tries, PATIENCE_S)
         memory[1] = max(memory[1], _high_water(child_with(run.pid, b"deliver")))
         assert run.end()[0] == 0
         found, messages, others = _tries_of(post)

@@ -37,7 +37,7 @@ from consumer.store.state import event_row
 from consumer.store.worker import Taken
 from consumer.worker.partitions import Partition
 from tests import needs
-from tests.integration.kafka import Kafka, Postgres, Workers
+from tests.integration.kafka import Kafka, Lag, Postgres, Workers
 from tests.waiting import came_true, wait_for
 
 if TYPE_CHECKING:
@@ -226,11 +226,6 @@ class Watch:
             for number, epoch, offset in self._postgres.query("SELECT number, epoch, next_offset FROM partition"):
                 self.progress.setdefault(number, []).append((time.monotonic(), epoch, offset or 0))
 
-    @property
-    def read(self) -> int:
-        """How many lines the workers have read."""
-        return sum(seen[-1][2] for seen in self.progress.copy().values())
-
     def close(self) -> None:
         """End it."""
         self._is_over.set()
@@ -249,9 +244,9 @@ class Watch:
 class Sender(threading.Thread):
     """Sends lines, as fast as ``rate`` says, but waits before the cluster forgets lines that the workers have not read."""
 
-    def __init__(self, relay: Relay, lines: list[bytes], rate: int, watch: Watch) -> None:
+    def __init__(self, relay: Relay, lines: list[bytes], rate: int, brokers: str) -> None:
         super().__init__(daemon=True)
-        self._relay, self._lines, self._rate, self._watch = relay, lines, rate, watch
+        self._relay, self._lines, self._rate, self._lag = relay, lines, rate, Lag(brokers)
         self.waited_s = 0.0
 
     def run(self) -> None:
@@ -259,13 +254,14 @@ class Sender(threading.Thread):
         begun_s = time.monotonic()
         for first in range(0, len(self._lines), 100):
             waits_s = time.monotonic()
-            while first - self._watch.read > BEHIND_LIMIT:
+            while first - self._lag.read() > BEHIND_LIMIT:
                 time.sleep(0.1)
             waited_s = time.monotonic() - waits_s
             self.waited_s += waited_s
             begun_s += waited_s
             self._relay.send(b"".join(self._lines[first : first + 100]))
             time.sleep(max(0, (first + 100) / self._rate - (time.monotonic() - begun_s)))
+        self._lag.close()
 
 
 class Outcome(NamedTuple):
@@ -289,7 +285,7 @@ def performed(folder: Path, postgres: Postgres, dice: random.Random, rate: int) 
         both = [workers.start(), workers.start()]
         wait_for(lambda: len(postgres.query("SELECT 1 FROM partition WHERE epoch > 0")) == 4, "the workers have the partitions")
         watch = Watch(postgres)
-        sender = Sender(relay, data.lines, rate, watch)
+        sender = Sender(relay, data.lines, rate, kafka.brokers)
         started_s = time.monotonic()
         sender.start()
         killed_s = started_s + dice.uniform(*KILL_S)

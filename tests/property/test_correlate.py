@@ -16,6 +16,8 @@ from unittest.mock import patch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.codes.log_lines import PROGRAM, Asker, refused, sent
+from consumer.codes.log_lines import accepted as right_code
 from consumer.ecs import json_line
 from consumer.events import Attempt, Event, Forged, Login, Logout, Probe
 from consumer.events_as_ecs import of_event
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 START = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 USERS = ["alice", "bob", "root", "ann marie", "x from 203.0.113.66 port 22 ssh2"]
 HOSTS = ["web1", "web2"]
-KINDS = ["pam", "pam-verbose", "no-pam", "no-pam-idle", "killed", "failed", "invalid", "keys", "scanner", "silent", "dropped"]
+KINDS = ["pam", "pam-verbose", "no-pam", "no-pam-idle", "killed", "failed", "invalid", "keys", "scanner", "silent", "dropped",
+         "code", "code-not-given"]  # fmt: skip
 
 Source = tuple[str | None, str | None]
 Truth = dict[Source, Counter[str]]
@@ -65,7 +68,11 @@ class Spec:
         return f"192.0.2.{self.number % 200 + 1}", str(1024 + self.number)
 
     def texts(self) -> list[tuple[str, str]]:  # noqa: C901, PLR0911 - one case a kind
-        """Return the lines as (process, message): "M" the monitor, "C" the session's own, "T" PAM's, "L" the listener."""
+        """
+        Return the lines as (process, message).
+
+        "M" is the monitor, "C" the session's own process, "T" PAM's, "P" sshbell-pam's, "L" the listener.
+        """
         ip, port = self.source
         at, user = f"{ip} port {port}", self.user
         wrong = [("M", f"Failed password for {user} from {at} ssh2")] * self.passwords
@@ -110,20 +117,39 @@ class Spec:
                 ]  # fmt: skip
             case "silent":
                 return [begin]
+            case "code" | "code-not-given":
+                return [begin, *self.code_texts(), *([opened, *ends, closed] if self.kind == "code" else [])]
         return [("L", f"drop connection #11 from [{ip}]:{port} on [10.0.0.1]:22 past MaxStartups")]
+
+    def code_texts(self) -> list[tuple[str, str]]:
+        """Return the lines about a code, up to the login, or up to the client's end."""
+        ip, port = self.source
+        asker, number, at, user = Asker("sshd", 0, self.user, ip or ""), str(1000 + self.number), f"{ip} port {port}", self.user
+        wrong = [
+            ("P", refused(asker, "wrong", number, "ops")),
+            ("M", f"error: PAM: System error for {user} from {ip}"),
+            ("M", f"Failed keyboard-interactive/pam for {user} from {at} ssh2"),
+        ]
+        asked = [("P", sent(asker, number, "ops")), *wrong * self.passwords]
+        if self.kind == "code-not-given":
+            return [*asked, ("M", f"Connection closed by authenticating user {user} {at} [preauth]")]
+        right = ("P", right_code(asker, number, "ops", self.number))
+        return [*asked, right, ("M", f"Accepted keyboard-interactive/pam for {user} from {at} ssh2")]
 
     def truth(self) -> Counter[str]:
         """Return how many events of each kind there are, with the user of a login."""
-        logs_in = self.kind in {"pam", "pam-verbose", "no-pam", "no-pam-idle", "killed", "keys"}
+        logs_in = self.kind in {"pam", "pam-verbose", "no-pam", "no-pam-idle", "killed", "keys", "code"}
         found: Counter[str] = Counter()
         if logs_in:
             found[f"Login {self.user}"] = 1
         if logs_in and self.kind != "killed":
             found[f"Logout {self.user}"] = 1
-        if self.kind != "keys" and (logs_in or self.kind in {"failed", "invalid"}) and self.passwords:
+        if self.kind != "keys" and (logs_in or self.kind in {"failed", "invalid", "code-not-given"}) and self.passwords:
             found["Attempt"] = self.passwords
-        if self.kind == "invalid" and not self.passwords:
+        if self.kind in {"invalid", "code-not-given"} and not self.passwords:
             found["Attempt"] = 1
+        if self.kind == "code":
+            found[f"code {self.number}"] = 1
         if self.kind in {"scanner", "silent", "dropped"} or (self.kind == "failed" and not self.passwords):
             found["Probe"] = 1
         return found
@@ -137,10 +163,11 @@ class Made:
     pid: int
     text: str
     at: float = 0.0
+    program: str = "sshd"
 
     def __str__(self) -> str:
         """Show it as rsyslog writes it."""
-        return f"{(START + timedelta(seconds=self.at)).isoformat(timespec='microseconds')} {self.spec.host} sshd[{self.pid}]: {self.text}"
+        return f"{(START + timedelta(seconds=self.at)).isoformat(timespec='microseconds')} {self.spec.host} {self.program}[{self.pid}]: {self.text}"
 
 
 @dataclass
@@ -161,15 +188,17 @@ def interleaved(specs: list[Spec], chance: random.Random, step: float) -> list[M
         if waiting and (not running or (len(running) < 6 and chance.random() < 0.4)):
             spec = waiting.pop(0)
             free = hosts[spec.host].free
-            running.append((spec, spec.texts(), {"M": free.pop(), "C": free.pop(), "T": free.pop(), "L": 1}))
+            running.append((spec, spec.texts(), {"M": free.pop(), "C": free.pop(), "T": free.pop(), "P": free.pop(), "L": 1}))
         spec, texts, pids = chance.choice(running)
         process, text = texts.pop(0)
-        lines.append(Made(spec, pids[process], text.replace("{C}", str(pids["C"])), now))
+        program = PROGRAM if process == "P" else "sshd"
+        text = text.replace("{C}", str(pids["C"])).replace("sshd 0,", f"sshd {pids['M']},")
+        lines.append(Made(spec, pids[process], text, now, program))
         now += chance.random() * step
         if not texts:
             running.remove((spec, texts, pids))
             if spec.kind != "silent":  # that one is still connected
-                hosts[spec.host].free += [pids["T"], pids["C"], pids["M"]]
+                hosts[spec.host].free += [pids["P"], pids["T"], pids["C"], pids["M"]]
     return lines
 
 
@@ -198,6 +227,8 @@ def by_source(events: Iterable[Event]) -> Truth:
         match event:
             case Login() | Logout():
                 counts[f"{type(event).__name__} {event.user}"] += 1
+                if isinstance(event, Login) and event.code is not None:
+                    counts[f"code {event.code.after_s}"] += 1
             case Attempt():
                 counts["Attempt"] += event.count
             case Probe() | Forged():

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from consumer.matching.rules import Reading
 
 SAMPLES_DIR = Path(__file__).parents[1] / "samples"
-GRAMMARS = ("sshd", "sftp", "pam", "dropbear")
+GRAMMARS = ("sshd", "sftp", "pam", "dropbear", "sshbell_pam")
 UNMATCHED = "unmatched"
 NOT_OURS = "another program's"
 

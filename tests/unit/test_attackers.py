@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from consumer.codes import log_lines
+from consumer.codes.log_lines import Asker
 from consumer.deliver.rendering import Renderer
 from consumer.ecs import event_of, json_line
 from consumer.events import Event, Login
@@ -254,3 +256,43 @@ def test_a_sender_with_the_name_of_another_host(folder: Path) -> None:
     ends = [CLOSED, "Disconnected from user alice 192.0.2.7 port 4711", "Connection closed by 192.0.2.7 port 4711"]
     remote = [ours(text, 5, 10 + at, from_ip="203.0.113.66", input="imudp", uid=None, exe=None) for at, text in enumerate(ends)]
     assert outcome(folder, ours(ACCEPTED), ours(OPENED, number=1), *remote).told == [GENUINE]
+
+
+def of_code(text: str, at: int = 0, *, is_remote: bool = False) -> bytes:
+    """Return a line of ``sshbell-pam``: of this host, or of a machine that logs under its name."""
+    remote = {"from_ip": "203.0.113.66", "input": "imudp", "uid": None, "exe": None}
+    sender = remote if is_remote else {"exe": "/usr/bin/python3.11"}
+    return ours(text, at, prog="sshbell-pam", tag="sshbell-pam[55]:", procid="55", **sender)
+
+
+BEGUN = 'Connection from 192.0.2.7 port 4711 on 192.0.2.1 port 22 rdomain ""'
+CODE_LOGIN = "Accepted keyboard-interactive/pam for alice from 192.0.2.7 port 4711 ssh2"
+ASKER = Asker("sshd", 7, "alice", "192.0.2.7")
+RIGHT_CODE, WRONG_CODE = log_lines.accepted(ASKER, "482913", "ops", 3), log_lines.refused(ASKER, "wrong", "482913", "ops")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_sender_with_a_second_factor(folder: Path, *, is_first: bool) -> None:
+    """Another machine logs that the code was right, for the login of somebody who has not typed any: the login shows none."""
+    lines = [ours(CODE_LOGIN, 1), of_code(RIGHT_CODE, 1, is_remote=True)]
+    (login,) = outcome(folder, *(reversed(lines) if is_first else lines), ours(OPENED, 1, 1)).found
+    assert isinstance(login, Login)
+    assert (login.origin, login.code) == ("verified", None)
+
+
+def test_a_sender_with_a_refused_code(folder: Path) -> None:
+    """Another machine logs a wrong code, to take the second factor from a login, or to stand for a guess at a password."""
+    forged = of_code(WRONG_CODE, 2, is_remote=True)
+    found = outcome(folder, ours(BEGUN), of_code(RIGHT_CODE, 1), forged, ours(CODE_LOGIN, 3), ours(OPENED, 3, 1)).found
+    assert [(event.action, event.origin) for event in found] == [("ssh_attempt", "unverified"), ("ssh_login", "verified")]
+    assert isinstance(found[1], Login)
+    assert found[1].code is not None
+    failed = ours("Failed password for alice from 192.0.2.7 port 4711 ssh2", 3)
+    assert [event.origin for event in outcome(folder, ours(BEGUN), forged, failed).found] == ["unverified", "verified"]
+
+
+def test_a_sender_hides_that_no_code_was_given(folder: Path) -> None:
+    """Another machine logs that the code was right, so that the prompt of somebody with the password does not show."""
+    sent, right = of_code(log_lines.sent(ASKER, "482913", "ops")), of_code(RIGHT_CODE, 1, is_remote=True)
+    closed = ours("Connection closed by authenticating user alice 192.0.2.7 port 4711 [preauth]", 3)
+    assert [(event.action, event.origin) for event in outcome(folder, sent, right, closed).found] == [("ssh_attempt", "verified")]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from consumer import config_file
 from consumer.channel_settings import CHANNEL_TYPES, EmailSettings, OAuth2, XmppSettings
+from consumer.codes_settings import CodeRule, Codes
 from consumer.config import Choice, Config, Route, secret_files, secrets_of
 from consumer.config_file import load, reloaded, state_dir_of
 from consumer.config_values import Secret
 from consumer.errors import ConfigError, ConfigRightsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_no_file_is_all_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +195,7 @@ TYPES = f"{', '.join(_FIRST)} or {_LAST}"
         (CHANNEL.replace("channel", "channels"), "there is no key 'channels'; did you mean 'channel'?"),
         (CHANNEL + ROUTE.replace("channels", "channel"), "route 1: there is no key 'channel'; did you mean 'channels'?"),
         (CHANNEL + ROUTE + 'give_up = "1d"', "route 1: there is no key 'give_up' here; it belongs above the first table"),
-        ('to = ["a@b.example"]\n' + CHANNEL, "there is no key 'to' here; it belongs under [[channel]]"),
+        ('to = ["a@b.example"]\n' + CHANNEL, "there is no key 'to' here; it belongs under [codes] or under [[channel]]"),
         (CHANNEL + ROUTE + 'country = ["FR"]', "it belongs in include or exclude of a [[route]]"),
         (CHANNEL + ROUTE + 'address = ["::/0"]', "or in include or exclude of a [[route]]"),
         (CHANNEL + ROUTE + "[route.exclude]\nadress = []", "route 1: exclude: there is no key 'adress'; did you mean 'address'?"),
@@ -206,7 +204,8 @@ TYPES = f"{', '.join(_FIRST)} or {_LAST}"
         (CHANNEL.replace('"ops"', '"ops team"'), "channel 1: name has to be up to 63 letters"),
         (CHANNEL.replace('["ops@example.org"]', '"ops"'), 'channel 1: to has to be a list of addresses: ["ops@example.org"]'),
         (CHANNEL.replace('["ops@example.org"]', "[]"), "channel 1: to has to be a list"),
-        (CHANNEL.replace('"email"', '"mail"'), f"channel 1: type has to be {TYPES}, not 'mail'"),
+        (CHANNEL.replace('"email"', '"mail"'), "channel 1: there is no type 'mail'; did you mean 'email'?"),
+        (CHANNEL.replace('"email"', '"pigeon"'), f"channel 1: there is no type 'pigeon'; it has to be {TYPES}"),
         (CHANNEL + 'port = "587"', "channel 1: port has to be a number from 1 to 65535, without quotes"),
         (CHANNEL + "port = 65536", "channel 1: port has to be a number from 1 to 65535"),
         (CHANNEL + 'security = "ssl"', 'channel 1: security has to be "starttls", "tls" or "none", not \'ssl\''),
@@ -515,6 +514,43 @@ def test_faults_of_routes(text: str, says: str) -> None:
     assert says in fault
 
 
+LOG = '[[channel]]\nname = "log"\ntype = "file"\npath = "/var/log/logins"\n'
+RULE = "[[codes.rule]]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CHANNEL + '[codes]\nchannels = ["opps"]', "x.toml:6: codes: there is no channel 'opps'; did you mean 'ops'?"),
+        (LOG + '[codes]\nchannels = ["log"]', "x.toml:6: codes: channel 'log' keeps what it gets, so it must not get codes"),
+        ('[codes]\nto = "all"', 'x.toml:2: codes: to has to be "team" or "owner", not \'all\''),
+        ("[codes]\ndigits = 5", "codes: digits has to be a number from 6 to 12"),
+        ("[codes]\ndigits = 13", "codes: digits has to be a number from 6 to 12"),
+        ("[codes]\ntries = 0", "codes: tries has to be a number from 1 to 10"),
+        ('[codes]\ntimeout = "2m"', "codes: timeout = '2m' is longer than 60 seconds"),
+        ('[codes]\nvalid = "1d"', "codes: valid = '1d' is longer than 3600 seconds"),
+        ('[codes]\non_failure = "open"', 'codes: on_failure has to be "secure", "safe" or "codes", not \'open\''),
+        ("[codes]\nrule = 5", "codes: rule has to be a table under [[codes.rule]]"),
+        (RULE + 'ask = "sometimes"', 'rule 1: ask has to be "never", "always" or "new", not \'sometimes\''),
+        (RULE + "new = []", 'rule 1: new has to be a list of "address", "network" and "country"'),
+        (RULE + 'address = ["10.0.0.1/8"]', "codes: rule 1: 10.0.0.1/8 has host bits set; write an address or network as"),
+        ("geoip = []\n" + RULE + 'ask = "new"\nnew = ["country"]', "x.toml:4: codes: rule 1: new = ['country'] needs databases"),
+    ],
+)
+def test_faults_of_codes(text: str, says: str) -> None:
+    """A code that could go nowhere, or to a log, and a rule that fits nothing are faults with their lines."""
+    (fault,) = faults(text)
+    assert says in fault
+
+
+def test_codes() -> None:
+    """Without the table sshbell asks nobody; with it, the first rule that fits counts."""
+    assert config_file.parse(b"", "x.toml").codes == Codes()
+    text = CHANNEL + '[codes]\nchannels = ["ops"]\nto = "owner"\n' + RULE + 'group = ["wheel"]\nask = "new"\non_failure = "codes"'
+    codes = config_file.parse(text.encode(), "x.toml").codes
+    assert codes == Codes(channels=["ops"], to="owner", rule=[CodeRule(group=["wheel"], ask="new", on_failure="codes")])
+
+
 def test_routes_with_everything() -> None:
     """All of it together is valid; what needs no place needs no database."""
     text = (
@@ -524,3 +560,36 @@ def test_routes_with_everything() -> None:
     first, second = config_file.parse(text.encode(), "here").route
     assert (first.urgent, first.stop, first.fold, first.window) == (True, True, ["route", "event"], "7d")
     assert (second.digest, second.fold, second.window) == ("weekly sun 23:59", [], "10m")
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ('librdkafka = { "group.id" = "x" }', "librdkafka: sshbell sets group.id itself"),
+        ('librdkafka = { "auto.offset.reset" = "latest" }', "librdkafka: sshbell sets auto.offset.reset itself"),
+        ('librdkafka = { "sasl.password" = "hidden" }', "librdkafka: sasl.password has to be the place of the secret"),
+        ('librdkafka = { "sasl.password" = { file = "/a", env = "B" } }', "needs exactly one of file, env and command"),
+        ("librdkafka = { linger = 1.5 }", "librdkafka has to be a table of settings of librdkafka"),
+        ('database = "host=db password=hidden"', "write that into a file"),
+        ('database = "postgresql://sshbell:hidden@db/sshbell"', "write that into a file"),
+        ('topic = "a/b"', "topic has to be"),
+        ('brokers = "kafka1:9092"', "brokers has to be a list of hosts with ports"),
+        ('broker = ["kafka1:9092"]', "there is no key 'broker'; did you mean 'brokers'?"),
+    ],
+)
+def test_faults_of_the_worker(keys: str, says: str) -> None:
+    """Settings on which the promises rest, and passwords in the file, are refused; the message has no password."""
+    with pytest.raises(ConfigError) as caught:
+        config_file.parse(f"[worker]\n{keys}\n".encode(), "here")
+    assert says in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_where_the_store_is() -> None:
+    """Without a database, the store is in the state directory; the places of secrets are known to ``check``."""
+    assert config_file.parse(b"", "here").store == Path("/var/lib/sshbell")
+    config = config_file.parse(
+        b'[worker]\ndatabase = "host=db"\nlibrdkafka = { "sasl.password" = { file = "/etc/sshbell/kafka.secret" } }\n', "here"
+    )
+    assert config.store == "host=db"
+    assert secret_files(config) == [Path("/etc/sshbell/kafka.secret")]

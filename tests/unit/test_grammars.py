@@ -12,7 +12,7 @@ import pytest
 from consumer.matching.lowering import lower
 from consumer.matching.matcher import Matcher
 from consumer.matching.messages import auth_message
-from grammars import dropbear, pam, sftp, sshd
+from grammars import dropbear, pam, sftp, sshbell_pam, sshd
 from tests.unit.sample_lines import NOT_OURS, UNMATCHED, Sample, all_samples, find
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from grammars.rule import Rule
 
 ENGINES: dict[str, Matcher] = {"lowered": Matcher(engine="lowered"), "pyparsing": Matcher(engine="pyparsing")}
-MODULES = {"sshd": sshd, "sftp": sftp, "pam": pam, "dropbear": dropbear}
+MODULES = {"sshd": sshd, "sftp": sftp, "pam": pam, "dropbear": dropbear, "sshbell_pam": sshbell_pam}
 RULES = [(family, rule) for family, module in MODULES.items() for rule in module.RULES + module.OTHER]
 SAMPLES = all_samples()
-EVERY_RULE = [*RULES, *(("method_info", rule) for rule in sshd.METHOD_INFO)]
+EVERY_RULE = [*RULES, *(("method_info", rule) for rule in sshd.METHOD_INFO), ("facts", sshbell_pam.FACTS)]
 
 LAZY = re.compile(r"(?<!\\)\.[*+]\?")
 GREEDY = re.compile(r"(?<!\\)\.[*+](?!\?)")

@@ -50,12 +50,12 @@ def test_rules(rule: str, name: str, found: list[tuple[int, int]]) -> None:
 @pytest.mark.parametrize(
     ("rule", "fault"),
     [
-        ("10/1h", "no clause, such as *:10/1h at character"),
+        ("10/1h", "expected a clause, such as *:10/1h at character"),
         ("*", "at character 2"),
         ("*:10", "at character 5"),
         ("*:10/", "character"),
-        ("*:10/1w", "no end of the rule at character 7"),
-        ("*:10/1h,", "no end of the rule at character 8"),
+        ("*:10/1w", "expected a blank or the end of the rule at character 7"),
+        ("*:10/1h,", "expected a blank or the end of the rule at character 8"),
         ("a||b:1/1h", "character"),
         ("!!a:1/1h", "character"),
         ("*:0/1h", "the count of 0/1h is not between 1 and 1,000"),

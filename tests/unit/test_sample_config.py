@@ -34,7 +34,7 @@ EXAMPLES = {
 }
 EXAMPLES |= {"host", "person", "group", "country", "asn", "key", "session", "origin", "new"}
 EXAMPLES |= {"file", "env", "command", "client_secret", "to", "rooms"}
-EXAMPLES |= {"name", "reason", "until"}
+EXAMPLES |= {"name", "reason", "until", "service"}
 EXAMPLES |= {"headers", "body", "bearer", "hmac_key", "ca_file", "client_certificate", "client_key"}
 
 

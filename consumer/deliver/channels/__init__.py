@@ -52,6 +52,7 @@ class Message(msgspec.Struct, frozen=True):
         late: how late the message is, such as ``2 h 5 min``; "" if it is in time.
         recipients: addresses of the channel's kind that replace its own recipients; () for the channel's own.
         language: the code of the reader's language.
+        code: of a message with a one-time code, its values by name, for templates of the user's and commands; {} for all others.
     """
 
     id: str
@@ -66,6 +67,7 @@ class Message(msgspec.Struct, frozen=True):
     late: str = ""
     recipients: tuple[str, ...] = ()
     language: str = "en"
+    code: Mapping[str, Any] = {}
 
 
 class Delivered(msgspec.Struct, frozen=True):

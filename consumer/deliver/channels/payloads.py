@@ -36,7 +36,7 @@ TELEGRAM_TEXT = 4096
 NTFY_BYTES = 4096
 _NTFY_TITLE = 250
 
-# The parts of a message that a template of the user's, or a command, gets.
+# The parts of a message that a template of the user's, or a command, gets; and those of ``Message.code``.
 FIELDS = ("id", "subject", "title", "text", "details", "closing", "thread", "late", "event", "language")
 _EXPRESSION = re.compile(r"\s*\{\{((?:[^{}]|\{(?!\{)|\}(?!\}))+)\}\}\s*")
 
@@ -164,7 +164,7 @@ class Skeleton:
 
     def __init__(self, body: Mapping[str, Any]) -> None:
         self._environment = SandboxedEnvironment(undefined=ChainableUndefined, finalize=_no_none)
-        self._made = self._compiled(body or {name: f"{{{{ {name} }}}}" for name in FIELDS})
+        self._made = self._compiled(body) if body else dict
 
     def of(self, message: Message) -> Any:
         """Return the JSON of a message. A template can raise anything."""
@@ -194,7 +194,7 @@ def payload_of(message: Message) -> Payload:
     """Return the parts of a message by their names, for templates and for commands."""
     found = msgspec.structs.asdict(message)
     found["details"] = [detail._asdict() for detail in message.details]
-    return {name: found[name] for name in FIELDS}
+    return {name: found[name] for name in FIELDS} | dict(message.code)
 
 
 def ecs_line(message: Message) -> bytes:

@@ -18,6 +18,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, DummyCookieJar, T
 
 from consumer import __version__
 from consumer.addresses import is_https_or_local
+from consumer.channel_faults import proxy_fault
 from consumer.channel_settings import (
     DiscordSettings,
     HttpSettings,
@@ -148,10 +149,13 @@ class Webhook:
         found = {name: await self._secrets.run(read_secret, secret) for name, secret in secrets(self._settings)}
         if fault := _url_fault(self._settings, found["url"]):
             raise SecretError(f"url: {fault}")
+        if fault := proxy_fault(found["proxy"]) if "proxy" in found else "":
+            raise SecretError(f"proxy: it {fault}")
         parts = urlsplit(found["url"])
         for text in (f"{parts.path}?{parts.query}", unquote(f"{parts.path}?{parts.query}")):
             self._conceal(*re.split(r"[/?&=]", text))
-        self._conceal(*found.values())
+        # Of a proxy's URL, the part before the host has the password.
+        self._conceal(*found.values(), *re.split(r"[/:@]", found.get("proxy", "")))
         self._values = found
 
     def _conceal(self, *texts: str) -> None:
@@ -235,21 +239,26 @@ class Webhook:
             auto_decompress=False,
             # ``_tried`` has the only limit of time.
             timeout=ClientTimeout(total=None),
-            trust_env=not self._settings.proxy,
+            trust_env=not self._proxy(),
         )
 
     def _connector(self) -> TCPConnector:
-        if not self._settings.proxy.startswith("socks"):
+        if not self._proxy().startswith("socks"):
             return TCPConnector(ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
         # Imported here, because it is an extra.
         from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError  # noqa: PLC0415
 
         self._socks_errors = (ProxyError, ProxyConnectionError, ProxyTimeoutError)
         # The proxy looks up the name.
-        return ProxyConnector.from_url(self._settings.proxy, rdns=True, ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
+        return ProxyConnector.from_url(self._proxy(), rdns=True, ssl=self._tls(), keepalive_timeout=IDLE_S, limit=1)
+
+    def _proxy(self) -> str:
+        """Return the proxy's URL; "" for that of the environment."""
+        proxy = self._settings.proxy
+        return proxy if isinstance(proxy, str) else self._values["proxy"]
 
     def _http_proxy(self) -> str | None:
-        return None if self._settings.proxy.startswith("socks") else self._settings.proxy or None
+        return None if self._proxy().startswith("socks") else self._proxy() or None
 
     def _tls(self) -> ssl.SSLContext:
         settings = self._settings

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from consumer.clock import isoformat
 from consumer.config import Config
 from consumer.deliver.route_facts import ACCOUNTS_LIMIT, LEARNING_DAYS, RouteFacts
-from consumer.ecs import event_of, json_line
+from consumer.ecs import EcsEvent, HostFields, SourceFields, UserFields, event_of, json_line
+from consumer.events import LoginCode
 from consumer.events_as_ecs import of_event
 from consumer.people.people import People, Person
 from consumer.store import earlier_logins
@@ -23,8 +25,6 @@ from tests.store_events import DAY_US, KEY, START_US, events_of, session_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from consumer.ecs import EcsEvent
 
 TOLD = frozenset({"ssh_login", "ssh_logout"})
 ALICE = Person("Alice", accounts=("alice", "root@web*"))
@@ -158,6 +158,55 @@ def test_a_forged_login_makes_nothing_known(story: Story) -> None:
     with closing(sqlite3.connect(story.folder / "state.db")) as connection, connection:
         connection.execute("UPDATE session SET origin = 'verified'")
     assert story.new(verified) == ()
+
+
+def test_what_is_new_for_a_code(tmp_path: Path) -> None:
+    """Only what sshbell knows for certain is not new: a verified login from this address, or from its network or country."""
+    for name, record in (("city", LYON), ("asn", ORANGE)):
+        made(tmp_path / f"{name}.mmdb", record)
+    story = Story(tmp_path, geoip=(f"{tmp_path}/*.mmdb",))
+    story.login(0, address="193.252.1.1")
+    story.login(0, user="bob", address="10.0.0.1")
+    every = ("address", "network", "country")
+
+    def new(day: float = 1, user: str = "alice", address: str = "193.252.1.1") -> list[str]:
+        source = SourceFields(ip=address if address != "host.example.org" else None, address=address or None)
+        event = EcsEvent(
+            timestamp=isoformat(START_US + int(day * DAY_US)), host=HostFields(name="web1"), user=UserFields(name=user or None),
+            source=source,
+        )  # fmt: skip
+        event = story.facts.with_places(event)
+        found = [respect for respect in every if story.facts.is_new(event, [respect])]
+        assert story.facts.is_new(event, every) == bool(found)
+        return found
+
+    # A local user can have forged the lines.
+    assert new() == [*every]
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+        connection.execute("UPDATE session SET origin = 'verified'")
+    assert new() == []
+    assert new(address="193.252.1.2") == ["address"]
+    # Somebody with the password broke the channel once, and "safe" let in: that makes no address known.
+    for code, found in ((LoginCode("let_in"), [*every]), (LoginCode("accepted", "ops", "482913", 3), [])):
+        with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+            connection.execute("UPDATE session SET code = ?", (msgspec.json.encode(code).decode(),))
+        assert new() == found
+    assert new(user="bob", address="10.0.0.1") == []
+    # No database knows these.
+    for address in ("10.0.0.2", "", "host.example.org"):
+        assert new(user="bob", address=address) == [*every]
+    assert new(user="carol") == [*every]
+    assert new(user="") == [*every]
+    assert new(day=-1) == [*every]
+    assert new(day=100) == [*every]  # beyond keep
+    story.set_created(
+        START_US
+    )  # in the first days, nothing is new for routes; for a code, the known is known, and else all is new
+    assert new() == []
+    assert new(address="193.252.1.2") == ["address"]
+    story.facts.close()
+    (tmp_path / "state.db").unlink()
+    assert new() == [*every]
 
 
 def test_bounds(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:

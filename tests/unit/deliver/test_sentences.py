@@ -277,7 +277,7 @@ def test_findings(action: EventAction) -> None:
     ("action", "labels", "title"),
     [
         ("host_silent", {"silent_s": "90000", "factor": "3"},
-         "web1 has sent no line for 1 d 1 h, more than 3 times its longest pause of two weeks."),
+         "web1 has sent no line for 1 d 1 h, more than 3 times its longest pause of the last two weeks."),
         ("host_changed_wording", {"share": "40 %", "usual": "2 %"},
          "sshbell has no rule for 40 % of the last lines of sshd on web1; before, it was 2 %."),
         ("clock_skew", {"direction": "ahead", "skew_s": "300"}, "The clock of web1 is 5 min ahead."),

@@ -7,7 +7,7 @@ import pytest
 from consumer.actions import EventAction
 from consumer.detect.detectors import Detectors
 from consumer.detect_settings import Detect
-from consumer.events import Event, Finding, Login
+from consumer.events import Event, Finding, Login, LoginCode
 from tests.store_events import events_of, line, session_lines
 
 
@@ -58,6 +58,16 @@ def test_others(user: str, method: str | None, factors: tuple[str, ...]) -> None
     """Other users, keys, and a password after a key are no finding; neither is a login of which no line names the method."""
     login, *_ = events_of(*session_lines(7, "root", method="password", info=""))
     assert found(Login("a", login.line, user, "192.0.2.7", "7", method, factors=factors)) == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "count"), [("accepted", 0), ("emergency", 0), ("not_needed", 1), ("let_in", 1)],
+)  # fmt: skip
+def test_codes(outcome: str, count: int) -> None:
+    """A one-time code is a second factor, but only if somebody had to type it."""
+    login, *_ = events_of(*session_lines(7, "root", method="password", info=""))
+    method = "keyboard-interactive/pam"
+    assert len(found(Login("a", login.line, "root", "192.0.2.7", "7", method, code=LoginCode(outcome)))) == count
 
 
 def test_two_passwords() -> None:

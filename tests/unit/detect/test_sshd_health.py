@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from consumer.actions import EventAction
+from consumer.codes.log_lines import PROGRAM, Asker, let_in, not_delivered, refused
 from consumer.detect_settings import Detect
 from consumer.events import Trouble
 from tests.detector_events import DAY_S, findings_of, trouble
 from tests.store_events import START_US, events_of, line
 
+ASKER = Asker("sshd", 7, "bob", "192.0.2.7")
 OPENED = 'Connection from 192.0.2.7 port 40 on 198.51.100.1 port 22 rdomain ""'
 DENIED = "Failed password for bob from 192.0.2.7 port 40 ssh2"
 
@@ -46,6 +48,21 @@ def test_complaints(message: str, what: str, user: str | None, severity: str) ->
     (finding,) = of_detector(events)
     assert (finding.action.value, finding.severity, finding.labels["what"]) == ("sshd_health", severity, what)
     assert finding.event_ids == (complaint.id,)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "severity"),
+    [
+        (refused(ASKER, "too many prompts"), "prompt_burst", "high"),
+        (not_delivered(ASKER, "ops: timed out"), "code_not_delivered", "medium"),
+        (let_in(ASKER._replace(service="su")), "let_in_without_code", "high"),
+    ],
+)
+def test_codes(text: str, what: str, severity: str) -> None:
+    """Trouble with one-time codes is a finding, too, once a day."""
+    line_of_pam = line(START_US, 7, text).replace(b" sshd[", f" {PROGRAM}[".encode())
+    (finding,) = of_detector(events_of(line_of_pam, line_of_pam.replace(b"[7]", b"[8]")))
+    assert (finding.severity, finding.labels["what"], finding.user) == (severity, what, None if "deliver" in what else "bob")
 
 
 def test_the_try_is_still_a_try() -> None:

@@ -238,20 +238,34 @@ def test_a_cut_line_gives_no_address() -> None:
 
 
 ORIGINS = [
-    (None, "accepted", False, "unverified"),
-    ((0, ""), "accepted", False, "verified"),
-    ((0, "/usr/sbin/sshd"), "accepted", False, "verified"),
-    ((0, "/usr/lib/openssh/sshd-session (deleted)"), "accepted", False, "verified"),
-    ((0, "/usr/bin/logger"), "accepted", False, "forged"),
-    ((1000, "/usr/sbin/sshd"), "accepted", False, "forged"),
-    ((1000, "/usr/sbin/sshd"), "disconnected", False, "unverified"),
-    ((1000, ""), "disconnected", True, "forged"),
-    ((1000, ""), "session_closed", False, "forged"),
+    ("sshd", None, "accepted", False, "unverified"),
+    ("sshd", (0, ""), "accepted", False, "verified"),
+    ("sshd", (0, "/usr/sbin/sshd"), "accepted", False, "verified"),
+    ("sshd", (0, "/usr/lib/openssh/sshd-session (deleted)"), "accepted", False, "verified"),
+    ("sshd", (0, "/usr/bin/logger"), "accepted", False, "forged"),
+    ("sshd", (0, "/usr/bin/python3.11"), "accepted", False, "forged"),
+    ("sshd", (1000, "/usr/sbin/sshd"), "accepted", False, "forged"),
+    ("sshd", (1000, "/usr/sbin/sshd"), "disconnected", False, "unverified"),
+    ("sshd", (1000, ""), "disconnected", True, "forged"),
+    ("sshd", (1000, ""), "session_closed", False, "forged"),
+    ("sshbell-pam", None, "code_accepted", False, "unverified"),
+    ("sshbell-pam", (0, ""), "code_accepted", False, "verified"),
+    ("sshbell-pam", (0, "/usr/bin/python3.11"), "code_accepted", False, "verified"),
+    ("sshbell-pam", (0, "/usr/bin/python3.11 (deleted)"), "code_accepted", False, "verified"),
+    # su runs as root under any name that its user gives it.
+    ("sshbell-pam", (0, "/usr/bin/su"), "code_accepted", False, "forged"),
+    ("sshbell-pam", (0, "/usr/sbin/sshd"), "code_accepted", False, "forged"),
+    ("sshbell-pam", (1000, "/usr/bin/python3.11"), "code_accepted", False, "forged"),
+    ("sshbell-pam", (1000, ""), "code_sent", False, "forged"),
+    ("sshbell-pam", (1000, ""), "code_refused", False, "forged"),
 ]
 
 
-@pytest.mark.parametrize(("trusted", "action", "preauth", "word"), ORIGINS)
-def test_origin(trusted: tuple[int, str] | None, action: str, preauth: bool, word: str) -> None:  # noqa: FBT001 - a table's column
+@pytest.mark.parametrize(("program", "trusted", "action", "preauth", "word"), ORIGINS)
+def test_origin(
+    program: str, trusted: tuple[int, str] | None, action: str, preauth: bool, word: str,  # noqa: FBT001 - a table's column
+) -> None:  # fmt: skip
     """The kernel's word about the sender makes a line verified, unverified or forged."""
-    family_of = {"sshd": "sshd", "sshd-session": "sshd"}.get
-    assert origin(trusted, LineAction(action), preauth=preauth, family="sshd", family_of=lambda name: family_of(name, "")) == word
+    family_of = dict.fromkeys(("sshd", "sshd-session", "sshbell-pam"), "sshd").get
+    found = origin(trusted, LineAction(action), preauth=preauth, program=program, family_of=lambda name: family_of(name, ""))
+    assert found == word

@@ -14,7 +14,7 @@ from consumer.actions import EventAction
 from consumer.commands.replay import summary_text
 from consumer.config import Config
 from consumer.detect.findings import finding_of
-from consumer.events import Attempt, Canary, Event, Forged, Login, Logout, Probe
+from consumer.events import Attempt, Canary, Event, Forged, Login, LoginCode, Logout, Probe
 from consumer.logs.replay import Summary
 from consumer.places.geoip import Places
 from consumer.show.owner_names import Names
@@ -51,10 +51,10 @@ def line(time_us: int | None = START, host: str = "web1", trusted: Trusted | Non
 
 def login(
     user: str | None = "alice", *, found: Line | None = None, method: str | None = "publickey", info: str | None = KEY,
-    address: str = "192.0.2.7", factors: tuple[str, ...] = (),
+    address: str = "192.0.2.7", factors: tuple[str, ...] = (), code: LoginCode | None = None,
 ) -> Login:  # fmt: skip
     """Return a login."""
-    return Login("", found or line(), user, address, "4711", method, info, factors=factors)
+    return Login("", found or line(), user, address, "4711", method, info, factors=factors, code=code)
 
 
 def logout(seconds: float) -> Logout:
@@ -182,6 +182,22 @@ def test_factors() -> None:
     both = login(method="keyboard-interactive/pam", factors=("publickey", "keyboard-interactive/pam"))
     assert row(both).endswith(f"  publickey + keyboard-interactive {KEY}")
     assert row(both, width=160).endswith(f"  publickey + keyboard-interactive {SHORT_KEY}")
+    assert row(both, width=120).endswith("  publickey + keyboard-interactive")
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        (LoginCode("accepted", "ops", "482913", 14), "second factor by #ops, after 14 s"),
+        (LoginCode("emergency", left=7), "emergency code, 7 left"),
+        (LoginCode("not_needed"), "no code needed"),
+        (LoginCode("let_in"), "no code: no channel took it"),
+    ],
+)
+def test_codes(code: LoginCode, shown: str) -> None:
+    """A login shows its one-time code, or why it has none, as far as there is room."""
+    both = login(method="keyboard-interactive/pam", factors=("publickey", "keyboard-interactive/pam"), code=code)
+    assert row(both).endswith(f"  publickey + keyboard-interactive {KEY}, {shown}")
     assert row(both, width=120).endswith("  publickey + keyboard-interactive")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from consumer.ecs import json_line
 from consumer.errors import DamagedStoreError, StoreError
-from consumer.events import Attempt, Login
+from consumer.events import Attempt, Login, LoginCode, Logout
 from consumer.events_as_ecs import of_event
 from consumer.records import HOST
 from consumer.selection import Selection
@@ -21,6 +21,7 @@ from consumer.store import state as state_module
 from consumer.store.database import open_for_writing, reading, set_aside_of, used_bytes
 from consumer.store.outbox import Outbox
 from consumer.store.queries import Asked, sessions
+from consumer.store.queries import events as stored_events
 from consumer.store.state import State
 from consumer.text import text_of_bytes
 from tests.store_events import DAY_US, KEY, START_US, events_of, forged_line, line, probe_line, session_lines, try_line
@@ -60,9 +61,9 @@ def test_a_session(state: State, tmp_path: Path) -> None:
     session = (
         login.id, "web1", "alice", 1001, "192.0.2.7", 4711, "publickey", KEY, "unverified", 0, START_US,
     )  # fmt: skip
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, None, None, None)]
     state.record([logout], TOLD, NOW_US)
-    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None)]
+    assert rows(tmp_path, "SELECT * FROM session") == [(*session, START_US + 600_000_000, None, None)]
     assert rows(tmp_path, "SELECT id, action, time_us, login_id FROM event ORDER BY time_us") == [
         (login.id, "ssh_login", START_US, None),
         (logout.id, "ssh_logout", START_US + 600_000_000, login.id),
@@ -80,6 +81,25 @@ def test_factors(state: State, tmp_path: Path) -> None:
     asked = Asked(Selection(None, None, None, None))
     found = {session.login.port: session.login.factors for session in sessions(tmp_path, asked)}
     assert found == {"12": (), "4711": ("publickey", "keyboard-interactive/pam")}
+
+
+CODE = LoginCode("accepted", "ops", "482913", 14)
+
+
+def test_codes(state: State, tmp_path: Path) -> None:
+    """The one-time code of a login is kept, and given back; others have none. A value that sshbell never writes is an error."""
+    (login, logout), *others = events_of(*session_lines(4711)), *events_of(*session_lines(12))
+    assert isinstance(login, Login)
+    assert isinstance(logout, Logout)
+    login = msgspec.structs.replace(login, code=CODE)
+    state.record([login, msgspec.structs.replace(logout, login=login), *others], TOLD, NOW_US)
+    asked = Asked(Selection(None, None, None, None))
+    assert {session.login.port: session.login.code for session in sessions(tmp_path, asked)} == {"12": None, "4711": CODE}
+    assert [event.code for event in stored_events(tmp_path, asked) if isinstance(event, Login)] == [None, CODE]
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+        connection.execute("UPDATE session SET code = '[]' WHERE code IS NOT NULL")
+    with pytest.raises(StoreError, match="never writes"):
+        list(sessions(tmp_path, asked))
 
 
 def test_every_kind(state: State, tmp_path: Path) -> None:

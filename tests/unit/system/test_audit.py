@@ -48,6 +48,9 @@ def entry(module: str, *arguments: str) -> PamEntry:
     return PamEntry("auth", module, list(arguments), "/etc/pam.d/sshd:3", text)
 
 
+CODE = entry("pam_exec", "expose_authtok", "quiet", "/opt/sshbell/bin/sshbell", "pam", "verify")
+
+
 def settings(text: str) -> Values:
     """Return settings as sshd prints them."""
     found: Values = {}
@@ -91,6 +94,9 @@ OATH = entry("pam_oath")
         ("second factor", "KbdInteractiveAuthentication no", (OATH,), "fault", ("KbdInteractiveAuthentication yes",), {}),
         ("second factor", "AuthenticationMethods publickey,password publickey", (), "warning",
          ("AuthenticationMethods publickey,keyboard-interactive:pam",), {"root": 3, "dave": 1, "erin": 1}),
+        ("second factor", "UsePAM yes", (CODE,), "warning",
+         ("AuthenticationMethods publickey,keyboard-interactive:pam",), {"root": 3, "dave": 1, "erin": 1}),
+        ("second factor", "KbdInteractiveAuthentication no", (CODE,), "fault", ("KbdInteractiveAuthentication yes",), {}),
         ("second factor", "UsePAM yes", (entry("pam_google_authenticator", "nullok"),), "warning",
          ("auth required pam_google_authenticator.so",), None),
         ("MaxAuthTries", "MaxAuthTries 6", (), "warning", ("MaxAuthTries 4",), {"erin": 1}),
