@@ -4,6 +4,8 @@
 # make check     check format, lint and types
 # make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog, openssh-server, prosody,
 #                pamtester and openjdk-17-jre-headless)
+# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog, postgresql, openssh-server, prosody
+#                and pamtester)
 # make wheel     build a wheel in dist/, compiled if there are a C compiler and Python's headers; SSHBELL_PURE=1: plain
 # make texts     write the texts of messages that are new or changed into the catalogues of all languages
 # make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes
@@ -60,6 +62,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/places.py
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
+	$(VENV)/bin/python bench/worker.py
 	$(VENV)/bin/python bench/webhook.py
 	$(VENV)/bin/python bench/xmpp.py
 	$(VENV)/bin/python bench/deliver.py
