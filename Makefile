@@ -2,10 +2,8 @@
 # make test      run the fast tests; one or two minutes
 # make test-all  run all tests, and measure the coverage (root); about fifteen minutes
 # make check     check format, lint and types
-# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog, openssh-server, prosody,
-#                pamtester and openjdk-17-jre-headless)
-# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog, postgresql, openssh-server, prosody
-#                and pamtester)
+# make bench     measure the figures in docs/performance.md (root; needs Debian's packages sshguard, rsyslog, postgresql, prosody,
+#                openssh-server, pamtester and openjdk-17-jre-headless)
 # make wheel     build a wheel in dist/, compiled if there are a C compiler and Python's headers; SSHBELL_PURE=1: plain
 # make texts     write the texts of messages that are new or changed into the catalogues of all languages
 # make kills     send 2,000 logins while signal 9 kills every process and disks fill up (root; needs rsyslog); some minutes
