@@ -157,7 +157,13 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     known_networks: Annotated[list[str], Meta(description='a list of networks: ["192.0.2.0/24", "2001:db8::/48"]')] = []
     host_silent: Annotated[int, Meta(ge=0, le=1000, description="a number from 0 to 1000")] = 3
     host_changed_wording: Annotated[int, Meta(ge=0, le=100, description="a number of percent, from 0 to 100")] = 20
-    clock_skew: Span = "2m"
+    clock_skew: Annotated[
+        str,
+        Meta(
+            pattern=r"^(0s|[1-9][0-9]{0,5}[smhdw])\Z",
+            description='a number of seconds, minutes or hours: "90s", "10m"; "0s": never',
+        ),
+    ] = "2m"
 
 
 DetectTable = Annotated[Detect, Meta(description="a table under [detect]")]

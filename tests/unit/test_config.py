@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -593,3 +594,22 @@ def test_where_the_store_is() -> None:
     )
     assert config.store == "host=db"
     assert secret_files(config) == [Path("/etc/sshbell/kafka.secret")]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "host_silent = 0", "host_changed_wording = 0", 'clock_skew = "0s"', 'slow_guessing = ""', "impossible_travel = 0",
+        "password_despite_key = 0", "key_in_two_places = 0", 'sshd_penalty = ""', "sshd_health = false", "root_by_password = false",
+        'guessing.host_rule = ""', 'many_accounts.address = ""', 'many_addresses.network = ""', "first_seen.what = []",
+    ],
+)  # fmt: skip
+def test_detectors_turned_off(tmp_path: Path, setting: str) -> None:
+    """What the sample configuration names for that is accepted."""
+    path = tmp_path / "sshbell.toml"
+    path.write_text(f"[detect]\n{setting}\n")
+    name, _, value = setting.partition(" = ")
+    found: object = load(str(path)).detect
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert found == tomllib.loads(f"value = {value}")["value"]
