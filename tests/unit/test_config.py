@@ -600,8 +600,9 @@ def test_where_the_store_is() -> None:
     "setting",
     [
         "host_silent = 0", "host_changed_wording = 0", 'clock_skew = "0s"', 'slow_guessing = ""', "impossible_travel = 0",
-        "password_despite_key = 0", "key_in_two_places = 0", 'sshd_penalty = ""', "sshd_health = false", "root_by_password = false",
-        'guessing.host_rule = ""', 'many_accounts.address = ""', 'many_addresses.network = ""', "first_seen.what = []",
+        "password_despite_key = 0", "key_in_two_places = 0", 'sshd_penalty = ""', "sshd_health = false",
+        "root_by_password = false", 'guessing.host_rule = ""', 'many_accounts.address = ""', "first_seen.what = []",
+        'many_addresses.network = ""',
     ],
 )  # fmt: skip
 def test_detectors_turned_off(tmp_path: Path, setting: str) -> None:
