@@ -84,7 +84,7 @@ def codes() -> None:
 @CONFIG
 def new(user: str, count: int, config: str | None) -> None:
     """
-    Print new emergency codes for a user. The user's old ones count no more.
+    Print new emergency codes for a user. They replace the user's old ones.
 
     \b
         sudo sshbell pam codes new alice

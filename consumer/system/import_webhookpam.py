@@ -95,6 +95,8 @@ def write_secrets(found: ImportedWebhook) -> None:
             _write(path, f"{text}\n".encode())
         except OSError as error:
             advice = "run this as root, or name another directory with --secrets"
+            if isinstance(error, FileNotFoundError):
+                advice = "create the directory, or name another one with --secrets"
             if isinstance(error, FileExistsError):
                 advice = "it has another content: move it away, or name another directory with --secrets"
             raise OutputError(f"{path}: {error.strerror}; {advice}") from error
