@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from consumer.commands.options import CONFIG, ZONE, in_color, width
+from consumer.commands.options import CONFIG, FILE, ZONE, in_color, width
 from consumer.errors import RightsError, TryLaterError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import tzinfo
-    from typing import IO
 
     from consumer.config import Config
     from consumer.store.block import BlockRow
@@ -428,16 +427,17 @@ def export(config: str | None, *, as_text: bool) -> None:
         click.echo(f"left out: {counted(users, 'blocked user')}, for whom text has no form", err=True)
 
 
-@block.command("import", short_help="Block what another machine blocks.")
-@click.argument("file", type=click.File("rb"), default="-", metavar="[FILE]")
+@block.command("import", short_help="Import the blocks of another machine.")
+@click.argument("file", type=FILE, default="-", metavar="[FILE]")
 @CONFIG
-def import_(file: "IO[bytes]", config: str | None) -> None:
+def import_(file: str, config: str | None) -> None:
     """
-    Block what a list has that "sshbell block export" has printed on another machine.
+    Import the blocks that "sshbell block export" has printed on another machine.
 
-    Without a FILE, it reads standard input. If the list has a fault, it imports nothing. It imports each block only once. What
-    the allow list of this machine has stays unblocked, and no block lasts longer than the key "longest" allows. A block that you
-    have removed on this machine stays removed. It sends no messages, because the other machine has reported the block.
+    Without a FILE, or with "-", it reads standard input. If the list has a fault, it imports nothing. It imports each block only
+    once. What the allow list of this machine has stays unblocked, and no block lasts longer than the key "longest" allows. A
+    block that you have removed on this machine stays removed. It sends no messages, because the other machine has reported the
+    block.
 
     \b
         sudo sshbell block import /srv/sshbell/blocks
@@ -445,7 +445,7 @@ def import_(file: "IO[bytes]", config: str | None) -> None:
     """
     from consumer.block.exchange import FILE_LIMIT
     from consumer.clock import now_us
-    from consumer.errors import DataError
+    from consumer.errors import DataError, InputError
     from consumer.guard.client import ask
     from consumer.guard.imports import import_blocks
     from consumer.text import counted
@@ -453,9 +453,15 @@ def import_(file: "IO[bytes]", config: str | None) -> None:
     loaded = _loaded(config)
     _want_root()
     try:
-        found = import_blocks(loaded, file.read(FILE_LIMIT + 1), now_us(), lambda request: ask(_guard(loaded), request))
+        with click.open_file(file, "rb") as stream:
+            content = stream.read(FILE_LIMIT + 1)
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from error
+    try:
+        found = import_blocks(loaded, content, now_us(), lambda request: ask(_guard(loaded), request))
     except ValueError as error:
-        raise DataError(f"{file.name}: {error}; nothing is imported") from error
+        place = "standard input" if file == "-" else file
+        raise DataError(f"{place}: {error}; nothing is imported") from error
     parts = [f"imported {counted(found.new, 'block')}", f"lifted {found.lifted:,}", f"{found.known:,} known already"]
     parts += [f"{found.allowed:,} left out, since the allow list has them"] if found.allowed else []
     parts += [f"{found.own:,} left out, since they would lock you out"] if found.own else []

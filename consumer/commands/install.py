@@ -18,7 +18,7 @@ from consumer.state_dir import SHARD_LIMIT
 )
 @click.option(
     "--shards", type=number(1, SHARD_LIMIT), metavar="N",
-    help="Share the lines among so many processes, by host; by default as many as now. See docs/fleet.md.",
+    help="Share the lines among N processes, by host; by default as many as now. See docs/fleet.md.",
 )  # fmt: skip
 def install(root: Path, shards: int | None) -> None:
     """

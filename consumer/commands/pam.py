@@ -7,7 +7,7 @@ import click
 from consumer.commands.options import CONFIG, number
 from consumer.commands.pam_check import check
 from consumer.commands.pam_try import try_
-from consumer.errors import RightsError, UsageError
+from consumer.errors import InputError, RightsError, UsageError
 
 if TYPE_CHECKING:
     from consumer.store.codes import CodeStore
@@ -84,7 +84,7 @@ def codes() -> None:
 @CONFIG
 def new(user: str, count: int, config: str | None) -> None:
     """
-    Print new emergency codes for a user. The user's old ones count no more.
+    Print new emergency codes for a user. They replace the user's old ones.
 
     \b
         sudo sshbell pam codes new alice
@@ -151,6 +151,8 @@ def revoke(user: str, config: str | None) -> None:
     store = _store(config)
     with store.transaction():
         gone = store.replace_emergency(user, [], now_us())
+    if not gone:
+        raise InputError(f"{user} has no unused emergency codes; sshbell pam codes list shows who has some")
     click.echo(harmless(f"revoked {counted(gone, 'unused emergency code')} of {user}"))
 
 

@@ -29,6 +29,7 @@ def try_(context: click.Context, user: str, service: str, address: str, config: 
         sudo sshbell pam try alice --from 192.0.2.7
     """
     import os
+    import sys
 
     from consumer.codes import log_lines
     from consumer.codes.challenge import Challenger
@@ -61,7 +62,7 @@ def try_(context: click.Context, user: str, service: str, address: str, config: 
     # A code that is not needed passes without an answer, as in the PAM lines of docs/codes.md.
     is_right = verifier.is_right(b"")
     while not is_right:
-        typed = click.prompt("Password", default="", show_default=False, hide_input=True)
+        typed = click.prompt("Password", default="", show_default=False, hide_input=sys.stdin.isatty())
         if not typed:
             break
         is_right = verifier.is_right(typed.encode("utf-8", "surrogateescape"))

@@ -26,12 +26,12 @@ def worker(config: str | None, *, accepts_loss: bool) -> None:
     """
     from importlib.util import find_spec
 
-    from consumer.errors import ConfigError
+    from consumer.errors import UnavailableError
     from consumer.process import log
 
     for name in ("confluent_kafka", "psycopg"):
         if find_spec(name) is None:
-            raise ConfigError(f"sshbell worker needs {name}; run: /opt/sshbell/bin/pip install 'sshbell[kafka]'")
+            raise UnavailableError(f"{name} is missing; run: /opt/sshbell/bin/pip install 'sshbell[kafka]'")
     log.configure()
     from consumer.worker.service import work
 

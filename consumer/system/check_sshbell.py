@@ -48,8 +48,8 @@ def configuration(context: Context) -> Iterator[Outcome]:
         text = f"sshbell's user cannot access {kept}: deliver cannot start"
         yield fault(text, _readable_by(place, kept, account))
         return
-    routed = {channel for route in config.route for channel in route.channels}
-    idle = [channel.name for channel in config.channel if channel.name not in routed]
+    used = {channel for route in config.route for channel in route.channels}.union(config.codes.channels)
+    idle = [channel.name for channel in config.channel if channel.name not in used]
     if not config.channel:
         yield warning(f"{place}: sshbell sends nothing", "add a [[channel]] and a [[route]] that leads to it")
     elif idle:

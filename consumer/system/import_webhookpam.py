@@ -95,6 +95,8 @@ def write_secrets(found: ImportedWebhook) -> None:
             _write(path, f"{text}\n".encode())
         except OSError as error:
             advice = "run this as root, or name another directory with --secrets"
+            if isinstance(error, FileNotFoundError):
+                advice = "create the directory, or name another one with --secrets"
             if isinstance(error, FileExistsError):
                 advice = "it has another content: move it away, or name another directory with --secrets"
             raise OutputError(f"{path}: {error.strerror}; {advice}") from error
@@ -249,7 +251,7 @@ class _Translation:
         if "webhook.timeout_seconds" in self._values:
             self._notes.append("timeout_seconds counts. webhookpam ignores it, and waits as long as the service does.")
         self._notes += [
-            "Digits are even, up to 12. webhookpam's first digit is mostly 1 to 4, and it has no more than 10.",
+            "All digits are equally likely, and a code has up to 12. webhookpam's first digit is mostly 1 to 4, of at most 10.",
             "A code counts for 5 minutes and 3 tries, and only for the login that asked for it: see valid and tries in [codes].",
             "Values cannot leave their text in the JSON, whatever a user's name is.",
             "Other messages to this channel have their own text in place of the one with the code.",

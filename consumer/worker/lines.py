@@ -31,11 +31,9 @@ def consumer_of(settings: WorkerSettings) -> Consumer:
     Return a consumer that has not subscribed yet.
 
     Raises:
-        ConfigError: no brokers are configured, or the library refuses a setting.
+        ConfigError: the library refuses a setting.
         SecretError: a password cannot be read.
     """
-    if not settings.brokers:
-        raise ConfigError("[worker] has no brokers")
     logger = logging.getLogger("sshbell.kafka")
     logger.propagate = False
     logger.handlers = [_ToLog()]

@@ -72,6 +72,8 @@ def work(config_path: str | None, *, accepts_loss: bool) -> None:
         SshbellError: it cannot start, or cannot go on.
     """
     config = load(config_path)
+    if not config.worker.brokers:
+        raise ConfigError("[worker] has no brokers")
     Path(config.state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
     as_sshbell(config)
     with suppress(StoppedError):  # what is not stored is read again

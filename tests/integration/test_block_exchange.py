@@ -149,6 +149,10 @@ def test_a_fault_imports_nothing(site: Site) -> None:
     path.write_text(f"{one()}\nnonsense\n")
     done = site.ask("block", "import", path, status=65)
     assert f"{path}: line 2: write: 192.0.2.7 until" in done.stderr
+    done = site.ask("block", "import", stdin="nonsense", status=65)
+    assert "standard input: line 1: " in done.stderr
+    done = site.ask("block", "import", site.folder / "missing", status=66)
+    assert done.stderr.endswith("missing: No such file or directory\n")
     assert targets(site) == []
 
 

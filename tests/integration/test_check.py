@@ -165,6 +165,14 @@ def test_nobody_is_told(host: CheckedHost, was: str, says: str) -> None:
     assert (found.state, says in found.text) == ("warning", True)
 
 
+def test_channel_for_codes_alone(host: CheckedHost) -> None:
+    """A channel that carries codes needs no route."""
+    phone = CHANNEL.format(host.root).replace('"ops"', '"phone"')
+    host.edit(ROUTE, f'{ROUTE}{phone}[codes]\nchannels = ["phone"]\n')
+    found = host.results()["configuration"]
+    assert (found.state, "2 channels, 1 route" in found.text) == ("ok", True)
+
+
 def test_configuration_that_is_roots_alone(host: CheckedHost, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root reads it, and sshbell's user, as whom messages go out, does not: a fault, with the remedy."""
     monkeypatch.setattr(check_sshbell, "DEFAULT_PATH", str(host.config))

@@ -298,6 +298,7 @@ def test_who_gets_emergency_codes(site: Site) -> None:
     again = site.ask("pam", "codes", "new", "root", "--count", "1")
     assert "the old ones, 3 of them unused, no longer count" in again.stderr
     assert site.ask("pam", "codes", "revoke", "root").stdout == "revoked 1 unused emergency code of root\n"
+    assert "has no unused emergency codes" in site.ask("pam", "codes", "revoke", "root", status=66).stderr
 
 
 def files_below(*folders: Path) -> Iterator[Path]:

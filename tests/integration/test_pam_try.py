@@ -73,6 +73,14 @@ def test_wrong(host: CodeHost) -> None:
     assert "would not get in" in client.said
 
 
+def test_without_a_terminal(host: CodeHost) -> None:
+    """A script may pipe the code: no warning about the echo of a terminal."""
+    host.start_deliver()
+    asked = host.site.ask("pam", "try", host.account.pw_name, "--config", str(host.site.config), stdin="1234567\n\n", status=1)
+    assert "Tries left: 2" in asked.stdout
+    assert "GetPassWarning" not in asked.stderr
+
+
 def test_no_channel(host: CodeHost) -> None:
     """Without ``deliver`` it says why nobody gets in; with ``safe`` it lets in, and asks for nothing."""
     client = tried(host)

@@ -274,6 +274,6 @@ def test_secret_files(tmp_path: Path) -> None:
     write_secrets(found)
     assert path.stat().st_mode & 0o777 == 0o640
     assert path.stat().st_gid == (tmp_path / "sshbell.toml").stat().st_gid
-    with pytest.raises(OutputError, match="run this as root"):
+    with pytest.raises(OutputError, match="create the directory, or name another"):
         write_secrets(ImportedWebhook("", {tmp_path / "missing" / "x": ""}))
     assert os.access(path, os.R_OK)
