@@ -290,7 +290,7 @@ def test_many(site: Site, limit: int | None) -> None:
     # Without the correlator, which is not asked here.
     with site.state() as state:
         state._connection.executemany(
-            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL, NULL)",
+            "INSERT INTO session VALUES (?, 'web1', 'u', 1, '192.0.2.1', ?, NULL, NULL, 'unverified', 0, ?, NULL, NULL, NULL)",
             [(f"{number % 7}{number:031x}", number, 1 + AT_US + number // 1500) for number in range(4500)],
         )
     found = [(one["@timestamp"], one["event"]["id"]) for one in site.objects("history", "--limit", str(limit))]

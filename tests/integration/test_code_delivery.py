@@ -23,7 +23,7 @@ from aiohttp import web
 
 from consumer.clock import SECOND_US
 from consumer.codes.client import MARGIN_S, send_code
-from consumer.codes.messages import REQUEST_LIMIT, CodeAnswer, CodeRequest, code_answer_of, line_of
+from consumer.codes.messages import REQUEST_LIMIT, TIMEOUT_LIMIT_S, CodeAnswer, CodeRequest, code_answer_of, line_of
 from consumer.deliver.code_socket import CODE_CLIENT_LIMIT, CODE_REQUEST_LIMIT_S
 from consumer.deliver.codes import CODES_LIMIT
 from consumer.events import Login
@@ -53,7 +53,7 @@ TOKEN = "T0SECRET-XYZZY-b0ttom"  # noqa: S105 - of no service
 # A request with everything in it.
 REQUEST = CodeRequest(
     SESSION, CODE, "alice", "web1", "203.0.113.7", destination="198.51.100.4", method="publickey", channels=("ops",),
-    emergency_left=3, timeout_s=DEADLINE_S,
+    emergency_left=3, timeout_s=TIMEOUT_LIMIT_S,
 )  # fmt: skip
 
 
@@ -521,7 +521,9 @@ def test_many_at_once(site: Site, server: HttpServer) -> None:
     server.handler = hang
     started(site, web_channel(site, server.url("/"), "slack"))
     answers: list[CodeAnswer] = []
-    threads = [threading.Thread(target=lambda: answers.append(ask(site, timeout_s=DEADLINE_S))) for _ in range(CODES_LIMIT + 1)]
+    threads = [
+        threading.Thread(target=lambda: answers.append(ask(site, timeout_s=TIMEOUT_LIMIT_S))) for _ in range(CODES_LIMIT + 1)
+    ]
     try:
         for thread in threads:
             thread.start()
@@ -587,7 +589,7 @@ def test_killed_while_it_sends(site: Site, server: HttpServer) -> None:
     try:
         wait_for(lambda: server.requests, "a code under way")
         process.kill()
-        thread.join(DEADLINE_S / 2)  # it would wait for longer than DEADLINE_S
+        thread.join(TIMEOUT_LIMIT_S / 2)  # it would wait for longer than TIMEOUT_LIMIT_S
         assert answers == [CodeAnswer(fault="sshbell deliver does not run, or does not answer")]
     finally:
         release.set()
