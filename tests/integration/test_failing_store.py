@@ -32,7 +32,7 @@ def ticks(site: Site) -> int:
 
 
 def waits_in_a_snapshot(site: Site, run: Run, number: int) -> int:
-    """Send lines of no meaning until a snapshot cannot be stored; return how many have been sent. The last one has no reply yet."""
+    """Send lines of no meaning until no snapshot can be stored; return the next number. The last line has no reply yet."""
     limit(run, LITTLE)
     while True:
         run.write(ours("Server listening on 0.0.0.0 port 22.", number=number, pid=1))
