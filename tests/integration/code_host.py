@@ -15,7 +15,7 @@ from tests import needs
 from tests.integration import system_user
 from tests.integration.site import Site
 from tests.integration.ssh_client import SshClient
-from tests.integration.sshd import OWN_DEV, free_port, key
+from tests.integration.sshd import OWN_DEV, free_port, key, listening
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -216,20 +216,9 @@ class CodeHost:
         (folder / "sshd_config").write_text(SSHD.format(port=self.port, folder=folder, methods=self._methods, tries=self._tries))
         (folder / "pam").write_text(self._pam.format(sshbell=sshbell(), config=self.site.config))
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        unshare = [needs.program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_FILES, "sh"]
         own = [str(folder / "dev"), str(folder / "log"), str(folder / "pam")]
-        said = self._stack.enter_context((folder / "sshd_said").open("wb"))
-        command = [*unshare, *own, needs.program("sshd", "openssh-server"), "-D", "-f", str(folder / "sshd_config")]
-        sshd = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        self._stack.callback(sshd.wait)
-        self._stack.callback(sshd.terminate)
-
-        def listens() -> bool:
-            assert sshd.poll() is None, (folder / "sshd_said").read_text()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        wait_for(listens, "sshd listens")
+        command = [needs.program("sshd", "openssh-server"), "-D", "-f", str(folder / "sshd_config")]
+        self._stack.enter_context(listening(OWN_FILES, own, command, folder, self.port))
 
 
 @contextmanager

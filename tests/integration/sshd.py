@@ -13,7 +13,7 @@ from tests import needs
 from tests.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # sshd writes to /dev/log. It gets its own /dev, where /dev/log is the socket of the test's rsyslogd.
 OWN_DEV = """
@@ -62,6 +62,35 @@ def free_port() -> int:
 
 
 @contextmanager
+def listening(script: str, own: Sequence[str], command: Sequence[str], folder: Path, port: int) -> Iterator[None]:
+    """
+    Run an sshd in a mount namespace of its own, until it listens and then to the end of the block.
+
+    Args:
+        script: prepares the namespace, and then runs the command: ``OWN_DEV``, or one like it.
+        own: the arguments of the script, before the command.
+        command: sshd, which stays in the foreground.
+        folder: for its standard error.
+        port: where it listens.
+    """
+    unshare = [needs.program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    with (folder / "sshd_said").open("wb") as said:
+        process = subprocess.Popen([*unshare, *own, *command], stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        try:
+
+            def listens() -> bool:
+                assert process.poll() is None, (folder / "sshd_said").read_text()
+                with socket.socket() as probe:
+                    return probe.connect_ex(("127.0.0.1", port)) == 0
+
+            wait_for(listens, "sshd listens")
+            yield
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
 def sshd(folder: Path, log: Path) -> Iterator[list[str]]:
     """Run sshd, which logs to a socket; yield the command to log in."""
     daemon, client = needs.program("sshd", "openssh-server"), needs.program("ssh", "openssh-client")
@@ -71,22 +100,9 @@ def sshd(folder: Path, log: Path) -> Iterator[list[str]]:
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     port = free_port()
     (folder / "sshd_config").write_text(SSHD.format(port=port, folder=folder))
-    unshare = [needs.program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_DEV, "sh"]
-    command = [*unshare, str(folder / "dev"), str(log), daemon, "-D", "-f", str(folder / "sshd_config")]
-    with (folder / "sshd_said").open("wb") as said:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        try:
-
-            def listens() -> bool:
-                assert process.poll() is None, (folder / "sshd_said").read_text()
-                with socket.socket() as probe:
-                    return probe.connect_ex(("127.0.0.1", port)) == 0
-
-            wait_for(listens, "sshd listens")
-            yield [
-                client, "-F", "none", "-p", str(port), "-i", str(folder / "user_key"), "-o", "IdentitiesOnly=yes",
-                "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={folder}/known_hosts", "root@127.0.0.1",
-            ]  # fmt: skip
-        finally:
-            process.terminate()
-            process.wait()
+    command = [daemon, "-D", "-f", str(folder / "sshd_config")]
+    with listening(OWN_DEV, [str(folder / "dev"), str(log)], command, folder, port):
+        yield [
+            client, "-F", "none", "-p", str(port), "-i", str(folder / "user_key"), "-o", "IdentitiesOnly=yes",
+            "-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={folder}/known_hosts", "root@127.0.0.1",
+        ]  # fmt: skip

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +16,7 @@ from tests import needs
 from tests.documents import PROJECT_DIR, blocks
 from tests.integration.code_host import CodeHost, sshbell
 from tests.integration.site import Site
-from tests.integration.sshd import OWN_DEV, free_port, key
-from tests.waiting import wait_for
+from tests.integration.sshd import OWN_DEV, free_port, key, listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,19 +64,8 @@ class SecondSshd(CodeHost):
             own = own.replace(f"pam {half}", f"pam {half} --config {self.site.config}")
         service.write_text(lines.replace("\n@include common-auth\n", f"\n{own}"))
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        unshare = [needs.program("unshare", "util-linux"), "--mount", "--propagation", "private", "sh", "-c", OWN_DEV, "sh"]
-        command = [*unshare, str(folder / "dev"), str(folder / "log"), str(self.program), "-D", "-f", str(self.config)]
-        said = self._stack.enter_context((folder / "sshd_said").open("wb"))
-        sshd = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
-        self._stack.callback(sshd.wait)
-        self._stack.callback(sshd.terminate)
-
-        def listens() -> bool:
-            assert sshd.poll() is None, (folder / "sshd_said").read_text()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        wait_for(listens, "sshd listens")
+        command = [str(self.program), "-D", "-f", str(self.config)]
+        self._stack.enter_context(listening(OWN_DEV, [str(folder / "dev"), str(folder / "log")], command, folder, self.port))
 
     def _of_the_page(self) -> str:
         """Return the configuration of the page, with the port and the files of the test."""
