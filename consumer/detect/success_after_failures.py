@@ -71,6 +71,8 @@ class SuccessAfterFailures(OneTable):
         failures = self._of_address(user, address, at_us, source, account, is_familiar=is_familiar)
         if failures is None and not is_near and account is not None and not is_by_key(event):
             failures = self._of_prefix(address, at_us, account) or self._of_account(address, at_us, account)
+        if failures is not None and failures.case == "account" and account is not None:
+            self._count_anew(user, account, event)
         # A forged login must not hide the real one that follows.
         if event.origin == "verified" or source is None or not source.is_verified:
             self._forgive(user, address, source, account)
@@ -136,6 +138,16 @@ class SuccessAfterFailures(OneTable):
             "account", self._settings.account, count, account.since_us, account.is_verified, account.event_ids,
             addresses=reversed(elsewhere),
         )  # fmt: skip
+
+    def _count_anew(self, user: str, account: OfAccount, login: Login) -> None:
+        """
+        Let a further login count only the failures after this one.
+
+        An account that everybody attacks has failures all day, and its owner may travel. Each login would be a finding.
+        """
+        if login.origin == "verified" or not account.is_verified:
+            account.count, account.since_us = 0, login.time_us
+            self._tries.accounts.put(user, account)
 
     def _forgive(self, user: str, address: str, source: OfAddress | None, account: OfAccount | None) -> None:
         """Forget the failures of an account from an address."""
