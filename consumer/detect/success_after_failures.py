@@ -108,8 +108,10 @@ class SuccessAfterFailures(OneTable):
     def _of_prefix(self, address: str, at_us: int, account: OfAccount) -> _Failures | None:
         own = prefix_of(address)
         prefix = self._tries.prefixes.get(own) if self._prefix_count else None
+        if prefix is None or not prefix.addresses.keys() - {address}:
+            return None
         at_account = sum(tries for other, (_, tries) in account.addresses.items() if other != address and prefix_of(other) == own)
-        if prefix is None or at_account < _AT_ACCOUNT:
+        if at_account < _AT_ACCOUNT:
             return None
         sources = {
             other: source
@@ -127,7 +129,7 @@ class SuccessAfterFailures(OneTable):
         return _Failures("prefix", self._settings.prefix, count, since_us, is_verified, event_ids, addresses=sources)
 
     def _of_account(self, address: str, at_us: int, account: OfAccount) -> _Failures | None:
-        if not self._account_count or abs(at_us - account.last_us) > self._account_pause_us:
+        if not 0 < self._account_count <= account.count or abs(at_us - account.last_us) > self._account_pause_us:
             return None
         own = prefix_of(address)
         elsewhere = [other for other in account.addresses if prefix_of(other) != own]
