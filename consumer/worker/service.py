@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from consumer import __version__
@@ -34,6 +35,7 @@ from consumer.process.privileges import as_sshbell
 from consumer.run.children import DeliverChild
 from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
+from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
 from consumer.store.state import OwnMessage
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
@@ -107,6 +109,8 @@ class KafkaWorker:
         self._told = _told_by(config)
         self._places = PlaceFinder(config.geoip, lambda text: log.error("places_damaged", reason=text))
         self._store = self._until(lambda: worker_store(config.store, self._topic, self._report))
+        self._notes: dict[str, str] = {}
+        self._until(lambda: self._store.set_notes({"version": __version__}))
         self._owned: dict[int, Partition] = {}
         # Of the worker that has partition 0.
         self._gathering: Gathering | None = None
@@ -115,7 +119,9 @@ class KafkaWorker:
         self._ticked_s = self._memory_s = time.monotonic()
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
-        self._tasks: dict[str, tuple[float, Callable[[], None]]] = {"tick": (1.0, self._tick), "forget": (60.0, self._forget)}
+        self._tasks: dict[str, tuple[float, Callable[[], None]]] = {
+            "tick": (1.0, self._tick), "notes": (5.0, self._keep_notes), "forget": (60.0, self._forget),
+        }  # fmt: skip
         self._schedule = Schedule({name: period_s for name, (period_s, _task) in self._tasks.items()}, time.monotonic())
 
     def _stop(self, _number: int, _frame: object) -> None:
@@ -357,6 +363,16 @@ class KafkaWorker:
                 self._schedule.at(time.monotonic() + 1.0, "forget")
         except StoreError as error:
             log.error("not_forgotten", reason=str(error))
+
+    def _keep_notes(self) -> None:
+        """Store texts for ``sshbell status``; what other workers have stored stays, unless this one knows something newer."""
+        texts = {name: text for owned in self._owned.values() for name, text in owned.examples.items()}
+        if self._gathering is not None:
+            texts[NOT_BLOCKED_NOTE] = msgspec.json.encode(self._gathering.refused).decode()
+        if new := {name: text for name, text in texts.items() if self._notes.get(name) != text}:
+            with suppress(StoreError):  # the next commit waits for the store, and complains
+                self._store.set_notes(new)
+                self._notes |= new
 
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
