@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from consumer.codes.messages import CodeRequest
 from consumer.deliver.channels import Detail
 from consumer.deliver.facts import Facts, details_of, duration_text
-from consumer.deliver.language import N_
 from consumer.deliver.sentences import Sentences, named, sentence_parts
+from consumer.text import N_
 
 # The PAM service of logins over SSH.
 _SSHD = "sshd"
