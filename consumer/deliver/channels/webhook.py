@@ -307,7 +307,7 @@ def _url_fault(settings: HttpSettings, url: str) -> str:
     if not is_https_or_local(url):
         return N_("it has to begin with https:// and a host name")
     if not re.fullmatch(r"[!-~]+", url):
-        return N_("it holds a character that no URL has; percent-encode it")
+        return N_("it holds a character that no URL has; write it as %(code)s") % {"code": "%XX"}
     return N_("it must not contain a user name or a password") if "@" in urlsplit(url).netloc else ""
 
 
