@@ -9,7 +9,6 @@ offset to go on from. Kafka's own offsets do not count. A batch that was not sto
 
 import gc
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,12 +21,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from consumer import __version__
 from consumer.actions import OwnAction
-from consumer.clock import SECOND_US, isoformat, now_us
+from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
 from consumer.config_file import load, reloaded
-from consumer.ecs import EcsEvent, EventFields, HostFields, json_line
 from consumer.errors import ConfigError, DamagedStoreError, DataError, StoreError
 from consumer.intake.senders import Senders
+from consumer.notices import Notice, OwnMessage, notice_message
 from consumer.places.place_finder import PlaceFinder
 from consumer.process.lock import RUN_LOCK, Lock
 from consumer.process.log import get_logger
@@ -37,7 +36,6 @@ from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
-from consumer.store.state import OwnMessage
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
@@ -415,15 +413,8 @@ def _told_by(config: Config) -> frozenset[str]:
 
 def _alarm(topic: str, number: int, offset: int, *, goes_on: bool) -> OwnMessage:
     """Return the message about lost lines. It has the same id each time."""
-    action = str(OwnAction.NOTICE)
-    event_id = derived(f"{topic}/{number}/{offset}", action)
-    body = EcsEvent(
-        timestamp=isoformat(now_us()),
-        event=EventFields(kind="event", action=action, id=event_id),
-        message=(
-            f"Kafka has deleted lines of partition {number} of {topic}, from offset {offset} on, before sshbell read them."
-            f" sshbell worker {'goes on with the oldest line that is left' if goes_on else 'has stopped'}."
-        ),
-        host=HostFields(name=socket.gethostname()),
+    return notice_message(
+        Notice.KAFKA_SKIPPED if goes_on else Notice.KAFKA_STOPPED,
+        derived(f"{topic}/{number}/{offset}", OwnAction.NOTICE),
+        {"topic": topic, "partition": str(number), "offset": str(offset)},
     )
-    return event_id, action, json_line(body)
