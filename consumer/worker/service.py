@@ -41,7 +41,7 @@ from consumer.store.state import OwnMessage
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
-from consumer.worker.lines import consumer_of, is_line
+from consumer.worker.lines import committed_offset, consumer_of, is_line, oldest_offset
 from consumer.worker.partitions import Partition
 
 log = get_logger()
@@ -53,6 +53,12 @@ BATCH_LINES, _WAIT_S = 10_000, 0.1
 _PAUSE_S = 2.5
 # Between two tries to use the store.
 _RETRY_S = 0.5
+# Why the place in a partition is lost.
+_OTHER_TOPIC = "The line before the next one is not the one that sshbell read there: the topic was deleted and created again."
+_LOST_STORE = (
+    "The store has never had it, but workers of this group have read it. So the store was damaged or replaced. sshbell goes on"
+    " where they were, and knows nothing about the connections that were open then."
+)
 # The alarm about lost lines is sent before the worker ends, but it waits no longer than this.
 _ALARM_S = 10.0
 
@@ -181,6 +187,9 @@ class KafkaWorker:
         for number, found in lines.items():
             # A batch may still have lines of a partition that was lost since.
             if (owned := self._owned.get(number)) is not None:
+                if owned.is_of_another_topic(found):
+                    self._lost.append((number, _OTHER_TOPIC))
+                    continue
                 before = len(owned.events)
                 self._senders.note(owned.feed(found), owned.events[before:])
 
@@ -284,6 +293,11 @@ class KafkaWorker:
         gc.collect()
         for each in partitions:
             taken = self._until(partial(self._store.take, each.partition))
+            if taken.next_offset is None and (offset := self._until(partial(committed_offset, consumer, each))) is not None:
+                taken = taken._replace(next_offset=offset)
+                log.error("memory_lost", partition=each.partition, offset=offset, reason=_LOST_STORE)
+                message = _alarm(self._topic, each.partition, offset, _LOST_STORE)
+                self._until(partial(self._store.tell, message, now_us()))
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
             if each.partition == 0:
@@ -293,8 +307,15 @@ class KafkaWorker:
         consumer.assign([self._begin(self._owned[each.partition]) for each in partitions])
 
     def _begin(self, owned: Partition) -> TopicPartition:
-        """Return where to begin to read a partition: at its next line, or at the oldest one."""
-        return TopicPartition(self._topic, owned.number, OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset)
+        """
+        Return where to begin to read a partition: at its next line, or at the oldest one.
+
+        If it still has the line before the next one, at that one: to see whether it is the same line as then.
+        """
+        place = TopicPartition(self._topic, owned.number, OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset)
+        if owned.last and owned.next_offset and self._until(partial(oldest_offset, self._consumer, place)) < owned.next_offset:
+            place.offset = owned.next_offset - 1
+        return place
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Store what was read of the partitions, so that their next owner need not read it again, and forget them."""
@@ -325,17 +346,20 @@ class KafkaWorker:
         owned = self._owned.get(number)
         if owned is None:
             return
-        message = _alarm(self._topic, number, owned.next_offset or 0, goes_on=self._accepts_loss)
+        offset = owned.next_offset or 0
+        what = reason if reason is _OTHER_TOPIC else f"Kafka has deleted lines from offset {offset} on, before sshbell read them."
+        end = "goes on with the oldest line that is left" if self._accepts_loss else "has stopped"
+        message = _alarm(self._topic, number, offset, f"{what} sshbell worker {end}.")
         log.error("lines_lost", partition=number, offset=owned.next_offset, reason=reason)
         self._until(lambda: self._store.tell(message, now_us()))
         self._deliver.wake()
         if not self._accepts_loss:
             self._wait_for(message[0])
             raise DataError(
-                f"{self._topic} has lost the lines of partition {number} from offset {owned.next_offset} on before sshbell read"
-                " them; to go on with the oldest line that is left, run: sshbell worker --accept-loss"
+                f"partition {number} of {self._topic}: {what} To go on with the oldest line that is left, run: sshbell worker"
+                " --accept-loss"
             )
-        owned.next_offset = None
+        owned.forget_place()
         # The library seeks only where it can fetch, so all partitions begin again where they are.
         self._consumer.assign([self._begin(each) for each in self._owned.values()])
 
@@ -413,17 +437,14 @@ def _told_by(config: Config) -> frozenset[str]:
     return frozenset(action for route in config.route for action in route.events)
 
 
-def _alarm(topic: str, number: int, offset: int, *, goes_on: bool) -> OwnMessage:
-    """Return the message about lost lines. It has the same id each time."""
+def _alarm(topic: str, number: int, offset: int, text: str) -> OwnMessage:
+    """Return a message about a partition. The same message has the same id each time."""
     action = str(OwnAction.NOTICE)
-    event_id = derived(f"{topic}/{number}/{offset}", action)
+    event_id = derived(f"{topic}/{number}/{offset}/{text}", action)
     body = EcsEvent(
         timestamp=isoformat(now_us()),
         event=EventFields(kind="event", action=action, id=event_id),
-        message=(
-            f"Kafka has deleted lines of partition {number} of {topic}, from offset {offset} on, before sshbell read them."
-            f" sshbell worker {'goes on with the oldest line that is left' if goes_on else 'has stopped'}."
-        ),
+        message=f"Partition {number} of {topic}: {text}",
         host=HostFields(name=socket.gethostname()),
     )
     return event_id, action, json_line(body)
