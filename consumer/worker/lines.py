@@ -14,8 +14,9 @@ from consumer.secret import read_secret
 
 log = get_logger()
 
-# Seconds after which the others take the partitions of a worker that does not answer. The library's default is 45 s.
-_SESSION_MS = 10_000
+# Milliseconds after which the others take the partitions of a worker that does not answer; the library's default is 45 s. And
+# between heartbeats, by which a worker also learns that the group shares its partitions anew: all wait for the last of them.
+_SESSION_MS, _HEARTBEAT_MS = 10_000, 1_000
 # For an answer of a broker, before the worker asks again.
 _ANSWER_S = 5.0
 
@@ -52,7 +53,7 @@ def consumer_of(settings: WorkerSettings) -> Consumer:
     }
     try:
         return Consumer(
-            {"session.timeout.ms": _SESSION_MS, "client.id": "sshbell"} | own | fixed,
+            {"session.timeout.ms": _SESSION_MS, "heartbeat.interval.ms": _HEARTBEAT_MS, "client.id": "sshbell"} | own | fixed,
             logger=logger,
         )
     except KafkaException as error:

@@ -53,6 +53,9 @@ BATCH_LINES, _WAIT_S = 10_000, 0.1
 _PAUSE_S = 2.5
 # Between two tries to use the store.
 _RETRY_S = 0.5
+# A worker that has lost a partition by its epoch has in general lost its place in the group, too, and the library finds out and
+# joins again by itself, within a heartbeat. To leave and join besides would make the group share its partitions once more.
+_JOIN_S = 5.0
 # Why the place in a partition is lost.
 _OTHER_TOPIC = "The line before the next one is not the one that sshbell read there: the topic was deleted and created again."
 _LOST_STORE = (
@@ -122,6 +125,8 @@ class KafkaWorker:
         self._gathering: Gathering | None = None
         self._lost: list[tuple[int, str]] = []
         self._senders = Senders()
+        # When to join the group again; None: there is no need.
+        self._join_s: float | None = None
         self._ticked_s = self._memory_s = time.monotonic()
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
@@ -170,6 +175,8 @@ class KafkaWorker:
                 task()
             self._commit()
             self._gather()
+            if self._join_s is not None and time.monotonic() > self._join_s:
+                self._join()
             for number, reason in self._lost:
                 self._lost_lines(number, reason)
             self._lost.clear()
@@ -226,8 +233,7 @@ class KafkaWorker:
                 log.warning(
                     "partition_lost", partition=error.number, reason="another worker has taken it; this one wrote nothing"
                 )
-                if not is_last:
-                    self._join()
+                self._join_s = time.monotonic() + _JOIN_S
                 continue
             for owned in busy:
                 owned.kept(with_memory=with_memory)
@@ -291,6 +297,7 @@ class KafkaWorker:
     def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Take the partitions that Kafka gives to this worker. Where no line was ever read, begin with the oldest one."""
         gc.collect()
+        self._join_s = None
         for each in partitions:
             taken = self._until(partial(self._store.take, each.partition))
             if taken.next_offset is None and (offset := self._until(partial(committed_offset, consumer, each))) is not None:
@@ -324,6 +331,7 @@ class KafkaWorker:
 
     def _left(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Forget partitions. All that was read is stored, or will be read again by their next owner."""
+        self._join_s = None
         for each in partitions:
             self._owned.pop(each.partition, None)
             if each.partition == 0:
@@ -333,6 +341,7 @@ class KafkaWorker:
 
     def _join(self) -> None:
         """Join the group, or leave it and join it again."""
+        self._join_s = None
         self._consumer.unsubscribe()
         self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._left)
 
