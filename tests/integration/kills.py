@@ -155,7 +155,8 @@ def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]
 
     for number in range(logins):
         has_failed = dice.random() < 0.2
-        pid, place = source("192.0.2", "198.51.100", *([] if has_failed else ["2001:db8::7"]))
+        # How many tries come before a login depends on rsyslogd, which has a queue for each; so no address or network has many.
+        pid, place = source(*(f"198.19.{each}" for each in range(64, 128))) if has_failed else source("192.0.2", "2001:db8::7")
         user = f"user{number}"
         key = f": ED25519 SHA256:{dice.randbytes(32).hex()[:43]}"
         method, info = dice.choice([("password", ""), ("publickey", key), ("keyboard-interactive/pam", "")])
@@ -174,7 +175,6 @@ def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]
         found.append(story)
     left = lines - sum(map(len, found))
     while left > 0:
-        # Hardly from where others log in: how many tries come before a login depends on rsyslogd, which has a queue for each.
         pid, place = source("198.19.0", "198.19.1", "2001:db8:1::7")
         guess = dice.choice(["root", "admin", "invalid user oracle", f"user{dice.randrange(logins)}"])
         tries = dice.randrange(1, 4)  # equal lines, often of one second
@@ -687,10 +687,12 @@ def found_in(site: Site, where: str) -> Counter[tuple[Any, ...]]:
         "state.db",
         f"SELECT address, user, action, found FROM event WHERE found IS NOT NULL AND action != 'ssh_block' AND {where}",  # noqa: S608
     )
-    return Counter(
-        (f"user:{user}" if json.loads(found)["labels"].get("by") == "user" else address, action)
-        for address, user, action, found in rows
-    )
+    targets: Counter[tuple[Any, ...]] = Counter()
+    for address, user, action, found in rows:
+        labels = json.loads(found)["labels"]
+        is_user = labels.get("by") == "user" or action == "many_addresses"
+        targets[f"user:{user}" if is_user else labels.get("prefix") or labels.get("network") or address, action] += 1
+    return targets
 
 
 def stored_blocks(site: Site) -> list[tuple[str, int, str, dict[str, Any]]]:
