@@ -86,8 +86,8 @@ DISK_S = 1.5
 # If no line has come for this long, run has got all lines that rsyslogd has: rsyslogd's pause after a death is shorter, and run's
 # status is up to five seconds old.
 QUIET_S = 8.0
-# run restarts a deliver that keeps dying after up to a minute.
-PATIENCE_S = 180.0
+# run restarts a deliver that keeps dying after up to a minute, and a slow machine sends thousands of messages slowly.
+PATIENCE_S = 900.0
 # How long to wait for a process to reach a place, before killing it elsewhere.
 ARMED_S = 8.0
 # The last lines are this much later, so that all waits of sshbell are over.
