@@ -56,13 +56,11 @@ def _loaded(path: str | None) -> "Config":
 
 def _entries(config: "Config") -> "tuple[list[BlockRow], list[BlockRow]]":
     """Return the entries that apply now, and the others."""
-    from pathlib import Path
-
     from consumer.clock import now_us
-    from consumer.store.block import StoredBlocks
+    from consumer.guard.entries import entries_of
 
     now = now_us()
-    rows = StoredBlocks(Path(config.state_dir)).entries()
+    rows = entries_of(config)
     active = [row for row in rows if row.until_us > now and row.removed_us is None]
     return active, [row for row in rows if not (row.until_us > now and row.removed_us is None)]
 
@@ -153,6 +151,8 @@ def _warn_of_mode(config: "Config") -> None:
     if config.block.mode != "on":
         click.echo(f'note: mode = "{config.block.mode}" under [block]: sshbell blocks nothing', err=True)
         return
+    if config.worker.brokers:
+        return  # the machines that import the list block
     try:
         is_running = holder_of(Path(config.state_dir) / GUARD_LOCK).is_running
     except OSError:
@@ -221,8 +221,6 @@ def _moment(time_us: int, zone: "tzinfo", *, is_relative: bool = False) -> str:
 
 def _tries(config: "Config", row: "BlockRow", zone: "tzinfo", *, is_relative: bool = False) -> "Iterator[str]":
     """Yield the newest failed logins of a target, from the day before its block on."""
-    from pathlib import Path
-
     from consumer.block.target import network_target, target_of
     from consumer.clock import SECOND_US
     from consumer.events import Attempt
@@ -239,7 +237,7 @@ def _tries(config: "Config", row: "BlockRow", zone: "tzinfo", *, is_relative: bo
 
         network = ip_network(network_target(row.target).text)
     asked = Asked(Selection(since_us, None, user, None), network=network)
-    found = [event for event in events(Path(config.state_dir), asked) if isinstance(event, Attempt)]
+    found = [event for event in events(config.store, asked) if isinstance(event, Attempt)]
     for event in found[-_TRIES:]:
         when = _moment(event.time_us, zone, is_relative=is_relative)
         who = f"{event.user or '-'} from {event.address or '-'}"
@@ -399,7 +397,8 @@ def remove(patterns: tuple[str, ...], config: str | None) -> None:
 @CONFIG
 def export(config: str | None, *, as_text: bool) -> None:
     """
-    Print the blocks that have not ended, for "sshbell block import" on other machines.
+    Print the blocks that have not ended, for "sshbell block import" on other machines. With workers, it prints what they have
+    decided to block.
 
     The list also has the blocks that somebody has lifted before their ends, so that import lifts them, too.
 
@@ -407,15 +406,15 @@ def export(config: str | None, *, as_text: bool) -> None:
         sudo sshbell block export > /srv/sshbell/blocks
         sudo sshbell block export --text
     """
-    from pathlib import Path
-
     from consumer.block.exchange import json_of_block, line_of_block
     from consumer.clock import now_us
     from consumer.guard.imports import blocks_to_share
     from consumer.text import counted
 
-    users = 0
-    for one in blocks_to_share(Path(_loaded(config).state_dir), now_us()):
+    users, found = 0, _loaded(config)
+    if found.block.mode != "on":
+        click.echo(f'note: mode = "{found.block.mode}" under [block]: sshbell blocks nothing new', err=True)
+    for one in blocks_to_share(found, now_us()):
         if not as_text:
             click.echo(json_of_block(one), nl=False)
         elif text := line_of_block(one):

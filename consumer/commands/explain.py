@@ -43,8 +43,6 @@ def explain(
         grep -a 'sshd' /var/log/auth.log | tail -n 1 | sshbell explain -
         sudo sshbell explain 3f09a2c1 --log /var/log/auth.log
     """
-    from pathlib import Path
-
     from consumer.logs.explain import explain_lines
 
     if len(words) == 1 and _ID.fullmatch(words[0]):
@@ -52,7 +50,7 @@ def explain(
         from consumer.logs.explain_finding import LoggedLines, explained
 
         lines = LoggedLines(matcher, logs, zone, year)
-        for text in explained(Path(settings.state_dir), words[0], zone, width(), lines):
+        for text in explained(settings.store, words[0], zone, width(), lines):
             click.echo(text)
         end_with(lines.errors)
         return

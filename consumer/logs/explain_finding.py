@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import tzinfo
-from pathlib import Path
 
 from consumer.actions import SEVERITIES
 from consumer.clock import utc
@@ -16,6 +15,7 @@ from consumer.matching.matcher import Matcher
 from consumer.records import HOST, PLACE, PROCID, PROGRAM, TEXT, TIME
 from consumer.show.table import EVENTS, Table
 from consumer.store.queries import event_of_id
+from consumer.store.reader import Store
 from consumer.text import counted, harmless, listed, readable
 
 
@@ -66,14 +66,12 @@ class LoggedLines:
             yield f"{counted(missing, 'line')} {'is' if missing == 1 else 'are'} not in these files"
 
 
-def explained(
-    state_dir: Path, event_id: str, zone: tzinfo, width: int | None, lines: LoggedLines
-) -> Iterator[str]:  # fmt: skip
+def explained(store: Store, event_id: str, zone: tzinfo, width: int | None, lines: LoggedLines) -> Iterator[str]:
     """
     Yield lines of text about an event of the store, and about the events that it rests on if it is a finding.
 
     Args:
-        state_dir: has the store.
+        store: has the events.
         event_id: the id, or its beginning.
         zone: of the times shown.
         width: of the terminal, in cells; None cuts nothing.
@@ -83,7 +81,7 @@ def explained(
         UsageError: there is no such event, or several.
         StoreError: the store does not exist or cannot be read.
     """
-    event = event_of_id(state_dir, event_id)
+    event = event_of_id(store, event_id)
     if event is None:
         raise UsageError(f"no event, or more than one, has an id that begins with {event_id}")
     table = Table(EVENTS, zone, color=False, width=width, noise=True)
@@ -97,7 +95,7 @@ def explained(
         if value:
             yield f"{name + ':':<10} {harmless(value)}"
     yield ""
-    rests_on = [found for each in event.event_ids if (found := event_of_id(state_dir, each)) is not None]
+    rests_on = [found for each in event.event_ids if (found := event_of_id(store, each)) is not None]
     missing = len(event.event_ids) - len(rests_on)
     yield from _shown(rests_on, table, event.count)
     if missing:

@@ -423,8 +423,10 @@ class Service:
             self._pipeline.announce_canary(token)
             forget_announcement(Path(self._config.state_dir))
         self._journal.append(Kind.TICK, str(at_us).encode())
-        if events := self._pipeline.tick(at_us):
-            self._handle(events)
+        # After a start, thousands of logins may have waited for their session lines: to report them takes seconds.
+        with self._patience.meanwhile():
+            if events := self._pipeline.tick(at_us):
+                self._handle(events)
         if self._catch_up.tick(now_s):
             self._take_from_file()
             self._schedule.at(now_s, "status")
@@ -463,20 +465,11 @@ class Service:
     def _keep_status(self) -> None:
         not_blocked = msgspec.json.encode(self._pipeline.refused).decode()
         self._store.state.set_notes({"refused": self._refused, NOT_BLOCKED_NOTE: not_blocked} | self._pipeline.examples)
-        counts = self._pipeline.counts
-        understood = sum(counts[:-2])
         self._store.state.set_status(
             self._figures
             | self._catch_up.figures
-            | {
-                "pid": os.getpid(),
-                "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US),
-                "lines_total": understood + counts[-2] + counts[-1],
-                "understood_total": understood,
-                "unmatched_total": counts[-2],
-                "unframed_total": counts[-1],
-                "redelivered_total": self._pipeline.redelivery.total,
-            }
+            | self._pipeline.figures
+            | {"pid": os.getpid(), "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US)}
         )
 
     def _keep_unknown(self) -> None:
