@@ -73,9 +73,9 @@ class Meanwhile:
             except StoreError:
                 self.unconfirmed = block
                 return
-            self._replies.ok()
             self.taken.append(TakenBlock(block, time.monotonic()))
             size += len(block)
+            self._replies.ok()
             try:
                 self._journal.begin_sync()
             except StoreError:
