@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from consumer.config import Config
     from consumer.store.block import BlockRow
 
-_BLOCKED = 1
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
 RELATIVE = click.option("--relative", is_flag=True, help="Show how long ago and how long from now, not dates.")
 # As many of the newest tries of each address or user with --verbose.
@@ -507,66 +506,11 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
         sudo sshbell block check 192.0.2.7 --user alice
         sudo sshbell block check user:alice --json
     """
-    # Everything that takes long to import is left out until it is needed: a script may ask at each login.
-    import json
-    from datetime import UTC, datetime
-    from ipaddress import ip_address
+    from consumer.guard import check as answer
 
-    from consumer.text import harmless
-
-    name = target.removeprefix("user:") if target.startswith("user:") else user
-    address = "" if target.startswith("user:") else target
-    try:
-        ip_address(address.partition("%")[0] if address else "::")
-    except ValueError as error:
-        raise UsageError(f"check takes an address or user:NAME, not {target!r}") from error
-    if not address and not name:
-        raise UsageError("user: needs a name")
-    found = _asked(address, name, config)
-    if found.get("fault"):
-        raise TryLaterError(found["fault"])
-    blocks = found.get("blocks", []) if found.get("is_enforcing", True) else []
-    if as_json:
-        click.echo(json.dumps({"target": target, "blocked": bool(blocks), "allowed": found.get("allowed", ""), "blocks": blocks}))
-    else:
-        for one in blocks:
-            until = datetime.fromtimestamp(one["until_us"] // 1_000_000, UTC).astimezone()
-            click.echo(harmless(f"{target} is blocked until {until:%Y-%m-%d %H:%M:%S}, as {one['target']}: {one['reason']}"))
-        if not blocks:
-            why = f": never blocked: {found['allowed']}" if found.get("allowed") else ""
-            off = "" if found.get("is_enforcing", True) else ": blocking is turned off"
-            click.echo(harmless(f"{target} is not blocked{why}{off}"))
-    if blocks:
-        context.exit(_BLOCKED)
-
-
-def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
-    """Return guard's answer, or the store's if guard is not running."""
-    import json
-    import socket
-
-    from consumer.state_dir import DEFAULT_PATH, GUARD_SOCKET, state_dir_in
-
-    with socket.socket(socket.AF_UNIX) as guard:
-        guard.settimeout(5)
-        try:
-            guard.connect(f"{state_dir_in(config or DEFAULT_PATH)}/{GUARD_SOCKET}")
-            guard.sendall(json.dumps({"type": "check", "address": address, "user": user}).encode() + b"\n")
-            said = b""
-            while not said.endswith(b"\n") and (part := guard.recv(1 << 16)):
-                said += part
-            if said:
-                found: dict[str, Any] = json.loads(said)
-                return found
-        except (OSError, ValueError):
-            pass
-    import msgspec
-
-    from consumer.guard.messages import Check
-    from consumer.guard.without import checked_without_guard
-
-    answer: dict[str, Any] = msgspec.to_builtins(checked_without_guard(_loaded(config), Check(address, user)))
-    return answer
+    lines, is_blocked = answer.check(target, user, config, as_json=as_json)
+    click.echo(lines, nl=False)
+    context.exit(int(is_blocked))
 
 
 @block.command(short_help="Show why a target is blocked; without one, the settings and commands.")

@@ -13,7 +13,7 @@ def health_of(store: Store, language: Language) -> tuple[str, ...]:
         seq, channels = delivered(store)
         state = stored(store, seq)
     except StoreError as error:
-        return (str(error),)
+        return (_("sshbell cannot read its database: %(error)s", error=str(error)),)
     figures = state.figures
     lines, unmatched = figures.get("lines_total", 0), figures.get("unmatched_total", 0)
     example = state.notes.get("unmatched", "")
@@ -31,5 +31,11 @@ def health_of(store: Store, language: Language) -> tuple[str, ...]:
                 )
             )  # fmt: skip
         if (channel.last_error_us or 0) > (channel.last_success_us or 0):
-            texts.append(_("The last try of the channel %(name)s failed: %(error)s", name=name, error=channel.last_error or ""))
+            texts.append(
+                _(
+                    "The last try of the channel %(name)s failed: %(error)s",
+                    name=name,
+                    error=language.reason(channel.last_error or ""),
+                )
+            )
     return tuple(texts)

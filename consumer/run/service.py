@@ -401,8 +401,10 @@ class Service:
             self._pipeline.announce_canary(token)
             forget_announcement(Path(self._config.state_dir))
         self._journal.append(Kind.TICK, str(at_us).encode())
-        if events := self._pipeline.tick(at_us):
-            self._handle(events)
+        # After a start, thousands of logins may have waited for their session lines: to report them takes seconds.
+        with self._patience.meanwhile():
+            if events := self._pipeline.tick(at_us):
+                self._handle(events)
         if self._catch_up.tick(now_s):
             self._take_from_file()
             self._schedule.at(now_s, "status")

@@ -11,9 +11,10 @@ from consumer.errors import StoreError
 from consumer.events import Event
 from consumer.events_as_ecs import of_event
 from consumer.events_as_msgpack import encoded
+from consumer.notices import OwnMessage
 from consumer.records import Pair
 from consumer.store.postgresql import WORKER, PostgresSession, end_stuck
-from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS, OwnMessage, event_row, session_row
+from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS, event_row, session_row
 from consumer.store.worker import (
     FORGET_GATHERING,
     GATHERED,

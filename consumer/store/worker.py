@@ -17,10 +17,11 @@ from typing import NamedTuple, Protocol
 from consumer.errors import SshbellError
 from consumer.events import Attempt, Event, Login, Logout, Trouble
 from consumer.events_as_msgpack import encoded
+from consumer.notices import OwnMessage
 from consumer.records import Pair
 from consumer.store.database import transaction
 from consumer.store.reader import Store
-from consumer.store.state import OwnMessage, State
+from consumer.store.state import State
 from consumer.story.snapshot import SnapshotPart
 
 # The number under which the store has the memory of what gathers the events of all partitions.

@@ -9,7 +9,6 @@ offset to go on from. Kafka's own offsets do not count. A batch that was not sto
 
 import gc
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -22,12 +21,12 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message,
 
 from consumer import __version__
 from consumer.actions import OwnAction
-from consumer.clock import SECOND_US, isoformat, now_us
+from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
 from consumer.config_file import load, reloaded
-from consumer.ecs import EcsEvent, EventFields, HostFields, json_line
 from consumer.errors import ConfigError, DamagedStoreError, DataError, StoreError
 from consumer.intake.senders import Senders
+from consumer.notices import Notice, OwnMessage, notice_message
 from consumer.places.place_finder import PlaceFinder
 from consumer.process.lock import RUN_LOCK, Lock
 from consumer.process.log import get_logger
@@ -37,7 +36,6 @@ from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
-from consumer.store.state import OwnMessage
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
@@ -56,12 +54,8 @@ _RETRY_S = 0.5
 # A worker that has lost a partition by its epoch has in general lost its place in the group, too, and the library finds out and
 # joins again by itself, within a heartbeat. To leave and join besides would make the group share its partitions once more.
 _JOIN_S = 5.0
-# Why the place in a partition is lost.
-_OTHER_TOPIC = "The line before the next one is not the one that sshbell read there: the topic was deleted and created again."
-_LOST_STORE = (
-    "The store has never had it, but workers of this group have read it. So the store was damaged or replaced. sshbell goes on"
-    " where they were, and knows nothing about the connections that were open then."
-)
+# Why a partition has no next line.
+_OTHER_TOPIC = "the topic was deleted and made again"
 # The alarm about lost lines is sent before the worker ends, but it waits no longer than this.
 _ALARM_S = 10.0
 
@@ -302,8 +296,13 @@ class KafkaWorker:
             taken = self._until(partial(self._store.take, each.partition))
             if taken.next_offset is None and (offset := self._until(partial(committed_offset, consumer, each))) is not None:
                 taken = taken._replace(next_offset=offset)
-                log.error("memory_lost", partition=each.partition, offset=offset, reason=_LOST_STORE)
-                message = _alarm(self._topic, each.partition, offset, _LOST_STORE)
+                log.error(
+                    "memory_lost",
+                    partition=each.partition,
+                    offset=offset,
+                    reason="the store has never had this partition, but the group has read it",
+                )
+                message = _alarm(Notice.STORE_LOST, self._topic, each.partition, offset)
                 self._until(partial(self._store.tell, message, now_us()))
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
@@ -356,17 +355,20 @@ class KafkaWorker:
         if owned is None:
             return
         offset = owned.next_offset or 0
-        what = reason if reason is _OTHER_TOPIC else f"Kafka has deleted lines from offset {offset} on, before sshbell read them."
-        end = "goes on with the oldest line that is left" if self._accepts_loss else "has stopped"
-        message = _alarm(self._topic, number, offset, f"{what} sshbell worker {end}.")
+        notices = (
+            (Notice.TOPIC_SKIPPED, Notice.TOPIC_STOPPED)
+            if reason is _OTHER_TOPIC
+            else (Notice.KAFKA_SKIPPED, Notice.KAFKA_STOPPED)
+        )
+        message = _alarm(notices[0] if self._accepts_loss else notices[1], self._topic, number, offset)
         log.error("lines_lost", partition=number, offset=owned.next_offset, reason=reason)
         self._until(lambda: self._store.tell(message, now_us()))
         self._deliver.wake()
         if not self._accepts_loss:
             self._wait_for(message[0])
             raise DataError(
-                f"partition {number} of {self._topic}: {what} To go on with the oldest line that is left, run: sshbell worker"
-                " --accept-loss"
+                f"partition {number} of {self._topic} no longer has the line at offset {offset}, which sshbell has not read:"
+                f" {reason}; to go on with the oldest line that is left, run: sshbell worker --accept-loss"
             )
         owned.forget_place()
         # The library seeks only where it can fetch, so all partitions begin again where they are.
@@ -446,14 +448,11 @@ def _told_by(config: Config) -> frozenset[str]:
     return frozenset(action for route in config.route for action in route.events)
 
 
-def _alarm(topic: str, number: int, offset: int, text: str) -> OwnMessage:
-    """Return a message about a partition. The same message has the same id each time."""
-    action = str(OwnAction.NOTICE)
-    event_id = derived(f"{topic}/{number}/{offset}/{text}", action)
-    body = EcsEvent(
-        timestamp=isoformat(now_us()),
-        event=EventFields(kind="event", action=action, id=event_id),
-        message=f"Partition {number} of {topic}: {text}",
-        host=HostFields(name=socket.gethostname()),
+def _alarm(notice: Notice, topic: str, number: int, offset: int) -> OwnMessage:
+    """Return a message about a partition. It has the same id each time, and whether the worker stops or goes on."""
+    kind = notice.name.partition("_")[0]
+    return notice_message(
+        notice,
+        derived(f"{topic}/{number}/{offset}" + ("" if kind == "KAFKA" else f"/{kind}"), OwnAction.NOTICE),
+        {"topic": topic, "partition": str(number), "offset": str(offset)},
     )
-    return event_id, action, json_line(body)
