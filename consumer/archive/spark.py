@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 Reports = dict[str, HostReport]
 TakeReport = Callable[[str, HostReport], None]
-Progress = Callable[[int, int], None]
+TaskProgress = Callable[[int, int], None]
 _COLUMNS = from_arrow_schema(SCHEMA)
 _PIECES = pa.schema(
     [("host", pa.string()), ("first_us", pa.int64()), ("file", pa.int64()), ("number", pa.int64()), ("lines", pa.binary())]
@@ -74,7 +74,7 @@ class _ReportsParam(AccumulatorParam[Reports]):
         return value1 | value2
 
 
-def write_archive(sources: Sources, out: str, master: str, settings: ReadingSettings, progress: Progress) -> Reports:
+def write_archive(sources: Sources, out: str, master: str, settings: ReadingSettings, progress: TaskProgress) -> Reports:
     """
     Read all files, and write their events below ``out``, which must not exist yet, or be empty.
 
@@ -134,7 +134,7 @@ def _errors_to(file: IO[bytes]) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(spark: SparkSession, progress: Progress) -> Iterator[None]:
+def _watched(spark: SparkSession, progress: TaskProgress) -> Iterator[None]:
     """Report progress now and then."""
     is_over = threading.Event()
 
