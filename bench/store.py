@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # the tree this file stan
 from consumer.events import Attempt, Event, Login
 from consumer.records import Line
 from consumer.store.database import open_for_writing, transaction
-from consumer.store.state import _INSERT_EVENT, State, _row
+from consumer.store.state import _INSERT_EVENT, State, event_row
 from consumer.story.event_ids import derived
 
 START_US = 1_795_341_600_000_000
@@ -82,7 +82,7 @@ def with_executemany(events: Sequence[Event], size: int) -> Callable[[Path], Cal
     """Write rows that were made before."""
 
     def write(folder: Path) -> Callable[[], None]:
-        parts = [[_row(event, event.action) for event in part] for part in batches(events, size)]
+        parts = [[event_row(event, event.action) for event in part] for part in batches(events, size)]
         connection = open_for_writing(folder / "state.db", print)
 
         def work() -> None:

@@ -33,17 +33,18 @@ class Notice(Enum):
         "Kafka has deleted lines of partition %(partition)s of %(topic)s, from offset %(offset)s on, before sshbell read them. "
         "sshbell worker goes on with the oldest line that is left."
     )
-    TOPIC_STOPPED = N_(
-        "Somebody has deleted the topic %(topic)s and made it again: before offset %(offset)s of partition %(partition)s, it has "
-        "another line than sshbell has read there. sshbell worker has stopped."
+    KAFKA_ANOTHER = N_(
+        "Partition %(partition)s of %(topic)s has another line before offset %(offset)s than the one that sshbell read there: "
+        "the topic was deleted and created again. sshbell worker has stopped."
     )
-    TOPIC_SKIPPED = N_(
-        "Somebody has deleted the topic %(topic)s and made it again: before offset %(offset)s of partition %(partition)s, it has "
-        "another line than sshbell has read there. sshbell worker goes on with the oldest line that is left."
+    KAFKA_ANOTHER_SKIPPED = N_(
+        "Partition %(partition)s of %(topic)s has another line before offset %(offset)s than the one that sshbell read there: "
+        "the topic was deleted and created again. sshbell worker goes on with the oldest line that is left."
     )
-    STORE_LOST = N_(
-        "The store of sshbell worker was damaged or replaced: it has never had partition %(partition)s of %(topic)s. "
-        "sshbell goes on at offset %(offset)s, where its group was, and knows nothing about the connections that were open then."
+    KAFKA_STORE_LOST = N_(
+        "The store has no place in partition %(partition)s of %(topic)s, but workers of this group have read it up to offset "
+        "%(offset)s. So the store was damaged or replaced. sshbell worker goes on at that offset, and knows nothing about the "
+        "connections that were open then."
     )
 
 

@@ -17,10 +17,11 @@ _log = get_logger()
 
 
 class BlockedUser(NamedTuple):
-    """A blocked user, and from where this user may still log in."""
+    """A blocked user, from where this user may still log in, and whether only other machines have decided that."""
 
     until_us: int
     exceptions: tuple[Target, ...]
+    is_imported: bool = True
 
 
 class BlockState(NamedTuple):
@@ -97,16 +98,20 @@ class Ledger:
         if target.version:
             self._ends[target] = max(row.until_us, self._ends.get(target, 0))
         elif can_name(target.user):
-            known = self._users.get(target.user, BlockedUser(0, ()))
-            exceptions = dict.fromkeys((*known.exceptions, *map(network_target, row.exceptions)))
-            self._users[target.user] = BlockedUser(max(row.until_us, known.until_us), tuple(exceptions)[:EXCEPTIONS_LIMIT])
+            known, is_imported = self._users.get(target.user, BlockedUser(0, ())), bool(row.imported)
+            # Who writes the lists to import may name whom to block, but must not open what this machine blocks.
+            froms = dict.fromkeys(known.exceptions if is_imported or not known.is_imported else ())
+            if not is_imported or known.is_imported:
+                froms |= dict.fromkeys(map(network_target, row.exceptions))
+            until_us, is_imported = max(row.until_us, known.until_us), is_imported and known.is_imported
+            self._users[target.user] = BlockedUser(until_us, tuple(froms)[:EXCEPTIONS_LIMIT], is_imported)
 
-    def order(self, orders: Iterable[Order], now_us: int) -> int:
+    def order(self, orders: Iterable[Order], now_us: int, *, are_imported: bool = False) -> int:
         """Add entries; return how many are new. This reports and skips invalid orders."""
         rows = []
         for order in orders:
             try:
-                rows.append(_row_of(order, now_us))
+                rows.append(_row_of(order, now_us, imported=int(are_imported)))
             except ValueError as error:
                 _log.error("not_blocked", id=order.id, target=order.target, reason=str(error))
         new = self.blocks.add(row for row in rows if row.until_us > now_us)
@@ -200,16 +205,14 @@ def check_of(entries: Iterable[tuple[BlockRow, Target]], allowed: Iterable[Allow
     if address is not None and (reason := _allowed_by(address, allowed)):
         return Reply(allowed=reason)
     applying = []
-    # pam_access gets one line for a user, so an exception of one order counts for all of them.
-    is_known = False
     for row, target in entries:
-        if target.version:
-            applies = address is not None and target.covers(address)
-        else:
-            applies = target == user and can_name(target.user)
-            is_known |= applies and address is not None and any(network_target(text).covers(address) for text in row.exceptions)
+        applies = address is not None and target.covers(address) if target.version else target == user and can_name(target.user)
         if applies:
             applying.append((row, target))
+    # pam_access gets one line for a user, so an exception of one order counts for all of them: see ``Ledger``.
+    of_user = [row for row, target in applying if not target.version]
+    own = [row for row in of_user if not row.imported] or of_user
+    is_known = address is not None and any(network_target(text).covers(address) for row in own for text in row.exceptions)
     found: list[dict[str, str | int]] = [
         {"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason}
         for row, target in applying
@@ -225,10 +228,10 @@ def _allowed_by(target: Target, allowed: Iterable[AllowedRow]) -> str:
     return ""
 
 
-def _row_of(order: Order, now_us: int) -> BlockRow:
+def _row_of(order: Order, now_us: int, imported: int) -> BlockRow:
     """Return an order as an entry. Raises a ValueError if it is invalid."""
     target = target_of(order.target)
     if is_too_wide(target):
         raise ValueError(f"{target.text} holds a large part of the world")
     exceptions = [network_target(text).text for text in order.exceptions]
-    return BlockRow(order.id, target.text, now_us, order.until_us, order.reason, order.service, exceptions)
+    return BlockRow(order.id, target.text, now_us, order.until_us, order.reason, order.service, exceptions, None, imported)

@@ -54,8 +54,8 @@ _RETRY_S = 0.5
 # A worker that has lost a partition by its epoch has in general lost its place in the group, too, and the library finds out and
 # joins again by itself, within a heartbeat. To leave and join besides would make the group share its partitions once more.
 _JOIN_S = 5.0
-# Why a partition has no next line.
-_OTHER_TOPIC = "the topic was deleted and made again"
+# Why the place in a partition is lost.
+_ANOTHER_TOPIC = "the topic was deleted and created again"
 # The alarm about lost lines is sent before the worker ends, but it waits no longer than this.
 _ALARM_S = 10.0
 
@@ -189,7 +189,7 @@ class KafkaWorker:
             # A batch may still have lines of a partition that was lost since.
             if (owned := self._owned.get(number)) is not None:
                 if owned.is_of_another_topic(found):
-                    self._lost.append((number, _OTHER_TOPIC))
+                    self._lost.append((number, _ANOTHER_TOPIC))
                     continue
                 before = len(owned.events)
                 self._senders.note(owned.feed(found), owned.events[before:])
@@ -298,13 +298,8 @@ class KafkaWorker:
             taken = self._until(partial(self._store.take, each.partition))
             if taken.next_offset is None and (offset := self._until(partial(committed_offset, consumer, each))) is not None:
                 taken = taken._replace(next_offset=offset)
-                log.error(
-                    "memory_lost",
-                    partition=each.partition,
-                    offset=offset,
-                    reason="the store has never had this partition, but the group has read it",
-                )
-                message = _alarm(Notice.STORE_LOST, self._topic, each.partition, offset)
+                log.error("memory_lost", partition=each.partition, offset=offset, reason="the store was damaged or replaced")
+                message = _alarm(self._topic, each.partition, offset, Notice.KAFKA_STORE_LOST)
                 self._until(partial(self._store.tell, message, now_us()))
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
@@ -357,20 +352,18 @@ class KafkaWorker:
         if owned is None:
             return
         offset = owned.next_offset or 0
-        notices = (
-            (Notice.TOPIC_SKIPPED, Notice.TOPIC_STOPPED)
-            if reason is _OTHER_TOPIC
-            else (Notice.KAFKA_SKIPPED, Notice.KAFKA_STOPPED)
-        )
-        message = _alarm(notices[0] if self._accepts_loss else notices[1], self._topic, number, offset)
+        skipped, stopped = Notice.KAFKA_SKIPPED, Notice.KAFKA_STOPPED
+        if reason is _ANOTHER_TOPIC:
+            skipped, stopped = Notice.KAFKA_ANOTHER_SKIPPED, Notice.KAFKA_ANOTHER
+        message = _alarm(self._topic, number, offset, skipped if self._accepts_loss else stopped)
         log.error("lines_lost", partition=number, offset=owned.next_offset, reason=reason)
         self._until(lambda: self._store.tell(message, now_us()))
         self._deliver.wake()
         if not self._accepts_loss:
             self._wait_for(message[0])
             raise DataError(
-                f"partition {number} of {self._topic} no longer has the line at offset {offset}, which sshbell has not read:"
-                f" {reason}; to go on with the oldest line that is left, run: sshbell worker --accept-loss"
+                f"the next line of partition {number} of {self._topic} is lost at offset {offset}: {reason}; to go on with the"
+                " oldest line that is left, run: sshbell worker --accept-loss"
             )
         owned.forget_place()
         # The library seeks only where it can fetch, so all partitions begin again where they are.
@@ -450,11 +443,7 @@ def _told_by(config: Config) -> frozenset[str]:
     return frozenset(action for route in config.route for action in route.events)
 
 
-def _alarm(notice: Notice, topic: str, number: int, offset: int) -> OwnMessage:
-    """Return a message about a partition. It has the same id each time, and whether the worker stops or goes on."""
-    kind = notice.name.partition("_")[0]
-    return notice_message(
-        notice,
-        derived(f"{topic}/{number}/{offset}" + ("" if kind == "KAFKA" else f"/{kind}"), OwnAction.NOTICE),
-        {"topic": topic, "partition": str(number), "offset": str(offset)},
-    )
+def _alarm(topic: str, number: int, offset: int, notice: Notice) -> OwnMessage:
+    """Return a message about a partition. The same message has the same id each time."""
+    event_id = derived(f"{topic}/{number}/{offset}/{notice.name}", OwnAction.NOTICE)
+    return notice_message(notice, event_id, {"topic": topic, "partition": str(number), "offset": str(offset)})
