@@ -6,13 +6,20 @@ Draw mails as people see them. Needs the Debian package ``chromium``.
 
     bench/mail_pictures.py docs/mail.png    the mail about a login, wide and light beside narrow and dark
     bench/mail_pictures.py --all FOLDER     each kind of mail in all four looks, as FOLDER/KIND.png
+    bench/mail_pictures.py --looks docs/mail-looks.png
+                                            the mail about a login in all four looks, 800 and 390 pixels wide
+    bench/mail_pictures.py --looks --of CHECKOUT docs/mail-before.png
+                                            the same by the renderer of another commit, before there were languages
 """
 
 import argparse
 import asyncio
 import html
+import json
+import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,6 +42,8 @@ FLAGS = [
     "--virtual-time-budget=2000",
 ]
 WIDE, NARROW = 700, 375
+# Of --looks: a window on a desk, and a telephone.
+LOOKS = 800, 390
 ZONE = ZoneInfo("Europe/Paris")
 LINE = "Accepted publickey for root from 203.0.113.7 port 40022 ssh2: ED25519 SHA256:lj7ZkpHJrXEKLvBHm9iyVhHSZbIXMRVzPQZPPMTQX5Q"
 # Each frame becomes as high as its mail. The page then says how high it is itself.
@@ -94,14 +103,39 @@ EVENTS = {
 }  # fmt: skip
 
 
+# Renders an event from standard input with the renderer of the current directory.
+OTHER = """
+import json, sys
+from pathlib import Path
+from zoneinfo import ZoneInfo
+import msgspec
+from consumer.deliver.rendering import Renderer
+from consumer.ecs import EcsEvent
+given = json.load(sys.stdin)
+renderer = Renderer(Path("/nonexistent"), print)
+renderer.map_url = given["map_url"]
+event = msgspec.convert(given["event"], EcsEvent)
+print(renderer.message("1", event, queued_us=0, now_us=0, zone=ZoneInfo(given["zone"])).html)
+"""
+MAP_URL = "https://www.openstreetmap.org/?mlat={latitude}&mlon={longitude}"
+
+
+def mail_of(checkout: Path) -> str:
+    """Return the HTML of the mail about a login by the renderer of another commit."""
+    given = {"event": EVENTS["login"], "map_url": MAP_URL, "zone": ZONE.key}
+    return subprocess.run(
+        [sys.executable, "-c", OTHER], cwd=checkout, env=os.environ | {"PYTHONPATH": str(checkout.absolute())},
+        input=json.dumps(given), capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+
+
 def mails() -> dict[str, str]:
     """Return the HTML of a mail of each kind."""
     renderer = Renderer(Path("/nonexistent"), print)
-    map_url = "https://www.openstreetmap.org/?mlat={latitude}&mlon={longitude}"
     made = {
         name: renderer.message(
             "1", msgspec.convert(fields, EcsEvent), queued_us=0, now_us=7_500_000_000 if "unverified" in name else 0, zone=ZONE,
-            map_url=map_url,
+            map_url=MAP_URL,
         ).html
         for name, fields in EVENTS.items()
     }  # fmt: skip
@@ -149,8 +183,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path", type=Path)
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--looks", action="store_true")
+    parser.add_argument("--of", type=Path, metavar="CHECKOUT")
     arguments = parser.parse_args()
     path: Path = arguments.path
+    if arguments.looks:
+        text = mails()["login"] if arguments.of is None else mail_of(arguments.of)
+        draw(((text, width, scheme) for width in LOOKS for scheme in ("light", "dark")), path)
+        return
     made = mails()
     if not arguments.all:
         draw([(made["login"], WIDE - 60, "light"), (made["login"], NARROW, "dark")], path)

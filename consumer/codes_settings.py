@@ -5,18 +5,21 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from consumer.code_bounds import DIGITS, SESSION_DIGITS, TRIES
 from consumer.config_values import Span
 
 # A code can be sent to a log or a file, but nobody should find it there.
 NO_CODES = ("file", "syslog")
-# People wait, and sshd waits for LoginGraceTime: two minutes.
-TIMEOUT_LIMIT_S, VALID_LIMIT_S = 60, 3600
 
 Ask = Literal["never", "always", "new"]
 CodeNovelty = Literal["address", "network", "country"]
 OnFailure = Literal["secure", "safe", "codes"]
 
 _ON_FAILURE = '"secure", "safe" or "codes"'
+
+
+def _within(bounds: range) -> Meta:
+    return Meta(ge=bounds[0], le=bounds[-1], description=f"a number from {bounds[0]} to {bounds[-1]}, without quotes")
 
 
 class CodeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,10 +64,10 @@ class Codes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     channels: Annotated[list[str], Meta(description='a list of names of channels: ["ops"]')] = []
     to: Annotated[Literal["team", "owner"], Meta(description='"team" or "owner"')] = "team"
-    digits: Annotated[int, Meta(ge=6, le=12, description="a number from 6 to 12, without quotes")] = 8
-    session_digits: Annotated[int, Meta(ge=4, le=12, description="a number from 4 to 12, without quotes")] = 6
+    digits: Annotated[int, _within(DIGITS)] = 8
+    session_digits: Annotated[int, _within(SESSION_DIGITS)] = 6
     valid: Span = "5m"
-    tries: Annotated[int, Meta(ge=1, le=10, description="a number from 1 to 10, without quotes")] = 3
+    tries: Annotated[int, _within(TRIES)] = 3
     timeout: Span = "10s"
     on_failure: Annotated[OnFailure, Meta(description=_ON_FAILURE)] = "secure"
     rule: Annotated[list[CodeRule], Meta(description="a table under [[codes.rule]], in two pairs of brackets")] = []

@@ -17,7 +17,8 @@ from consumer.block.commands import split_command
 from consumer.block.target import is_too_wide, network_target
 from consumer.channel_faults import channel_faults, is_one
 from consumer.channel_settings import CHANNEL_TYPES, ChannelSettings, OAuth2
-from consumer.codes_settings import NO_CODES, TIMEOUT_LIMIT_S, VALID_LIMIT_S, CodeRule, Codes
+from consumer.code_bounds import TIMEOUT_LIMIT_S, VALID_LIMIT_S
+from consumer.codes_settings import NO_CODES, CodeRule, Codes
 from consumer.config import BLOCK_COMMANDS, Allow, Blocking, Choice, Config, Route, WorkerSettings
 from consumer.config_values import PLACE, Secret
 from consumer.detect_settings import (

@@ -252,13 +252,24 @@ class ErrorFields(Fields, frozen=True):
     message: str | None = None
 
 
+class FoundFields(Fields, frozen=True):
+    """``sshbell.found``: one event of several that a notice reports together."""
+
+    timestamp: str | None = msgspec.field(name="@timestamp", default=None)
+    action: str | None = None
+    user: str | None = None
+    ip: str | None = None
+    count: int | None = None
+
+
 class NoticeFields(Fields, frozen=True):
     """
     ``sshbell``: ``found`` lists the events that one notice stands for; ``new`` lists what is new about a login, for routes;
     ``events`` lists the ids of the events that a finding rests on.
     """
 
-    found: tuple[str, ...] = ()
+    # A text is from before there were fields.
+    found: tuple[FoundFields | str, ...] = ()
     new: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     block: BlockFields = BlockFields()

@@ -44,7 +44,7 @@ class RightsError(SshbellError):
 
 
 class ConfigError(SshbellError):
-    """A configuration that cannot be used: EX_CONFIG. Only a start raises it. Each argument is one fault."""
+    """A configuration that cannot be used: EX_CONFIG. Only a start and an installation raise it. Each argument is one fault."""
 
     exit_code = 78
 

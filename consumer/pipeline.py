@@ -48,8 +48,8 @@ _TICK_LIMIT_US = 5_000_000
 NEVER_US = 1 << 62
 # Bytes of a line that the report of a fault shows.
 _SHOWN = 200
-# The parts of a snapshot that are no correlator's: one, and one for each chunk of the lines that rsyslogd has sent.
-_OWN, _SEEN = "pipeline", "seen"
+# The names of the parts of a snapshot that this module writes: one, and one for each chunk of the lines that rsyslogd has sent.
+_STATE, _SEEN = "pipeline", "seen"
 
 
 class LineReader:
@@ -76,6 +76,28 @@ class LineReader:
     def lines_of(self, rows: list[Row], first: int) -> list[Line]:
         """Read the rows of a block. The framer takes each block once: it remembers the line before."""
         return self._memory.lines(rows, self._timestamps, first, self.counts, keep_text=self._keep_text)
+
+
+class _PipelineState(msgspec.Struct, array_like=True, frozen=True):
+    """
+    The part of a snapshot that holds what no stage keeps in a part of its own: clock, counters, settings, and small memories.
+
+    It is an array, so new fields go to the end, with a default: a restart after an upgrade reads the snapshot of the old version.
+    ``seen`` is empty in all snapshots but old ones, from before the lines that rsyslogd has sent had parts of their own.
+    """
+
+    seen: list[bytes]
+    tick_us: int
+    again_total: int
+    counts: list[int]
+    digests: bytes
+    seconds: bytes
+    is_partial: bool
+    is_holding: bool = False
+    detect: Detect = Detect()
+    unknown: dict[str, LineCounts] = {}
+    canaries: dict[str, int] = {}
+    block: Blocking = Blocking()
 
 
 class Pipeline:
@@ -177,6 +199,16 @@ class Pipeline:
         return self._reader.counts
 
     @property
+    def figures(self) -> dict[str, int]:
+        """The numbers of lines for ``sshbell status``."""
+        understood = sum(self.counts[:-2])
+        unmatched, unframed = self.counts[-2:]
+        return {
+            "lines_total": understood + unmatched + unframed, "understood_total": understood, "unmatched_total": unmatched,
+            "unframed_total": unframed, "redelivered_total": self.redelivery.total,
+        }  # fmt: skip
+
+    @property
     def examples(self) -> dict[str, str]:
         """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
         return {name: readable(text) for name, text in self._matcher.examples.items()}
@@ -276,11 +308,11 @@ class Pipeline:
         for chunk, body in self.redelivery.changed():
             yield f"{_SEEN}\t{chunk}", (body,) if body else ()
         is_holding = self._correlator.held.is_holding
-        own = _Own(
+        state = _PipelineState(
             [], self._tick_us, self.redelivery.total, self._reader.counts, *self.known.state(), is_holding,
             self._detectors.settings, self.unknown.state(), dict(self._canaries.state()), self._detectors.block,
         )  # fmt: skip
-        yield _OWN, [msgspec.msgpack.encode(own)]
+        yield _STATE, [msgspec.msgpack.encode(state)]
 
     def kept(self) -> None:
         """Record that the store has the parts that ``changed`` yielded last, and that no line has come since."""
@@ -299,7 +331,7 @@ class Pipeline:
         is_damaged = False
         for name, pieces in parts:
             kind, _, rest = name.partition("\t")
-            if kind not in {_OWN, _SEEN}:
+            if kind not in {_STATE, _SEEN}:
                 if not self._detectors.restore(name, pieces):
                     self._snapshots.restore(name, pieces)
                 continue
@@ -307,7 +339,7 @@ class Pipeline:
                 if kind == _SEEN:
                     self.redelivery.restore(rest, b"".join(pieces))
                     continue
-                self._restore_own(msgspec.msgpack.decode(b"".join(pieces), type=_Own))
+                self._restore_state(msgspec.msgpack.decode(b"".join(pieces), type=_PipelineState))
             except DAMAGE as error:
                 is_damaged = True
                 self._report(f"the memory of {name!r} cannot be read ({error}); sshbell may read lines of the log file again")
@@ -316,30 +348,13 @@ class Pipeline:
             # Lines that come again make the same events, so the store has them.
             self._snapshots.forget_identities()
 
-    def _restore_own(self, own: "_Own") -> None:
-        self.known.restore(own.digests, own.seconds, is_partial=own.is_partial)
-        self.redelivery.take_over(own.seen, own.again_total)
-        self._tick_us = own.tick_us
-        if len(own.counts) == len(self._reader.counts):
-            self._reader.counts = own.counts
-        self.unknown.restore(own.unknown)
-        self._canaries.restore(own.canaries)
-        self.hold(is_holding=own.is_holding)
-        self.configure_detect(own.detect, own.block)
-
-
-class _Own(msgspec.Struct, array_like=True, frozen=True):
-    """The memory of a pipeline besides its correlator. ``seen`` is from before there were chunks."""
-
-    seen: list[bytes]
-    tick_us: int
-    again_total: int
-    counts: list[int]
-    digests: bytes
-    seconds: bytes
-    is_partial: bool
-    is_holding: bool = False
-    detect: Detect = Detect()
-    unknown: dict[str, LineCounts] = {}
-    canaries: dict[str, int] = {}
-    block: Blocking = Blocking()
+    def _restore_state(self, state: _PipelineState) -> None:
+        self.known.restore(state.digests, state.seconds, is_partial=state.is_partial)
+        self.redelivery.take_over(state.seen, state.again_total)
+        self._tick_us = state.tick_us
+        if len(state.counts) == len(self._reader.counts):
+            self._reader.counts = state.counts
+        self.unknown.restore(state.unknown)
+        self._canaries.restore(state.canaries)
+        self.hold(is_holding=state.is_holding)
+        self.configure_detect(state.detect, state.block)

@@ -7,7 +7,7 @@ from consumer.config_values import Secret
 from consumer.errors import SecretError
 from consumer.process.command import run_command
 from consumer.rights import is_open_to_everybody
-from consumer.text import harmless
+from consumer.text import N_, harmless
 
 COMMAND_LIMIT_S = 10
 _SIZE_LIMIT = 64 * 1024
@@ -23,18 +23,21 @@ def read_secret(secret: Secret) -> str:
     if secret.file:
         raw, where = _of_file(secret.file), harmless(secret.file)
     elif secret.env:
-        raw, where = os.environb.get(os.fsencode(secret.env), b""), f"environment variable {harmless(secret.env)}"
+        raw, where = (
+            os.environb.get(os.fsencode(secret.env), b""),
+            N_("environment variable %(name)s") % {"name": harmless(secret.env)},
+        )
     else:
-        raw, where = _of_command(secret.command), f"command {harmless(secret.command[0])}"
+        raw, where = _of_command(secret.command), _shown(secret.command)
     try:
         text = raw.removesuffix(b"\n").removesuffix(b"\r").decode()
     except UnicodeDecodeError:
         text = None
     # Outside, so that the bytes are not in the error's context.
     if text is None:
-        raise SecretError(f"{where}: not UTF-8")
+        raise SecretError(f"{where}: " + N_("not UTF-8"))
     if not text:
-        raise SecretError(f"{where}: empty")
+        raise SecretError(f"{where}: " + N_("empty"))
     return text
 
 
@@ -46,19 +49,25 @@ def _of_file(path: str) -> bytes:
         with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
-                raise SecretError(f"{shown}: no regular file")
+                raise SecretError(f"{shown}: " + N_("not a regular file"))
             if is_open_to_everybody(found):
-                raise SecretError(f"{shown}: everybody on this machine can read or write it; run: chmod o-rw {shown}")
+                raise SecretError(
+                    f"{shown}: " + N_("everybody on this machine can read or write it") + f"; run: chmod o-rw {shown}"
+                )
             raw = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
         raise SecretError(f"{shown}: {error.strerror}") from None
     if len(raw) > _SIZE_LIMIT:
-        raise SecretError(f"{shown}: longer than {_SIZE_LIMIT // 1024} KiB")
+        raise SecretError(f"{shown}: " + N_("longer than %(size)s") % {"size": f"{_SIZE_LIMIT // 1024} KiB"})
     return raw
 
 
 def _of_command(command: list[str]) -> bytes:
     done = run_command(command, limit_s=COMMAND_LIMIT_S, output_limit=_SIZE_LIMIT)
     if done.fault:
-        raise SecretError(f"command {harmless(command[0])}: {done.fault}")
+        raise SecretError(f"{_shown(command)}: {done.fault}")
     return done.output
+
+
+def _shown(command: list[str]) -> str:
+    return N_("command %(name)s") % {"name": harmless(command[0])}

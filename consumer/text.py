@@ -1,7 +1,8 @@
 """
 Text of a log: bytes decoded as latin-1, one character per byte, without loss, whatever the encoding was.
 
-``text_of_bytes`` and ``readable`` convert to and from this form; the others make texts for people.
+``text_of_bytes`` and ``readable`` convert to and from this form; the others make texts for people. ``N_`` and ``NN_`` mark the
+texts that ``deliver`` translates.
 """
 
 from collections.abc import Sequence
@@ -47,6 +48,16 @@ def counted(number: int, one: str, several: str = "") -> str:
 def listed(words: Sequence[str]) -> str:
     """Return words as a list in a sentence: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def N_(text: str) -> str:  # noqa: N802 - the name by which Babel and every translator know it
+    """Return a text unchanged. The call shows Babel that the text is translated elsewhere."""
+    return text
+
+
+def NN_(one: str, several: str) -> tuple[str, str]:  # noqa: N802 - as above, of a text with a plural
+    """Return singular and plural of a text. The call shows Babel that they are translated elsewhere."""
+    return one, several
 
 
 def _escaped(char: str) -> str:

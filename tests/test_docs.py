@@ -85,7 +85,8 @@ def test_configuration_examples(tmp_path: Path) -> None:
     assert len(examples) == len(keys) + len(tables) + 1
     config.write_text(f'people = "{people}"\n' + "\n".join(keys + tables), encoding="utf-8")
     loaded = load(str(config))
-    assert [channel.name for channel in loaded.channel] == ["ops", "slack", "provider", "chat", "alerts", "events", "betrieb"]
+    names = [channel.name for channel in loaded.channel]
+    assert names == ["ops", "jabber", "slack", "provider", "chat", "alerts", "events", "betrieb"]
     assert loaded.geoip == "web"
     assert len(loaded.route) == sum(text.count("[[route]]") for text in tables)
     person = People.load(people).holders_of("alice", "web1")

@@ -167,7 +167,7 @@ class Challenger:
             destination=destination_of(login.pid), method=login.method, key=login.key, to=codes.to, channels=codes.channels,
             new=rule.new if rule.ask == "new" and begun.challenge else (),
             emergency_left=begun.emergency_left, valid_s=int(seconds_of(codes.valid)), timeout_s=seconds_of(codes.timeout),
-            prompts=begun.prompts,
+            prompts=begun.prompts, trial=login.asker.service == log_lines.TRY,
         )  # fmt: skip
 
     # ---------------------------------------------------------------- the prompt

@@ -11,10 +11,8 @@ from typing import NamedTuple
 
 # In bytes, with the line feed.
 REQUEST_LIMIT, ANSWER_LIMIT = 16 * 1024, 4 * 1024
-# Codes and session numbers, in digits; other texts, in characters; names in a list.
-CODE_LIMIT, TEXT_LIMIT, LIST_LIMIT = 12, 1024, 32
-# The longest time that a request can give the channels, in seconds.
-TIMEOUT_LIMIT_S = 60.0
+# Texts other than codes and session numbers, in characters; names in a list.
+TEXT_LIMIT, LIST_LIMIT = 1024, 32
 
 
 class CodeRequest(NamedTuple):
@@ -38,6 +36,7 @@ class CodeRequest(NamedTuple):
         valid_s: how long the code counts, in seconds.
         timeout_s: how long all channels together may try, in seconds.
         prompts: for the report, how many codes somebody has asked for.
+        trial: ``sshbell pam try`` asks, and nobody logs in.
     """
 
     session: str
@@ -56,6 +55,7 @@ class CodeRequest(NamedTuple):
     valid_s: int = 300
     timeout_s: float = 10.0
     prompts: int = 0
+    trial: bool = False
 
 
 class CodeAnswer(NamedTuple):

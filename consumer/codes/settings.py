@@ -10,6 +10,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from consumer.code_bounds import DIGITS, SESSION_DIGITS, TIMEOUT_LIMIT_S, TRIES, VALID_LIMIT_S
 from consumer.spans import seconds_of
 from consumer.state_dir import STATE_DIR, state_dir_in
 
@@ -17,9 +18,8 @@ _SPAN = re.compile(r"[1-9][0-9]{0,5}[smhdw]")
 _WORDS = {"to": {"team", "owner"}, "ask": {"never", "always", "new"}, "on_failure": {"", "secure", "safe", "codes"}}
 # sshbell asks for no code if nothing in "new" is new, and a mistyped word never is.
 _NOVELTIES = {"address", "network", "country"}
-_NUMBERS = {"digits": range(6, 13), "session_digits": range(4, 13), "tries": range(1, 11)}
-# deliver refuses longer ones, and then on_failure = "safe" would let in everybody.
-_LONGEST_S = {"timeout": 60, "valid": 3600}
+_NUMBERS = {"digits": DIGITS, "session_digits": SESSION_DIGITS, "tries": TRIES}
+_LONGEST_S = {"timeout": TIMEOUT_LIMIT_S, "valid": VALID_LIMIT_S}
 
 
 class PamRule(NamedTuple):

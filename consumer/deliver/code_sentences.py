@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from consumer.codes.messages import CodeRequest
 from consumer.deliver.channels import Detail
 from consumer.deliver.facts import Facts, details_of, duration_text
-from consumer.deliver.language import N_
 from consumer.deliver.sentences import Sentences, named, sentence_parts
+from consumer.text import N_
 
 # The PAM service of logins over SSH.
 _SSHD = "sshd"
@@ -40,6 +40,7 @@ def code_sentences(facts: Facts, request: CodeRequest) -> Sentences:
             kind=_("Many codes"), who=user, from_where="", title=title, headline=headline, path="", remedy=remedy, notes=(),
             advice=(remedy,),
         )  # fmt: skip
+    notes = (_("This is a trial with `sshbell pam try`: nobody is logging in."),) if request.trial else ()
     if request.service == _SSHD:
         path = _("%(user)s wants to log in%(host)s%(way)s.", user=user, host=parts.to_host, way=parts.way)
     else:
@@ -55,7 +56,7 @@ def code_sentences(facts: Facts, request: CodeRequest) -> Sentences:
         from_where="",
         path=path,
         remedy=_("Not you? Pass it on to nobody."),
-        notes=(),
+        notes=notes,
         advice=(
             _("Type it only if the prompt shows session %(session)s.", session=request.session),
             _(
@@ -104,4 +105,5 @@ def code_values(facts: Facts, request: CodeRequest, destination: str) -> dict[st
         "valid_for": duration_text(request.valid_s, facts.language),
         "emergency_left": request.emergency_left,
         "prompts": request.prompts,
+        "trial": request.trial,
     }

@@ -15,12 +15,11 @@ from typing import Any, get_args
 
 import msgspec
 
+from consumer.code_bounds import DIGITS, SESSION_DIGITS, TIMEOUT_LIMIT_S
 from consumer.codes.messages import (
-    CODE_LIMIT,
     LIST_LIMIT,
     REQUEST_LIMIT,
     TEXT_LIMIT,
-    TIMEOUT_LIMIT_S,
     CodeAnswer,
     CodeRequest,
     line_of,
@@ -36,7 +35,7 @@ CODE_CLIENT_LIMIT = 64
 # Numbers that people read. A larger one is a mistake.
 _NUMBER_LIMIT = 1_000_000
 _PEER = struct.Struct("3i")  # SO_PEERCRED: pid, uid, gid
-_DIGITS = re.compile(f"[0-9]{{1,{CODE_LIMIT}}}")
+_DIGITS = re.compile(f"[0-9]{{1,{max(DIGITS[-1], SESSION_DIGITS[-1])}}}")
 
 _log = get_logger()
 

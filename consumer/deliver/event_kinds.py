@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from consumer.actions import EventAction, OwnAction
-from consumer.deliver.language import N_, NN_
+from consumer.text import N_, NN_
 
 
 class KindWords(NamedTuple):

@@ -14,8 +14,11 @@ import msgspec
 from consumer.actions import SESSION_ACTIONS, SEVERITIES, EventAction, OwnAction
 from consumer.addresses import ip_of
 from consumer.deliver.channels import Detail
-from consumer.deliver.language import ENGLISH, N_, Language
-from consumer.ecs import AsFields, CodeFields, EcsEvent, GeoFields, LocationFields, SourceFields
+from consumer.deliver.event_kinds import KINDS
+from consumer.deliver.language import ENGLISH, Language
+from consumer.ecs import AsFields, CodeFields, EcsEvent, FoundFields, GeoFields, LocationFields, SourceFields
+from consumer.notices import NOTICE_LABEL, Notice
+from consumer.text import N_
 
 _ORIGINS = {"verified": N_("verified: a process of root wrote the log line"), "unverified": "", "forged": ""}
 # The actions of events whose user has logged in.
@@ -27,6 +30,7 @@ _SEVERITIES = {
     SEVERITIES["high"]: N_("high"),
     SEVERITIES["critical"]: N_("critical"),
 }
+_NOTICES = {notice.name.lower(): notice.value for notice in Notice}
 # The most owners of one key that a message names.
 _OWNERS_LIMIT = 5
 
@@ -235,7 +239,7 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
         claimed_by_user=ssh.claimed_by_user or "",
         # The text of a forged line, as its writer wants it to be read.
         original=(happened.original or "") if action == EventAction.FORGED else "",
-        message=event.message or "",
+        message=_own_message(event, language),
         local=_local(event.timestamp or "", zone, language),
         when=_moment(event.timestamp or "", zone, language),
         start=(_moment(happened.start or "", zone, language) if action == EventAction.LOGOUT or action in _FINDINGS else ""),
@@ -256,8 +260,24 @@ def facts_of(event: EcsEvent, zone: tzinfo | None, map_url: str = "", language: 
 
 def details_of(facts: Facts) -> tuple[Detail, ...]:
     """Return the known details of a message, in order."""
-    lines = (*_lines(facts), *(("found", each) for each in facts.event.sshbell.found))
+    lines = (*_lines(facts), *(("found", _found(each, facts)) for each in facts.event.sshbell.found))
     return tuple(Detail(name, _distinct(value), facts.language.gettext(_LABELS[name])) for name, value in lines if value)
+
+
+def _found(found: FoundFields | str, facts: Facts) -> str:
+    """Return one event of several that a notice reports together."""
+    if isinstance(found, str):
+        return found
+    _, language = facts.language.gettext, facts.language
+    user = found.user or _("unknown user")
+    return _("%(time)s: %(kind)s of %(user)s%(from)s%(times)s", **{
+        "time": _moment(found.timestamp or "", facts.moment.tzinfo if facts.moment else None, language),
+        "kind": _(KINDS.get(found.action or "", KINDS[""]).name),
+        # With a blank, the name of an account could look like the rest of the line.
+        "user": f'"{user}"' if found.user and " " in user else user,
+        "from": _(" from %(address)s", address=found.ip) if found.ip else "",
+        "times": language.ngettext(" (%(num)s time)", " (%(num)s times)", found.count) if found.count else "",
+    })  # fmt: skip
 
 
 def duration_text(seconds: float, language: Language = ENGLISH) -> str:
@@ -315,6 +335,18 @@ def _lines(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "reason", facts.reason if reason is None else _(reason)
     origin = _ORIGINS.get(facts.origin)
     yield "origin", facts.origin if origin is None else origin and _(origin)
+
+
+def _own_message(event: EcsEvent, language: Language) -> str:
+    """Return what sshbell reports about itself, in the reader's language if this version knows the notice."""
+    labels = event.labels or {}
+    text = _NOTICES.get(labels.get(NOTICE_LABEL, ""))
+    if text is None or event.event.action != OwnAction.NOTICE:
+        return event.message or ""
+    try:
+        return language.gettext(text, **labels)
+    except KeyError:  # a value is missing
+        return event.message or ""
 
 
 def _second_factor(code: CodeFields, language: Language) -> str:

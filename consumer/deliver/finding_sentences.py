@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from consumer.actions import EventAction
 from consumer.deliver.facts import Facts
-from consumer.deliver.language import N_, NN_
+from consumer.text import N_, NN_
 
 
 class Parts(NamedTuple):

@@ -12,26 +12,26 @@ from aiohttp import (
     ClientSSLError,
 )
 
-from consumer.text import harmless
+from consumer.text import N_, harmless
 
 
 def fault_of(error: OSError | ClientError) -> str:
     """Return the fault of a connection or of an answer."""
     match error:
         case ClientConnectorCertificateError():
-            fault = f"its certificate is not trusted: {harmless(str(error.certificate_error))}"
+            fault = N_("its certificate is not trusted: %(fault)s") % {"fault": harmless(str(error.certificate_error))}
         case ClientSSLError():
-            fault = "TLS with it failed"
+            fault = N_("TLS with it failed")
         case ClientHttpProxyError():
-            fault = f"the proxy answered {error.status}"
+            fault = N_("the proxy answered %(status)s") % {"status": error.status}
         case OSError() if error.errno and error.errno > 0:
             fault = os.strerror(error.errno)
         case ClientConnectorDNSError():
-            fault = "no server of this name"
+            fault = N_("no server of this name")
         case ClientConnectionError():
-            fault = "the connection broke"
+            fault = N_("the connection broke")
         case _:
-            fault = "its answer is cut, too long or not HTTP"
+            fault = N_("its answer is cut, too long or not HTTP")
     return fault
 
 

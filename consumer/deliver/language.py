@@ -10,26 +10,24 @@ Texts take values by name, as in ``"%(who)s logged in"``. A value may come from 
 text alone.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
 
 from consumer.text import listed
 
+# The modules whose texts are the reasons for faults of channels.
+_CHANNELS = "consumer/deliver/channels/"
+REASON_MODULES = frozenset({
+    "consumer/deliver/http_faults.py", "consumer/deliver/oauth2.py", "consumer/deliver/worker.py",
+    "consumer/deliver/xmpp_connection.py", "consumer/process/command.py", "consumer/secret.py",
+})  # fmt: skip
+_VALUE = re.compile(r"%\(\w+\)s")
 CATALOGUES = Path(__file__).with_name("locale")
-
-
-def N_(text: str) -> str:  # noqa: N802 - the name by which Babel and every translator know it
-    """Return a text unchanged. The call shows Babel that the text is translated elsewhere."""
-    return text
-
-
-def NN_(one: str, several: str) -> tuple[str, str]:  # noqa: N802 - as above, of a text with a plural
-    """Return singular and plural of a text. The call shows Babel that they are translated elsewhere."""
-    return one, several
 
 
 class Language:
@@ -72,6 +70,10 @@ class Language:
         """Return date and time of the day."""
         return f"{moment:%Y-%m-%d %H:%M:%S}"
 
+    def reason(self, text: str) -> str:
+        """Return the reason for a fault of a channel in this language. The store has it in English, as the log does."""
+        return text
+
     def country(self, code: str) -> str:
         """Return the name of a country by its code in ISO 3166; "" for the name that the database of places has."""
         del code
@@ -98,6 +100,10 @@ class _Translated(Language):
         binary = BytesIO()
         write_mo(binary, catalogue)
         self.translations = GNUTranslations(BytesIO(binary.getvalue()))
+        texts = [str(each.id) for each in catalogue if not each.pluralizable and any(map(_is_of_reasons, each.locations))]
+        # The one with the most words first, without its values: another one may fit a part of it.
+        texts.sort(key=lambda text: len(_VALUE.sub("", text)), reverse=True)
+        self._reasons = [(_pattern_of(text), text) for text in texts]
 
     def number(self, number: int) -> str:
         from babel.numbers import format_decimal  # noqa: PLC0415
@@ -124,8 +130,27 @@ class _Translated(Language):
 
         return format_datetime(moment.replace(tzinfo=None), "medium", locale=self._locale)
 
+    def reason(self, text: str) -> str:
+        for pattern, original in self._reasons:
+            text = pattern.sub(partial(self._filled, original), text)
+        return text
+
+    def _filled(self, original: str, found: re.Match[str]) -> str:
+        return self.gettext(original, **{name: self.reason(value) for name, value in found.groupdict().items()})
+
     def country(self, code: str) -> str:
         return str(self._locale.territories.get(code, ""))
+
+
+def _is_of_reasons(location: tuple[str, int]) -> bool:
+    """Return whether a text of the catalogue is in a module that writes reasons."""
+    return location[0] in REASON_MODULES or location[0].startswith(_CHANNELS)
+
+
+def _pattern_of(text: str) -> re.Pattern[str]:
+    """Return a pattern that finds a text with its values, as a part of a reason: "mail.example.org:25: no answer; ..."."""
+    inner = re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+?)", re.escape(text))
+    return re.compile(rf"(?:^|(?<=: )|(?<=; )){inner}(?=$|: |; | \()")
 
 
 ENGLISH = Language()

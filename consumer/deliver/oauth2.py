@@ -16,6 +16,7 @@ from consumer.deliver.http_faults import fault_of, place_of
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
+from consumer.text import N_
 
 # For one token, from the look-up of the server's name to the last byte of its answer.
 TOKEN_LIMIT_S = 10.0
@@ -88,13 +89,15 @@ class AccessToken:
                 return granted.access_token, granted.expires_in
             fault = f"{status} {_error_of(answer)}".strip()
         except TimeoutError:
-            fault = f"no answer within {TOKEN_LIMIT_S:g} s"
+            fault = N_("no answer within %(seconds)s s") % {"seconds": f"{TOKEN_LIMIT_S:g}"}
         except (OSError, ClientError) as error:
             fault = fault_of(error)
         except (ValueError, RecursionError):
-            fault = "its answer contains no access token"
+            fault = N_("its answer contains no access token")
         # Raised here, outside the handlers, so that the error's context contains neither the answer nor the form.
-        raise SecretError(f"no access token from {place_of(account.token_url)}: {fault}")
+        raise SecretError(
+            N_("no access token from %(server)s: %(fault)s") % {"server": place_of(account.token_url), "fault": fault}
+        )
 
 
 def _error_of(answer: bytes) -> str:

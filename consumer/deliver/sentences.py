@@ -17,7 +17,8 @@ from consumer.addresses import ip_of
 from consumer.deliver.event_kinds import KINDS
 from consumer.deliver.facts import NOVELTY_NAMES, Facts, duration_text
 from consumer.deliver.finding_sentences import Parts, fault_sentence, finding_sentence
-from consumer.deliver.language import N_, Language
+from consumer.deliver.language import Language
+from consumer.text import N_
 
 # Latin letters only: a Cyrillic o in "root" looks like a Latin one.
 _WORD = re.compile(r"[0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f_.@+-]{1,64}\Z")

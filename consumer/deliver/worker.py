@@ -25,6 +25,7 @@ from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery, Hold, Pending
+from consumer.text import N_
 
 # Waits between tries: each is twice as long as the one before, up to the longest. Random cuts of up to a quarter spread them.
 FIRST_WAIT_S, LONGEST_WAIT_S = 5.0, 30 * 60.0
@@ -228,7 +229,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - logged with its traceback
             # An error in sshbell must not lose the message. A message that sshbell cannot render must not block later ones.
             _log.exception("fault", channel=self._name, event_id=pending.event_id)
-            result = RetryLater(f"a fault of sshbell: {type(error).__name__}", alone=True)
+            result = RetryLater(N_("a fault of sshbell: %(fault)s") % {"fault": type(error).__name__}, alone=True)
         while True:
             try:
                 self._write_down(pending, result, tokens)

@@ -26,6 +26,7 @@ from slixmpp.xmlstream.tostring import tostring
 from consumer.channel_settings import XmppSettings
 from consumer.errors import SecretError
 from consumer.jid import jid_of
+from consumer.text import N_
 
 # After this silence sshbell pings its server, so that a dead connection is closed even if no message comes.
 _KEEP_ALIVE_S = 60.0
@@ -103,7 +104,7 @@ class XmppConnection(ClientXMPP):
     def __init__(self, settings: XmppSettings, password: str, context: ssl.SSLContext) -> None:
         mechanisms = {"feature_mechanisms": {"use_mechs": set(_MECHANISMS)}}
         super().__init__(jid_of(settings.jid), password, plugin_config=mechanisms, ssl_context=context)
-        self.doing = "the connection"
+        self.doing = N_("the connection")
         self.heard_s = time.monotonic()
         self.rooms: dict[str, str] = {}
         self.enable_direct_tls = settings.security == "tls"
@@ -118,9 +119,9 @@ class XmppConnection(ClientXMPP):
         self._keeper: asyncio.Task[None] | None = None
         self.add_filter("in", self._filter)
         for event, handler in {
-            "connected": lambda _: self._proceed("the stream"),
-            "tls_success": lambda _: self._proceed("the login"),
-            "auth_success": lambda _: self._proceed("the session"),
+            "connected": lambda _: self._proceed(N_("the stream")),
+            "tls_success": lambda _: self._proceed(N_("the login")),
+            "auth_success": lambda _: self._proceed(N_("the session")),
             "connection_failed": self._connection_failed,
             "ssl_invalid_chain": self._connection_failed,
             "failed_auth": self._login_refused,
@@ -216,7 +217,7 @@ class XmppConnection(ClientXMPP):
                 async with asyncio.timeout(_PING_S):
                     await self.ping(self.boundjid.domain)
             except TimeoutError:
-                self.end(f"no answer to a ping within {_PING_S:.0f} s")
+                self.end(N_("no answer to a ping within %(seconds)s s") % {"seconds": f"{_PING_S:.0f}"})
             except ConnectionFaultError:
                 return
 
@@ -224,14 +225,14 @@ class XmppConnection(ClientXMPP):
 
     def reschedule_connection_attempt(self) -> None:
         """End it: sshbell retries, not slixmpp."""
-        self.end(f"{self.doing}: {self._note}" if self._note else f"{self.doing} failed")
+        self.end(f"{self.doing}: {self._note}" if self._note else N_("%(step)s failed") % {"step": self.doing})
 
     def data_received(self, data: bytes | str) -> None:
         """Read from the server, but no stanza that never ends."""
         self.heard_s = time.monotonic()
         self._unfinished += len(data)
         if self._unfinished > _STANZA_SIZE:
-            self.end("the server's answer is too long")
+            self.end(N_("the server's answer is too long"))
             return
         super().data_received(data)
 
@@ -242,7 +243,7 @@ class XmppConnection(ClientXMPP):
 
     def exception(self, exception: Exception) -> None:
         """End it after an answer that slixmpp cannot read."""
-        self.end(f"{self.doing}: the server's answer is wrong: {type(exception).__name__}")
+        self.end(f"{self.doing}: " + N_("the server's answer is wrong") + f": {type(exception).__name__}")
 
     def _proceed(self, doing: str) -> None:
         self.doing = doing
@@ -254,25 +255,28 @@ class XmppConnection(ClientXMPP):
 
     def _login_refused(self, failure: Stanza) -> None:
         # Without the server's text, which may repeat what sshbell has sent.
-        self._refusal = f"the login was refused ({failure['condition']}); are jid and password right?"
+        self._refusal = N_("the login was refused (%(condition)s); are jid and password right?") % {
+            "condition": failure["condition"]
+        }
 
     def _no_login(self, _: object) -> None:
         if not self._is_encrypted:
-            self.end('the server offers no STARTTLS, and sshbell sends nothing without; is security "tls" here?')
-        self.end(self._refusal or "the server offers no login with a password (SCRAM or PLAIN)")
+            self.end(N_('the server offers no STARTTLS, and sshbell sends nothing without; is security "tls" here?'))
+        self.end(self._refusal or N_("the server offers no login with a password (SCRAM or PLAIN)"))
 
     def _begin(self, _: object) -> None:
         # slixmpp would also accept a session that somebody on the way offers without TLS or login.
         if not self._is_encrypted or "mechanisms" not in self.features:
-            self.end("the server offers a session without TLS and login, which sshbell does not accept")
+            self.end(N_("the server offers a session without TLS and login, which sshbell does not accept"))
         elif not self._is_ready.done():
-            self._proceed("the message")
+            self._proceed(N_("the message"))
             self._is_ready.set_result(None)
 
     def _disconnected(self, reason: object) -> None:
         if isinstance(reason, OSError):
             self._connection_failed(reason)
-        self.end(f"{self.doing}: {self._note or 'the server closed the connection'}")
+        note = self._note or N_("the server closed the connection")
+        self.end(f"{self.doing}: {note}")
 
     @property
     def _is_encrypted(self) -> bool:
@@ -285,7 +289,10 @@ class XmppConnection(ClientXMPP):
             case StreamError():
                 self._stream_error(stanza)
             case Challenge() if (rounds := _rounds_of(stanza)) > _ROUNDS:
-                self.end(f"the server wants {rounds} rounds of SCRAM; sshbell does up to {_ROUNDS}")
+                self.end(
+                    N_("the server wants %(rounds)s rounds of SCRAM; sshbell does up to %(most)s")
+                    % {"rounds": rounds, "most": _ROUNDS}
+                )
             case Iq():
                 # Without a sender, it comes from sshbell's own server.
                 is_answer = self._answered(sender or self.boundjid.domain, stanza["id"], stanza)
@@ -302,8 +309,11 @@ class XmppConnection(ClientXMPP):
     def _stream_error(self, stanza: Stanza) -> None:
         # slixmpp would go to another host, and accept that host's certificate in place of the domain's.
         condition, text = _condition_of(stanza.xml, _STREAM_CONDITIONS)
-        advice = "; set server to that host" if condition == "see-other-host" else ""
-        self.end(f"the server ended the connection ({condition}{': ' if text else ''}{text}){advice}")
+        advice = "; " + N_("set server to that host") if condition == "see-other-host" else ""
+        self.end(
+            N_("the server ended the connection (%(condition)s)") % {"condition": f"{condition}: {text}" if text else condition}
+            + advice
+        )
 
     def _message(self, stanza: Stanza, sender: str) -> None:
         bare, _, nick = sender.partition("/")
@@ -374,7 +384,9 @@ def _rounds_of(challenge: Challenge) -> int:
 def text_of(error: object) -> str:
     """Return the system's text for an error of the system, otherwise the library's."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate is not trusted: {error.verify_message}; ca_file may name its authority's"
+        return N_("the server's certificate is not trusted: %(fault)s; ca_file may name its authority's") % {
+            "fault": error.verify_message
+        }
     if isinstance(error, OSError) and error.errno is not None:
         return str(error.strerror) if isinstance(error, socket.gaierror | ssl.SSLError) else os.strerror(error.errno)
     return str(error)

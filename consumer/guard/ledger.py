@@ -29,24 +29,34 @@ class BlockState(NamedTuple):
     What is to be blocked now.
 
     Attributes:
-        networks: addresses and networks, none within another one, each with its end in microseconds since 1970.
+        outer: addresses and networks in order, none within another one.
+        ends: of these, and perhaps of some within them, in microseconds since 1970.
         users: by name; only those that pam_access can name.
         allowed: the allow list, none within another one.
         services: of all targets, for ``%s`` of commands.
     """
 
-    networks: dict[Target, int]
+    outer: list[Target]
+    ends: dict[Target, int]
     users: dict[str, BlockedUser]
     allowed: list[Target]
     services: dict[Target, str]
 
+    @property
+    def networks(self) -> dict[Target, int]:
+        """The addresses and networks with their ends."""
+        return {target: self.ends[target] for target in self.outer}
 
-NOTHING_BLOCKED = BlockState({}, {}, [], {})
+
+NOTHING_BLOCKED = BlockState([], {}, {}, [], {})
 
 
 class Ledger:
     """
     The entries of ``block.db``.
+
+    Attributes:
+        next_end_us: when the next entry ends; None if there is none.
 
     Each method raises a StoreError if the file cannot be read or written; then nothing has changed.
 
@@ -76,12 +86,14 @@ class Ledger:
         self._ends: dict[Target, int] = {}
         self._services: dict[Target, str] = {}
         self._users: dict[str, BlockedUser] = {}
+        self.next_end_us: int | None = None
         for row, target in self._entries.values():
             self._count(row, target)
         # Addresses and networks, none within another one.
         self._outer = [target for target in outermost(self._ends) if covering(target, self._allowed) is None]
 
     def _count(self, row: BlockRow, target: Target) -> None:
+        self.next_end_us = row.until_us if self.next_end_us is None else min(self.next_end_us, row.until_us)
         self._services[target] = row.service
         if target.version:
             self._ends[target] = max(row.until_us, self._ends.get(target, 0))
@@ -93,11 +105,6 @@ class Ledger:
                 froms |= dict.fromkeys(map(network_target, row.exceptions))
             until_us, is_imported = max(row.until_us, known.until_us), is_imported and known.is_imported
             self._users[target.user] = BlockedUser(until_us, tuple(froms)[:EXCEPTIONS_LIMIT], is_imported)
-
-    @property
-    def next_end_us(self) -> int | None:
-        """When the next entry ends; None if there is none."""
-        return min((row.until_us for row, _ in self._entries.values()), default=None)
 
     def order(self, orders: Iterable[Order], now_us: int, *, are_imported: bool = False) -> int:
         """Add entries; return how many are new. This reports and skips invalid orders."""
@@ -163,8 +170,8 @@ class Ledger:
 
     def wanted(self) -> BlockState:
         """Return what is to be blocked now."""
-        networks = {target: self._ends[target] for target in self._outer}
-        return BlockState(networks, dict(self._users), self._allowed, self._services)
+        # Each block waits for this: with 20,000 targets, the file for pam_access does not need them as a table.
+        return BlockState(list(self._outer), dict(self._ends), dict(self._users), self._allowed, self._services)
 
     def allowed_by(self, text: str) -> str:
         """Return why a target is never blocked; "" if it may be, or is none."""

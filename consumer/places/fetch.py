@@ -3,6 +3,9 @@
 
 Data from a server is hostile until it is verified. Its size and the time are bounded, and sshbell never uses an archive's names.
 The file replaces the old one only after sshbell has looked up addresses in it.
+
+It uses urllib rather than aiohttp, because one alarm then limits everything: the name server, each byte of the headers, and the
+unpacking. aiohttp would need a loop of our own for redirects as well, and its thread that asks the name server cannot be stopped.
 """
 
 import errno

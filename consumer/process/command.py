@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from consumer.text import N_
+
 _BLOCK = 64 * 1024
 # A process that the kernel holds (a dead file system) survives a kill; sshbell waits no longer than this for it.
 _KILLED_S = 1.0
@@ -72,16 +74,16 @@ def run_command(
                 stderr=subprocess.PIPE if with_errors else subprocess.DEVNULL, start_new_session=True, cwd="/", env=env, user=uid,
             )  # fmt: skip
     except OSError as error:
-        return Done(fault=error.strerror or "cannot be run")
+        return Done(fault=error.strerror or N_("cannot be run"))
     except (ValueError, subprocess.SubprocessError):  # a NUL in an argument; the child cannot become the user
-        return Done(fault="cannot be run")
+        return Done(fault=N_("cannot be run"))
     pipes = [pipe for pipe in (process.stdout, process.stderr) if pipe is not None]
     texts: list[bytearray] = [bytearray() for _ in pipes]
     fault = ""
     _running.add(process.pid)
     try:
         if not _read(pipes, texts, output_limit, end_s):
-            fault = f"longer than {_size(output_limit)}" if len(texts[0]) > output_limit else _late(limit_s)
+            fault = N_("longer than %(size)s") % {"size": _size(output_limit)} if len(texts[0]) > output_limit else _late(limit_s)
         elif not _has_ended(process.pid, end_s):
             fault = _late(limit_s)
     finally:
@@ -162,7 +164,7 @@ def _has_ended(pid: int, end_s: float) -> bool:
 
 
 def _late(limit_s: float) -> str:
-    return f"no answer within {limit_s:.3g} s"
+    return N_("no answer within %(seconds)s s") % {"seconds": f"{limit_s:.3g}"}
 
 
 def _size(limit: int) -> str:
@@ -172,4 +174,6 @@ def _size(limit: int) -> str:
 def _status(returncode: int | None) -> str:
     if not returncode:
         return ""
-    return f"it ended with {returncode}" if returncode > 0 else f"signal {-returncode} ended it"
+    if returncode > 0:
+        return N_("it ended with %(status)s") % {"status": returncode}
+    return N_("signal %(number)s ended it") % {"number": -returncode}

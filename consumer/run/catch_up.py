@@ -6,7 +6,6 @@ it compares the lines after that position with those that rsyslogd sends.
 """
 
 import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +13,13 @@ from pathlib import Path
 
 from consumer.actions import OwnAction
 from consumer.clock import SECOND_US, isoformat, local_zone, now_us
-from consumer.ecs import EcsEvent, EventFields, HostFields, NoticeFields, json_line
+from consumer.ecs import FoundFields
 from consumer.events import Attempt, Event, Forged, Login
 from consumer.intake.files import BLOCK_SIZE
 from consumer.intake.journal import Kind
+from consumer.notices import Notice, OwnMessage, notice_message
 from consumer.pipeline import NEVER_US, Pipeline
 from consumer.process.log import get_logger
-from consumer.store.state import OwnMessage
 from consumer.story.event_ids import derived
 
 log = get_logger()
@@ -126,7 +125,7 @@ class CatchUp:
 
     def notice_of(self, events: Sequence[Event]) -> OwnMessage | None:
         """Return one message about events that ``found`` returned, or None if they are few enough for a message each."""
-        return _notice_of(events, self._log_file.path, now_us()) if len(events) > CAUGHT_UP_LIMIT else None
+        return _notice_of(events, self._log_file.path) if len(events) > CAUGHT_UP_LIMIT else None
 
     def mark(self, now_s: float, at_us: int, last_line_s: float, *, is_ready: bool) -> None:
         """
@@ -294,31 +293,25 @@ def _is_received_before(at_us: int, block: bytes, last_us: int) -> bool:
     return block[at : at + len(stamp)] < stamp
 
 
-def _notice_of(events: Sequence[Event], path: str, at_us: int) -> OwnMessage:
+def _notice_of(events: Sequence[Event], path: str) -> OwnMessage:
     """Return one message about many events found at once."""
     # Logins first, so that a flood of forged lines cannot hide one.
     first = sorted(events, key=lambda event: not isinstance(event, Login))[:_FOUND_LIMIT]
-    action = str(OwnAction.NOTICE)
-    event_id = derived(events[0].id, action)
-    body = EcsEvent(
-        timestamp=isoformat(at_us),
-        event=EventFields(kind="event", action=action, id=event_id),
-        message=f"only {path} had {len(events)} events; rsyslogd had lost their lines.",
-        sshbell=NoticeFields(
-            found=tuple(
-                f"{isoformat(event.time_us)} {event.action.noun} of {event.user or 'an unknown user'}"
-                f" from {event.address or 'an unknown address'}{_times(event)}"
-                for event in first
+    return notice_message(
+        Notice.LINES_LOST,
+        derived(events[0].id, OwnAction.NOTICE),
+        {"file": path, "events": str(len(events))},
+        [
+            FoundFields(
+                timestamp=isoformat(event.time_us),
+                action=str(event.action),
+                user=event.user,
+                ip=event.address,
+                count=event.count if isinstance(event, Attempt | Forged) and event.count > 1 else None,
             )
-        ),
-        host=HostFields(name=socket.gethostname()),
+            for event in first
+        ],
     )
-    return event_id, action, json_line(body)
-
-
-def _times(event: Event) -> str:
-    """Return how many lines an event stands for, where they are several."""
-    return f" ({event.count} times)" if isinstance(event, Attempt | Forged) and event.count > 1 else ""
 
 
 def _blocks(fd: int, start: int, end: int) -> Iterator[bytes]:

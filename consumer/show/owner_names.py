@@ -1,4 +1,10 @@
-"""Names of people and key owners for commands: from ``people.toml``, this host's keys, and the keys exported by other hosts."""
+"""
+Names of people and key owners for commands: from ``people.toml``, this host's keys, and the keys exported by other hosts.
+
+The sources are those of ``enrich``; ``tests/integration/test_names.py`` compares the answers. ``Enricher`` asks them about one
+event at a time, each with a deadline, and needs asyncio for that. A table asks ``keys`` once, about many logins of few users, and
+remembers the answers. So it starts without asyncio where ``keys`` is not running, and names hardly slow down ``replay``.
+"""
 
 import os
 from collections.abc import Iterable

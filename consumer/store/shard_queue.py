@@ -16,10 +16,11 @@ import msgspec
 from consumer.errors import StoreError
 from consumer.events import Event
 from consumer.events_as_msgpack import encoded
+from consumer.notices import OwnMessage
 from consumer.records import Pair
 from consumer.store.database import STATE_DB, DatabaseReader, reading, transaction
 from consumer.store.rows import Whole, checked
-from consumer.store.state import OwnMessage, State
+from consumer.store.state import State
 
 # The part of the snapshot of the ``run`` that gathers.
 TAKEN_PART = "shards"

@@ -15,6 +15,7 @@ from consumer.ecs import json_line
 from consumer.errors import StoreError
 from consumer.events import Attempt, Block, Event, Finding, Forged, Login, Logout, Probe, Trouble
 from consumer.events_as_ecs import of_event
+from consumer.notices import OwnMessage
 from consumer.records import AMBIGUOUS, SENDER_LIMIT, Pair
 from consumer.store.database import DELIVERY_DB, STATE_DB, guarded, open_for_writing, reading, set_aside, transaction, used_bytes
 from consumer.store.found import found_of
@@ -33,9 +34,6 @@ STATE_LIMIT_BYTES = 1 << 30
 _FORGET_S, _PIECE = 0.1, 2_000
 _NOISE = tuple(map(str, EXPENDABLE_ACTIONS))  # its repr is an SQL list
 _INTEGER_MAX = (1 << 63) - 1
-
-# Id, action and JSON of a message about sshbell itself.
-OwnMessage = tuple[str, str, bytes]
 
 
 class State:

@@ -43,6 +43,27 @@ class _Scope(NamedTuple):
     values: Values
 
 
+class _AuditedHost(NamedTuple):
+    """
+    What a piece of advice is judged by.
+
+    Attributes:
+        sshd: finds the line that sets a value now.
+        values: sshd's settings outside of ``Match``.
+        scopes: the settings in each ``Match``.
+        visits: the logins, each with the settings that applied to it.
+        pam: None if sshbell cannot read it.
+        is_counting: whether sshbell knows the logins.
+    """
+
+    sshd: SshdConfig
+    values: Values
+    scopes: list[_Scope]
+    visits: list[tuple[LoginKind, _Scope]]
+    pam: list[PamEntry] | None
+    is_counting: bool
+
+
 def audit_rows(config: Config, now_us: int, places: AuditPlaces) -> Iterator[AuditRow]:
     """
     Yield all rows. A part that sshbell cannot read yields a row, too.
@@ -110,9 +131,9 @@ def _settings(sshd: SshdConfig, logins: list[LoginKind] | None, pam_folder: Path
             pam = pam_stack(values.get("pamservicename", ["sshd"])[0], pam_folder)
     except OSError as error:
         yield _unread("PAM", f"{error.filename}: {error.strerror}")
-    visits = _visited(sshd, logins or [])
+    host = _AuditedHost(sshd, values, scopes, _visited(sshd, logins or []), pam, is_counting=logins is not None)
     for advice in (*SETTING_ADVICE, *ALGORITHM_ADVICE):
-        yield from _advised(advice, sshd, values, scopes, visits, pam, is_counting=logins is not None)
+        yield from _advised(advice, host)
     yield from host_key_rows(values)
 
 
@@ -128,38 +149,29 @@ def _visited(sshd: SshdConfig, logins: list[LoginKind]) -> list[tuple[LoginKind,
     return [(login, scopes[login.user, login.address]) for login in logins]
 
 
-def _advised(
-    advice: SettingAdvice,
-    sshd: SshdConfig,
-    values: Values,
-    scopes: list[_Scope],
-    visits: list[tuple[LoginKind, _Scope]],
-    pam: list[PamEntry] | None,
-    *,
-    is_counting: bool,
-) -> Iterator[AuditRow]:
+def _advised(advice: SettingAdvice, host: _AuditedHost) -> Iterator[AuditRow]:
     """Yield the row of a piece of advice, and one for each ``Match`` with other settings that are not ok."""
 
-    def key_of(found: Values) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(found.get(keyword, ())) for keyword in advice.keywords)
+    def key_of(values: Values) -> tuple[tuple[str, ...], ...]:
+        return tuple(tuple(values.get(keyword, ())) for keyword in advice.keywords)
 
     logins: defaultdict[tuple[tuple[str, ...], ...], list[LoginKind]] = defaultdict(list)
-    for login, scope in visits:
+    for login, scope in host.visits:
         logins[key_of(scope.values)].append(login)
-    done = {key_of(values)}
-    site = Site(values, logins[key_of(values)], pam)
+    done = {key_of(host.values)}
+    site = Site(host.values, logins[key_of(host.values)], host.pam)
     if (judged := advice.judge(site)) is not None:
-        yield _row(advice, judged, site, _places(sshd, judged, None), is_counting=is_counting)
-    for scope in (*scopes, *(scope for _login, scope in visits)):
+        yield _row(advice, judged, site, _places(host.sshd, judged, None), is_counting=host.is_counting)
+    for scope in (*host.scopes, *(scope for _login, scope in host.visits)):
         key = key_of(scope.values)
         if key in done:
             continue
         done.add(key)
-        site = Site(scope.values, logins[key], pam)
+        site = Site(scope.values, logins[key], host.pam)
         judged = advice.judge(site)
         if judged is not None and judged.state != "ok":
             judged = judged._replace(text=f"{judged.text} ({scope.text})")
-            yield _row(advice, judged, site, _places(sshd, judged, scope), is_counting=is_counting)
+            yield _row(advice, judged, site, _places(host.sshd, judged, scope), is_counting=host.is_counting)
 
 
 def _row(advice: SettingAdvice, judged: Judged, site: Site, places: list[str], *, is_counting: bool) -> AuditRow:

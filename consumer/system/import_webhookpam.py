@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from consumer.addresses import is_https_or_local
 from consumer.channel_faults import proxy_fault
-from consumer.codes_settings import TIMEOUT_LIMIT_S
+from consumer.code_bounds import DIGITS, SESSION_DIGITS, TIMEOUT_LIMIT_S
 from consumer.errors import ConfigError, DataError, InputError, OutputError
 from consumer.text import listed
 from consumer.toml import TomlDocument, commented, toml_text
@@ -46,7 +46,6 @@ _FILE_LIMIT = 1 << 20
 # inih's own line length, and the port that curl takes for a proxy without one.
 _LINE_LIMIT, _PROXY_PORT = 200, 1080
 _PROXIES = {"http": "http", "https": "https", "socks4": "socks4", "socks4a": "socks4", "socks5": "socks5", "socks5h": "socks5"}
-_DIGITS, _SESSION_DIGITS = range(6, 13), range(4, 13)
 _NUMBERS = range(-(1 << 63), 1 << 63)
 
 
@@ -144,8 +143,8 @@ class _Translation:
         channel["body"] = _toml_value(self._body())
         codes: dict[str, object] = {
             "channels": f"[{toml_text(_NAME)}]",
-            "digits": self._number("general.secret_code_size", _DIGITS, 8),
-            "session_digits": self._number("general.public_code_size", _SESSION_DIGITS, 6),
+            "digits": self._number("general.secret_code_size", DIGITS, 8),
+            "session_digits": self._number("general.public_code_size", SESSION_DIGITS, 6),
             "timeout": f'"{self._number("webhook.timeout_seconds", range(1, TIMEOUT_LIMIT_S + 1), 10)}s"',
             "on_failure": '"secure"',
         }

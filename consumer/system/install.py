@@ -9,7 +9,7 @@ from pathlib import Path
 from consumer.block.access_conf import access_conf
 from consumer.config import ACCESS_FILE, Config, secret_files
 from consumer.config_file import load
-from consumer.errors import ConfigError, InputError, OutputError, RightsError, UsageError
+from consumer.errors import ConfigError, InputError, OutputError, RightsError
 from consumer.rights import Account, closed_to, is_private, unreachable, untrusted
 from consumer.state_dir import DEFAULT_PATH, codes_dir_of
 from consumer.store.codes import KEY_NAME
@@ -354,7 +354,7 @@ class _Installation:
                 continue  # it includes a file that does not exist, so PAM uses it for nobody
             for entry in entries:
                 if is_half(entry, "challenge") or is_half(entry, "verify"):
-                    raise UsageError(f"{entry.place} asks sshbell for codes, so nobody could log in; remove these lines first")
+                    raise ConfigError(f"{entry.place} asks sshbell for codes, so nobody could log in; remove these lines first")
 
     def _forget_codes(self) -> None:
         """Delete the digests of codes and their key, which nothing reads any more."""

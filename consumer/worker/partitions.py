@@ -34,6 +34,7 @@ class Partition:
         self.events = list[Event]()
         self.has_progress = False
         self._epoch = taken.epoch
+        self._times: dict[str, int] = {}
         self._pipeline = Pipeline(config.sshd_programs, local_zone(), now_us(), report, place_of=place_of, has_file=False)
         self._pipeline.restore(taken.parts)
         # The parts have the settings of that time.
@@ -67,6 +68,9 @@ class Partition:
         block = b"".join(fresh)
         if block:
             self.events += self._pipeline.feed(block)
+            self._times["last_line_us"] = now_us()
+            if self.events:
+                self._times["last_event_us"] = now_us()
         return block
 
     def tick(self, at_us: int, *, is_behind: bool) -> None:
@@ -81,7 +85,14 @@ class Partition:
         """Return what to store besides the events. The parts are read once; see ``Pipeline.changed``."""
         if not with_memory:
             return PartitionProgress(self.number, self._epoch)
-        return PartitionProgress(self.number, self._epoch, self.next_offset, self._pipeline.changed())
+        return PartitionProgress(
+            self.number, self._epoch, self.next_offset, self._pipeline.changed(), self._pipeline.figures | self._times
+        )
+
+    @property
+    def examples(self) -> dict[str, str]:
+        """See ``Pipeline.examples``."""
+        return self._pipeline.examples
 
     def kept(self, *, with_memory: bool) -> None:
         """Record that the store has all of it."""

@@ -9,7 +9,6 @@ offset to go on from. Kafka's own offsets do not count. A batch that was not sto
 
 import gc
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,16 +16,17 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from consumer import __version__
 from consumer.actions import OwnAction
-from consumer.clock import SECOND_US, isoformat, now_us
+from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
 from consumer.config_file import load, reloaded
-from consumer.ecs import EcsEvent, EventFields, HostFields, json_line
 from consumer.errors import ConfigError, DamagedStoreError, DataError, StoreError
 from consumer.intake.senders import Senders
+from consumer.notices import Notice, OwnMessage, notice_message
 from consumer.places.place_finder import PlaceFinder
 from consumer.process.lock import RUN_LOCK, Lock
 from consumer.process.log import get_logger
@@ -34,8 +34,8 @@ from consumer.process.privileges import as_sshbell
 from consumer.run.children import DeliverChild
 from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
+from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
-from consumer.store.state import OwnMessage
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
@@ -107,6 +107,8 @@ class KafkaWorker:
         self._told = _told_by(config)
         self._places = PlaceFinder(config.geoip, lambda text: log.error("places_damaged", reason=text))
         self._store = self._until(lambda: worker_store(config.store, self._topic, self._report))
+        self._notes: dict[str, str] = {}
+        self._until(lambda: self._store.set_notes({"version": __version__}))
         self._owned: dict[int, Partition] = {}
         # Of the worker that has partition 0.
         self._gathering: Gathering | None = None
@@ -115,7 +117,9 @@ class KafkaWorker:
         self._ticked_s = self._memory_s = time.monotonic()
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
-        self._tasks: dict[str, tuple[float, Callable[[], None]]] = {"tick": (1.0, self._tick), "forget": (60.0, self._forget)}
+        self._tasks: dict[str, tuple[float, Callable[[], None]]] = {
+            "tick": (1.0, self._tick), "notes": (5.0, self._keep_notes), "forget": (60.0, self._forget),
+        }  # fmt: skip
         self._schedule = Schedule({name: period_s for name, (period_s, _task) in self._tasks.items()}, time.monotonic())
 
     def _stop(self, _number: int, _frame: object) -> None:
@@ -358,6 +362,16 @@ class KafkaWorker:
         except StoreError as error:
             log.error("not_forgotten", reason=str(error))
 
+    def _keep_notes(self) -> None:
+        """Store texts for ``sshbell status``; what other workers have stored stays, unless this one knows something newer."""
+        texts = {name: text for owned in self._owned.values() for name, text in owned.examples.items()}
+        if self._gathering is not None:
+            texts[NOT_BLOCKED_NOTE] = msgspec.json.encode(self._gathering.refused).decode()
+        if new := {name: text for name, text in texts.items() if self._notes.get(name) != text}:
+            with suppress(StoreError):  # the next commit waits for the store, and complains
+                self._store.set_notes(new)
+                self._notes |= new
+
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""
         try:
@@ -399,15 +413,8 @@ def _told_by(config: Config) -> frozenset[str]:
 
 def _alarm(topic: str, number: int, offset: int, *, goes_on: bool) -> OwnMessage:
     """Return the message about lost lines. It has the same id each time."""
-    action = str(OwnAction.NOTICE)
-    event_id = derived(f"{topic}/{number}/{offset}", action)
-    body = EcsEvent(
-        timestamp=isoformat(now_us()),
-        event=EventFields(kind="event", action=action, id=event_id),
-        message=(
-            f"Kafka has deleted lines of partition {number} of {topic}, from offset {offset} on, before sshbell read them."
-            f" sshbell worker {'goes on with the oldest line that is left' if goes_on else 'has stopped'}."
-        ),
-        host=HostFields(name=socket.gethostname()),
+    return notice_message(
+        Notice.KAFKA_SKIPPED if goes_on else Notice.KAFKA_STOPPED,
+        derived(f"{topic}/{number}/{offset}", OwnAction.NOTICE),
+        {"topic": topic, "partition": str(number), "offset": str(offset)},
     )
-    return event_id, action, json_line(body)

@@ -22,8 +22,9 @@ import pytest
 from aiohttp import web
 
 from consumer.clock import SECOND_US
+from consumer.code_bounds import TIMEOUT_LIMIT_S
 from consumer.codes.client import MARGIN_S, send_code
-from consumer.codes.messages import REQUEST_LIMIT, TIMEOUT_LIMIT_S, CodeAnswer, CodeRequest, code_answer_of, line_of
+from consumer.codes.messages import REQUEST_LIMIT, CodeAnswer, CodeRequest, code_answer_of, line_of
 from consumer.deliver.code_socket import CODE_CLIENT_LIMIT, CODE_REQUEST_LIMIT_S
 from consumer.deliver.codes import CODES_LIMIT
 from consumer.events import Login

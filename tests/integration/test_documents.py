@@ -86,7 +86,7 @@ STAND_INS = {
 # Whose certificate mail.example.org has.
 CA_FILE = "/etc/ssl/mail.example.org.pem"
 
-# What README.md gives for machines without systemd.
+# What docs/operation.md gives for machines without systemd.
 RESTART = 'kill "$(cat /run/rsyslogd.pid)" && while [ -e /run/rsyslogd.pid ]; do sleep 0.2; done; rsyslogd'
 RELOAD = 'kill -HUP "$(cat /run/rsyslogd.pid)"'
 

@@ -16,7 +16,7 @@ import pytest
 
 from consumer.config import Config
 from consumer.config_file import load
-from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError, UsageError
+from consumer.errors import ConfigError, DataError, InputError, OutputError, RightsError, SshbellError
 from consumer.rights import untrusted, untrusted_below
 from consumer.store.codes import CodeStore
 from consumer.system import install as module
@@ -474,7 +474,7 @@ def test_uninstall_and_codes(tree: Path) -> None:
     lines = service.read_text()
     service.write_text(f"{lines}auth requisite pam_exec.so stdout quiet /opt/sshbell/bin/sshbell pam challenge\n")
     installed = everything(tree)
-    with pytest.raises(UsageError, match=r"sshd:3 asks sshbell for codes"):
+    with pytest.raises(ConfigError, match=r"sshd:3 asks sshbell for codes"):
         uninstall(tree, Said())
     assert everything(tree) == installed
     service.write_text(lines)

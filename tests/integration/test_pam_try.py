@@ -52,6 +52,7 @@ def test_right(host: CodeHost) -> None:
     assert client.until(CODE_PROMPT), client.said
     (message,) = host.messages()
     assert (message["user"], message["address"], message["service"]) == (host.account.pw_name, "192.0.2.7", "sshd")
+    assert message["trial"] is True
     client.type(message["code"])
     assert client.end() == 0, client.said
     assert f"right: {host.account.pw_name} would get in" in client.said

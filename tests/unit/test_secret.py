@@ -53,7 +53,7 @@ def test_no_file(tmp_path: Path) -> None:
     assert "No such file" in fault(Secret(file=str(tmp_path / "none")))
     assert fault(Secret(file=str(tmp_path)))
     os.mkfifo(tmp_path / "pipe", 0o600)
-    assert "no regular file" in fault(Secret(file=str(tmp_path / "pipe")))
+    assert "not a regular file" in fault(Secret(file=str(tmp_path / "pipe")))
     assert "empty" in fault(Secret(file=kept(tmp_path, b"\n")))
     assert "longer than" in fault(Secret(file=kept(tmp_path, HIDDEN.encode() * 10_000)))
     assert "not UTF-8" in fault(Secret(file=kept(tmp_path, HIDDEN.encode() + b"\xff")))

@@ -11,6 +11,7 @@ from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Retry
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
+from consumer.text import N_
 
 # Shorter parts of a URL stand in too many other texts.
 _SECRET_LENGTH = 6
@@ -48,7 +49,7 @@ class Apprise:
             async with asyncio.timeout(self._limit_s):
                 fault = await self._threads.run(self._notified, message)
         except TimeoutError:
-            fault = f"no answer within {self._limit_s:.3g} s"
+            fault = N_("no answer within %(seconds)s s") % {"seconds": f"{self._limit_s:.3g}"}
         except (SecretError, OSError) as error:
             fault = str(error)
         return RetryLater(fault) if fault else Delivered()
@@ -66,7 +67,7 @@ class Apprise:
         is_list = re.search(r"[\s,]\w+://", url) is not None
         service = None if is_list else apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if service is None:
-            return "url: it is not one URL of a service that apprise knows; see https://github.com/caronc/apprise"
+            return "url: " + N_("it is not one URL of a service that apprise knows; see https://github.com/caronc/apprise")
         if message is None:
             return ""
         head, _, rest = message.text.partition("\n")
@@ -77,7 +78,7 @@ class Apprise:
             is_sent = service.notify(body=rest.strip("\n") or head, title=head if rest else "", body_format="text")
         finally:
             logger.removeHandler(said)
-        return "" if is_sent else self._shown(said.last or "the service did not accept it", url)
+        return "" if is_sent else self._shown(said.last or N_("the service did not accept it"), url)
 
     def _shown(self, text: str, url: str) -> str:
         """Return a text of the library as one line, without any part of the URL."""

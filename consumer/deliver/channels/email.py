@@ -26,6 +26,7 @@ from consumer.errors import SecretError
 from consumer.mailbox import mailbox_of
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
+from consumer.text import N_
 
 if TYPE_CHECKING:
     from consumer.channel_settings import OAuth2
@@ -103,7 +104,9 @@ class Email:
         try:
             mail = self._mail(message)
         except ValueError as error:
-            return RetryLater(self._shown(f"an address of the channel {error}"), alone=bool(message.recipients))
+            return RetryLater(
+                self._shown(N_("an address of the channel %(fault)s") % {"fault": error}), alone=bool(message.recipients)
+            )
         return await self._over(lambda smtp: self._transaction(smtp, message, mail))
 
     async def check(self) -> SendResult:
@@ -115,7 +118,7 @@ class Email:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
-        result: SendResult = RetryLater("no server")
+        result: SendResult = RetryLater(N_("no server"))
         loop = asyncio.get_running_loop()
         end_s = loop.time() + self._limit_s
         servers = self._settings.servers
@@ -179,10 +182,13 @@ class Email:
         if isinstance(cause, ssl.SSLCertVerificationError):
             self._context = None  # read ca_file again next time, like a secret that was refused
             return self._later(
-                f"the server's certificate is not trusted: {cause.verify_message}; ca_file may name its authority's"
+                N_("the server's certificate is not trusted: %(fault)s; ca_file may name its authority's")
+                % {"fault": cause.verify_message}
             )
         if isinstance(error, TimeoutError):
-            return self._later(f"no answer to {self._doing} within {limit_s:.3g} s")
+            return self._later(
+                N_("no answer to %(step)s within %(seconds)s s") % {"step": self._doing, "seconds": f"{limit_s:.3g}"}
+            )
         if isinstance(error, aiosmtplib.SMTPResponseException):
             if isinstance(error, aiosmtplib.SMTPAuthenticationError):
                 self._password = ""
@@ -190,16 +196,16 @@ class Email:
                     self._token.forget()
             if self._doing == "AUTH":
                 # Only the code, because some servers repeat the command, which contains the password.
-                hint = f"; are username and {'password' if self._token is None else 'oauth2'} right?"
-                return self._later(f"AUTH was answered {error.code}", hint)
-            return self._later(f"{self._doing} was answered {error.code} {error.message}")
+                hint = N_("are username and password right?") if self._token is None else N_("are username and oauth2 right?")
+                return self._later(_answered("AUTH", error.code), f"; {hint}")
+            return self._later(_answered(self._doing, error.code, error.message))
         return self._later(f"{self._doing}: {_system_text(error)}")
 
     async def _connected(self, server: str) -> aiosmtplib.SMTP:
         """Return a connection that is ready for a message."""
         security = self._settings.security
         port = self._port()
-        self._doing = "the connection"
+        self._doing = N_("the connection")
         smtp = aiosmtplib.SMTP(
             hostname=server, port=port, timeout=None, use_tls=security == "tls", start_tls=False, local_hostname=_helo_name(),
             tls_context=self._tls(),
@@ -212,7 +218,7 @@ class Email:
                 self._doing = "STARTTLS"
                 self._need(
                     smtp.supports_extension("starttls"),
-                    'the server offers no STARTTLS, and sshbell sends nothing without; is security "tls", or "none" here?',
+                    N_('the server offers no STARTTLS, and sshbell sends nothing without; is security "tls", or "none" here?'),
                 )
                 await smtp.starttls()
                 self._doing = "EHLO"
@@ -229,7 +235,7 @@ class Email:
         name = self._settings.username
         offered = smtp.server_auth_methods
         if self._token is not None:
-            self._need("xoauth2" in offered, f"the server offers no AUTH XOAUTH2{self._unencrypted()}")
+            self._need("xoauth2" in offered, N_("the server offers no AUTH XOAUTH2") + self._unencrypted())
             token = await self._token.get()
             self._conceal(token, f"user={name}\1auth=Bearer {token}\1\1")
             await smtp.auth_xoauth2(name, token)
@@ -237,7 +243,7 @@ class Email:
         if self._settings.password is not None and not self._password:
             self._password = await self._secrets.run(read_secret, self._settings.password)
         self._conceal(self._password, f"\0{name}\0{self._password}")
-        otherwise = f"the server offers neither AUTH PLAIN nor AUTH LOGIN{self._unencrypted()}"
+        otherwise = N_("the server offers neither AUTH PLAIN nor AUTH LOGIN") + self._unencrypted()
         self._need("plain" in offered or "login" in offered, otherwise)
         if "plain" in offered:
             await smtp.auth_plain(name, self._password)
@@ -275,7 +281,7 @@ class Email:
         self._doing = "MAIL"
         if not all(map(str.isascii, (sender, *recipients))):
             self._need(
-                smtp.supports_extension("smtputf8"), "an address is not ASCII, and the server offers no SMTPUTF8",
+                smtp.supports_extension("smtputf8"), N_("an address is not ASCII, and the server offers no SMTPUTF8"),
                 alone=bool(message.recipients),
             )  # fmt: skip
             encoding, options = "utf-8", ["SMTPUTF8"]
@@ -291,7 +297,7 @@ class Email:
             self._is_uncertain = False
         except (aiosmtplib.SMTPSenderRefused, aiosmtplib.SMTPDataError) as error:
             self._is_uncertain = False
-            result = self._answer(error.code, f"{self._doing} was answered {error.code} {error.message}", alone=True)
+            result = self._answer(error.code, _answered(self._doing, error.code, error.message), alone=True)
             await self._reset(smtp)
             raise _FaultError(result) from error
         return self._done(message, taken, refused)
@@ -329,7 +335,13 @@ class Email:
             return self._later(f"{later[0].recipient}: {later[0].code} {later[0].message}", alone=True)
         self._has.pop(message.id, None)
         return Delivered(
-            self._shown("; ".join(f"{error.recipient} was refused: {error.code} {error.message}" for error in refused.values()))
+            self._shown(
+                "; ".join(
+                    N_("%(recipient)s was refused: %(answer)s")
+                    % {"recipient": error.recipient, "answer": f"{error.code} {error.message}"}
+                    for error in refused.values()
+                )
+            )
         )
 
     def _answer(self, code: int, text: str, *, alone: bool) -> SendResult:
@@ -343,7 +355,9 @@ class Email:
             raise _FaultError(self._later(otherwise, alone=alone))
 
     def _unencrypted(self) -> str:
-        return "; many offer it after STARTTLS only, so see security and username" if self._settings.security == "none" else ""
+        if self._settings.security != "none":
+            return ""
+        return "; " + N_("many offer it after STARTTLS only, so see security and username")
 
     def _later(self, text: str, hint: str = "", *, alone: bool = False) -> RetryLater:
         return RetryLater(self._at(text, hint), alone=alone)
@@ -422,6 +436,10 @@ class Email:
             task.add_done_callback(self._quitting.discard)
 
 
+def _answered(step: str, code: int, text: str = "") -> str:
+    return N_("%(step)s was answered %(answer)s") % {"step": step, "answer": f"{code} {text}".strip()}
+
+
 async def _nothing(_smtp: aiosmtplib.SMTP) -> SendResult:
     return Delivered()
 
@@ -441,7 +459,7 @@ def _system_text(error: Exception) -> str:
         # asyncio puts all addresses into its text; the resolver has its own error numbers.
         return str(cause.strerror) if isinstance(cause, socket.gaierror | ssl.SSLError) else os.strerror(cause.errno)
     if cause is not error and isinstance(cause, ConnectionError) and not str(cause):
-        return "the server closed the connection"
+        return N_("the server closed the connection")
     return str(getattr(error, "message", "") or error)
 
 

@@ -11,6 +11,7 @@ from consumer.deliver.channels import Delivered, Medium, Message, Rejected, Retr
 from consumer.deliver.channels.payloads import payload_of
 from consumer.process.command import run_command
 from consumer.process.threads import Threads
+from consumer.text import N_
 
 # For one run of the command. It is less than ``LIMIT_S``, which has to suffice for starting and ending it, too.
 EXEC_LIMIT_S = 25.0
@@ -55,7 +56,7 @@ class Exec:
     async def check(self) -> SendResult:
         """Look whether the command is there, but do not run it."""
         if shutil.which(self._command[0]) is None:
-            return RetryLater(self._shown("does not exist or is not executable"))
+            return RetryLater(self._shown(N_("does not exist or is not executable")))
         return Delivered()
 
     def close(self) -> None:

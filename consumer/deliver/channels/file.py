@@ -9,7 +9,7 @@ from consumer.channel_settings import FileSettings
 from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, RetryLater, SendResult
 from consumer.deliver.channels.payloads import ecs_line
 from consumer.process.threads import Threads
-from consumer.text import harmless
+from consumer.text import N_, harmless
 
 # The file's owner may change it, and its group may read it.
 _MODE = 0o640
@@ -51,7 +51,7 @@ class File:
             async with asyncio.timeout(self._limit_s):
                 await self._threads.run(call, self._path, *arguments)
         except TimeoutError:
-            return self._later(f"the disk did not answer within {self._limit_s:.3g} s")
+            return self._later(N_("the disk did not answer within %(seconds)s s") % {"seconds": f"{self._limit_s:.3g}"})
         except OSError as error:
             return self._later(error.strerror or str(error))
         return Delivered()
@@ -90,5 +90,5 @@ def _open(path: str, flags: int) -> int:
     descriptor = os.open(path, flags, _MODE)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(0, "not a regular file")
+        raise OSError(0, N_("not a regular file"))
     return descriptor

@@ -15,7 +15,7 @@ from consumer.clock import isoformat, now_us
 from consumer.deliver.channels import LIMIT_S, Delivered, Medium, Message, Rejected, RetryLater, SendResult
 from consumer.deliver.channels.payloads import ecs_line
 from consumer.process.threads import Threads
-from consumer.text import harmless
+from consumer.text import N_, harmless
 
 # RFC 5426 for UDP, RFC 6587 (and the IANA's registry) for TCP, RFC 5425 for TLS.
 _PORTS = {"udp": 514, "tcp": 601, "tls": 6514}
@@ -76,12 +76,13 @@ class Syslog:
                 else:
                     await self._by_stream(*self._address(), frame)
         except TimeoutError:
-            return self._later(f"no answer within {self._limit_s:.3g} s")
+            return self._later(N_("no answer within %(seconds)s s") % {"seconds": f"{self._limit_s:.3g}"})
         except ssl.SSLCertVerificationError as error:
-            return self._later(f"its certificate is not trusted: {error.verify_message}")
+            return self._later(N_("its certificate is not trusted: %(fault)s") % {"fault": error.verify_message})
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
-                return Rejected(harmless(f"{place}: {len(frame)} bytes are too many for a datagram; use tcp:// or tls://"))
+                fault = N_("%(number)s bytes are too many for a datagram; use tcp:// or tls://") % {"number": len(frame)}
+                return Rejected(harmless(f"{place}: {fault}"))
             return self._later(_text_of(error))
         return Delivered()
 
@@ -206,7 +207,7 @@ async def _by_udp(host: str, port: int, frame: bytes) -> None:
 def _text_of(error: OSError) -> str:
     """Return the system's text; asyncio puts all addresses into its own."""
     if isinstance(error, ssl.SSLError):
-        return f"TLS with it failed: {error.reason or 'no reason given'}"
+        return N_("TLS with it failed") + f": {error.reason or '?'}"
     if isinstance(error, socket.gaierror) or not error.errno or error.errno < 0:
-        return error.strerror or "the connection broke"
+        return error.strerror or N_("the connection broke")
     return os.strerror(error.errno)

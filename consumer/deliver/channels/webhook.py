@@ -35,6 +35,7 @@ from consumer.deliver.http_faults import fault_of, place_of
 from consumer.errors import SecretError
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
+from consumer.text import N_
 
 # How long a connection stays open for the next message. Less than the 5 s after which some servers close theirs, because a
 # message that meets the end of a connection has to wait.
@@ -125,18 +126,18 @@ class Webhook:
                     request, content = self._request_of(url, message)
                 result = self._meaning(request, await self._answered(request, content))
         except TimeoutError:
-            result = self._later(f"no answer within {self._limit_s:.3g} s")
+            result = self._later(N_("no answer within %(seconds)s s") % {"seconds": f"{self._limit_s:.3g}"})
         except SecretError as error:
             result = RetryLater(self._shown(str(error)))
         except (OSError, ClientError) as error:
             result = self._later(fault_of(error))
         except self._socks_errors:
-            result = self._later("the proxy cannot be reached, or refuses the connection")
+            result = self._later(N_("the proxy cannot be reached, or refuses the connection"))
         except _BodyError as error:
             result = RetryLater(self._shown(str(error)), alone=True)
         except ValueError:
             # Of aiohttp, about a URL; its text has the URL.
-            result = self._later("the URL, the proxy's URL or a header is not valid")
+            result = self._later(N_("the URL, the proxy's URL or a header is not valid"))
         if not isinstance(result, Delivered):
             self._values.clear()
             if isinstance(result, RetryLater):
@@ -276,12 +277,12 @@ class Webhook:
         status = answer.status
         if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES or (request.is_answer_enough and status < 500):
             return Delivered()
-        said = f"answered {status} {_text_of(answer.body)}".strip()
+        said = N_("answered %(answer)s") % {"answer": f"{status} {_text_of(answer.body)}".strip()}
         if status in _PASSING or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return RetryLater(self._at(said), after_s=_after_s(answer))
         if status < HTTPStatus.BAD_REQUEST:
             # Somebody on the way, such as a hotel's or a firewall's page, may have answered in the service's name.
-            return self._later(f"answered {status}, a redirect; sshbell follows none")
+            return self._later(N_("answered %(status)s, a redirect; sshbell follows none") % {"status": status})
         return Rejected(self._at(said))
 
     def _later(self, text: str) -> RetryLater:
@@ -300,14 +301,14 @@ def _url_fault(settings: HttpSettings, url: str) -> str:
     """Return the fault of a URL, without any part of it; "" for none."""
     path = urlsplit(url).path if is_https_or_local(url) else ""
     if isinstance(settings, NtfySettings) and not re.fullmatch(r"/[A-Za-z0-9_-]{1,64}/?", path):
-        return "it has to end in the name of a topic: https://ntfy.sh/TOPIC"
+        return N_("it has to end in the name of a topic: https://ntfy.sh/TOPIC")
     if isinstance(settings, TelegramSettings) and not path.endswith("/sendMessage"):
-        return "it has to end in /sendMessage: https://api.telegram.org/botTOKEN/sendMessage"
+        return N_("it has to end in /sendMessage: https://api.telegram.org/botTOKEN/sendMessage")
     if not is_https_or_local(url):
-        return "it has to begin with https:// and a host name"
+        return N_("it has to begin with https:// and a host name")
     if not re.fullmatch(r"[!-~]+", url):
-        return "it holds a character that no URL has; write it as %XX"
-    return "it must not contain a user name or a password" if "@" in urlsplit(url).netloc else ""
+        return N_("it holds a character that no URL has; write it as %(code)s") % {"code": "%XX"}
+    return N_("it must not contain a user name or a password") if "@" in urlsplit(url).netloc else ""
 
 
 def _check_of(settings: HttpSettings, url: str) -> _Request:

@@ -40,7 +40,7 @@ from consumer.errors import SecretError
 from consumer.jid import jid_of
 from consumer.process.threads import Threads
 from consumer.secret import read_secret
-from consumer.text import harmless
+from consumer.text import N_, harmless
 
 # The part of the limit in which a server has to answer one question.
 _ANSWER_SHARE = 1 / 3
@@ -53,26 +53,26 @@ _PARTIAL_LIMIT = 1000
 # Asks programs to show "*" and "_" as they are (XEP-0393), because a stranger may have chosen them.
 _UNSTYLED = "{urn:xmpp:styling:0}unstyled"
 _REFUSALS = {
-    "item-not-found": "there is no such account",
-    "remote-server-not-found": "the DNS does not know its server",
-    "remote-server-timeout": "its server does not answer",
-    "service-unavailable": "there is no such account, or it accepts no messages from sshbell",
-    "forbidden": "sshbell may not write there",
+    "item-not-found": N_("there is no such account"),
+    "remote-server-not-found": N_("the DNS does not know its server"),
+    "remote-server-timeout": N_("its server does not answer"),
+    "service-unavailable": N_("there is no such account, or it accepts no messages from sshbell"),
+    "forbidden": N_("sshbell may not write there"),
 }
 _ROOM_REFUSALS = {
-    "forbidden": "sshbell is banned from this room",
-    "jid-malformed": "the room does not accept this nick",
-    "not-acceptable": "the room does not accept this nick",
-    "registration-required": "the room is for its members only",
+    "forbidden": N_("sshbell is banned from this room"),
+    "jid-malformed": N_("the room does not accept this nick"),
+    "not-acceptable": N_("the room does not accept this nick"),
+    "registration-required": N_("the room is for its members only"),
 }
 # These are no refusals of sshbell. A room may come back after a restart of its server, and a wrong password can be corrected.
 _ROOM_PASSING = {
-    "item-not-found": "there is no such room now",
-    "not-allowed": "there is no such room now",
-    "not-authorized": "the room wants a password, or another one; is room_password right?",
-    "remote-server-not-found": "the DNS does not know its server",
-    "remote-server-timeout": "its server does not answer",
-    "service-unavailable": "there are no rooms at this address now, or the room is full",
+    "item-not-found": N_("there is no such room now"),
+    "not-allowed": N_("there is no such room now"),
+    "not-authorized": N_("the room wants a password, or another one; is room_password right?"),
+    "remote-server-not-found": N_("the DNS does not know its server"),
+    "remote-server-timeout": N_("its server does not answer"),
+    "service-unavailable": N_("there are no rooms at this address now, or the room is full"),
 }
 # What XML 1.0 cannot express, and control characters, which programs show in their own ways.
 _UNUSABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -120,7 +120,7 @@ class Xmpp:
 
     def close(self) -> None:
         """Close the connection."""
-        self._drop("sshbell ends")
+        self._drop(N_("sshbell ends"))
 
     async def _bounded(self, work: _Work) -> SendResult:
         """Do the work over the open connection, or over a new one, within the limit."""
@@ -131,7 +131,7 @@ class Xmpp:
             self._drop("cancelled")
             raise
         except TimeoutError:
-            reason = f"no answer to {self._doing_now()} within {self._limit_s:.3g} s"
+            reason = _no_answer(self._doing_now(), self._limit_s)
         except ConnectionFaultError as fault:
             reason = str(fault)
         except SecretError as error:
@@ -152,8 +152,8 @@ class Xmpp:
                 async with asyncio.timeout(min(_FRESH_S, self._answer_s)):
                     await connection.ping(connection.boundjid.domain)
                 return connection
-        self._drop("it is not used any more")
-        self._doing = "the request for the password"
+        self._drop(N_("it is not used any more"))
+        self._doing = N_("the request for the password")
         # Read for each connection, so that a corrected one counts at the next try.
         password = await self._secrets.run(read_secret, self._settings.password)
         self._doing = ""
@@ -213,8 +213,9 @@ class Xmpp:
             async with asyncio.timeout(self._answer_s):
                 await connection.ping(connection.boundjid.domain)
         except TimeoutError:
-            raise ConnectionFaultError(f"no answer to {connection.doing} within {2 * self._answer_s:.3g} s") from None
-        return RetryLater(self._shown(f"{address}: no answer within {self._answer_s:.3g} s"))
+            raise ConnectionFaultError(_no_answer(connection.doing, 2 * self._answer_s)) from None
+        fault = N_("no answer within %(seconds)s s") % {"seconds": f"{self._answer_s:.3g}"}
+        return RetryLater(self._shown(f"{address}: {fault}"))
 
     async def _to_person(self, connection: XmppConnection, address: str, message: Message, body: str) -> SendResult:
         stanza = stanza_of(address, "chat", self._id_of(message), body)
@@ -264,17 +265,24 @@ class Xmpp:
         if fault is None and NEW_ROOM in codes_of(answer):
             connection.leave(room)
             # Whoever enters a room that does not exist creates it. Nobody else would be there.
-            return RetryLater(self._shown(f"{room}: there is no such room now"))
+            return self._not_in(room, N_("there is no such room now"))
         if fault is None:
-            return None if room in connection.rooms else RetryLater(self._shown(f"{room}: the room has removed sshbell"))
+            return None if room in connection.rooms else self._not_in(room, N_("the room has removed sshbell"))
         if (words := _ROOM_PASSING.get(fault.condition)) is not None:
-            return RetryLater(self._shown(f"{room}: {words}"))
+            return self._not_in(room, words)
         return self._refused(room, fault, _ROOM_REFUSALS)
+
+    def _not_in(self, room: str, words: str) -> RetryLater:
+        return RetryLater(self._shown(f"{room}: {words}"))
 
     def _refused(self, address: str, error: StanzaError, words: dict[str, str]) -> SendResult:
         """Return the result of an error."""
         said = f"{error.condition}: {error.text}" if error.text else error.condition
-        text = f"{words[error.condition]} ({said})" if error.condition in words else f"the answer was {said}"
+        text = (
+            f"{words[error.condition]} ({said})"
+            if error.condition in words
+            else N_("the answer was %(answer)s") % {"answer": said}
+        )
         return (RetryLater if error.is_passing else Rejected)(self._shown(f"{address}: {text}"))
 
     def _id_of(self, message: Message) -> str:
@@ -286,19 +294,23 @@ class Xmpp:
         try:
             return str(JID(jid_of(recipient)).bare)
         except InvalidJID as error:
-            raise ValueError(f"{recipient!r} is not an XMPP address") from error
+            raise ValueError(N_("%(address)s is not an XMPP address") % {"address": repr(recipient)}) from error
 
     def _shown(self, text: str) -> str:
         """Return a server's text as one line that is safe for a terminal, not too long, and without passwords."""
         return reason_of(text, self._concealed)
 
     def _doing_now(self) -> str:
-        return self._doing or ("the connection" if self._connection is None else self._connection.doing)
+        return self._doing or (N_("the connection") if self._connection is None else self._connection.doing)
 
     def _drop(self, reason: str) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.end(reason)
+
+
+def _no_answer(step: str, seconds: float) -> str:
+    return N_("no answer to %(step)s within %(seconds)s s") % {"step": step, "seconds": f"{seconds:.3g}"}
 
 
 def _base64(text: str) -> str:

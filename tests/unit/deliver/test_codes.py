@@ -54,6 +54,15 @@ def test_a_code() -> None:
     assert found.closing[0] == f"Type it only if the prompt shows session {SESSION}."
 
 
+@pytest.mark.parametrize("medium", MEDIA)
+def test_a_trial(medium: Medium) -> None:
+    """The message of ``sshbell pam try`` tells its reader that nobody is logging in; others do not, also for programs."""
+    note = "This is a trial with `sshbell pam try`: nobody is logging in."
+    for is_trial in (True, False):
+        found = rendered(REQUEST._replace(trial=is_trial), medium=medium)
+        assert (note in " ".join(found.text.split()), found.code["trial"]) == (is_trial, is_trial)
+
+
 def test_at_a_console() -> None:
     """Without an address, and for another service, there is nothing about either where it is not known."""
     found = rendered(REQUEST._replace(address="", destination="", method="", service="sudo", emergency_left=0), medium="chat")

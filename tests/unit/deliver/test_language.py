@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import re
 import subprocess
@@ -13,22 +14,25 @@ from string import Formatter
 from typing import TYPE_CHECKING, Any, get_args
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po
 
 from consumer.actions import EventAction, OwnAction
 from consumer.config_values import LANGUAGES, LanguageCode
+from consumer.deliver import language
 from consumer.deliver.channels import Detail, Message
 from consumer.deliver.channels.payloads import discord, slack, teams
 from consumer.deliver.digest import Cause
 from consumer.deliver.facts import details_of, duration_text, facts_of
 from consumer.deliver.health import health_of
-from consumer.deliver.language import CATALOGUES, ENGLISH, language_of
+from consumer.deliver.language import CATALOGUES, ENGLISH, Language, language_of
 from consumer.deliver.rendering import TEMPLATES, Renderer
 from consumer.deliver.sentences import sentences_of
 from consumer.deliver.template_preview import preview_of
-from consumer.ecs import json_line
+from consumer.ecs import EcsEvent, FoundFields, HostFields, NoticeFields, event_of, json_line
+from consumer.notices import Notice, notice_message
 from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
@@ -265,3 +269,112 @@ print("babel" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == f"{is_loaded}\n"
+
+
+def modules_with_reasons() -> list[Path]:
+    """Return the modules whose texts are reasons for faults of channels."""
+    channels = (PROJECT_DIR / "consumer/deliver/channels").glob("*.py")
+    return [*sorted(channels), *(PROJECT_DIR / path for path in sorted(language.REASON_MODULES))]
+
+
+def unmarked_texts(module: Path) -> list[str]:
+    """Return the texts of several words in a module that are neither docstrings nor passed to a function of gettext."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    passed: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            passed.add(node.value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in {
+            "N_",
+            "NN_",
+            "_",
+            "gettext",
+            "ngettext",
+        }:
+            passed.update(ast.walk(node))
+    constants = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed
+    ]
+    return [text for text in constants if re.search(r"[a-z]{2,} [a-z]{2,}", text)]
+
+
+@pytest.mark.parametrize("module", modules_with_reasons(), ids=lambda path: path.stem)
+def test_each_reason_is_marked(module: Path) -> None:
+    """A text of several words in a module that writes reasons is in the catalogue, so that no digest shows it in English."""
+    assert unmarked_texts(module) == []
+
+
+def texts_of_reasons() -> list[str]:
+    """Return each text in the modules with reasons that stands for itself."""
+    found = []
+    for module in modules_with_reasons():
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "N_":
+                (text,) = node.args
+                assert isinstance(text, ast.Constant)
+                found.append(text.value)
+    return sorted({str(text) for text in found})
+
+
+@pytest.mark.parametrize("text", texts_of_reasons())
+def test_reasons_are_translated(text: str) -> None:
+    """A digest shows each reason in the reader's language, with its values, wherever it stands in the text of the store."""
+    names = re.findall(r"%\((\w+)\)s", text)
+    values = dict(zip(names, ("x.example:25", "250"), strict=False))
+    made, wanted = text % values, GERMAN.gettext(text, **values)
+    assert made != wanted
+    assert GERMAN.reason(made) == wanted
+    assert ENGLISH.reason(made) == made
+    # After a place, and before advice. A text that begins with a value takes the place for a part of it.
+    if not text.startswith("%"):
+        assert GERMAN.reason(f"mail.example.org:25: {made}; x") == f"mail.example.org:25: {wanted}; x"
+
+
+def test_reasons_of_others_stay() -> None:
+    """What a server says stays as it is, also if it looks like a text of ours or like a place for a value."""
+    said = "mail.example.org:25: MAIL was answered 550 %(who)s % %s not there"
+    assert GERMAN.reason(said) == "Antwort auf mail.example.org:25: MAIL: 550 %(who)s % %s not there"
+
+
+def test_notices() -> None:
+    """A notice is in the reader's language, with the events that it reports together; one of another version stays English."""
+    event_id, action, body = notice_message(
+        Notice.LINES_LOST, "1", {"file": "/var/log/auth.log", "events": "21"},
+        [
+            FoundFields(timestamp="2026-11-22T10:00:00Z", action="ssh_login", user="root", ip="203.0.113.7"),
+            FoundFields(timestamp="2026-11-22T10:00:01Z", action="ssh_attempt", user="a from b", count=3),
+        ],
+    )  # fmt: skip
+    assert (event_id, action) == ("1", OwnAction.NOTICE)
+    event = msgspec.structs.replace(event_of(body), host=HostFields(name="web1"))
+
+    def told(event: EcsEvent, reader: Language) -> tuple[str, list[str]]:
+        facts = facts_of(event, UTC, language=reader)
+        return sentences_of(facts).title, [detail.value for detail in details_of(facts) if detail.name == "found"]
+
+    assert told(event, ENGLISH) == (
+        "sshbell on web1 reports: only /var/log/auth.log had 21 events; rsyslogd had lost their lines.",
+        [
+            "2026-11-22 10:00:00 UTC: Login of root from 203.0.113.7",
+            '2026-11-22 10:00:01 UTC: Failed login of "a from b" (3 times)',
+        ],
+    )
+    assert told(event, GERMAN) == (
+        "sshbell auf web1 meldet: nur /var/log/auth.log enthielt 21 Ereignisse; rsyslogd hatte ihre Zeilen verloren.",
+        [
+            "22.11.2026, 10:00:00 UTC: Anmeldung, root von 203.0.113.7",
+            '22.11.2026, 10:00:01 UTC: Fehlgeschlagene Anmeldung, "a from b" (3-mal)',
+        ],
+    )
+    for labels in (None, {"notice": "of_tomorrow"}, {"notice": "lines_lost"}):
+        other = msgspec.structs.replace(event, labels=labels, sshbell=NoticeFields(found=("a login",)))
+        message = "sshbell auf web1 meldet: only /var/log/auth.log had 21 events; rsyslogd had lost their lines."
+        assert told(other, GERMAN) == (message, ["a login"])
+
+
+def test_each_notice_is_german() -> None:
+    """Each notice of this version has a German text."""
+    for notice in Notice:
+        assert GERMAN.translations.gettext(notice.value) != notice.value
