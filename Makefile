@@ -11,6 +11,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 DEMO    = tests/samples/captures/three-hosts-9.2p1-debian12/merged.rfc3339.log.gz
 
+# The tests start thousands of processes; without files of bytecode, each of them would compile all modules that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # This covers the code that the tests call directly, not the processes that they start.
 COVERED = --cov --cov-append --cov-report= --cov-fail-under=0
 

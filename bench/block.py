@@ -62,12 +62,17 @@ def service(file: Path) -> "Iterator[str]":
         path.unlink()
 
 
-def asked_ms(name: str, address: str) -> float:
-    """Return the processor time of pamtester's question."""
+def processor_ms(command: list[str], env: dict[str, str] | None = None) -> float:
+    """Return the processor time of a command."""
     begin = getrusage(RUSAGE_CHILDREN)
-    subprocess.run([PAMTESTER, "-I", f"rhost={address}", name, "root", "authenticate"], capture_output=True, check=False)
+    subprocess.run(command, capture_output=True, check=False, env=env)
     end = getrusage(RUSAGE_CHILDREN)
     return (end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime) * 1000
+
+
+def asked_ms(name: str, address: str) -> float:
+    """Return the processor time of pamtester's question."""
+    return processor_ms([PAMTESTER, "-I", f"rhost={address}", name, "root", "authenticate"])
 
 
 def answers_of_pam_access(folder: Path, entries: int, rounds: int) -> None:
@@ -164,21 +169,18 @@ def way_of_lines(folder: Path, number: int) -> None:
 
 
 def commands(config: Path, rounds: int) -> None:
-    """Print how long a check takes."""
+    """Print the processor time of a check."""
     names = (["--version"], ["block", "check", "192.0.2.7", "--config", str(config)])
     python = [sys.executable, "-c", "pass"]
     env = os.environ | {"PYTHONPATH": str(PROJECT_DIR)}
     found: dict[str, list[float]] = {}
     for _ in range(rounds):
         for command in (python, *([sys.executable, "-m", "consumer", *name] for name in names)):
-            begin_s = time.perf_counter()
-            subprocess.run(command, capture_output=True, check=False, env=env)
-            found.setdefault(" ".join(command[-1:] if command is python else command[3:5]), []).append(
-                time.perf_counter() - begin_s
-            )
+            name = " ".join(command[-1:] if command is python else command[3:5])
+            found.setdefault(name, []).append(processor_ms(command, env))
     for what, times in found.items():
         name = "python alone" if what == "pass" else f"sshbell {what}"
-        print(f"{name}: median {median(times) * 1000:.0f} ms, best {min(times) * 1000:.0f} ms")
+        print(f"{name}: median {median(times):.0f} ms, best {min(times):.0f} ms")
 
 
 def main() -> None:

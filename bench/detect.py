@@ -8,14 +8,18 @@ The replays run in turn in one process, without output, and count processor time
     bench/detect.py --profile flood --rounds 9
 
 The rest fills a pipeline with one failed login of each of a million addresses at 100,000 names. It prints the memory of that
-process, and how long a snapshot into ``state.db`` takes, in processor time and in real time.
+process, and how long a snapshot into ``state.db`` takes, in processor time and in real time. Meanwhile, another process writes a
+line each millisecond: the delay is the time from its write to its confirmation.
 """
 
 import argparse
 import gc
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from pathlib import Path
 
@@ -27,9 +31,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from consumer.detect_settings import Detect, GuessingSettings
 from consumer.events import Event
+from consumer.intake.journal import Journal
+from consumer.intake.omprog import Lines, Replies
 from consumer.logs.replay import Replay
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import Pipeline
+from consumer.run.meanwhile import Meanwhile
 from consumer.store.state import State
 
 ADDRESSES, NAMES = 1_000_000, 100_000
@@ -85,6 +92,21 @@ def status_bytes(field: str) -> int:
     raise LookupError(field)
 
 
+@contextmanager
+def lines_meanwhile(folder: Path) -> Iterator[Meanwhile]:
+    """Take lines, as ``run`` does during a snapshot. Each is the time at which it was written."""
+    write = "import sys, time\nwhile True: sys.stdout.write(f'{time.monotonic()}\\n'); sys.stdout.flush(); time.sleep(0.001)"
+    with subprocess.Popen([sys.executable, "-c", write], stdout=subprocess.PIPE) as sender:
+        assert sender.stdout is not None
+        sender.stdout.readline()
+        replies = Replies(is_plain=True)
+        try:
+            with Meanwhile(Lines(sender.stdout.fileno()), replies, Journal(folder / "journal", 1)) as meanwhile:
+                yield meanwhile
+        finally:
+            sender.kill()
+
+
 def fill() -> None:
     """Fill a pipeline, and print what it takes."""
     pipeline = Pipeline([], UTC, _START_US, print, SETTINGS)
@@ -101,12 +123,15 @@ def fill() -> None:
         for name in ("everything has changed", "nothing has changed", "2,000 more failed logins"):
             if name.startswith("2"):
                 pipeline.feed(lines(ADDRESSES // 2, _BLOCK_LINES))
-            begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
-            state.keep_snapshot(pipeline.changed())
-            pipeline.kept()
+            with lines_meanwhile(Path(folder)) as meanwhile:
+                begun_s, begun_cpu_s = time.perf_counter(), time.process_time()
+                state.keep_snapshot(pipeline.changed())
+                pipeline.kept()
             taken_s, taken_cpu_s = time.perf_counter() - begun_s, time.process_time() - begun_cpu_s
             size = (Path(folder) / "state.db").stat().st_size
-            print(f"snapshot, {name}: {taken_cpu_s:.2f} s of a processor, {taken_s:.2f} s; {mebibytes(size)}")
+            delay_ms = 1000 * max(block.at_s - float(block.block.partition(b"\n")[0]) for block in meanwhile.taken)
+            times = f"{taken_cpu_s:.2f} s of a processor, {taken_s:.2f} s; a line waits for {delay_ms:.0f} ms at most"
+            print(f"snapshot, {name}: {times}; {mebibytes(size)}")
         state.close()
     print(f"memory: {mebibytes(status_bytes('VmRSS'))} now, {mebibytes(status_bytes('VmHWM'))} at most")
 

@@ -199,6 +199,16 @@ class Pipeline:
         return self._reader.counts
 
     @property
+    def figures(self) -> dict[str, int]:
+        """The numbers of lines for ``sshbell status``."""
+        understood = sum(self.counts[:-2])
+        unmatched, unframed = self.counts[-2:]
+        return {
+            "lines_total": understood + unmatched + unframed, "understood_total": understood, "unmatched_total": unmatched,
+            "unframed_total": unframed, "redelivered_total": self.redelivery.total,
+        }  # fmt: skip
+
+    @property
     def examples(self) -> dict[str, str]:
         """The last lines that were ``unmatched`` and ``unframed``, as people read them; shortened."""
         return {name: readable(text) for name, text in self._matcher.examples.items()}

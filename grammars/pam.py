@@ -25,15 +25,26 @@ _FIELDS_ODD = rf"{_WHO} ruser=(?P<ruser>.*) rhost=(?P<address>[^ ]*)(?: {{1,2}}u
 _BY_END = rf"(?=.*\(uid=-?[0-9]+\){END})"
 
 
-def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
-    """Return the rule for a message of a module, or of one of several modules."""
+def _rule(name: str, action: str, module: list[pp.ParserElement], message: str, tail: str) -> Rule:
+    """Return the rule for a message that follows ``module``, whose last letter is the bracket, and the service."""
     prefix = [
-        pp.MatchFirst([pp.Literal(f"{module}(") for module in modules.split("|")]),
+        *module,
         pp.Regex("[^():]*")("service"),
         pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
         pp.Literal("): "),
     ]
     return rule(name, action, *prefix, *([pp.Literal(message)] if message else []), pp.Regex(tail))
+
+
+def _pam(name: str, action: str, modules: str, message: str, tail: str) -> Rule:
+    """Return the rule for a message of a module, or of one of several modules."""
+    module = pp.MatchFirst([pp.Literal(f"{module}(") for module in modules.split("|")])
+    return _rule(name, action, [module], message, tail)
+
+
+def _any_pam(name: str, action: str, message: str, tail: str) -> Rule:
+    """Return the rule for a message of any module."""
+    return _rule(name, action, [pp.Literal("pam_"), pp.Regex("[a-z0-9_]+"), pp.Literal("(")], message, tail)
 
 
 RULES: list[Rule] = [
@@ -65,18 +76,9 @@ RULES: list[Rule] = [
     # modules/pam_unix/support.c, _unix_verify_password(): the first failure of a connection.
     _pam("auth_failure", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS),
     _pam("auth_failure_odd", "pam_failure", "pam_unix", "authentication failure; ", _FIELDS_ODD),
-    # Many others copy it: pam_winbind, pam_ldap, pam_unix2.
-    rule(
-        "module_failure",
-        "pam_failure",
-        pp.Literal("pam_"),
-        pp.Regex("[a-z0-9_]+"),
-        pp.Literal("("),
-        pp.Regex("[^():]*")("service"),
-        pp.Opt(pp.Suppress(pp.Literal(":")) + pp.Regex("[a-z_]+")("type")),
-        pp.Literal("): authentication failure; "),
-        pp.Regex(_FIELDS),
-    ),
+    # Many others copy it: pam_winbind, pam_ldap, pam_unix2. pam_sss reports success in the same words.
+    _any_pam("module_failure", "pam_failure", "authentication failure; ", _FIELDS),
+    _any_pam("module_success", "pam_success", "authentication success; ", _FIELDS),
     # The same file: only the option "audit" adds the name.
     _pam("user_unknown", "invalid_user", "pam_unix", "check pass; user ", rf"(?P<invalid>)(?:\((?P<user>.*)\) )?unknown{END}"),
     _pam(
@@ -143,7 +145,6 @@ RULES: list[Rule] = [
     ),
     _pam("tally_unknown", "invalid_user", "pam_tally|pam_tally2", "pam_get_uid; ", rf"(?P<invalid>)no such user.*{END}"),
     # sssd, src/sss_client/pam_sss.c.
-    _pam("sss_success", "pam_success", "pam_sss", "authentication success; ", _FIELDS),
     _pam(
         "sss_received", "pam_failure", "pam_sss", "received for user ", rf"(?P<user>.*): (?P<code>[0-9]+) \((?P<reason>.*)\){END}"
     ),

@@ -20,6 +20,7 @@ from consumer.intake.files import LogFile
 from consumer.logs.blocks import LogBlockReader, LogState, first_time, first_year_of
 from consumer.records import HOST, Line
 from consumer.story.correlate import Correlator
+from consumer.story.event_ids import IdentitiesByHost
 
 # Lines of all hosts together that a piece waits for. Their texts take about a megabyte.
 _WAITING_LINES = 4096
@@ -86,7 +87,9 @@ def events_of_pieces(pieces: Iterable[bytes], paths: list[str], settings: Readin
     """Yield the events of one host, from the lines of its pieces in order. ``paths``: the files, by number."""
     found: list[Event] = []
     matcher, places = matcher_of(settings.sshd_programs), places_of(settings.geoip)
-    correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, found.append)
+    correlator = Correlator(
+        matcher.rules, lambda name: matcher.program(name).family, found.append, IdentitiesByHost()
+    )  # fmt: skip
     for piece in pieces:
         correlator.feed(marshal.loads(piece))  # noqa: S302 - written by pieces_of_file
         yield from [places.add(of_event(event, paths)) for event in found]

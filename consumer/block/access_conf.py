@@ -15,7 +15,7 @@ the module stops reading at the first EXCEPT. So 20,000 addresses take as long a
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from consumer.block.target import Target
@@ -40,7 +40,12 @@ def can_name(user: str) -> bool:
     return _NAME.fullmatch(user) is not None and user not in _WORDS
 
 
-def access_conf(blocked: Sequence[Target], users: Mapping[str, Iterable[Target]], allowed: Sequence[Target]) -> bytes:
+def access_conf(
+    blocked: Sequence[Target],
+    users: Mapping[str, Iterable[Target]],
+    allowed: Sequence[Target],
+    groups: "Groups | None" = None,
+) -> bytes:
     """
     Return the text of the file. The same arguments give the same text.
 
@@ -48,36 +53,58 @@ def access_conf(blocked: Sequence[Target], users: Mapping[str, Iterable[Target]]
         blocked: addresses and networks, as ``outermost`` returns them.
         users: blocked users that ``can_name`` accepts, with the addresses from which they may still log in.
         allowed: the allow list, as ``outermost`` returns it.
+        groups: those of the text before this one, if there is one. Most stay the same, and need no new text.
     """
-    lines = [f"+ : ALL : {froms}\n" for froms in _grouped(allowed)]
+    lines = [f"+ : ALL : {froms}\n" for froms in Groups().texts(allowed)]
     for user, exceptions in sorted(users.items()):
         known = [target.text for target in sorted(exceptions)][:EXCEPTIONS_LIMIT]
         lines.append(f"- : {user} : ALL{' EXCEPT ' if known else ''}{' '.join(known)}\n")
-    lines += [f"- : ALL : {froms}\n" for froms in _grouped(blocked)]
+    lines += [f"- : ALL : {froms}\n" for froms in (groups or Groups()).texts(blocked)]
     return (HEAD + "".join(lines)).encode()
 
 
-def _grouped(targets: Sequence[Target]) -> Iterator[str]:
-    for version in _BITS:
-        begin, end = bisect_left(targets, (version,)), bisect_left(targets, (version + 1,))
-        yield from _within(targets, begin, end, Target(version, 0, 0, ""))
+class Groups:
+    """The groups of a list of targets."""
+
+    def __init__(self) -> None:
+        # By the number of the first address and the prefix length of the network that has been halved for them.
+        self._known: dict[tuple[int, int, int], tuple[Sequence[Target], str]] = {}
+
+    def texts(self, targets: Sequence[Target]) -> list[str]:
+        """Return what each line allows or denies."""
+        before, self._known = self._known, {}
+        for version in _BITS:
+            begin, end = bisect_left(targets, (version,)), bisect_left(targets, (version + 1,))
+            self._split(targets, begin, end, (version, 0, 0), before)
+        return [text for _, text in self._known.values()]
+
+    def _split(
+        self, targets: Sequence[Target], begin: int, end: int, network: tuple[int, int, int],
+        before: Mapping[tuple[int, int, int], tuple[Sequence[Target], str]],
+    ) -> None:  # fmt: skip
+        """Note the groups of the targets that lie within a network: a part of the list, from ``begin`` to before ``end``."""
+        if begin == end:
+            return
+        version, first, length = network
+        if end - begin <= GROUP_LIMIT:
+            group = targets[begin:end]
+            known = before.get(network)
+            # The targets of both are mostly the same objects, so this takes a microsecond.
+            self._known[network] = known if known is not None and known[0] == group else (group, _froms(group, length))
+            return
+        length += 1
+        middle = first | 1 << (_BITS[version] - length)
+        at = bisect_left(targets, (version, middle), begin, end)
+        self._split(targets, begin, at, (version, first, length), before)
+        self._split(targets, at, end, (version, middle, length), before)
 
 
-def _within(targets: Sequence[Target], begin: int, end: int, network: Target) -> Iterator[str]:
-    """Yield the groups of the targets that lie within a network: a part of the list, from ``begin`` to before ``end``."""
-    if begin == end:
-        return
-    if end - begin <= GROUP_LIMIT:
-        froms = " ".join([target.text for target in targets[begin:end]])
-        # A short list is all in one line. pam_access would take a network with a prefix length of 0 for one address.
-        is_alone = network.length == 0 or end - begin == 1
-        yield froms if is_alone else f"{_smallest(targets[begin], targets[end - 1])} EXCEPT ALL EXCEPT {froms}"
-        return
-    length = network.length + 1
-    middle = network.first | 1 << (_BITS[network.version] - length)
-    at = bisect_left(targets, (network.version, middle), begin, end)
-    yield from _within(targets, begin, at, network._replace(length=length))
-    yield from _within(targets, at, end, network._replace(length=length, first=middle))
+def _froms(group: Sequence[Target], length: int) -> str:
+    """Return the text of a group; ``length`` is the prefix length of a network that holds it."""
+    froms = " ".join([target.text for target in group])
+    # A short list is all in one line. pam_access would take a network with a prefix length of 0 for one address.
+    is_alone = length == 0 or len(group) == 1
+    return froms if is_alone else f"{_smallest(group[0], group[-1])} EXCEPT ALL EXCEPT {froms}"
 
 
 def _smallest(first: Target, last: Target) -> str:

@@ -33,6 +33,8 @@ _LAST_US = 253_402_300_799_999_999
 _TEXT = re.compile(r"(?P<target>[^\s#]+)(?P<lifted> lifted)? until (?P<until>[^\s#]+)(?: # (?P<reason>.*))?")
 
 _Name = Annotated[str, Meta(min_length=1, max_length=64)]
+# Commands get it for %s, where "-x" would be an option.
+_Service = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")]
 
 
 class SharedBlock(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -51,7 +53,7 @@ class SharedBlock(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str
     until: Annotated[str, Meta(max_length=40)]
     reason: str = ""
-    service: _Name = "sshd"
+    service: _Service = "sshd"
     exceptions: Annotated[list[str], Meta(max_length=EXCEPTIONS_LIMIT)] = []
     removed: Annotated[str, Meta(max_length=40)] = ""
 
@@ -137,8 +139,7 @@ def _checked(block: SharedBlock) -> SharedBlock:
         raise ValueError(f"{target.text} holds a large part of the world")
     _ = block.until_us
     changes: dict[str, Any] = {
-        "target": target.text, "reason": harmless(block.reason)[:_REASON_LIMIT], "service": harmless(block.service)[:64],
-        "exceptions": _networks(block.exceptions),
+        "target": target.text, "reason": harmless(block.reason)[:_REASON_LIMIT], "exceptions": _networks(block.exceptions),
     }  # fmt: skip
     return msgspec.structs.replace(block, **changes)
 

@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import os
 import pwd
+import stat
 from collections.abc import Mapping
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
@@ -122,7 +123,12 @@ def _asking(parent: int) -> tuple[int, bool]:
 
 def _is_sshd(pid: int) -> bool:
     # sshd, sshd-session, sshd.pam. The name of the process would be that of a link, by which any user can run su.
-    return Path(f"/proc/{pid}/exe").readlink().name.startswith("sshd")
+    program = Path(f"/proc/{pid}/exe")
+    if not program.readlink().name.startswith("sshd"):
+        return False
+    # A hard link would have its own name here: of su, which is setuid, or of a program of the user's own.
+    found = program.stat()
+    return found.st_uid == 0 and not found.st_mode & stat.S_ISUID
 
 
 def _stat(pid: int) -> list[bytes]:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from consumer.config import Config
     from consumer.store.block import BlockRow
 
-_BLOCKED = 1
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
 RELATIVE = click.option("--relative", is_flag=True, help="Show how long ago and how long from now, not dates.")
 # As many of the newest tries of each address or user with --verbose.
@@ -57,13 +56,11 @@ def _loaded(path: str | None) -> "Config":
 
 def _entries(config: "Config") -> "tuple[list[BlockRow], list[BlockRow]]":
     """Return the entries that apply now, and the others."""
-    from pathlib import Path
-
     from consumer.clock import now_us
-    from consumer.store.block import StoredBlocks
+    from consumer.guard.entries import entries_of
 
     now = now_us()
-    rows = StoredBlocks(Path(config.state_dir)).entries()
+    rows = entries_of(config)
     active = [row for row in rows if row.until_us > now and row.removed_us is None]
     return active, [row for row in rows if not (row.until_us > now and row.removed_us is None)]
 
@@ -154,6 +151,8 @@ def _warn_of_mode(config: "Config") -> None:
     if config.block.mode != "on":
         click.echo(f'note: mode = "{config.block.mode}" under [block]: sshbell blocks nothing', err=True)
         return
+    if config.worker.brokers:
+        return  # the machines that import the list block
     try:
         is_running = holder_of(Path(config.state_dir) / GUARD_LOCK).is_running
     except OSError:
@@ -222,8 +221,6 @@ def _moment(time_us: int, zone: "tzinfo", *, is_relative: bool = False) -> str:
 
 def _tries(config: "Config", row: "BlockRow", zone: "tzinfo", *, is_relative: bool = False) -> "Iterator[str]":
     """Yield the newest failed logins of a target, from the day before its block on."""
-    from pathlib import Path
-
     from consumer.block.target import network_target, target_of
     from consumer.clock import SECOND_US
     from consumer.events import Attempt
@@ -240,7 +237,7 @@ def _tries(config: "Config", row: "BlockRow", zone: "tzinfo", *, is_relative: bo
 
         network = ip_network(network_target(row.target).text)
     asked = Asked(Selection(since_us, None, user, None), network=network)
-    found = [event for event in events(Path(config.state_dir), asked) if isinstance(event, Attempt)]
+    found = [event for event in events(config.store, asked) if isinstance(event, Attempt)]
     for event in found[-_TRIES:]:
         when = _moment(event.time_us, zone, is_relative=is_relative)
         who = f"{event.user or '-'} from {event.address or '-'}"
@@ -400,7 +397,8 @@ def remove(patterns: tuple[str, ...], config: str | None) -> None:
 @CONFIG
 def export(config: str | None, *, as_text: bool) -> None:
     """
-    Print the blocks that have not ended, for "sshbell block import" on other machines.
+    Print the blocks that have not ended, for "sshbell block import" on other machines. With workers, it prints what they have
+    decided to block.
 
     The list also has the blocks that somebody has lifted before their ends, so that import lifts them, too.
 
@@ -408,15 +406,15 @@ def export(config: str | None, *, as_text: bool) -> None:
         sudo sshbell block export > /srv/sshbell/blocks
         sudo sshbell block export --text
     """
-    from pathlib import Path
-
     from consumer.block.exchange import json_of_block, line_of_block
     from consumer.clock import now_us
     from consumer.guard.imports import blocks_to_share
     from consumer.text import counted
 
-    users = 0
-    for one in blocks_to_share(Path(_loaded(config).state_dir), now_us()):
+    users, found = 0, _loaded(config)
+    if found.block.mode != "on":
+        click.echo(f'note: mode = "{found.block.mode}" under [block]: sshbell blocks nothing new', err=True)
+    for one in blocks_to_share(found, now_us()):
         if not as_text:
             click.echo(json_of_block(one), nl=False)
         elif text := line_of_block(one):
@@ -508,66 +506,11 @@ def check(context: click.Context, target: str, user: str, config: str | None, *,
         sudo sshbell block check 192.0.2.7 --user alice
         sudo sshbell block check user:alice --json
     """
-    # Everything that takes long to import is left out until it is needed: a script may ask at each login.
-    import json
-    from datetime import UTC, datetime
-    from ipaddress import ip_address
+    from consumer.guard import check as answer
 
-    from consumer.text import harmless
-
-    name = target.removeprefix("user:") if target.startswith("user:") else user
-    address = "" if target.startswith("user:") else target
-    try:
-        ip_address(address.partition("%")[0] if address else "::")
-    except ValueError as error:
-        raise UsageError(f"check takes an address or user:NAME, not {target!r}") from error
-    if not address and not name:
-        raise UsageError("user: needs a name")
-    found = _asked(address, name, config)
-    if found.get("fault"):
-        raise TryLaterError(found["fault"])
-    blocks = found.get("blocks", []) if found.get("is_enforcing", True) else []
-    if as_json:
-        click.echo(json.dumps({"target": target, "blocked": bool(blocks), "allowed": found.get("allowed", ""), "blocks": blocks}))
-    else:
-        for one in blocks:
-            until = datetime.fromtimestamp(one["until_us"] // 1_000_000, UTC).astimezone()
-            click.echo(harmless(f"{target} is blocked until {until:%Y-%m-%d %H:%M:%S}, as {one['target']}: {one['reason']}"))
-        if not blocks:
-            why = f": never blocked: {found['allowed']}" if found.get("allowed") else ""
-            off = "" if found.get("is_enforcing", True) else ": blocking is turned off"
-            click.echo(harmless(f"{target} is not blocked{why}{off}"))
-    if blocks:
-        context.exit(_BLOCKED)
-
-
-def _asked(address: str, user: str, config: str | None) -> dict[str, Any]:
-    """Return guard's answer, or the store's if guard is not running."""
-    import json
-    import socket
-
-    from consumer.state_dir import DEFAULT_PATH, GUARD_SOCKET, state_dir_in
-
-    with socket.socket(socket.AF_UNIX) as guard:
-        guard.settimeout(5)
-        try:
-            guard.connect(f"{state_dir_in(config or DEFAULT_PATH)}/{GUARD_SOCKET}")
-            guard.sendall(json.dumps({"type": "check", "address": address, "user": user}).encode() + b"\n")
-            said = b""
-            while not said.endswith(b"\n") and (part := guard.recv(1 << 16)):
-                said += part
-            if said:
-                found: dict[str, Any] = json.loads(said)
-                return found
-        except (OSError, ValueError):
-            pass
-    import msgspec
-
-    from consumer.guard.messages import Check
-    from consumer.guard.without import checked_without_guard
-
-    answer: dict[str, Any] = msgspec.to_builtins(checked_without_guard(_loaded(config), Check(address, user)))
-    return answer
+    lines, is_blocked = answer.check(target, user, config, as_json=as_json)
+    click.echo(lines, nl=False)
+    context.exit(int(is_blocked))
 
 
 @block.command(short_help="Show why a target is blocked; without one, the settings and commands.")

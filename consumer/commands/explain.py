@@ -40,14 +40,12 @@ def explain(settings: "Config", words: tuple[str, ...], matcher: "Matcher", year
         grep -a 'sshd' /var/log/auth.log | tail -n 1 | sshbell explain -
         sudo sshbell explain 3f09a2c1
     """
-    from pathlib import Path
-
     from consumer.logs.explain import explain_lines
 
     if len(words) == 1 and _ID.fullmatch(words[0]):
         from consumer.logs.explain_finding import explained
 
-        for text in explained(Path(settings.state_dir), words[0], zone, width()):
+        for text in explained(settings.store, words[0], zone, width()):
             click.echo(text)
         return
     if len(words) > 1:

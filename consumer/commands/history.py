@@ -135,15 +135,13 @@ _Chosen = tuple["Config", "Iterable[Session | Event]", "Iterable[Login]"]
 
 def _stored(config: str | None, asked: "Asked", *, all_events: bool) -> "_Chosen":
     import socket
-    from pathlib import Path
 
     from consumer.config_file import load
     from consumer.store.queries import events, keys_used, sessions
 
     loaded = load(config)
-    state_dir = Path(loaded.state_dir)
-    used = keys_used(state_dir, asked, socket.gethostname(), of_events=all_events)
-    return loaded, events(state_dir, asked) if all_events else sessions(state_dir, asked), used
+    used = keys_used(loaded.store, asked, socket.gethostname(), of_events=all_events)
+    return loaded, events(loaded.store, asked) if all_events else sessions(loaded.store, asked), used
 
 
 def _archived(config: str | None, asked: "Asked", folder: str, *, all_events: bool) -> "_Chosen":

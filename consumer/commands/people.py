@@ -71,7 +71,7 @@ def check(context: click.Context, config: str | None, *, as_json: bool) -> None:
     index = KeyIndex(state_dir, note)
     allowed = _allowed(index, note)
     try:
-        oldest_us, seen = keys_seen(state_dir)
+        oldest_us, seen = keys_seen(found.store)
     except StoreError as error:
         note(f"skipping the logins: {error}")
         oldest_us, seen = None, []

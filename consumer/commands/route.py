@@ -81,7 +81,7 @@ def _event_of(config: "Config", source: str | None, like: str | None) -> "EcsEve
             return event_of(text)
         except NoEventError as error:
             raise DataError(f"{source}: {error}; it has to be one event") from error
-    event = event_of_id(Path(config.state_dir), source)
+    event = event_of_id(config.store, source)
     if event is None:
         raise UsageError(
             f"there is no file {source!r}, and no single event whose id begins like this; see: sshbell history --json"

@@ -115,7 +115,7 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     from consumer import __version__
     from consumer.show.table import short_duration
     from consumer.system.status import unmatched_share
-    from consumer.text import counted
+    from consumer.text import counted, listed
 
     def moment(time_us: int | None) -> str:
         if not time_us:
@@ -125,7 +125,8 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
 
     figures = health.store.figures if health.store is not None else {}
     since = f", since {moment(figures['started_us'])}" if figures.get("started_us") else ""
-    yield "run", _process(health.run) + since, _process_color(health.run)
+    workers = "" if not health.workers else f", connected to the database: {listed(health.workers)}"
+    yield health.program, _process(health.run) + workers + since, _process_color(health.run)
     for number, shard in health.shards.items():
         known = {} if shard.store is None else shard.store.figures
         text = f"{number}: {_process(shard.run)}, {known.get('lines_total', 0):,} lines, last {moment(known.get('last_line_us'))}"
@@ -180,7 +181,9 @@ def _process_color(process: "Process") -> str:
 def _process(process: "Process") -> str:
     if process.is_running is None:
         return "unknown"
-    return f"running (pid {process.pid or 'unknown'})" if process.is_running else "not running"
+    if not process.is_running:
+        return "not running"
+    return f"running (pid {process.pid})" if process.pid else "running"
 
 
 def _blocking(found: "BlockingState") -> str:
@@ -188,6 +191,8 @@ def _blocking(found: "BlockingState") -> str:
 
     if found.mode != "on":
         return "dry-run: sshbell only reports what it would block"
+    if found.guard is None:
+        return f"{counted(found.blocked, 'target')} on the list for other machines: sshbell block export"
     return f"{counted(found.blocked, 'target')} blocked, guard is {_process(found.guard)}"
 
 
@@ -230,6 +235,7 @@ def _object(health: "Health") -> dict[str, Any]:
         "problems": [{"level": problem.level.name.lower(), "text": problem.text} for problem in health.problems],
         "run": _process_object(health.run),
         "deliver": _process_object(health.deliver),
+        "workers": health.workers,
         "shards": [
             {
                 "shard": number, **_process_object(shard.run),

@@ -31,7 +31,6 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
         sudo sshbell who --json | jq -r .source.ip
     """
     import socket
-    from pathlib import Path
 
     from consumer import clock
     from consumer.config_file import load
@@ -44,14 +43,13 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     from consumer.store.queries import endless_total, keys_used, open_now, sessions
 
     loaded = load(config)
-    state_dir = Path(loaded.state_dir)
     now_us = clock.now_us()
     asked = open_now(user, host, now_us)
-    names = Names(loaded, asked_owners(loaded, keys_used(state_dir, asked, socket.gethostname(), of_events=False)))
+    names = Names(loaded, asked_owners(loaded, keys_used(loaded.store, asked, socket.gethostname(), of_events=False)))
     places = Places(loaded.geoip, lambda fault: complain(InputError(fault)))
     table = Table(OPEN_SESSIONS, zone, color=in_color(), width=width(is_wide=wide), names=names, places=places)
     shown = 0
-    for session in sessions(state_dir, asked):
+    for session in sessions(loaded.store, asked):
         shown += 1
         if as_json:
             sys.stdout.buffer.write(json_line(places.add(names.added(of_session(session.login, None)))))
@@ -60,5 +58,5 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     sys.stdout.flush()
     if not shown and not as_json:
         click.echo("nobody is logged in", err=True)
-    if left_out := endless_total(state_dir, user, host, now_us):
+    if left_out := endless_total(loaded.store, user, host, now_us):
         click.echo(f"left out: {left_out:,} from more than 30 days ago, whose end the log does not show", err=as_json)

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from consumer.channel_settings import ChannelSettings
@@ -98,7 +97,7 @@ class Dispatcher:
             map_url=config.map_url,
             recipients=Recipients(self._router, people, config.channel),
             people=people,
-            health=partial(health_of, Path(config.state_dir)),
+            health=partial(health_of, config.store),
         )
         wanted = {settings.name: settings for settings in config.channel}
         languages = {settings.language for settings in config.channel} | {person.language for person in people.persons}

@@ -1,18 +1,17 @@
 """Sentences about sshbell itself, for scheduled digests."""
 
-from pathlib import Path
-
 from consumer.deliver.language import Language
 from consumer.errors import StoreError
 from consumer.store.queries import delivered, stored
+from consumer.store.reader import Store
 
 
-def health_of(state_dir: Path, language: Language) -> tuple[str, ...]:
+def health_of(store: Store, language: Language) -> tuple[str, ...]:
     """Return what sshbell has read and not understood, and what its channels could not send. Never raises a StoreError."""
     _ = language.gettext
     try:
-        seq, channels = delivered(state_dir)
-        state = stored(state_dir, seq)
+        seq, channels = delivered(store)
+        state = stored(store, seq)
     except StoreError as error:
         return (_("sshbell cannot read its database: %(error)s", error=str(error)),)
     figures = state.figures

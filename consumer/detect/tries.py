@@ -22,7 +22,7 @@ from consumer.records import HOST, TIME, TRUSTED
 # Addresses, prefixes and accounts in memory. Prefix and account show an attacker who comes from more addresses. An entry of an
 # address has some 500 bytes, the others at most 20 kB each.
 TRIES_ADDRESS_LIMIT = 20_000
-TRIES_PREFIX_LIMIT = 5_000
+TRIES_PREFIX_LIMIT = 3_000
 TRIES_ACCOUNT_LIMIT = 2_000
 # Ids of events and names of hosts that an entry remembers, as examples for a finding.
 _IDS_LIMIT, _HOSTS_LIMIT = 10, 5

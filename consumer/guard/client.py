@@ -12,10 +12,14 @@ from pathlib import Path
 import msgspec
 
 from consumer.addresses import ip_of
-from consumer.block.access_conf import EXCEPTIONS_LIMIT
+from consumer.block.access_conf import EXCEPTIONS_LIMIT, can_name
+from consumer.block.target import USER_PREFIX
+from consumer.clock import SECOND_US
+from consumer.config import Blocking
 from consumer.errors import StoreError, TryLaterError
 from consumer.events import Block
 from consumer.guard.messages import MESSAGE_LIMIT, ORDERS_LIMIT, GuardRequest, Order, Reply
+from consumer.spans import seconds_of
 from consumer.state_dir import GUARD_SOCKET
 from consumer.store.earlier_logins import EarlierLogins
 
@@ -91,6 +95,18 @@ def known_addresses(earlier: EarlierLogins, user: str, now_us: int, known_us: in
         return []  # without the store, no address is known
     addresses = {str(address) for login in logins if (address := ip_of(login.address)) is not None}
     return sorted(addresses)[:EXCEPTIONS_LIMIT]
+
+
+def order_of(block: Block, earlier: EarlierLogins, settings: Blocking, now_us: int) -> Order:
+    """Return the order for a block. A block of a user leaves out the addresses of earlier logins, for which it asks the store."""
+    target, exceptions = block.target, list[str]()
+    if block.is_user:
+        target = f"{USER_PREFIX}{block.target}"
+        known_us = round(seconds_of(settings.known_for)) * SECOND_US
+        if can_name(block.target):
+            exceptions = known_addresses(earlier, block.target, now_us, known_us, is_verified=True)
+    reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
+    return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
 
 
 def connected(state_dir: Path) -> socket.socket | None:

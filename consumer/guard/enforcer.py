@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from consumer.block.access_conf import access_conf
+from consumer.block.access_conf import Groups, access_conf
 from consumer.block.commands import filled_command, split_command
 from consumer.block.hosts_deny import patterns
 from consumer.block.nftables import changes, no_table, whole_table
@@ -75,14 +75,15 @@ class AccessFiles:
     def __init__(self, settings: Blocking) -> None:
         self._path = Path(settings.access_file)
         self._with_lists = settings.hosts_deny
+        self._groups = Groups()
         self._written: dict[Path, tuple[bytes, Stamp | None]] = {}
 
     def write(self, wanted: BlockState) -> str:
         """Write the files whose content changes, or that somebody else has changed; return the fault, or ""."""
         users = {user: blocked.exceptions for user, blocked in wanted.users.items()}
-        texts = {self._path: access_conf(list(wanted.networks), users, wanted.allowed)}
+        texts = {self._path: access_conf(wanted.outer, users, wanted.allowed, self._groups)}
         if self._with_lists:
-            texts[self._path.with_name("hosts.deny")] = patterns(wanted.networks)
+            texts[self._path.with_name("hosts.deny")] = patterns(wanted.outer)
             texts[self._path.with_name("hosts.allow")] = patterns(wanted.allowed)
         return self.put_back(texts)
 

@@ -10,6 +10,7 @@ from consumer.block.exchange import SharedBlock, shared_blocks
 from consumer.block.target import target_of
 from consumer.clock import SECOND_US, isoformat
 from consumer.config import Config
+from consumer.guard.entries import entries_of
 from consumer.guard.messages import IMPORT_LIMIT, MESSAGE_LIMIT, TARGETS_LIMIT, GuardRequest, Import, Lift, Order, Reply
 from consumer.guard.own_login import own_logins
 from consumer.spans import seconds_of
@@ -19,14 +20,14 @@ from consumer.store.block import StoredBlocks
 _ROOM = 100
 
 
-def blocks_to_share(state_dir: Path, now_us: int) -> Iterator[SharedBlock]:
+def blocks_to_share(config: Config, now_us: int) -> Iterator[SharedBlock]:
     """
     Yield the blocks that have not ended, also those that somebody has lifted before their ends.
 
     Raises:
         StoreError: the store cannot be read.
     """
-    for row in StoredBlocks(state_dir).entries():
+    for row in entries_of(config):
         if row.until_us > now_us:
             removed = isoformat(row.removed_us) if row.removed_us is not None else ""
             yield SharedBlock(row.id, row.target, isoformat(row.until_us), row.reason, row.service, row.exceptions, removed)
@@ -85,7 +86,8 @@ def import_blocks(config: Config, data: bytes, now_us: int, ask: Callable[[Guard
         )  # fmt: skip
     active = [row for row in known if row.until_us > now_us and row.removed_us is None]
     shared_ids, lifted_ids = {one.id for one in shared}, {one.id for one in shared if one.removed}
-    by_itself = {row.target for row in active if row.id not in shared_ids}
+    # A list that has been here may name this machine's own blocks.
+    by_itself = {row.target for row in active if not row.imported or row.id not in shared_ids}
     lifted = sorted({row.target for row in active if row.id in lifted_ids} - by_itself)
     for begin in range(0, len(lifted), TARGETS_LIMIT):
         found = found._replace(lifted=found.lifted + ask(Lift(lifted[begin : begin + TARGETS_LIMIT])).count)

@@ -17,10 +17,11 @@ _log = get_logger()
 
 
 class BlockedUser(NamedTuple):
-    """A blocked user, and from where this user may still log in."""
+    """A blocked user, from where this user may still log in, and whether only other machines have decided that."""
 
     until_us: int
     exceptions: tuple[Target, ...]
+    is_imported: bool = True
 
 
 class BlockState(NamedTuple):
@@ -28,24 +29,34 @@ class BlockState(NamedTuple):
     What is to be blocked now.
 
     Attributes:
-        networks: addresses and networks, none within another one, each with its end in microseconds since 1970.
+        outer: addresses and networks in order, none within another one.
+        ends: of these, and perhaps of some within them, in microseconds since 1970.
         users: by name; only those that pam_access can name.
         allowed: the allow list, none within another one.
         services: of all targets, for ``%s`` of commands.
     """
 
-    networks: dict[Target, int]
+    outer: list[Target]
+    ends: dict[Target, int]
     users: dict[str, BlockedUser]
     allowed: list[Target]
     services: dict[Target, str]
 
+    @property
+    def networks(self) -> dict[Target, int]:
+        """The addresses and networks with their ends."""
+        return {target: self.ends[target] for target in self.outer}
 
-NOTHING_BLOCKED = BlockState({}, {}, [], {})
+
+NOTHING_BLOCKED = BlockState([], {}, {}, [], {})
 
 
 class Ledger:
     """
     The entries of ``block.db``.
+
+    Attributes:
+        next_end_us: when the next entry ends; None if there is none.
 
     Each method raises a StoreError if the file cannot be read or written; then nothing has changed.
 
@@ -75,31 +86,32 @@ class Ledger:
         self._ends: dict[Target, int] = {}
         self._services: dict[Target, str] = {}
         self._users: dict[str, BlockedUser] = {}
+        self.next_end_us: int | None = None
         for row, target in self._entries.values():
             self._count(row, target)
         # Addresses and networks, none within another one.
         self._outer = [target for target in outermost(self._ends) if covering(target, self._allowed) is None]
 
     def _count(self, row: BlockRow, target: Target) -> None:
+        self.next_end_us = row.until_us if self.next_end_us is None else min(self.next_end_us, row.until_us)
         self._services[target] = row.service
         if target.version:
             self._ends[target] = max(row.until_us, self._ends.get(target, 0))
         elif can_name(target.user):
-            known = self._users.get(target.user, BlockedUser(0, ()))
-            exceptions = dict.fromkeys((*known.exceptions, *map(network_target, row.exceptions)))
-            self._users[target.user] = BlockedUser(max(row.until_us, known.until_us), tuple(exceptions)[:EXCEPTIONS_LIMIT])
+            known, is_imported = self._users.get(target.user, BlockedUser(0, ())), bool(row.imported)
+            # Who writes the lists to import may name whom to block, but must not open what this machine blocks.
+            froms = dict.fromkeys(known.exceptions if is_imported or not known.is_imported else ())
+            if not is_imported or known.is_imported:
+                froms |= dict.fromkeys(map(network_target, row.exceptions))
+            until_us, is_imported = max(row.until_us, known.until_us), is_imported and known.is_imported
+            self._users[target.user] = BlockedUser(until_us, tuple(froms)[:EXCEPTIONS_LIMIT], is_imported)
 
-    @property
-    def next_end_us(self) -> int | None:
-        """When the next entry ends; None if there is none."""
-        return min((row.until_us for row, _ in self._entries.values()), default=None)
-
-    def order(self, orders: Iterable[Order], now_us: int) -> int:
+    def order(self, orders: Iterable[Order], now_us: int, *, are_imported: bool = False) -> int:
         """Add entries; return how many are new. This reports and skips invalid orders."""
         rows = []
         for order in orders:
             try:
-                rows.append(_row_of(order, now_us))
+                rows.append(_row_of(order, now_us, imported=int(are_imported)))
             except ValueError as error:
                 _log.error("not_blocked", id=order.id, target=order.target, reason=str(error))
         new = self.blocks.add(row for row in rows if row.until_us > now_us)
@@ -158,8 +170,8 @@ class Ledger:
 
     def wanted(self) -> BlockState:
         """Return what is to be blocked now."""
-        networks = {target: self._ends[target] for target in self._outer}
-        return BlockState(networks, dict(self._users), self._allowed, self._services)
+        # Each block waits for this: with 20,000 targets, the file for pam_access does not need them as a table.
+        return BlockState(list(self._outer), dict(self._ends), dict(self._users), self._allowed, self._services)
 
     def allowed_by(self, text: str) -> str:
         """Return why a target is never blocked; "" if it may be, or is none."""
@@ -193,16 +205,14 @@ def check_of(entries: Iterable[tuple[BlockRow, Target]], allowed: Iterable[Allow
     if address is not None and (reason := _allowed_by(address, allowed)):
         return Reply(allowed=reason)
     applying = []
-    # pam_access gets one line for a user, so an exception of one order counts for all of them.
-    is_known = False
     for row, target in entries:
-        if target.version:
-            applies = address is not None and target.covers(address)
-        else:
-            applies = target == user and can_name(target.user)
-            is_known |= applies and address is not None and any(network_target(text).covers(address) for text in row.exceptions)
+        applies = address is not None and target.covers(address) if target.version else target == user and can_name(target.user)
         if applies:
             applying.append((row, target))
+    # pam_access gets one line for a user, so an exception of one order counts for all of them: see ``Ledger``.
+    of_user = [row for row, target in applying if not target.version]
+    own = [row for row in of_user if not row.imported] or of_user
+    is_known = address is not None and any(network_target(text).covers(address) for row in own for text in row.exceptions)
     found: list[dict[str, str | int]] = [
         {"id": row.id, "target": row.target, "until_us": row.until_us, "reason": row.reason}
         for row, target in applying
@@ -218,10 +228,10 @@ def _allowed_by(target: Target, allowed: Iterable[AllowedRow]) -> str:
     return ""
 
 
-def _row_of(order: Order, now_us: int) -> BlockRow:
+def _row_of(order: Order, now_us: int, imported: int) -> BlockRow:
     """Return an order as an entry. Raises a ValueError if it is invalid."""
     target = target_of(order.target)
     if is_too_wide(target):
         raise ValueError(f"{target.text} holds a large part of the world")
     exceptions = [network_target(text).text for text in order.exceptions]
-    return BlockRow(order.id, target.text, now_us, order.until_us, order.reason, order.service, exceptions)
+    return BlockRow(order.id, target.text, now_us, order.until_us, order.reason, order.service, exceptions, None, imported)

@@ -193,7 +193,7 @@ class Guard:
                     count = self._ledger.order([request], now)
                 case Import():
                     orders = [order for order in request.orders if not self._ledger.allowed_by(order.target)]
-                    count, left_out = self._ledger.order(orders, now), len(request.orders) - len(orders)
+                    count, left_out = self._ledger.order(orders, now, are_imported=True), len(request.orders) - len(orders)
                 case Lift():
                     count = self._ledger.lift(request.targets, now)
                 case Purge():

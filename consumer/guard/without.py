@@ -12,6 +12,7 @@ from consumer.config import NO_BLOCKING, Config
 from consumer.errors import RightsError, StoreError
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles
+from consumer.guard.entries import entries_of
 from consumer.guard.ledger import NOTHING_BLOCKED, Ledger, check_of
 from consumer.guard.messages import Check, Lift, Purge, Reply
 from consumer.process.lock import GUARD_LOCK, Lock
@@ -56,5 +57,5 @@ def checked_without_guard(config: Config, request: Check) -> Reply:
         UsageError: there is no such address or user.
     """
     reader, now = StoredBlocks(Path(config.state_dir)), now_us()
-    rows = [(row, target_of(row.target)) for row in reader.entries() if row.until_us > now and row.removed_us is None]
+    rows = [(row, target_of(row.target)) for row in entries_of(config) if row.until_us > now and row.removed_us is None]
     return msgspec.structs.replace(check_of(rows, reader.allowed(), request), is_enforcing=config.block.mode == "on")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import tzinfo
-from pathlib import Path
 
 from consumer.actions import SEVERITIES
 from consumer.clock import utc
@@ -13,15 +12,16 @@ from consumer.events import Event, Finding
 from consumer.events_as_ecs import of_event
 from consumer.show.table import EVENTS, Table
 from consumer.store.queries import event_of_id
+from consumer.store.reader import Store
 from consumer.text import harmless, listed
 
 
-def explained(state_dir: Path, event_id: str, zone: tzinfo, width: int | None) -> Iterator[str]:
+def explained(store: Store, event_id: str, zone: tzinfo, width: int | None) -> Iterator[str]:
     """
     Yield lines of text about an event of the store, and about the events that it rests on if it is a finding.
 
     Args:
-        state_dir: has the store.
+        store: has the events.
         event_id: the id, or its beginning.
         zone: of the times shown.
         width: of the terminal, in cells; None cuts nothing.
@@ -30,7 +30,7 @@ def explained(state_dir: Path, event_id: str, zone: tzinfo, width: int | None) -
         UsageError: there is no such event, or several.
         StoreError: the store does not exist or cannot be read.
     """
-    event = event_of_id(state_dir, event_id)
+    event = event_of_id(store, event_id)
     if event is None:
         raise UsageError(f"no event, or more than one, has an id that begins with {event_id}")
     table = Table(EVENTS, zone, color=False, width=width, noise=True)
@@ -43,7 +43,7 @@ def explained(state_dir: Path, event_id: str, zone: tzinfo, width: int | None) -
         if value:
             yield f"{name + ':':<10} {harmless(value)}"
     yield ""
-    rests_on = [found for each in event.event_ids if (found := event_of_id(state_dir, each)) is not None]
+    rests_on = [found for each in event.event_ids if (found := event_of_id(store, each)) is not None]
     missing = len(event.event_ids) - len(rests_on)
     yield from _shown(rests_on, table, event.count)
     if missing:

@@ -27,6 +27,7 @@ from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadReque
 from consumer.logs.process_pool import Workers
 from consumer.matching.matcher import Matcher
 from consumer.story.correlate import Correlator
+from consumer.story.event_ids import IdentitiesByHost
 
 
 class Summary(msgspec.Struct):
@@ -102,7 +103,9 @@ class Replay:
         self._detectors = None if detect is None else Detectors(detect, self._report, block, place_of)
         self._watch = watch
         tell_all = self._report if self._detectors is None and watch is None else self._decided
-        self._correlator = Correlator(matcher.rules, lambda name: matcher.program(name).family, tell_all)
+        self._correlator = Correlator(
+            matcher.rules, lambda name: matcher.program(name).family, tell_all, IdentitiesByHost()
+        )  # fmt: skip
         self.paths = [] if paths is None else paths
         self.errors: list[SshbellError] = []
 

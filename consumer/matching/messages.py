@@ -152,7 +152,7 @@ def is_ambiguous(rule: str, fields: dict[str, str], text: str) -> bool:
         case "auth_failure_odd" | "ldap_failure" | "disconnecting_from_max_attempts":
             # OpenSSH 6.7 ends that line with the address. Up to 6.6 it ends with the name, which may look like an address.
             return True
-        case "auth_failure" | "module_failure" | "sss_success":
+        case "auth_failure" | "module_failure" | "module_success":
             # sshd passes no ruser to PAM. Other services may pass one, and it can contain the names of fields.
             return " rhost=" in fields.get("user", "") and not fields.get("tty", "").endswith("ssh")
     between, most = _BETWEEN.get(rule, ("", len(text) + 1))

@@ -16,17 +16,14 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from consumer.block.access_conf import can_name
-from consumer.block.target import USER_PREFIX
-from consumer.clock import SECOND_US, now_us
+from consumer.clock import now_us
 from consumer.config import Config
 from consumer.errors import StoreError
 from consumer.events import Block
-from consumer.guard.client import OrderQueue, known_addresses
+from consumer.guard.client import OrderQueue, order_of
 from consumer.guard.messages import Order
 from consumer.process.log import get_logger
 from consumer.run.gather import Bell
-from consumer.spans import seconds_of
 from consumer.store.block import BLOCK_LIMIT
 from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.queries import blocks_after
@@ -274,14 +271,7 @@ class GuardChild:
             self._send()
 
     def _order_of(self, block: Block) -> Order:
-        target, exceptions = block.target, list[str]()
-        if block.is_user:
-            target = f"{USER_PREFIX}{block.target}"
-            known_us = round(seconds_of(self._config.block.known_for)) * SECOND_US
-            if can_name(block.target):
-                exceptions = known_addresses(self._earlier, block.target, now_us(), known_us, is_verified=True)
-        reason = f"finding {block.finding_id[:12]}{f', block number {block.step + 1}' if block.step else ''}"
-        return Order(block.id, target, block.until_us, reason, "sshd", exceptions)
+        return order_of(block, self._earlier, self._config.block, now_us())
 
     def _send(self) -> None:
         if self._socket is not None and self._orders:

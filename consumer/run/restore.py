@@ -159,9 +159,10 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
     """Repeat the call that a record of the journal stands for; return its events."""
     match kind:
         case Kind.LINES:
-            for line in payload.splitlines(keepends=True):
-                pipeline.redelivery.has_seen(line)
-            return pipeline.feed(payload)
+            # Lines that came during a snapshot may have come before.
+            is_redelivered = pipeline.redelivery.has_seen
+            fresh = b"".join([line for line in payload.splitlines(keepends=True) if not is_redelivered(line)])
+            return pipeline.feed(fresh) if fresh else []
         case Kind.CAUGHT_UP:
             return pipeline.feed(payload)
         case Kind.EVENTS:

@@ -17,7 +17,7 @@ import gc
 import os
 import select
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -42,6 +42,7 @@ from consumer.process.privileges import account_of
 from consumer.run.announcement import announced, forget_announcement
 from consumer.run.catch_up import CatchUp
 from consumer.run.gather import Gather
+from consumer.run.meanwhile import Meanwhile
 from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.role import Role
@@ -63,6 +64,8 @@ SNAPSHOT_BYTES = 64 << 20
 _FORGET_MORE_S = 1.0
 # Confirmed lines go to the pipeline at once. If more lines are waiting already, those come first, but for no longer than this.
 _TAKEN_S = 0.001
+# As many bytes of confirmed lines go to the pipeline at once. After a snapshot, many may have come: others must not wait for all.
+_TOGETHER_BYTES = 1 << 17
 # Urgent events are stored and synced at once; in a flood, once per this time.
 _URGENT_S = 0.005
 # Without keys, run ends when a line comes after such a pause, but at most once per this time.
@@ -142,6 +145,7 @@ class Service:
         self._taken: list[bytes] = []
         self._urgent: list[Event] = []
         self._unsaved: list[Event] = []
+        self._is_failing = False  # the last snapshot could not be stored
         self._senders = Senders()
 
         # The order of the rest matters for the start.
@@ -176,6 +180,7 @@ class Service:
             "mark": (1.0, self._mark),
             "status": (5.0, self._keep_status),
             "unknown": (60.0, self._keep_unknown),
+            "collect": (1.0, self._collect),
             "snapshot": (600.0, self._snapshot),
             "forget": (60.0, self._forget),
         }
@@ -202,7 +207,7 @@ class Service:
 
     def serve(self) -> None:
         """Read lines until the input ends."""
-        # Hardly anything here makes cycles, and each collection would visit all connections.
+        # Hardly anything here makes cycles, and each collection would visit all connections: see _collect.
         gc.freeze()
         gc.disable()
         lines, signals, schedule = self._lines.fd, self._signals.fd, self._schedule
@@ -219,7 +224,7 @@ class Service:
                     self._take(self._lines.read())
                 now_s = time.monotonic()
                 if self._taken and (lines not in ready or now_s >= self._taken_s + _TAKEN_S):
-                    self._understand()
+                    self._understand_some()
                 if signals in ready:
                     self._woken()
                 if self._gather is not None and bell in ready:
@@ -239,21 +244,27 @@ class Service:
         """Write the available lines to the journal, and confirm them: one in confirm mode, many in plain mode."""
         if not block:
             return
-        is_redelivered = self._pipeline.redelivery.has_seen
-        if block.count(b"\n") == 1:
-            fresh = b"" if is_redelivered(block) else block
-        else:
-            fresh = b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
-        if fresh:
+        if fresh := self._fresh(block):
             self._append(Kind.LINES, fresh)
         # Only now: rsyslogd was not silent while it waited for the journal.
-        self._last_line_s = time.monotonic()
-        self._catch_up.note(block, self._last_line_s)
+        self._note(block, fresh, time.monotonic())
+        self._replies.ok()
+
+    def _fresh(self, block: bytes) -> bytes:
+        """Return lines without those that rsyslogd sends again."""
+        is_redelivered = self._pipeline.redelivery.has_seen
+        if block.count(b"\n") == 1:
+            return b"" if is_redelivered(block) else block
+        return b"".join([line for line in block.splitlines(keepends=True) if not is_redelivered(line)])
+
+    def _note(self, block: bytes, fresh: bytes, now_s: float) -> None:
+        """Note that lines have come, and queue the fresh ones for the pipeline."""
+        self._last_line_s = now_s
+        self._catch_up.note(block, now_s)
         if fresh:
             if not self._taken:
-                self._taken_s = self._last_line_s
+                self._taken_s = now_s
             self._taken.append(fresh)
-        self._replies.ok()
 
     def _append(self, kind: Kind, payload: bytes) -> None:
         """Write to the journal; on a full disk, rsyslogd waits."""
@@ -263,9 +274,18 @@ class Service:
             self._store.until(partial(self._journal.append, kind, payload))
 
     def _understand(self) -> None:
-        """Give all confirmed lines to the pipeline together: line by line would take three times as long."""
-        block = b"".join(self._taken)
-        self._taken.clear()
+        """Give all confirmed lines to the pipeline."""
+        while self._taken:
+            self._understand_some()
+
+    def _understand_some(self) -> None:
+        """Give confirmed lines to the pipeline together: line by line would take three times as long."""
+        size = count = 0
+        while count < len(self._taken) and size < _TOGETHER_BYTES:
+            size += len(self._taken[count])
+            count += 1
+        block = b"".join(self._taken[:count])
+        del self._taken[:count]
         events = self._pipeline.feed(block)
         self._senders.note(block, events)
         if events:
@@ -319,8 +339,7 @@ class Service:
 
     def _woken(self) -> None:
         if self._signals.taken():
-            if self._taken:
-                self._understand()
+            self._understand()
             self._reload()
         self._children.tend()
 
@@ -344,6 +363,10 @@ class Service:
             self._use_detect()
         self._told = _told_by(config)
         self._children.hang_up(config)
+        # The detectors of before are cycles.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         log.info("configured")
 
     def _use_programs(self) -> None:
@@ -378,8 +401,7 @@ class Service:
 
     def _tend(self) -> None:
         """Run the periodic tasks that are due, after the lines that came before them."""
-        if self._taken:
-            self._understand()
+        self._understand()
         for name in self._schedule.due(time.monotonic()):
             _period_s, task = self._tasks[name]
             self._store.until(task)
@@ -401,8 +423,10 @@ class Service:
             self._pipeline.announce_canary(token)
             forget_announcement(Path(self._config.state_dir))
         self._journal.append(Kind.TICK, str(at_us).encode())
-        if events := self._pipeline.tick(at_us):
-            self._handle(events)
+        # After a start, thousands of logins may have waited for their session lines: to report them takes seconds.
+        with self._patience.meanwhile():
+            if events := self._pipeline.tick(at_us):
+                self._handle(events)
         if self._catch_up.tick(now_s):
             self._take_from_file()
             self._schedule.at(now_s, "status")
@@ -441,20 +465,11 @@ class Service:
     def _keep_status(self) -> None:
         not_blocked = msgspec.json.encode(self._pipeline.refused).decode()
         self._store.state.set_notes({"refused": self._refused, NOT_BLOCKED_NOTE: not_blocked} | self._pipeline.examples)
-        counts = self._pipeline.counts
-        understood = sum(counts[:-2])
         self._store.state.set_status(
             self._figures
             | self._catch_up.figures
-            | {
-                "pid": os.getpid(),
-                "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US),
-                "lines_total": understood + counts[-2] + counts[-1],
-                "understood_total": understood,
-                "unmatched_total": counts[-2],
-                "unframed_total": counts[-1],
-                "redelivered_total": self._pipeline.redelivery.total,
-            }
+            | self._pipeline.figures
+            | {"pid": os.getpid(), "last_line_us": now_us() - round((time.monotonic() - self._last_line_s) * SECOND_US)}
         )
 
     def _keep_unknown(self) -> None:
@@ -463,6 +478,7 @@ class Service:
 
     def _snapshot(self) -> None:
         """Store a snapshot of the memory, and delete the journal that it replaces."""
+        self._understand()
         self._flush()
         self._schedule.done(time.monotonic(), "snapshot")
         if not self._store.has_snapshot:
@@ -472,12 +488,33 @@ class Service:
             taken = None if self._gather is None else self._gather.taken
             sequence = self._store.state.sequence if isinstance(self._store.state, ShardState) else None
             own = snapshot_parts(segment, self._log_file.position, taken, sequence)
-            self._store.state.keep_snapshot(chain(self._pipeline.changed(), own))
-            self._pipeline.kept()
+            # While the store cannot be written, rsyslogd has to wait.
+            meanwhile = None if self._is_failing else Meanwhile(self._lines, self._replies, self._journal)
+            self._is_failing = True
+            try:
+                with meanwhile or nullcontext():
+                    self._store.state.keep_snapshot(chain(self._pipeline.changed(), own))
+                    self._pipeline.kept()
+            finally:
+                if meanwhile is not None:
+                    self._take_over(meanwhile)
+            self._is_failing = False
             self._store.has_snapshot = True
             self._journal.drop_before(segment)
-            gc.collect()
         self._figures["snapshots_total"] += 1
+
+    def _take_over(self, meanwhile: Meanwhile) -> None:
+        """Queue the lines that came during a snapshot."""
+        for block, at_s in meanwhile.taken:
+            self._note(block, self._fresh(block), at_s)
+        if meanwhile.unconfirmed:
+            self._take(meanwhile.unconfirmed)
+
+    @staticmethod
+    def _collect() -> None:
+        """Collect the cycles among the objects of the last second. In a flood, to visit all objects takes 0.3 s."""
+        gc.collect(0)
+        gc.freeze()
 
     def _forget(self) -> None:
         if self._store.state.forget(now_us() - round(seconds_of(self._config.keep) * SECOND_US)):
@@ -486,8 +523,7 @@ class Service:
 
     def _end(self) -> None:
         """Store everything after the end of the input; ``deliver`` ends by itself."""
-        if self._taken:
-            self._understand()
+        self._understand()
         if self._gather is not None:
             while self._take_gathered():
                 pass

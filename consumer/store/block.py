@@ -23,7 +23,7 @@ _KEPT = 19_000
 ENDED_LIMIT, SHORTEN_AFTER = 20_000, 1000
 
 _Text = Annotated[str, msgspec.Meta(max_length=1000)]
-_COLUMNS = "id, target, begin_us, until_us, reason, service, exceptions, removed_us"
+_COLUMNS = "id, target, begin_us, until_us, reason, service, exceptions, removed_us, imported"
 
 
 class BlockRow(msgspec.Struct, frozen=True):
@@ -37,6 +37,7 @@ class BlockRow(msgspec.Struct, frozen=True):
     service: str
     exceptions: list[str]
     removed_us: Whole | None = None
+    imported: Whole = 0
 
 
 class AllowedRow(msgspec.Struct, frozen=True):
@@ -81,9 +82,9 @@ class Blocks:
             for row in rows:
                 values = (
                     row.id, row.target, row.begin_us, row.until_us, row.reason, row.service, json.dumps(row.exceptions),
-                    row.removed_us,
+                    row.removed_us, row.imported,
                 )  # fmt: skip
-                if self._connection.execute("INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount:
+                if self._connection.execute("INSERT OR IGNORE INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values).rowcount:
                     new.append(row)
         return new
 

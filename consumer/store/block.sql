@@ -9,7 +9,8 @@ CREATE TABLE entry (
     reason     TEXT NOT NULL,
     service    TEXT NOT NULL,              -- %s of the commands
     exceptions TEXT NOT NULL,              -- a JSON list: from where a blocked user may still log in
-    removed_us INTEGER                     -- somebody has removed it by hand
+    removed_us INTEGER,                    -- somebody has removed it by hand
+    imported   INTEGER NOT NULL DEFAULT 0  -- 1: another machine has decided it
 ) WITHOUT ROWID;
 CREATE INDEX entry_until ON entry (until_us);
 CREATE INDEX entry_target ON entry (target);

@@ -89,7 +89,8 @@ MIGRATIONS: dict[str, dict[int, str]] = {
         ),
     },
     "keys": {},
-    "block": {},
+    # Blocks of other machines.
+    "block": {1: "ALTER TABLE entry ADD COLUMN imported INTEGER NOT NULL DEFAULT 0;"},
     "codes": {},
 }
 # Damaged files to keep for inspection. sshbell deletes the oldest, or a bad disk would fill up with them.

@@ -4,7 +4,9 @@ PostgreSQL, through psycopg 3. Only ``sshbell worker`` and its ``deliver`` need 
 All tables are in the schema ``sshbell``. Statements that SQLite gets, too, are written for SQLite and in_postgres here.
 """
 
+import os
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,8 +17,17 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from consumer.errors import ConfigError, StoreError
+from consumer.store.reader import Members
 
-_VERSION = 1
+_VERSION = 2
+# Steps from each version to the next, as in database.py.
+_MIGRATIONS = {
+    # What sshbell status and sshbell block export read.
+    1: (
+        "CREATE TABLE note (name text PRIMARY KEY, text text NOT NULL);"
+        "CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"
+    ),
+}
 # Of the locks below; any number that no other program is likely to use.
 _SPACE = 7_554_352
 _UPGRADE, _DELIVER = 1, 2
@@ -25,7 +36,13 @@ _DEFAULTS = {
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
-# For ``end_stuck``, and for people who look at pg_stat_activity.
+# The same for the server: the locks of a machine without power, or behind a broken network, must not last for hours.
+_SESSION = (
+    "SELECT set_config('search_path', 'sshbell, pg_catalog', false), set_config('tcp_keepalives_idle', '10', false),"
+    " set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false),"
+    " set_config('tcp_user_timeout', '20000', false), set_config('idle_in_transaction_session_timeout', '60000', false)"
+)
+# The beginnings of the names of sessions, for ``end_stuck``, ``members_of`` and people who look at pg_stat_activity.
 WORKER, _OTHER = "sshbell worker", "sshbell"
 
 
@@ -44,7 +61,7 @@ class PostgresSession:
 
     Args:
         database: a connection string.
-        name: for pg_stat_activity.
+        name: for pg_stat_activity, which also gets the process and the host.
         is_deliver: take the lock of ``deliver`` with each new connection. So no statement runs without it.
     """
 
@@ -80,6 +97,16 @@ class PostgresSession:
         with self._guarded() as connection:
             return connection.execute(in_postgres(statement).encode(), values or None).fetchall()
 
+    def members(self) -> Members:
+        """See ``members_of``."""
+        names = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+        workers = self.run(f"{names} AND starts_with(application_name, %s) ORDER BY 1", (WORKER,)).fetchall()
+        deliver = self.run(f"{names} AND pid IN ({_LOCKED})", (_SPACE, _DELIVER)).fetchall()
+        return Members(
+            [name.removeprefix(WORKER).strip() for (name,) in workers],
+            deliver[0][0].removeprefix(_OTHER).strip() if deliver else "",
+        )
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """
@@ -108,9 +135,9 @@ class PostgresSession:
         except psycopg.ProgrammingError:
             # Its text may have a part of the string, and that may be a password.
             raise ConfigError("database under [worker] is not a connection string of PostgreSQL") from None
-        connection = psycopg.connect(**(parameters | {"application_name": self._name, "autocommit": True}))  # type: ignore[arg-type]
+        connection = psycopg.connect(**(parameters | {"application_name": _session_name(self._name), "autocommit": True}))  # type: ignore[arg-type]
         try:
-            connection.execute("SET search_path = sshbell, pg_catalog")
+            connection.execute(_SESSION)
             _upgrade(connection)
             if self._is_deliver and not _has_lock(connection):
                 raise StoreError("another sshbell deliver has the lock in the database, and sends the messages")  # noqa: TRY301
@@ -128,11 +155,20 @@ def end_stuck(session: PostgresSession) -> int:
     """
     return len(
         session.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE starts_with(application_name, %s) AND datname = current_database()"
             " AND usename = current_user AND pid <> pg_backend_pid() AND xact_start < clock_timestamp() - interval '2 s'",
             (WORKER,),
         ).fetchall()
     )
+
+
+_LOCKED = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s AND objid = %s"
+
+
+def _session_name(name: str) -> str:
+    # PostgreSQL keeps 63 bytes of it.
+    return f"{name} {os.getpid()} on {socket.gethostname()}"
 
 
 def _has_lock(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
@@ -142,22 +178,34 @@ def _has_lock(connection: psycopg.Connection[tuple[Any, ...]]) -> bool:
 
 def _upgrade(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     """
-    Create the tables, if there are none.
+    Create the tables, if there are none, or bring older ones to this version.
 
     Raises:
         StoreError: a newer sshbell has made them.
     """
+    if _version(connection) == _VERSION:
+        return
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_SPACE, _UPGRADE))
+        version = _version(connection)
+        if not version:
+            connection.execute("CREATE SCHEMA IF NOT EXISTS sshbell")
+            connection.execute(files("consumer.store").joinpath("postgresql.sql").read_bytes())
+            return
+        for number in range(version, _VERSION):
+            connection.execute(_MIGRATIONS[number].encode())
+            connection.execute("UPDATE version SET number = %s", (number + 1,))
+    if version > _VERSION:
+        raise StoreError(f"a newer sshbell has made the tables (version {version}, this one knows {_VERSION})")
+
+
+def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
+    """Return the version of the tables; 0 if there are none."""
     row = connection.execute("SELECT to_regclass('sshbell.version')").fetchone()
     if row is None or row[0] is None:
-        with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", (_SPACE, _UPGRADE))
-            row = connection.execute("SELECT to_regclass('sshbell.version')").fetchone()
-            if row is None or row[0] is None:
-                connection.execute("CREATE SCHEMA IF NOT EXISTS sshbell")
-                connection.execute(files("consumer.store").joinpath("postgresql.sql").read_bytes())
+        return 0
     found = connection.execute("SELECT number FROM version").fetchone()
-    if found is None or found[0] > _VERSION:
-        raise StoreError(f"a newer sshbell has made the tables (version {found and found[0]}, this one knows {_VERSION})")
+    return int(found[0]) if found else 0
 
 
 def _store_error(error: psycopg.Error) -> StoreError:

@@ -21,6 +21,7 @@ CREATE TABLE event (
     code      text
 );
 CREATE INDEX event_time ON event (time_us);
+CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';
 
 CREATE TABLE session (
     login_id  text PRIMARY KEY,
@@ -89,6 +90,11 @@ CREATE TABLE status (
     value     bigint NOT NULL
 );
 INSERT INTO status VALUES ('created_us', extract(epoch FROM now()) * 1000000);
+
+CREATE TABLE note (
+    name      text PRIMARY KEY,
+    text      text NOT NULL
+);
 
 CREATE TABLE delivery (
     event_id  text NOT NULL,
@@ -159,4 +165,4 @@ CREATE FUNCTION json_each(text) RETURNS TABLE (value text) IMMUTABLE PARALLEL SA
     AS 'SELECT json_array_elements_text($1::json)';
 
 CREATE TABLE version (number bigint NOT NULL);
-INSERT INTO version VALUES (1);
+INSERT INTO version VALUES (2);

@@ -1,7 +1,7 @@
 """The store of ``sshbell worker`` in PostgreSQL, for several workers."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,7 +15,16 @@ from consumer.notices import OwnMessage
 from consumer.records import Pair
 from consumer.store.postgresql import WORKER, PostgresSession, end_stuck
 from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS, event_row, session_row
-from consumer.store.worker import FORGET_GATHERING, GATHERED, LostPartitionError, PartitionProgress, Taken, grouped, part_key
+from consumer.store.worker import (
+    FORGET_GATHERING,
+    GATHERED,
+    LostPartitionError,
+    PartitionProgress,
+    Taken,
+    grouped,
+    named_figures,
+    part_key,
+)
 
 # How long a take waits for another worker's transaction, and how often, before it ends that worker's session.
 _LOCK_WAIT = "2s"
@@ -51,6 +60,10 @@ _INSERT_PIECES = (
     "INSERT INTO partition_snapshot"
     " SELECT %s, %s, part, piece, body FROM unnest(%b::bytea[], %b::bigint[], %b::bytea[]) AS new (part, piece, body)"
 )
+_SET_STATUS = (
+    "INSERT INTO status SELECT * FROM unnest(%b::text[], %b::bigint[]) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+)
+_SET_NOTES = "INSERT INTO note SELECT * FROM unnest(%b::text[], %b::text[]) ON CONFLICT (name) DO UPDATE SET text = excluded.text"
 
 
 class PostgresWorkerStore:
@@ -115,8 +128,8 @@ class PostgresWorkerStore:
         with self._session.transaction():
             # In order of the numbers, so that two workers cannot wait for each other. First, so that a worker that was stopped in
             # its transaction holds up whoever takes the partition, and nobody else.
-            for number, epoch, next_offset, parts in sorted(progress, key=lambda each: each.number):
-                self._keep(number, epoch, next_offset, [(part_key(name), list(pieces)) for name, pieces in parts])
+            for each in sorted(progress, key=lambda each: each.number):
+                self._keep(each)
             new: set[str] = set()
             if rows:
                 new = {found for (found,) in self._session.run(_INSERT_EVENTS, (_json(rows),)).fetchall()}
@@ -138,19 +151,23 @@ class PostgresWorkerStore:
                 )
         return 0
 
-    def _keep(self, number: int, epoch: int, next_offset: int | None, parts: list[tuple[bytes, list[bytes]]]) -> None:
+    def _keep(self, progress: PartitionProgress) -> None:
         """
         Store the progress of a partition.
 
         Raises:
             LostPartitionError: another worker has taken it.
         """
+        number, epoch, next_offset, named, figures = progress
+        parts = [(part_key(name), list(pieces)) for name, pieces in named]
         key = (self._topic, number)
         if not self._session.run(
             "UPDATE partition SET next_offset = coalesce(%s, next_offset) WHERE topic = %s AND number = %s AND epoch = %s",
             (next_offset, *key, epoch),
         ).rowcount:
             raise LostPartitionError(number)
+        if figures:
+            self._session.run(_SET_STATUS, tuple(map(list, zip(*named_figures(self._topic, number, figures), strict=True))))
         if not parts:
             return
         self._session.run(_DELETE_PARTS, (*key, [part for part, _ in parts]))
@@ -169,6 +186,11 @@ class PostgresWorkerStore:
     def tell(self, message: OwnMessage, now_us: int) -> None:
         """See ``WorkerStore.tell``."""
         self._tell([message], now_us)
+
+    def set_notes(self, texts: Mapping[str, str]) -> None:
+        """See ``WorkerStore.set_notes``. PostgreSQL has no text with a NUL."""
+        values = [text.replace("\0", "\\x00") for text in texts.values()]
+        self._session.run(_SET_NOTES, (list(texts), values))
 
     def forget(self, before_us: int) -> bool:
         """See ``WorkerStore.forget``."""

@@ -1,12 +1,15 @@
-"""Queries of ``who``, ``history`` and ``status``. They write nothing and block no writer."""
+"""
+Queries of ``who``, ``history`` and ``status``. They write nothing and block no writer.
+
+The same statements run in SQLite and in PostgreSQL. What only one of them could do, such as testing an address, is done here.
+"""
 
 import json
-import sqlite3
-from collections.abc import Iterator
-from contextlib import suppress
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,10 +20,12 @@ from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Logi
 from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.state_dir import shards_in
-from consumer.store.database import DELIVERY_DB, STATE_DB, reading
+from consumer.store.database import DELIVERY_DB, STATE_DB
 from consumer.store.delivery import Budget
 from consumer.store.found import stored_block, stored_finding
+from consumer.store.reader import Reader, Store, reader_of
 from consumer.store.rows import Whole, checked
+from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
@@ -29,8 +34,6 @@ OPEN_LIMIT_US = 30 * 86400 * 1_000_000
 _PAGE = 2_000
 # The newest rows in which to look for keys. The limit keeps this fast, however long the history is.
 _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
-
-_Columns = dict[str, Any]  # values of a row, by name
 
 
 class _LoggedRow(msgspec.Struct, kw_only=True):
@@ -44,7 +47,7 @@ class _LoggedRow(msgspec.Struct, kw_only=True):
     method: str | None
     info: str | None
     origin: str
-    ambiguous: int
+    ambiguous: bool | int  # PostgreSQL has a type for it
     factors: str | None
     code: str | None = None
 
@@ -97,47 +100,45 @@ def open_now(user: str | None, host: str | None, now_us: int) -> Asked:
     return Asked(Selection(now_us - OPEN_LIMIT_US, None, user, host), only_open=True)
 
 
-def sessions(state_dir: Path, asked: Asked) -> Iterator[Session]:
+def sessions(store: Store, asked: Asked) -> Iterator[Session]:
     """
     Yield logins with their ends, oldest first: those that were open at some time between the bounds.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    for row in _rows(state_dir, "SELECT *", _SESSION, asked):
-        yield session_of_row(checked(state_dir / STATE_DB, row, SessionRow))
+    for row in _rows(store, _SESSION, asked):
+        yield session_of_row(checked(_place(store), row, SessionRow))
 
 
-def endless_total(state_dir: Path, user: str | None, host: str | None, now_us: int) -> int:
+def endless_total(store: Store, user: str | None, host: str | None, now_us: int) -> int:
     """
     Return how many sessions without an end are too old to be credible.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    with _reading(state_dir / STATE_DB) as found:
-        total: int = found.execute(
-            f"SELECT count(*) AS total FROM session WHERE closed_us IS NULL AND opened_us < :before AND {_WHOSE}",  # noqa: S608
-            {"user": user, "host": host, "before": now_us - OPEN_LIMIT_US},
-        ).fetchone()["total"]
-    return total
+    whose, values = _whose(user, host)
+    statement = f"SELECT count(*) FROM session WHERE closed_us IS NULL AND opened_us < :before{whose}"  # noqa: S608 - our own
+    with closing(reader_of(store, is_optional=False)) as reader:
+        ((total,),) = reader.rows(statement, values | {"before": now_us - OPEN_LIMIT_US})
+    return int(total)
 
 
-def events(state_dir: Path, asked: Asked) -> Iterator[Event]:
+def events(store: Store, asked: Asked) -> Iterator[Event]:
     """
     Yield all events, oldest first.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    columns = "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
-    for row in _rows(state_dir, columns, _EVENT, asked):
-        event = event_of_row(checked(state_dir / STATE_DB, row, EventRow))
+    for row in _rows(store, _EVENT, asked):
+        event = event_of_row(checked(_place(store), row, EventRow))
         if event is not None:
             yield event
 
 
-def blocks_after(state_dir: Path, after_us: int, limit: int) -> list[Block]:
+def blocks_after(store: Store, after_us: int, limit: int) -> list[Block]:
     """
     Return the newest blocks that end after a time, the oldest of them first.
 
@@ -145,32 +146,32 @@ def blocks_after(state_dir: Path, after_us: int, limit: int) -> list[Block]:
         StoreError: the store does not exist or cannot be read.
     """
     found: list[Block] = []
-    statement = f"SELECT * FROM event WHERE action = '{EventAction.BLOCK}' ORDER BY time_us DESC LIMIT ?"  # noqa: S608 - our own
-    with _reading(state_dir / STATE_DB) as connection:
-        for row in connection.execute(statement, (limit,)):
-            event = event_of_row(checked(state_dir / STATE_DB, row, EventRow))
-            if isinstance(event, Block) and event.until_us > after_us:
-                found.append(event)
+    columns = ", ".join(EVENT_COLUMNS)
+    statement = f"SELECT {columns} FROM event WHERE action = '{EventAction.BLOCK}' ORDER BY time_us DESC, id DESC LIMIT ?"  # noqa: S608 - our own
+    with closing(reader_of(store, is_optional=False)) as reader:
+        rows = reader.rows(statement, (limit,))
+    for row in rows:
+        event = event_of_row(checked(_place(store), _named(EVENT_COLUMNS, row), EventRow))
+        if isinstance(event, Block) and event.until_us > after_us:
+            found.append(event)
     return found[::-1]
 
 
-def event_of_id(state_dir: Path, prefix: str) -> Event | None:
+def event_of_id(store: Store, prefix: str) -> Event | None:
     """
     Return the event whose id begins with a text; None if there is none, or more than one.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    statement = (
-        "SELECT *, (SELECT opened_us FROM session WHERE session.login_id = event.login_id) AS opened_us"
-        " FROM event WHERE id >= :prefix AND id < :prefix || '\U0010ffff' LIMIT 2"
-    )
-    with _reading(state_dir / STATE_DB) as found:
-        rows = found.execute(statement, {"prefix": prefix}).fetchall()
-    return event_of_row(checked(state_dir / STATE_DB, rows[0], EventRow)) if len(rows) == 1 else None
+    with closing(reader_of(store, is_optional=False)) as reader:
+        # An id has hexadecimal digits alone, so those that begin with a text are the next ones in any order of letters.
+        rows = reader.rows(f"SELECT {_EVENT.columns} FROM event WHERE id >= ? ORDER BY id LIMIT 2", (prefix,))  # noqa: S608
+    found = [row for row in rows if str(row[0]).startswith(prefix)]
+    return event_of_row(checked(_place(store), _named(_EVENT.names, found[0]), EventRow)) if len(found) == 1 else None
 
 
-def has_canary(state_dir: Path, user: str, since_us: int) -> bool:
+def has_canary(store: Store, user: str, since_us: int) -> bool:
     """
     Return whether the failed login of a canary has arrived since a moment.
 
@@ -178,11 +179,11 @@ def has_canary(state_dir: Path, user: str, since_us: int) -> bool:
         StoreError: the store does not exist or cannot be read.
     """
     statement = f"SELECT 1 FROM event WHERE time_us >= ? AND action = '{EventAction.CANARY}' AND user = ?"  # noqa: S608
-    with reading(state_dir / STATE_DB) as found:
-        return found.execute(statement, (since_us, user)).fetchone() is not None
+    with closing(reader_of(store, is_optional=False)) as reader:
+        return bool(reader.rows(statement, (since_us, user)))
 
 
-def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
+def keys_used(store: Store, asked: Asked, here: str, *, of_events: bool) -> Iterator[Login]:
     """
     Yield one login for each user and key or certificate on this host: each user's newest, then each user's second, and so on.
 
@@ -190,7 +191,7 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
     ``_KEY_ROWS`` rows that match. It reads nothing before the caller takes the first.
 
     Args:
-        state_dir: directory of the store.
+        store: where the rows are.
         asked: the query whose rows the command will show.
         here: this host's name.
         of_events: the query is for ``events``, not for ``sessions``.
@@ -199,56 +200,83 @@ def keys_used(state_dir: Path, asked: Asked, here: str, *, of_events: bool) -> I
         StoreError: the store does not exist or cannot be read.
     """
     kind = _EVENT if of_events else _SESSION
-    table, time, key = kind
-    wanted = _wanted(kind, asked)
-    sessions_alone = f"AND action IN {_SESSIONS}" if of_events else ""
-    # max() makes SQLite take the other columns from the newest row. The outer query reads whole rows only for the final logins.
-    newest = (
-        f"SELECT {key}, user, max({time}) AS newest_us"  # noqa: S608
-        f" FROM (SELECT *{wanted} ORDER BY {time} DESC, {key} DESC LIMIT :rows)"
-        f" WHERE info IS NOT NULL {sessions_alone} AND is_here(host) GROUP BY user, host, info"
-    )
-    turns = (
-        f"SELECT {key}, newest_us, row_number() OVER (PARTITION BY user COLLATE NOCASE ORDER BY newest_us DESC) AS turn"  # noqa: S608
-        f" FROM ({newest}) ORDER BY turn, newest_us DESC LIMIT {_KEYS_LIMIT}"
-    )
-    statement = f"SELECT {table}.* FROM ({turns}) JOIN {table} USING ({key}) ORDER BY turn, newest_us DESC"  # noqa: S608
-    with _reading(state_dir / STATE_DB, asked.network) as found:
-        found.create_function("is_here", 1, lambda host: is_same_host(host, here), deterministic=True)
-        values = _values(found, kind, asked) | {"rows": min(asked.limit or _KEY_ROWS, _KEY_ROWS)}
-        rows = found.execute(statement, values).fetchall()
+    more = ", user, host, info, " + ("action" if of_events else f"'{EventAction.LOGIN}'")
+    with closing(reader_of(store, is_optional=False)) as reader:
+        newest: dict[tuple[str | None, str, str], str] = {}
+        rows = islice(_newest(reader, kind, asked, *_wanted(reader, kind, asked), more), min(asked.limit or _KEY_ROWS, _KEY_ROWS))
+        for _time_us, key, _address, user, host, info, action in rows:
+            if info is not None and action in SESSION_ACTIONS and is_same_host(str(host), here):
+                newest.setdefault((user, host, info), key)
+        # The number of the key among those of the user; the newest first.
+        turns: dict[str, int] = {}
+        wanted: list[tuple[int, str]] = []
+        for (user, _host, _info), key in newest.items():
+            name = str(user or "").lower()
+            turns[name] = turn = turns.get(name, 0) + 1
+            wanted.append((turn, key))
+        keys = [key for _turn, key in sorted(wanted, key=lambda each: each[0])[:_KEYS_LIMIT]]
+        statement = f"SELECT {kind.columns} FROM {kind.table} WHERE {kind.key} IN (SELECT value FROM json_each(?))"  # noqa: S608
+        found = {row[0]: _named(kind.names, row) for row in reader.rows(statement, (json.dumps(keys),))}
     # All rows are read by now, because the caller may take long with each.
-    for row in rows:
+    for row in [found[key] for key in keys if key in found]:
         if of_events:
-            event = checked(state_dir / STATE_DB, row, EventRow)
+            event = checked(_place(store), row, EventRow)
             yield _login(event, event.id, event.time_us)
         else:
-            yield session_of_row(checked(state_dir / STATE_DB, row, SessionRow)).login
+            yield session_of_row(checked(_place(store), row, SessionRow)).login
 
 
-# A table, its time, and its key.
-_SESSION, _EVENT = ("session", "opened_us", "login_id"), ("event", "time_us", "id")
+class _Kind(NamedTuple):
+    """A table, its time, its key, and the columns to read, of which the key is the first."""
+
+    table: str
+    time: str
+    key: str
+    names: tuple[str, ...]
+    columns: str
+
+
+_SESSION = _Kind("session", "opened_us", "login_id", SESSION_COLUMNS, ", ".join(SESSION_COLUMNS))
+_EVENT = _Kind(
+    "event", "time_us", "id", (*EVENT_COLUMNS, "opened_us"),
+    ", ".join((*EVENT_COLUMNS, "(SELECT opened_us FROM session WHERE session.login_id = event.login_id)")),
+)  # fmt: skip
 _FINDINGS = frozenset(action for action in EventAction if action.is_finding)
-_SESSIONS = tuple(map(str, SESSION_ACTIONS))  # its repr is an SQL list
-_WHOSE = "(:user IS NULL OR user = :user) AND (:host IS NULL OR host = :host)"
 
 
-def _wanted(kind: tuple[str, str, str], asked: Asked) -> str:
-    """Return FROM and WHERE for the rows of a query, without the limit."""
-    table, time, key = kind
-    wanted = (
-        f" FROM {table} WHERE ({time}, {key}) > (:time, :key) AND {time} < :until AND {_WHOSE}"
-        + (" AND closed_us IS NULL" if asked.only_open else "")
-        + (" AND in_network(address)" if asked.network is not None else "")
-    )
-    if _reaches_back(kind, asked):
+def _place(store: Store) -> Path:
+    """Return where the rows are, for error messages."""
+    return store / STATE_DB if isinstance(store, Path) else Path("PostgreSQL")
+
+
+def _named(names: Sequence[str], row: Sequence[object]) -> dict[str, object]:
+    return dict(zip(names, row, strict=True))
+
+
+def _whose(user: str | None, host: str | None) -> tuple[str, dict[str, object]]:
+    """Return the condition for a user and a host, and its values."""
+    given: dict[str, object] = {name: value for name, value in (("user", user), ("host", host)) if value is not None}
+    return "".join(f" AND {name} = :{name}" for name in given), given
+
+
+def _wanted(reader: Reader, kind: _Kind, asked: Asked) -> tuple[str, dict[str, object]]:
+    """Return FROM and WHERE for the rows of a query, without limit and network, and the values."""
+    selection = asked.selection
+    whose, values = _whose(selection.user, selection.host)
+    wanted = f" FROM {kind.table} WHERE ({kind.time}, {kind.key}) > (:time, :key) AND {kind.time} < :until{whose}"
+    since_us = first_us = -(1 << 63) if selection.since_us is None else selection.since_us
+    if asked.only_open:
+        wanted += " AND closed_us IS NULL"
+    elif kind is _SESSION and selection.since_us is not None:
+        # Sessions count that began before the first bound and were still open then.
         wanted += " AND (opened_us >= :since OR login_id IN (SELECT value FROM json_each(:across)))"
-    return wanted
-
-
-def _reaches_back(kind: tuple[str, str, str], asked: Asked) -> bool:
-    """Return whether sessions count that began before the first bound and were still open then."""
-    return kind == _SESSION and asked.selection.since_us is not None and not asked.only_open
+        across = reader.rows(_ACROSS, {"since": since_us, "oldest": since_us - OPEN_LIMIT_US})
+        first_us = min((opened_us for _id, opened_us in across if isinstance(opened_us, int)), default=since_us)
+        values |= {"since": since_us, "across": json.dumps([login_id for login_id, _us in across if isinstance(login_id, str)])}
+    # Every id is greater than an empty one.
+    return wanted, values | {
+        "time": first_us, "key": "", "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
+    }  # fmt: skip
 
 
 # Sessions that were open at a moment: of each host those that ended later, found by session_host alone; and those without an end,
@@ -260,68 +288,39 @@ _ACROSS = """
     )
     SELECT login_id, opened_us FROM known JOIN session USING (host) WHERE closed_us >= :since AND opened_us < :since
     UNION ALL SELECT login_id, opened_us FROM session
-        WHERE closed_us IS NULL AND opened_us < :since AND opened_us >= :since - :open_limit
+        WHERE closed_us IS NULL AND opened_us < :since AND opened_us >= :oldest
 """
 
 
-def _values(found: sqlite3.Connection, kind: tuple[str, str, str], asked: Asked) -> dict[str, object]:
-    """Return the values of the condition."""
-    selection = asked.selection
-    since_us = -(1 << 63) if selection.since_us is None else selection.since_us
-    across: list[_Columns] = []
-    if _reaches_back(kind, asked):
-        across = found.execute(_ACROSS, {"since": since_us, "open_limit": OPEN_LIMIT_US}).fetchall()
-    begun_us = [row["opened_us"] for row in across if isinstance(row["opened_us"], int)]
-    first_us = min(begun_us, default=since_us)
-    return {
-        "time": max(first_us - 1, -(1 << 63)),
-        "key": "\U0010ffff",  # greater than every id of the microsecond before
-        "since": since_us,
-        "until": (1 << 63) - 1 if selection.until_us is None else selection.until_us,
-        "across": json.dumps([row["login_id"] for row in across if isinstance(row["login_id"], str)]),
-        "user": selection.user,
-        "host": selection.host,
-    }
+def _newest(
+    reader: Reader, kind: _Kind, asked: Asked, wanted: str, values: dict[str, object], more: str = ""
+) -> Iterator[tuple[Any, ...]]:
+    """Yield time, key, address and further columns of the rows of a query, newest first, page by page."""
+    order = f"ORDER BY {kind.time} DESC, {kind.key} DESC LIMIT {_PAGE}"
+    page = reader.rows(f"SELECT {kind.time}, {kind.key}, address{more}{wanted} {order}", values)
+    below = f"{wanted} AND ({kind.time}, {kind.key}) < (:last, :lastkey)"
+    while page:
+        yield from (row for row in page if is_in(asked.network, row[2]))
+        last_us, last_key = page[-1][:2]
+        page = reader.rows(
+            f"SELECT {kind.time}, {kind.key}, address{more}{below} {order}", values | {"last": last_us, "lastkey": last_key}
+        )
 
 
-def _rows(state_dir: Path, columns: str, kind: tuple[str, str, str], asked: Asked) -> Iterator[_Columns]:
+def _rows(store: Store, kind: _Kind, asked: Asked) -> Iterator[dict[str, object]]:
     """Yield rows in the order of their times, page by page."""
-    _table, time, key = kind
-    wanted = _wanted(kind, asked)
-    with _reading(state_dir / STATE_DB, asked.network) as found:
-        values = _values(found, kind, asked)
+    time, address = kind.names.index(kind.time), kind.names.index("address")
+    with closing(reader_of(store, is_optional=False)) as reader:
+        wanted, values = _wanted(reader, kind, asked)
         if asked.limit is not None:
             # The row before the first of the limit; if there is none, all rows are within the limit.
-            before = f"SELECT {time}, {key}{wanted} ORDER BY {time} DESC, {key} DESC LIMIT 1 OFFSET :limit"
-            start = found.execute(before, values | {"limit": asked.limit}).fetchone()
-            values |= {"time": start[time], "key": start[key]} if start is not None else {}
-        page: list[_Columns] = [{}]
-        while page:
-            page = found.execute(f"{columns}{wanted} ORDER BY {time}, {key} LIMIT {_PAGE}", values).fetchall()
-            yield from page
-            if page:
-                values |= {"time": page[-1][time], "key": page[-1][key]}
-
-
-class _reading:  # noqa: N801 - used as a function
-    """``reading``, with rows by name and an SQL function that tests addresses."""
-
-    def __init__(self, path: Path, network: Network | None = None) -> None:
-        self._reading = reading(path)
-        self._network = network
-
-    def __enter__(self) -> sqlite3.Connection:
-        connection = self._reading.__enter__()
-        connection.row_factory = _named
-        connection.create_function("in_network", 1, partial(is_in, self._network), deterministic=True)
-        return connection
-
-    def __exit__(self, *details: object) -> bool | None:
-        return self._reading.__exit__(*details)  # type: ignore[arg-type]
-
-
-def _named(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> _Columns:
-    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+            before = islice(_newest(reader, kind, asked, wanted, values), asked.limit, None)
+            start = next(before, None)
+            values |= {"time": start[0], "key": start[1]} if start is not None else {}
+        statement = f"SELECT {kind.columns}{wanted} ORDER BY {kind.time}, {kind.key} LIMIT {_PAGE}"
+        while page := reader.rows(statement, values):
+            yield from (_named(kind.names, row) for row in page if is_in(asked.network, row[address]))
+            values |= {"time": page[-1][time], "key": page[-1][0]}
 
 
 def session_of_row(row: SessionRow) -> Session:
@@ -399,20 +398,20 @@ class KeySeen(msgspec.Struct, frozen=True):
     last_us: Whole
 
 
-def keys_seen(state_dir: Path) -> tuple[int | None, list[KeySeen]]:
+def keys_seen(store: Store) -> tuple[int | None, list[KeySeen]]:
     """
     Return the time of the oldest login, None if there is none, and the keys that logins used.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    with reading(state_dir / STATE_DB) as found:
-        (oldest_us,) = found.execute("SELECT min(opened_us) FROM session WHERE opened_us > 0").fetchone()
-        rows = found.execute("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
-        seen = [checked(state_dir / STATE_DB, dict(zip(KeySeen.__struct_fields__, row, strict=True)), KeySeen) for row in rows]
-        return checked(state_dir / STATE_DB, [oldest_us], list[Whole | None])[0], [
-            KeySeen(_logged(key.info), key.user, key.host, key.last_us) for key in seen
-        ]
+    with closing(reader_of(store, is_optional=False)) as reader:
+        ((oldest_us,),) = reader.rows("SELECT min(opened_us) FROM session WHERE opened_us > 0")
+        rows = reader.rows("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
+    seen = [checked(_place(store), _named(KeySeen.__struct_fields__, row), KeySeen) for row in rows]
+    return checked(_place(store), [oldest_us], list[Whole | None])[0], [
+        KeySeen(_logged(key.info), key.user, key.host, key.last_us) for key in seen
+    ]
 
 
 class StoreState(msgspec.Struct):
@@ -440,7 +439,7 @@ class ChannelState(msgspec.Struct):
     spent: list[tuple[Budget, int]] = msgspec.field(default_factory=list)
 
 
-def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
+def delivered(store: Store) -> tuple[int, dict[str, ChannelState]]:
     """
     Return the number of the last routed message, and the state of each channel.
 
@@ -448,16 +447,16 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
         StoreError: ``delivery.db`` does not exist or cannot be read.
     """
     channels: dict[str, ChannelState] = {}
-    with reading(state_dir / DELIVERY_DB) as found:
-        (seq,) = found.execute("SELECT coalesce(max(seq), 0) FROM cursor").fetchone()
-        for name, *times in found.execute("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
+    with closing(reader_of(store, DELIVERY_DB, is_optional=False)) as reader:
+        ((seq,),) = reader.rows("SELECT coalesce(max(seq), 0) FROM cursor")
+        for name, *times in reader.rows("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
             channels[name] = ChannelState(0, 0, 0, None, *times)
-        for name, state, count, oldest_us in found.execute(
+        for name, state, count, oldest_us in reader.rows(
             "SELECT channel, state, count(*), min(max(queued_us, free_us)) FROM delivery"
-            " WHERE state = 'pending' AND hold = '' GROUP BY channel"
+            " WHERE state = 'pending' AND hold = '' GROUP BY channel, state"
             " UNION ALL SELECT channel, 'held', count(*), NULL FROM delivery"
             " WHERE state = 'pending' AND hold <> '' GROUP BY channel"
-            " UNION ALL SELECT channel, state, count(*), NULL FROM delivery WHERE state = 'dead' GROUP BY channel"
+            " UNION ALL SELECT channel, state, count(*), NULL FROM delivery WHERE state = 'dead' GROUP BY channel, state"
         ):
             channel = channels.setdefault(name, ChannelState())
             match state:
@@ -467,37 +466,52 @@ def delivered(state_dir: Path) -> tuple[int, dict[str, ChannelState]]:
                     channel.held = count
                 case _:
                     channel.pending, channel.oldest_us = count, oldest_us
-        for name, budget, tokens, tokens_us, count in found.execute(
-            "SELECT budget.*, count(*) FROM budget JOIN delivery ON delivery.channel = budget.channel AND budget = name"
-            " WHERE tokens < 1 AND state = 'pending' AND hold = '' AND seq > 0 GROUP BY budget.channel, name"
+        path = store / DELIVERY_DB if isinstance(store, Path) else _place(store)
+        for name, budget, tokens, tokens_us, count in reader.rows(
+            "SELECT budget.channel, name, tokens, tokens_us, count(*)"
+            " FROM budget JOIN delivery ON delivery.channel = budget.channel AND delivery.budget = name"
+            " WHERE tokens < 1 AND state = 'pending' AND hold = '' AND seq > 0 GROUP BY budget.channel, name, tokens, tokens_us"
         ):
-            channels.setdefault(name, ChannelState()).spent.append(
-                (checked(state_dir / DELIVERY_DB, (budget, tokens, tokens_us), Budget), count)
-            )
-    path = state_dir / DELIVERY_DB
+            spent = channels.setdefault(name, ChannelState()).spent
+            spent.append((checked(path, (budget, tokens, tokens_us), Budget), count))
     return checked(path, seq, int), checked(
         path, {name: msgspec.structs.asdict(one) for name, one in channels.items()}, dict[str, ChannelState]
     )
 
 
-def stored(state_dir: Path, routed_seq: int) -> StoreState:
+def stored(store: Store, routed_seq: int) -> StoreState:
     """
     Return the figures and notes of ``run``, and how many messages wait after ``routed_seq``. Those of shards are added.
 
     Raises:
         StoreError: ``state.db`` does not exist or cannot be read.
     """
-    with reading(state_dir / STATE_DB) as found:
-        unrouted, oldest_us = found.execute("SELECT count(*), min(queued_us) FROM outbox WHERE seq > ?", (routed_seq,)).fetchone()
+    with closing(reader_of(store, is_optional=False)) as reader:
+        # In PostgreSQL, deliver gives messages their numbers when it sees them.
+        ((unrouted, oldest_us),) = reader.rows(
+            "SELECT count(*), min(queued_us) FROM outbox WHERE seq > ? OR seq IS NULL", (routed_seq,)
+        )
         values = {
-            "figures": dict(found.execute("SELECT name, value FROM status")),
-            "notes": dict(found.execute("SELECT name, text FROM note")), "unrouted": unrouted, "oldest_us": oldest_us,
+            "figures": _added_up(reader.rows("SELECT name, value FROM status")),
+            "notes": dict(reader.rows("SELECT name, text FROM note")), "unrouted": unrouted, "oldest_us": oldest_us,
         }  # fmt: skip
-    whole = checked(state_dir / STATE_DB, values, StoreState)
-    for folder in shards_in(state_dir).values():
+    whole = checked(_place(store), values, StoreState)
+    for folder in shards_in(store).values() if isinstance(store, Path) else ():
         with suppress(StoreError):  # sshbell status reports it
             _add(whole, stored(folder, 0))
     return whole
+
+
+def _added_up(rows: Sequence[tuple[object, ...]]) -> dict[str, object]:
+    """Return figures by name. Those of the partitions of workers, such as ``sshbell/3/lines_total``, are added up."""
+    figures: dict[str, object] = {}
+    for name, value in rows:
+        _partition, _, plain = str(name).rpartition("/")
+        known = figures.get(plain)
+        if isinstance(known, int) and isinstance(value, int):
+            value = max(known, value) if plain.endswith("_us") else known + value  # noqa: PLW2901
+        figures[plain] = value
+    return figures
 
 
 def _add(whole: StoreState, part: StoreState) -> None:

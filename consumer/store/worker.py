@@ -8,7 +8,7 @@ epoch, which rises each time a worker takes it. A worker that has lost a partiti
 a while, still has the old epoch, and cannot write.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -46,13 +46,14 @@ class PartitionProgress(NamedTuple):
     A partition of this worker; and how far it was read, with the parts of its pipeline's memory that have changed until there.
 
     ``next_offset`` is None if only its events are stored now. Its next owner then reads the lines since the last one again. These
-    make the same events.
+    make the same events. ``figures`` are for ``sshbell status``, which adds up those of all partitions.
     """
 
     number: int
     epoch: int
     next_offset: int | None = None
     parts: Iterable[SnapshotPart] = ()
+    figures: Mapping[str, int] = {}
 
 
 class LostPartitionError(SshbellError):
@@ -105,6 +106,9 @@ class WorkerStore(Protocol):
 
     def tell(self, message: OwnMessage, now_us: int) -> None:
         """Put a message about sshbell itself into the outbox, unless it is there."""
+
+    def set_notes(self, texts: Mapping[str, str]) -> None:
+        """Store texts for ``sshbell status``."""
 
     def forget(self, before_us: int) -> bool:
         """Delete older rows, and messages that were delivered; return whether there are more."""
@@ -165,10 +169,13 @@ class SqliteWorkerStore(State):
     ) -> int:
         """See ``WorkerStore.commit``."""
         with transaction(self._connection):
-            for number, epoch, next_offset, parts in progress:
+            for number, epoch, next_offset, parts, figures in progress:
                 if not self._connection.execute(_UPDATE, (next_offset, self._topic, number, epoch)).rowcount:
                     raise LostPartitionError(number)
                 self._keep(number, parts)
+                self._connection.executemany(
+                    "INSERT OR REPLACE INTO status VALUES (?, ?)", named_figures(self._topic, number, figures)
+                )
             if gathered is None:
                 # Lines that are read again make events that have waited before.
                 new = {event.id: event for event in events if isinstance(event, GATHERED) and not self._has(event.id)}
@@ -206,6 +213,11 @@ class SqliteWorkerStore(State):
         with transaction(self._connection):
             self._connection.execute(FORGET_GATHERING)
         return has_more
+
+
+def named_figures(topic: str, number: int, figures: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the figures of a partition with their names in the store, where ``queries.stored`` adds them up."""
+    return [(f"{topic}/{number}/{name}", value) for name, value in figures.items()]
 
 
 def part_key(name: str) -> bytes:

@@ -70,13 +70,20 @@ class Correlator:
         rules: the rules of the matcher that made the lines.
         family_of: program family by program name.
         tell: gets each event, in the order in which sshbell decides them.
+        identities: assigns the ids; None: with one memory for all hosts, as lines come in.
     """
 
-    def __init__(self, rules: list[CompiledRule], family_of: Callable[[str], str], tell: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        rules: list[CompiledRule],
+        family_of: Callable[[str], str],
+        tell: Callable[[Event], None],
+        identities: Identities | None = None,
+    ) -> None:
         self._tell = tell
         self._family_of = family_of
         self.held = Connections(family_of, self._tell_rest, self._tell_all_forged)
-        self.identities = Identities()
+        self.identities = Identities() if identities is None else identities
         by_action: dict[LineAction, Callable[[Host, Line], None]] = {
             LineAction.ACCEPTED: self._accepted,
             LineAction.PARTIAL: self._partial,

@@ -1,12 +1,14 @@
 """Whether blocking works: for ``sshbell status``."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from consumer.config import Config
 from consumer.errors import StoreError
+from consumer.guard.entries import entries_of
 from consumer.process.lock import GUARD_LOCK, Process, holder_of
 from consumer.store.block import StoredBlocks
 
@@ -17,14 +19,14 @@ class BlockingState(msgspec.Struct):
 
     Attributes:
         mode: as configured.
-        guard: the process.
+        guard: the process; None with workers, which let other machines block.
         blocked: how many entries apply.
         not_blocked: how many findings have blocked nobody, by the values of ``Refusal``, since ``run`` started.
         problems: what does not work, in words.
     """
 
     mode: str
-    guard: Process
+    guard: Process | None
     blocked: int = 0
     not_blocked: dict[str, int] = {}
     problems: list[str] = []
@@ -39,6 +41,10 @@ def blocking_state(config: Config, now_us: int) -> BlockingState | None:
     """
     if config.block.mode == "off":
         return None
+    if config.worker.brokers:
+        with suppress(StoreError):  # sshbell status reports it
+            return BlockingState(config.block.mode, None, sum(row.until_us > now_us for row in entries_of(config)))
+        return BlockingState(config.block.mode, None)
     state = BlockingState(config.block.mode, holder_of(Path(config.state_dir) / GUARD_LOCK))
     if config.block.mode == "on":
         state.problems = list(_problems(config, state, now_us))
@@ -53,7 +59,7 @@ def _problems(config: Config, state: BlockingState, now_us: int) -> Iterator[str
     except StoreError as error:
         yield f"{error}: sshbell blocks nothing new, and what is blocked stays blocked; move the file away to begin anew"
         return
-    if not state.guard.is_running:
+    if state.guard is None or not state.guard.is_running:
         yield "guard is not running: nothing new is blocked, and no block ends"
     elif notes.get("enforcing") == "no":
         yield "the file no-blocking beside the configuration turns blocking off; delete it to turn it on"

@@ -40,9 +40,12 @@ def run_checks(path: str | None, *, connect: bool) -> Iterator[Result]:
         for name, check in check_sshbell.CHECKS.items():
             yield from _results(name, check(context))
     sshd_programs, catch_up = ([], "") if config is None else (config.sshd_programs, config.catch_up)
-    yield from _results("entry point", check_rsyslog.entry_point())
-    yield from _results("drop-in", check_rsyslog.drop_in(rsyslog, sshd_programs))
-    if rsyslog is not None:
+    # Workers read their lines from Kafka, and rsyslogd may be on other machines.
+    has_workers = config is not None and bool(config.worker.brokers)
+    if not has_workers:
+        yield from _results("entry point", check_rsyslog.entry_point())
+        yield from _results("drop-in", check_rsyslog.drop_in(rsyslog, sshd_programs))
+    if rsyslog is not None and not has_workers:
         yield from _results("trusted", check_rsyslog.trusted(rsyslog))
     yield from _results("journald", check_rsyslog.journald())
     yield from _results("sshd", sshd(catch_up))

@@ -116,10 +116,8 @@ def journald() -> Iterator[Outcome]:
     for unit in ("ssh.service", "sshd.service"):
         if not os.path.lexists(_UNITS / f"invocation:{unit}"):
             continue  # it is not running, or this system has no systemd
-        burst = _UNITS / f"log-rate-limit-burst:{unit}"
-        # A link to the number. journald takes no notice of LogRateLimitIntervalSec=0.
-        lines = int(burst.readlink().name) if burst.is_symlink() else 0
-        if lines >= _ENOUGH_LINES or _is_unlimited():
+        interval, burst = _limit_of(unit)
+        if not interval or not burst or burst >= _ENOUGH_LINES:
             yield ok(f"journald passes all lines of {unit}")
         else:
             yield warning(
@@ -128,8 +126,21 @@ def journald() -> Iterator[Outcome]:
             )
 
 
-def _is_unlimited() -> bool:
-    """Return whether journald's own settings turn its limit off."""
+def _limit_of(unit: str) -> tuple[bool, int]:
+    """Return whether journald has an interval for a unit, and its lines in it; without one, or with 0 lines, it has no limit."""
+    settings = _journald_settings()
+    found = {}
+    for key, name in (("RateLimitIntervalSec", "interval"), ("RateLimitBurst", "burst")):
+        # The unit's own value is a link to a number. journald takes no notice of LogRateLimitIntervalSec=0.
+        own = _UNITS / f"log-rate-limit-{name}:{unit}"
+        found[key] = own.readlink().name if own.is_symlink() else settings.get(key, "1")
+    burst = found["RateLimitBurst"]
+    is_off = re.fullmatch(r"0+[a-z]*", found["RateLimitIntervalSec"]) is not None
+    return not is_off, int(burst) if re.fullmatch(r"[0-9]+", burst) else 1
+
+
+def _journald_settings() -> dict[str, str]:
+    """Return journald's own settings of its limit."""
     files: dict[str, Path] = {}
     for place in _JOURNALD:
         main = place / "journald.conf"
@@ -140,7 +151,7 @@ def _is_unlimited() -> bool:
         settings |= re.findall(
             r"^(RateLimitIntervalSec|RateLimitBurst)=[ \t]*(\S+)", path.read_text("utf-8", "replace"), re.MULTILINE
         )
-    return any(re.fullmatch(r"0+[a-z]*", value) for value in settings.values())
+    return settings
 
 
 def _interpreter_of(text: str) -> Path | None:

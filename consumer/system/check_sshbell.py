@@ -13,7 +13,7 @@ from consumer.clock import now_us, utc
 from consumer.config import KEYS_SOCKET, PEOPLE_PATH, Config, secrets_of
 from consumer.deliver.channels import Channel, Delivered, Rejected, RetryLater, channel_of
 from consumer.deliver.channels import SendResult as Answer
-from consumer.errors import ConfigError, ConfigRightsError, StoreError
+from consumer.errors import ConfigError, ConfigRightsError, StoreError, UnavailableError
 from consumer.keys.client import KeyOwners
 from consumer.people.people import People
 from consumer.places.geoip import Places
@@ -22,6 +22,7 @@ from consumer.process.threads import run_async
 from consumer.rights import Account, changeable_by, closed_to, is_open_to_everybody, is_private, untrusted
 from consumer.state_dir import DEFAULT_PATH, shards_in
 from consumer.store.database import DELIVERY_DB, STATE_DB, reading
+from consumer.store.reader import members_of
 from consumer.system.check_blocking import blocking
 from consumer.system.outcome import AS_ROOT, INSTALL, Context, Outcome, fault, ok, warning
 from consumer.system.rsyslog_conf import DROP_IN
@@ -81,6 +82,19 @@ def state(context: Context) -> Iterator[Outcome]:
         yield fault(reason, _RENEWED)
         return
     yield ok(f"{place} belongs to {user} alone")
+    if isinstance(context.config.store, str):
+        yield _postgresql(context.config.store)
+
+
+def _postgresql(database: str) -> Outcome:
+    try:
+        found = members_of(database)
+    except (ConfigError, StoreError, UnavailableError) as error:
+        return fault(str(error), "compare database under [worker] with the server's settings")
+    who = f"{counted(len(found.workers), 'worker')} connected, deliver is {'running' if found.deliver else 'not running'}"
+    if found.workers:
+        return ok(f"PostgreSQL answers: {who}")
+    return warning(f"PostgreSQL answers: {who}", "start sshbell worker on one or more machines")
 
 
 def privileges(context: Context) -> Iterator[Outcome]:
@@ -99,6 +113,8 @@ def privileges(context: Context) -> Iterator[Outcome]:
 def keys(context: Context) -> Iterator[Outcome]:
     """Check that the process ``keys`` answers, if sshbell is running."""
     state_dir = Path(context.config.state_dir)
+    if context.config.worker.brokers:
+        return  # workers read no authorized_keys
     if not holder_of(state_dir / RUN_LOCK).is_running:
         return
     place = state_dir / KEYS_SOCKET

@@ -16,7 +16,8 @@ _STATEMENT = re.compile(
     r'|(?P<object>module|global|include|main_queue)\s*\((?P<inside>(?:"(?:\\.|[^"\\])*"|[^")])*)\))',
     re.MULTILINE | re.IGNORECASE,
 )
-_PARAMETER = re.compile(r'([\w.]+)\s*=\s*(?:"((?:\\.|[^"\\])*)"|(\w+))')
+# A name begins where no name went before, and is never tried shorter: otherwise a long word takes its length squared.
+_PARAMETER = re.compile(r'(?<![\w.])([\w.]++)\s*+=\s*(?:"((?:\\.|[^"\\])*)"|(\w+))')
 _DEPTH_LIMIT = 10  # of files that include files
 
 

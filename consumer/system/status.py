@@ -19,6 +19,7 @@ from consumer.state_dir import shard_dir, shards_in
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.database import DELIVERY_DB, STATE_DB, set_aside_of
 from consumer.store.queries import ChannelState, StoreState, delivered, stored
+from consumer.store.reader import members_of
 from consumer.system.blocking_state import BlockingState, blocking_state
 from consumer.system.rsyslog_conf import DROP_IN
 from consumer.system.shards import installed_shards
@@ -71,6 +72,8 @@ class Health(msgspec.Struct):
         run, deliver: the two processes.
         store: None if it cannot be read.
         channels: those of the configuration, and others that still have messages.
+        program: which reads lines: run, or worker.
+        workers: the workers that are connected to PostgreSQL, as ``PID on HOST``; None without PostgreSQL.
         blocking: None if it is off.
         held: for each channel whose ``max_per_hour`` is used up, how many messages wait, and until when all of them do.
         damaged: files that sshbell has set aside.
@@ -83,6 +86,8 @@ class Health(msgspec.Struct):
     channels: dict[str, ChannelState]
     damaged: list[Path]
     problems: list[Problem]
+    program: str = "run"
+    workers: list[str] | None = None
     blocking: BlockingState | None = None
     held: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
     shards: dict[int, ShardHealth] = msgspec.field(default_factory=dict)
@@ -97,6 +102,8 @@ class Health(msgspec.Struct):
 
 def wait_for_start(config: Config) -> None:
     """Wait while processes are just starting, ``START_S`` at most: people ask for the status right after a restart."""
+    if config.worker.brokers:
+        return
     state_dir = Path(config.state_dir)
     locks = [RUN_LOCK, *([DELIVER_LOCK] if config.channel else [])]
     shards = installed_shards(DROP_IN)
@@ -140,8 +147,44 @@ def examine(config: Config, now_us: int, fault: str = "") -> Health:
         fault: of the configuration, which then has only the state directory. Nothing starts until somebody mends it, so other
             remedies are left out.
     """
-    state_dir = Path(config.state_dir)
     problems = [Problem(Level.CRITICAL, fault)] if fault else []
+    health = _fleet(config.store, problems) if isinstance(config.store, str) else _processes(config, problems, fault)
+    if any(problem.level == Level.UNKNOWN for problem in problems):
+        return health
+    if not health.deliver.is_running and config.channel:
+        problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {_log_of(config)}"))
+    health.blocking = blocking_state(config, now_us)
+    if health.blocking is not None and health.run.is_running:
+        problems += [Problem(Level.WARNING, text) for text in health.blocking.problems]
+    _read(health, config)
+    if not config.worker.brokers:
+        _read_shards(health, Path(config.state_dir))
+    _find_held(health, config, now_us)
+    _judge(health, now_us)
+    return health
+
+
+def _log_of(config: Config) -> str:
+    return "the log of sshbell worker" if config.worker.brokers else LOG
+
+
+def _fleet(database: str, problems: list[Problem]) -> Health:
+    """Find the workers that are connected to PostgreSQL, and the ``deliver`` that sends."""
+    try:
+        found = members_of(database)
+    except StoreError as error:
+        problems.append(Problem(Level.CRITICAL, str(error)))
+        unknown = Process(is_running=None, pid=0)
+        return Health(unknown, unknown, None, {}, [], problems, "worker", [])
+    if not found.workers:
+        problems.append(Problem(Level.CRITICAL, "no sshbell worker is connected to the database, so none reads lines"))
+    run, deliver = (Process(is_running=bool(each), pid=0) for each in (found.workers, found.deliver))
+    return Health(run, deliver, None, {}, [], problems, "worker", found.workers)
+
+
+def _processes(config: Config, problems: list[Problem], fault: str) -> Health:
+    """Find the processes of this machine by their locks."""
+    state_dir = Path(config.state_dir)
     found: dict[str, Process] = {}
     for name in (RUN_LOCK, DELIVER_LOCK):
         try:
@@ -151,37 +194,31 @@ def examine(config: Config, now_us: int, fault: str = "") -> Health:
             problems.append(Problem(Level.UNKNOWN, f"{state_dir / name}: {error.strerror}{fix}"))
             found[name] = Process(is_running=None, pid=0)
     health = Health(found[RUN_LOCK], found[DELIVER_LOCK], None, {}, [], problems)
-    if any(problem.level == Level.UNKNOWN for problem in problems):
-        return health
-    if not health.run.is_running:
+    if config.worker.brokers:
+        health.program = "worker"
+    if not health.run.is_running and not any(problem.level == Level.UNKNOWN for problem in problems):
         remedy = "" if fault else "; restart rsyslog" if state_dir.exists() else "; run first: sudo sshbell install"
         what = "gathers no events of the shards" if installed_shards(DROP_IN) > 1 else "reads no lines"
-        problems.append(Problem(Level.CRITICAL, f"sshbell run is not running and {what}{remedy}"))
-    if not health.deliver.is_running and config.channel:
-        problems.append(Problem(Level.CRITICAL, f"sshbell deliver is not running and sends no messages; see {LOG}"))
-    health.blocking = blocking_state(config, now_us)
-    if health.blocking is not None and health.run.is_running:
-        problems += [Problem(Level.WARNING, text) for text in health.blocking.problems]
-    _read(health, config, state_dir)
-    _read_shards(health, state_dir)
-    _find_held(health, config, now_us)
-    _judge(health, now_us)
+        if config.worker.brokers:
+            remedy, what = "", "reads no lines"
+        problems.append(Problem(Level.CRITICAL, f"sshbell {health.program} is not running and {what}{remedy}"))
     return health
 
 
-def _read(health: Health, config: Config, state_dir: Path) -> None:
+def _read(health: Health, config: Config) -> None:
     """Read the databases, and find the files that sshbell has set aside."""
+    state_dir, is_fleet = Path(config.state_dir), isinstance(config.store, str)
     routed_seq = 0
     known: dict[str, ChannelState] = {}
     try:
-        if (state_dir / DELIVERY_DB).exists():
-            routed_seq, known = delivered(state_dir)
+        if is_fleet or (state_dir / DELIVERY_DB).exists():
+            routed_seq, known = delivered(config.store)
     except StoreError as error:
         health.problems.append(Problem(Level.CRITICAL, str(error)))
     try:
         # It is missing until run has run, which is a problem already.
-        if health.run.is_running or (state_dir / STATE_DB).exists():
-            health.store = stored(state_dir, routed_seq)
+        if is_fleet or health.run.is_running or (state_dir / STATE_DB).exists():
+            health.store = stored(config.store, routed_seq)
             if health.blocking is not None:
                 note = health.store.notes.get(NOT_BLOCKED_NOTE, "{}")
                 health.blocking.not_blocked = msgspec.json.decode(note, type=dict[str, int])
@@ -191,7 +228,8 @@ def _read(health: Health, config: Config, state_dir: Path) -> None:
     health.channels = {name: known.get(name, ChannelState()) for name in names} | {
         name: channel for name, channel in sorted(known.items()) if name not in names and (channel.pending or channel.dead)
     }
-    health.damaged = [file for name in (STATE_DB, DELIVERY_DB) for file in set_aside_of(state_dir / name)]
+    if not is_fleet:
+        health.damaged = [file for name in (STATE_DB, DELIVERY_DB) for file in set_aside_of(state_dir / name)]
 
 
 def _read_shards(health: Health, state_dir: Path) -> None:
@@ -237,7 +275,7 @@ def _judge(health: Health, now_us: int) -> None:
         version = health.store.notes.get("version", __version__)
         if health.run.is_running and version != __version__:
             health.problems.append(
-                Problem(Level.WARNING, f"version {version} is running, but {__version__} is installed: restart rsyslog")
+                Problem(Level.WARNING, f"version {version} is running, but {__version__} is installed: restart {_starts(health)}")
             )
     for name, oldest_us in waits:
         late_us = 0 if oldest_us is None else now_us - oldest_us
@@ -252,6 +290,11 @@ def _judge(health: Health, now_us: int) -> None:
     if health.damaged:
         names = ", ".join(file.name for file in health.damaged)
         health.problems.append(Problem(Level.WARNING, f"sshbell set damaged files aside: {names}; remove what you do not need"))
+
+
+def _starts(health: Health) -> str:
+    """Return what to restart, so that ``health.program`` starts again."""
+    return "rsyslog" if health.program == "run" else "sshbell worker"
 
 
 def _channel_problems(channel: ChannelState) -> Iterator[str]:

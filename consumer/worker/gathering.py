@@ -49,6 +49,11 @@ class Gathering:
         events = self._pipeline.gather(EventBatch(GATHERING, 0, 0, list(bodies)))
         return [event for event in events if isinstance(event, Finding | Block)]
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """See ``Pipeline.refused``."""
+        return self._pipeline.refused
+
     def progress(self) -> PartitionProgress:
         """Return what to store: see ``Partition.progress``."""
         return PartitionProgress(GATHERING, self._epoch, 0, self._pipeline.changed())

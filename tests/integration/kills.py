@@ -21,11 +21,17 @@ some of these lines on its disk. So after a hang, this program accepts events th
 ``--forged`` adds lines that another user writes in sshd's name through the local socket. sshbell must count each of them exactly
 once. If rsyslogd dies with such a line in its memory, only the log file has it, and without its writer. Then sshbell may report
 it as a login, but never as a verified one.
+
+Blocking is on, and ``guard`` dies and loses its disk, too. Wrong passwords come through the local socket, of some addresses and
+for some users: for each, about as many as block it. Afterwards sshbell must have found and blocked the same as undisturbed, for
+as long, and the events, ``block.db`` and the file for pam_access must agree. Again, what only the log file has does not count as
+verified. So a target may go free if it lacks such tries.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import re
@@ -34,6 +40,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import tempfile
 import threading
@@ -50,6 +57,8 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from consumer.actions import EventAction
+from consumer.block.access_conf import HEAD
+from tests import needs
 from tests.integration.dying import DEATHS, PLACES, write_down
 from tests.integration.post_office import PostOffice
 from tests.integration.rsyslogd import Rsyslogd, entry_point
@@ -57,7 +66,7 @@ from tests.integration.site import configuration, mail_channel
 from tests.waiting import came_true, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 HOST = "web1"
 FORGER, FORGER_UID = "mallory", 65534
@@ -68,21 +77,30 @@ RATE = 2000
 RESTART_EVERY, HANG_UP_EVERY = 6, 5
 OUTSIDE = "from outside"
 HUNG = "times that rsyslogd hung at its stop, and was killed"
-OUTSIDE_OF = ("run", "run", "deliver", "deliver", "smtp")
+OUTSIDE_OF = ("run", "run", "deliver", "deliver", "guard", "smtp")
 # One step in this many takes the disk away; from these processes; and limits files to nothing new, or a segment of the journal.
 DISK_EVERY = 2
-DISK_OF = (("run",), ("run",), ("deliver",), ("run", "deliver"))
+DISK_OF = (("run",), ("run",), ("deliver",), ("guard",), ("run", "deliver", "guard"))
 DISK_SIZES = (0, 65_536)
 DISK_S = 1.5
 # If no line has come for this long, run has got all lines that rsyslogd has: rsyslogd's pause after a death is shorter, and run's
 # status is up to five seconds old.
 QUIET_S = 8.0
-# run restarts a deliver that keeps dying after up to a minute.
-PATIENCE_S = 180.0
+# run restarts a deliver that keeps dying after up to a minute, and a slow machine sends thousands of messages slowly.
+PATIENCE_S = 900.0
 # How long to wait for a process to reach a place, before killing it elsewhere.
 ARMED_S = 8.0
 # The last lines are this much later, so that all waits of sshbell are over.
 LATER_S = 700
+
+# So many wrong passwords block an address or a user. The other tries of the input stay below it, or nobody vouches for them.
+BLOCKING_TRIES = 12
+GUESSERS, VICTIMS = 12, 6
+# The owner of an address that is never blocked, and from where this user may log in while blocked.
+KEEPER, OFFICE = "keeper", "198.18.0.250"
+# This one has guessed his password, and logs in with it while processes are killed.
+INTRUDER, INTRUDER_ADDRESS = "intruder", "198.18.0.251"
+GUESSED = (KEEPER, *(f"victim{number}" for number in range(VICTIMS - 1)))
 
 TOLD = ("ssh_login", "ssh_logout")
 # The channel that folds.
@@ -95,6 +113,21 @@ input(type="imtcp" address="127.0.0.1" port="0" listenPortFileName="{folder}/tcp
 
 
 # ---------------------------------------------------------------- the input
+
+
+class Guess(NamedTuple):
+    """A wrong password, for which the kernel vouches."""
+
+    address: str
+    port: int
+    user: str
+
+
+class Forgery(NamedTuple):
+    """A line that another user forges."""
+
+
+Entry = str | Guess | Forgery
 
 
 @cache
@@ -113,14 +146,17 @@ def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]
     pids = iter(range(2000, 4_000_000, 2))
     found: list[list[str]] = []
 
-    def source() -> tuple[int, str]:
+    def source(*networks: str) -> tuple[int, str]:
         address = ""
         while not address or is_own(address):
-            address = dice.choice([f"192.0.2.{dice.randrange(1, 255)}", f"198.51.100.{dice.randrange(1, 255)}", "2001:db8::7"])
+            network = dice.choice(networks)
+            address = network if ":" in network else f"{network}.{dice.randrange(1, 255)}"
         return next(pids), f"{address} port {dice.randrange(1024, 65536)}"
 
     for number in range(logins):
-        pid, place = source()
+        has_failed = dice.random() < 0.2
+        # How many tries come before a login depends on rsyslogd, which has a queue for each; so no address or network has many.
+        pid, place = source(*(f"198.19.{each}" for each in range(64, 128))) if has_failed else source("192.0.2", "2001:db8::7")
         user = f"user{number}"
         key = f": ED25519 SHA256:{dice.randbytes(32).hex()[:43]}"
         method, info = dice.choice([("password", ""), ("publickey", key), ("keyboard-interactive/pam", "")])
@@ -134,12 +170,12 @@ def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]
                 f"sshd[{pid + 1}]: Received disconnect from {place}:11: disconnected by user",
                 f"sshd[{pid + 1}]: Disconnected from user {user} {place}",
             ]
-        if dice.random() < 0.2:
+        if has_failed:
             story[0:0] = [f"sshd[{pid}]: Failed password for {user} from {place} ssh2"]
         found.append(story)
     left = lines - sum(map(len, found))
     while left > 0:
-        pid, place = source()
+        pid, place = source("198.19.0", "198.19.1", "2001:db8:1::7")
         guess = dice.choice(["root", "admin", "invalid user oracle", f"user{dice.randrange(logins)}"])
         tries = dice.randrange(1, 4)  # equal lines, often of one second
         failed = [
@@ -169,15 +205,29 @@ def woven(dice: random.Random, stories: list[list[str]]) -> list[str]:
     return [line for _, _, line in sorted(placed, key=lambda entry: entry[:2])]
 
 
-def with_forged(dice: random.Random, lines: list[str], forged: int) -> list[str | None]:
-    """Spread ``None`` for each forged line evenly at random between lines."""
-    places = sorted(dice.randrange(len(lines) + 1) for _ in range(forged))
-    mixed: list[str | None] = []
+def guesses(dice: random.Random) -> list[Entry]:
+    """Return wrong passwords of some addresses and for some users, each around as many as block, in a random order."""
+    near = (BLOCKING_TRIES - 1, BLOCKING_TRIES, BLOCKING_TRIES + 1)
+    found: list[Entry] = []
+    for number in range(1, GUESSERS + 1):
+        found += [Guess(f"198.18.0.{number}", 1024 + port, f"guest{number}") for port in range(dice.choice(near))]
+    # The office is the only address with so many tries at one of these users.
+    for number, user in enumerate(GUESSED):
+        found += [Guess(f"198.18.{number + 1}.{each}", 1024, user) for each in range(dice.choice(near))]
+    found.append(f"sshd[1997]: Accepted password for {INTRUDER} from {INTRUDER_ADDRESS} port 1 ssh2")
+    found += [Guess(OFFICE, 1024 + port, "guest0") for port in range(2 * BLOCKING_TRIES)]
+    dice.shuffle(found)
+    return found
+
+
+def mixed(dice: random.Random, lines: Sequence[Entry], others: Sequence[Entry]) -> list[Entry]:
+    """Spread other entries evenly at random between lines."""
+    found: list[Entry] = []
     begin = 0
-    for place in places:
-        mixed += [*lines[begin:place], None]
+    for place, other in zip(sorted(dice.randrange(len(lines) + 1) for _ in others), others, strict=True):
+        found += [*lines[begin:place], other]
         begin = place
-    return mixed + lines[begin:]
+    return [*found, *lines[begin:]]
 
 
 # ---------------------------------------------------------------- the parts
@@ -191,10 +241,12 @@ class Site:
         self.armed = folder / "armed"
         self.sent = self.forged = 0
         self.hung = 0
+        self.access = folder / "block" / "access.conf"
         self._parts = ExitStack()
 
     def __enter__(self) -> Self:
         self.armed.mkdir()
+        self.access.parent.mkdir()
         (self.folder / "post").mkdir()
         self.post = self._parts.enter_context(PostOffice(self.folder / "post", self.armed))
         config = self.folder / "sshbell.toml"
@@ -204,7 +256,12 @@ class Site:
             {"events": list(TOLD), "channels": ["ops"]},
             {"events": list(EventAction), "channels": [FOLDED], "fold": ["event", "host"], "window": "3s"},
         ]
-        config.write_text(configuration(self.folder / "state", catch_up=log, channel=channels, route=route))
+        block = {"mode": "on", "access_file": str(self.access), "duration": "1d"}
+        limit = f"{BLOCKING_TRIES}/6h"
+        detect = {"guessing": {"host_rule": f"*:{limit}", "user_rule": f"{'|'.join(GUESSED)}:{limit}"}}
+        config.write_text(
+            configuration(self.folder / "state", catch_up=log, channel=channels, route=route, block=block, detect=detect)
+        )
         dying = Path(__file__).with_name("dying.py")
         command = [sys.executable, str(dying), str(self.armed), "run", "--config", str(config)]
         child = entry_point(self.folder, command)
@@ -212,6 +269,11 @@ class Site:
             Rsyslogd(self.folder, more=INPUT.format(folder=self.folder, host=HOST), child=child)
         )
         self._connect()
+        # rsyslogd asks the kernel which program writes a line.
+        sshd = shutil.copy(needs.program("sleep", "coreutils"), self.folder / "sshd")
+        self._sshd = subprocess.Popen([sshd, "infinity"])
+        self._parts.callback(self._sshd.wait)
+        self._parts.callback(self._sshd.kill)
         return self
 
     def __exit__(self, *_details: object) -> None:
@@ -242,6 +304,11 @@ class Site:
         self.forged += 1
         self.sent += 1
 
+    def vouch(self, text: str) -> None:
+        """Log a line as a process of sshd, now."""
+        self.rsyslogd.send_as(0, "sshd", text, self._sshd.pid)
+        self.sent += 1
+
     def drain(self) -> None:
         """Wait until rsyslogd has written all sent lines to the file: then sshbell's queue has them, too."""
         wait_for(lambda: self.logged() >= self.sent, "rsyslogd writes all lines to the file")
@@ -265,13 +332,13 @@ class Site:
         self._connect()
 
     def pid(self, who: str) -> int | None:
-        """Return the pid of ``run``, ``deliver`` or ``smtp``; None if it is not running."""
+        """Return the pid of ``run``, ``deliver``, ``guard`` or ``smtp``; None if it is not running."""
         if who == "smtp":
             return self.post.process.pid if self.post.process.poll() is None else None
         try:
             pid = int((self.folder / "state" / "run.lock").read_text())
-            # Its children are deliver and keys.
-            pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if who == "deliver" else [pid]
+            # Its children are deliver, guard and keys.
+            pids = [pid] if who == "run" else Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
             for each in map(int, pids):
                 words = Path(f"/proc/{each}/cmdline").read_bytes().split(b"\0")
                 if str(self.armed).encode() in words and who.encode() in words:
@@ -343,19 +410,22 @@ class Disk(threading.Thread):
 
 
 class Feeder(threading.Thread):
-    """Sends lines while processes are killed; ``None`` stands for a forged line."""
+    """Sends lines while processes are killed."""
 
-    def __init__(self, site: Site, lines: list[str | None]) -> None:
+    def __init__(self, site: Site, lines: Sequence[Entry]) -> None:
         super().__init__()
         self._site, self._lines = site, lines
 
     def run(self) -> None:
         """Send them at ``RATE``."""
         for number, line in enumerate(self._lines, 1):
-            if line is None:
-                self._site.forge()
-            else:
-                self._site.send(line)
+            match line:
+                case str():
+                    self._site.send(line)
+                case Forgery():
+                    self._site.forge()
+                case Guess(address, port, user):
+                    self._site.vouch(f"Failed password for {user} from {address} port {port} ssh2")
             if number % 20 == 0:
                 time.sleep(20 / RATE)  # to keep the rate
 
@@ -394,7 +464,7 @@ def is_alive(site: Site, who: str) -> Callable[[], bool]:
     return is_so
 
 
-def disturb(site: Site, lines: list[str | None], kills: int, dice: random.Random) -> Counter[str]:
+def disturb(site: Site, lines: Sequence[Entry], kills: int, dice: random.Random) -> Counter[str]:
     """Feed all lines, and kill ``kills`` times meanwhile; return the counts of other disturbances."""
     done: Counter[str] = Counter()
     places = [(who, place) for who, named in PLACES.items() for place in named]
@@ -425,7 +495,7 @@ def disturb(site: Site, lines: list[str | None], kills: int, dice: random.Random
     return done
 
 
-def fed_with_a_kill(site: Site, lines: list[str | None], who: str, place: str, dice: random.Random) -> bool:
+def fed_with_a_kill(site: Site, lines: Sequence[Entry], who: str, place: str, dice: random.Random) -> bool:
     """Feed lines, and kill a process meanwhile; return whether it died at the place."""
     feeder = Feeder(site, lines)
     # Sometimes send lines while the process is still down. rsyslogd restarts a run that died between lines only at the next line.
@@ -462,6 +532,12 @@ def begin(site: Site) -> None:
     """Let ``run`` start and record the end of the log file."""
     site.send("sshd[1]: Server listening on 0.0.0.0 port 22.")
     wait_for(lambda: has_compared(site), "run has read the log file")
+    site.vouch(f"Accepted password for {KEEPER} from {OFFICE} port 1 ssh2")
+    site.vouch(f"pam_unix(sshd:session): session opened for user {KEEPER}(uid=998) by (uid=0)")
+    for port in range(BLOCKING_TRIES):
+        site.vouch(f"Failed password for {INTRUDER} from {INTRUDER_ADDRESS} port {1024 + port} ssh2")
+    has_come = "SELECT 1 FROM event, session WHERE action = 'ssh_block' AND session.user IS NOT NULL"
+    wait_for(lambda: bool(site.query("state.db", has_come)), "one is blocked, and one is logged in")
     site.restart()
 
 
@@ -482,6 +558,8 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
         site.send(f"sshd[1999]: {text}", LATER_S)
     site.drain()
     wait_for(lambda: is_alive(site, "smtp")() and site.is_quiet() and is_reported(site), "all is reported", PATIENCE_S)
+    # run restarts a guard that keeps dying after up to a minute. What is still missing then, the comparison reports.
+    came_true(lambda: disagreements(site) == [], PATIENCE_S)
 
 
 def is_reported(site: Site) -> bool:
@@ -507,10 +585,28 @@ class Forged(NamedTuple):
     origins: Counter[str]
 
 
+class Blocking(NamedTuple):
+    """
+    What a run made of the guesses.
+
+    Attributes:
+        tries: by address and user: how many the kernel vouches for, and how many not.
+        findings: the detector, and whom it found; of guessing, only by verified lines.
+        blocks: the targets, with the seconds from the deciding line to the end, the step, and the exceptions.
+        disagreements: between the events, ``block.db`` and the file for pam_access.
+    """
+
+    tries: dict[tuple[str, str], tuple[int, int]]
+    findings: Counter[tuple[Any, ...]]
+    blocks: Counter[tuple[Any, ...]]
+    disagreements: list[str]
+
+
 class Outcome(NamedTuple):
     """The results of a run."""
 
     events: Counter[tuple[Any, ...]]
+    findings: Counter[tuple[Any, ...]]
     sessions: Counter[tuple[Any, ...]]
     mails: dict[tuple[str, bool], dict[str, list[int]]]
     others: list[str]
@@ -518,6 +614,7 @@ class Outcome(NamedTuple):
     folded: dict[str, int]
     unfolded: list[str]
     stored: int
+    blocking: Blocking
     deaths: list[tuple[int, str, str]]
     done: Counter[str]
     seconds: float
@@ -526,12 +623,17 @@ class Outcome(NamedTuple):
 # Not the uid: a login that was reported after its grace, while rsyslogd was down, does not know it yet.
 COLUMNS = "host, user, address, port, method, info, origin, ambiguous"
 # Forged lines are compared by their sum: the minute of an event and its first line depend on the machine.
-NOT_FORGED = f"action != 'ssh_forged' AND user IS NOT '{FORGER}'"
+GUESSER = "address GLOB '198.18.*'"
+NOT_FORGED = (
+    f"action != 'ssh_forged' AND user IS NOT '{FORGER}' AND NOT ifnull({GUESSER}, 0) AND ifnull(user, '') NOT IN {GUESSED}"
+)
+# Findings are compared by what does not depend on the order of lines.
+OTHERS = f"found IS NULL AND {NOT_FORGED}"
 FOLD = re.compile(r"([\d,]+) more messages?: .*")
 SUBJECT = re.compile(rf"(user\d+|marker) logged (?:in to {HOST} from \S+|(out) of {HOST} after .*)")
 
 
-def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Random) -> Outcome:
+def performed(folder: Path, lines: Sequence[Entry], kills: int, dice: random.Random) -> Outcome:
     """Run all of it once."""
     started_s = time.monotonic()
     with Site(folder) as site:
@@ -553,17 +655,18 @@ def performed(folder: Path, lines: list[str | None], kills: int, dice: random.Ra
             folded[str(message["Message-ID"])] = int(fold[1].replace(",", "")) if fold else 1
             continue
         found = SUBJECT.fullmatch(str(message["Subject"]).strip())
-        if str(message["Subject"]).strip().startswith(f"{FORGER} "):
-            continue  # a line that only the file had: see ``forged_lines``
+        if str(message["Subject"]).strip().startswith((f"{FORGER} ", f"{KEEPER} ", f"{INTRUDER} ")):
+            continue  # a line that only the file had: see ``forged_lines``; or one about blocking
         if found is None:
             others.append(str(message["Subject"]))
         else:
             mails.setdefault((found[1], found[2] is not None), {}).setdefault(str(message["Message-ID"]), []).append(taken_ns)
     ((stored,),) = site.query("state.db", "SELECT count(*) FROM event")
     return Outcome(
-        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event WHERE {NOT_FORGED}")),  # noqa: S608
+        Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event WHERE {OTHERS}")),  # noqa: S608
+        found_in(site, NOT_FORGED),
         Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session WHERE user IS NOT '{FORGER}'")),  # noqa: S608
-        mails, others, forged_lines(site), folded, unfolded(site), stored, site.deaths(), done, seconds,
+        mails, others, forged_lines(site), folded, unfolded(site), stored, blocking(site), site.deaths(), done, seconds,
     )  # fmt: skip
 
 
@@ -572,6 +675,109 @@ def forged_lines(site: Site) -> Forged:
     ((counted,),) = site.query("state.db", "SELECT coalesce(sum(count), 0) FROM event WHERE action = 'ssh_forged'")
     logins = site.query("state.db", f"SELECT origin FROM event WHERE action = 'ssh_login' AND user = '{FORGER}'")  # noqa: S608
     return Forged(site.forged, counted, Counter(origin for (origin,) in logins))
+
+
+def found_in(site: Site, where: str) -> Counter[tuple[Any, ...]]:
+    """
+    Return whom the detectors found, and by what.
+
+    The rest depends on the try that decides, and rsyslogd changes the order of lines when it restarts.
+    """
+    rows = site.query(
+        "state.db",
+        f"SELECT address, user, action, found FROM event WHERE found IS NOT NULL AND action != 'ssh_block' AND {where}",  # noqa: S608
+    )
+    targets: Counter[tuple[Any, ...]] = Counter()
+    for address, user, action, found in rows:
+        labels = json.loads(found)["labels"]
+        is_user = labels.get("by") == "user" or action == "many_addresses"
+        targets[f"user:{user}" if is_user else labels.get("prefix") or labels.get("network") or address, action] += 1
+    return targets
+
+
+def stored_blocks(site: Site) -> list[tuple[str, int, str, dict[str, Any]]]:
+    """Return all blocks: id, time, target, and the rest."""
+    rows = site.query("state.db", "SELECT id, time_us, reason, found FROM event WHERE action = 'ssh_block'")
+    blocks = [(event_id, time_us, name, json.loads(found)) for event_id, time_us, name, found in rows]
+    return [(key, time_us, f"user:{name}" if more["is_user"] else name, more) for key, time_us, name, more in blocks]
+
+
+def disagreements(site: Site) -> list[str]:
+    """Return where the stored blocks, ``block.db`` and the file for pam_access differ."""
+    ids = {row[0] for row in site.query("state.db", "SELECT id FROM event WHERE action = 'guessing'")}
+    ordered = {}
+    broken = []
+    for event_id, _time_us, target, block in stored_blocks(site):
+        ordered[event_id] = (target, block["until_us"], f"finding {block['finding_id'][:12]}", None)
+        if block["finding_id"] not in ids or block["step"]:
+            broken.append(f"the block of {target} has no finding, or is not its first")
+    entries = {
+        entry_id: tuple(row)
+        for entry_id, *row in site.query("block.db", "SELECT id, target, until_us, reason, removed_us FROM entry")
+    }
+    if entries != ordered:
+        broken.append(f"events and block.db differ: {sorted(map(str, entries.items() ^ ordered.items()))}")
+    denied = denied_by(site.access.read_text()) if site.access.exists() else []
+    if denied != sorted(row[0] for row in ordered.values()):
+        broken.append(f"events and the file for pam_access differ: {denied}")
+    return broken
+
+
+def denied_by(text: str) -> list[str]:
+    """Return the targets that a file for pam_access denies."""
+    found = []
+    for line in text.removeprefix(HEAD).splitlines():
+        perm, users, froms = line.split(" : ")
+        if perm == "+":
+            continue  # this host's own addresses
+        # "A EXCEPT ALL EXCEPT B C" stands for B and C, which belong to the network A.
+        found += froms.rpartition("EXCEPT ")[2].split() if users == "ALL" else [f"user:{users}"]
+    return sorted(found)
+
+
+def blocking(site: Site) -> Blocking:
+    """Return what sshbell made of the guesses."""
+    tries: dict[tuple[str, str], tuple[int, int]] = {
+        (address, user): (vouched, others)
+        for address, user, vouched, others in site.query(
+            "state.db",
+            "SELECT address, user, sum(iif(origin = 'verified', count, 0)), sum(iif(origin = 'verified', 0, count))"  # noqa: S608
+            f" FROM event WHERE action = 'ssh_attempt' AND {GUESSER} GROUP BY address, user",
+        )
+    }
+    findings = found_in(site, f"(action != 'guessing' OR origin = 'verified') AND {GUESSER}")
+    exceptions = dict(site.query("block.db", "SELECT id, exceptions FROM entry"))
+    blocks: Counter[tuple[Any, ...]] = Counter()
+    for event_id, time_us, target, block in stored_blocks(site):
+        blocks[target, (block["until_us"] - time_us) // 1_000_000, block["step"], exceptions.get(event_id)] += 1
+    return Blocking(tries, findings, blocks, disagreements(site))
+
+
+def wrongly_blocked(was: Blocking, found: Blocking, *, has_hung: bool) -> list[str]:
+    """
+    Return how the guesses of the killed run ended otherwise than undisturbed.
+
+    Args:
+        was: undisturbed.
+        found: with kills.
+        has_hung: rsyslogd has, so tries may count twice.
+    """
+    broken = [f"undisturbed: {text}" for text in was.disagreements] + [f"killed: {text}" for text in found.disagreements]
+    vouched: Counter[str] = Counter()
+    has_others: set[str] = set()
+    for key in was.tries | found.tries:
+        before, (own, others) = sum(was.tries.get(key, (0, 0))), found.tries.get(key, (0, 0))
+        if own + others < before or (own + others > before and not has_hung):
+            broken.append(f"tries of {key}: {before} undisturbed, {own + others} killed")
+        for target in (key[0], f"user:{key[1]}"):
+            vouched[target] += own
+            if others:
+                has_others.add(target)
+    # What only the log file has does not count: then the others must be too few.
+    spared = {target for target in has_others if vouched[target] < BLOCKING_TRIES}
+    for before_rows, rows, what in ((was.findings, found.findings, "finding"), (was.blocks, found.blocks, "block")):
+        broken += differences(Counter({row: n for row, n in before_rows.items() if row[0] not in spared}), rows, what)
+    return broken
 
 
 def unfolded(site: Site) -> list[str]:
@@ -625,6 +831,8 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
         ("events that were folded or reported alone", sum(outcome.folded.values())),
         ("  in messages", len(outcome.folded)),
     ]
+    both = [each.findings.total() for each in (undisturbed, outcome)]
+    table.append(("findings: undisturbed, killed", f"{both[0]}, {both[1]}"))
     actions = sorted({row[0] for row in undisturbed.events | outcome.events})
     for action in actions:
         counts = [sum(count for row, count in each.events.items() if row[0] == action) for each in (undisturbed, outcome)]
@@ -633,6 +841,12 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
         table.append(
             (f"forged lines: sent, counted, only in the file; {name}", ", ".join(map(str, (*each[:2], each.origins.total()))))
         )
+    for name, both in (
+        ("findings about guesses", [each.blocking.findings.total() for each in (undisturbed, outcome)]),
+        ("blocks", [each.blocking.blocks.total() for each in (undisturbed, outcome)]),
+        ("tries that count for them", [sum(own for own, _ in each.blocking.tries.values()) for each in (undisturbed, outcome)]),
+    ):
+        table.append((f"{name}: undisturbed, killed", ", ".join(map(str, both))))
     table.append(("sessions: undisturbed, killed", f"{undisturbed.sessions.total()}, {outcome.sessions.total()}"))
     table.append(("seconds: undisturbed, killed", f"{undisturbed.seconds:.0f}, {outcome.seconds:.0f}"))
     has_hung = bool(outcome.done[HUNG])
@@ -654,8 +868,10 @@ def report(undisturbed: Outcome, outcome: Outcome, logins: int) -> tuple[list[st
         broken += [f"{what}: neither reported nor counted by the folding channel: {event_id}" for event_id in one.unfolded]
         if sum(one.folded.values()) != one.stored:
             broken.append(f"{what}: the folds count {sum(one.folded.values())} events of {one.stored}")
+    broken += wrongly_blocked(undisturbed.blocking, outcome.blocking, has_hung=has_hung)
     more_events, more_sessions = (outcome.events, outcome.sessions) if has_hung else (Counter(), Counter())
     broken += differences(undisturbed.events | more_events, outcome.events, "event")
+    broken += differences(undisturbed.findings, outcome.findings, "finding")
     broken += differences(undisturbed.sessions | more_sessions, outcome.sessions, "session")
     return [f"{name:<60} {value!s:>16}" for name, value in table], broken
 
@@ -668,7 +884,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder")
     options = parser.parse_args()
     dice = random.Random(options.seed)  # noqa: S311 - a test
-    lines = with_forged(dice, woven(dice, connections(dice, options.logins, options.lines)), options.forged)
+    lines: list[Entry] = [*woven(dice, connections(dice, options.logins, options.lines))]
+    lines = mixed(dice, mixed(dice, lines, [Forgery()] * options.forged), guesses(dice))
     folder = Path(tempfile.mkdtemp(prefix="sshbell-kills-"))
     try:
         outcomes = []

@@ -162,13 +162,13 @@ class Rsyslogd:
         """Log a line like a program that calls syslog()."""
         self._socket.send(f"<86>Nov 22 10:00:00 {tag}: {text}".encode("latin-1"))
 
-    def send_as(self, uid: int, tag: str, text: str) -> None:
-        """Log a line as another user does."""
-        self.send_raw_as(uid, f"<86>{tag}: {text}".encode("latin-1"))
+    def send_as(self, uid: int, tag: str, text: str, pid: int | None = None) -> None:
+        """Log a line as another user does, or another process."""
+        self.send_raw_as(uid, f"<86>{tag}: {text}".encode("latin-1"), pid)
 
-    def send_raw_as(self, uid: int, packet: bytes) -> None:
-        """Send any bytes as another user does: the kernel lets root name any uid, and rsyslogd gets that one."""
-        credentials = struct.pack("iII", os.getpid(), uid, uid)
+    def send_raw_as(self, uid: int, packet: bytes, pid: int | None = None) -> None:
+        """Send any bytes likewise: the kernel lets root name any uid and any living process, and rsyslogd gets those."""
+        credentials = struct.pack("iII", os.getpid() if pid is None else pid, uid, uid)
         ancillary = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, credentials)]
         self._socket.sendmsg([packet], ancillary)
 

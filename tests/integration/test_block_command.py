@@ -141,15 +141,48 @@ def test_check_while_blocking_is_off(site: Site) -> None:
     assert "turned off" in site.ask("block", "add", "192.0.2.8", status=75).stderr
 
 
-def test_check_imports_little() -> None:
-    """A script may ask at each login: while guard is running, none of the slow libraries is loaded."""
-    code = (
-        "import sys\nfrom consumer.commands import block\n"
-        "import json, socket\nfrom consumer.state_dir import state_dir_in\nfrom consumer.text import harmless\n"
-        "print(*sorted({'msgspec', 'pyparsing', 'asyncio', 'sqlite3', 'structlog', 'rich'} & set(sys.modules)))"
+# What "sshbell block check" may get, and its exit code.
+_QUESTIONS = {
+    ("192.0.2.7",): 1, ("192.0.2.7", "--json"): 1, ("--json", "192.0.2.7"): 1, ("198.51.100.2",): 0, ("::ffff:192.0.2.7",): 1,
+    ("2001:db8::7%eth0",): 1, ("127.0.0.1", "--json"): 0, ("user:alice",): 1, ("198.51.100.2", "--user", "alice"): 1,
+    ("198.51.100.1", "--user", "alice"): 0, ("198.51.100.2", "--user", "bob", "--user", "alice"): 1, ("user:bj\u00f6rn",): 0,
+    ("--user=alice", "198.51.100.2"): 1, ("nonsense",): 64, ("192.0.2.0/24",): 64, ("user:",): 64, ("",): 64, (): 64,
+    ("192.0.2.7", "192.0.2.8"): 64, ("192.0.2.7", "--user"): 64, ("192.0.2.7", "--nonsense"): 64,
+    ("192.0.2.7", "--config", "/"): 64,
+}  # fmt: skip
+
+
+def test_check_answers_in_the_same_way_without_the_command_line(site: Site) -> None:
+    """The light way of ``consumer/__main__.py`` gives the same text and exit code as the whole command line."""
+    guard = GuardProcess(site)
+    guard.send(
+        order("192.0.2.0/24", reason="gu\u00e9ssing\x1b"),
+        order("2001:db8::/64"),
+        order("user:alice", exceptions=["198.51.100.1"]),
     )
-    done = subprocess.run(["python3", "-c", code], cwd=PROJECT_DIR, capture_output=True, text=True, check=False)  # noqa: S607
-    assert (done.stdout, done.returncode) == ("\n", 0), done.stderr
+    guard.until("alice : ALL EXCEPT 198.51.100.1", "ALL : 192.0.2.0/24", "ALL : 2001:db8::/64")
+    for question, status in _QUESTIONS.items():
+        command = ["block", "check", *question, *(() if "--config" in question else ("--config", str(site.config)))]
+        light, whole = (
+            subprocess.run(
+                [*site.python, *way, *command], cwd=PROJECT_DIR, env=site.env, capture_output=True, text=True, check=False
+            )
+            for way in (["-m", "consumer"], ["-c", "from consumer.cli import main; main(prog_name='python -m consumer')"])
+        )
+        assert (light.returncode, light.stdout, light.stderr) == (whole.returncode, whole.stdout, whole.stderr), question
+        assert light.returncode == status, question
+
+
+def test_check_imports_little(site: Site) -> None:
+    """A script may ask at each login: while guard is running, none of the slow libraries is loaded."""
+    GuardProcess(site)
+    command = [*site.python, "-X", "importtime", "-m", "consumer", "block", "check", "192.0.2.7", "--config", str(site.config)]
+    done = subprocess.run(command, cwd=PROJECT_DIR, env=site.env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "192.0.2.7 is not blocked\n")
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "consumer.guard.check" in loaded
+    slow = {"asyncio", "click", "datetime", "msgspec", "pyparsing", "rich", "sqlite3", "structlog"}
+    assert not slow & loaded
 
 
 def test_add_refuses_your_own_door(site: Site) -> None:

@@ -84,6 +84,19 @@ def test_from_one_machine_to_another(collector: Site, site: Site) -> None:
         assert not (site.state_dir / "state.db").exists()  # no event, and no message
 
 
+def test_a_list_that_names_own_blocks(site: Site) -> None:
+    """Who writes a list has got this machine's own blocks, and calls them lifted: they stay, and an imported one goes."""
+    here = GuardProcess(site)
+    here.send(order("192.0.2.9"))
+    site.ask("block", "import", stdin=one())
+    denies(here, "192.0.2.7", "192.0.2.9")
+    rows = [json.loads(line) | {"removed": until(-1)} for line in site.ask("block", "export").stdout.splitlines()]
+    assert len(rows) == 2
+    done = site.ask("block", "import", stdin="\n".join(map(json.dumps, rows))).stdout
+    assert done == "imported 0 blocks, lifted 1, 0 known already\n"
+    assert targets(site) == ["192.0.2.9"]
+
+
 def test_the_allow_list_wins(site: Site) -> None:
     """What the allow list has, a network around it included, stays open, and so does this machine itself."""
     guard = GuardProcess(site, allow=[{"address": "192.0.2.7"}])
@@ -129,12 +142,13 @@ def test_text(collector: Site, site: Site) -> None:
         (one(exceptions=["x"]), "does not appear to be"),
         (one(id=""), "Expected `str` of length >= 1"),
         (one(service="x" * 65), "Expected `str` of length <= 64"),
+        (one(service="--flush"), "Expected `str` matching regex"),
         ('{"x": ' + "[" * 5000, "recursion|malformed"),
         (one() + "\n" * LINES_LIMIT, "more than 20,000 lines"),
         (one(reason="x" * 9000), "it is too long"),
         ('{"id": "a1", "target": "192.0', "truncated"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_a_list_with_a_fault(text: str, fault: str) -> None:
     """Such a list is refused as a whole, with the line: half a transfer imports nothing."""

@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 # It takes a snapshot after each 20 kB of journal, and never dies by itself.
 SCRIPT = [str(Path(__file__).with_name("killed_run.py")), "1", "0"]
+# Time passes in the pipeline as slowly as if thousands of logins had waited for it.
+SLOW_TICKS = """
+import time
+from consumer.pipeline import Pipeline
+tick = Pipeline.tick
+def slow_tick(self, now_us):
+    time.sleep(5)
+    return tick(self, now_us)
+Pipeline.tick = slow_tick
+from consumer.cli import main
+main()
+"""
 # Bytes of a file: room for the journal, and none for the store.
 LITTLE = 65_536
 
@@ -69,3 +81,13 @@ def test_a_snapshot_that_fails_loses_nothing(site: Site) -> None:
     assert run.send(ours(CLOSED, 30, sent)) == b"OK\n"
     assert run.end()[0] == 0
     assert [row[:3] for row in site.events()] == [("ssh_login", "alice", "192.0.2.7"), ("ssh_logout", "alice", "192.0.2.7")]
+
+
+def test_a_line_waits_for_a_long_tick(site: Site) -> None:
+    """While ``run`` reports what has waited for the time, rsyslogd gets dots."""
+    (site.folder / "slow_ticks.py").write_text(SLOW_TICKS)
+    run = site.start_run(script=[str(site.folder / "slow_ticks.py")])
+    wait_for(lambda: ticks(site) > 0, "the first tick has begun")
+    run.write(ours(ACCEPTED))
+    assert run.is_waiting()
+    assert run.reply() == b"OK\n"

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.block.exchange import shared_blocks
+from consumer.clock import isoformat, local_zone, now_us
+from consumer.config_file import parse
 from consumer.errors import SshbellError
+from consumer.events import Block
 from consumer.events_as_msgpack import decoded
+from consumer.pipeline import Pipeline
+from consumer.store.queries import blocks_after
 from consumer.store.worker import GATHERING, LostPartitionError, PartitionProgress, WorkerStore, worker_store
 from tests.integration.kafka import Kafka, Postgres, Workers
 from tests.integration.lines import ours
 from tests.store_events import events_of, session_lines, try_line
-from tests.waiting import wait_for
+from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,6 +109,62 @@ def test_an_address_on_hosts_of_all_partitions(server: Postgres, tmp_path: Path)
         workers.stop(started[1 - gathering])
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert [event["event"]["action"] for event in told] == ["guessing"]
+
+
+GUESSER, LOGGED_IN, ALLOWED, UNVERIFIED = "203.0.113.7", "203.0.113.8", "203.0.113.9", "203.0.113.10"
+
+
+def attacked(begin_us: int) -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
+    """Return a login, and then tries of four addresses on many hosts, each line with its host."""
+
+    def line(number: int, host: str, text: str, **fields: Any) -> tuple[str, bytes]:
+        return host, ours(text, number=number, pid=1000 + number, host=host, ts=isoformat(begin_us + number * 1000), **fields)
+
+    logins = [
+        line(0, "web1", f"Accepted publickey for alice from {LOGGED_IN} port 4711 ssh2: ED25519 SHA256:{'x' * 43}"),
+        (line(0, "web1", "pam_unix(sshd:session): session opened for user alice(uid=1001) by (uid=0)")),
+    ]
+    tries = []
+    for number in range(160):
+        address = (GUESSER, LOGGED_IN, ALLOWED, UNVERIFIED)[number % 4]
+        untrusted = {"uid": None, "exe": None} if address == UNVERIFIED else {}
+        text = f"Failed password for root from {address} port {5000 + number} ssh2"
+        tries.append(line(100 + number, f"web{number // 4}", text, **untrusted))
+    return logins, tries
+
+
+def test_blocks_of_workers_are_those_of_one_process(server: Postgres, tmp_path: Path) -> None:
+    """Guessing on many hosts becomes one block, which ``block export`` prints; who is logged in or allowed is never blocked."""
+    server.empty()
+    settings = f'[block]\nmode = "on"\nallow = [{{ address = "{ALLOWED}" }}]\n'
+    logins, tries = attacked(now_us() - 60_000_000)
+    config = parse(settings.encode(), "test")
+    one = Pipeline((), local_zone(), now_us(), pytest.fail, config.detect, config.block, has_file=False)
+    events = one.feed(b"".join(line for _host, line in (*logins, *tries)))
+    wanted = [(event.target, event.is_user, event.step) for event in events if isinstance(event, Block)]
+    assert wanted == [(GUESSER, False, 0)]
+    with Kafka() as kafka, Workers(tmp_path, kafka, server.database, more=settings) as workers:
+        started = [workers.start(), workers.start()]
+        kafka.produce(logins)
+        gathered = "SELECT 1 FROM event WHERE action = 'ssh_login' AND NOT EXISTS (SELECT 1 FROM gathering)"
+        wait_for(lambda: server.query(gathered) == [(1,)], "the login is gathered")
+        kafka.produce(tries[:30])
+        wait_for(lambda: counted(server) == (30, 0), "the first tries are gathered")
+        gathering = next(number for number in (0, 1) if has_partition_0(workers.log(number)))
+        # In the middle of the tries that decide.
+        kafka.produce(tries[30:50])
+        started[gathering].kill()
+        kafka.produce(tries[50:])
+        wait_for(lambda: counted(server) == (len(tries), 0), "all tries are gathered")
+        blocks = blocks_after(server.database, 0, 100)
+        assert [(block.target, block.is_user, block.step) for block in blocks] == wanted
+        export = [sys.executable, "-m", "consumer", "block", "export", "--config", str(workers.config)]
+        done = subprocess.run(export, check=True, capture_output=True, timeout=DEADLINE_S)
+        assert [(shared.target, shared.id) for shared in shared_blocks(done.stdout)] == [(GUESSER, blocks[0].id)]
+        assert not done.stderr
+        workers.stop(started[1 - gathering])
+    refused = json.loads(server.query("SELECT text FROM note WHERE name = 'not_blocked'")[0][0])
+    assert set(refused) >= {"live_session", "allowed", "unverified"}
 
 
 def counted(server: Postgres) -> tuple[int, int]:

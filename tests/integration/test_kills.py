@@ -1,20 +1,26 @@
-"""``kills.py`` judges only when all is reported."""
+"""``kills.py`` judges only when all is reported, and finds each block that differs."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.block.access_conf import access_conf
+from consumer.block.target import network_target
+from consumer.guard.ledger import Ledger
 from consumer.store.delivery import Delivery, Routed
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
 from tests.integration import kills
+from tests.integration.guard import order
 from tests.store_events import events_of, session_lines, try_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -64,3 +70,58 @@ def test_the_marker_comes_between_two_queries(tmp_path: Path, number: int) -> No
     site.send_all()
     assert kills.is_reported(site)
     assert kills.unfolded(site) == []
+
+
+TRIES = kills.BLOCKING_TRIES
+UNDISTURBED = kills.Blocking(
+    {("192.0.2.1", "root"): (TRIES, 0), ("192.0.2.2", "root"): (TRIES - 1, 0)},
+    Counter({("192.0.2.1", "guessing"): 1}),
+    Counter({("192.0.2.1", 3600, 0, "[]"): 1}),
+    [],
+)
+LOST = {("192.0.2.1", "root"): (TRIES - 1, 1), ("192.0.2.2", "root"): (TRIES - 1, 0)}
+
+
+def test_equal_blocks() -> None:
+    """Nothing differs."""
+    assert kills.wrongly_blocked(UNDISTURBED, UNDISTURBED, has_hung=False) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda found: found._replace(blocks=Counter()),
+        lambda found: found._replace(findings=Counter()),
+        lambda found: found._replace(blocks=Counter({("192.0.2.1", 3601, 0, "[]"): 1})),
+        lambda found: found._replace(blocks=found.blocks + Counter({("192.0.2.2", 3600, 0, "[]"): 1})),
+        lambda found: found._replace(tries={("192.0.2.1", "root"): (TRIES, 0)}),
+        lambda found: found._replace(disagreements=["the file is empty"]),
+    ],
+    ids=["no block", "no finding", "longer", "another block", "no tries", "not written"],
+)
+def test_different_blocks(change: Callable[[kills.Blocking], kills.Blocking]) -> None:
+    """Each difference is reported."""
+    assert kills.wrongly_blocked(UNDISTURBED, change(UNDISTURBED), has_hung=False) != []
+
+
+def test_a_try_that_only_the_file_has() -> None:
+    """It does not count as verified, so a target may go free that lacks it, but no other one."""
+    free = UNDISTURBED._replace(tries=LOST, blocks=Counter(), findings=Counter())
+    assert kills.wrongly_blocked(UNDISTURBED, free, has_hung=False) == []
+    enough = free._replace(tries=LOST | {("192.0.2.1", "admin"): (1, 0)})
+    assert len(kills.wrongly_blocked(UNDISTURBED, enough, has_hung=True)) == 2
+
+
+def test_an_entry_that_no_event_has(tmp_path: Path) -> None:
+    """``block.db`` and the file have to agree with the events, and with each other."""
+    site = kills.Site(tmp_path)
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    State(state_dir, pytest.fail).close()
+    ledger = Ledger(state_dir, 1)
+    assert kills.disagreements(site) == []
+    ledger.order([order("192.0.2.1")], 1)
+    assert ["block.db" in text for text in kills.disagreements(site)] == [True]
+    site.access.parent.mkdir()
+    site.access.write_bytes(access_conf([network_target("192.0.2.1")], {}, []))
+    assert ["block.db" in text for text in kills.disagreements(site)] == [True, False]

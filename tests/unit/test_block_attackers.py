@@ -317,7 +317,7 @@ def test_wrong_targets_in_the_store(tmp_path: Path, target: str, exceptions: str
     Ledger(tmp_path, NOW_US).blocks.close()
     values = ("x", target, 1, NOW_US + DAY_US, "", "", exceptions, None)
     with closing(sqlite3.connect(tmp_path / "block.db")) as connection, connection:
-        connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+        connection.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)", values)
     with pytest.raises(DamagedStoreError, match="block"):
         Ledger(tmp_path, NOW_US)
     with pytest.raises(StoreError, match="block"):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+from ipaddress import ip_address
 
 import pytest
 
-from consumer.block.access_conf import GROUP_LIMIT, access_conf, can_name
+from consumer.block.access_conf import GROUP_LIMIT, Groups, access_conf, can_name
 from consumer.block.hosts_deny import patterns
 from consumer.block.target import Target, network_target, outermost
 
@@ -95,3 +96,15 @@ def test_lists_for_tcp_wrappers() -> None:
     assert patterns(targets("192.0.2.7", "198.51.100.0/24", "2001:db8::1", "2001:db8:1::/48")) == (
         b"192.0.2.7\n198.51.100.0/24\n[2001:db8::1]\n[2001:db8:1::]/48\n"
     )
+
+
+def test_a_text_from_earlier_groups_is_the_same() -> None:
+    """Whatever has come and gone since, the groups of the text before change nothing."""
+    dice = random.Random(7)  # noqa: S311 - it chooses test data
+    groups, blocked = Groups(), set[Target]()
+    for _ in range(60):
+        blocked.update(targets(*(str(ip_address(dice.choice((10 << 24, 192 << 24)) + dice.randrange(4000))) for _ in range(40))))
+        blocked.difference_update(dice.sample(sorted(blocked), 10))
+        wanted = outermost([*blocked, *targets("2001:db8::/64", "2001:db8::7")])
+        assert access_conf(wanted, {}, [], groups) == access_conf(wanted, {}, [])
+    assert len(blocked) > 2 * GROUP_LIMIT

@@ -71,6 +71,21 @@ def test_su_under_the_name_of_sshd(tmp_path: Path) -> None:
     assert (found.asker.service, found.asker.pid) == ("su", su.pid)
 
 
+@pytest.mark.parametrize("kind", ["setuid", "of a user"])
+def test_a_hard_link_with_the_name_of_sshd(tmp_path: Path, kind: str) -> None:
+    """Where the kernel lets users make hard links to any file: one to su, or a program of the user's own, is not sshd."""
+    link = tmp_path / "sshd"
+    shutil.copy(shutil.which("sleep") or "", link)
+    if kind == "of a user":
+        os.chown(link, 65534, 65534)
+    link.chmod(0o4755 if kind == "setuid" else 0o755)
+    with subprocess.Popen(["sshd: alice [pam]", "60"], executable=link) as su:  # noqa: S607 - a title
+        wait_for(lambda: Path(f"/proc/{su.pid}/comm").read_bytes() == b"sshd\n", "su runs")
+        found = pam_login(ENVIRONMENT | {"PAM_SERVICE": "su"}, su.pid)
+        su.kill()
+    assert (found.asker.service, found.asker.pid) == ("su", su.pid)
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -91,6 +91,24 @@ def test_users_and_their_exceptions(ledger: Ledger) -> None:
     assert ledger.check(Check(user="alice")).count == 2
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_imported_block_opens_nothing(ledger: Ledger, *, is_first: bool) -> None:
+    """Who writes a list blocks a user who is blocked here, too, and excepts an address: that stays blocked."""
+    for is_imported in (is_first, not is_first):
+        if is_imported:
+            some = [order("user:alice", exceptions=("203.0.113.9",)), order("user:bob", exceptions=("203.0.113.9",))]
+        else:
+            some = [order("user:alice", 1, exceptions=("192.0.2.1",))]
+        ledger.order(some, NOW_US, are_imported=is_imported)
+    users = ledger.wanted().users
+    assert {name: [known.text for known in user.exceptions] for name, user in users.items()} == {
+        "alice": ["192.0.2.1"], "bob": ["203.0.113.9"],
+    }  # fmt: skip
+    assert ledger.check(Check("203.0.113.9", "alice")).count == 2
+    assert ledger.check(Check("192.0.2.1", "alice")).count == 0
+    assert ledger.check(Check("203.0.113.9", "bob")).count == 0
+
+
 def test_check(ledger: Ledger) -> None:
     """An address is blocked by what covers it; what is allowed is not, and says why."""
     ledger.order([order("192.0.2.0/24"), order("2001:db8::1")], NOW_US)

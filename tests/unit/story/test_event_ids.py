@@ -13,7 +13,7 @@ from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.story.correlate import Correlator
-from consumer.story.event_ids import Identities, derived
+from consumer.story.event_ids import HOST_LINES_LIMIT, Identities, IdentitiesByHost, derived
 
 TEXTS = [
     "Failed password for alice from 192.0.2.7 port 4711 ssh2",
@@ -127,3 +127,51 @@ def test_memory_is_bounded() -> None:
     for number in range(20_000):
         identities.of_line("ssh_probe", "web1", "sshd", str(number), 0, "x")
     assert sum(map(len, identities._seen._entries.values())) < 20_000
+
+
+def numbered(identities: Identities, host: str, second: int, text: str = "Failed") -> str:
+    """Return the id of a line."""
+    return identities.of_line("x", host, "sshd", "7", second * 1_000_000, text)
+
+
+def test_other_hosts_change_no_id() -> None:
+    """With a memory for each host, the ids of a host are those of its lines alone, whichever hosts are read beside it."""
+    alone, together = IdentitiesByHost(), IdentitiesByHost()
+    expected = [numbered(alone, "web1", 1) for _ in range(3)]
+    assert len(set(expected)) == 3
+    found = []
+    for turn in range(3):
+        found.append(numbered(together, "web1", 1))
+        # More than one memory for all hosts would keep.
+        for number in range(20_000):
+            numbered(together, f"other{turn}", 1 + number // 100, str(number))
+    assert found == expected
+
+
+def test_the_same_ids_with_one_memory_for_all_hosts() -> None:
+    """Both ways to remember lines give the same ids, as long as neither has forgotten any."""
+    one, by_host = Identities(), IdentitiesByHost()
+    lines = [(f"web{number % 3}", number // 40, str(number % 5)) for number in range(4000)]
+    assert [numbered(one, *line) for line in lines] == [numbered(by_host, *line) for line in lines]
+
+
+def test_the_memory_of_hosts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of one host, years of it, and a million names of hosts: the number of lines stays bounded."""
+    identities = IdentitiesByHost()
+    for number in range(100_000):
+        numbered(identities, "web1", 1, str(number))
+    assert held(identities) <= 2 * 8192
+    for second in range(0, 400_000, 20):
+        numbered(identities, "web1", second)
+    assert held(identities) <= 2 * 300 // 20 + 2
+    assert HOST_LINES_LIMIT >= 100_000
+    monkeypatch.setattr("consumer.story.event_ids.HOST_LINES_LIMIT", 1000)
+    for number in range(5000):
+        numbered(identities, f"host{number}", 400_000)
+        assert held(identities) <= 1000
+        assert held(identities) == identities._total
+
+
+def held(identities: IdentitiesByHost) -> int:
+    """Return how many lines are remembered."""
+    return sum(len(lines.new) + len(lines.old) for lines in identities._hosts.values())

@@ -66,3 +66,23 @@ def test_settings_of_journald(units: Path, files: dict[str, str], state: CheckSt
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert states() == [state]
+
+
+@pytest.mark.parametrize(
+    ("links", "setting", "state"),
+    [
+        ({"burst": "100"}, "RateLimitBurst=0", "warning"),
+        ({"burst": "100", "interval": "30000000"}, "RateLimitIntervalSec=0", "warning"),
+        ({"burst": "100"}, "RateLimitIntervalSec=0", "ok"),
+        ({"interval": "30000000"}, "RateLimitBurst=0", "ok"),
+        ({}, "RateLimitBurst=100000000", "ok"),
+    ],
+)
+def test_a_unit_with_a_limit_of_its_own(units: Path, links: dict[str, str], setting: str, state: CheckState) -> None:
+    """A client floods sshd: what the unit sets counts in place of journald's own setting, so a 0 there turns off no limit."""
+    (units / "invocation:ssh.service").symlink_to("0123456789abcdef")
+    for name, value in links.items():
+        (units / f"log-rate-limit-{name}:ssh.service").symlink_to(value)
+    (units.parent / "etc").mkdir()
+    (units.parent / "etc" / "journald.conf").write_text(f"[Journal]\n{setting}\n")
+    assert states() == [state]

@@ -73,6 +73,14 @@ def test_nonsense(tmp_path: Path, text: str) -> None:
     assert config(tmp_path, text).module("imuxsock") is None
 
 
+def test_long_word(tmp_path: Path) -> None:
+    """A word of a million letters takes a fraction of a second to read; in the square of its length, it would take hours."""
+    long = f'module({"x" * 1_000_000} load="imuxsock" SysSock.Use="off")'
+    found = config(tmp_path, long).module("imuxsock")
+    assert found is not None
+    assert found.parameters == {"load": "imuxsock", "syssock.use": "off"}
+
+
 @pytest.mark.parametrize(
     "text",
     [
