@@ -111,7 +111,9 @@ def test_run_on_a_full_disk(small: Path) -> None:
         code, said = run.end()
         assert code == 0
         assert b"waiting" in said
-        assert len({row[3] for row in site.events()}) == len(site.events()) == number
+        # So many tries may also be a finding.
+        tries = [row[3] for row in site.events() if row[0] == "ssh_attempt"]
+        assert len(set(tries)) == len(tries) == number
 
 
 def test_run_begins_on_a_full_disk(small: Path) -> None:
