@@ -18,6 +18,7 @@ import pytest
 from consumer.actions import EventAction
 from consumer.clock import SECOND_US, isoformat
 from tests import needs
+from tests.bare_machine import on_a_bare_machine
 from tests.databases import ADDRESS, LYON, made
 from tests.documents import PROJECT_DIR, blocks
 
@@ -68,7 +69,7 @@ class Archived(NamedTuple):
 
 def sshbell(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command."""
-    command = [*COMMAND, *map(str, arguments)]
+    command = [*COMMAND, *on_a_bare_machine(*arguments)]
     return subprocess.run(
         command, cwd=PROJECT_DIR, capture_output=True, check=False, text=True, env={**os.environ, **(env or {})}
     )
