@@ -18,6 +18,7 @@ from consumer.detect_settings import (
     GuessingSettings,
     ManyAccountsSettings,
     ManyAddressesSettings,
+    ScanningSettings,
     SuccessAfterFailuresSettings,
 )
 from consumer.state_dir import shard_dir
@@ -29,6 +30,7 @@ _NONE = Detect(
     many_addresses=ManyAddressesSettings("", "", ""),
     many_accounts=ManyAccountsSettings("", ""),
     slow_guessing="",
+    scanning=ScanningSettings("", ""),
     success_after_failures=SuccessAfterFailuresSettings("", "", ""),
     first_seen=FirstSeenSettings(what=[]),
     impossible_travel=0,
