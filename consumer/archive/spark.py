@@ -205,7 +205,7 @@ def _of_hosts(spark: SparkSession, sources: Sources, tasks: int, settings: Readi
                     yield from copies.named(events_of_host(copies.paths, settings, take))
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        # Of all hosts of the task at once: to begin a batch takes as long as hundreds of rows.
+        # Of all hosts of the task together: each batch costs Java time, and the logs of many hosts are short.
         yield from batches_of(events(batches))
 
     return _tasks(spark, rows, "hosts array<struct<host: string, paths: array<string>>>").mapInArrow(run, _COLUMNS)

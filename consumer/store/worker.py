@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from consumer.errors import SshbellError
-from consumer.events import Attempt, Event, Login, Logout, Trouble
+from consumer.events import Attempt, Event, Login, Logout, Probe, Trouble
 from consumer.events_as_msgpack import encoded
 from consumer.notices import OwnMessage
 from consumer.records import Pair
@@ -27,7 +27,7 @@ from consumer.story.snapshot import SnapshotPart
 # The number under which the store has the memory of what gathers the events of all partitions.
 GATHERING = -1
 # The events that it takes.
-GATHERED = (Login, Logout, Attempt, Trouble)
+GATHERED = (Login, Logout, Attempt, Probe, Trouble)
 # Events that wait for it; if no worker gathers, the oldest are forgotten.
 GATHERING_LIMIT = 1_000_000
 FORGET_GATHERING = f"DELETE FROM gathering WHERE seq <= (SELECT max(seq) FROM gathering) - {GATHERING_LIMIT}"  # noqa: S608 - ours

@@ -235,11 +235,11 @@ class Watch:
         self._thread.join()
 
     def longest_s(self, since_s: float) -> float:
-        """Return how long a partition was not read at most, of the pauses that go on within ten seconds after a moment."""
+        """Return how long a partition was not read at most, of the pauses that begin within eight seconds after a moment."""
         longest = 0.0
         for seen in self.progress.values():
             moves_s = [at_s for (_, _, before), (at_s, _, offset) in pairwise(seen) if offset > before]
-            pauses = [(begin_s, end_s) for begin_s, end_s in pairwise(moves_s) if begin_s < since_s + 10 and end_s > since_s]
+            pauses = [(begin_s, end_s) for begin_s, end_s in pairwise(moves_s) if begin_s < since_s + 8 and end_s > since_s]
             longest = max([longest, *[end_s - begin_s for begin_s, end_s in pauses]])
         return longest
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.config import Config
-from consumer.detect.detectors import no_place
+from consumer.config import Blocking, Config
+from consumer.detect.detectors import Detectors, no_place
+from consumer.events import Block, Finding
 from consumer.intake import redelivery
-from consumer.store.worker import Taken
+from consumer.run.role import Role
+from consumer.store.worker import GATHERED, Taken
 from consumer.story.event_ids import derived
 from consumer.worker.partitions import Partition
 from tests.integration.lines import ACCEPTED, CLOSED, OPENED, ours
@@ -84,3 +86,16 @@ def test_the_next_owner_goes_on() -> None:
     successor.feed([(2, lines[2])])
     (logout,) = successor.events
     assert logout.id == derived(login.id, "ssh_logout")
+
+
+def test_all_kinds_of_events_wait_that_a_detector_takes() -> None:
+    """The worker that gathers gets each event that a detector of all hosts looks at, except what detectors make themselves."""
+    found = Role(is_gathering=True).config(Config(block=Blocking(mode="on")))
+    taken = {
+        kind
+        for detector in Detectors(found.detect, pytest.fail, found.block, lambda _address: None)._by_name.values()
+        for kind in detector.takes
+    }
+    assert taken - set(GATHERED) <= {Finding, Block}
+    # No event waits in vain.
+    assert set(GATHERED) <= taken
