@@ -33,6 +33,19 @@ class Notice(Enum):
         "Kafka has deleted lines of partition %(partition)s of %(topic)s, from offset %(offset)s on, before sshbell read them. "
         "sshbell worker goes on with the oldest line that is left."
     )
+    KAFKA_ANOTHER = N_(
+        "Partition %(partition)s of %(topic)s has another line before offset %(offset)s than the one that sshbell read there: "
+        "the topic was deleted and created again. sshbell worker has stopped."
+    )
+    KAFKA_ANOTHER_SKIPPED = N_(
+        "Partition %(partition)s of %(topic)s has another line before offset %(offset)s than the one that sshbell read there: "
+        "the topic was deleted and created again. sshbell worker goes on with the oldest line that is left."
+    )
+    KAFKA_STORE_LOST = N_(
+        "The store has no place in partition %(partition)s of %(topic)s, but workers of this group have read it up to offset "
+        "%(offset)s. So the store was damaged or replaced. sshbell worker goes on at that offset, and knows nothing about the "
+        "connections that were open then."
+    )
 
 
 def notice_message(notice: Notice, event_id: str, values: dict[str, str], found: Sequence[FoundFields] = ()) -> OwnMessage:

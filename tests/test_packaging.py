@@ -15,6 +15,7 @@ import pytest
 
 from consumer import __version__
 from tests import wheels
+from tests.bare_machine import on_a_bare_machine
 from tests.wheels import PLAIN, PROJECT_DIR
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ def test_a_start_lowers_no_rule(installed: Path) -> None:
     """The build of the wheel has done that, so a start does not even import pyparsing; ``--engine pyparsing`` still does."""
     check = "import sys; from consumer.matching.matcher import Matcher; Matcher(); print('pyparsing' in sys.modules)"
     assert run(installed, sys.executable, "-c", check) == b"False\n"
-    command = [sys.executable, "-m", "consumer", "parse", "--year", "2026"]
+    command = [sys.executable, "-m", "consumer", *on_a_bare_machine("parse"), "--year", "2026"]
     assert run(installed, *command, "--engine", "pyparsing") == run(installed, *command)
 
 
 def test_installed_module_reads_a_line(installed: Path) -> None:
     """``python -m consumer`` from the wheel parses a sample."""
-    said = json.loads(run(installed, sys.executable, "-m", "consumer", "parse", "--year", "2026"))
+    said = json.loads(run(installed, sys.executable, "-m", "consumer", *on_a_bare_machine("parse"), "--year", "2026"))
     assert (said["@timestamp"], said["event"]["action"], said["user"]) == (
         "2026-11-22T10:00:00.000000Z", "accepted", {"name": "alice"},
     )  # fmt: skip
@@ -87,7 +88,8 @@ def test_installed_command_is_the_same(installed: Path) -> None:
     script = [sys.executable, str(installed / "bin" / "sshbell")]
     assert run(installed, *script, "--version") == f"sshbell {__version__}\n".encode()
     for command in (["parse"], ["replay", "--format", "json", "-"], ["replay", "-"], ["completion", "bash"]):
-        assert run(installed, *script, *command) == run(installed, sys.executable, "-m", "consumer", *command) != b""
+        words = on_a_bare_machine(*command)
+        assert run(installed, *script, *words) == run(installed, sys.executable, "-m", "consumer", *words) != b""
 
 
 def test_without_a_compiler_the_wheel_is_plain(tmp_path: Path) -> None:

@@ -55,9 +55,20 @@ def archive(sources: tuple[str, ...], out: str, master: str, year: int | None, z
         raise InputError(f"{listed(sources)}: there are no files")
     geoip = settings.geoip if settings.geoip == "web" else tuple(settings.geoip)
     reading = ReadingSettings(tuple(settings.sshd_programs), geoip, zone, year)
-    reports = write_archive(files, out, master, reading, has_progress=sys.stderr.isatty()).values()
+    try:
+        reports = write_archive(
+            files, out, master, reading, _show if sys.stderr.isatty() else lambda _ended, _total: None
+        ).values()
+    finally:
+        if sys.stderr.isatty():
+            click.echo("\r\033[K", nl=False, err=True)
     click.echo(_summary_text(reports, out))
     end_with([error for report in reports for error in report.errors])
+
+
+def _show(ended: int, total: int) -> None:
+    """Show the progress in a line of its own, over the last one."""
+    click.echo(f"\r\033[Kreading: {ended:,} of {total:,} tasks done", nl=False, err=True)
 
 
 def _is_empty(folder: "Path") -> bool:

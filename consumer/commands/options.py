@@ -113,7 +113,8 @@ def configuration_for_logs(path: str | None) -> "Config":
         if path is not None:
             raise
         complain(ConfigRightsError(f"{error}; sshbell reads the log without its sshd_programs, geoip and people"))
-        return Config()
+        # The default people.toml is as private, and would only cause a second complaint.
+        return Config(people=os.devnull)
 
 
 def in_color() -> bool:

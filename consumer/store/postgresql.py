@@ -36,6 +36,12 @@ _DEFAULTS = {
     "connect_timeout": "5", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }  # fmt: skip
+# The same for the server: the locks of a machine without power, or behind a broken network, must not last for hours.
+_SESSION = (
+    "SELECT set_config('search_path', 'sshbell, pg_catalog', false), set_config('tcp_keepalives_idle', '10', false),"
+    " set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '3', false),"
+    " set_config('tcp_user_timeout', '20000', false), set_config('idle_in_transaction_session_timeout', '60000', false)"
+)
 # The beginnings of the names of sessions, for ``end_stuck``, ``members_of`` and people who look at pg_stat_activity.
 WORKER, _OTHER = "sshbell worker", "sshbell"
 
@@ -131,7 +137,7 @@ class PostgresSession:
             raise ConfigError("database under [worker] is not a connection string of PostgreSQL") from None
         connection = psycopg.connect(**(parameters | {"application_name": _session_name(self._name), "autocommit": True}))  # type: ignore[arg-type]
         try:
-            connection.execute("SET search_path = sshbell, pg_catalog")
+            connection.execute(_SESSION)
             _upgrade(connection)
             if self._is_deliver and not _has_lock(connection):
                 raise StoreError("another sshbell deliver has the lock in the database, and sends the messages")  # noqa: TRY301

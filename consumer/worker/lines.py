@@ -4,18 +4,21 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.config import WorkerSettings
 from consumer.config_values import Secret
-from consumer.errors import ConfigError, UnavailableError
+from consumer.errors import ConfigError, StoreError, UnavailableError
 from consumer.process.log import get_logger
 from consumer.secret import read_secret
 
 log = get_logger()
 
-# Seconds after which the others take the partitions of a worker that does not answer. The library's default is 45 s.
-_SESSION_MS = 10_000
+# Milliseconds after which the others take the partitions of a worker that does not answer; the library's default is 45 s. And
+# between heartbeats, by which a worker also learns that the group shares its partitions anew: all wait for the last of them.
+_SESSION_MS, _HEARTBEAT_MS = 10_000, 1_000
+# For an answer of a broker, before the worker asks again.
+_ANSWER_S = 5.0
 
 
 class _ToLog(logging.Handler):
@@ -49,9 +52,44 @@ def consumer_of(settings: WorkerSettings) -> Consumer:
         "error_cb": _complain,
     }
     try:
-        return Consumer({"session.timeout.ms": _SESSION_MS, "client.id": "sshbell"} | own | fixed, logger=logger)
+        return Consumer(
+            {"session.timeout.ms": _SESSION_MS, "heartbeat.interval.ms": _HEARTBEAT_MS, "client.id": "sshbell"} | own | fixed,
+            logger=logger,
+        )
     except KafkaException as error:
         raise ConfigError(f"librdkafka under [worker]: {error.args[0]}") from error
+
+
+def committed_offset(consumer: Consumer, partition: TopicPartition) -> int | None:
+    """
+    Return up to where the group has read a partition; None if it never has.
+
+    Raises:
+        StoreError: Kafka does not answer.
+    """
+    try:
+        (found,) = consumer.committed([TopicPartition(partition.topic, partition.partition)], timeout=_ANSWER_S)
+    except KafkaException as error:
+        raise StoreError(f"Kafka: {error}") from error
+    if found.error is not None:
+        raise StoreError(f"Kafka: {found.error}")
+    return found.offset if found.offset >= 0 else None
+
+
+def oldest_offset(consumer: Consumer, partition: TopicPartition) -> int:
+    """
+    Return the offset of the oldest line that a partition still has, or of its next line if it has none.
+
+    Raises:
+        StoreError: Kafka does not answer.
+    """
+    try:
+        found = consumer.get_watermark_offsets(TopicPartition(partition.topic, partition.partition), timeout=_ANSWER_S)
+    except KafkaException as error:
+        raise StoreError(f"Kafka: {error}") from error
+    if found is None:
+        raise StoreError(f"Kafka does not answer within {_ANSWER_S:.0f} s")
+    return int(found[0])
 
 
 def _complain(error: KafkaError) -> None:

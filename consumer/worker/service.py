@@ -39,7 +39,7 @@ from consumer.store.deliveries import delivery_of
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
-from consumer.worker.lines import consumer_of, is_line
+from consumer.worker.lines import committed_offset, consumer_of, is_line, oldest_offset
 from consumer.worker.partitions import Partition
 
 log = get_logger()
@@ -51,6 +51,11 @@ BATCH_LINES, _WAIT_S = 10_000, 0.1
 _PAUSE_S = 2.5
 # Between two tries to use the store.
 _RETRY_S = 0.5
+# A worker that has lost a partition by its epoch has in general lost its place in the group, too, and the library finds out and
+# joins again by itself, within a heartbeat. To leave and join besides would make the group share its partitions once more.
+_JOIN_S = 5.0
+# Why the place in a partition is lost.
+_ANOTHER_TOPIC = "the topic was deleted and created again"
 # The alarm about lost lines is sent before the worker ends, but it waits no longer than this.
 _ALARM_S = 10.0
 
@@ -114,6 +119,8 @@ class KafkaWorker:
         self._gathering: Gathering | None = None
         self._lost: list[tuple[int, str]] = []
         self._senders = Senders()
+        # When to join the group again; None: there is no need.
+        self._join_s: float | None = None
         self._ticked_s = self._memory_s = time.monotonic()
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
@@ -162,6 +169,8 @@ class KafkaWorker:
                 task()
             self._commit()
             self._gather()
+            if self._join_s is not None and time.monotonic() > self._join_s:
+                self._join()
             for number, reason in self._lost:
                 self._lost_lines(number, reason)
             self._lost.clear()
@@ -179,6 +188,9 @@ class KafkaWorker:
         for number, found in lines.items():
             # A batch may still have lines of a partition that was lost since.
             if (owned := self._owned.get(number)) is not None:
+                if owned.is_of_another_topic(found):
+                    self._lost.append((number, _ANOTHER_TOPIC))
+                    continue
                 before = len(owned.events)
                 self._senders.note(owned.feed(found), owned.events[before:])
 
@@ -215,8 +227,7 @@ class KafkaWorker:
                 log.warning(
                     "partition_lost", partition=error.number, reason="another worker has taken it; this one wrote nothing"
                 )
-                if not is_last:
-                    self._join()
+                self._join_s = time.monotonic() + _JOIN_S
                 continue
             for owned in busy:
                 owned.kept(with_memory=with_memory)
@@ -280,8 +291,16 @@ class KafkaWorker:
     def _assigned(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Take the partitions that Kafka gives to this worker. Where no line was ever read, begin with the oldest one."""
         gc.collect()
+        self._join_s = None
+        # A partition that moves on may move again soon, so its offset is stored with its first lines.
+        self._memory_s = time.monotonic()
         for each in partitions:
             taken = self._until(partial(self._store.take, each.partition))
+            if taken.next_offset is None and (offset := self._until(partial(committed_offset, consumer, each))) is not None:
+                taken = taken._replace(next_offset=offset)
+                log.error("memory_lost", partition=each.partition, offset=offset, reason="the store was damaged or replaced")
+                message = _alarm(self._topic, each.partition, offset, Notice.KAFKA_STORE_LOST)
+                self._until(partial(self._store.tell, message, now_us()))
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
             if each.partition == 0:
@@ -291,8 +310,15 @@ class KafkaWorker:
         consumer.assign([self._begin(self._owned[each.partition]) for each in partitions])
 
     def _begin(self, owned: Partition) -> TopicPartition:
-        """Return where to begin to read a partition: at its next line, or at the oldest one."""
-        return TopicPartition(self._topic, owned.number, OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset)
+        """
+        Return where to begin to read a partition: at its next line, or at the oldest one.
+
+        If it still has the line before the next one, at that one: to see whether it is the same line as then.
+        """
+        place = TopicPartition(self._topic, owned.number, OFFSET_BEGINNING if owned.next_offset is None else owned.next_offset)
+        if owned.last and owned.next_offset and self._until(partial(oldest_offset, self._consumer, place)) < owned.next_offset:
+            place.offset = owned.next_offset - 1
+        return place
 
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Store what was read of the partitions, so that their next owner need not read it again, and forget them."""
@@ -301,6 +327,7 @@ class KafkaWorker:
 
     def _left(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Forget partitions. All that was read is stored, or will be read again by their next owner."""
+        self._join_s = None
         for each in partitions:
             self._owned.pop(each.partition, None)
             if each.partition == 0:
@@ -310,6 +337,7 @@ class KafkaWorker:
 
     def _join(self) -> None:
         """Join the group, or leave it and join it again."""
+        self._join_s = None
         self._consumer.unsubscribe()
         self._consumer.subscribe([self._topic], on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._left)
 
@@ -323,17 +351,21 @@ class KafkaWorker:
         owned = self._owned.get(number)
         if owned is None:
             return
-        message = _alarm(self._topic, number, owned.next_offset or 0, goes_on=self._accepts_loss)
+        offset = owned.next_offset or 0
+        skipped, stopped = Notice.KAFKA_SKIPPED, Notice.KAFKA_STOPPED
+        if reason is _ANOTHER_TOPIC:
+            skipped, stopped = Notice.KAFKA_ANOTHER_SKIPPED, Notice.KAFKA_ANOTHER
+        message = _alarm(self._topic, number, offset, skipped if self._accepts_loss else stopped)
         log.error("lines_lost", partition=number, offset=owned.next_offset, reason=reason)
         self._until(lambda: self._store.tell(message, now_us()))
         self._deliver.wake()
         if not self._accepts_loss:
             self._wait_for(message[0])
             raise DataError(
-                f"{self._topic} has lost the lines of partition {number} from offset {owned.next_offset} on before sshbell read"
-                " them; to go on with the oldest line that is left, run: sshbell worker --accept-loss"
+                f"the next line of partition {number} of {self._topic} is lost at offset {offset}: {reason}; to go on with the"
+                " oldest line that is left, run: sshbell worker --accept-loss"
             )
-        owned.next_offset = None
+        owned.forget_place()
         # The library seeks only where it can fetch, so all partitions begin again where they are.
         self._consumer.assign([self._begin(each) for each in self._owned.values()])
 
@@ -411,10 +443,7 @@ def _told_by(config: Config) -> frozenset[str]:
     return frozenset(action for route in config.route for action in route.events)
 
 
-def _alarm(topic: str, number: int, offset: int, *, goes_on: bool) -> OwnMessage:
-    """Return the message about lost lines. It has the same id each time."""
-    return notice_message(
-        Notice.KAFKA_SKIPPED if goes_on else Notice.KAFKA_STOPPED,
-        derived(f"{topic}/{number}/{offset}", OwnAction.NOTICE),
-        {"topic": topic, "partition": str(number), "offset": str(offset)},
-    )
+def _alarm(topic: str, number: int, offset: int, notice: Notice) -> OwnMessage:
+    """Return a message about a partition. The same message has the same id each time."""
+    event_id = derived(f"{topic}/{number}/{offset}/{notice.name}", OwnAction.NOTICE)
+    return notice_message(notice, event_id, {"topic": topic, "partition": str(number), "offset": str(offset)})

@@ -46,8 +46,8 @@ def configuration(state_dir: Path, **keys: Any) -> str:
             to all channels.
     """
     known: dict[str, Any] = {"state_dir": str(state_dir), "user": "", "catch_up": ""}
-    # Tests must not depend on name servers or databases of this machine.
-    known |= {"reverse_dns": False, "geoip": [f"{state_dir}/geoip/*.mmdb"]}
+    # Tests must not depend on name servers, databases or people of this machine.
+    known |= {"reverse_dns": False, "geoip": [f"{state_dir}/geoip/*.mmdb"], "people": os.devnull}
     if names := [channel["name"] for channel in keys.get("channel", ())]:
         known["route"] = [{"events": ["ssh_login", "ssh_logout"], "channels": names}]
     return tomli_w.dumps(known | keys)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
@@ -17,12 +18,12 @@ import pytest
 from consumer.actions import EventAction
 from consumer.clock import SECOND_US, isoformat
 from tests import needs
+from tests.bare_machine import on_a_bare_machine
 from tests.databases import ADDRESS, LYON, made
 from tests.documents import PROJECT_DIR, blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # One worker of pytest-xdist runs all of them, so that Spark starts once.
 pytestmark = pytest.mark.xdist_group("archive")
@@ -68,7 +69,7 @@ class Archived(NamedTuple):
 
 def sshbell(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command."""
-    command = [*COMMAND, *map(str, arguments)]
+    command = [*COMMAND, *on_a_bare_machine(*arguments)]
     return subprocess.run(
         command, cwd=PROJECT_DIR, capture_output=True, check=False, text=True, env={**os.environ, **(env or {})}
     )
@@ -193,6 +194,8 @@ def test_a_damaged_file_is_named(archived: Archived) -> None:
     """The command says which file it could not read to its end, and reads the others."""
     assert archived.done.returncode == DATA, archived.done.stderr
     assert "cut/auth.log.1.gz: the archive is damaged or truncated" in archived.done.stderr
+    # Spark and Java write nothing here.
+    assert all(line.startswith("sshbell: ") for line in archived.done.stderr.splitlines())
     lines = sum(
         len(gzip.decompress(path.read_bytes()).splitlines()) if path.suffix == ".gz" else len(path.read_bytes().splitlines())
         for path in archived.logs
@@ -283,6 +286,11 @@ def test_a_run_that_fails(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1].startswith("sshbell: Spark: ")
     assert "No such file or directory" in done.stderr.splitlines()[-1]
     assert "\tat " not in done.stderr
+    # Nothing else, but a file with all of it.
+    (line,) = done.stderr.splitlines()
+    log = Path(line.rpartition("; see ")[2])
+    assert "\tat " in log.read_text()
+    log.unlink()
     assert not list(out.glob("*"))
 
 

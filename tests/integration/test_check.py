@@ -50,9 +50,14 @@ class CheckedHost:
         user = pwd.getpwuid(os.geteuid()).pw_name
         self.config = root / "sshbell.toml"
         (root / "state").mkdir(mode=0o700)
-        for name, mode in (("auth.log", 0o640), ("password", 0o600)):
+        self.people = root / "people.toml"
+        for name, mode in (("auth.log", 0o640), ("password", 0o600), ("people.toml", 0o600)):
             (root / name).touch(mode)
-        self.write(f'state_dir = "{root}/state"\nuser = "{user}"\ncatch_up = "{root}/auth.log"\n' + CHANNEL.format(root) + ROUTE)
+        self.write(
+            f'state_dir = "{root}/state"\nuser = "{user}"\ncatch_up = "{root}/auth.log"\npeople = "{self.people}"\n'
+            + CHANNEL.format(root)
+            + ROUTE
+        )
         self.entry_point = root / "entry"
         self.entry_point.write_text(f"#!/bin/sh\nexec {sys.executable} -I -m consumer run\n")
         self.entry_point.chmod(0o755)
@@ -129,8 +134,8 @@ def test_broken_configuration(host: CheckedHost) -> None:
 
 def test_people(host: CheckedHost) -> None:
     """A file that says who owns what is right, or it is said what is not; a route to owners wants one with somebody in it."""
-    people = host.root / "people.toml"
-    host.edit('user = "', f'people = "{people}"\nuser = "')
+    people = host.people
+    people.unlink()
     assert "No such file" in host.wrong(people="fault")["people"].text
     people.write_text('[[person]]\nname = "Alice"\nkey = []\n')
     said = "people.toml:3: person 'Alice': there is no key 'key'; did you mean 'keys'?"
@@ -145,8 +150,7 @@ def test_people(host: CheckedHost) -> None:
 
 def test_each_fault_has_a_row(host: CheckedHost) -> None:
     """Several faults of one file can be read one by one; what to do is said once."""
-    people = host.root / "people.toml"
-    host.edit('user = "', f'people = "{people}"\nuser = "')
+    people = host.people
     people.write_text('[[person]]\nnane = "Alice"\naccounts = ["@"]\n[[person]]\nname = "Bob"\nkeys = ["x"]\n')
     rows = [result for result in run_checks(str(host.config), connect=False) if result.name == "people"]
     assert [row.text.removeprefix(str(people)).split(":")[1] for row in rows] == ["1", "2", "3", "6"]

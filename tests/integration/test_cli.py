@@ -22,6 +22,7 @@ import pytest
 from consumer import __version__
 from consumer.cli import COMMANDS
 from tests import needs
+from tests.bare_machine import BARE, on_a_bare_machine
 from tests.integration.site import configuration, mail_channel
 from tests.integration.terminal import on_a_terminal
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 PROJECT_DIR = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "consumer"]
-# The places of the configuration, of databases, of people and of keys, on a machine that has none of them: the real one may.
-BARE = PROJECT_DIR / "tests/samples/bare.toml"
 # What the installed script does: see [project.scripts].
 SCRIPT = "import sys; from consumer.cli import main; sys.argv[0] = 'sshbell'; sys.exit(main())"
 INSTALLED = [sys.executable, "-c", SCRIPT]
@@ -60,12 +59,6 @@ def session(hour: int, user: str = "alice", host: str = "web1", port: int = 4711
 
 LOG = session(10)
 MANY = b"".join(session(10, port=port) for port in range(1025, 9000))
-
-
-def on_a_bare_machine(*arguments: str) -> list[str]:
-    """Return arguments with the configuration of a bare machine, if they name none and the command reads one."""
-    reads = bool(arguments) and arguments[0] in {"parse", "replay", "explain"} and "--config" not in arguments
-    return [arguments[0], "--config", str(BARE), *arguments[1:]] if reads else list(arguments)
 
 
 def run(

@@ -19,6 +19,7 @@ from consumer import __version__
 from consumer.rights import untrusted_below
 from consumer.system.interpreter import code_of, untrusted_code
 from tests import needs, wheels
+from tests.bare_machine import on_a_bare_machine
 from tests.budget import examples
 from tests.integration.both_builds import CompiledBuild, facts_of
 from tests.property.strategies import FRAMINGS
@@ -66,14 +67,14 @@ def compiled(installed: Path) -> Iterator[CompiledBuild]:
 
 def ended(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[bytes]:
     """Run Python with the modules in a folder before all others."""
-    env = {**os.environ, "PYTHONPATH": str(folder), "TZ": "UTC", "SSHBELL_CONFIG": os.devnull}
+    env = {**os.environ, "PYTHONPATH": str(folder), "TZ": "UTC"}
     # -P: the working directory, which has the plain modules, is not in the path.
     return subprocess.run([sys.executable, "-P", *map(str, command)], cwd=PROJECT_DIR, env=env, capture_output=True, check=False)
 
 
 def same_in_both(installed: Path, *arguments: str | Path) -> bytes:
     """Return the output of a command, which both builds give."""
-    ours, theirs = (ended("-m", "consumer", *arguments, folder=folder) for folder in (PROJECT_DIR, installed))
+    ours, theirs = (ended("-m", "consumer", *on_a_bare_machine(*arguments), folder=folder) for folder in (PROJECT_DIR, installed))
     assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
     return ours.stdout
 

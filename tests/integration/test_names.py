@@ -35,6 +35,7 @@ from consumer.people.people import People
 from consumer.show.owner_names import asked_owners
 from consumer.store.queries import keys_used, open_now
 from tests import needs
+from tests.bare_machine import on_a_bare_machine
 from tests.ecs_events import ecs, fields_of
 from tests.integration.host import PATIENCE_S, Host, as_user, children_of, is_alive, keys_of
 from tests.integration.hung_home import hung
@@ -184,7 +185,7 @@ def test_replay_without_rights(host: Asked) -> None:
     account, fingerprint = host.user("alice@laptop")
     host.login(account, fingerprint)
     host.log.chmod(0o644)
-    command = [*as_user(account), *host.python, "-m", "consumer", "replay", str(host.log)]
+    command = [*as_user(account), *host.python, "-m", "consumer", *on_a_bare_machine("replay", host.log)]
     done = subprocess.run(command, cwd=PROJECT_DIR, env=host.env, text=True, capture_output=True, check=True)
     assert f"publickey ED25519 {fingerprint}, verified" in done.stdout
     assert "key of" not in done.stdout

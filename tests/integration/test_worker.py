@@ -20,7 +20,7 @@ from consumer.errors import StoreError
 from consumer.store.deliveries import delivery_of, outbox_of
 from consumer.store.worker import LostPartitionError, PartitionProgress, WorkerStore, worker_store
 from tests import needs
-from tests.integration.kafka import Kafka, Postgres, Workers
+from tests.integration.kafka import Kafka, Lag, Postgres, Workers
 from tests.integration.lines import ours
 from tests.integration.truth import CAPTURES_DIR, Capture, expected_login, flattened
 from tests.integration.worker_kills import DROP_IN, Relay
@@ -189,7 +189,7 @@ def test_one_deliver_at_a_time(postgres: Postgres) -> None:
     first = delivery_of(postgres.database, pytest.fail)
     with pytest.raises(StoreError, match="another sshbell deliver"):
         delivery_of(postgres.database, pytest.fail)
-    postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sshbell'")
+    postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'sshbell')")
     with closing(delivery_of(postgres.database, pytest.fail)):
         for _ in range(2):
             with pytest.raises(StoreError):
@@ -305,6 +305,56 @@ def test_a_lost_offset(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None
         again = workers.start("--accept-loss")
         wait_for(lambda: read_lines(postgres) == 8003, "it goes on with the oldest line")
         assert again.poll() is None
+
+
+def test_another_topic_of_the_same_name(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
+    """If somebody has made the topic anew, and it has grown beyond the stored offset, the worker sends an alarm and ends."""
+    sent = tmp_path / "sent.json"
+    with Workers(tmp_path, kafka, postgres.database, more=FILE_CHANNEL.format(path=sent)) as workers:
+        kafka.produce(session("user", 0))
+        worker = workers.start()
+        wait_for(lambda: read_lines(postgres) == 3, "the worker reads")
+        assert workers.stop(worker) == 0
+        # The mock cluster cannot delete a topic, so the store gets the memory of another one.
+        postgres.query("UPDATE partition_snapshot SET body = decode(repeat('00', 16), 'hex') WHERE part = 'kafka'")
+        kafka.produce(session("user", 1))
+        other = workers.start()
+        assert other.wait(DEADLINE_S) == 65
+        assert read_lines(postgres) == 3
+        notices = [json.loads(line)["message"] for line in sent.read_bytes().splitlines() if b"sshbell_notice" in line]
+        assert len(notices) == 1
+        assert "the topic was deleted and created again" in notices[0]
+        workers.start("--accept-loss")
+        wait_for(lambda: read_lines(postgres) == 6, "it reads the topic from its oldest line on")
+    assert postgres.query("SELECT count(*) FROM event WHERE action = 'ssh_login'") == [(2,)]
+
+
+def test_a_lost_store(kafka: Kafka, tmp_path: Path) -> None:
+    """A damaged file of SQLite makes no worker read the topic from its beginning: it goes on where it was, and sends an alarm."""
+    sent = tmp_path / "sent.json"
+    store = tmp_path / "state" / "state.db"
+    with Workers(tmp_path, kafka, "", more=FILE_CHANNEL.format(path=sent)) as workers:
+        kafka.produce(session("user", 0))
+        worker = workers.start()
+        wait_for(lambda: read_lines(store) == 3, "the worker reads")
+        wait_for(lambda: sent.exists() and sent.read_bytes().count(b"\n") == 2, "login and logout are sent")
+        lag = Lag(kafka.brokers)
+        wait_for(lambda: lag.read() == 3, "Kafka knows how far it is")
+        lag.close()
+        assert workers.stop(worker) == 0
+        # The log of SQLite may hold the newest pages.
+        for suffix in ("-wal", "-shm"):
+            store.with_name(store.name + suffix).unlink(missing_ok=True)
+        store.write_bytes(b"x" * 8192)
+        kafka.produce(session("user", 1))
+        workers.start()
+        wait_for(lambda: sent.read_bytes().count(b"\n") >= 5, "the alarm and the new session are sent")
+        messages = [json.loads(line) for line in sent.read_bytes().splitlines()]
+        users = [one["user"]["name"] for one in messages if one["event"]["action"] == "ssh_login"]
+        assert users == ["user0", "user1"]
+        assert "memory_lost" in workers.log(1)
+        (notice,) = [one["message"] for one in messages if one["event"]["action"] == "sshbell_notice"]
+        assert "the store was damaged or replaced" in notice
 
 
 def test_one_worker_with_sqlite(kafka: Kafka, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from tests.bare_machine import on_a_bare_machine
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -225,7 +227,7 @@ def run(command: str, path: Path) -> list[Event]:
     """Run ``parse`` or ``replay`` on one file, as a user would, and return the events of its output."""
     as_json = ["--format", "json"] if command == "replay" else []
     done = subprocess.run(
-        [sys.executable, "-m", "consumer", command, *as_json, "--year", "2026", "--tz", "UTC", str(path)],
+        [sys.executable, "-m", "consumer", *on_a_bare_machine(command), *as_json, "--year", "2026", "--tz", "UTC", str(path)],
         cwd=PROJECT_DIR,
         capture_output=True,
         check=False,

@@ -35,6 +35,7 @@ from consumer.places.fetch import _unpack, _verified
 from consumer.places.geoip import Places
 from consumer.system.installed import Manifest
 from consumer.system.rsyslog_conf import RsyslogConfig
+from tests.bare_machine import on_a_bare_machine
 from tests.budget import examples
 from tests.databases import ADDRESS, ADDRESS_6, LYON, made
 
@@ -265,7 +266,7 @@ class Runner:
         (folder / "geoip").mkdir()
         (folder / "state").mkdir(mode=0o700)
         (folder / "auth.log").write_bytes(LOG)
-        config = f'state_dir = "{folder}/state"\nuser = ""\ngeoip = []\nreverse_dns = false\n'
+        config = f'state_dir = "{folder}/state"\nuser = ""\ngeoip = []\nreverse_dns = false\npeople = "{os.devnull}"\n'
         (folder / "sshbell.toml").write_text(config)
         self._process = subprocess.Popen(
             [sys.executable, "-c", RUNNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
@@ -314,6 +315,6 @@ def test_zones(zone: str, tmp_path: Path) -> None:
     """Whatever stands in TZ, a log is read."""
     log = tmp_path / "auth.log"
     log.write_bytes(LOG + b"Nov 22 10:00:00 web1 sshd[1]: Accepted publickey for alice from 192.0.2.7 port 4711 ssh2\n")
-    words = [sys.executable, "-m", "consumer", "replay", "--format", "json", str(log)]
+    words = [sys.executable, "-m", "consumer", *on_a_bare_machine("replay", "--format", "json", log)]
     done = subprocess.run(words, env=os.environ | {"TZ": zone}, check=False, capture_output=True)
     assert done.returncode == 0, done.stderr
