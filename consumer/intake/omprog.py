@@ -8,6 +8,7 @@ Measured on rsyslog 8.2302; its plugins/external/INTERFACE.md defines the protoc
 import fcntl
 import os
 import select
+import time
 
 from consumer.intake.files import LINE_LIMIT
 
@@ -21,10 +22,15 @@ class Replies:
 
     Descriptor 1 itself becomes a copy of standard error, because a stray line on it would confirm a message that sshbell has not
     read. So create this before anything else runs.
+
+    Attributes:
+        last_s: the time of the last reply, by the monotonic clock. rsyslogd takes a dot that it reads together with an "OK" for a
+            second line, and starts sshbell anew. So no dot may come soon after an "OK".
     """
 
     def __init__(self, *, is_plain: bool) -> None:
         self._fd: int | None = None
+        self.last_s = time.monotonic()
         if not is_plain:
             self._fd = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 3)
             os.dup2(2, 1)
@@ -38,6 +44,7 @@ class Replies:
         self._write(b".")
 
     def _write(self, reply: bytes) -> None:
+        self.last_s = time.monotonic()
         if self._fd is not None:
             try:
                 os.write(self._fd, reply)

@@ -19,7 +19,7 @@ from consumer.store.state import State
 log = get_logger()
 T = TypeVar("T")
 
-# Between two tries, and between two dots meanwhile.
+# Between two tries, and from a reply to a dot.
 _RETRY_S, _DOT_S = 0.2, 2.0
 
 
@@ -39,7 +39,6 @@ class Patience:
     def __init__(self, lines: Lines, replies: Replies) -> None:
         self._lines = lines
         self._replies = replies
-        self._last_dot_s = time.monotonic()
 
     def until(self, action: Callable[[], T]) -> T:
         """
@@ -61,10 +60,12 @@ class Patience:
                     log.error("waiting", reason=complained)
                 if self._lines.has_hung_up():
                     raise HungUpError from error
-                if time.monotonic() - self._last_dot_s >= _DOT_S:
-                    self._last_dot_s = time.monotonic()
+                if self._silent_s() >= _DOT_S:
                     self._replies.dot()
                 time.sleep(_RETRY_S)
+
+    def _silent_s(self) -> float:
+        return time.monotonic() - self._replies.last_s
 
     @contextmanager
     def meanwhile(self) -> Iterator[None]:
@@ -72,8 +73,9 @@ class Patience:
         is_over = threading.Event()
 
         def ask() -> None:
-            while not is_over.wait(_DOT_S):
-                self._replies.dot()
+            while not is_over.wait(max(0.0, _DOT_S - self._silent_s())):
+                if self._silent_s() >= _DOT_S:  # another thread may have confirmed a line
+                    self._replies.dot()
 
         asker = threading.Thread(target=ask, name="patience")
         asker.start()

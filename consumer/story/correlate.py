@@ -516,7 +516,7 @@ class Correlator:
     def _session_opened(self, host: Host, line: Line) -> None:
         procid, user = line[PROCID], line[USER]
         connection = host.connections.get(procid) if procid else host.without_pid.last(user, is_opened=False)
-        if connection is not None and procid and connection.is_younger(line) and not _is_in(connection, user):
+        if connection is not None and procid and connection.is_younger(line) and not _is_in(connection, user, line):
             self._opened_before(host, connection, line)
             return
         if connection is not None and connection.accepted is not None:
@@ -840,9 +840,18 @@ def _unless_of_users(handle: Callable[[Host, Line], None]) -> Callable[[Host, Li
     return handle_others
 
 
-def _is_in(connection: Connection, user: str | None) -> bool:
-    """Return whether ``user`` has logged in here. If so, an earlier session line is of this login: the clock was set back."""
-    return connection.session_user is not None and same_user(connection.session_user, user)
+def _is_in(connection: Connection, user: str | None, line: Line) -> bool:
+    """
+    Return whether ``user`` has logged in here. If so, an earlier session line is of this login: the clock was set back.
+
+    Of a session whose end has come first, sshbell knows nothing else yet: rsyslogd sent lines from its disk after newer ones.
+    """
+    if connection.session_user is not None:
+        return same_user(connection.session_user, user)
+    closed = connection.closed
+    if closed is None or connection.address is not None or connection.port is not None:
+        return False
+    return same_user(closed[USER], user) and (closed[TIME] or 0) >= (line[TIME] or 0)
 
 
 def _uid(text: str | None) -> int | None:

@@ -143,7 +143,8 @@ def is_own(address: str) -> bool:
 
 def connections(dice: random.Random, logins: int, lines: int) -> list[list[str]]:
     """Return connections, each as the lines "tag: text" of its story: ``logins`` logins, and others up to ``lines`` lines."""
-    pids = iter(range(2000, 4_000_000, 2))
+    # No process has such a number, so none of those that send lines through the local socket.
+    pids = iter(range(5_000_000, 9_000_000, 2))
     found: list[list[str]] = []
 
     def source(*networks: str) -> tuple[int, str]:
@@ -214,7 +215,7 @@ def guesses(dice: random.Random) -> list[Entry]:
     # The office is the only address with so many tries at one of these users.
     for number, user in enumerate(GUESSED):
         found += [Guess(f"198.18.{number + 1}.{each}", 1024, user) for each in range(dice.choice(near))]
-    found.append(f"sshd[1997]: Accepted password for {INTRUDER} from {INTRUDER_ADDRESS} port 1 ssh2")
+    found.append(f"sshd[9999997]: Accepted password for {INTRUDER} from {INTRUDER_ADDRESS} port 1 ssh2")
     found += [Guess(OFFICE, 1024 + port, "guest0") for port in range(2 * BLOCKING_TRIES)]
     dice.shuffle(found)
     return found
@@ -555,7 +556,7 @@ def finish(site: Site, *, is_disturbed: bool) -> None:
         "pam_unix(sshd:session): session opened for user marker(uid=999) by (uid=0)",
         "pam_unix(sshd:session): session closed for user marker",
     ):
-        site.send(f"sshd[1999]: {text}", LATER_S)
+        site.send(f"sshd[9999999]: {text}", LATER_S)
     site.drain()
     wait_for(lambda: is_alive(site, "smtp")() and site.is_quiet() and is_reported(site), "all is reported", PATIENCE_S)
     # run restarts a guard that keeps dying after up to a minute. What is still missing then, the comparison reports.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.errors import ConfigError, DamagedStoreError, RightsError, StoreError
+from consumer.intake import omprog
 from consumer.intake.omprog import Lines, Replies
 from consumer.run import retry
 from consumer.run.retry import HungUpError, Patience, PatientState
@@ -28,11 +29,12 @@ class Pipes:
         self.input, self.rsyslog = os.pipe()
         self.output, theirs = os.pipe()
         os.set_blocking(self.output, False)
-        replies = Replies(is_plain=True)
+        self.now_s = 0.0
+        for module in (retry, omprog):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep))
+        self.replies = replies = Replies(is_plain=True)
         replies._fd = theirs  # in place of descriptor 1, which is pytest's
         self._theirs = theirs
-        self.now_s = 0.0
-        monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: self.now_s, sleep=self.sleep))
         self.patience = Patience(Lines(self.input), replies)
         self.naps = 0
 
@@ -91,6 +93,16 @@ def test_dots_while_it_waits(pipes: Pipes) -> None:
     assert pipes.patience.until(failing(*[StoreError("full")] * 50, *[ConfigError("slip")] * 50)) == "done"
     assert pipes.naps == 100
     assert pipes.said() == b"." * 9
+
+
+def test_no_dot_soon_after_an_ok(pipes: Pipes) -> None:
+    """Rsyslogd would take both for one reply of two lines, and start sshbell anew."""
+    pipes.now_s = 100.0
+    pipes.replies.ok()
+    assert pipes.patience.until(failing(*[StoreError("full")] * 10)) == "done"
+    assert pipes.said() == b"OK\n"
+    assert pipes.patience.until(failing(*[StoreError("full")] * 3)) == "done"
+    assert pipes.said() == b"."
 
 
 def test_rsyslog_hangs_up(pipes: Pipes) -> None:

@@ -1,10 +1,11 @@
 """While lines that were lost may yet be found, no story is told as two for the sole reason that time has passed."""
 
 from datetime import UTC
+from itertools import permutations
 
 import pytest
 
-from consumer.events import Attempt, Event, Login, Probe
+from consumer.events import Attempt, Event, Login, Logout, Probe
 from consumer.pipeline import Pipeline
 
 NOW_US = 1795400000000000
@@ -79,3 +80,38 @@ def test_a_login_whose_accepted_line_is_there_does_not_wait() -> None:
     live.hold(is_holding=True)
     live.feed(line(ACCEPTED))
     assert [type(event) for event in passed(live, range(1, 3))] == [Login]
+
+
+CLOSED = "pam_unix(sshd:session): session closed for user alice"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_a_story_in_any_order(order: tuple[int, ...]) -> None:
+    """Rsyslogd sends new lines before those from its disk: that is one login with its address, and one logout."""
+    live = pipeline()
+    live.hold(is_holding=True)
+    texts = (ACCEPTED, OPENED, CLOSED)
+    events: list[Event] = []
+    for turn, number in enumerate(order):
+        events += live.feed(f"2026-11-22T10:{number:02}:00.000000+00:00 web1 sshd[7]: {texts[number]}\n".encode())
+        # The host's clock is later than all of them.
+        other = f"Connection closed by 192.0.2.9 port {turn + 1} [preauth]"
+        events += live.feed(f"2026-11-22T10:{10 + turn}:00.000000+00:00 web1 sshd[{100 + turn}]: {other}\n".encode())
+        live = carried_over(live)
+    live.hold(is_holding=False)
+    events += passed(live, range(20, 60))
+    found = [event for event in events if isinstance(event, Login | Logout)]
+    assert [type(event) for event in found] == [Login, Logout]
+    assert found[0].address == "192.0.2.1"
+
+
+def test_an_old_session_line_and_another_connection_with_its_pid() -> None:
+    """The end of a session comes after a connection that has its PID now: the session's line gets no address of that one."""
+    live = pipeline()
+    live.hold(is_holding=True)
+    events = live.feed(b"2026-11-22T10:10:00.000000+00:00 web1 sshd[7]: Connection from 192.0.2.66 port 6 on 10.0.0.1 port 22\n")
+    for minute, text in ((5, CLOSED), (1, OPENED)):
+        events += live.feed(f"2026-11-22T10:{minute:02}:00.000000+00:00 web1 sshd[7]: {text}\n".encode())
+    live.hold(is_holding=False)
+    events += passed(live, range(20, 60))
+    assert [event.address for event in events if isinstance(event, Login)] == [None]
