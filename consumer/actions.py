@@ -147,6 +147,7 @@ class EventAction(StrEnum):
     MANY_ADDRESSES = _finding("many_addresses", "guessing from many addresses", "medium", "T1110.001")
     MANY_ACCOUNTS = _finding("many_accounts", "tries at many accounts", "medium", "T1110.003")
     SLOW_GUESSING = _finding("slow_guessing", "slow guessing", "medium", "T1110.001")
+    SCANNING = _finding("scanning", "scan", "low", "T1595")
     SUCCESS_AFTER_FAILURES = _finding("success_after_failures", "login after many failed ones", "high", "T1110")
     FIRST_SEEN = _finding("first_seen", "login of a new kind", "low", "T1078")
     IMPOSSIBLE_TRAVEL = _finding("impossible_travel", "impossible journey", "medium", "T1078")
@@ -170,6 +171,6 @@ class OwnAction(StrEnum):
 # From the least to the most urgent, each with its number in ``event.severity``, as Elastic's own rules number them.
 SEVERITIES = {"low": 21, "medium": 47, "high": 73, "critical": 99}
 # The findings that the default of ``events`` in a route has. The others are worth a look, but no ring.
-RINGING_FINDINGS = tuple(action for action in EventAction if action.is_finding and action.value != "first_seen")
+RINGING_FINDINGS = tuple(action for action in EventAction if action.is_finding and action.value not in {"first_seen", "scanning"})
 SESSION_ACTIONS = tuple(action for action in EventAction if action.is_session)
 EXPENDABLE_ACTIONS = tuple(action for action in EventAction if not action.is_session)

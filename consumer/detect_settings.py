@@ -53,6 +53,19 @@ class ManyAccountsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     prefix: Rate = "30/1h"
 
 
+class ScanningSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    One address connects without a try at a login.
+
+    Attributes:
+        faults: so many connections in that time, whose clients speak wrongly, in at least two ways.
+        hosts: to so many hosts in that time.
+    """
+
+    faults: Rate = "5/1h"
+    hosts: Rate = "10/1h"
+
+
 class SuccessAfterFailuresSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
     A login comes after so many failed ones, each within that time of the next.
@@ -123,14 +136,14 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         guessing: the rules against guessing; without any, nothing is found.
         root_by_password: report a login of root by password.
-        many_addresses, many_accounts, success_after_failures, first_seen: see the tables.
+        many_addresses, many_accounts, scanning, success_after_failures, first_seen: see the tables.
         slow_guessing: tries from one address, at least a minute apart, over that time without a pause of a day.
         impossible_travel: the fastest journey between two logins, in km/h.
         password_despite_key: how many logins by key, without one by password, show that an account uses keys.
         key_in_two_places: the distance between two places of one key at the same time, in km.
         sshd_penalty: connections of one address that sshd drops as a penalty.
         sshd_health: report broken and refused parts of sshd's configuration.
-        known_networks: networks of your own, whose addresses neither travel nor guess.
+        known_networks: networks of your own, whose addresses neither travel, scan nor guess.
         host_silent: report a host that has sent no line for this many times its longest pause of the last two weeks; 0: never.
         host_changed_wording: report a host of whose lines sshbell suddenly understands so many percent no more; 0: never.
         clock_skew: report a host whose clock is wrong by more than this; "0s": never.
@@ -145,6 +158,7 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ManyAccountsSettings()
     )
     slow_guessing: Rate = "50/3d"
+    scanning: Annotated[ScanningSettings, Meta(description="a table under [detect.scanning]")] = ScanningSettings()
     success_after_failures: Annotated[
         SuccessAfterFailuresSettings, Meta(description="a table under [detect.success_after_failures]")
     ] = SuccessAfterFailuresSettings()

@@ -118,11 +118,18 @@ class Attempt(AuthEvent, frozen=True):
 
 
 class Probe(AuthEvent, frozen=True):
-    """A connection that never tried to log in: a scanner, a bad banner, a time-out, a refused connection."""
+    """
+    A connection that never tried to log in: a scanner, a bad banner, a time-out, a refused connection.
+
+    Attributes:
+        reason: as logged.
+        fault: the name of the rule that reads how the client spoke wrongly, such as ``bad_version``; "" if it did not.
+    """
 
     action: ClassVar[EventAction] = EventAction.PROBE
 
     reason: str | None = None
+    fault: str = ""
 
 
 class Trouble(AuthEvent, frozen=True):

@@ -61,9 +61,9 @@ def attempt(
     return Attempt(f"try {at_s} {user} {address} {host}", line, user, address, "4711", "password", is_valid, count)
 
 
-def probe(at_s: float, reason: str, address: str = "198.51.100.9") -> Probe:
+def probe(at_s: float, reason: str | None, address: str = "198.51.100.9", *, fault: str = "", host: str = "web1") -> Probe:
     """Return a connection without a try."""
-    return Probe(f"probe {at_s} {address}", line_at(at_s), None, address, "4711", reason)
+    return Probe(f"probe {at_s} {address} {host}", line_at(at_s, host=host), None, address, "4711", reason, fault)
 
 
 def trouble(at_s: float, what: str, reason: str | None = None, *, user: str | None = None, address: str | None = None) -> Trouble:

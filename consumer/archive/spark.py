@@ -31,6 +31,7 @@ from consumer.archive.host_events import HostReport, ReadingSettings, events_of_
 from consumer.archive.mixed_files import events_of_pieces, pieces_of_file
 from consumer.archive.remote_files import Copies
 from consumer.archive.sources import Sources, shared
+from consumer.ecs import EcsEvent
 from consumer.errors import UnavailableError, complain
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 Reports = dict[str, HostReport]
 TakeReport = Callable[[str, HostReport], None]
-Progress = Callable[[int, int], None]
+TaskProgress = Callable[[int, int], None]
 _COLUMNS = from_arrow_schema(SCHEMA)
 _PIECES = pa.schema(
     [("host", pa.string()), ("first_us", pa.int64()), ("file", pa.int64()), ("number", pa.int64()), ("lines", pa.binary())]
@@ -74,7 +75,7 @@ class _ReportsParam(AccumulatorParam[Reports]):
         return value1 | value2
 
 
-def write_archive(sources: Sources, out: str, master: str, settings: ReadingSettings, progress: Progress) -> Reports:
+def write_archive(sources: Sources, out: str, master: str, settings: ReadingSettings, progress: TaskProgress) -> Reports:
     """
     Read all files, and write their events below ``out``, which must not exist yet, or be empty.
 
@@ -134,7 +135,7 @@ def _errors_to(file: IO[bytes]) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(spark: SparkSession, progress: Progress) -> Iterator[None]:
+def _watched(spark: SparkSession, progress: TaskProgress) -> Iterator[None]:
     """Report progress now and then."""
     is_over = threading.Event()
 
@@ -196,12 +197,16 @@ def _of_hosts(spark: SparkSession, sources: Sources, tasks: int, settings: Readi
     sizes = {host: sum(sources.sizes[path] for path in paths) for host, paths in sources.hosts.items()}
     rows = [[[(host, sources.hosts[host]) for host in hosts]] for hosts in shared(sizes, tasks)]
 
-    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def events(batches: Iterable[pa.RecordBatch]) -> Iterator[EcsEvent]:
         for row in _rows(batches):
             for host in row["hosts"]:
                 with Copies(host["paths"]) as copies:
                     take = partial(_report_of, copies, report, host["host"])
-                    yield from batches_of(copies.named(events_of_host(copies.paths, settings, take)))
+                    yield from copies.named(events_of_host(copies.paths, settings, take))
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # Of all hosts of the task at once: to begin a batch takes as long as hundreds of rows.
+        yield from batches_of(events(batches))
 
     return _tasks(spark, rows, "hosts array<struct<host: string, paths: array<string>>>").mapInArrow(run, _COLUMNS)
 

@@ -53,6 +53,7 @@ KINDS: dict[str, KindWords] = {
     EventAction.SLOW_GUESSING: KindWords(
         N_("Slow guessing"), NN_("%(num)s case of slow guessing", "%(num)s cases of slow guessing"), N_("Slow guessing"),
     ),
+    EventAction.SCANNING: KindWords(N_("Scan"), NN_("%(num)s scan", "%(num)s scans"), N_("Scans")),
     EventAction.FIRST_SEEN: KindWords(
         N_("Login of a new kind"), NN_("%(num)s login of a new kind", "%(num)s logins of a new kind"), N_("Logins of a new kind"),
     ),

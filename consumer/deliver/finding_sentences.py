@@ -95,6 +95,8 @@ def finding_sentence(facts: Facts, parts: Parts) -> str:  # noqa: C901, PLR0911 
                 "Somebody%(way)s guesses passwords slowly%(where)s: %(num)s failed logins over days",
                 count, way=way, where=where,
             )  # fmt: skip
+        case EventAction.SCANNING:
+            return _scan(facts, parts, count)
         case EventAction.SUCCESS_AFTER_FAILURES:
             one, several = _AFTER_FAILURES.get(labels.get("from", ""), _AFTER_FAILURES["address"])
             return facts.language.ngettext(one, several, count, user=user, host=host, way=way)
@@ -121,6 +123,18 @@ def finding_sentence(facts: Facts, parts: Parts) -> str:  # noqa: C901, PLR0911 
         case EventAction.SSHD_HEALTH | EventAction.TROUBLE:
             return fault_sentence(facts, parts, labels.get("what", ""))
     return ""
+
+
+def _scan(facts: Facts, parts: Parts, count: int) -> str:
+    if facts.labels.get("by") == "hosts":
+        return facts.language.ngettext(
+            "Somebody%(way)s scans %(num)s host", "Somebody%(way)s scans %(num)s hosts", count, way=parts.way
+        )
+    return facts.language.ngettext(
+        "Somebody%(way)s scans: %(num)s connection%(host)s that does not speak SSH properly",
+        "Somebody%(way)s scans: %(num)s connections%(host)s that do not speak SSH properly",
+        count, way=parts.way, host=parts.to_host,
+    )  # fmt: skip
 
 
 def _first_seen(facts: Facts, values: dict[str, str]) -> str:

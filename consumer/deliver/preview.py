@@ -114,6 +114,7 @@ _FIGURES: dict[str, dict[str, Any]] = {
     EventAction.MANY_ADDRESSES: {"ssh": {"count": 80}, "labels": {"addresses": "50"}},
     EventAction.MANY_ACCOUNTS: {"ssh": {"count": 10}},
     EventAction.SLOW_GUESSING: {"ssh": {"count": 50}},
+    EventAction.SCANNING: {"ssh": {"count": 5}, "labels": {"by": "faults", "kinds": "2"}},
     EventAction.SUCCESS_AFTER_FAILURES: {"ssh": {"count": 10}, "labels": {"from": "address"}},
     EventAction.FIRST_SEEN: {"labels": {"new": "country", "logins": "40", "days": "90"}},
     EventAction.IMPOSSIBLE_TRAVEL: {"labels": {"km": "1200", "minutes": "30"}},

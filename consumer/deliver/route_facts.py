@@ -8,7 +8,7 @@ files. It is looked up only if a route asks for it, and stays in the message. So
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from consumer.actions import SESSION_ACTIONS
+from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import ip_text
 from consumer.config import Config
 from consumer.ecs import (
@@ -33,6 +33,8 @@ from consumer.text import text_of_bytes
 
 # Nothing is new to sshbell in its first days, or every login would be.
 LEARNING_DAYS = 7
+# The detector of first_seen knows accounts, so a route may ask whether its finding is new for the person, too.
+_CAN_BE_NEW = (*SESSION_ACTIONS, EventAction.FIRST_SEEN)
 _DAY_US = 86400 * 1_000_000
 # The most accounts of one person whose logins sshbell compares.
 ACCOUNTS_LIMIT = 20
@@ -76,7 +78,7 @@ class RouteFacts:
         event = self.with_places(event)
         if self._index is not None:
             event = joined(event, self._index.of(event))
-        if self._earlier is not None and event.event.action in SESSION_ACTIONS:
+        if self._earlier is not None and event.event.action in _CAN_BE_NEW:
             event = joined(event, EcsEvent(sshbell=NoticeFields(new=self._new(event, self._earlier))))
         return event
 

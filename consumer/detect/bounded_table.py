@@ -48,7 +48,12 @@ class BoundedTable(Generic[K, V]):
         return self._total
 
     def _number(self, key: K) -> int:
-        return crc32(key.encode("utf-8", "surrogateescape") if isinstance(key, str) else key) % self._count
+        if not isinstance(key, str):
+            return crc32(key) % self._count
+        try:
+            return crc32(key.encode()) % self._count
+        except UnicodeEncodeError:  # a rare name that is not UTF-8; to look for one each time takes longer
+            return crc32(key.encode("utf-8", "surrogateescape")) % self._count
 
     def get(self, key: K) -> V | None:
         """Return the value of a key; None if there is none. This does not make the entry newer."""

@@ -17,6 +17,7 @@ from consumer.detect.many_addresses import ManyAddresses
 from consumer.detect.networks import KnownNetworks
 from consumer.detect.password_despite_key import PasswordDespiteKey
 from consumer.detect.root_by_password import RootByPassword
+from consumer.detect.scanning import Scanning
 from consumer.detect.slow_guessing import SlowGuessing
 from consumer.detect.sshd_health import SshdHealth
 from consumer.detect.sshd_penalty import SshdPenalty
@@ -48,16 +49,16 @@ def _detectors(settings: Detect, block: Blocking, place_of: PlaceOf) -> dict[str
     if settings.guessing.host_rule or settings.guessing.user_rule:
         found[EventAction.GUESSING] = guessing = Guessing(settings.guessing)
     found.update(_detectors_of_tries(settings, place_of, known))
+    if settings.scanning.faults or settings.scanning.hosts:
+        found[EventAction.SCANNING] = Scanning(settings.scanning, known)
     if settings.first_seen.what:
         found[EventAction.FIRST_SEEN] = FirstSeen(settings.first_seen, place_of if has_places else None)
-    if settings.impossible_travel and has_places:
-        found[EventAction.IMPOSSIBLE_TRAVEL] = ImpossibleTravel(settings.impossible_travel, place_of, known)
     if settings.root_by_password:
         found[EventAction.ROOT_BY_PASSWORD] = RootByPassword()
     if settings.password_despite_key:
         found[EventAction.PASSWORD_DESPITE_KEY] = PasswordDespiteKey(settings.password_despite_key)
-    if settings.key_in_two_places and has_places:
-        found[EventAction.KEY_IN_TWO_PLACES] = KeyInTwoPlaces(settings.key_in_two_places, place_of, known)
+    if has_places:
+        found.update(_detectors_of_places(settings, place_of, known))
     if settings.sshd_penalty:
         found[EventAction.SSHD_PENALTY] = SshdPenalty(settings.sshd_penalty)
     if settings.sshd_health:
@@ -65,6 +66,16 @@ def _detectors(settings: Detect, block: Blocking, place_of: PlaceOf) -> dict[str
     if settings.host_silent or settings.host_changed_wording or seconds_of(settings.clock_skew):
         found[_HOST_LINES] = HostLines(settings)
     found[EventAction.BLOCK] = BlockPolicy(block, guessing)
+    return found
+
+
+def _detectors_of_places(settings: Detect, place_of: PlaceOf, known: KnownNetworks) -> dict[str, Detector]:
+    """Return the detectors that need databases of places."""
+    found: dict[str, Detector] = {}
+    if settings.impossible_travel:
+        found[EventAction.IMPOSSIBLE_TRAVEL] = ImpossibleTravel(settings.impossible_travel, place_of, known)
+    if settings.key_in_two_places:
+        found[EventAction.KEY_IN_TWO_PLACES] = KeyInTwoPlaces(settings.key_in_two_places, place_of, known)
     return found
 
 

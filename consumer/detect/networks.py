@@ -13,6 +13,7 @@ _EARTH_KM = 6371.0
 _ADDRESSES = 16_384
 
 
+@lru_cache(_ADDRESSES)
 def prefix_of(address: str) -> str:
     """
     Return the prefix of an address, as text: /24 of IPv4, /48 of IPv6. They usually belong to one network, and to one attacker.
@@ -22,11 +23,6 @@ def prefix_of(address: str) -> str:
     front, _, last = address.rpartition(".")
     if last.isdecimal() and front.count(".") == 2 and ":" not in front:
         return f"{front}.0/24"  # twenty times as fast as to parse it
-    return _parsed_prefix_of(address)
-
-
-@lru_cache(_ADDRESSES)
-def _parsed_prefix_of(address: str) -> str:
     ip = ip_of(address)
     if ip is None:
         return address

@@ -52,6 +52,8 @@ class SshdPenalty(OneTable):
 
     def take(self, event: Event) -> Iterable[Finding]:
         """Return the finding about a penalty; remember who logs in from where."""
+        if isinstance(event, Probe) and not (event.reason or "").startswith(f"{_PENALTY}: "):
+            return ()
         address, at_us = event.address, event.time_us
         if address is None or not at_us:
             return ()
@@ -61,7 +63,7 @@ class SshdPenalty(OneTable):
             return ()
         reason = event.reason if isinstance(event, Probe | Trouble) else None
         is_penalty = isinstance(event, Trouble) and event.what == _PENALTY
-        if reason is None or not (is_penalty or (isinstance(event, Probe) and reason.startswith(f"{_PENALTY}: "))):
+        if reason is None or not (is_penalty or isinstance(event, Probe)):
             return ()
         before = self._table.get(address) or _Address()
         is_going_on = abs(at_us - before.last_us) <= self._pause_us

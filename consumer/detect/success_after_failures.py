@@ -71,6 +71,8 @@ class SuccessAfterFailures(OneTable):
         failures = self._of_address(user, address, at_us, source, account, is_familiar=is_familiar)
         if failures is None and not is_near and account is not None and not is_by_key(event):
             failures = self._of_prefix(address, at_us, account) or self._of_account(address, at_us, account)
+        if failures is not None and failures.case == "account" and account is not None:
+            self._count_anew(user, account, event)
         # A forged login must not hide the real one that follows.
         if event.origin == "verified" or source is None or not source.is_verified:
             self._forgive(user, address, source, account)
@@ -106,8 +108,10 @@ class SuccessAfterFailures(OneTable):
     def _of_prefix(self, address: str, at_us: int, account: OfAccount) -> _Failures | None:
         own = prefix_of(address)
         prefix = self._tries.prefixes.get(own) if self._prefix_count else None
+        if prefix is None or not prefix.addresses.keys() - {address}:
+            return None
         at_account = sum(tries for other, (_, tries) in account.addresses.items() if other != address and prefix_of(other) == own)
-        if prefix is None or at_account < _AT_ACCOUNT:
+        if at_account < _AT_ACCOUNT:
             return None
         sources = {
             other: source
@@ -125,7 +129,7 @@ class SuccessAfterFailures(OneTable):
         return _Failures("prefix", self._settings.prefix, count, since_us, is_verified, event_ids, addresses=sources)
 
     def _of_account(self, address: str, at_us: int, account: OfAccount) -> _Failures | None:
-        if not self._account_count or abs(at_us - account.last_us) > self._account_pause_us:
+        if not 0 < self._account_count <= account.count or abs(at_us - account.last_us) > self._account_pause_us:
             return None
         own = prefix_of(address)
         elsewhere = [other for other in account.addresses if prefix_of(other) != own]
@@ -136,6 +140,16 @@ class SuccessAfterFailures(OneTable):
             "account", self._settings.account, count, account.since_us, account.is_verified, account.event_ids,
             addresses=reversed(elsewhere),
         )  # fmt: skip
+
+    def _count_anew(self, user: str, account: OfAccount, login: Login) -> None:
+        """
+        Let a further login count only the failures after this one.
+
+        An account that everybody attacks has failures all day, and its owner may travel. Each login would be a finding.
+        """
+        if login.origin == "verified" or not account.is_verified:
+            account.count, account.since_us = 0, login.time_us
+            self._tries.accounts.put(user, account)
 
     def _forgive(self, user: str, address: str, source: OfAddress | None, account: OfAccount | None) -> None:
         """Forget the failures of an account from an address."""

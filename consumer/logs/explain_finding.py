@@ -1,22 +1,72 @@
-"""``sshbell explain ID``: shows what a finding rests on: the rule, the time, and the events themselves."""
+"""``sshbell explain ID``: shows what a finding rests on: the rule, the time, the events, and their lines if a file has them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import tzinfo
 
 from consumer.actions import SEVERITIES
 from consumer.clock import utc
 from consumer.deliver.facts import facts_of
 from consumer.deliver.sentences import sentences_of
-from consumer.errors import UsageError
-from consumer.events import Event, Finding
+from consumer.errors import SshbellError, UsageError
+from consumer.events import PLACE_STEP, Event, Finding
 from consumer.events_as_ecs import of_event
+from consumer.logs.replay import Replay
+from consumer.matching.matcher import Matcher
+from consumer.records import HOST, PLACE, PROCID, PROGRAM, TEXT, TIME
 from consumer.show.table import EVENTS, Table
 from consumer.store.queries import event_of_id
 from consumer.store.reader import Store
-from consumer.text import harmless, listed
+from consumer.text import counted, harmless, listed, readable
 
 
-def explained(store: Store, event_id: str, zone: tzinfo, width: int | None) -> Iterator[str]:
+class LoggedLines:
+    """
+    The lines of events in log files. The same line gives an event the same id, however sshbell read it.
+
+    Args:
+        matcher: reads the lines.
+        paths: the files.
+        zone: for time stamps without one.
+        year: of the first line of each file without years; None takes it from the files' modification times.
+
+    Attributes:
+        errors: a fault for each file that could not be read, or not to its end.
+    """
+
+    def __init__(self, matcher: Matcher, paths: Sequence[str], zone: tzinfo, year: int | None) -> None:
+        self.paths = paths
+        self.errors: list[SshbellError] = []
+        self._matcher, self._zone, self._year = matcher, zone, year
+
+    def shown(self, events: Sequence[Event]) -> Iterator[str]:
+        """Yield the line that decided each event, with its place; nothing without files."""
+        if not self.paths or not events:
+            return
+        yield ""
+        yield "The lines that decided:"
+        yield from (harmless(readable(text)) for text in self._of(events))
+
+    def _of(self, events: Sequence[Event]) -> Iterator[str]:
+        wanted = {event.id for event in events}
+        found: list[Event] = []
+        paths: list[str] = []
+        replay = Replay(
+            self._matcher, zone=self._zone, year=self._year, tell=found.append, paths=paths,
+            takes=lambda event: event.id in wanted,
+        )  # fmt: skip
+        replay.run(list(self.paths))
+        self.errors += replay.errors
+        for event in sorted(found, key=lambda each: each.time_us):
+            line = event.line
+            file, number = divmod(line[PLACE], PLACE_STEP)
+            program = f"{line[PROGRAM]}[{line[PROCID]}]" if line[PROCID] else line[PROGRAM]
+            moment = _moment(line[TIME] or 0, self._zone)
+            yield f"{paths[file]}:{number}: {' '.join(filter(None, (moment, line[HOST], f'{program}:', line[TEXT])))}"
+        if missing := len(wanted - {event.id for event in found}):
+            yield f"{counted(missing, 'line')} {'is' if missing == 1 else 'are'} not in these files"
+
+
+def explained(store: Store, event_id: str, zone: tzinfo, width: int | None, lines: LoggedLines) -> Iterator[str]:
     """
     Yield lines of text about an event of the store, and about the events that it rests on if it is a finding.
 
@@ -25,6 +75,7 @@ def explained(store: Store, event_id: str, zone: tzinfo, width: int | None) -> I
         event_id: the id, or its beginning.
         zone: of the times shown.
         width: of the terminal, in cells; None cuts nothing.
+        lines: the files that may have the lines of the events.
 
     Raises:
         UsageError: there is no such event, or several.
@@ -36,6 +87,7 @@ def explained(store: Store, event_id: str, zone: tzinfo, width: int | None) -> I
     table = Table(EVENTS, zone, color=False, width=width, noise=True)
     if not isinstance(event, Finding):
         yield from table.row(event).split("\n")
+        yield from lines.shown([event])
         return
     yield harmless(sentences_of(facts_of(of_event(event, []), zone)).headline)
     yield ""
@@ -48,6 +100,7 @@ def explained(store: Store, event_id: str, zone: tzinfo, width: int | None) -> I
     yield from _shown(rests_on, table, event.count)
     if missing:
         yield f"{missing} more of its events are no longer in the store."
+    yield from lines.shown(rests_on)
 
 
 def _facts(finding: Finding, zone: tzinfo) -> Iterator[tuple[str, str]]:

@@ -52,6 +52,8 @@ _FACTORS_LIMIT = 8
 _OFFERS = frozenset({"publickey", "hostbased", "gssapi-with-mic", "gssapi-keyex"})
 
 
+# The client does not speak SSH, or not as sshd does.
+_FAULTS_OF_CLIENTS = frozenset({LineAction.BAD_CLIENT, LineAction.NEGOTIATION_FAILED, LineAction.PROTOCOL_ERROR})
 # Refusals whose reason is a fault of keys, accounts or files, by rule.
 _TROUBLES = frozenset({
     "bad_modes", "refused_for_modes", "key_revoked", "revoked_key_used", "revoked_key_tried", "key_not_checked",
@@ -768,7 +770,10 @@ class Correlator:
             return
         line = connection.seen
         user = self._name(line, connection.user)
-        self._tell(Probe(self._id(EventAction.PROBE, line), line, user, connection.address, connection.port, connection.reason))
+        rule = self._rules[line[RULE]]
+        fault = rule.name if rule.action in _FAULTS_OF_CLIENTS else ""
+        event_id = self._id(EventAction.PROBE, line)
+        self._tell(Probe(event_id, line, user, connection.address, connection.port, connection.reason, fault))
 
     def _is_of_sshd(self, connection: Connection) -> bool:
         """Return whether the line to report about a connection is from sshd itself."""

@@ -292,6 +292,8 @@ class KafkaWorker:
         """Take the partitions that Kafka gives to this worker. Where no line was ever read, begin with the oldest one."""
         gc.collect()
         self._join_s = None
+        # A partition that moves on may move again soon, so its offset is stored with its first lines.
+        self._memory_s = time.monotonic()
         for each in partitions:
             taken = self._until(partial(self._store.take, each.partition))
             if taken.next_offset is None and (offset := self._until(partial(committed_offset, consumer, each))) is not None:

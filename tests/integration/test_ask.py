@@ -23,6 +23,7 @@ from rich.cells import cell_len
 
 from consumer import __version__
 from consumer.config_file import load
+from consumer.detect_settings import Detect
 from consumer.events import Login
 from consumer.events_as_ecs import of_event
 from consumer.process.lock import RUN_LOCK, holder_of
@@ -103,6 +104,28 @@ def test_explain_a_finding(site: Site) -> None:
     assert said.splitlines()[-1].split() == [*shown(AT_US).split(), "login", "root", "192.0.2.7", "port", "5", "web1", "password"]
     assert "login" in site.ask("explain", login.id).stdout
     assert "begins with 0123456789ab" in site.ask("explain", "0123456789ab", status=USAGE).stderr
+
+
+def test_explain_shows_the_lines(site: Site) -> None:
+    """A log file that still has the lines of a finding shows them, with their places, and the answer counts the missing ones."""
+    tries = [try_line(pid) for pid in range(1, 13)]
+    (finding,) = [found for found in findings_of(site.fill(*tries), Detect()) if found.action == "guessing"]
+    with site.state() as state:
+        state.record([finding], frozenset(), NOW_US)
+    site.log.write_bytes(b"".join(line + b"\n" for line in (*tries[:2], b"something else", *tries[2:])))
+    said = site.ask("explain", finding.id, "--log", site.log).stdout
+    assert finding.event_ids
+    assert said.count(f"{site.log}:") == len(finding.event_ids)
+    assert said.splitlines()[-1].startswith(f"{site.log}:13: ")
+    assert said.splitlines()[-1].endswith(tries[-1].decode().partition("]: ")[2])
+    other = site.folder / "auth.log.1"
+    other.write_bytes(tries[-1] + b"\n")
+    said = site.ask("explain", finding.event_ids[-1], "--log", other).stdout
+    assert said.splitlines()[-1].startswith(f"{other}:1: ")
+    other.write_bytes(b"")
+    assert site.ask("explain", finding.event_ids[-1], "--log", other).stdout.endswith("1 line is not in these files\n")
+    assert "nowhere" in site.ask("explain", finding.id, "--log", site.folder / "nowhere", status=66).stderr
+    assert "goes with the ID" in site.ask("explain", "sshd[1]: x", "--log", other, status=USAGE).stderr
 
 
 def test_where_nobody_can_be_asked(site: Site) -> None:

@@ -39,6 +39,22 @@ def test_the_attack_is_found(capture: Capture) -> None:
     assert broken_in["ssh.count"] == sum(event.get("ssh.count", 1) for event in tries)
 
 
+@pytest.mark.parametrize("capture", MAIN, ids=str)
+def test_the_scanner_is_found(capture: Capture) -> None:
+    """The address whose clients speak wrongly in many ways is found, once, and no other."""
+    (scanner,) = {record["src_ip"] for record in capture.truth if record.get("scenario") == "bad-version"}
+    (found,) = [event for event in findings(capture) if event["event.action"] == "scanning"]
+    assert (found["source.ip"], found["threat.technique.id"], found["event.severity"]) == (scanner, ["T1595"], 21)
+
+
+@pytest.mark.parametrize("capture", CAPTURES, ids=str)
+def test_ordinary_users_scan_nothing(capture: Capture) -> None:
+    """Nobody else scans: not with wrong keys, old certificates, closed windows, penalties or too many connections."""
+    scanners = {record["src_ip"] for record in capture.truth if record.get("scenario") == "bad-version"}
+    wrong = [event for event in findings(capture) if event["event.action"] == "scanning" and event["source.ip"] not in scanners]
+    assert wrong == []
+
+
 @pytest.mark.parametrize("capture", CAPTURES, ids=str)
 def test_ordinary_users_guess_nothing(capture: Capture) -> None:
     """Who logs in, mistypes a password, uses several keys, or is one of many at once is found by no detector of guessing."""

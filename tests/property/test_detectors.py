@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.detect import first_seen, key_in_two_places, sshd_penalty, tries
+from consumer.detect import first_seen, key_in_two_places, scanning, sshd_penalty, tries
 from consumer.detect.detectors import Detectors
-from consumer.detect_settings import Detect, FirstSeenSettings, ManyAccountsSettings, ManyAddressesSettings
+from consumer.detect_settings import Detect, FirstSeenSettings, ManyAccountsSettings, ManyAddressesSettings, ScanningSettings
 from tests.detector_events import HOUR_S, KEY, OTHER_KEY, PLACES, attempt, findings_of, login, logout, probe, restored, trouble
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SETTINGS = Detect(
     many_accounts=ManyAccountsSettings("3/1h", "4/1h"), many_addresses=ManyAddressesSettings("3/1h", "3/1h", "2/1h"),
     slow_guessing="3/2h", password_despite_key=2, sshd_penalty="2/1h",
+    scanning=ScanningSettings("2/1h", "2/1h"),
     first_seen=FirstSeenSettings(["address", "network", "country", "key", "method", "host"], "1h", "9d"),
 )  # fmt: skip
 USERS = st.sampled_from(["root", "alice", "bob", "", "new\nline", "b\u00fc"])
@@ -36,7 +37,7 @@ def event_lists(draw: st.DrawFn) -> list[Any]:
     for _ in range(draw(st.integers(1, 60))):
         at_s += draw(st.sampled_from([0, 1, 1, 30, 600, 2 * HOUR_S, 30 * HOUR_S, -2, -HOUR_S]))
         user, address, host = draw(USERS), draw(ADDRESSES), draw(HOSTS)
-        kind = draw(st.integers(0, 9))
+        kind = draw(st.integers(0, 10))
         if kind < 5:
             events.append(attempt(at_s, user, address, host=host, count=draw(st.sampled_from([1, 1, 4])),
                                   is_valid=draw(st.booleans()), is_verified=draw(st.booleans())))  # fmt: skip
@@ -46,6 +47,9 @@ def event_lists(draw: st.DrawFn) -> list[Any]:
         elif kind == 8:
             logins = [event for event in events if str(event.action) == "ssh_login"]
             events.append(logout(at_s, draw(st.sampled_from(logins))) if logins else probe(at_s, "penalty: x", address))
+        elif kind == 9:
+            fault = draw(st.sampled_from(["", "bad_version", "banner_exchange"]))
+            events.append(probe(at_s, "text", address, fault=fault, host=host))
         else:
             events.append(trouble(at_s, draw(st.sampled_from(["penalty", "bad_modes", "key_revoked"])), "text", user=user,
                                   address=address))  # fmt: skip
@@ -122,16 +126,19 @@ def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (tries, "TRIES_ADDRESS_LIMIT"), (tries, "TRIES_PREFIX_LIMIT"), (tries, "TRIES_ACCOUNT_LIMIT"),
         (first_seen, "HABITS_LIMIT"), (key_in_two_places, "OPEN_KEYS_LIMIT"), (sshd_penalty, "PENALTY_ADDRESS_LIMIT"),
+        (scanning, "SCANNER_LIMIT"), (scanning, "SCANNER_LOGIN_LIMIT"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, 50)
     detectors = Detectors(Detect(), lambda _event: None, place_of=PLACES.get)
     for number in range(2000):
         address = f"198.{number // 250}.{number % 250}.7"
         detectors.take(attempt(number, f"user{number}", address))
+        detectors.take(probe(number, "2 vs. 1", address, fault="bad_version"))
         detectors.take(login(number, f"user{number}", address, key=f"ED25519 SHA256:{number}"))
     memory: Any = detectors._by_name
     assert len(memory["tries"].sources) <= 50
     assert len(memory["tries"].prefixes) == len(memory["tries"].accounts) == 50
     assert len(memory["first_seen"]._accounts) == len(memory["key_in_two_places"]._keys) == 50
+    assert len(memory["scanning"]._addresses) == len(memory["scanning"]._logins) == 50
     assert memory["first_seen"]._accounts.get("user1999\0unverified") is not None
     assert memory["first_seen"]._accounts.get("user0") is None

@@ -263,3 +263,14 @@ def test_only_what_the_routes_use_is_looked_up(tmp_path: Path) -> None:
     (comment,) = added("key").ssh.key.owner
     assert comment.startswith("alice@laptop")
     assert added("key").source == event.source
+
+
+def test_a_finding_is_new_for_the_person(tmp_path: Path) -> None:
+    """What is new for an account may be known from another account of its person; then no route with ``new`` reports it."""
+    story = Story(tmp_path, People([Person("Alice", accounts=("alice", "root"))]))
+    story.login(0, "alice", "192.0.2.7")
+    story.login(0, "bob", "192.0.2.8")
+    for address, new in (("192.0.2.7", ()), ("192.0.2.8", ("address",))):
+        login = story.login(5, "root", address)
+        finding = msgspec.structs.replace(login, event=msgspec.structs.replace(login.event, kind="alert", action="first_seen"))
+        assert story.facts.added(finding).sshbell.new == new

@@ -62,6 +62,25 @@ def test_elsewhere() -> None:
     assert (finding.labels, finding.count, finding.severity) == ({"from": "account"}, 32, "high")
 
 
+def test_a_traveller_during_an_attack() -> None:
+    """The whole Internet tries an account all day, and its owner travels: a further finding takes as many new failures."""
+    events: list[Any] = [attempt(number, "deploy", f"198.51.{number}.1") for number in range(30)]
+    events += [login(100 + number, "deploy", f"203.0.{number}.5", method="password") for number in range(20)]
+    assert len(of_detector(events)) == 1
+    events += [attempt(200 + number, "deploy", f"198.52.{number}.1") for number in range(30)]
+    first, second = of_detector([*events, login(300, "deploy", "192.0.2.5", method="password")])
+    assert (first.count, second.count, second.since_us) == (30, 30, events[30].time_us)
+
+
+def test_a_forged_login_hides_nothing() -> None:
+    """A local user forges a login from elsewhere. The real one that follows is found."""
+    events: list[Any] = [attempt(number, "deploy", f"198.51.{number}.1", is_verified=True) for number in range(30)]
+    logins = [
+        login(100 + number, "deploy", f"203.0.{number}.5", method="password", is_verified=number > 0) for number in range(2)
+    ]
+    assert [found.origin for found in of_detector([*events, *logins])] == ["unverified", "verified"]
+
+
 @pytest.mark.parametrize(
     ("first", "last"),
     [
