@@ -189,7 +189,7 @@ def test_one_deliver_at_a_time(postgres: Postgres) -> None:
     first = delivery_of(postgres.database, pytest.fail)
     with pytest.raises(StoreError, match="another sshbell deliver"):
         delivery_of(postgres.database, pytest.fail)
-    postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sshbell'")
+    postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE starts_with(application_name, 'sshbell')")
     with closing(delivery_of(postgres.database, pytest.fail)):
         for _ in range(2):
             with pytest.raises(StoreError):
