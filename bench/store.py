@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """
-Measure ``State.record``: rows per second of processor time, beside ``executemany`` of SQLite and the same rows into a file.
+Measure ``State.record``: rows per second of processor time, compared with SQLite's own ``executemany`` of the same rows.
 
 It makes the events first. Each round writes to a new file, in batches as ``run`` does::
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -82,21 +81,3 @@ def test_the_pipeline_loads_no_engine() -> None:
     check = "import sys, consumer.pipeline; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], cwd=PROJECT_DIR, capture_output=True, check=True, text=True)
     assert not engines & set(done.stdout.split())
-
-
-def names_of_the_product(program: Path) -> list[tuple[str, str]]:
-    """Return module and name of each import of the product in a program."""
-    nodes = ast.walk(ast.parse(program.read_text(encoding="utf-8")))
-    return [
-        (node.module, alias.name)
-        for node in nodes
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(("consumer", "grammars"))
-        for alias in node.names
-    ]
-
-
-@pytest.mark.parametrize("program", sorted((PROJECT_DIR / "bench").glob("*.py")), ids=lambda path: path.stem)
-def test_programs_that_measure_import_what_exists(program: Path) -> None:
-    """No program in bench/, which no test runs, has lost a name that it imports."""
-    for module, name in names_of_the_product(program):
-        assert hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}"), f"{module}.{name}"

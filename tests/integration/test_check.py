@@ -299,7 +299,7 @@ def test_what_its_user_cannot_read(host: CheckedHost, monkeypatch: pytest.Monkey
         assert [host.results()[name].state for name in ("configuration", "secrets")] == ["ok", "fault"]
         people = place / "people.toml"
         people.write_text('[[person]]\nname = "Alice"\n')
-        host.edit('user = "', f'people = "{people}"\nuser = "')
+        host.edit(str(host.people), str(people))
         for mode, state in ((0o640, "ok"), (0o600, "fault")):
             people.chmod(mode)
             assert host.results()["people"].state == state

@@ -484,18 +484,21 @@ def test_several_pipes() -> None:
 
 def test_standard_error_that_cannot_be_written(log: Path) -> None:
     """Nobody to complain to is no reason to lose the output, nor another exit code."""
-    for text, code in ((f"replay {log} 2>&-", OK), (f"replay {log} 2>/dev/full", OK), ("parse nofile 2>/dev/full", NO_INPUT)):
-        done = subprocess.run(
-            ["/bin/sh", "-c", " ".join(COMMAND) + " " + text], cwd=PROJECT_DIR, capture_output=True, check=False
-        )
+    for command, redirect, code in (
+        (("replay", log), "2>&-", OK), (("replay", log), "2>/dev/full", OK), (("parse", "nofile"), "2>/dev/full", NO_INPUT),
+    ):  # fmt: skip
+        shell = f"{' '.join([*COMMAND, *on_a_bare_machine(*command)])} {redirect}"
+        done = subprocess.run(["/bin/sh", "-c", shell], cwd=PROJECT_DIR, capture_output=True, check=False)
         assert done.returncode == code
         assert (b"alice" in done.stdout) == (code == OK)
 
 
 def test_closed_standard_streams(log: Path) -> None:
     """A closed standard input or output is an error of input or output, not of ours."""
-    for redirect, command, status in (("<&-", "parse -", NO_INPUT), (">&-", f"parse {log}", IO), (">&-", f"replay {log}", IO)):
-        shell = f"{' '.join(COMMAND)} {command} {redirect}"
+    for redirect, command, status in (
+        ("<&-", ("parse", "-"), NO_INPUT), (">&-", ("parse", log), IO), (">&-", ("replay", log), IO),
+    ):  # fmt: skip
+        shell = f"{' '.join([*COMMAND, *on_a_bare_machine(*command)])} {redirect}"
         ended(subprocess.run(["sh", "-c", shell], capture_output=True, check=False, cwd=PROJECT_DIR), status)  # noqa: S607
 
 

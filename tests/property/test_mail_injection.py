@@ -10,7 +10,7 @@ from email import message_from_bytes
 from email.policy import EmailPolicy
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import pytest
@@ -107,7 +107,7 @@ def parsed(message: Message) -> EmailMessage:
     assert b"\n" not in raw.replace(b"\r\n", b"")
     assert b"\r" not in raw.replace(b"\r\n", b"")
     assert b"\0" not in raw
-    return message_from_bytes(raw, policy=OfServers(linesep="\r\n"))
+    return message_from_bytes(raw, policy=cast("EmailPolicy[EmailMessage]", OfServers(linesep="\r\n")))
 
 
 class Tags(html.parser.HTMLParser):
