@@ -20,7 +20,7 @@ from consumer.matching.rules import Engine, Matching, RuleSource
 
 # setup.py writes it. It is in the package, so only a user who can change the program can change it.
 RULES_FILE = Path(__file__).with_name("lowered_rules.json")
-_SOURCES = (Path(__file__), Path(__file__).with_name("lowering.py"))
+_SOURCES = tuple(Path(__file__).with_name(name) for name in ("grammar_rules.py", "lowering.py", "written_rules.py"))
 _GRAMMARS = Path(__file__).parents[2] / "grammars"
 
 

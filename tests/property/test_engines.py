@@ -80,6 +80,7 @@ def facts(found: Reading) -> tuple[object, ...]:
     )
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("path", CAPTURES, ids=capture_id)
 def test_captures(path: Path) -> None:
     """Both engines read each line of each capture by the same rule, with the same fields."""
@@ -92,6 +93,7 @@ def test_there_are_captures() -> None:
     assert sum(len(rows_of(path)) for path in CAPTURES) > 3000
 
 
+@pytest.mark.bulk
 def test_samples() -> None:
     """Both engines read each sample by the same rule, with the same fields."""
     for sample in SAMPLES:

@@ -135,6 +135,7 @@ def test_processes_never_matter(contents: list[bytes], size: int, year: int | No
         assert one.startswith(read_in_a_row(paths[0], year)) or len(paths) > 1
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("capture", sorted(path.name for path in CAPTURES.iterdir() if path.is_dir()))
 def test_processes_never_matter_to_a_capture(capture: str) -> None:
     """Each capture in each format, and all its files as one replay."""
@@ -144,6 +145,7 @@ def test_processes_never_matter_to_a_capture(capture: str) -> None:
             assert told(1, some) == told(2, some)
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("profile", ["captures", "old-server", "flood", "bastion", "relay", "quiet"])
 @pytest.mark.parametrize("year", [None, 2020])
 def test_processes_never_matter_to_a_profile(profile: str, year: int | None, tmp_path: Path) -> None:

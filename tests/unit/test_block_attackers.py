@@ -261,6 +261,7 @@ def test_forged_logins_are_no_exceptions_of_a_blocked_user(tmp_path: Path) -> No
         assert known_addresses(earlier, "alice", NOW_US + DAY_US, 90 * DAY_US, is_verified=True) == [OFFICE]
 
 
+@pytest.mark.bulk
 def test_blocks_that_have_ended_do_not_pile_up(tmp_path: Path) -> None:
     """Guessers with many addresses have each of them blocked for a short time, for years."""
     ledger, count, minute_us = Ledger(tmp_path, NOW_US), 0, 60 * SECOND_US

@@ -56,6 +56,7 @@ def test_every_kind() -> None:
         assert found.line[5] == (0, "/usr/sbin/sshd")
 
 
+@pytest.mark.bulk
 def test_events_of_captures_and_samples() -> None:
     """So is every event of all captures and samples."""
     texts = [gzip.decompress(path.read_bytes()) for path in sorted(CAPTURES_DIR.rglob("*.json.log.gz"))]

@@ -465,6 +465,7 @@ def test_long_codes() -> None:
     assert {len(number(12)) for _ in range(100)} == {12}
 
 
+@pytest.mark.bulk
 def test_a_flood_does_not_fill_the_store(world: World) -> None:
     """Only the newest challenges stay, and only for a day."""
     for pid in range(CHALLENGE_LIMIT + 10):

@@ -46,6 +46,7 @@ def told(log: Path, *, every: int | None) -> list[str]:
     return sorted(f"{event.action} {event.id} {event.user} {event.address} {event.time_us}" for event in events)
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("log", LOGS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_interruptions_change_nothing(log: Path) -> None:
     """The events are the same, with the same ids, however often the memory went through a snapshot."""
