@@ -5,7 +5,8 @@ import gc
 import os
 import signal
 import socket
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from consumer.config import Config
@@ -59,7 +60,10 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     with closing(Lock(Path(config.state_dir) / DELIVER_LOCK)) as lock:
         if not await _locked(lock, wake, ended):
             return
-        with closing(await _opened(config, ended)) as delivery, closing(outbox_of(config.store, delivery)) as outbox:
+        found = await _opened(config, wake, ended)
+        if found is None:
+            return
+        with closing(found) as delivery, closing(outbox_of(config.store, delivery)) as outbox:
             renderer = renderer_of(config_path)
             dispatcher = Dispatcher(config, delivery, outbox, renderer, people=_people_of(config, People()))
             codes = CodeSender(config, dispatcher.people, renderer, dispatcher.enricher)
@@ -87,26 +91,41 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     _log.info("ended")
 
 
-async def _opened(config: Config, ended: asyncio.Event) -> Delivery:
+async def _opened(config: Config, wake: socket.socket | None, ended: asyncio.Event) -> Delivery | None:
     """
-    Open the store of deliveries. In PostgreSQL, wait until no other ``deliver`` has its lock, or until ``ended``.
+    Open the store of deliveries. In PostgreSQL, wait until no other ``deliver`` has its lock; None if ``ended`` comes first.
 
     Raises:
         StoreError: ``delivery.db`` cannot be opened.
     """
     complaint = ""
-    while True:
-        try:
-            return opened(config)
-        except StoreError as error:
-            if isinstance(config.store, Path) or ended.is_set():
-                raise
-            if str(error) != complaint:
-                complaint = str(error)
-                _log.warning("waiting", reason=complaint)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_POLL_S):
-                await ended.wait()
+    with _watched(wake, ended):
+        while not ended.is_set():
+            try:
+                return opened(config)
+            except StoreError as error:
+                if isinstance(config.store, Path):
+                    raise
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("waiting", reason=complaint)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_S):
+                    await ended.wait()
+    return None
+
+
+@contextmanager
+def _watched(wake: socket.socket | None, ended: asyncio.Event) -> Iterator[None]:
+    """Set ``ended`` when the parent ends."""
+    loop = asyncio.get_running_loop()
+    if wake is not None:
+        loop.add_reader(wake, _woken, wake, None, ended)
+    try:
+        yield
+    finally:
+        if wake is not None:
+            loop.remove_reader(wake)
 
 
 def _people_of(config: Config, before: People) -> People:
@@ -125,17 +144,13 @@ async def _locked(lock: Lock, wake: socket.socket | None, ended: asyncio.Event) 
     if wake is None:
         raise TryLaterError("another sshbell deliver is running, and sends the messages")
     _log.warning("waiting", reason="another sshbell deliver has not ended yet")
-    loop = asyncio.get_running_loop()
-    loop.add_reader(wake, _woken, wake, None, ended)
-    try:
+    with _watched(wake, ended):
         while not ended.is_set():
             if lock.take():
                 return True
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOCK_POLL_S):
                     await ended.wait()
-    finally:
-        loop.remove_reader(wake)
     return False
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from consumer.store.worker import LostPartitionError, PartitionProgress, WorkerS
 from tests import needs
 from tests.integration.kafka import Kafka, Lag, Postgres, Workers
 from tests.integration.lines import ours
-from tests.integration.truth import CAPTURES_DIR, Capture, expected_login, flattened
+from tests.integration.truth import CAPTURES_DIR, PROJECT_DIR, Capture, expected_login, flattened
 from tests.integration.worker_kills import DROP_IN, Relay
 from tests.store_events import events_of, session_lines
 from tests.waiting import DEADLINE_S, wait_for
@@ -278,6 +279,31 @@ def test_a_forced_zombie(place: str, kafka: Kafka, postgres: Postgres, tmp_path:
         kafka.produce([each for number in range(40) for each in session("later", 2 + number, f"host{number}")])
         wait_for(lambda: read_lines(postgres) == 126, "all is read")
     assert postgres.query("SELECT count(*), count(DISTINCT \"user\") FROM event WHERE action = 'ssh_login'") == [(42, 42)]
+
+
+def test_a_deliver_that_waits_ends_with_its_parent(postgres: Postgres, tmp_path: Path) -> None:
+    """While another ``deliver`` has the lock, TERM does not end it, and the end of its parent does."""
+    config = tmp_path / "sshbell.toml"
+    config.write_text(
+        f'state_dir = "{tmp_path}"\nuser = ""\ngeoip = []\n[worker]\nbrokers = ["127.0.0.1:1"]\ndatabase = "{postgres.database}"\n'
+    )
+    ours_end, its_end = socket.socketpair()
+    log = tmp_path / "log"
+    with closing(delivery_of(postgres.database, pytest.fail)), log.open("wb") as written, ours_end:
+        arguments = ["-P", "-m", "consumer", "deliver", "--wake", str(its_end.fileno()), "--config", str(config)]
+        waiting = subprocess.Popen(
+            [sys.executable, *arguments], cwd=PROJECT_DIR, stderr=written, stdout=written, pass_fds=[its_end.fileno()]
+        )
+        its_end.close()
+        try:
+            wait_for(lambda: b"another sshbell deliver has the lock" in log.read_bytes(), "it waits for the lock")
+            waiting.terminate()
+            wait_for(lambda: b"signal_ignored" in log.read_bytes(), "it ignores TERM")
+            ours_end.close()
+            assert waiting.wait(DEADLINE_S) == 0
+        finally:
+            waiting.kill()
+            waiting.wait()
 
 
 def test_a_lost_offset(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> None:
