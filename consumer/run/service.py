@@ -219,7 +219,8 @@ class Service:
                 wait_s = 0.0 if self._taken else max(0.0, schedule.next_s - now_s)
                 ready, _, _ = select_(descriptors, (), (), wait_s)
                 if lines in ready:
-                    if self._is_leaving and self._leaves():
+                    self._has_left = self._is_leaving and self._leaves()
+                    if self._has_left:
                         break
                     self._take(self._lines.read())
                 now_s = time.monotonic()
@@ -488,8 +489,8 @@ class Service:
             taken = None if self._gather is None else self._gather.taken
             sequence = self._store.state.sequence if isinstance(self._store.state, ShardState) else None
             own = snapshot_parts(segment, self._log_file.position, taken, sequence)
-            # While the store cannot be written, rsyslogd has to wait.
-            meanwhile = None if self._is_failing else Meanwhile(self._lines, self._replies, self._journal)
+            # While the store cannot be written, rsyslogd has to wait; and a line for the successor stays unread.
+            meanwhile = None if self._is_failing or self._has_left else Meanwhile(self._lines, self._replies, self._journal)
             self._is_failing = True
             try:
                 with meanwhile or nullcontext():

@@ -285,7 +285,7 @@ def test_a_deliver_that_waits_ends_with_its_parent(postgres: Postgres, tmp_path:
     """While another ``deliver`` has the lock, TERM does not end it, and the end of its parent does."""
     config = tmp_path / "sshbell.toml"
     config.write_text(
-        f'state_dir = "{tmp_path}"\nuser = ""\ngeoip = []\n[worker]\nbrokers = ["127.0.0.1:1"]\ndatabase = "{postgres.database}"\n'
+        f'state_dir = "{tmp_path}"\nuser = ""\n[worker]\nbrokers = ["127.0.0.1:1"]\ndatabase = "{postgres.database}"\n'
     )
     ours_end, its_end = socket.socketpair()
     log = tmp_path / "log"
