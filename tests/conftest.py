@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
     from tests.integration.host import Host
+    from tests.integration.kafka import Postgres
     from tests.integration.mail_server import Post
 
 __all__ = ["free_database", "free_package", "pytest_make_collect_report", "pytest_runtest_makereport"]
@@ -122,3 +123,22 @@ def host(open_folder: Path) -> Iterator[Host]:
 
     with Host(open_folder) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[Postgres]:
+    """Return a database server. Pytest's own paths are too long for its socket."""
+    from tests.integration.kafka import Postgres  # noqa: PLC0415 - few need it
+
+    with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
+        Path(made).chmod(0o755)
+        (Path(made) / "d").mkdir()
+        with Postgres(Path(made) / "d") as running:
+            yield running
+
+
+@pytest.fixture
+def postgres(postgres_server: Postgres) -> Postgres:
+    """Return the server without tables."""
+    postgres_server.empty()
+    return postgres_server

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,20 +26,10 @@ from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 EVENTS = events_of(*session_lines(1), try_line(2), try_line(3))
 TOLD = frozenset({"ssh_login"})
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """Return a database server."""
-    # pytest's own paths are too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
-        Path(made).chmod(0o755)
-        (Path(made) / "d").mkdir()
-        with Postgres(Path(made) / "d") as running:
-            yield running
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
@@ -49,8 +37,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerStor
     """Return each kind of store in turn."""
     where: Path | str = tmp_path
     if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("server")
-        postgres.empty()
+        postgres: Postgres = request.getfixturevalue("postgres")
         where = postgres.database
     with closing(worker_store(where, "sshbell", pytest.fail)) as opened:
         yield opened
@@ -82,9 +69,8 @@ def test_a_zombie_gathers_nothing(store: WorkerStore) -> None:
     assert store.waiting(100) == waiting
 
 
-def test_an_address_on_hosts_of_all_partitions(server: Postgres, tmp_path: Path) -> None:
+def test_an_address_on_hosts_of_all_partitions(postgres: Postgres, tmp_path: Path) -> None:
     """Two tries on each of many hosts make one finding and one message, although a worker dies in between."""
-    server.empty()
     channel = (
         f'[[channel]]\nname = "log"\ntype = "file"\npath = "{tmp_path}/told"\n'
         '[[route]]\nchannels = ["log"]\nevents = ["guessing"]\n'
@@ -94,17 +80,17 @@ def test_an_address_on_hosts_of_all_partitions(server: Postgres, tmp_path: Path)
         (host, ours("Failed password for root from 203.0.113.7 port 4711 ssh2", second, number, pid=1000 + number, host=host))
         for number, (host, second) in enumerate((host, second) for host in hosts for second in (1, 2))
     ]
-    with Kafka() as kafka, Workers(tmp_path, kafka, server.database, more=channel) as workers:
+    with Kafka() as kafka, Workers(tmp_path, kafka, postgres.database, more=channel) as workers:
         started = [workers.start(), workers.start()]
         # Too few for the rule, in all partitions.
         kafka.produce(tries[:11])
-        wait_for(lambda: counted(server) == (11, 0), "the first tries are gathered")
+        wait_for(lambda: counted(postgres) == (11, 0), "the first tries are gathered")
         gathering = next(number for number in (0, 1) if has_partition_0(workers.log(number)))
         started[gathering].kill()
         kafka.produce(tries[11:])
-        wait_for(lambda: counted(server) == (80, 0), "all tries are gathered")
-        assert server.query("SELECT count FROM event WHERE action = 'guessing'") == [(12,)]
-        assert len(server.query("SELECT number FROM partition WHERE next_offset > 0")) == 4
+        wait_for(lambda: counted(postgres) == (80, 0), "all tries are gathered")
+        assert postgres.query("SELECT count FROM event WHERE action = 'guessing'") == [(12,)]
+        assert len(postgres.query("SELECT number FROM partition WHERE next_offset > 0")) == 4
         wait_for(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text(), "the finding is reported")
         workers.stop(started[1 - gathering])
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
@@ -133,9 +119,8 @@ def attacked(begin_us: int) -> tuple[list[tuple[str, bytes]], list[tuple[str, by
     return logins, tries
 
 
-def test_blocks_of_workers_are_those_of_one_process(server: Postgres, tmp_path: Path) -> None:
+def test_blocks_of_workers_are_those_of_one_process(postgres: Postgres, tmp_path: Path) -> None:
     """Guessing on many hosts becomes one block, which ``block export`` prints; who is logged in or allowed is never blocked."""
-    server.empty()
     settings = f'[block]\nmode = "on"\nallow = [{{ address = "{ALLOWED}" }}]\n'
     logins, tries = attacked(now_us() - 60_000_000)
     config = parse(settings.encode(), "test")
@@ -144,20 +129,20 @@ def test_blocks_of_workers_are_those_of_one_process(server: Postgres, tmp_path: 
     wanted = [(event.target, event.is_user, event.step) for event in events if isinstance(event, Block)]
     assert wanted == [(GUESSER, False, 0)]
     assert set(one.refused) >= {"live_session", "allowed", "unverified"}
-    with Kafka() as kafka, Workers(tmp_path, kafka, server.database, more=settings) as workers:
+    with Kafka() as kafka, Workers(tmp_path, kafka, postgres.database, more=settings) as workers:
         started = [workers.start(), workers.start()]
         kafka.produce(logins)
         gathered = "SELECT 1 FROM event WHERE action = 'ssh_login' AND NOT EXISTS (SELECT 1 FROM gathering)"
-        wait_for(lambda: server.query(gathered) == [(1,)], "the login is gathered")
+        wait_for(lambda: postgres.query(gathered) == [(1,)], "the login is gathered")
         kafka.produce(tries[:30])
-        wait_for(lambda: counted(server) == (30, 0), "the first tries are gathered")
+        wait_for(lambda: counted(postgres) == (30, 0), "the first tries are gathered")
         gathering = next(number for number in (0, 1) if has_partition_0(workers.log(number)))
         # In the middle of the tries that decide.
         kafka.produce(tries[30:50])
         started[gathering].kill()
         kafka.produce(tries[50:])
-        wait_for(lambda: counted(server) == (len(tries), 0), "all tries are gathered")
-        blocks = blocks_after(server.database, 0, 100)
+        wait_for(lambda: counted(postgres) == (len(tries), 0), "all tries are gathered")
+        blocks = blocks_after(postgres.database, 0, 100)
         assert [(block.target, block.is_user, block.step) for block in blocks] == wanted
         export = [sys.executable, "-m", "consumer", "block", "export", "--config", str(workers.config)]
         done = subprocess.run(export, check=True, capture_output=True, timeout=DEADLINE_S)
@@ -166,9 +151,9 @@ def test_blocks_of_workers_are_those_of_one_process(server: Postgres, tmp_path: 
         workers.stop(started[1 - gathering])
 
 
-def counted(server: Postgres) -> tuple[int, int]:
+def counted(postgres: Postgres) -> tuple[int, int]:
     """Return how many tries are stored, and how many events still wait."""
-    rows = server.query("SELECT (SELECT count(*) FROM event WHERE action = 'ssh_attempt'), (SELECT count(*) FROM gathering)")
+    rows = postgres.query("SELECT (SELECT count(*) FROM event WHERE action = 'ssh_attempt'), (SELECT count(*) FROM gathering)")
     return (rows[0][0], rows[0][1]) if rows else (0, 0)
 
 

@@ -10,7 +10,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,23 +42,6 @@ path = "{path}"
 channels = ["log"]
 events = ["ssh_login", "ssh_logout"]
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """Return a database server. Pytest's own paths are too long for its socket."""
-    with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
-        Path(made).chmod(0o755)
-        (Path(made) / "d").mkdir()
-        with Postgres(Path(made) / "d") as running:
-            yield running
-
-
-@pytest.fixture
-def postgres(server: Postgres) -> Postgres:
-    """Return the server without tables."""
-    server.empty()
-    return server
 
 
 @pytest.fixture
@@ -111,8 +93,8 @@ def session(user: str, number: int, host: str = "web1", count: int = 1) -> list[
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WorkerStore]:
     """Return each kind of store in turn."""
     if request.param == "postgresql":
-        server: Postgres = request.getfixturevalue("postgres")
-        where: Path | str = server.database
+        postgres: Postgres = request.getfixturevalue("postgres")
+        where: Path | str = postgres.database
     else:
         where = tmp_path
     with closing(worker_store(where, "sshbell", pytest.fail)) as opened:

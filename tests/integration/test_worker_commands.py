@@ -6,10 +6,8 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from contextlib import closing
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,15 +21,15 @@ from consumer.pipeline import Pipeline
 from consumer.store.deliveries import delivery_of
 from consumer.store.postgresql import PostgresSession
 from consumer.store.worker import PartitionProgress, worker_store
-from tests.integration.kafka import Postgres
 from tests.integration.lines import ours
 from tests.store_events import DAY_US, KEY, forged_line, session_lines
 from tests.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from consumer.events import Event
+    from tests.integration.kafka import Postgres
 
 TOLD = frozenset({"ssh_login"})
 CONFIG = """
@@ -52,16 +50,6 @@ path = "{folder}/told"
 channels = ["log"]
 events = ["ssh_login"]
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Postgres]:
-    """Return a database server. Pytest's own paths are too long for its socket."""
-    with tempfile.TemporaryDirectory(prefix="sshbell-") as made:
-        Path(made).chmod(0o755)
-        (Path(made) / "d").mkdir()
-        with Postgres(Path(made) / "d") as running:
-            yield running
 
 
 def events_now() -> list[Event]:
@@ -94,14 +82,13 @@ def events_now() -> list[Event]:
 
 
 @pytest.fixture
-def configs(server: Postgres, tmp_path: Path) -> dict[str, Path]:
+def configs(postgres: Postgres, tmp_path: Path) -> dict[str, Path]:
     """Return a configuration for each kind of store; both have the same events, figures, notes and deliveries."""
-    server.empty()
     events = events_now()
     actions = {event.action for event in events}
     assert actions >= {EventAction.LOGIN, EventAction.LOGOUT, EventAction.ATTEMPT, EventAction.FORGED, EventAction.BLOCK}
     found = {}
-    for name, database in (("sqlite", ""), ("postgresql", server.database)):
+    for name, database in (("sqlite", ""), ("postgresql", postgres.database)):
         folder = tmp_path / name
         folder.mkdir(mode=0o700)
         (folder / "people.toml").touch(0o600)
@@ -166,7 +153,7 @@ def test_the_events_are_all_there(configs: dict[str, Path]) -> None:
     assert sorted(one["id"] for one in exported) == sorted(row["event"]["id"] for row in blocks)
 
 
-def test_status_and_check(server: Postgres, configs: dict[str, Path]) -> None:
+def test_status_and_check(postgres: Postgres, configs: dict[str, Path]) -> None:
     """Figures are those of all partitions; the database tells which workers are connected, and ``check`` whether it answers."""
     out, _err, code = shown(configs["postgresql"], "status", "--json")
     found = json.loads(out)
@@ -177,8 +164,8 @@ def test_status_and_check(server: Postgres, configs: dict[str, Path]) -> None:
     for key in ("lines", "backlog", "channels", "blocking", "version", "last_line"):
         assert found[key] == same[key]
     with (
-        closing(worker_store(server.database, "sshbell", pytest.fail)),
-        closing(delivery_of(server.database, pytest.fail)),
+        closing(worker_store(postgres.database, "sshbell", pytest.fail)),
+        closing(delivery_of(postgres.database, pytest.fail)),
     ):
         found = json.loads(shown(configs["postgresql"], "status", "--json")[0])
         assert (found["run"]["running"], found["deliver"]["running"]) == (True, True)
@@ -192,9 +179,8 @@ def test_status_and_check(server: Postgres, configs: dict[str, Path]) -> None:
     assert err.startswith("sshbell: PostgreSQL: ")
 
 
-def test_older_tables(server: Postgres) -> None:
+def test_older_tables(postgres: Postgres) -> None:
     """The tables of the first version get what the second one has."""
-    server.empty()
     new = files("consumer.store").joinpath("postgresql.sql").read_text()
     note = new[new.index("CREATE TABLE note") : new.index(";", new.index("CREATE TABLE note")) + 1]
     index = "CREATE INDEX event_block ON event (time_us) WHERE action = 'ssh_block';"
@@ -203,12 +189,12 @@ def test_older_tables(server: Postgres) -> None:
         "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'sshbell' ORDER BY 1, 2"
     )
     indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'sshbell' ORDER BY 1"
-    server.query("CREATE SCHEMA sshbell")
-    server.query(old)
-    with closing(PostgresSession(server.database)) as session:
+    postgres.query("CREATE SCHEMA sshbell")
+    postgres.query(old)
+    with closing(PostgresSession(postgres.database)) as session:
         assert session.run("SELECT number FROM version").fetchall() == [(2,)]
-        upgraded = server.query(catalogue), server.query(indexes)
-    server.empty()
-    with closing(PostgresSession(server.database)) as session:
+        upgraded = postgres.query(catalogue), postgres.query(indexes)
+    postgres.empty()
+    with closing(PostgresSession(postgres.database)) as session:
         session.run("SELECT 1")
-        assert (server.query(catalogue), server.query(indexes)) == upgraded
+        assert (postgres.query(catalogue), postgres.query(indexes)) == upgraded
