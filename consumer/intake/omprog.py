@@ -5,10 +5,13 @@ Confirm mode: "OK" once at the start, then one for each line; a dot only restart
 Measured on rsyslog 8.2302; its plugins/external/INTERFACE.md defines the protocol.
 """
 
+import array
 import fcntl
 import os
 import select
+import termios
 import time
+from contextlib import suppress
 
 from consumer.intake.files import LINE_LIMIT
 
@@ -40,8 +43,14 @@ class Replies:
         self._write(b"OK\n")
 
     def dot(self) -> None:
-        """Ask rsyslog to wait."""
-        self._write(b".")
+        """
+        Ask rsyslog to wait.
+
+        This writes nothing while rsyslog has not read the last reply: no line waits then, and a reply stays under 4096 bytes.
+        """
+        self.last_s = time.monotonic()
+        if self._fd is not None and not _unread(self._fd):
+            self._write(b".")
 
     def _write(self, reply: bytes) -> None:
         self.last_s = time.monotonic()
@@ -50,6 +59,14 @@ class Replies:
                 os.write(self._fd, reply)
             except BrokenPipeError:  # rsyslog closes both pipes when it stops; sshbell acts on the end of input
                 self._fd = None
+
+
+def _unread(pipe: int) -> int:
+    """Return how many bytes its reader has left in a pipe."""
+    count = array.array("i", [0])
+    with suppress(OSError):  # it is no pipe, in a trial by hand
+        fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 class Lines:

@@ -60,21 +60,27 @@ class Patience:
                     log.error("waiting", reason=complained)
                 if self._lines.has_hung_up():
                     raise HungUpError from error
-                if self._silent_s() >= _DOT_S:
+                if time.monotonic() - self._replies.last_s >= _DOT_S:
                     self._replies.dot()
                 time.sleep(_RETRY_S)
 
-    def _silent_s(self) -> float:
-        return time.monotonic() - self._replies.last_s
-
     @contextmanager
     def meanwhile(self) -> Iterator[None]:
-        """Keep rsyslogd waiting while the block runs, for example while it checks a database."""
+        """
+        Keep rsyslogd waiting while the block runs, for example while it checks a database.
+
+        A short block sends nothing, however long ago the last reply was: without a line, rsyslogd reads none of it.
+        """
         is_over = threading.Event()
+        began_s = time.monotonic()
+
+        def left_s() -> float:
+            # Another thread may have confirmed a line meanwhile.
+            return max(began_s, self._replies.last_s) + _DOT_S - time.monotonic()
 
         def ask() -> None:
-            while not is_over.wait(max(0.0, _DOT_S - self._silent_s())):
-                if self._silent_s() >= _DOT_S:  # another thread may have confirmed a line
+            while not is_over.wait(max(0.0, left_s())):
+                if left_s() <= 0:
                     self._replies.dot()
 
         asker = threading.Thread(target=ask, name="patience")

@@ -56,7 +56,7 @@ def folder() -> Iterator[Path]:
 def user(home: Path) -> Iterator[pwd.struct_passwd]:
     """Create a user with an empty home; delete both at the end."""
     needs.root("make users")
-    name = f"sshbell-{os.getpid()}-{next(_numbers)}"
+    name = f"bell-{os.getpid():x}-{next(_numbers)}"
     options = ["--system", "--user-group", "--no-create-home", "--home-dir", str(home), "--shell", "/usr/sbin/nologin"]
     subprocess.run(["useradd", *options, name], check=True)  # noqa: S607
     account = pwd.getpwnam(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import closing
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from consumer.run import retry
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.store.database import set_aside_of
 from consumer.store.state import State
+from tests.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,14 +39,22 @@ class Pipes:
         self._theirs = theirs
         self.patience = Patience(Lines(self.input), replies)
         self.naps = 0
+        self.is_reading = True
+        self._read = b""
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         self.naps += 1
         self.now_s = round(self.now_s + seconds, 6)
+        if self.is_reading:
+            self._read += self._rest()
 
     def said(self) -> bytes:
-        """Return what rsyslog was given."""
+        """Return what rsyslog has got since the last call."""
+        said, self._read = self._read + self._rest(), b""
+        return said
+
+    def _rest(self) -> bytes:
         try:
             return os.read(self.output, 1000)
         except BlockingIOError:
@@ -103,6 +113,30 @@ def test_no_dot_soon_after_an_ok(pipes: Pipes) -> None:
     assert pipes.said() == b"OK\n"
     assert pipes.patience.until(failing(*[StoreError("full")] * 3)) == "done"
     assert pipes.said() == b"."
+
+
+def test_one_dot_while_no_line_waits(pipes: Pipes) -> None:
+    """Rsyslogd reads replies only while it waits for one. Dots of hours would be a reply that is too long, and fill the pipe."""
+    pipes.is_reading = False
+    assert pipes.patience.until(failing(*[StoreError("full")] * 1_000)) == "done"
+    assert pipes.said() == b"."
+    pipes.is_reading = True
+    assert pipes.patience.until(failing(*[StoreError("full")] * 50)) == "done"
+    assert pipes.said() == b"." * 5
+
+
+def test_a_short_block_sends_nothing(pipes: Pipes) -> None:
+    """However long the last reply is ago; a block of two seconds sends a dot."""
+    pipes.now_s = 100.0
+    for _ in range(50):
+        with pipes.patience.meanwhile():
+            time.sleep(0.01)
+            pipes.now_s += 1.0
+    assert pipes.said() == b""
+    with pipes.patience.meanwhile():
+        time.sleep(0.05)
+        pipes.now_s += 2.0
+        wait_for(lambda: pipes.said() == b".", "a dot comes")
 
 
 def test_rsyslog_hangs_up(pipes: Pipes) -> None:
