@@ -20,7 +20,7 @@ from tests.integration.code_host import CodeHost
 from tests.integration.lines import CLOSED, OPENED, ours
 from tests.integration.rsyslogd import Rsyslogd, child
 from tests.integration.site import Site, mail_channel
-from tests.waiting import wait_for
+from tests.waiting import DEADLINE_S, came_true, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +211,11 @@ def test_a_burst(open_folder: Path) -> None:
         def told() -> list[EmailMessage]:
             return [mail for mail in host.site.post.inbox.mails if "one prompt for a code after another" in str(mail["Subject"])]
 
-        wait_for(lambda: len({mail["To"] for mail in told()}) == 1, "the burst is reported")
+        assert came_true(lambda: len({mail["To"] for mail in told()}) == 1, DEADLINE_S), (
+            host.site.query("SELECT action, user, reason FROM event"),
+            [str(mail["Subject"]) for mail in host.site.post.inbox.mails],
+            (open_folder / "all.log").read_text(),
+        )
         reasons = [reason for (reason,) in host.site.query("SELECT reason FROM event WHERE action = 'ssh_attempt'")]
         assert reasons.count("too many codes asked for") == 2
         assert host.site.query("SELECT count(*) FROM event WHERE action = 'sshd_health'") == [(1,)]
