@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from consumer.config_values import Span, Switch
+from consumer.guessing_rules import USUAL_RULE
 from consumer.spans import seconds_of
 
 _SECOND_US = 1_000_000
@@ -118,7 +119,7 @@ class GuessingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         host_whitelist, user_whitelist: whose tries do not count.
     """
 
-    host_rule: _RuleText = "*:12/10m,30/1h"
+    host_rule: _RuleText = USUAL_RULE
     user_rule: _RuleText = ""
     host_purge: Span = "1d"
     user_purge: Span = "1d"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 COUNT_LIMIT = 1_000
 # Any longer, and a rule would look further back than sshbell keeps events by default.
 PERIOD_LIMIT_S = 366 * 86_400
+# What the configuration has unless somebody sets another rule.
+USUAL_RULE = "*:12/10m,30/1h"
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -90,6 +92,11 @@ class _Clause(NamedTuple):
     triggers: tuple[Trigger, ...]
 
 
+_USUAL_CLAUSES = (
+    _Clause(is_negated=False, names=(_Name("*", None, ""),), triggers=(Trigger(12, 600, "12/10m"), Trigger(30, 3600, "30/1h"))),
+)
+
+
 class GuessingRule:
     """
     A rule: clauses, any of which may fire.
@@ -107,7 +114,8 @@ class GuessingRule:
     """
 
     def __init__(self, text: str) -> None:
-        self._clauses = _clauses_of(text) if text.strip() else ()
+        # Most hosts have the usual rule, and to import pyparsing takes a third of the start of a command.
+        self._clauses = _USUAL_CLAUSES if text == USUAL_RULE else _clauses_of(text) if text.strip() else ()
         triggers = [trigger for clause in self._clauses for trigger in clause.triggers]
         self.counts = max((trigger.count for trigger in triggers), default=0)
         self.period_s = max((trigger.period_s for trigger in triggers), default=0)
@@ -124,10 +132,9 @@ class GuessingRule:
 
 
 def _clauses_of(text: str) -> tuple[_Clause, ...]:
-    # Their import takes a quarter of a start, and most commands need no rule.
-    import pyparsing as pp  # noqa: PLC0415
+    import pyparsing as pp  # noqa: PLC0415 - see GuessingRule
 
-    from grammars.pam_abl import RULE  # noqa: PLC0415
+    from grammars.pam_abl import RULE  # noqa: PLC0415 - as above
 
     try:
         found = RULE.parse_string(text.strip())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.guessing_rules import GuessingRule, Whitelist, limits_of
+from consumer import guessing_rules
+from consumer.guessing_rules import USUAL_RULE, GuessingRule, Whitelist, limits_of
 
 
 def triggers(rule: str, name: str, service: str = "sshd") -> list[tuple[int, int]]:
@@ -103,3 +107,24 @@ def test_limits() -> None:
     assert (limits_of(""), limits_of("1000-1200"), limits_of("0-0"), limits_of("5-5")) == (None, (1000, 1200), None, (5, 5))
     with pytest.raises(ValueError, match="greater"):
         limits_of("6-5")
+
+
+def test_the_usual_rule() -> None:
+    """It is known as the grammar would read it."""
+    assert guessing_rules._clauses_of(USUAL_RULE) == guessing_rules._USUAL_CLAUSES
+
+
+@pytest.mark.parametrize(
+    ("rule", "is_loaded"), [("", False), ('host_rule = "*:12/10m,30/1h"', False), ('user_rule = "*:9/1h"', True)]
+)
+def test_only_other_rules_are_read(rule: str, is_loaded: bool) -> None:  # noqa: FBT001
+    """A command that reads a configuration with the usual rule, and detects guessing by it, does not import pyparsing."""
+    text = f"[detect.guessing]\n{rule}\n".encode()
+    code = f"""
+import sys
+from consumer.config_file import parse
+from consumer.detect.guessing import Guessing
+Guessing(parse({text!r}, "x").detect.guessing)
+print("pyparsing" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == f"{is_loaded}\n"
