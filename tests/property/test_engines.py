@@ -109,14 +109,23 @@ PIECES = [
 ]  # fmt: skip
 
 
+# Hypothesis looks at each element of a new strategy, so the test makes each of them once and not for each line.
+ANY_SAMPLE = st.sampled_from(SAMPLES)
+A_MESSAGE = st.sampled_from([sample for sample in SAMPLES if not sample.is_whole])
+A_PIECE = st.sampled_from(PIECES)
+A_LENGTH = st.sampled_from([1, 1, 1, 2, 5, 12])
+A_CHANGE = st.sampled_from(["delete", "double", "swap", "cut", "insert", "behead", "join"])
+CHANGES = st.integers(1, 4)
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> tuple[str, str]:
     """Return a sample's message with a few characters deleted, doubled, swapped, cut off or put in, and its program."""
-    sample = draw(st.sampled_from([sample for sample in SAMPLES if not sample.is_whole]))
+    sample = draw(A_MESSAGE)
     text = sample.line
-    for _ in range(draw(st.integers(1, 4))):
-        at, length = draw(st.integers(0, len(text))), draw(st.sampled_from([1, 1, 1, 2, 5, 12]))
-        match draw(st.sampled_from(["delete", "double", "swap", "cut", "insert", "behead", "join"])):
+    for _ in range(draw(CHANGES)):
+        at, length = draw(st.integers(0, len(text))), draw(A_LENGTH)
+        match draw(A_CHANGE):
             case "delete":
                 text = text[:at] + text[at + length :]
             case "double":
@@ -126,11 +135,11 @@ def mutated(draw: st.DrawFn) -> tuple[str, str]:
             case "cut":
                 text = text[:at]
             case "insert":
-                text = text[:at] + draw(st.sampled_from(PIECES)) + text[at:]
+                text = text[:at] + draw(A_PIECE) + text[at:]
             case "behead":
                 text = text[min(at, 12) :]
             case "join":
-                text = text[:at] + draw(st.sampled_from(SAMPLES)).line[-at:]
+                text = text[:at] + draw(ANY_SAMPLE).line[-at:]
     return sample.program, text
 
 

@@ -77,7 +77,8 @@ def test_it_is_read_as_sshd_reads_it(main: str, included: str, is_first: bool) -
         said, written = SshdConfig(str(path)), SshdConfig(str(path))
         written._program = ""
         for visit in VISITS:
-            assert said._asked(visit), "sshd refuses the configuration"
+            answer = said._asked(visit)
+            assert answer, "sshd refuses the configuration"
             assert written.settings(visit) == said.settings(visit), visit
-            (level,) = said.values(visit)["loglevel"]
+            (level,) = answer["loglevel"]
             assert written.values(visit).get("loglevel", ["INFO"])[0] == level, visit
