@@ -6,6 +6,9 @@ import pytest
 
 from tests.integration.truth import FORGED_DIR, FRAMING_DIR, Capture, Event, all_captures, describe, replay
 
+# One worker of pytest-xdist runs all tests of captures, so that sshbell reads each capture once.
+pytestmark = pytest.mark.xdist_group("captures")
+
 CAPTURES = [capture for capture in all_captures() if capture.folder != FRAMING_DIR]
 MAIN = [capture for capture in CAPTURES if capture.folder.startswith("openssh-") and capture.format == "rfc3339"]
 GUESSING = {"guessing", "many_addresses", "many_accounts", "slow_guessing", "success_after_failures"}

@@ -35,6 +35,9 @@ from tests.integration.truth import (
     true_name,
 )
 
+# One worker of pytest-xdist runs all tests of captures, so that sshbell reads each capture once.
+pytestmark = pytest.mark.xdist_group("captures")
+
 SECOND = dt.timedelta(seconds=1)
 CAPTURES = [capture for capture in all_captures() if capture.folder != FRAMING_DIR]
 
