@@ -161,7 +161,7 @@ def test_emergency_codes(open_folder: Path) -> None:
 
 def test_no_code_is_needed(open_folder: Path) -> None:
     """A rule for a group lets in without a prompt, and with two PAM lines on Enter."""
-    rule = [{"group": ["sshbell-*"], "ask": "never"}]
+    rule = [{"group": ["bell-*"], "ask": "never"}]
     with code_host(open_folder, rule=rule) as host:
         client = host.client()
         assert host.ends_in(client), (client.said, host.lines)
