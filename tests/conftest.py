@@ -15,7 +15,7 @@ from tests.integration.site import Site
 from tests.needs import pytest_make_collect_report, pytest_runtest_makereport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from _pytest.terminal import TerminalReporter
 
@@ -31,12 +31,14 @@ NOBODY = 65534
 register_profiles()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start real processes, before ``-m`` selects."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Mark the tests that start real processes, before ``-m`` selects; put the long ones first, after pytest-randomly."""
     for item in items:
         if item.path.is_relative_to(INTEGRATION):
             item.add_marker(pytest.mark.integration)
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 class LeftOut:

@@ -24,7 +24,7 @@ MAY_BE_SKIPPED = {
 }
 
 
-# For modules that create users or copy /etc, or rely on nobody doing so: pytest-xdist runs all of them in one worker, one by one.
+# For modules that create users, or rely on nobody doing so: pytest-xdist runs all of them in one worker, one by one.
 CHANGES_THE_MACHINE = pytest.mark.xdist_group("machine")
 
 

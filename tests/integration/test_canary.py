@@ -7,6 +7,8 @@ import secrets
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from consumer.process.lock import Lock
 from consumer.run.announcement import announce, announced
 from consumer.story.canaries import CANARY_PREFIX
@@ -24,6 +26,7 @@ UNAVAILABLE, LATER = 69, 75
 LIMIT = ("--timeout", "120")
 
 
+@pytest.mark.long
 def test_the_whole_way(site: Site, tmp_path: Path) -> None:
     """The login arrives and is marked; no message tells of it. A stranger's name of that form is a failed login like others."""
     needs.root("run an sshd that logs in")

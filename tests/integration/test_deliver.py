@@ -105,6 +105,7 @@ def test_replaced_state(site: Site, post: Post) -> None:
     assert post.ids == [f"<{event_id(number)}.ops@sshbell>" for number in (1, 2, 3, 4)]
 
 
+@pytest.mark.long
 def test_kills(site: Site, post: Post) -> None:
     """Killed again and again in the middle: each login is told, in order; one told twice has the same Message-ID."""
     site.configure(channel=site.channels("ops", "home"))

@@ -10,14 +10,11 @@ import pytest
 
 from consumer.block.access_conf import access_conf
 from consumer.block.target import network_target, outermost
-from tests import needs
 from tests.integration.pam import CLOSED, OPEN, PamService, pam_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-pytestmark = needs.CHANGES_THE_MACHINE
 
 
 @pytest.fixture
