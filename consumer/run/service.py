@@ -113,7 +113,9 @@ def _configuration(path: str | None) -> Config:
     """
     config = load(path)
     if config.worker.database:
-        raise ConfigError('the database under [worker] is for "sshbell worker"; a host runs that, or rsyslogd runs sshbell')
+        raise ConfigError(
+            'the database under [worker] is for "sshbell worker"; run either that or sshbell under rsyslogd, not both'
+        )
     if config.user and os.geteuid() == 0:
         account_of(config.user)
     return config
