@@ -19,9 +19,12 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
 # Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
+# msgspec must not read a NamedTuple of these modules: see consumer/detect/entries.py.
 STAGES = (
     "consumer/detect/bounded_table.py",
+    "consumer/detect/detectors.py",
     "consumer/detect/guessing.py",
+    "consumer/detect/tries.py",
     "consumer/framing/framer.py",
     "consumer/framing/timestamps.py",
     "consumer/matching/matcher.py",

@@ -250,6 +250,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Where events, outbox and deliveries are: the directory of SQLite's files, or a connection string of PostgreSQL."""
         return self.worker.database or Path(self.state_dir)
 
+    @property
+    def routed_actions(self) -> frozenset[str]:
+        """The actions of events that the routes take."""
+        return frozenset(action for route in self.route for action in route.events)
+
 
 def secret_files(config: Config) -> list[Path]:
     """Return the files that hold secrets."""

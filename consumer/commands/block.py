@@ -158,7 +158,7 @@ def _warn_of_mode(config: "Config") -> None:
     except OSError:
         return
     if not is_running:
-        click.echo("note: guard is not running: nothing new is blocked, and nothing ends; see: sshbell status", err=True)
+        click.echo("note: guard is not running: sshbell blocks nothing new, and no block ends; see: sshbell status", err=True)
 
 
 def _list_allowed(config: "Config", *, as_json: bool) -> None:
@@ -305,7 +305,9 @@ def add(
         raise UsageError("--except takes addresses, and works with users only")
     for text in texts:
         if text.startswith("user:") and not can_name(target_of(text).user):
-            raise UsageError(f"pam_access cannot name the user {target_of(text).user!r} alone: it has capitals, blanks or signs")
+            raise UsageError(
+                f"pam_access cannot name the user {target_of(text).user!r} alone: the name has capitals, blanks or signs"
+            )
     _want_root()
     _refuse_own(Path(found.state_dir), texts)
     known_us = round(seconds_of(found.block.known_for)) * SECOND_US

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from consumer.ecs import SourceFields
-    from consumer.places.fetch import Source
     from consumer.places.geoip import Places
+    from consumer.places.wanted_database import WantedDatabase
 
 # In cells, a column of the table; the longest IPv6 address takes 39.
 _WIDEST = 48
@@ -141,7 +141,8 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     """
     from consumer.config_file import load
     from consumer.config_values import Secret
-    from consumer.places.fetch import check_folder, fetched, of_dbip, of_maxmind, of_url
+    from consumer.places.fetch import check_folder, fetched
+    from consumer.places.wanted_database import of_dbip, of_maxmind, of_url
     from consumer.process.privileges import become, guard
     from consumer.secret import read_secret
 
@@ -153,27 +154,27 @@ def fetch(editions: tuple[str, ...], maxmind_account: str | None, maxmind_key: s
     # Never read data from the network as root.
     become(settings.user)
     if url is not None:
-        sources = [of_url(url)]
+        wanted = [of_url(url)]
     elif maxmind_account is not None:
-        sources = of_maxmind(editions, maxmind_account, read_secret(Secret(file=maxmind_key or "")), server)
+        wanted = of_maxmind(editions, maxmind_account, read_secret(Secret(file=maxmind_key or "")), server)
     else:
-        sources = of_dbip(editions, server)
+        wanted = of_dbip(editions, server)
     folder = Path(to) if to is not None else Path(settings.state_dir, "geoip")
     if to is None:
         _make(folder)
     check_folder(folder)
     guard(folder)
     errors: list[SshbellError] = []
-    for source in sources:
+    for database in wanted:
         try:
-            done = fetched(source, folder, _progress(source) if not quiet and sys.stderr.isatty() else _silent)
+            done = fetched(database, folder, _progress(database) if not quiet and sys.stderr.isatty() else _silent)
         except SshbellError as error:
             errors.append(error)
             continue
         if not quiet:
             click.echo(done)
     if not errors and not quiet:
-        _report_unread(folder, sources, settings.geoip)
+        _report_unread(folder, wanted, settings.geoip)
     end_with(errors)
 
 
@@ -188,7 +189,7 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _report_unread(folder: Path, sources: "list[Source]", patterns: "list[str] | str") -> None:
+def _report_unread(folder: Path, wanted: "list[WantedDatabase]", patterns: "list[str] | str") -> None:
     """Report databases that the configuration does not name."""
     from glob import glob
 
@@ -196,7 +197,7 @@ def _report_unread(folder: Path, sources: "list[Source]", patterns: "list[str] |
         click.echo('note: geoip = "web" uses the web service; to use databases, delete that key from the configuration', err=True)
         return
     read = {path for pattern in patterns for path in glob(pattern)}  # noqa: PTH207 - Path's takes no absolute one
-    if any(str(folder.absolute() / source.name) not in read for source in sources):
+    if any(str(folder.absolute() / database.name) not in read for database in wanted):
         click.echo(f'note: the key geoip does not name these databases; add to it: "{folder.absolute()}/*.mmdb"', err=True)
 
 
@@ -204,13 +205,13 @@ def _silent(_received: int, _total: int | None) -> None:
     pass
 
 
-def _progress(source: "Source") -> "Callable[[int, int | None], None]":
+def _progress(wanted: "WantedDatabase") -> "Callable[[int, int | None], None]":
     bar: Any = None
 
     def to(received: int, total: int | None) -> None:
         nonlocal bar
         if bar is None:
-            bar = click.progressbar(length=total or 0, label=source.name, file=sys.stderr)
+            bar = click.progressbar(length=total or 0, label=wanted.name, file=sys.stderr)
         if total:
             bar.update(received - bar.pos)
             if received >= total:

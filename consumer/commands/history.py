@@ -121,11 +121,11 @@ def _rows_of(names: "Names", places: "Places", table: "Table", zone: "tzinfo", n
 
     write = sys.stdout.buffer.write
     if as_json:
-        return lambda found: write(json_line(places.add(names.added(_as_ecs(found)))))
+        return lambda found: write(json_line(places.add(names.add(_as_ecs(found)))))
     if as_csv:
         spreadsheet = Spreadsheet(zone, all_columns=all_columns)
         write(spreadsheet.head())
-        return lambda found: write(spreadsheet.row(places.add(names.added(_as_ecs(found)))))
+        return lambda found: write(spreadsheet.row(places.add(names.add(_as_ecs(found)))))
     return lambda found: sys.stdout.write(_row(found, table, now_us) + "\n")
 
 

@@ -114,7 +114,7 @@ def _show(settings: "Config", form: str, paths: list[str], zone: "tzinfo", place
             if sign:
                 event = msgspec.structs.replace(event, labels=event.labels | {"change": CHANGES[sign]})
             found = of_event(event, paths)
-            out.write(json_line(places.add(found if names is None else names.added(found))))
+            out.write(json_line(places.add(found if names is None else names.add(found))))
 
         return show_json
     from consumer.show.table import EVENTS, Table

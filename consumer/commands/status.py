@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,8 +13,12 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.process.lock import Process
+    from consumer.store.queries import ChannelState, StoreState
     from consumer.system.blocking_state import BlockingState
     from consumer.system.status import Health
+
+    # Returns a time as text, with how long ago that was.
+    _Moment = Callable[[int | None], str]
 
 _TIMES = ("started_us", "last_line_us", "last_event_us")
 # Why findings have blocked nobody, by ``Refusal``.
@@ -110,27 +114,46 @@ def _write(text: str | bytes) -> None:
 
 def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, str, str]]:
     """Yield name, text and colour of each row for people."""
-    from datetime import datetime
-
-    from consumer import __version__
     from consumer.show.table import short_duration
-    from consumer.system.status import unmatched_share
-    from consumer.text import counted, listed
 
     def moment(time_us: int | None) -> str:
         if not time_us:
             return "never"
         ago = short_duration(max(0, now_us - time_us) // 1_000_000 * 1_000_000)
-        return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S} ({ago} ago)"
+        return f"{_clock_text(time_us, zone)} ({ago} ago)"
 
-    figures = health.store.figures if health.store is not None else {}
-    since = f", since {moment(figures['started_us'])}" if figures.get("started_us") else ""
+    yield from _process_rows(health, moment)
+    if health.store is not None:
+        yield from _store_rows(health.store, moment)
+    yield "backlog", _backlog(health, moment), ""
+    for name, channel in health.channels.items():
+        held = ""
+        if name in health.held:
+            count, until_us = health.held[name]
+            held = f" ({count:,} held back by max_per_hour until {_clock_text(until_us, zone)})"
+        yield _channel_row(name, channel, held, moment)
+    for file in health.damaged:
+        yield "damaged", str(file), "yellow"
+
+
+def _clock_text(time_us: int, zone: "tzinfo") -> str:
+    from datetime import datetime
+
+    return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S}"
+
+
+def _process_rows(health: "Health", moment: "_Moment") -> Iterator[tuple[str, str, str]]:
+    from consumer import __version__
+    from consumer.text import listed
+
+    started_us = None if health.store is None else health.store.figures.get("started_us")
+    since = f", since {moment(started_us)}" if started_us else ""
     workers = "" if not health.workers else f", connected to the database: {listed(health.workers)}"
     yield health.program, _process(health.run) + workers + since, _process_color(health.run)
     for number, shard in health.shards.items():
-        known = {} if shard.store is None else shard.store.figures
-        text = f"{number}: {_process(shard.run)}, {known.get('lines_total', 0):,} lines, last {moment(known.get('last_line_us'))}"
-        yield "shard", text, _process_color(shard.run)
+        figures = {} if shard.store is None else shard.store.figures
+        lines, last = f"{figures.get('lines_total', 0):,} lines", moment(figures.get("last_line_us"))
+        yield "shard", f"{number}: {_process(shard.run)}, {lines}, last {last}", _process_color(shard.run)
     yield "deliver", _process(health.deliver), _process_color(health.deliver)
     if health.blocking is not None:
         yield "blocking", _blocking(health.blocking), "" if not health.blocking.problems else "yellow"
@@ -140,38 +163,33 @@ def _rows(health: "Health", zone: "tzinfo", now_us: int) -> Iterator[tuple[str, 
     is_current = running == __version__
     version = __version__ if is_current else f"last started: {running or 'none'}, installed: {__version__}"
     yield "version", version, "" if is_current else "yellow"
-    if health.store is not None:
-        yield "last line", moment(figures.get("last_line_us")), ""
-        yield "last event", moment(figures.get("last_event_us")), ""
-        share = unmatched_share(figures)
-        lines = ", ".join(
-            f"{figures.get(f'{name}_total', 0):,} {text}"
-            for name, text in (
-                ("lines", "read"), ("understood", "understood"),
-                ("unmatched", "unmatched" + ("" if share is None else f" ({share:.1%})")), ("unframed", "in no known framing"),
-                ("redelivered", "delivered again"), ("caught_up", "found by catch_up"),
-            )
-        )  # fmt: skip
-        yield "lines", lines, ""
-        damaged = counted(figures.get("damaged_total", 0), "damaged file")
-        store = f"{counted(figures.get('snapshots_total', 0), 'snapshot')}, {damaged} found"
-        yield "store", store, ""
-    yield "backlog", _backlog(health, moment), ""
-    for name, channel in health.channels.items():
-        error = f"{moment(channel.last_error_us)}: {channel.last_error}" if channel.last_error_us else "never"
-        held = ""
-        if name in health.held:
-            count, until_us = health.held[name]
-            until = datetime.fromtimestamp(until_us // 1_000_000, zone)
-            held = f" ({count:,} held back by max_per_hour until {until:%Y-%m-%d %H:%M:%S})"
-        text = (
-            f"{name}: {channel.pending:,} pending{held}, {channel.dead:,} given up,"
-            f" last success {moment(channel.last_success_us)}, last error {error}"
-        )
-        is_failing = (channel.last_error_us or 0) > (channel.last_success_us or 0)
-        yield "channel", text, "yellow" if channel.dead or is_failing or held else ""
-    for file in health.damaged:
-        yield "damaged", str(file), "yellow"
+
+
+def _store_rows(store: "StoreState", moment: "_Moment") -> Iterator[tuple[str, str, str]]:
+    from consumer.system.status import unmatched_share
+    from consumer.text import counted
+
+    figures = store.figures
+    yield "last line", moment(figures.get("last_line_us")), ""
+    yield "last event", moment(figures.get("last_event_us")), ""
+    share = unmatched_share(figures)
+    words = {
+        "lines": "read", "understood": "understood", "unmatched": "unmatched" + ("" if share is None else f" ({share:.1%})"),
+        "unframed": "in no known framing", "redelivered": "delivered again", "caught_up": "found by catch_up",
+    }  # fmt: skip
+    yield "lines", ", ".join(f"{figures.get(f'{name}_total', 0):,} {text}" for name, text in words.items()), ""
+    damaged = counted(figures.get("damaged_total", 0), "damaged file")
+    yield "store", f"{counted(figures.get('snapshots_total', 0), 'snapshot')}, {damaged} found", ""
+
+
+def _channel_row(name: str, channel: "ChannelState", held: str, moment: "_Moment") -> tuple[str, str, str]:
+    error = f"{moment(channel.last_error_us)}: {channel.last_error}" if channel.last_error_us else "never"
+    text = (
+        f"{name}: {channel.pending:,} pending{held}, {channel.dead:,} given up,"
+        f" last success {moment(channel.last_success_us)}, last error {error}"
+    )
+    is_failing = (channel.last_error_us or 0) > (channel.last_success_us or 0)
+    return "channel", text, "yellow" if channel.dead or is_failing or held else ""
 
 
 def _process_color(process: "Process") -> str:
@@ -213,7 +231,7 @@ def _oldest_us(health: "Health") -> int | None:
     return min((time_us for time_us in times if time_us is not None), default=None)
 
 
-def _backlog(health: "Health", moment: Any) -> str:
+def _backlog(health: "Health", moment: "_Moment") -> str:
     unrouted = health.store.unrouted if health.store is not None else 0
     oldest_us = _oldest_us(health)
     pending = sum(channel.pending for channel in health.channels.values())

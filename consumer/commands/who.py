@@ -52,7 +52,7 @@ def who(user: str | None, host: str | None, *, as_json: bool, wide: bool, zone: 
     for session in sessions(loaded.store, asked):
         shown += 1
         if as_json:
-            sys.stdout.buffer.write(json_line(places.add(names.added(of_session(session.login, None)))))
+            sys.stdout.buffer.write(json_line(places.add(names.add(of_session(session.login, None)))))
         else:
             click.echo(table.session(session.login))
     sys.stdout.flush()

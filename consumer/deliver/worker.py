@@ -234,10 +234,9 @@ class Worker:
             try:
                 self._write_down(pending, result, tokens)
             except StoreError as error:
-                # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome.
+                # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome. At the
+                # end, the dispatcher bounds this.
                 _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
-                if self._is_stopping:
-                    return result
                 await asyncio.sleep(AGAIN_S)
             else:
                 return result

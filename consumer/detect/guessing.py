@@ -22,6 +22,7 @@ from zlib import crc32
 from consumer.actions import EventAction
 from consumer.addresses import ip_of, ip_text
 from consumer.detect.bounded_table import BoundedTable, BoundedTables
+from consumer.detect.entries import Wide
 from consumer.detect.findings import Kinds, finding_of
 from consumer.detect_settings import GuessingSettings
 from consumer.events import Attempt, Finding
@@ -67,13 +68,6 @@ _TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48")
 _SECOND_US: Final = 1_000_000
 
 
-class _Wide(NamedTuple):
-    """An IPv6 network: its state, and its parts that guess, each with its number, the time and its state."""
-
-    state: int
-    parts: tuple[tuple[int, int, int], ...]
-
-
 class _Worse(NamedTuple):
     """A state that has become worse: the trigger that fits, the time of the first try that it needs, and at whom they were."""
 
@@ -95,7 +89,7 @@ class Guessing:
         host_list, user_list = Whitelist(settings.host_whitelist), Whitelist(settings.user_whitelist)
         self._hosts = _Side(hosts, int(seconds_of(settings.host_purge)), limits, GUESSER_LIMIT, host_list, _key_of_host)
         self._users = _Side(users, int(seconds_of(settings.user_purge)), limits, TARGET_LIMIT, user_list, _key_of_user)
-        self._wider: BoundedTable[bytes, _Wide] = BoundedTable(bytes, _Wide, WIDER_LIMIT)
+        self._wider: BoundedTable[bytes, Wide] = BoundedTable(bytes, Wide, WIDER_LIMIT)
         self._tables = BoundedTables(hosts=self._hosts.table, users=self._users.table, wider=self._wider)
 
     def take(self, event: Attempt) -> Sequence[Finding]:
@@ -128,7 +122,7 @@ class Guessing:
         state, trigger = worse.state, worse.trigger
         for prefix, part in _WIDER:
             wide = packed[: prefix // 8]
-            before, parts = self._wider.get(wide) or _Wide(_CLEAR, ())
+            before, parts = self._wider.get(wide) or Wide(_CLEAR, ())
             # A part that has not guessed for so long counts no more.
             # Forged lines have any time, so they make verified parts neither older nor newer.
             since_s = now_s - self._hosts.rule.period_s
@@ -136,7 +130,7 @@ class Guessing:
             if known.get(packed[part], (0, 0))[1] <= state:
                 known[packed[part]] = (now_s, state)
             after = max((as_ for as_ in (_UNVERIFIED, _VERIFIED) if _has_enough(known, as_)), default=_CLEAR)
-            self._wider.put(wide, _Wide(after, tuple((number, at_s, as_) for number, (at_s, as_) in known.items())))
+            self._wider.put(wide, Wide(after, tuple((number, at_s, as_) for number, (at_s, as_) in known.items())))
             if after > before:
                 tries = Trigger(trigger.count * len(known), trigger.period_s, trigger.text)
                 name = str(IPv6Network((wide.ljust(16, b"\0"), prefix)))

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from consumer.actions import EventAction
+from consumer.detect.entries import OfAddress, OfPrefix
 from consumer.detect.findings import Kinds, Stateless, finding_of
 from consumer.detect.networks import KnownNetworks, prefix_of
-from consumer.detect.tries import OfAddress, OfPrefix, Tries, drop_older, may_report, origin_of
+from consumer.detect.tries import Tries, drop_older, may_report, origin_of
 from consumer.detect_settings import ManyAccountsSettings, rate_of
 from consumer.events import Attempt, Event, Finding
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from consumer.actions import EventAction
+from consumer.detect.entries import OfAccount
 from consumer.detect.findings import Kinds, PlaceOf, Stateless, finding_of
 from consumer.detect.networks import prefix_of
-from consumer.detect.tries import DAY_US, OfAccount, Tries, may_report, origin_of
+from consumer.detect.tries import DAY_US, Tries, may_report, origin_of
 from consumer.detect_settings import ManyAddressesSettings, rate_of
 from consumer.events import Attempt, Event, Finding
 

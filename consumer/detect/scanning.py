@@ -107,10 +107,10 @@ class Scanning:
             del entry.event_ids[:-_IDS_LIMIT]
 
     def _found(self, event: Event, address: str, entry: _Address) -> Finding | None:
-        kinds = {fault for _, fault in entry.faults}
-        if self._count and len(entry.faults) >= self._count and len(kinds) > 1:
+        if self._count and len(entry.faults) >= self._count:
+            kinds = {fault for _, fault in entry.faults}
             since_us = min(time_us for time_us, _ in entry.faults)
-            if event.time_us - since_us <= self._span_us:
+            if len(kinds) > 1 and event.time_us - since_us <= self._span_us:
                 labels = {"by": "faults", "kinds": str(len(kinds))}
                 return self._finding(event, address, entry, self._settings.faults, len(entry.faults), since_us, labels)
         if self._hosts and len(entry.hosts) >= self._hosts:

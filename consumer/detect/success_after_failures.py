@@ -15,10 +15,11 @@ from collections.abc import Iterable
 from typing import ClassVar, NamedTuple
 
 from consumer.actions import EventAction
+from consumer.detect.entries import OfAccount, OfAddress
 from consumer.detect.findings import Kinds, OneTable, finding_of
 from consumer.detect.logins import is_by_key, learner_of
 from consumer.detect.networks import prefix_of
-from consumer.detect.tries import DAY_US, OfAccount, OfAddress, Tries, origin_of
+from consumer.detect.tries import DAY_US, Tries, origin_of
 from consumer.detect_settings import SuccessAfterFailuresSettings, rate_of
 from consumer.events import Event, Finding, Login
 

@@ -11,9 +11,8 @@ The detectors that follow it look at ``source``, ``account`` and ``prefix`` righ
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar
 
-import msgspec
-
 from consumer.detect.bounded_table import BoundedTable, BoundedTables
+from consumer.detect.entries import OfAccount, OfAddress, OfPrefix
 from consumer.detect.findings import Kinds
 from consumer.detect.networks import prefix_of
 from consumer.events import Attempt, Finding
@@ -28,73 +27,6 @@ TRIES_ACCOUNT_LIMIT = 2_000
 _IDS_LIMIT, _HOSTS_LIMIT = 10, 5
 _MINUTE_US = 60 * 1_000_000
 DAY_US = 24 * 60 * _MINUTE_US
-
-
-class OfAddress(msgspec.Struct, array_like=True):
-    """
-    The failed logins from one address.
-
-    Attributes:
-        since_us: the first one without a pause of a day after it.
-        last_us: the last one.
-        count: how many since the last pause that is longer than the configured one.
-        count_since_us: the first of those.
-        calm_count: how many since ``since_us``, of which each is at least a minute later than the one before.
-        calm_us: the last of those.
-        is_verified: the kernel vouches for all of them.
-        users: the accounts tried last, with the time at which each came, at most as many as the rules need.
-        event_ids, hosts: examples, the newest last.
-        told_us: when each detector last reported this entry.
-    """
-
-    since_us: int
-    last_us: int
-    count: int = 0
-    count_since_us: int = 0
-    calm_count: int = 0
-    calm_us: int = 0
-    is_verified: bool = True
-    users: dict[str, int] = msgspec.field(default_factory=dict)
-    event_ids: list[str] = msgspec.field(default_factory=list)
-    hosts: list[str] = msgspec.field(default_factory=list)
-    told_us: dict[str, int] = msgspec.field(default_factory=dict)
-
-
-class OfAccount(msgspec.Struct, array_like=True):
-    """
-    The failed logins at one account, on any host.
-
-    Attributes:
-        since_us, last_us, count: without a pause that is longer than the configured one.
-        is_verified, event_ids, hosts, told_us: see ``OfAddress``.
-        addresses: the last ones, with the time of the last try and the number of tries of each.
-    """
-
-    since_us: int
-    last_us: int
-    count: int = 0
-    is_verified: bool = True
-    addresses: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
-    event_ids: list[str] = msgspec.field(default_factory=list)
-    hosts: list[str] = msgspec.field(default_factory=list)
-    told_us: dict[str, int] = msgspec.field(default_factory=dict)
-
-
-class OfPrefix(msgspec.Struct, array_like=True):
-    """
-    The failed logins from one prefix.
-
-    Attributes:
-        users, addresses: the last ones, with the time at which each came.
-        is_verified, event_ids, hosts, told_us: see ``OfAddress``.
-    """
-
-    is_verified: bool = True
-    users: dict[str, int] = msgspec.field(default_factory=dict)
-    addresses: dict[str, int] = msgspec.field(default_factory=dict)
-    event_ids: list[str] = msgspec.field(default_factory=list)
-    hosts: list[str] = msgspec.field(default_factory=list)
-    told_us: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class Tries:
@@ -167,7 +99,9 @@ class Tries:
             account = self._last_account
             if not is_again or account is None:
                 self._last_account = account = self._account(user, time_us)
-            self._count(account, event, address, time_us, is_verified=is_verified)
+            if _is_first(account, event, address, time_us, self._addresses_limit, is_verified=is_verified):
+                self.account = account
+                is_news = True
             _note(account, event.id, host)
         else:
             self._last_account = None
@@ -177,7 +111,7 @@ class Tries:
             _renew(source.users, user, time_us, self._users_limit)
             self._take_prefix(event, user, address, time_us, is_verified=is_verified)
             is_news = True
-        if not is_news and self.account is None:
+        if not is_news:
             return ()
         return [finding for follow in self.followers for finding in follow(event)]
 
@@ -210,22 +144,6 @@ class Tries:
             self.accounts.put(user, account)
         return account
 
-    def _count(self, account: OfAccount, event: Attempt, address: str, time_us: int, *, is_verified: bool) -> None:
-        account.last_us = max(account.last_us, time_us)
-        account.count += event.count
-        if not is_verified:
-            account.is_verified = False
-        addresses = account.addresses
-        before = addresses.get(address)
-        if before is None:
-            self.account = account
-            addresses[address] = (time_us, event.count)
-            if len(addresses) > self._addresses_limit:
-                del addresses[next(iter(addresses))]
-        else:
-            # It keeps its place among the addresses, and so the oldest to be dropped is the first that came.
-            addresses[address] = (time_us, event.count + before[1])
-
     def _take_prefix(self, event: Attempt, user: str, address: str, time_us: int, *, is_verified: bool) -> None:
         name = prefix_of(address)
         prefix = self.prefixes.renewed(name)
@@ -256,6 +174,24 @@ class Tries:
         """Take over a bucket; KeyError and MsgspecError as in ``Detector``."""
         self._forget_last()
         self._tables.restore(name, body)
+
+
+def _is_first(account: OfAccount, event: Attempt, address: str, time_us: int, limit: int, *, is_verified: bool) -> bool:
+    """Count a try at an account; return whether it is the first from this address."""
+    account.last_us = max(account.last_us, time_us)
+    account.count += event.count
+    if not is_verified:
+        account.is_verified = False
+    addresses = account.addresses
+    before = addresses.get(address)
+    if before is not None:
+        # It keeps its place among the addresses, and so the oldest to be dropped is the first that came.
+        addresses[address] = (time_us, event.count + before[1])
+        return False
+    addresses[address] = (time_us, event.count)
+    if len(addresses) > limit:
+        del addresses[next(iter(addresses))]
+    return True
 
 
 def _renew(times: dict[str, int], name: str, time_us: int, limit: int) -> None:

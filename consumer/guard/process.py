@@ -33,7 +33,7 @@ from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles, BlockCommands, Nftables
 from consumer.guard.ledger import NOTHING_BLOCKED, Ledger
 from consumer.guard.messages import MESSAGE_LIMIT, Check, GuardRequest, Import, Lift, Order, Purge, Reply
-from consumer.process.lock import GUARD_LOCK, Lock
+from consumer.process.lock import GUARD_LOCK, locked
 from consumer.process.log import configure, get_logger
 from consumer.process.privileges import CAP_NET_ADMIN, account_of, act_as, become, become_with, end_with_parent
 from consumer.process.threads import Threads
@@ -115,15 +115,21 @@ class Guard:
         os._exit(0)
 
     async def _may_begin(self, over: asyncio.Event) -> bool:
-        """Wait until a predecessor or a command has released the lock; return whether this process is still needed."""
-        self._lock = Lock(self._state_dir / GUARD_LOCK)
-        while not self._lock.take():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOCK_POLL_S):
-                    await over.wait()
-            if over.is_set():
-                return False
-        return not over.is_set()
+        """Wait until others have released the lock, and the disk has room for it; return whether this process is still needed."""
+        complaint = ""
+        while not over.is_set():
+            try:
+                self._lock = locked(self._state_dir / GUARD_LOCK)
+            except StoreError as error:
+                if str(error) != complaint:
+                    complaint = str(error)
+                    _log.warning("waiting", reason=complaint)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOCK_POLL_S):
+                        await over.wait()
+            else:
+                return True
+        return False
 
     # ---------------------------------------------------------------- orders and commands
 

@@ -9,13 +9,13 @@ import msgspec
 from consumer.block.target import target_of
 from consumer.clock import now_us
 from consumer.config import NO_BLOCKING, Config
-from consumer.errors import RightsError, StoreError
+from consumer.errors import RightsError
 from consumer.guard.allowed import answers
 from consumer.guard.enforcer import AccessFiles
 from consumer.guard.entries import entries_of
 from consumer.guard.ledger import NOTHING_BLOCKED, Ledger, check_of
 from consumer.guard.messages import Check, Lift, Purge, Reply
-from consumer.process.lock import GUARD_LOCK, Lock
+from consumer.process.lock import GUARD_LOCK, locked
 from consumer.process.privileges import as_sshbell
 from consumer.state_dir import DEFAULT_PATH
 from consumer.store.block import StoredBlocks
@@ -30,10 +30,7 @@ def done_without_guard(config: Config, config_path: str | None, request: Lift | 
         StoreError: the store is damaged or busy.
     """
     as_sshbell(config)
-    lock = Lock(Path(config.state_dir) / GUARD_LOCK)
-    try:
-        if not lock.take():
-            raise StoreError(f"another process holds {config.state_dir}/{GUARD_LOCK}; try again")
+    with closing(locked(Path(config.state_dir) / GUARD_LOCK)):
         ledger = Ledger(Path(config.state_dir), now_us())
         with closing(ledger.blocks):
             count = ledger.lift(request.targets, now_us()) if isinstance(request, Lift) else ledger.purge(now_us())
@@ -41,8 +38,6 @@ def done_without_guard(config: Config, config_path: str | None, request: Lift | 
             is_on = config.block.mode == "on" and not os.path.lexists(Path(config_path or DEFAULT_PATH).with_name(NO_BLOCKING))
             wanted = ledger.wanted() if is_on else NOTHING_BLOCKED
             fault = AccessFiles(config.block).write(wanted) if Path(config.block.access_file).parent.is_dir() else ""
-    finally:
-        lock.close()
     if fault:
         raise RightsError(fault)
     return Reply(count, is_enforcing=is_on)

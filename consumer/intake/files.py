@@ -212,10 +212,14 @@ class LogFile:
                 size = f"{WINDOW_LIMIT_BYTES >> 20} MiB"
                 advice = f"unpack it yourself, with xz -dc {self.path} or zstd -dc --long=31 {self.path}"
                 raise DataError(f"{self.path}: the archive wants more than {size} of memory; {advice}") from error
-            raise DataError(f"{self.path}: the archive is damaged or truncated ({error}); what could be read was") from error
+            raise DataError(
+                f"{self.path}: the archive is damaged or truncated ({error}); sshbell has read what comes before"
+            ) from error
         except OSError as error:
             if error.errno is None:  # bz2 raises this for damaged data
-                raise DataError(f"{self.path}: the archive is damaged or truncated ({error}); what could be read was") from error
+                raise DataError(
+                    f"{self.path}: the archive is damaged or truncated ({error}); sshbell has read what comes before"
+                ) from error
             raise InputError(f"{self.path}: {_reason(error)}") from error
 
     def position(self) -> int:

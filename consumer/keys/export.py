@@ -81,7 +81,7 @@ def exported_keys(report: Callable[[str], None], accounts: list[pwd.struct_passw
             report(f"{accounts[done].pw_name}: its keys could not be read, or not within {HOME_LIMIT_S:.0f} s, and are left out")
             done += 1
         if hung > HUNG_LIMIT:
-            raise TryLaterError(f"the keys of more than {HUNG_LIMIT} accounts could not be read; nothing is complete")
+            raise TryLaterError(f"sshbell cannot read the keys of more than {HUNG_LIMIT} accounts; this export is incomplete")
 
 
 class _Reader:

@@ -15,7 +15,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 _SIZE = struct.Struct("!Q")
 # The current request and the next ones, so that no worker waits for its parent. They fit into the pipe.
@@ -28,26 +28,29 @@ _ALONE = 2
 _PIPE_SIZE = 1 << 20
 _DEAD = "a worker process has died; try --jobs 1"
 
+_Request = TypeVar("_Request")
+_Result = TypeVar("_Result")
 
-class Workers:
+
+class ProcessPool(Generic[_Request, _Result]):
     """
-    Processes that apply ``work`` to requests. They start once there are enough requests.
+    Processes for ``replay --jobs`` that apply ``work`` to requests. They start once there are enough requests.
 
     Args:
         count: the number of processes, besides this one.
         work: takes a request of ``map``. Requests and results must be marshallable.
     """
 
-    def __init__(self, count: int, work: Callable[[Any], Any]) -> None:
+    def __init__(self, count: int, work: Callable[[_Request], _Result]) -> None:
         self._count = count
         self._most = count * _IN_HAND + _WAITING
         self._work = work
-        self._workers: list[_WorkerProcess] = []
+        self._workers: list[_PoolProcess] = []
 
-    def map(self, requests: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    def map(self, requests: Iterable[_Request]) -> Iterator[tuple[_Request, _Result]]:
         """Yield each request with its result, in order."""
         # With each request: the worker that has it, or the result itself.
-        awaited: deque[tuple[Any, _WorkerProcess | None, Any]] = deque()
+        awaited: deque[tuple[_Request, _PoolProcess | None, Any]] = deque()
         for number, request in enumerate(requests):
             if number == _ALONE:
                 self._start()
@@ -60,19 +63,19 @@ class Workers:
             elif free is None:
                 awaited.append((request, None, self._work(request)))
             else:
-                free.send(marshal.dumps(request, 2))
+                free.send(marshal.dumps(request, 2))  # type: ignore[arg-type]  # no type variable can have its recursive type
                 awaited.append((request, free, None))
         while awaited:
             yield _answered(*awaited.popleft())
 
-    def _free(self) -> "_WorkerProcess | None":
+    def _free(self) -> "_PoolProcess | None":
         """Return the worker with the least to do; None if all have enough."""
         free = min(self._workers, key=lambda worker: worker.in_hand, default=None)
         return free if free is not None and free.in_hand < _IN_HAND else None
 
     def _start(self) -> None:
         for _ in range(self._count):
-            self._workers.append(_WorkerProcess(self._work, self._workers))
+            self._workers.append(_PoolProcess(self._work, self._workers))
 
     def close(self) -> None:
         """End the workers, and wait for them."""
@@ -80,22 +83,22 @@ class Workers:
             worker.close()
 
 
-def _is_ready(worker: "_WorkerProcess | None") -> bool:
+def _is_ready(worker: "_PoolProcess | None") -> bool:
     return worker is None or worker.has_answered()
 
 
-def _answered(request: Any, worker: "_WorkerProcess | None", result: Any) -> tuple[Any, Any]:
+def _answered(request: _Request, worker: "_PoolProcess | None", result: Any) -> tuple[_Request, Any]:
     return request, result if worker is None else marshal.loads(worker.answer())  # noqa: S302 - from our own child
 
 
-class _WorkerProcess:
+class _PoolProcess:
     """
     One process, a pipe to it and a pipe from it.
 
     Neither side blocks until the other one reads: the parent receives answers while it sends a request.
     """
 
-    def __init__(self, work: Callable[[Any], Any], others: "list[_WorkerProcess]") -> None:
+    def __init__(self, work: Callable[[Any], Any], others: "list[_PoolProcess]") -> None:
         self.in_hand = 0
         their_in, self._out = _pipe()
         self._in, their_out = _pipe()

@@ -24,7 +24,7 @@ from consumer.errors import SshbellError
 from consumer.events import PLACE_STEP, Event, Login
 from consumer.intake.files import LogFile
 from consumer.logs.blocks import LogBlockReader, LogState, ReadAnswer, ReadRequest, first_time, first_year_of, state_behind
-from consumer.logs.process_pool import Workers
+from consumer.logs.process_pool import ProcessPool
 from consumer.matching.matcher import Matcher
 from consumer.story.correlate import Correlator
 from consumer.story.event_ids import IdentitiesByHost
@@ -134,13 +134,13 @@ class Replay:
     def steps(self, paths: list[str]) -> Iterator[None]:
         """Replay ``paths`` as ``run`` does. Pause behind each block, so that the caller can pass on its events."""
         gc.disable()  # nothing here makes cycles, and each collection would visit all connections
-        workers = Workers(self._jobs - 1, self._reader.read)
+        pool = ProcessPool(self._jobs - 1, self._reader.read)
         try:
-            for request, answer in workers.map(self._requests(self._in_order_of_time(paths))):
+            for request, answer in pool.map(self._requests(self._in_order_of_time(paths))):
                 self._take(request, answer)
                 yield
         finally:
-            workers.close()
+            pool.close()
             gc.enable()
         self._settle()
         yield

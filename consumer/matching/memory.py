@@ -42,7 +42,7 @@ _NOTHING: Final = "nothing"
 #     before   the rule has read this, and then the part of the text; None: it has read the text
 #     part
 #     user, invalid, address, port, method, extra, preauth: see CORE; the port is None if it is not a part of what is remembered
-_Said = tuple[
+_Meaning = tuple[
     str, int, str, int, str | None, slice,
     str | None, str | None, str | None, str | None, str | None, str | None, str | None,
 ]  # fmt: skip
@@ -54,7 +54,7 @@ class Memory:
 
     def __init__(self, matcher: Matcher) -> None:
         self._matcher = matcher
-        self._texts: dict[str, dict[str, _Said]] = {}  # by program; then by text without its port
+        self._texts: dict[str, dict[str, _Meaning]] = {}  # by program; then by text without its port
         self._total = 0
         self._judged = self._new = 0
         self._lines_without = 0
@@ -82,15 +82,15 @@ class Memory:
                     word, colon, more = word.partition(":")
                     if word.isdecimal():
                         key, port = f"{front}\n{colon}{more}{blank}{rest}", word
-            said = None
+            meaning = None
             if procid and (port is None or len(port) < 6) and not (trusted and len(trusted[1]) > TEXT_LIMIT):
                 texts = all_texts.get(name)
-                said = None if texts is None else texts.get(key)
-                if said is None:
-                    said = self._learned(row, key, port)
+                meaning = None if texts is None else texts.get(key)
+                if meaning is None:
+                    meaning = self._learned(row, key, port)
             else:
                 self._new += 1
-            if said is None:
+            if meaning is None:
                 line = self._matcher.line(row, timestamps, place, counts, keep_text=keep_text)
                 if line is not None:
                     use = rules[line[RULE]].use
@@ -100,7 +100,7 @@ class Memory:
                         lines.append(line)
                 continue
             sender: Any = trusted or None
-            use, rule, program, repeats, before, part, user, invalid, address, other_port, method, extra, preauth = said
+            use, rule, program, repeats, before, part, user, invalid, address, other_port, method, extra, preauth = meaning
             if use is TELLS:
                 if host == witness:
                     host = witness
@@ -120,11 +120,11 @@ class Memory:
                 continue
             counts[rule] += 1
             kept = "" if not keep_text else text if before is None else before + text[part]
-            told: Any = (
+            remembered: Any = (
                 rule, timestamps.microseconds(stamp), place, repeats, kept, sender, False, program, host, procid,
                 user, invalid, address, port or other_port, method, extra, preauth,
             )  # fmt: skip
-            lines.append(told)
+            lines.append(remembered)
         self._judge(len(rows))
         return lines
 
@@ -136,32 +136,32 @@ class Memory:
                 self._lines_without = _LINES_WITHOUT
             self._judged = self._new = 0
 
-    def _learned(self, row: Row, key: str, port: str | None) -> _Said | None:
+    def _learned(self, row: Row, key: str, port: str | None) -> _Meaning | None:
         """Ask the matcher what a new text says, and remember it; None if that cannot be remembered."""
         self._new += 1
         _stamp, _host, name, _procid, text, _trusted = row
         if not name or len(text) > _LIMIT or ANNOTATED in text:
             return None
-        said = self._plain(name, text, port)
-        if said is None:
+        meaning = self._plain(name, text, port)
+        if meaning is None:
             reading = self._matcher.look(row)
             if reading is None:
-                said = _only(UNFRAMED if is_unframed(row) else _NOTHING)
+                meaning = _only(UNFRAMED if is_unframed(row) else _NOTHING)
             elif reading.rule is None:
-                said = _only(UNMATCHED)
+                meaning = _only(UNMATCHED)
             elif reading.rule.use is ONLY_COUNTS or not reading.program.family:
-                said = _only(ONLY_COUNTS, reading.rule.index)
+                meaning = _only(ONLY_COUNTS, reading.rule.index)
             else:
-                said = _told(reading, reading.rule, row, port)
-        if said is not None:
+                meaning = _meaning_of(reading, reading.rule, row, port)
+        if meaning is not None:
             if self._total >= _TEXTS_LIMIT:
                 self._texts.clear()
                 self._total = 0
-            self._texts.setdefault(name, {})[key] = said
+            self._texts.setdefault(name, {})[key] = meaning
             self._total += 1
-        return said
+        return meaning
 
-    def _plain(self, name: str, text: str, port: str | None) -> _Said | None:
+    def _plain(self, name: str, text: str, port: str | None) -> _Meaning | None:
         """Return what a text says that a rule reads as it stands; None for others, and if the text alone does not decide it."""
         found = self._matcher.plain(name, text)
         if found is None:
@@ -177,12 +177,12 @@ class Memory:
         return use, rule, program, 1, None, _WHOLE, user, invalid, address, own_port, method, extra, preauth
 
 
-def _only(use: str, rule: int = 0) -> _Said:
+def _only(use: str, rule: int = 0) -> _Meaning:
     """Return what a text says that the correlator does not get."""
     return use, rule, "", 1, None, _WHOLE, None, None, None, None, None, None, None
 
 
-def _told(reading: Reading, rule: CompiledRule, row: Row, port: str | None) -> _Said | None:
+def _meaning_of(reading: Reading, rule: CompiledRule, row: Row, port: str | None) -> _Meaning | None:
     """Return what a line for the correlator says; None if the text alone does not decide it."""
     stamp, host, _name, procid, text, _trusted = row
     if (reading.stamp, reading.host, reading.procid) != (stamp, host, procid) or reading.is_ambiguous or reading.is_annotated:

@@ -160,7 +160,7 @@ class Places:
             found = sorted(glob(pattern)) if has_magic(pattern) else [pattern]  # noqa: PTH207 - Path's takes no absolute one
             paths.update(dict.fromkeys(found))
         for path in islice(paths, DATABASES_LIMIT, DATABASES_LIMIT + 1):
-            self._fault(path, None, f"not used, nor are those after it: {DATABASES_LIMIT} databases are the most")
+            self._fault(path, None, f"sshbell uses at most {DATABASES_LIMIT} databases: neither this one nor those after it")
         return list(islice(paths, DATABASES_LIMIT))
 
     def _fault(self, path: str, stamp: Stamp | None, text: str) -> None:

@@ -57,6 +57,25 @@ class Lock:
         os.close(self._descriptor)
 
 
+def locked(path: Path) -> Lock:
+    """
+    Take a lock and return it.
+
+    This opens the file anew for each try, because somebody may have replaced it.
+
+    Raises:
+        StoreError: another process holds it, or the disk is full.
+    """
+    lock = Lock(path)
+    try:
+        if not lock.take():
+            raise StoreError(f"another process holds {path}")  # noqa: TRY301
+    except StoreError:
+        lock.close()
+        raise
+    return lock
+
+
 def holder_of(path: Path) -> Process:
     """
     Return the process that holds a lock file.

@@ -22,7 +22,7 @@ _POLL_S = 0.1
 _OUTPUT_LIMIT = 16 * 1024
 # The event's time is the log's, in whole seconds for some formats.
 _BEFORE_US = 60 * 1_000_000
-_LOST = "its lines did not come out at the other end"
+_LOST = "its lines did not reach the store"
 # What ssh(1) prints when sshd has refused all methods: what is meant to happen.
 _REFUSED = "Permission denied"
 # The name is not on the command line, where every local user could read it.

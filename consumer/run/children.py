@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from consumer.store.queries import blocks_after
 
 log = get_logger()
 
-# The pause before deliver is restarted: the first, and the longest. It doubles each time.
+# The pause before a child is restarted: the first, and the longest. It doubles each time.
 _RESTART_S, _RESTART_LIMIT_S = 1.0, 60.0
 # Questions that wait until keys accepts them.
 _BACKLOG = 128
@@ -80,66 +80,129 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "TZ") if name in os.environ}
 
 
+class _Restarted:
+    """
+    A child that ``run`` starts again after a pause, and the socket that ends it when it closes.
+
+    Attributes:
+        socket: our end; None if the last start failed.
+        pause_s: the pause after the last end, in seconds; 0 if the child has run for long since.
+    """
+
+    def __init__(self) -> None:
+        self.socket: socket.socket | None = None
+        self.pause_s = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._next_s = self._begun_s = 0.0
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it runs, as far as ``ended`` has noticed."""
+        return self._process is not None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs now."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is not running and its pause is over."""
+        return self._process is None and time.monotonic() >= self._next_s
+
+    def ended(self) -> int | None:
+        """Return the exit code if it has ended since the last call; None if it has not."""
+        if self._process is None:
+            return None
+        code, now_s = self._process.poll(), time.monotonic()
+        if code is not None:
+            self._process = None
+            self.pause_s = self._longer_s()
+            self._next_s = now_s + self.pause_s
+        elif now_s - self._begun_s > _RESTART_LIMIT_S:
+            self.pause_s = 0.0
+        return code
+
+    def _longer_s(self) -> float:
+        return min(2 * self.pause_s, _RESTART_LIMIT_S) or _RESTART_S
+
+    def start(
+        self, start: Callable[[socket.socket], "subprocess.Popen[bytes]"], kind: socket.SocketKind = socket.SOCK_STREAM
+    ) -> None:
+        """
+        Start it.
+
+        Args:
+            start: starts a process with the other end of the socket.
+            kind: of the socket.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        self.let_go()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        ours.settimeout(0)
+        try:
+            self._process = start(theirs)
+        except OSError:
+            self._next_s = time.monotonic() + self._longer_s()
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.socket, self._begun_s = ours, time.monotonic()
+
+    def hang_up(self) -> None:
+        """Make it read the configuration again."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
+
+    def let_go(self) -> None:
+        """Close the socket: it ends by itself."""
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+
+
+def _config_option(path: str | None) -> list[str]:
+    return [] if path is None else ["--config", path]
+
+
 class DeliverChild:
     """Starts ``sshbell deliver`` and keeps it running. It ends when its socket closes."""
 
     def __init__(self, config_path: str | None) -> None:
         self._config_path = config_path
-        self._child: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._wait_s = _RESTART_S
-        self._next_s = 0.0
-        self._begun_s = 0.0
+        self._child = _Restarted()
         self.tend()
 
     def tend(self) -> None:
         """Start it if it is not running and its pause is over."""
-        now_s = time.monotonic()
-        if self._child is not None:
-            code = self._child.poll()
-            if code is None:
-                if now_s - self._begun_s > _RESTART_LIMIT_S:
-                    self._wait_s = _RESTART_S
-                return
-            log.error("deliver_ended", code=code, again_in_s=self._wait_s)
-            self._child = None
-            self._next_s = now_s + self._wait_s
-            self._wait_s = min(2 * self._wait_s, _RESTART_LIMIT_S)
-        if now_s < self._next_s:
-            return
-        if self._socket is not None:
-            self._socket.close()
-        ours, theirs = socket.socketpair()
-        ours.settimeout(0)
-        arguments = ["deliver", "--wake", str(theirs.fileno())]
-        if self._config_path is not None:
-            arguments += ["--config", self._config_path]
-        try:
-            self._child = _started("consumer", arguments, theirs, None)
-        except OSError as error:
-            log.error("deliver_not_started", reason=error.strerror)
-            self._next_s = now_s + self._wait_s
-            ours.close()
-        else:
-            self._socket = ours
-            self._begun_s = now_s
-        theirs.close()
+        if (code := self._child.ended()) is not None:
+            log.error("deliver_ended", code=code, again_in_s=self._child.pause_s)
+        if self._child.is_due:
+            try:
+                self._child.start(self._process)
+            except OSError as error:
+                log.error("deliver_not_started", reason=error.strerror)
+
+    def _process(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        arguments = ["deliver", "--wake", str(theirs.fileno()), *_config_option(self._config_path)]
+        return _started("consumer", arguments, theirs, None)
 
     def wake(self) -> None:
         """Announce new messages in the outbox; if that fails, ``deliver`` finds them itself within a second."""
-        if self._socket is not None:
+        if self._child.socket is not None:
             with suppress(OSError):
-                self._socket.send(b"\0")
+                self._child.socket.send(b"\0")
 
     def hang_up(self) -> None:
         """Make it read the configuration again."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGHUP)
+        self._child.hang_up()
 
     def let_go(self) -> None:
         """Close the socket: it ends by itself, after the messages that it is sending."""
-        if self._socket is not None:
-            self._socket.close()
+        self._child.let_go()
 
 
 class KeysChild:
@@ -200,9 +263,7 @@ class GuardChild:
 
     def __init__(self, config: Config, config_path: str | None) -> None:
         self._config, self._config_path = config, config_path
-        self._child: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._wait_s, self._next_s, self._begun_s = _RESTART_S, 0.0, 0.0
+        self._child = _Restarted()
         self._has_rights = os.geteuid() == 0
         self._earlier = EarlierLogins(Path(config.state_dir))
         self._orders = OrderQueue(BLOCK_LIMIT, self._order_of)
@@ -217,22 +278,14 @@ class GuardChild:
 
     def has_ended(self) -> bool:
         """Return whether it has ended, and only a new ``run`` can start it with its rights."""
-        return self._is_wanted() and self._has_rights and not self._is_alive() and self._config.block.needs_rights
-
-    def _is_alive(self) -> bool:
-        return self._child is not None and self._child.poll() is None
+        return self._is_wanted() and self._has_rights and not self._child.is_alive and self._config.block.needs_rights
 
     def tend(self) -> None:
         """Start it if it is not running, its pause is over, and it needs no rights; send the orders that wait."""
-        now_s = time.monotonic()
-        if self._child is not None and (code := self._child.poll()) is not None:
-            self._child = None
-            log.error("guard_ended", code=code, again_in_s=self._wait_s)
-            self._next_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _RESTART_LIMIT_S)
-        elif self._child is not None and now_s - self._begun_s > _RESTART_LIMIT_S:
-            self._wait_s = _RESTART_S
+        if (code := self._child.ended()) is not None:
+            log.error("guard_ended", code=code, again_in_s=self._child.pause_s)
         is_possible = not (self._has_rights and self._config.block.needs_rights) or os.geteuid() == 0
-        if self._child is None and now_s >= self._next_s and is_possible and self._is_wanted():
+        if self._child.is_due and is_possible and self._is_wanted():
             self._start()
         if self._is_new:
             self._catch_up()
@@ -248,25 +301,21 @@ class GuardChild:
         self.order(blocks)
 
     def _start(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(0)
-        arguments = [str(theirs.fileno()), *([self._config_path] if self._config_path is not None else [])]
         try:
-            self._child = _started("consumer.guard.process", arguments, theirs, _environment(), ignores_signals=True)
+            self._child.start(self._process, socket.SOCK_SEQPACKET)
         except OSError as error:
             log.error("guard_not_started", reason=error.strerror)
-            self._next_s = time.monotonic() + self._wait_s
         else:
-            self._begun_s = time.monotonic()
             self._is_new = True
             self._orders.clear()
-        theirs.close()
+
+    def _process(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        arguments = [str(theirs.fileno()), *([self._config_path] if self._config_path is not None else [])]
+        return _started("consumer.guard.process", arguments, theirs, _environment(), ignores_signals=True)
 
     def order(self, blocks: Iterable[Block]) -> None:
         """Send orders to block; what it does not take at once follows later."""
-        if self._config.block.mode == "on" and self._child is not None:
+        if self._config.block.mode == "on" and self._child.is_started:
             self._orders.put(block for block in blocks if not block.is_dry_run)
             self._send()
 
@@ -274,21 +323,19 @@ class GuardChild:
         return order_of(block, self._earlier, self._config.block, now_us())
 
     def _send(self) -> None:
-        if self._socket is not None and self._orders:
+        if self._child.socket is not None and self._orders:
             with suppress(OSError):  # it has ended; its successor gets all blocks that have not ended
-                self._orders.send(self._socket)
+                self._orders.send(self._child.socket)
 
     def hang_up(self, config: Config) -> None:
         """Use another configuration, and make it read that again."""
         self._config = config
-        if self._child is not None:
-            self._child.send_signal(signal.SIGHUP)
+        self._child.hang_up()
         self.tend()
 
     def let_go(self) -> None:
         """Close the socket: it ends by itself."""
-        if self._socket is not None:
-            self._socket.close()
+        self._child.let_go()
 
 
 class GatherChild:
@@ -300,38 +347,28 @@ class GatherChild:
 
     def __init__(self, config_path: str | None) -> None:
         self._config_path = config_path
-        self._child: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._wait_s, self._next_s, self._begun_s = _RESTART_S, 0.0, 0.0
+        self._child = _Restarted()
         self._had_rights = os.geteuid() == 0
         self._lacks_rights = False
         self._start()
 
     def tend(self) -> None:
         """Start it if it is not running and its pause is over."""
-        now_s = time.monotonic()
-        if self._child is not None and (code := self._child.poll()) is not None:
-            self._child = None
-            log.error("gather_ended", code=code, again_in_s=self._wait_s)
-            self._next_s, self._wait_s = now_s + self._wait_s, min(2 * self._wait_s, _RESTART_LIMIT_S)
-        elif self._child is not None and now_s - self._begun_s > _RESTART_LIMIT_S:
-            self._wait_s = _RESTART_S
-        if self._child is None and now_s >= self._next_s:
+        if (code := self._child.ended()) is not None:
+            log.error("gather_ended", code=code, again_in_s=self._child.pause_s)
+        if self._child.is_due:
             self._start()
             self._lacks_rights = self._had_rights and os.geteuid() != 0
 
     def _start(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-        self._socket, theirs = socket.socketpair()
-        arguments = ["run", "--plain", "--gather", *(["--config", self._config_path] if self._config_path is not None else [])]
-        self._begun_s = time.monotonic()
         try:
-            self._child = _started("consumer", arguments, theirs, None, ignores_signals=True, is_input=True)
+            self._child.start(self._process)
         except OSError as error:
             log.error("gather_not_started", reason=error.strerror)
-            self._next_s = self._begun_s + self._wait_s
-        theirs.close()
+
+    def _process(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
+        arguments = ["run", "--plain", "--gather", *_config_option(self._config_path)]
+        return _started("consumer", arguments, theirs, None, ignores_signals=True, is_input=True)
 
     def has_ended(self) -> bool:
         """Return whether the one that had the rights has ended, and only a new ``run`` of the shard can start it with them."""
@@ -339,13 +376,11 @@ class GatherChild:
 
     def hang_up(self) -> None:
         """Make it read the configuration again."""
-        if self._child is not None:
-            self._child.send_signal(signal.SIGHUP)
+        self._child.hang_up()
 
     def let_go(self) -> None:
         """Close the socket, which ends its input."""
-        if self._socket is not None:
-            self._socket.close()
+        self._child.let_go()
 
 
 class OwnChildren:

@@ -51,7 +51,12 @@ class Restored(NamedTuple):
 
 
 def restored(
-    store: PatientState, state_dir: Path, config: Config, told: frozenset[str], report: Callable[[str], None], place_of: PlaceOf
+    store: PatientState,
+    state_dir: Path,
+    config: Config,
+    routed_actions: frozenset[str],
+    report: Callable[[str], None],
+    place_of: PlaceOf,
 ) -> Restored:
     """
     Restore the memory, and store the events that had not been stored.
@@ -60,7 +65,7 @@ def restored(
         store: has the snapshot.
         state_dir: has the journal.
         config: the current one; the settings of that time are in the snapshot and in the journal.
-        told: the actions that go to the outbox.
+        routed_actions: the actions that go to the outbox.
         report: gets one line about each unreadable part.
         place_of: finds the places of addresses, for the detectors.
 
@@ -84,8 +89,8 @@ def restored(
             taken[batch.shard] = TakenUpTo(batch.created_us, batch.seq)
         events += again(pipeline, kind, payload)
         if len(events) >= BATCH_EVENTS:
-            _record(store, events, told)
-    _record(store, events, told)
+            _record(store, events, routed_actions)
+    _record(store, events, routed_actions)
     newest = max((number for number, _path in segments(folder)), default=0)
     journal = store.until(partial(Journal, folder, max(newest + 1, first)))
     return Restored(pipeline, journal, position, taken)
@@ -181,7 +186,7 @@ def again(pipeline: Pipeline, kind: Kind, payload: bytes) -> list[Event]:
     return []
 
 
-def _record(store: PatientState, events: list[Event], told: frozenset[str]) -> None:
+def _record(store: PatientState, events: list[Event], routed_actions: frozenset[str]) -> None:
     if events:
-        store.until(partial(store.state.record, events, told, now_us()))
+        store.until(partial(store.state.record, events, routed_actions, now_us()))
         events.clear()

@@ -113,7 +113,9 @@ def _configuration(path: str | None) -> Config:
     """
     config = load(path)
     if config.worker.database:
-        raise ConfigError('the database under [worker] is for "sshbell worker"; a host runs that, or rsyslogd runs sshbell')
+        raise ConfigError(
+            'the database under [worker] is for "sshbell worker"; run either that or sshbell under rsyslogd, not both'
+        )
     if config.user and os.geteuid() == 0:
         account_of(config.user)
     return config
@@ -140,7 +142,7 @@ class Service:
         self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "last_event_us"), 0)
         self._figures["started_us"] = begun_us
         self._refused = ""  # why sshbell refuses the current file of the configuration
-        self._told = _told_by(config)
+        self._routed_actions = config.routed_actions
         # Confirmed lines that the pipeline has not read yet; events that are not stored yet.
         self._taken: list[bytes] = []
         self._urgent: list[Event] = []
@@ -156,7 +158,7 @@ class Service:
             self._places = PlaceFinder(config.geoip, self._report_places)
             self._store = PatientState(patience, partial(self._opened, folder))
             self._pipeline, self._journal, self._log_file.position, taken = self._store.until(
-                partial(restored, self._store, folder, config, self._told, self._report, self._places)
+                partial(restored, self._store, folder, config, self._routed_actions, self._report, self._places)
             )
             self._gather = None if role.shard is not None else Gather(folder, taken)
             self._use_programs()
@@ -297,7 +299,7 @@ class Service:
         self._figures["last_event_us"] = now_us()
         has_urgent = False
         for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged | Finding | Block) or event.action in self._told
+            is_urgent = isinstance(event, Login | Logout | Forged | Finding | Block) or event.action in self._routed_actions
             # A shard numbers its events in their order, so it stores all that came before an urgent one with it.
             (self._urgent if is_urgent or self._role.shard is not None else self._unsaved).append(event)
             has_urgent |= is_urgent
@@ -318,7 +320,7 @@ class Service:
     def _record(self, events: list[Event]) -> None:
         if events:
             state = self._store.state
-            new = self._store.until(lambda: state.record(events, self._told, now_us(), senders=self._senders.new))
+            new = self._store.until(lambda: state.record(events, self._routed_actions, now_us(), senders=self._senders.new))
             self._children.order(event for event in events if isinstance(event, Block))
             events.clear()
             self._senders.new.clear()
@@ -362,7 +364,7 @@ class Service:
             self._places.configure(config.geoip)
         if (config.detect, config.block) != (before.detect, before.block):
             self._use_detect()
-        self._told = _told_by(config)
+        self._routed_actions = config.routed_actions
         self._children.hang_up(config)
         # The detectors of before are cycles.
         gc.unfreeze()
@@ -437,8 +439,8 @@ class Service:
         self._flush()
         with self._patience.meanwhile():
             events = self._catch_up.found()
-        if notice := self._catch_up.notice_of([event for event in events if event.action in self._told]):
-            self._store.until(lambda: self._store.state.record(events, self._told, now_us(), notice))
+        if notice := self._catch_up.notice_of([event for event in events if event.action in self._routed_actions]):
+            self._store.until(lambda: self._store.state.record(events, self._routed_actions, now_us(), notice))
             self._children.wake()
         elif events:
             self._handle(events)
@@ -458,7 +460,7 @@ class Service:
     def _take_senders(self) -> None:
         assert self._gather is not None
         if pairs := self._gather.senders():
-            self._store.state.record([], self._told, now_us(), senders=pairs)
+            self._store.state.record([], self._routed_actions, now_us(), senders=pairs)
 
     def _mark(self) -> None:
         self._catch_up.mark(time.monotonic(), now_us(), self._last_line_s, is_ready=self._lines.is_ready())
@@ -537,8 +539,3 @@ class Service:
             self._journal.close()
         self._store.state.close()
         log.info("ended")
-
-
-def _told_by(config: Config) -> frozenset[str]:
-    """Return the actions that the routes take."""
-    return frozenset(action for route in config.route for action in route.events)

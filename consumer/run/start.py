@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from consumer.config import KEYS_SOCKET, Config
 from consumer.errors import RightsError, StoreError
-from consumer.process.lock import RUN_LOCK, Lock
+from consumer.process.lock import RUN_LOCK, Lock, locked
 from consumer.process.privileges import account_of, become
 from consumer.process.privileges import guard as guarded_folder
 from consumer.run.catch_up import RotatedLog
@@ -53,12 +53,12 @@ def started(config: Config, config_path: str | None, patience: Patience, shard: 
     if shard is not None:
         children = ShardChildren(folder.parent, GatherChild(config_path) if shard == 0 else None)
         become(config.user)
-        return Started(signals, log_file, children, patience.until(partial(_locked, folder / RUN_LOCK)))
+        return Started(signals, log_file, children, patience.until(partial(locked, folder / RUN_LOCK)))
     _make_block_folder(config)
     children = OwnChildren(config, config_path, _uid_of(config.user))
     become(config.user)
     # From here on, new files belong to the user.
-    lock = patience.until(partial(_locked, folder / RUN_LOCK))
+    lock = patience.until(partial(locked, folder / RUN_LOCK))
     children.listen(folder / KEYS_SOCKET)
     return Started(signals, log_file, children, lock)
 
@@ -97,24 +97,6 @@ def _make_block_folder(config: Config) -> None:
         if os.geteuid() == 0 and config.user:
             account = pwd.getpwnam(config.user)
             os.chown(folder, account.pw_uid, account.pw_gid)
-
-
-def _locked(path: Path) -> Lock:
-    """
-    Take the lock and return it. The orphan of a killed rsyslogd may hold it until its input ends.
-
-    Raises:
-        StoreError: another instance holds it, or the disk is full.
-    """
-    # Open the file anew for each try, because it may have been replaced.
-    lock = Lock(path)
-    try:
-        if not lock.take():
-            raise StoreError(f"another instance holds {path}")  # noqa: TRY301
-    except StoreError:
-        lock.close()
-        raise
-    return lock
 
 
 def _uid_of(user: str) -> int:

@@ -9,7 +9,7 @@ remembers the answers. So it starts without asyncio where ``keys`` is not runnin
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from consumer.actions import SESSION_ACTIONS
 from consumer.config import KEYS_SOCKET, Config
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _OWNERS_LIMIT, _OWNER_LIMIT = 5, 100
 # Remembered answers, by action, host, user and key. A replay has few different ones.
 _CACHE_LIMIT = 10_000
+
+_Answer = TypeVar("_Answer")
 
 
 class Owners(Protocol):
@@ -63,65 +65,76 @@ class Names:
     Adds names to events. It reports a fault of one of its sources once, on standard error, and goes on without that source.
 
     Args:
-        own: the owners of this host's keys; None if there is no source for them.
+        config: has the state directory, and the path of ``people.toml``.
+        owners: of this host's keys; None if nothing knows them.
     """
 
-    def __init__(self, config: Config, own: Owners | None) -> None:
+    def __init__(self, config: Config, owners: Owners | None) -> None:
         state_dir = Path(config.state_dir)
-        self._index = KeyIndex(state_dir, lambda fault: complain(InputError(fault)))
-        try:
-            self._people = People.load(config.people)
-        except ConfigError as error:
-            complain(error)
-            self._people = People()
-        self._own = own
-        self._knows_any = bool(self._people.persons) or bool(own) or _is_there(state_dir / NAME)
-        self._known: dict[Hashable, EcsEvent] = {}
-        self._parts: dict[Hashable, tuple[str, ...]] = {}
+        index = KeyIndex(state_dir, lambda fault: complain(InputError(fault)))
+        people = _people(config.people)
+        # In the order of enricher.parts_of: if two know the same field, this host's own files count.
+        self._sources = [*([] if owners is None else [owners.of]), index.of, people.of]
+        self._knows_any = bool(people.persons) or bool(owners) or _is_there(state_dir / NAME)
+        self._fields: dict[Hashable, EcsEvent] = {}
+        self._rows: dict[Hashable, tuple[str, ...]] = {}
 
-    def added(self, found: EcsEvent) -> EcsEvent:
+    def add(self, event: EcsEvent) -> EcsEvent:
         """Return an event with ``user.full_name`` and the owners of its key, as far as they are known."""
         if not self._knows_any:
-            return found
-        ssh = found.ssh
-        what = (
-            found.event.action, found.host.name, found.user.name, ssh.key.fingerprint, ssh.certificate.id,
+            return event
+        ssh = event.ssh
+        question = (
+            event.event.action, event.host.name, event.user.name, ssh.key.fingerprint, ssh.certificate.id,
             ssh.certificate.ca_fingerprint,
         )  # fmt: skip
-        known = self._known.get(what)
-        if known is None:
-            known = NOTHING
-            # In the order of enricher.parts_of: if two know the same field, this host's own files count.
-            for source in (self._own, self._index, self._people):
-                known = known if source is None else joined(known, source.of(found))
-            if len(self._known) >= _CACHE_LIMIT:
-                self._known.clear()
-            self._known[what] = known
-        return found if known is NOTHING else joined(found, known)
+        fields = self._fields.get(question)
+        if fields is None:
+            fields = NOTHING
+            for source in self._sources:
+                fields = joined(fields, source(event))
+            _remember(self._fields, question, fields)
+        return event if fields is NOTHING else joined(event, fields)
 
-    def parts(self, event: Event) -> tuple[str, ...]:
+    def for_row(self, event: Event) -> tuple[str, ...]:
         """Return the names for a row of a table: the person, the owners of the key, and the authority that signed it."""
         if not self._knows_any:
             return ()
         login = event.login if isinstance(event, Logout) else event
-        what = (event.action, event.host, event.user, login.info if isinstance(login, Login) else None)
-        parts = self._parts.get(what)
-        if parts is None:
-            if len(self._parts) >= _CACHE_LIMIT:
-                self._parts.clear()
-            parts = self._parts[what] = _parts_of(self.added(of_event(event, [])))
-        return parts
+        question = (event.action, event.host, event.user, login.info if isinstance(login, Login) else None)
+        names = self._rows.get(question)
+        if names is None:
+            names = _row_names(self.add(of_event(event, [])))
+            _remember(self._rows, question, names)
+        return names
 
 
-def _parts_of(named: EcsEvent) -> tuple[str, ...]:
-    person, owners, authority = named.user.full_name, named.ssh.key.owner, named.ssh.certificate.ca_owner
-    # The account of an attempt has an owner, but somebody else may have made the attempt.
-    is_in = named.event.action in SESSION_ACTIONS
-    parts = [] if not person else [person] if is_in else [f"account of {person}"]
-    parts += [f"key of {_shown(owner)}" for owner in owners[:_OWNERS_LIMIT]]
-    parts += [f"and {len(owners) - _OWNERS_LIMIT} others"] if len(owners) > _OWNERS_LIMIT else []
-    parts += [f"signed by {_shown(authority)}"] if authority else []
-    return tuple(parts)
+def _people(path: str) -> People:
+    try:
+        return People.load(path)
+    except ConfigError as error:
+        complain(error)
+        return People()
+
+
+def _remember(answers: "dict[Hashable, _Answer]", question: "Hashable", answer: "_Answer") -> None:
+    if len(answers) >= _CACHE_LIMIT:
+        answers.clear()
+    answers[question] = answer
+
+
+def _row_names(event: EcsEvent) -> tuple[str, ...]:
+    person, owners, authority = event.user.full_name, event.ssh.key.owner, event.ssh.certificate.ca_owner
+    names = []
+    if person:
+        # The account of an attempt has an owner, but somebody else may have made the attempt.
+        names.append(person if event.event.action in SESSION_ACTIONS else f"account of {person}")
+    names += [f"key of {_shown(owner)}" for owner in owners[:_OWNERS_LIMIT]]
+    if len(owners) > _OWNERS_LIMIT:
+        names.append(f"and {len(owners) - _OWNERS_LIMIT} others")
+    if authority:
+        names.append(f"signed by {_shown(authority)}")
+    return tuple(names)
 
 
 def _is_there(path: Path) -> bool:

@@ -185,7 +185,7 @@ class Table:
             is_who_first: put the names before ``how``, not after it.
         """
         marks = ("ambiguous",) if event.line[AMBIGUOUS] else ()
-        names = () if self._names is None else self._names.parts(event)
+        names = () if self._names is None else self._names.for_row(event)
         after = ("verified",) if event.origin == "verified" else ()
 
         def joined(names: Sequence[str], how: str, after: Sequence[str]) -> str:

@@ -291,15 +291,11 @@ class Delivery:
 
     def _joined(self, channel: str, plan: HoldPlan, *, is_urgent: bool) -> str:
         """Return the hold that a message joins; "" if it goes at once, because it is the first of a fold."""
-        name = plan.name
-        if self._has_hold(channel, name):
+        if self._has_hold(channel, plan.name):
+            return plan.name
+        name = self._fold_with_room(channel, plan) if plan.window_us else plan.name
+        if not name or self._has_hold(channel, name):
             return name
-        if plan.window_us and (too_many := self._too_many_holds(channel, plan)):
-            if not plan.shared:
-                return ""
-            name = plan.shared if too_many == "of the host" else _EVERYTHING
-            if self._has_hold(channel, name):
-                return name
         self._run(
             "INSERT INTO hold (channel, name, due_us, window_us, urgent) VALUES (?, ?, ?, ?, ?)",
             (channel, name, plan.due_us, plan.window_us, is_urgent),
@@ -309,20 +305,20 @@ class Delivery:
     def _has_hold(self, channel: str, name: str) -> bool:
         return self._run("SELECT 1 FROM hold WHERE channel = ? AND name = ?", (channel, name)).fetchone() is not None
 
-    def _too_many_holds(self, channel: str, plan: HoldPlan) -> str:
-        """Return what has too many folds: "the channel" or "of the host"; "" for neither."""
+    def _fold_with_room(self, channel: str, plan: HoldPlan) -> str:
+        """Return the fold for a message: its own, or a shared one if there are too many; "" if it goes without one."""
         (total,) = self._run(
             "SELECT count(*) FROM (SELECT 1 FROM hold WHERE channel = ? LIMIT ?)", (channel, HOLD_LIMIT)
         ).fetchone()
         if total >= HOLD_LIMIT:
-            return "the channel"
+            return _EVERYTHING if plan.shared else ""
         if not plan.shared:
-            return ""
+            return plan.name
         begin = f"{plan.shared} "
         (of_host,) = self._run(
             "SELECT count(*) FROM hold WHERE channel = ? AND name >= ? AND name < ?", (channel, begin, f"{plan.shared}!")
         ).fetchone()
-        return "of the host" if of_host >= BLOCK_LIMIT else ""
+        return plan.shared if of_host >= BLOCK_LIMIT else plan.name
 
     def _is_empty(self, channel: str, hold: str) -> bool:
         statement = f"SELECT 1 FROM delivery WHERE channel = ? AND {_HELD} AND hold = ? LIMIT 1"  # noqa: S608 - our own text

@@ -112,7 +112,7 @@ class PostgresWorkerStore:
         self,
         progress: Sequence[PartitionProgress],
         events: Sequence[Event],
-        told: frozenset[str],
+        routed_actions: frozenset[str],
         now_us: int,
         senders: Sequence[Pair] = (),
         gathered: Sequence[int] | None = None,
@@ -144,7 +144,7 @@ class PostgresWorkerStore:
             if senders:
                 pairs = [{"address": address, "host": host, "seen_us": now_us} for host, address in sorted(set(senders))]
                 self._session.run(_INSERT_SENDERS, (_json(pairs),))
-            messages = {event.id: event for event in events if event.id in new and event.action in told}
+            messages = {event.id: event for event in events if event.id in new and event.action in routed_actions}
             if messages:
                 return self._tell(
                     [(event.id, str(event.action), json_line(of_event(event, []))) for event in messages.values()], now_us
@@ -183,8 +183,8 @@ class PostgresWorkerStore:
         rows = self._session.run("SELECT seq, body FROM gathering ORDER BY seq LIMIT %s", (limit,)).fetchall()
         return [(seq, bytes(body)) for seq, body in rows]
 
-    def tell(self, message: OwnMessage, now_us: int) -> None:
-        """See ``WorkerStore.tell``."""
+    def queue_notice(self, message: OwnMessage, now_us: int) -> None:
+        """See ``WorkerStore.queue_notice``."""
         self._tell([message], now_us)
 
     def set_notes(self, texts: Mapping[str, str]) -> None:

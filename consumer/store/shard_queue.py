@@ -75,7 +75,7 @@ class ShardState(State):
     def record(
         self,
         events: Iterable[Event],
-        told: frozenset[str],  # noqa: ARG002 - see State
+        routed_actions: frozenset[str],  # noqa: ARG002 - see State
         now_us: int,
         instead: OwnMessage | None = None,  # noqa: ARG002 - a shard does not read the log file
         senders: Iterable[Pair] = (),

@@ -115,7 +115,7 @@ class State:
     def record(
         self,
         events: Iterable[Event],
-        told: frozenset[str],
+        routed_actions: frozenset[str],
         now_us: int,
         instead: OwnMessage | None = None,
         senders: Iterable[Pair] = (),
@@ -125,7 +125,7 @@ class State:
 
         Args:
             events: in the order of the correlator.
-            told: actions that go to the outbox.
+            routed_actions: actions that go to the outbox.
             now_us: the wall clock.
             instead: one message that replaces the messages of all these events.
             senders: pairs of host and address that have sent lines.
@@ -134,10 +134,15 @@ class State:
             The number of new messages in the outbox.
         """
         with transaction(self._connection):
-            return self._record(list(events), told, now_us, instead, list(senders))
+            return self._record(list(events), routed_actions, now_us, instead, list(senders))
 
     def _record(
-        self, events: Sequence[Event], told: frozenset[str], now_us: int, instead: OwnMessage | None, senders: Sequence[Pair]
+        self,
+        events: Sequence[Event],
+        routed_actions: frozenset[str],
+        now_us: int,
+        instead: OwnMessage | None,
+        senders: Sequence[Pair],
     ) -> int:
         """Do the same within a transaction."""
         outbox = 0
@@ -147,11 +152,11 @@ class State:
         for event in events:
             action = str(event.action)
             row = event_row(event, action)
-            if action in told or isinstance(event, Login | Logout):
+            if action in routed_actions or isinstance(event, Login | Logout):
                 is_new = self._connection.execute(_INSERT_EVENT, row).rowcount
                 if (session := session_row(event)) is not None:
                     self._connection.execute(_INSERT_SESSION, session)
-                if is_new and action in told and instead is None:
+                if is_new and action in routed_actions and instead is None:
                     body = json_line(of_event(event, []))
                     outbox += self._connection.execute(_INSERT_MESSAGE, (event.id, action, now_us, body)).rowcount
             else:

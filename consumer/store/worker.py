@@ -81,7 +81,7 @@ class WorkerStore(Protocol):
         self,
         progress: Sequence[PartitionProgress],
         events: Sequence[Event],
-        told: frozenset[str],
+        routed_actions: frozenset[str],
         now_us: int,
         senders: Sequence[Pair] = (),
         gathered: Sequence[int] | None = None,
@@ -92,7 +92,7 @@ class WorkerStore(Protocol):
         Args:
             progress: of the partitions.
             events: of all of them, in the order of each.
-            told: the actions that go to the outbox.
+            routed_actions: the actions that go to the outbox.
             now_us: the wall clock.
             senders: pairs of host and address that have sent lines.
             gathered: the numbers of events that need to wait no longer; None: these events come from partitions, and wait.
@@ -104,7 +104,7 @@ class WorkerStore(Protocol):
     def waiting(self, limit: int) -> list[tuple[int, bytes]]:
         """Return events that wait to be gathered, each with its number, as ``events_as_msgpack`` writes them."""
 
-    def tell(self, message: OwnMessage, now_us: int) -> None:
+    def queue_notice(self, message: OwnMessage, now_us: int) -> None:
         """Put a message about sshbell itself into the outbox, unless it is there."""
 
     def set_notes(self, texts: Mapping[str, str]) -> None:
@@ -162,7 +162,7 @@ class SqliteWorkerStore(State):
         self,
         progress: Sequence[PartitionProgress],
         events: Sequence[Event],
-        told: frozenset[str],
+        routed_actions: frozenset[str],
         now_us: int,
         senders: Sequence[Pair] = (),
         gathered: Sequence[int] | None = None,
@@ -183,7 +183,7 @@ class SqliteWorkerStore(State):
                 self._connection.executemany("INSERT INTO gathering (body) VALUES (?)", bodies)
             else:
                 self._connection.executemany("DELETE FROM gathering WHERE seq = ?", [(seq,) for seq in gathered])
-            return self._record(list(events), told, now_us, None, senders)
+            return self._record(list(events), routed_actions, now_us, None, senders)
 
     def _has(self, event_id: str) -> bool:
         return self._connection.execute("SELECT 1 FROM event WHERE id = ?", (event_id,)).fetchone() is not None
@@ -202,8 +202,8 @@ class SqliteWorkerStore(State):
                 [(*key, piece, body) for piece, body in enumerate(pieces)],
             )
 
-    def tell(self, message: OwnMessage, now_us: int) -> None:
-        """See ``WorkerStore.tell``."""
+    def queue_notice(self, message: OwnMessage, now_us: int) -> None:
+        """See ``WorkerStore.queue_notice``."""
         self.record((), frozenset(), now_us, message)
 
     def forget(self, before_us: int) -> bool:

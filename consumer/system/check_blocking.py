@@ -40,7 +40,8 @@ def blocking(context: Context) -> Iterator[Outcome]:
     if missing:
         what = "passwords and keys" if len(missing) == 2 else "passwords" if missing == ["auth"] else "keys"
         yield warning(
-            f"sshd's PAM service does not ask for {path} under {' and '.join(missing)}: {what} still open the door", _LINES
+            f"sshd's PAM service does not ask for {path} under {' and '.join(missing)}: blocked users can still use {what}",
+            _LINES,
         )
     else:
         yield ok(f"sshd's PAM service asks for {path}")

@@ -101,11 +101,13 @@ def _chain(where: str, methods: Sequence[str], entries: Sequence[PamEntry]) -> I
         reason = "anybody can have codes sent, learn which users exist, and use up a user's prompts"
         yield warning(f"{where}{text} asks for the code first: {reason}", _METHODS)
     elif _KBD in methods or (methods == ["password"] and passes_by_password(entries)):
-        yield fault(f"{where}{text} lets in with a password alone: no factor comes before it, so PAM asks for no code", _METHODS)
+        yield fault(
+            f"{where}{text} lets users in with a password alone: no factor comes before it, so PAM asks for no code", _METHODS
+        )
     elif methods == ["password"]:
-        yield warning(f"{where}password alone never lets in: sshd passes the password on as the code", _METHODS)
+        yield warning(f"{where}password alone never lets users in: sshd passes the password on as the code", _METHODS)
     else:
-        yield fault(f"{where}{text} lets in without a code", _METHODS)
+        yield fault(f"{where}{text} lets users in without a code", _METHODS)
 
 
 def _value(values: Values, keyword: str, default: str) -> str:
@@ -134,7 +136,9 @@ def deliver(config: Config) -> Iterator[Outcome]:
     place = state_dir / DELIVER_SOCKET
     try:
         if not holder_of(state_dir / DELIVER_LOCK).is_running:
-            yield fault("deliver is not running: nobody gets a code", "restart rsyslog, which starts sshbell, and it deliver")
+            yield fault(
+                "deliver is not running: nobody gets a code", "restart rsyslog: it starts sshbell, and sshbell starts deliver"
+            )
             return
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(5)

@@ -132,7 +132,7 @@ def _order(entries: Sequence[PamEntry], challenge: PamEntry) -> Iterator[Outcome
         yield fault(f"{halves[0].place}: verify comes before challenge, so nobody has a code yet", LINES)
     elif not right.lets_in:
         last = right.ran[-1]
-        yield fault(f"even the right code does not let in: the stack ends at {last.place}: {last.text}", LINES)
+        yield fault(f"even the right code does not let users in: the stack ends at {last.place}: {last.text}", LINES)
     elif not any(entry.module in _CREDENTIAL_MODULES for entry in right.ran):
         text = "no module behind the code answers setcred: each login ends right after it began"
         yield fault(f"{challenge.place}: {text}", "end the auth lines with: auth required pam_permit.so")
@@ -145,9 +145,9 @@ def _order(entries: Sequence[PamEntry], challenge: PamEntry) -> Iterator[Outcome
         text = "after a refusal, users still see a prompt, and no code is right"
         yield warning(f"{challenge.place}: {text}", "make its control requisite")
     if _lets_in(entries, [_Way(password=True, starts=False)]):
-        yield fault(f"{challenge.place}: while PAM cannot start a program, a password lets in without a code", LINES)
+        yield fault(f"{challenge.place}: while PAM cannot start a program, a password lets users in without a code", LINES)
     if _lets_in(entries, [_Way(has_factor=False, code=False)]):
-        yield fault(f"{challenge.place}: PAM lets in without a password and without a code", LINES)
+        yield fault(f"{challenge.place}: PAM lets users in without a password and without a code", LINES)
 
 
 def _lets_in(entries: Sequence[PamEntry], ways: Sequence[_Way]) -> bool:

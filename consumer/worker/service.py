@@ -109,7 +109,7 @@ class KafkaWorker:
         # SQLite's file is for one process. In PostgreSQL, the epochs keep workers apart.
         self._lock = _locked(Path(config.state_dir) / RUN_LOCK) if isinstance(config.store, Path) else None
         self._topic = config.worker.topic
-        self._told = _told_by(config)
+        self._routed_actions = config.routed_actions
         self._places = PlaceFinder(config.geoip, lambda text: log.error("places_damaged", reason=text))
         self._store = self._until(lambda: worker_store(config.store, self._topic, self._report))
         self._notes: dict[str, str] = {}
@@ -250,7 +250,9 @@ class KafkaWorker:
             return
         events, numbers = gathering.take(body for _number, body in rows), [number for number, _body in rows]
         try:
-            new = self._until(lambda: self._store.commit([gathering.progress()], events, self._told, now_us(), gathered=numbers))
+            new = self._until(
+                lambda: self._store.commit([gathering.progress()], events, self._routed_actions, now_us(), gathered=numbers)
+            )
         except LostPartitionError:
             self._gathering = None
             log.warning("gathering_lost", reason="another worker gathers the events; sshbell wrote nothing about them")
@@ -262,7 +264,7 @@ class KafkaWorker:
     def _store_progress(self, busy: Sequence[Partition], *, with_memory: bool) -> int:
         events = [event for owned in busy for event in owned.events]
         progress = [owned.progress(with_memory=with_memory) for owned in busy]
-        return self._store.commit(progress, events, self._told, now_us(), list(self._senders.new))
+        return self._store.commit(progress, events, self._routed_actions, now_us(), list(self._senders.new))
 
     def _until(self, action: Callable[[], T]) -> T:
         """
@@ -300,7 +302,7 @@ class KafkaWorker:
                 taken = taken._replace(next_offset=offset)
                 log.error("memory_lost", partition=each.partition, offset=offset, reason="the store was damaged or replaced")
                 message = _alarm(self._topic, each.partition, offset, Notice.KAFKA_STORE_LOST)
-                self._until(partial(self._store.tell, message, now_us()))
+                self._until(partial(self._store.queue_notice, message, now_us()))
             owned = Partition(each.partition, taken, self._config, self._report, self._places)
             self._owned[each.partition] = owned
             if each.partition == 0:
@@ -357,7 +359,7 @@ class KafkaWorker:
             skipped, stopped = Notice.KAFKA_ANOTHER_SKIPPED, Notice.KAFKA_ANOTHER
         message = _alarm(self._topic, number, offset, skipped if self._accepts_loss else stopped)
         log.error("lines_lost", partition=number, offset=owned.next_offset, reason=reason)
-        self._until(lambda: self._store.tell(message, now_us()))
+        self._until(lambda: self._store.queue_notice(message, now_us()))
         self._deliver.wake()
         if not self._accepts_loss:
             self._wait_for(message[0])
@@ -415,7 +417,7 @@ class KafkaWorker:
             return
         if config.geoip != self._config.geoip:
             self._places.configure(config.geoip)
-        self._config, self._told = config, _told_by(config)
+        self._config, self._routed_actions = config, config.routed_actions
         for owned in self._owned.values():
             owned.configure(config)
         if self._gathering is not None:
@@ -436,11 +438,6 @@ def _locked(path: Path) -> Lock:
         lock.close()
         raise StoreError(f"another sshbell uses {path.parent}; several workers need a database of PostgreSQL under [worker]")
     return lock
-
-
-def _told_by(config: Config) -> frozenset[str]:
-    """Return the actions that the routes take."""
-    return frozenset(action for route in config.route for action in route.events)
 
 
 def _alarm(topic: str, number: int, offset: int, notice: Notice) -> OwnMessage:

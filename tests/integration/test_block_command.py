@@ -281,7 +281,7 @@ def test_status_and_check_know(site: Site) -> None:
     assert (found["blocking"]["mode"], found["blocking"]["blocked"], found["blocking"]["guard"]["running"]) == ("on", 1, True)
     assert "1 target blocked, guard is running" in site.ask("status", status=2).stdout
     rows = [row for row in checked(site) if row["name"] == "blocking"]
-    assert any("still open the door" in row["text"] for row in rows)
+    assert any("can still use" in row["text"] for row in rows)
     (site.folder / "no-blocking").touch()
     rows = [row for row in checked(site) if row["name"] == "blocking"]
     assert any("turns blocking off" in row["text"] for row in rows)

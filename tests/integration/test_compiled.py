@@ -36,7 +36,7 @@ pytestmark = pytest.mark.xdist_group("compiled")
 
 CAPTURES = sorted((PROJECT_DIR / "tests" / "samples" / "captures").glob("*/*.log.gz"))
 # The tests of the stages, and of what is closest to them.
-STAGE_TESTS = ["framing", "matching", "story", "logs", "test_pipeline.py", "test_text.py"]
+STAGE_TESTS = ["detect", "framing", "matching", "story", "logs", "test_pipeline.py", "test_text.py"]
 LINES = {
     "read": "Nov 22 10:00:00 web1 sshd[1]: Accepted password for alice from 192.0.2.7 port 4711 ssh2",
     "unread": "Nov 22 10:00:00 web1 sshd[1]: Accepted password for alice at 192.0.2.7 port 4711 ssh2",

@@ -25,9 +25,11 @@ from mmdb_writer import METADATA_MAGIC, Encoder
 
 from consumer.ecs import GeoFields, SourceFields
 from consumer.errors import ConfigError, DataError, InputError, OutputError, SshbellError, TryLaterError, UsageError
+from consumer.places import download as geoip_download
 from consumer.places import fetch as geoip_fetch
-from consumer.places.fetch import Source, fetched, of_url
+from consumer.places.fetch import fetched
 from consumer.places.geoip import Places
+from consumer.places.wanted_database import WantedDatabase, of_url
 from tests import needs
 from tests.databases import ADDRESS, LYON, ORANGE, made
 from tests.integration import system_user
@@ -147,7 +149,7 @@ def silent(_received: int, _total: int | None) -> None:
 
 def fetch(url: str, folder: Path) -> str:
     """Fetch into x.mmdb."""
-    return fetched(Source("x.mmdb", [url]), folder, silent)
+    return fetched(WantedDatabase("x.mmdb", [url]), folder, silent)
 
 
 def city(folder: Path) -> str:
@@ -228,7 +230,7 @@ def test_redirects(site: FileServer, folder: Path, new: bytes) -> None:
     """One on this machine is followed; the authorization goes no further than the server it is for."""
     site.serve("/there", new)
     url = site.serve("/here", b"", 302, Location=f"http://localhost:{site.server_address[1]}/there")
-    fetched(Source("x.mmdb", [url], "Basic c2VjcmV0"), folder, silent)
+    fetched(WantedDatabase("x.mmdb", [url], "Basic c2VjcmV0"), folder, silent)
     assert site.asked == [("/here", "Basic c2VjcmV0"), ("/there", None)]
     assert city(folder) == "new"
 
@@ -236,7 +238,7 @@ def test_redirects(site: FileServer, folder: Path, new: bytes) -> None:
 def test_progress(site: FileServer, folder: Path, new: bytes) -> None:
     """Who looks sees how far it is."""
     seen: list[tuple[int, int | None]] = []
-    fetched(Source("x.mmdb", [site.serve("/x", new)]), folder, lambda received, total: seen.append((received, total)))
+    fetched(WantedDatabase("x.mmdb", [site.serve("/x", new)]), folder, lambda received, total: seen.append((received, total)))
     assert seen[-1] == (len(new), len(new))
 
 
@@ -362,7 +364,7 @@ def test_too_large(site: FileServer, folder: Path, monkeypatch: pytest.MonkeyPat
     """What says that it is too large is not begun; what does not say so is ended where it gets so."""
     with pytest.raises(DataError, match="999,999,999,999 bytes; sshbell downloads at most"):
         fetch(site.raw("/x", HEAD + b"Content-Length: 999999999999\r\n\r\n", then_hang=True), folder)
-    monkeypatch.setattr(geoip_fetch, "DOWNLOAD_LIMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(geoip_download, "DOWNLOAD_LIMIT_BYTES", 1 << 20)
     with pytest.raises(DataError, match="more than 1,048,576 bytes"):
         fetch(site.raw("/x", HEAD + b"\r\n", for_ever=b"x" * 65536), folder)
     assert city(folder) == "old"
@@ -371,7 +373,7 @@ def test_too_large(site: FileServer, folder: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("pieces", [(), (HEAD,), (HEAD + b"\r\n", b"x" * 100)], ids=["nothing", "in its head", "in its body"])
 def test_hangs(site: FileServer, folder: Path, pieces: tuple[bytes, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that says nothing more is left after a while."""
-    monkeypatch.setattr(geoip_fetch, "SILENCE_LIMIT_S", 0.3)
+    monkeypatch.setattr(geoip_download, "SILENCE_LIMIT_S", 0.3)
     before = time.monotonic()
     with pytest.raises(TryLaterError):
         fetch(site.raw("/x", *pieces, then_hang=True), folder)
@@ -484,13 +486,13 @@ def test_nowhere_to_put_it(site: FileServer, tmp_path: Path, new: bytes) -> None
 
 def test_full_disk(site: FileServer, folder: Path, new: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that is full is no fault of the network, and costs nothing that is there."""
-    opened = geoip_fetch._created
+    opened = geoip_download.created_file
 
     def full(path: Path) -> object:
         opened(path).close()
         return open("/dev/full", "wb", buffering=0)  # noqa: PTH123
 
-    monkeypatch.setattr(geoip_fetch, "_created", full)
+    monkeypatch.setattr(geoip_download, "created_file", full)
     with pytest.raises(OutputError, match="No space left"):
         fetch(site.serve("/x", new), folder)
     assert city(folder) == "old"
@@ -711,4 +713,4 @@ def test_maxmind_refuses(site: FileServer, folder: Path) -> None:
     """Who has an account is told that it does not do."""
     for status in (401, 403):
         with pytest.raises(ConfigError, match="licence key"):
-            fetched(Source("x.mmdb", [site.serve("/x", b"", status)], "Basic x"), folder, silent)
+            fetched(WantedDatabase("x.mmdb", [site.serve("/x", b"", status)], "Basic x"), folder, silent)

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.guard.messages import ORDERS_LIMIT
+from consumer.process.lock import GUARD_LOCK
 from consumer.state_dir import GUARD_SOCKET
 from tests import needs
 from tests.integration.guard import HOUR_US, PROJECT_DIR, GuardProcess, order
 from tests.integration.site import Site
-from tests.waiting import wait_for
+from tests.waiting import DEADLINE_S, came_true, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +84,27 @@ def test_blocking_is_turned_off(site: Site, how: str) -> None:
     guard.send(order("192.0.2.8"))
     panic.unlink() if how == "panic file" else guard.reload(mode="on")
     guard.until("alice : ALL", "ALL : 192.0.2.7 192.0.2.8")
+
+
+def test_a_start_that_has_to_wait(site: Site) -> None:
+    """While the lock cannot be taken, for example because the disk is full, it waits with a reason; then it takes orders."""
+    guard = GuardProcess(site)
+    guard.kill()
+    lock = site.state_dir / GUARD_LOCK
+    lock.unlink()
+    lock.mkdir()
+
+    def mend() -> None:
+        if came_true(lambda: f'"reason": "{lock}: Is a directory"' in guard.log.read_text(), DEADLINE_S):
+            lock.rmdir()
+
+    mending = threading.Thread(target=mend)
+    mending.start()
+    guard.start()
+    mending.join()
+    guard.send(order("192.0.2.7"))
+    guard.until("ALL : 192.0.2.7")
+    assert guard.log.read_text().count('"waiting"') == 1
 
 
 def test_a_killed_guard_knows_everything(site: Site) -> None:

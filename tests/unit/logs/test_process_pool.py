@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.logs.process_pool import Workers
+from consumer.logs.process_pool import ProcessPool
 
 
 def _children() -> set[str]:
@@ -17,7 +17,7 @@ def _children() -> set[str]:
 
 
 def _mapped(count: int, work: Any, requests: list[Any]) -> list[Any]:
-    workers = Workers(count, work)
+    workers = ProcessPool(count, work)
     try:
         answered = list(workers.map(requests))
     finally:
@@ -52,7 +52,7 @@ def test_work_really_is_done_by_other_processes() -> None:
 def test_no_process_is_left_behind() -> None:
     """After ``close`` the workers are gone, also where their answers were never asked for."""
     before = _children()
-    workers = Workers(3, lambda request: request)
+    workers: ProcessPool[int, int] = ProcessPool(3, lambda request: request)
     for request, _answer in workers.map([1, 2, 3, 4, 5]):
         if request == 3:
             break
@@ -64,7 +64,7 @@ def test_no_process_is_left_behind() -> None:
 def test_few_requests_start_no_process() -> None:
     """To start processes for a small file would take longer than to read it."""
     before = _children()
-    workers = Workers(3, lambda request: request + 1)
+    workers: ProcessPool[int, int] = ProcessPool(3, lambda request: request + 1)
     assert list(workers.map([1, 2])) == [(1, 2), (2, 3)]
     assert _children() == before
     workers.close()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.errors import StoreError
-from consumer.run.start import _locked, _make, _uid_of
+from consumer.process.lock import locked
+from consumer.run.start import _make, _uid_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,22 +95,22 @@ def test_one_that_cannot_be_made(tmp_path: Path) -> None:
 def test_one_instance_has_the_lock(tmp_path: Path) -> None:
     """Another one waits until it is let go of, and nothing is left open by those who tried."""
     path = tmp_path / "run.lock"
-    with closing(_locked(path)):
+    with closing(locked(path)):
         before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - names
         for _ in range(3):
-            with pytest.raises(StoreError, match=r"another instance holds .*run\.lock"):
-                _locked(path)
+            with pytest.raises(StoreError, match=r"another process holds .*run\.lock"):
+                locked(path)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names
         assert path.read_text() == f"{os.getpid()}\n"
-    _locked(path).close()
+    locked(path).close()
 
 
 def test_a_lock_file_that_was_replaced(tmp_path: Path) -> None:
     """Each try opens it anew: a process that holds a deleted file blocks no successor."""
     path = tmp_path / "run.lock"
-    with closing(_locked(path)):
+    with closing(locked(path)):
         path.unlink()
-        with closing(_locked(path)):
+        with closing(locked(path)):
             pass
 
 

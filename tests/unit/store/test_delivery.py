@@ -549,8 +549,9 @@ def test_test_message_goes_first(delivery: Delivery, tmp_path: Path) -> None:
     assert delivery.outcome("test-1") == {"ops": ("sent", 1, None)}
 
 
-def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message whose outcome cannot be written is not sent again: it is written when that is possible."""
+@pytest.mark.parametrize("ends", [False, True])
+def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, ends: bool) -> None:
+    """A message whose outcome cannot be written is not sent again: it is written when that is possible, also at the end."""
     stage = Stage(delivery, tmp_path)
     stage.put(1)
     monkeypatch.setattr(worker, "AGAIN_S", 0.001)
@@ -559,6 +560,8 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
 
     def sent(*arguments: Any) -> None:
         if failures:
+            if ends:
+                stage.worker.stop()
             raise failures.pop()
         real(*arguments)
 

@@ -82,18 +82,18 @@ WRONG = {
     "no setcred": ([CHALLENGE, SIMPLE_VERIFY], "fault", "answers setcred"),
     "a password before": ([UNIX, *SIMPLE], "fault", "pam_unix comes first, and pam_exec takes its password for the code"),
     "@include before": (["@include common-auth", *SIMPLE], "fault", "pam_unix comes first"),
-    "a password behind": ([CHALLENGE, SIMPLE_VERIFY, UNIX], "fault", "even the right code does not let in"),
+    "a password behind": ([CHALLENGE, SIMPLE_VERIFY, UNIX], "fault", "even the right code does not let users in"),
     "@include instead of substack": (
-        [FACTOR, CHALLENGE, UNASKED, VERIFY, "@include common-auth", PERMIT], "fault", "even the right code does not let in",
+        [FACTOR, CHALLENGE, UNASKED, VERIFY, "@include common-auth", PERMIT], "fault", "even the right code does not let users",
     ),
     "a jump too far": ([CHALLENGE, VERIFY.replace("success=1", "success=4"), PERMIT], "fault", "even the right code"),
     "a jump over the code": ([FACTOR.replace("success=3", "success=4"), CHALLENGE, UNASKED, VERIFY, UNIX, PERMIT], "fault",
                              "without a password and without a code"),
     "open if it fails": (
         [FACTOR.replace("success=3 ignore=3 default=ignore", "success=ignore default=3").replace("-z", "-n"), *BOTH[1:]],
-        "fault", "while PAM cannot start a program, a password lets in without a code",
+        "fault", "while PAM cannot start a program, a password lets users in without a code",
     ),
-    "denied": ([CHALLENGE, SIMPLE_VERIFY, DENY], "fault", "even the right code does not let in"),
+    "denied": ([CHALLENGE, SIMPLE_VERIFY, DENY], "fault", "even the right code does not let users in"),
     "no stdout": ([CHALLENGE.replace("stdout ", ""), SIMPLE_VERIFY, PERMIT], "fault", "without stdout"),
     "asks too early": ([CHALLENGE.replace("stdout", "stdout expose_authtok"), SIMPLE_VERIFY, PERMIT], "fault", "before sshbell"),
     "asks nobody": ([CHALLENGE, SIMPLE_VERIFY.replace("expose_authtok ", ""), PERMIT], "fault", "without expose_authtok"),
@@ -135,19 +135,19 @@ WAYS = [
     # AuthenticationMethods, with which stack: what is wrong with it.
     (f"publickey,{KBD}", BOTH, ""),
     (f"publickey,{KBD} password,{KBD}", BOTH, ""),
-    (f"publickey,{KBD} publickey", BOTH, "publickey lets in without a code"),
-    ("any", BOTH, "publickey lets in without a code"),
-    ("any", BOTH, "password lets in with a password alone"),
-    ("publickey", BOTH, "publickey lets in without a code"),
-    ("publickey,password", BOTH, "publickey,password lets in without a code"),
-    ("password", BOTH, "password lets in with a password alone"),
-    (KBD, BOTH, "keyboard-interactive lets in with a password alone"),
-    (f"{KBD},publickey", BOTH, "keyboard-interactive,publickey lets in with a password alone"),
+    (f"publickey,{KBD} publickey", BOTH, "publickey lets users in without a code"),
+    ("any", BOTH, "publickey lets users in without a code"),
+    ("any", BOTH, "password lets users in with a password alone"),
+    ("publickey", BOTH, "publickey lets users in without a code"),
+    ("publickey,password", BOTH, "publickey,password lets users in without a code"),
+    ("password", BOTH, "password lets users in with a password alone"),
+    (KBD, BOTH, "keyboard-interactive lets users in with a password alone"),
+    (f"{KBD},publickey", BOTH, "keyboard-interactive,publickey lets users in with a password alone"),
     (f"publickey,{KBD}", SIMPLE, ""),
     (f"{KBD},publickey", SIMPLE, "keyboard-interactive,publickey asks for the code first"),
     (KBD, SIMPLE, "keyboard-interactive asks for the code first"),
-    ("password", SIMPLE, "password alone never lets in"),
-    ("any", SIMPLE, "publickey lets in without a code"),
+    ("password", SIMPLE, "password alone never lets users in"),
+    ("any", SIMPLE, "publickey lets users in without a code"),
 ]
 
 
@@ -195,13 +195,13 @@ def real_sshd(folder: Path, text: str) -> list[Outcome]:
 
 
 def test_of_the_real_sshd(tmp_path: Path) -> None:
-    """It names each Match that lets in without a code."""
+    """It names each Match that lets users in without a code."""
     good = f"AuthenticationMethods publickey,{KBD}\n"
     assert [outcome.state for outcome in real_sshd(tmp_path, good)] == ["ok"]
     (found,) = real_sshd(tmp_path, f"{good}Match User backup\nAuthenticationMethods publickey\n")
-    assert (found.state, found.text) == ("fault", "Match user backup: publickey lets in without a code")
+    assert (found.state, found.text) == ("fault", "Match user backup: publickey lets users in without a code")
     found_texts = texts(real_sshd(tmp_path, "PasswordAuthentication no\n"))
-    assert "publickey lets in without a code" in found_texts
+    assert "publickey lets users in without a code" in found_texts
     assert "password lets in" not in found_texts
 
 
