@@ -42,4 +42,4 @@ def canary(port: int | None, limit_s: int, config: str | None) -> None:
             written = []
         port = next((int(text) for text in written if text.isdecimal() and 0 < int(text) < 65536), _PORT)
     as_sshbell(found)
-    click.echo(f"the store has the canary's login, after {sent_canary(found, port, limit_s):.1f} s")
+    click.echo(f"the canary's attempt reached the store after {sent_canary(found, port, limit_s):.1f} s")

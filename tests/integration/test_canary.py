@@ -38,7 +38,7 @@ def test_the_whole_way(site: Site, tmp_path: Path) -> None:
         port = ssh[ssh.index("-p") + 1]
         wait_for((site.state_dir / "run.lock").exists, "run has begun")
         done = site.ask("canary", "--port", port, *LIMIT)
-        assert re.fullmatch(r"the store has the canary's login, after [0-9.]+ s\n", done.stdout)
+        assert re.fullmatch(r"the canary's attempt reached the store after [0-9.]+ s\n", done.stdout)
         ((action, user, address, _id),) = [each for each in site.events() if each[1]]
         assert (action, address) == ("ssh_canary", "127.0.0.1")
         assert user is not None
