@@ -240,7 +240,7 @@ PARAGRAPH = re.compile(
     rf"If you do not administer (?:{NAME}|the host), call somebody who does\."
     r"|sshbell, event [0-9A-Za-z_-]+"
 )
-ENTRY = re.compile(rf"  00:00:00  (?:{NAME}|unknown|a|an|the) ")
+ENTRY = re.compile(rf"  00:00:00  (?:{NAME}|unknown|a|an|the)(?: |$)")
 GERMAN_ENTRY = re.compile(rf"  00:00:00  (?:{GERMAN_NAME}|unbekannte|{GERMAN_CLAIM})")
 DETAIL = re.compile(r"[A-Z][A-Za-z.ü -]{0,15}: +")
 LABELS = {
@@ -320,6 +320,7 @@ def test_events(language: Language, text: str) -> None:
 @LANGUAGE
 @given(found=st.lists(texts, min_size=1, max_size=5))
 @example(found=EVIL)
+@example(found=["0" * 58])  # a name that fills its row
 def test_digests(language: Language, found: list[str]) -> None:
     """So does a digest of many."""
     folded = [(0, json_line(of_event(event, []))) for text in found for event in events(text)]
