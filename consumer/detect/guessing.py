@@ -260,11 +260,14 @@ class _Side:
         if self.rule.has_services:
             triggers = self.rule.triggers(name, "dropbear" if event.line[PROGRAM].startswith("dropbear") else "sshd")
         tries = entry.tries
-        if event.count == 1 and not self._purge and (not tries or own >= tries[-1]):
-            tries.append(own)
+        if not self._purge and (not tries or own >= tries[-1]):
+            if event.count == 1:
+                tries.append(own)
+            else:
+                tries.extend([own] * min(event.count, self._most))
             if len(tries) > self._most:
                 if not entry.state & (_SOME_UNVERIFIED if own & 1 else _SOME_VERIFIED):
-                    del tries[0]  # all are of one kind
+                    del tries[: len(tries) - self._most]  # all are of one kind
                 else:
                     _shorten(tries, self._most)
         else:
