@@ -58,7 +58,7 @@ def test_no_process_is_left_behind() -> None:
             break
     assert len(_children() - before) == 3
     workers.close()
-    assert _children() == before
+    assert _children() <= before
 
 
 def test_few_requests_start_no_process() -> None:
@@ -66,13 +66,14 @@ def test_few_requests_start_no_process() -> None:
     before = _children()
     workers: ProcessPool[int, int] = ProcessPool(3, lambda request: request + 1)
     assert list(workers.map([1, 2])) == [(1, 2), (2, 3)]
-    assert _children() == before
+    assert _children() <= before
     workers.close()
 
 
 def test_dead_worker_is_said() -> None:
     """A worker that is killed (for want of memory) is an error that says so, not a wait without end."""
     ours = os.getpid()
+    before = _children()  # other tests of this process may have some
 
     def work(request: int) -> int:
         if os.getpid() != ours:
@@ -81,7 +82,7 @@ def test_dead_worker_is_said() -> None:
 
     with pytest.raises(RuntimeError, match="worker process has died"):
         _mapped(1, work, list(range(10)))
-    assert _children() == set()
+    assert _children() <= before
 
 
 def test_failing_work_is_an_error() -> None:
