@@ -617,7 +617,6 @@ class Outcome(NamedTuple):
     stored: int
     blocking: Blocking
     deaths: list[tuple[int, str, str]]
-    unwritten: dict[str, list[int]]
     done: Counter[str]
     seconds: float
 
@@ -668,20 +667,8 @@ def performed(folder: Path, lines: Sequence[Entry], kills: int, dice: random.Ran
         Counter(site.query("state.db", f"SELECT action, {COLUMNS}, count, reason FROM event WHERE {OTHERS}")),  # noqa: S608
         found_in(site, NOT_FORGED),
         Counter(site.query("state.db", f"SELECT {COLUMNS}, closed_us IS NOT NULL FROM session WHERE user IS NOT '{FORGER}'")),  # noqa: S608
-        mails, others, forged_lines(site), folded, unfolded(site), stored, blocking(site), site.deaths(), unwritten(site), done,
-        seconds,
+        mails, others, forged_lines(site), folded, unfolded(site), stored, blocking(site), site.deaths(), done, seconds,
     )  # fmt: skip
-
-
-def unwritten(site: Site) -> dict[str, list[int]]:
-    """Return when ``deliver`` could not record that it had sent a message, in nanoseconds since 1970, by Message-ID."""
-    found: dict[str, list[int]] = {}
-    for line in (site.folder / "err").read_text().splitlines():
-        if '"outcome_not_written"' in line:
-            said = json.loads(line)
-            at = datetime.fromisoformat(said["timestamp"])
-            found.setdefault(f"<{said['event_id']}.{said['channel']}@sshbell>", []).append(int(at.timestamp() * 1e9))
-    return found
 
 
 def forged_lines(site: Site) -> Forged:
@@ -806,17 +793,14 @@ def unfolded(site: Site) -> list[str]:
 
 
 def unexplained(outcome: Outcome) -> list[str]:
-    """
-    Return the mails that the server got twice, without a reason in between: a death of deliver or of the server; or run has died,
-    and its deliver has waited for the disk as long as a stop may take.
-    """
+    """Return the mails that the server got twice without a death of deliver or the server in between."""
     deaths = [at for at, who, _ in outcome.deaths if who in {"deliver", "smtp"}]
     return [
         name
         for ids in outcome.mails.values()
         for name, taken in ids.items()
         for first, second in pairwise(taken)
-        if not any(first <= at <= second for at in [*deaths, *outcome.unwritten.get(name, [])])
+        if not any(first <= at <= second for at in deaths)
     ]
 
 
