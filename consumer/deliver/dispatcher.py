@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import chain
 from zoneinfo import ZoneInfo
 
 from consumer.channel_settings import ChannelSettings
@@ -71,7 +70,7 @@ class Dispatcher:
         self._clock = clock
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: dict[asyncio.Task[None], Worker] = {}
         self._kept_s = -_KEEP_EVERY_S
         self._routed = 0  # since then
         self._config = config
@@ -111,10 +110,11 @@ class Dispatcher:
             if wanted.get(name) == worker.settings:
                 worker.configure(common)
             else:
-                self._workers.pop(name).stop()
+                worker.stop()
+                del self._workers[name]
                 task = self._tasks.pop(name)
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
+                self._ending[task] = worker
+                task.add_done_callback(self._ending.pop)
         for name, settings in wanted.items():
             if name not in self._workers:
                 self._start(settings, common)
@@ -217,18 +217,28 @@ class Dispatcher:
         if dead := self._delivery.give_up_of_removed(self._workers, before_us, now_us):
             _log.error("given_up", messages=dead, reason="the configuration no longer has this channel")
 
-    async def stop(self) -> None:
-        """Let each channel finish its current message, and end."""
+    async def stop(self, terminated: asyncio.Event) -> None:
+        """
+        Let each channel finish its current message, and end.
+
+        A channel that is still sending after ``STOP_S`` stops. One that cannot record what it has sent waits until the disk is
+        back, because otherwise the next process would send the message again.
+
+        Args:
+            terminated: a service manager stops this process, and would kill it. So no channel waits for the disk any longer.
+        """
         if self._next_route is not None:
             self._next_route.cancel()
         for worker in self._workers.values():
             worker.stop()
-        tasks = list(chain(self._tasks.values(), self._ending))
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=STOP_S)
+        workers = {self._tasks[name]: worker for name, worker in self._workers.items()} | self._ending
+        late = set(workers)
+        while late:
+            _, late = await asyncio.wait(late, timeout=STOP_S)
             for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+                if terminated.is_set() or not workers[task].is_recording:
+                    task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
         self.enricher.close()
 
 

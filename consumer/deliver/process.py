@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from consumer.config import Config
@@ -51,12 +52,11 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
     """
     forbid_core()
     loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    changed = asyncio.Event()
+    ended, terminated, changed = asyncio.Event(), asyncio.Event(), asyncio.Event()
     loop.add_signal_handler(signal.SIGHUP, changed.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         # With a parent, only its end stops this process: systemd sends signals to the whole unit.
-        loop.add_signal_handler(number, ended.set if wake is None else _note)
+        loop.add_signal_handler(number, partial(_terminate, terminated, ended if wake is None else None))
     with closing(Lock(Path(config.state_dir) / DELIVER_LOCK)) as lock:
         if not await _locked(lock, wake, ended):
             return
@@ -87,7 +87,7 @@ async def serve(config: Config, config_path: str | None, wake: socket.socket | N
                 loop.remove_reader(wake)
             code_socket.close()
             codes.close()
-            await dispatcher.stop()
+            await dispatcher.stop(terminated)
     _log.info("ended")
 
 
@@ -154,8 +154,13 @@ async def _locked(lock: Lock, wake: socket.socket | None, ended: asyncio.Event) 
     return False
 
 
-def _note() -> None:
-    _log.info("signal_ignored", reason="sshbell deliver stops when sshbell run ends")
+def _terminate(terminated: asyncio.Event, ended: asyncio.Event | None) -> None:
+    """Handle TERM or INT: end now, or without ``ended`` as soon as ``run`` has ended."""
+    terminated.set()
+    if ended is None:
+        _log.info("signal_ignored", reason="sshbell deliver stops when sshbell run ends")
+    else:
+        ended.set()
 
 
 def _woken(wake: socket.socket, dispatcher: Dispatcher | None, ended: asyncio.Event) -> None:

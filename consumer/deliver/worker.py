@@ -73,6 +73,9 @@ class Worker:
         delivery, renderer, enricher: shared by all workers.
         common: the current settings; ``configure`` replaces them.
         clock: the wall clock, in microseconds.
+
+    Attributes:
+        is_recording: the channel has sent a message, and the disk does not take the outcome yet.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Worker:
         self._clock = clock
         self._call = asyncio.Event()
         self._is_stopping = False
+        self.is_recording = False
         self._holding_back: set[str] = set()  # budgets
 
     def configure(self, common: Common) -> None:
@@ -234,11 +238,12 @@ class Worker:
             try:
                 self._write_down(pending, result, tokens)
             except StoreError as error:
-                # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome. At the
-                # end, the dispatcher bounds this.
+                # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome.
+                self.is_recording = True
                 _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
                 await asyncio.sleep(AGAIN_S)
             else:
+                self.is_recording = False
                 return result
 
     async def _message(self, pending: Pending, tokens: float) -> Message:

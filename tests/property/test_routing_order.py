@@ -90,7 +90,7 @@ class Outcome:
                         delivery.death = death if step == steps else ""
                         if not made._route_some():
                             break
-                await made.stop()
+                await made.stop(asyncio.Event())
 
         asyncio.run(routed())
 

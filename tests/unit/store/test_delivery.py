@@ -571,6 +571,43 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     assert states(delivery) == {"id1": "sent"}
 
 
+@pytest.mark.parametrize("is_terminated", [False, True])
+def test_a_disk_that_is_away_at_the_end(
+    delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_terminated: bool
+) -> None:
+    """At the end, a channel waits for the disk much longer than for its server, unless a service manager ends the process."""
+    monkeypatch.setattr(worker, "AGAIN_S", 0.002)
+    monkeypatch.setattr(dispatcher, "STOP_S", 0.001)
+    channel = Answers()
+    monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
+    real: Callable[..., None] = delivery.sent
+    terminated = asyncio.Event()
+    tries = 0
+
+    def sent(*arguments: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if is_terminated and tries == 20:
+            terminated.set()
+        if is_terminated or tries < 50:
+            raise StoreError("disk full")
+        real(*arguments)
+
+    monkeypatch.setattr(delivery, "sent", sent)
+    delivery.route([Routed(queued(1), ["ops"]), Routed(queued(2), ["ops"])])
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[Route(channels=["ops"])], geoip=[])
+
+    async def stopped(outbox: Outbox) -> None:
+        made = dispatcher.Dispatcher(config, delivery, outbox, Renderer(tmp_path, pytest.fail))
+        await wait_for_async(lambda: tries > 0, "an outcome that is not recorded")
+        await made.stop(terminated)
+
+    with closing(State(tmp_path, pytest.fail)), closing(Outbox(tmp_path)) as outbox:
+        asyncio.run(stopped(outbox))
+    assert [message.id for message in channel.told] == ["id1"]
+    assert states(delivery) == {"id1": "pending" if is_terminated else "sent", "id2": "pending"}
+
+
 def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of a channel's code costs no message; what is no event is a dead letter."""
     stage = Stage(delivery, tmp_path)
@@ -686,7 +723,7 @@ def test_a_flood_is_forgotten_soon(delivery: Delivery, tmp_path: Path, monkeypat
                 body = queued(number, "ssh_forged").body
                 state.record([], frozenset(), now_us, (f"id{number}", "ssh_forged", body))
             made.poll()
-            await made.stop()
+            await made.stop(asyncio.Event())
 
     asyncio.run(routed())
     assert len(states(delivery)) == 5
@@ -713,7 +750,7 @@ def test_a_channel_that_goes_on(delivery: Delivery, tmp_path: Path, monkeypatch:
         await tell("m1")
         made.configure(config("https://two.example.org/{ip}"), made.people)
         await tell("m2")
-        await made.stop()
+        await made.stop(asyncio.Event())
 
     with closing(State(tmp_path, pytest.fail)) as state, closing(Outbox(tmp_path)) as outbox:
         asyncio.run(delivered(state, outbox))
@@ -790,7 +827,7 @@ def test_what_waits_is_told_after_damage(tmp_path: Path, monkeypatch: pytest.Mon
             return bool(channel.told)
 
         await wait_for_async(is_told, "the message is sent")
-        await made.stop()
+        await made.stop(asyncio.Event())
 
     with closing(State(tmp_path, pytest.fail)) as state, closing(Delivery(tmp_path, said.append)) as delivery:
         state.record(
