@@ -66,7 +66,7 @@ from tests.integration.site import configuration, mail_channel
 from tests.waiting import came_true, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 HOST = "web1"
 FORGER, FORGER_UID = "mallory", 65534
@@ -358,12 +358,21 @@ class Site:
         return pid is not None
 
     def lift_limits(self) -> None:
-        """Remove the limit from ``run``, and then from its children, which may have inherited it."""
+        """Remove the limit from ``run``, and then from its children and from orphans, which may have inherited it."""
         pid = self.pid("run")
         self.limit_files(pid, resource.RLIM_INFINITY)
+        children = []
         with suppress(OSError):
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                self.limit_files(int(child), resource.RLIM_INFINITY)
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in [*children, *self._orphans()]:
+            self.limit_files(int(each), resource.RLIM_INFINITY)
+
+    def _orphans(self) -> Iterator[str]:
+        """Yield the processes that ``run`` has started and that outlive it."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if str(self.armed).encode() in path.read_bytes().split(b"\0"):
+                    yield path.parent.name
 
     def query(self, database: str, statement: str) -> list[tuple[Any, ...]]:
         """Query one of the databases; return nothing if that is not possible now."""
