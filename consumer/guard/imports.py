@@ -85,10 +85,11 @@ def import_blocks(config: Config, data: bytes, now_us: int, ask: Callable[[Guard
             new=found.new + reply.count, allowed=found.allowed + reply.left_out, is_enforcing=reply.is_enforcing
         )  # fmt: skip
     active = [row for row in known if row.until_us > now_us and row.removed_us is None]
-    shared_ids, lifted_ids = {one.id for one in shared}, {one.id for one in shared if one.removed}
+    lifted_ids = {one.id for one in shared if one.removed}
     # A list that has been here may name this machine's own blocks.
-    by_itself = {row.target for row in active if not row.imported or row.id not in shared_ids}
-    lifted = sorted({row.target for row in active if row.id in lifted_ids} - by_itself)
+    others = {row.target for row in active if not row.imported or row.id not in lifted_ids}
+    # To lift a target ends all its blocks, so also one that the list still has.
+    lifted = sorted({row.target for row in active if row.id in lifted_ids} - others - {one.target for one in taken})
     for begin in range(0, len(lifted), TARGETS_LIMIT):
         found = found._replace(lifted=found.lifted + ask(Lift(lifted[begin : begin + TARGETS_LIMIT])).count)
     return found

@@ -97,6 +97,20 @@ def test_a_list_that_names_own_blocks(site: Site) -> None:
     assert targets(site) == ["192.0.2.9"]
 
 
+def test_a_block_that_is_made_anew(site: Site) -> None:
+    """Who lifts a block in order to make a longer one has both in the list: the new one counts, and ends with its own removal."""
+    GuardProcess(site)
+    old, new = {"id": "a1", "removed": until(-1)}, {"id": "a2", "until": until(2)}
+    assert site.ask("block", "import", stdin=one()).stdout.startswith("imported 1 block,")
+    listed = f"{one(**old)}\n{one(**new)}"
+    for done in ("imported 1 block, lifted 0, 0 known already\n", "imported 0 blocks, lifted 0, 1 known already\n"):
+        assert site.ask("block", "import", stdin=listed).stdout == done
+    assert targets(site) == ["192.0.2.7"]
+    listed = f"{one(**old)}\n{one(**new, removed=until(-1))}"
+    assert site.ask("block", "import", stdin=listed).stdout == "imported 0 blocks, lifted 1, 0 known already\n"
+    assert targets(site) == []
+
+
 def test_the_allow_list_wins(site: Site) -> None:
     """What the allow list has, a network around it included, stays open, and so does this machine itself."""
     guard = GuardProcess(site, allow=[{"address": "192.0.2.7"}])
