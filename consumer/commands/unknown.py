@@ -27,18 +27,16 @@ def unknown(
     Show how many lines of sshd, dropbear and PAM sshbell does not understand, by host, and their patterns.
 
     A pattern shows neither names nor addresses, so you can send it to the authors of sshbell. Without FILE, the command
-    shows the lines that "sshbell run" has read; this needs root or sshbell's user. "-" is standard input.
+    shows the lines that "sshbell run" or the workers have read; this needs root or sshbell's user. "-" is standard input.
 
     \b
         sudo sshbell unknown
         sshbell unknown /var/log/auth.log*
         sshbell unknown --json auth.log | jq -r '.patterns[].text'
     """
-    from pathlib import Path
-
     from consumer.ecs import json_line
     from consumer.errors import SshbellError, end_with
-    from consumer.logs.unknown import unknown_of_file, unknown_of_run
+    from consumer.logs.unknown import unknown_of_file, unknown_of_store
     from consumer.matching.unknown_lines import UnknownLines
     from consumer.show.columns import painted
     from consumer.text import counted, harmless
@@ -53,7 +51,7 @@ def unknown(
                 errors.append(error)
         hosts = found.shown()
     else:
-        hosts = unknown_of_run(Path(context.obj.state_dir))
+        hosts = unknown_of_store(context.obj.store)
     for name, lines in sorted(hosts.items(), key=lambda one: (-_share(one[1]), one[0])):
         if host not in (None, name):
             continue

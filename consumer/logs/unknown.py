@@ -1,4 +1,4 @@
-"""``sshbell unknown``: counts the lines that no rule reads, in files, or from the notes of ``run``."""
+"""``sshbell unknown``: counts the lines that no rule reads, in files, or from the notes in the store."""
 
 from datetime import tzinfo
 from pathlib import Path
@@ -11,10 +11,10 @@ from consumer.framing.timestamps import Timestamps
 from consumer.intake.files import LogFile
 from consumer.logs.parse import records
 from consumer.matching.matcher import Matcher
-from consumer.matching.unknown_lines import UNKNOWN_NOTE, UnknownLines, UnknownState
+from consumer.matching.unknown_lines import UnknownLines, UnknownState, added_up
 from consumer.state_dir import shards_in
-from consumer.store.database import STATE_DB
-from consumer.store.queries import stored
+from consumer.store.queries import notes_of_unknown
+from consumer.store.reader import Store, path_of
 from consumer.text import text_of_bytes
 
 
@@ -40,19 +40,17 @@ def unknown_of_file(found: UnknownLines, path: str, matcher: Matcher, zone: tzin
                 found.add_read(reading.host, reading.program.name)
 
 
-def unknown_of_run(state_dir: Path) -> UnknownState:
+def unknown_of_store(store: Store) -> UnknownState:
     """
-    Return the lines that ``run`` has counted, as of its last note, at most a minute ago.
+    Return the lines that ``run``, its shards or the workers have counted, as of their last notes, at most a minute ago.
 
     Raises:
         StoreError: the store does not exist or cannot be read.
     """
-    found: UnknownState = {}
-    # With shards, each has counted the lines of its own hosts.
-    for folder in (state_dir, *shards_in(state_dir).values()):
-        note = stored(folder, 0).notes.get(UNKNOWN_NOTE, "{}")
+    found: list[UnknownState] = []
+    for each in (store, *(shards_in(store).values() if isinstance(store, Path) else ())):
         try:
-            found |= msgspec.json.decode(note, type=UnknownState)
+            found += [msgspec.json.decode(note, type=UnknownState) for note in notes_of_unknown(each)]
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            raise StoreError(f"{folder / STATE_DB}: it has counts that sshbell never writes: {error}") from error
-    return found
+            raise StoreError(f"{path_of(each)}: it has counts that sshbell never writes: {error}") from error
+    return added_up(found)

@@ -10,6 +10,7 @@ takes over its count (Metwally et al., 2005: space saving). So a pattern that ke
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -28,8 +29,6 @@ _ANY = "<*>"
 _PROGRAM_LIMIT = 8
 # Pairs of host and program that wait to be added to their hosts.
 _READ_LIMIT = 1_000
-# The name of the note in the store.
-UNKNOWN_NOTE = "unknown_lines"
 
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 _AROUND = re.compile(r"([(\[<{]*)(.*?)([)\]>},:;.!?]*)", re.DOTALL)
@@ -160,6 +159,20 @@ class UnknownLines:
         if lines is None and len(self._hosts) < UNKNOWN_HOST_LIMIT:
             lines = self._hosts[host] = LineCounts({}, 0, [])
         return lines
+
+
+def added_up(parts: Iterable[UnknownState]) -> UnknownState:
+    """Return the counts of several processes as one. The lines of a host may have gone to more than one of them."""
+    found: UnknownState = {}
+    for host, lines in (pair for part in parts for pair in part.items()):
+        known = found.setdefault(host, LineCounts())
+        known.unmatched += lines.unmatched
+        for program, count in lines.programs.items():
+            known.programs[program] = known.programs.get(program, 0) + count
+        counts = Counter({pattern.text: pattern.count for pattern in known.patterns})
+        counts.update({pattern.text: pattern.count for pattern in lines.patterns})
+        known.patterns = [UnknownPattern(*pair) for pair in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))]
+    return found
 
 
 def pattern_of(text: str) -> str:

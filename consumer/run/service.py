@@ -35,7 +35,6 @@ from consumer.events_as_msgpack import encoded_batch
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
-from consumer.matching.unknown_lines import UNKNOWN_NOTE
 from consumer.places.place_finder import PlaceFinder
 from consumer.process.log import bind_contextvars, configure, get_logger
 from consumer.process.privileges import account_of
@@ -50,6 +49,7 @@ from consumer.run.schedule import Schedule
 from consumer.run.start import started
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
+from consumer.store.queries import UNKNOWN_NOTE
 from consumer.store.shard_queue import ShardState
 from consumer.store.state import State
 

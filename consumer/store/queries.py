@@ -23,13 +23,15 @@ from consumer.state_dir import shards_in
 from consumer.store.database import DELIVERY_DB, STATE_DB
 from consumer.store.delivery import Budget
 from consumer.store.found import stored_block, stored_finding
-from consumer.store.reader import Reader, Store, reader_of
+from consumer.store.reader import Reader, Store, path_of, reader_of
 from consumer.store.rows import Whole, checked
 from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS
 from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
 OPEN_LIMIT_US = 30 * 86400 * 1_000_000
+# The name of the note about lines that no rule reads. Those of the partitions of workers have more words before it.
+UNKNOWN_NOTE = "unknown_lines"
 # Rows of one read. A long read makes the writer's log grow, so each page is a separate transaction.
 _PAGE = 2_000
 # The newest rows in which to look for keys. The limit keeps this fast, however long the history is.
@@ -108,7 +110,7 @@ def sessions(store: Store, asked: Asked) -> Iterator[Session]:
         StoreError: the store does not exist or cannot be read.
     """
     for row in _rows(store, _SESSION, asked):
-        yield session_of_row(checked(_place(store), row, SessionRow))
+        yield session_of_row(checked(path_of(store), row, SessionRow))
 
 
 def endless_total(store: Store, user: str | None, host: str | None, now_us: int) -> int:
@@ -133,7 +135,7 @@ def events(store: Store, asked: Asked) -> Iterator[Event]:
         StoreError: the store does not exist or cannot be read.
     """
     for row in _rows(store, _EVENT, asked):
-        event = event_of_row(checked(_place(store), row, EventRow))
+        event = event_of_row(checked(path_of(store), row, EventRow))
         if event is not None:
             yield event
 
@@ -151,7 +153,7 @@ def blocks_after(store: Store, after_us: int, limit: int) -> list[Block]:
     with closing(reader_of(store, is_optional=False)) as reader:
         rows = reader.rows(statement, (limit,))
     for row in rows:
-        event = event_of_row(checked(_place(store), _named(EVENT_COLUMNS, row), EventRow))
+        event = event_of_row(checked(path_of(store), _named(EVENT_COLUMNS, row), EventRow))
         if isinstance(event, Block) and event.until_us > after_us:
             found.append(event)
     return found[::-1]
@@ -168,7 +170,7 @@ def event_of_id(store: Store, prefix: str) -> Event | None:
         # An id has hexadecimal digits alone, so those that begin with a text are the next ones in any order of letters.
         rows = reader.rows(f"SELECT {_EVENT.columns} FROM event WHERE id >= ? ORDER BY id LIMIT 2", (prefix,))  # noqa: S608
     found = [row for row in rows if str(row[0]).startswith(prefix)]
-    return event_of_row(checked(_place(store), _named(_EVENT.names, found[0]), EventRow)) if len(found) == 1 else None
+    return event_of_row(checked(path_of(store), _named(_EVENT.names, found[0]), EventRow)) if len(found) == 1 else None
 
 
 def has_canary(store: Store, user: str, since_us: int) -> bool:
@@ -220,10 +222,10 @@ def keys_used(store: Store, asked: Asked, here: str, *, of_events: bool) -> Iter
     # All rows are read by now, because the caller may take long with each.
     for row in [found[key] for key in keys if key in found]:
         if of_events:
-            event = checked(_place(store), row, EventRow)
+            event = checked(path_of(store), row, EventRow)
             yield _login(event, event.id, event.time_us)
         else:
-            yield session_of_row(checked(_place(store), row, SessionRow)).login
+            yield session_of_row(checked(path_of(store), row, SessionRow)).login
 
 
 class _Kind(NamedTuple):
@@ -242,11 +244,6 @@ _EVENT = _Kind(
     ", ".join((*EVENT_COLUMNS, "(SELECT opened_us FROM session WHERE session.login_id = event.login_id)")),
 )  # fmt: skip
 _FINDINGS = frozenset(action for action in EventAction if action.is_finding)
-
-
-def _place(store: Store) -> Path:
-    """Return where the rows are, for error messages."""
-    return store / STATE_DB if isinstance(store, Path) else Path("PostgreSQL")
 
 
 def _named(names: Sequence[str], row: Sequence[object]) -> dict[str, object]:
@@ -408,8 +405,8 @@ def keys_seen(store: Store) -> tuple[int | None, list[KeySeen]]:
     with closing(reader_of(store, is_optional=False)) as reader:
         ((oldest_us,),) = reader.rows("SELECT min(opened_us) FROM session WHERE opened_us > 0")
         rows = reader.rows("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
-    seen = [checked(_place(store), _named(KeySeen.__struct_fields__, row), KeySeen) for row in rows]
-    return checked(_place(store), [oldest_us], list[Whole | None])[0], [
+    seen = [checked(path_of(store), _named(KeySeen.__struct_fields__, row), KeySeen) for row in rows]
+    return checked(path_of(store), [oldest_us], list[Whole | None])[0], [
         KeySeen(_logged(key.info), key.user, key.host, key.last_us) for key in seen
     ]
 
@@ -466,7 +463,7 @@ def delivered(store: Store) -> tuple[int, dict[str, ChannelState]]:
                     channel.held = count
                 case _:
                     channel.pending, channel.oldest_us = count, oldest_us
-        path = store / DELIVERY_DB if isinstance(store, Path) else _place(store)
+        path = store / DELIVERY_DB if isinstance(store, Path) else path_of(store)
         for name, budget, tokens, tokens_us, count in reader.rows(
             "SELECT budget.channel, name, tokens, tokens_us, count(*)"
             " FROM budget JOIN delivery ON delivery.channel = budget.channel AND delivery.budget = name"
@@ -483,6 +480,8 @@ def stored(store: Store, routed_seq: int) -> StoreState:
     """
     Return the figures and notes of ``run``, and how many messages wait after ``routed_seq``. Those of shards are added.
 
+    ``notes_of_unknown`` returns the notes that this leaves out.
+
     Raises:
         StoreError: ``state.db`` does not exist or cannot be read.
     """
@@ -493,13 +492,26 @@ def stored(store: Store, routed_seq: int) -> StoreState:
         )
         values = {
             "figures": _added_up(reader.rows("SELECT name, value FROM status")),
-            "notes": dict(reader.rows("SELECT name, text FROM note")), "unrouted": unrouted, "oldest_us": oldest_us,
+            "notes": dict(reader.rows(f"SELECT name, text FROM note WHERE name NOT LIKE '%{UNKNOWN_NOTE}'")),  # noqa: S608 - ours
+            "unrouted": unrouted, "oldest_us": oldest_us,
         }  # fmt: skip
-    whole = checked(_place(store), values, StoreState)
+    whole = checked(path_of(store), values, StoreState)
     for folder in shards_in(store).values() if isinstance(store, Path) else ():
         with suppress(StoreError):  # sshbell status reports it
             _add(whole, stored(folder, 0))
     return whole
+
+
+def notes_of_unknown(store: Store) -> list[str]:
+    """
+    Return the notes about lines that no rule reads: that of ``run``, or those of all partitions of workers.
+
+    Raises:
+        StoreError: the store does not exist or cannot be read.
+    """
+    with closing(reader_of(store, is_optional=False)) as reader:
+        rows = reader.rows(f"SELECT text FROM note WHERE name LIKE '%{UNKNOWN_NOTE}' ORDER BY name")  # noqa: S608 - ours
+    return checked(path_of(store), [text for (text,) in rows], list[str])
 
 
 def _added_up(rows: Sequence[tuple[object, ...]]) -> dict[str, object]:

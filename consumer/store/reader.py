@@ -44,6 +44,11 @@ def reader_of(store: Store, file: str = STATE_DB, *, is_optional: bool) -> Reade
     return _session(store)
 
 
+def path_of(store: Store) -> Path:
+    """Return where the rows are, for error messages."""
+    return store / STATE_DB if isinstance(store, Path) else Path("PostgreSQL")
+
+
 class Members(NamedTuple):
     """The processes that are connected to PostgreSQL, as ``PID on HOST``. ``deliver``: the one that sends; "" if none does."""
 

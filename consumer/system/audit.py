@@ -3,6 +3,7 @@
 import socket
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +70,7 @@ def audit_rows(config: Config, now_us: int, places: AuditPlaces) -> Iterator[Aud
     Yield all rows. A part that sshbell cannot read yields a row, too.
 
     Args:
-        config: has the state directory.
+        config: says where the store is.
         now_us: the wall clock.
         places: the files to read.
     """
@@ -77,13 +78,15 @@ def audit_rows(config: Config, now_us: int, places: AuditPlaces) -> Iterator[Aud
     if not sshd.is_there:
         yield AuditRow("sshd", "warning", f"neither sshd nor {places.sshd_config} exists; there is nothing to audit")
         return
-    state_dir, here = Path(config.state_dir), socket.gethostname()
+    store, here = config.store, socket.gethostname()
     logins: list[LoginKind] | None = None
     seen: list[KeySeen] = []
     since_us = None
     try:
-        logins = recent_logins(state_dir, here, now_us - TRAFFIC_DAYS * _DAY_US)
-        created_us, (_oldest_us, seen) = EarlierLogins(state_dir).created_us(), keys_seen(state_dir)
+        logins = recent_logins(store, here, now_us - TRAFFIC_DAYS * _DAY_US)
+        with closing(EarlierLogins(store)) as earlier:
+            created_us = earlier.created_us()
+        _oldest_us, seen = keys_seen(store)
         kept_us = now_us - micros_of(config.keep)
         since_us = None if created_us is None else max(created_us, kept_us)
     except StoreError as error:

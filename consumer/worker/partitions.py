@@ -8,6 +8,7 @@ from consumer.clock import local_zone, now_us
 from consumer.config import Config
 from consumer.detect.findings import PlaceOf
 from consumer.events import Event
+from consumer.matching.unknown_lines import UnknownState
 from consumer.pipeline import Pipeline
 from consumer.run.role import Role
 from consumer.store.worker import PartitionProgress, Taken
@@ -110,6 +111,11 @@ class Partition:
     def examples(self) -> dict[str, str]:
         """See ``Pipeline.examples``."""
         return self._pipeline.examples
+
+    @property
+    def unknown(self) -> UnknownState:
+        """The lines of each host that no rule reads, as ``sshbell unknown`` shows them."""
+        return self._pipeline.unknown.shown()
 
     def kept(self, *, with_memory: bool) -> None:
         """Record that the store has all of it."""

@@ -36,6 +36,7 @@ from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
+from consumer.store.queries import UNKNOWN_NOTE
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
@@ -125,7 +126,8 @@ class KafkaWorker:
         self._consumer = consumer_of(config.worker)
         self._deliver = DeliverChild(config_path)
         self._tasks: dict[str, tuple[float, Callable[[], None]]] = {
-            "tick": (1.0, self._tick), "notes": (5.0, self._keep_notes), "forget": (60.0, self._forget),
+            "tick": (1.0, self._tick), "notes": (5.0, self._keep_notes), "unknown": (60.0, self._keep_unknown),
+            "forget": (60.0, self._forget),
         }  # fmt: skip
         self._schedule = Schedule({name: period_s for name, (period_s, _task) in self._tasks.items()}, time.monotonic())
 
@@ -325,6 +327,7 @@ class KafkaWorker:
     def _revoked(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
         """Store what was read of the partitions, so that their next owner need not read it again, and forget them."""
         self._commit(is_last=True)
+        self._keep_unknown()
         self._left(consumer, partitions)
 
     def _left(self, consumer: Consumer, partitions: Sequence[TopicPartition]) -> None:
@@ -405,6 +408,16 @@ class KafkaWorker:
             with suppress(StoreError):  # the next commit waits for the store, and complains
                 self._store.set_notes(new)
                 self._notes |= new
+
+    def _keep_unknown(self) -> None:
+        """Store the lines that no rule reads, for ``sshbell unknown``: of each partition, which has them in its memory, too."""
+        texts = {
+            f"{self._topic}/{number}/{UNKNOWN_NOTE}": msgspec.json.encode(owned.unknown).decode()
+            for number, owned in self._owned.items()
+        }
+        if texts:
+            with suppress(StoreError):
+                self._store.set_notes(texts)
 
     def _reload(self) -> None:
         """Read the configuration again; refuse a broken one, and keep the old one."""

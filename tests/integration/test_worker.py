@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.errors import StoreError
+from consumer.logs.unknown import unknown_of_store
 from consumer.store.deliveries import delivery_of, outbox_of
 from consumer.store.worker import LostPartitionError, PartitionProgress, WorkerStore, worker_store
 from tests import needs
@@ -24,7 +25,7 @@ from tests.integration.kafka import Kafka, Lag, Postgres, Workers
 from tests.integration.lines import ours
 from tests.integration.truth import CAPTURES_DIR, PROJECT_DIR, Capture, expected_login, flattened
 from tests.integration.worker_kills import DROP_IN, Relay
-from tests.store_events import events_of, session_lines
+from tests.store_events import START_US, events_of, line, session_lines
 from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
@@ -190,13 +191,11 @@ def test_three_hosts(where: str, kafka: Kafka, request: pytest.FixtureRequest, t
     """Colliding and reused PIDs of three hosts: the truth, in full; the messages go out."""
     store: Postgres | Path = request.getfixturevalue("postgres") if where == "postgresql" else tmp_path / "state" / "state.db"
     sent = tmp_path / "sent.json"
-    lines = captured()
+    lines = [*captured(), ("web1", line(START_US, 9, "error: Login of user alice failed: policy 7"))]
     database = store.database if isinstance(store, Postgres) else ""
     with Workers(tmp_path, kafka, database, more=FILE_CHANNEL.format(path=sent)) as workers:
         kafka.produce(lines)
-        workers.start()
-        if where == "postgresql":
-            workers.start()
+        started = [workers.start() for _ in range(2 if where == "postgresql" else 1)]
         wait_for(lambda: read_lines(store) == len(lines), "all lines are read")
         truth = Capture("three-hosts-9.2p1-debian12", "merged", "rfc3339")
         wanted = len(truth.accepted)
@@ -209,6 +208,14 @@ def test_three_hosts(where: str, kafka: Kafka, request: pytest.FixtureRequest, t
 
         wait_for(lambda: len(logins()) >= wanted, "all logins are sent")
         found = logins()
+        for process in started:
+            process.terminate()
+        assert [process.wait(DEADLINE_S) for process in started] == [0] * len(started)
+    # What each worker stores when it leaves its partitions.
+    unknown = unknown_of_store(store.database if isinstance(store, Postgres) else store.parent)
+    assert {host: (lines.unmatched, lines.programs["sshd"] > 100) for host, lines in unknown.items()} == {
+        "web1": (1, True), "web2": (0, True), "db1": (0, True),
+    }  # fmt: skip
     assert len(found) == wanted
     known = {(event["host.name"], event["source.ip"], event["source.port"]): event for event in found}
     for record in truth.accepted:

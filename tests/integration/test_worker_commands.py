@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import closing
@@ -15,20 +16,27 @@ import pytest
 from consumer.actions import EventAction
 from consumer.clock import isoformat, local_zone, now_us
 from consumer.config import Blocking
+from consumer.config_file import load
 from consumer.ecs import json_line
 from consumer.events_as_ecs import of_event
+from consumer.logs.unknown import unknown_of_store
 from consumer.pipeline import Pipeline
 from consumer.store.deliveries import delivery_of
 from consumer.store.postgresql import PostgresSession
+from consumer.store.queries import stored
+from consumer.store.recent_logins import recent_logins
 from consumer.store.worker import PartitionProgress, worker_store
+from consumer.system.audit import AuditPlaces, audit_rows
+from tests import needs
 from tests.integration.lines import ours
-from tests.store_events import DAY_US, KEY, forged_line, session_lines
+from tests.store_events import DAY_US, KEY, events_of, forged_line, line, session_lines
 from tests.waiting import DEADLINE_S
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from consumer.events import Event
+    from consumer.store.reader import Store
     from tests.integration.kafka import Postgres
 
 TOLD = frozenset({"ssh_login"})
@@ -50,6 +58,14 @@ path = "{folder}/told"
 channels = ["log"]
 events = ["ssh_login"]
 """
+
+# As partitions store them. The lines of web1 have gone to two of them.
+UNKNOWN = {
+    "sshbell/0/unknown_lines": '{"web1":{"programs":{"sshd":7},"unmatched":2,"patterns":[["a <*>",2]]}}',
+    "sshbell/1/unknown_lines": (
+        '{"web1":{"programs":{"sshd":1},"unmatched":3,"patterns":[["b",2],["a <*>",1]]},"web2":{"programs":{"dropbear":4}}}'
+    ),
+}
 
 
 def events_now() -> list[Event]:
@@ -103,7 +119,7 @@ def configs(postgres: Postgres, tmp_path: Path) -> dict[str, Path]:
                 [PartitionProgress(0, 1, 70, (), figures), PartitionProgress(1, 1, 5, (), figures | {"lines_total": 5})],
                 events, TOLD, 1_795_000_000_000_000,
             )  # fmt: skip
-            store.set_notes({"version": "0", "unmatched": "a line"})
+            store.set_notes({"version": "0", "unmatched": "a line"} | UNKNOWN)
         with closing(delivery_of(where, pytest.fail)) as delivery:
             delivery.put_test("test-1", ["log"], 1_795_000_000_000_000, b"{}")
             delivery.put_test("test-2", ["removed"], 1_795_000_000_000_000, json_line(of_event(events[0], [])))
@@ -151,6 +167,52 @@ def test_the_events_are_all_there(configs: dict[str, Path]) -> None:
     blocks = [row for row in rows if row["event"]["action"] == "ssh_block"]
     exported = [json.loads(line) for line in shown(configs["postgresql"], "block", "list", "--all", "--json")[0].splitlines()]
     assert sorted(one["id"] for one in exported) == sorted(row["event"]["id"] for row in blocks)
+
+
+def test_unknown_lines(configs: dict[str, Path]) -> None:
+    """The lines of all partitions count; those of a host that are in two of them are added up. ``status`` does not show them."""
+    assert shown(configs["postgresql"], "unknown")[0].splitlines() == [
+        "web1: 13 lines, 5 not understood (38.5%), OpenSSH up to 9.7",
+        "        3  a <*>",
+        "        2  b",
+        "web2: 4 lines, 0 not understood (0.0%), dropbear",
+    ]
+    sqlite, postgresql = stores(configs)
+    assert unknown_of_store(postgresql) == unknown_of_store(sqlite)
+    assert set(stored(postgresql, 0).notes) == {"version", "unmatched"}
+
+
+def stores(configs: dict[str, Path]) -> list[Store]:
+    """Return both stores."""
+    return [load(str(config)).store for config in configs.values()]
+
+
+def test_audit(configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """``audit`` counts the same logins: those of this host, with the failed tries before each, by frequency."""
+    needs.root("ask sshd")
+    needs.program("sshd", "openssh-server")
+    at_us = now_us() - DAY_US
+    tries = [
+        line(at_us + each * 1000, 70, "Failed password for carol from 192.0.2.7 port 70 ssh2", host="here.example.org")
+        for each in range(3)
+    ]
+    logins = [*tries, *session_lines(70, "carol", at_us=at_us + 5_000_000, method="password", info="", host="here.example.org")]
+    logins += session_lines(71, "carol", at_us=at_us, method="password", info="", host="elsewhere")
+    logins += [text for number in (80, 90) for text in session_lines(number, "dave", at_us=at_us + number, host="here")]
+    for where in stores(configs):
+        with closing(worker_store(where, "sshbell", pytest.fail)) as store:
+            store.take(2)
+            store.commit([PartitionProgress(2, 1, 9, ())], events_of(*logins), frozenset(), at_us)
+    sqlite, postgresql = (recent_logins(where, "here", at_us - 9) for where in stores(configs))
+    assert postgresql == sqlite
+    assert [(kind.user, kind.count, kind.failed, kind.took_s) for kind in sqlite] == [("dave", 2, 0, 0), ("carol", 1, 3, 5)]
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    path = tmp_path / "sshd_config"
+    path.write_text("PasswordAuthentication yes\n")
+    places = AuditPlaces(str(path), tmp_path / "pam.d")
+    rows, same = (list(audit_rows(load(str(config)), now_us(), places)) for config in configs.values())
+    assert rows == same
+    assert {row.name: row.accounts for row in rows}["passwords"] == ["carol"]
 
 
 def test_status_and_check(postgres: Postgres, configs: dict[str, Path]) -> None:
