@@ -217,6 +217,7 @@ class Block(AuthEvent, frozen=True):
         finding_id: of the finding that caused it.
         step: 0 for the first block of this target, 1 for the second, and so on: each is longer.
         is_dry_run: the configuration only tries blocking out: nothing is blocked.
+        removed_us: when somebody lifted a block of workers; None if nobody has. ``block.db`` has this for those of ``guard``.
     """
 
     action: ClassVar[EventAction] = EventAction.BLOCK
@@ -227,6 +228,7 @@ class Block(AuthEvent, frozen=True):
     finding_id: str
     step: int = 0
     is_dry_run: bool = False
+    removed_us: int | None = None
 
 
 Event = Login | Logout | Attempt | Probe | Trouble | Canary | Forged | Finding | Block

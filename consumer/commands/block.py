@@ -343,7 +343,12 @@ def _guard(config: "Config") -> Any:
 
     found = connected(Path(config.state_dir))
     if found is None:
-        advice = 'set mode = "on" under [block], and restart rsyslog' if config.block.mode != "on" else "see: sshbell status"
+        if config.worker.brokers:
+            advice = "with workers, run this on the hosts that block"
+        elif config.block.mode != "on":
+            advice = 'set mode = "on" under [block], and restart rsyslog'
+        else:
+            advice = "see: sshbell status"
         raise TryLaterError(f"guard is not running, so no block would end; {advice}")
     return found
 
@@ -364,7 +369,7 @@ def _refuse_own(state_dir: Any, texts: list[str]) -> None:
 @CONFIG
 def remove(patterns: tuple[str, ...], config: str | None) -> None:
     """
-    Lift blocks. The next login is possible at once.
+    Lift blocks. The next login is possible at once. With workers, it is possible when the hosts have imported the list again.
 
     A TARGET may contain * and ? as in a shell. This gives no immunity: for that, see allow under [block] in sshbell.toml.
 
@@ -389,9 +394,12 @@ def remove(patterns: tuple[str, ...], config: str | None) -> None:
     count = 0
     for begin in range(0, len(texts), TARGETS_LIMIT):
         some = Lift(texts[begin : begin + TARGETS_LIMIT])
-        guard = connected(Path(found.state_dir))
+        guard = None if found.worker.brokers else connected(Path(found.state_dir))
         count += (ask(guard, some) if guard is not None else done_without_guard(found, config, some)).count
     click.echo(f"lifted {counted(count, 'block')}: {harmless(', '.join(texts[:10]))}{', ...' if len(texts) > 10 else ''}")
+    if found.worker.brokers:
+        what = "it" if len(texts) == 1 else "them"
+        click.echo(f"note: each host lifts {what} when it imports the list again: see sshbell block import", err=True)
 
 
 @block.command(short_help="Print the blocks for other machines.")

@@ -24,8 +24,10 @@ def entries_of(config: Config) -> list[BlockRow]:
         return StoredBlocks(Path(config.state_dir)).entries()
     with closing(EarlierLogins(config.store)) as earlier:
         blocks = [block for block in blocks_after(config.store, 0, BLOCK_LIMIT) if not block.is_dry_run]
-        orders = [(block.time_us, order_of(block, earlier, config.block, now_us())) for block in blocks]
+        orders = [(block, order_of(block, earlier, config.block, now_us())) for block in blocks]
     return [
-        BlockRow(order.id, order.target, time_us, order.until_us, order.reason, order.service, order.exceptions)
-        for time_us, order in orders
-    ]
+        BlockRow(
+            order.id, order.target, block.time_us, order.until_us, order.reason, order.service, order.exceptions, block.removed_us
+        )
+        for block, order in orders
+    ]  # fmt: skip

@@ -19,17 +19,22 @@ from consumer.process.lock import GUARD_LOCK, locked
 from consumer.process.privileges import as_sshbell
 from consumer.state_dir import DEFAULT_PATH
 from consumer.store.block import StoredBlocks
+from consumer.store.lifting import lift_blocks
 
 
 def done_without_guard(config: Config, config_path: str | None, request: Lift | Purge) -> Reply:
     """
     Do what a command asks for while no guard is running: change the store, and write the file for pam_access.
 
+    With workers, the hosts learn from the list of blocks what was lifted.
+
     Raises:
         RightsError: only root and sshbell's user may do this.
         StoreError: the store is damaged or busy.
     """
     as_sshbell(config)
+    if config.worker.brokers and isinstance(request, Lift):
+        return Reply(_lifted_of_workers(config, set(request.targets), now_us()))
     with closing(locked(Path(config.state_dir) / GUARD_LOCK)):
         ledger = Ledger(Path(config.state_dir), now_us())
         with closing(ledger.blocks):
@@ -41,6 +46,13 @@ def done_without_guard(config: Config, config_path: str | None, request: Lift | 
     if fault:
         raise RightsError(fault)
     return Reply(count, is_enforcing=is_on)
+
+
+def _lifted_of_workers(config: Config, targets: set[str], now: int) -> int:
+    """Lift what the workers have decided to block; return how many targets were blocked."""
+    rows = [row for row in entries_of(config) if row.target in targets and row.until_us > now and row.removed_us is None]
+    lift_blocks(config.store, [row.id for row in rows], now)
+    return len({row.target for row in rows})
 
 
 def checked_without_guard(config: Config, request: Check) -> Reply:

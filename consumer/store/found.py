@@ -24,7 +24,7 @@ class _FoundRow(msgspec.Struct, frozen=True):
     labels: dict[str, str]
 
 
-class _BlockRow(msgspec.Struct, frozen=True):
+class _BlockRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a block."""
 
     is_user: bool
@@ -32,6 +32,7 @@ class _BlockRow(msgspec.Struct, frozen=True):
     finding_id: str
     step: int
     is_dry_run: bool
+    removed_us: int | None = None
 
 
 def found_of(event: Finding | Block) -> str:
@@ -43,7 +44,7 @@ def found_of(event: Finding | Block) -> str:
             tuple(map(readable, event.hosts)), event.event_ids, event.labels,
         )  # fmt: skip
     else:
-        row = _BlockRow(event.is_user, event.until_us, event.finding_id, event.step, event.is_dry_run)
+        row = _BlockRow(event.is_user, event.until_us, event.finding_id, event.step, event.is_dry_run, event.removed_us)
     return msgspec.json.encode(row).decode()
 
 
@@ -74,7 +75,7 @@ def stored_block(start: _Start, found: str, target: str) -> Block:
         msgspec.MsgspecError: the column holds something else.
     """
     row = msgspec.json.decode(found, type=_BlockRow)
-    return Block(*start, target, row.is_user, row.until_us, row.finding_id, row.step, row.is_dry_run)
+    return Block(*start, target, row.is_user, row.until_us, row.finding_id, row.step, row.is_dry_run, row.removed_us)
 
 
 def _logged(texts: tuple[str, ...]) -> tuple[str, ...]:

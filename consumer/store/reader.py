@@ -41,7 +41,7 @@ def reader_of(store: Store, file: str = STATE_DB, *, is_optional: bool) -> Reade
     """
     if isinstance(store, Path):
         return DatabaseReader(store / file, is_optional=is_optional)
-    return _session(store)
+    return postgres_session(store)
 
 
 def path_of(store: Store) -> Path:
@@ -63,11 +63,12 @@ def members_of(database: str) -> Members:
     Raises:
         StoreError: it does not answer.
     """
-    with closing(_session(database)) as session:
+    with closing(postgres_session(database)) as session:
         return session.members()
 
 
-def _session(database: str) -> "PostgresSession":
+def postgres_session(database: str) -> "PostgresSession":
+    """Return a connection to PostgreSQL, which opens at the first statement."""
     try:
         from consumer.store.postgresql import PostgresSession  # noqa: PLC0415 - only workers need its library
     except ImportError as error:

@@ -10,7 +10,7 @@ from consumer.config import Config
 from consumer.errors import StoreError
 from consumer.guard.entries import entries_of
 from consumer.process.lock import GUARD_LOCK, Process, holder_of
-from consumer.store.block import StoredBlocks
+from consumer.store.block import BlockRow, StoredBlocks
 
 
 class BlockingState(msgspec.Struct):
@@ -43,7 +43,7 @@ def blocking_state(config: Config, now_us: int) -> BlockingState | None:
         return None
     if config.worker.brokers:
         with suppress(StoreError):  # sshbell status reports it
-            return BlockingState(config.block.mode, None, sum(row.until_us > now_us for row in entries_of(config)))
+            return BlockingState(config.block.mode, None, _active(entries_of(config), now_us))
         return BlockingState(config.block.mode, None)
     state = BlockingState(config.block.mode, holder_of(Path(config.state_dir) / GUARD_LOCK))
     if config.block.mode == "on":
@@ -51,10 +51,14 @@ def blocking_state(config: Config, now_us: int) -> BlockingState | None:
     return state
 
 
+def _active(entries: list[BlockRow], now_us: int) -> int:
+    return sum(row.until_us > now_us and row.removed_us is None for row in entries)
+
+
 def _problems(config: Config, state: BlockingState, now_us: int) -> Iterator[str]:
     try:
         reader = StoredBlocks(Path(config.state_dir))
-        state.blocked = sum(row.until_us > now_us and row.removed_us is None for row in reader.entries())
+        state.blocked = _active(reader.entries(), now_us)
         notes = reader.notes()
     except StoreError as error:
         yield f"{error}: sshbell blocks nothing new, and what is blocked stays blocked; move the file away to begin anew"

@@ -11,6 +11,7 @@ from contextlib import closing
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from consumer.actions import EventAction
@@ -19,18 +20,22 @@ from consumer.config import Blocking
 from consumer.config_file import load
 from consumer.ecs import json_line
 from consumer.events_as_ecs import of_event
+from consumer.guard.entries import entries_of
 from consumer.logs.unknown import unknown_of_store
 from consumer.pipeline import Pipeline
 from consumer.store.deliveries import delivery_of
+from consumer.store.lifting import lift_blocks
 from consumer.store.postgresql import PostgresSession
-from consumer.store.queries import stored
+from consumer.store.queries import event_of_id, stored
 from consumer.store.recent_logins import recent_logins
 from consumer.store.worker import PartitionProgress, worker_store
 from consumer.system.audit import AuditPlaces, audit_rows
+from consumer.system.blocking_state import blocking_state
 from tests import needs
+from tests.integration.guard import GuardProcess, order
 from tests.integration.lines import ours
 from tests.store_events import DAY_US, KEY, events_of, forged_line, line, session_lines
-from tests.waiting import DEADLINE_S
+from tests.waiting import DEADLINE_S, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
     from consumer.events import Event
     from consumer.store.reader import Store
     from tests.integration.kafka import Postgres
+    from tests.integration.site import Site
 
 TOLD = frozenset({"ssh_login"})
 CONFIG = """
@@ -213,6 +219,47 @@ def test_audit(configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_pa
     rows, same = (list(audit_rows(load(str(config)), now_us(), places)) for config in configs.values())
     assert rows == same
     assert {row.name: row.accounts for row in rows}["passwords"] == ["carol"]
+
+
+def test_lifted_in_either_store(configs: dict[str, Path]) -> None:
+    """A lifted block stays in the list, as a lifted one, and counts no longer; its event, stored again, changes nothing."""
+    for config in map(load, map(str, configs.values())):
+        (entry,) = entries_of(config)
+        assert (entry.target, entry.removed_us) == ("198.51.100.9", None)
+        lift_blocks(config.store, [entry.id, "of no block"], 1_795_000_000_000_000)
+        event = event_of_id(config.store, entry.id)
+        assert event is not None
+        with closing(worker_store(config.store, "sshbell", pytest.fail)) as store:
+            store.take(3)
+            store.commit([PartitionProgress(3, 1, 9, ())], [msgspec.structs.replace(event, removed_us=None)], frozenset(), 1)
+        assert entries_of(config) == [msgspec.structs.replace(entry, removed_us=1_795_000_000_000_000)]
+        state = blocking_state(config, now_us())
+        assert (state.blocked if state else None) == 0
+
+
+def test_a_lifted_block(configs: dict[str, Path], site: Site) -> None:
+    """Who lifts a block of the workers lifts it on each host, with the next import, unless the host has blocked it by itself."""
+    needs.root("lift blocks")
+    config = configs["postgresql"]
+    guard = GuardProcess(site)
+    assert site.ask("block", "import", stdin=shown(config, "block", "export")[0]).stdout.startswith("imported 1 block,")
+    wait_for(lambda: "198.51.100.9" in guard.text(), "it is blocked")
+    assert shown(config, "block", "remove", "198.51.100.*") == (
+        "lifted 1 block: 198.51.100.9\n",
+        "note: each host lifts it when it imports the list again: see sshbell block import\n",
+        0,
+    )
+    assert shown(config, "block", "add", "192.0.2.7")[1].endswith("with workers, run this on the hosts that block\n")
+    listed = shown(config, "block", "export")[0]
+    # Half a list lifts nothing.
+    site.ask("block", "import", stdin=listed[:-9], status=65)
+    assert "198.51.100.9" in guard.text()
+    assert site.ask("block", "import", stdin=listed).stdout == "imported 0 blocks, lifted 1, 0 known already\n"
+    assert "198.51.100.9" not in guard.text()
+    guard.send(order("198.51.100.9"))
+    wait_for(lambda: "198.51.100.9" in guard.text(), "this host blocks it by itself")
+    assert site.ask("block", "import", stdin=listed).stdout == "imported 0 blocks, lifted 0, 0 known already\n"
+    assert "198.51.100.9" in guard.text()
 
 
 def test_status_and_check(postgres: Postgres, configs: dict[str, Path]) -> None:
