@@ -76,6 +76,7 @@ bench: $(VENV)/tested
 	$(VENV)/bin/python bench/run.py
 	$(VENV)/bin/python bench/latency.py
 	$(VENV)/bin/python bench/worker.py
+	$(VENV)/bin/python bench/worker_store.py
 	$(VENV)/bin/python bench/webhook.py
 	$(VENV)/bin/python bench/xmpp.py
 	$(VENV)/bin/python bench/deliver.py
