@@ -31,9 +31,11 @@ STAGES = (
     "consumer/matching/memory.py",
     "consumer/matching/rules.py",
     "consumer/recent.py",
+    "consumer/story/connection.py",
     "consumer/story/connections.py",
     "consumer/story/correlate.py",
     "consumer/story/event_ids.py",
+    "consumer/story/host.py",
     "consumer/story/known_lines.py",
     "consumer/story/without_pid.py",
 )

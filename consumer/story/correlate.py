@@ -41,9 +41,11 @@ from consumer.records import (
     Trusted,
 )
 from consumer.story import login_codes
-from consumer.story.connections import GRACE_US, IN_SESSION, LEAP_US, LINGER_US, NO_HOST, Connection, Connections, Host
+from consumer.story.connection import IN_SESSION, Connection
+from consumer.story.connections import NO_HOST, Connections
 from consumer.story.event_ids import Identities, derived
 from consumer.story.forged_lines import ForgedCount, WriterAndClaim, kind_of
+from consumer.story.host import GRACE_US, LEAP_US, LINGER_US, Host
 from consumer.story.without_pid import same_user
 
 # The most factors kept for one login. sshd stops at six failures, and no list of AuthenticationMethods is that long.
@@ -156,7 +158,7 @@ class Correlator:
             else:
                 ahead = time_us - host.clock_us
                 if ahead > LEAP_US or ahead < -LEAP_US:
-                    self.held.leap(host, time_us)
+                    host.leap(time_us)
                 elif ahead > 0:
                     host.clock_us = time_us
                 host.last_us = time_us
@@ -369,7 +371,7 @@ class Correlator:
             return  # belongs to a session that began before the log
         connection = self.held.of_monitor(host, line, line[ADDRESS], line[PORT])
         connection.reason = connection.reason or line[EXTRA]
-        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)  # in most versions "Disconnected from ..." follows
+        host.keep(connection, LINGER_US, line[TIME] or 0)  # in most versions "Disconnected from ..." follows
 
     def _ended(self, host: Host, line: Line) -> None:
         """Take "Connection closed by" and the like: by the monitor before authentication, by the session's process after it."""
@@ -497,11 +499,11 @@ class Correlator:
         if not line[PROCID] and not connection.is_gone:
             host.without_pid.add(connection)
         if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
-            self.held.found_by_source(host, connection)
+            host.found_by_source(connection)
         if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
             self._tell_login(host, connection)
         else:
-            self.held.wait(host, connection, line)
+            host.wait(connection, line)
 
     @staticmethod
     def _is_of_older(host: Host, line: Line) -> bool:
@@ -544,14 +546,14 @@ class Correlator:
         connection.uid = _uid(line[EXTRA])
         if not procid:
             host.without_pid.add(connection)
-        self.held.wait(host, connection, line)
+        host.wait(connection, line)
 
     def _opened_before(self, host: Host, connection: Connection, line: Line) -> None:
         """Take a session line that is older than the connection with its PID. It belongs to the previous connection."""
         older = connection.older
         if older is None or not same_user(older.session_user, line[USER]):
             # sshbell knows nothing about that connection. Somebody logged in all the same, from an unknown address.
-            self.held.leave_older(host, connection)
+            host.leave_older(connection)
             older = connection.older = Connection(line[PROCID], line)
         if older.opened is None:
             older.opened, older.uid = line, _uid(line[EXTRA])
@@ -571,7 +573,7 @@ class Correlator:
             and same_user(older.session_user, user)
             and (connection.is_younger(line) or not (is_ours and connection.opened))
         ):
-            self.held.leave_older(host, connection)
+            host.leave_older(connection)
             self._end_session(host, older, line)
         elif connection is not None and is_ours:
             if self._is_of_another_sender(connection, line):
@@ -585,7 +587,7 @@ class Correlator:
             if connection is None:
                 connection = self.held.new(host, line, procid, None, None)
                 connection.is_told = True
-                self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+                host.keep(connection, LINGER_US, line[TIME] or 0)
             connection.closed = line
 
     def _session_started(self, host: Host, line: Line) -> None:
@@ -746,7 +748,7 @@ class Correlator:
         """Let a connection without a login expire after ``LINGER_US``, the time for its late lines."""
         if connection.accepted is None and connection.opened is None:
             connection.ended_us = line[TIME] or host.clock_us
-            self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+            host.keep(connection, LINGER_US, line[TIME] or 0)
 
     def _tell_rest(self, host: Host, connection: Connection) -> None:
         """Report any pending event of a connection before it is dropped."""
@@ -827,7 +829,7 @@ class Correlator:
         end_us = max(line[TIME], login.time_us) if line[TIME] is not None else 0
         logout_id = derived(login.id, EventAction.LOGOUT) if login.id else ""
         self._tell(Logout(logout_id, line, login.user, login.address, login.port, login, end_us))
-        self.held.keep(host, connection, LINGER_US, line[TIME] or 0)
+        host.keep(connection, LINGER_US, line[TIME] or 0)
 
 
 def _unless_of_users(handle: Callable[[Host, Line], None]) -> Callable[[Host, Line], None]:

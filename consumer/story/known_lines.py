@@ -9,7 +9,7 @@ from hashlib import blake2b
 from consumer.actions import LineAction
 from consumer.matching.rules import CompiledRule
 from consumer.records import HOST, PLACE, PROCID, PROGRAM, REPEATS, RULE, TEXT, TIME, TRUSTED, USER, Line, Row
-from consumer.story.connections import SECOND
+from consumer.story.connection import SECOND
 from consumer.text import text_of_bytes
 
 # The most lines remembered, and how many of them the saved state keeps.

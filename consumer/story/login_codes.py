@@ -10,7 +10,8 @@ from consumer.events import LoginCode
 from consumer.matching.messages import code_facts, sshd_name
 from consumer.matching.rules import CompiledRule
 from consumer.records import ADDRESS, EXTRA, PROCID, RULE, TIME, USER, Line
-from consumer.story.connections import JITTER_US, PREAUTH_US, Connection
+from consumer.story.connection import JITTER_US, Connection
+from consumer.story.host import PREAUTH_US
 from consumer.story.without_pid import same_user
 
 # The reason of an attempt: by the reason in the line.

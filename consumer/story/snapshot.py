@@ -15,9 +15,11 @@ import msgspec
 from consumer.events import Login, LoginCode
 from consumer.matching.rules import CompiledRule
 from consumer.records import RULE, TRUSTED, Line
-from consumer.story.connections import REMEMBERED, Connection, Connections, Host
+from consumer.story.connection import REMEMBERED, Connection
+from consumer.story.connections import Connections
 from consumer.story.correlate import Correlator
 from consumer.story.forged_lines import ForgedCount
+from consumer.story.host import Host
 
 FORMAT = 2
 # Bytes in a piece. A single record may be larger.

@@ -9,7 +9,7 @@ from consumer.matching.messages import pam_name, sshd_name
 from consumer.records import USER
 
 if TYPE_CHECKING:
-    from consumer.story.connections import Connection
+    from consumer.story.connection import Connection
 
 # The separators that you can configure in winbind.
 _DOMAIN = re.compile(r".+[\\+/]")

@@ -16,8 +16,10 @@ from consumer.framing.timestamps import Timestamps
 from consumer.matching.matcher import Matcher
 from consumer.pipeline import LineReader
 from consumer.story import connections
-from consumer.story.connections import CONNECTION_LIMIT, GRACE_US, SECOND, Connection
+from consumer.story.connection import SECOND, Connection
+from consumer.story.connections import CONNECTION_LIMIT
 from consumer.story.correlate import Correlator
+from consumer.story.host import GRACE_US
 
 START = datetime(2026, 11, 22, 10, 0, 0, tzinfo=UTC)
 IP, PORT = "192.0.2.7", 4711
