@@ -31,12 +31,17 @@ STAGES = (
     "consumer/matching/memory.py",
     "consumer/matching/rules.py",
     "consumer/recent.py",
+    "consumer/story/attempts.py",
     "consumer/story/connection.py",
     "consumer/story/connections.py",
     "consumer/story/correlate.py",
     "consumer/story/event_ids.py",
+    "consumer/story/forged_lines.py",
     "consumer/story/host.py",
     "consumer/story/known_lines.py",
+    "consumer/story/login_codes.py",
+    "consumer/story/reporter.py",
+    "consumer/story/sessions.py",
     "consumer/story/without_pid.py",
 )
 

@@ -5,13 +5,18 @@ PAM runs ``sshbell pam`` in a process of its own. Its lines name the PID of sshd
 A wrong code is one try. sshd logs the same try as "PAM: System error", and at VERBOSE also as "Failed".
 """
 
+from collections.abc import Callable
+
+from consumer.actions import LineAction
 from consumer.addresses import ip_text
 from consumer.events import LoginCode
 from consumer.matching.messages import code_facts, sshd_name
 from consumer.matching.rules import CompiledRule
-from consumer.records import ADDRESS, EXTRA, PROCID, RULE, TIME, USER, Line
+from consumer.records import ADDRESS, EXTRA, PROCID, REPEATS, RULE, TIME, TRUSTED, USER, Line
 from consumer.story.connection import JITTER_US, Connection
-from consumer.story.host import PREAUTH_US
+from consumer.story.connections import Connections
+from consumer.story.host import PREAUTH_US, Host
+from consumer.story.reporter import Reporter
 from consumer.story.without_pid import same_user
 
 # The reason of an attempt: by the reason in the line.
@@ -38,6 +43,113 @@ _OUTCOMES = {
 _PID_DIGITS = 7
 # log_lines.py keeps at least this many characters of a user's name.
 _USER_LEAST = 60
+
+
+class CodeLines:
+    """
+    Takes the lines about one-time codes.
+
+    Args:
+        rules: the rules of the matcher that made the lines.
+        family_of: program family by program name.
+        held: the connections.
+        reporter: gets the events.
+    """
+
+    def __init__(
+        self, rules: list[CompiledRule], family_of: Callable[[str], str], held: Connections, reporter: Reporter
+    ) -> None:  # fmt: skip
+        self._rules = rules
+        self._family_of = family_of
+        self._held = held
+        self._reporter = reporter
+
+    def handlers(self) -> dict[LineAction, Callable[[Host, Line], None]]:
+        """Return what takes a line, by its action."""
+        return {
+            LineAction.CODE_SENT: self._of_connection(self._sent),
+            LineAction.CODE_ACCEPTED: self._of_connection(self._done),
+            LineAction.CODE_REFUSED: self._of_connection(self._refused),
+            LineAction.CODE_NOT_NEEDED: self._of_connection(self._done),
+            LineAction.CODE_NOT_DELIVERED: self._of_connection(self._not_delivered),
+            LineAction.LET_IN_WITHOUT_CODE: self._of_connection(self._done),
+        }
+
+    def _of_connection(self, handle: Callable[[Host, Connection, Line], None]) -> Callable[[Host, Line], None]:
+        """Return a handler that finds the connection of a line about a code, and gives its line the PID of sshd's monitor."""
+
+        def handle_of_monitor(host: Host, given: Line) -> None:
+            line = of_monitor(given)
+            if line[TRUSTED] is not None:
+                host.is_vouched = True
+            # If the kernel vouches for this host's other lines, another machine has sent this one under its name. It must not
+            # become the second factor of a login, nor stand for somebody's try.
+            is_sent = host.is_vouched and line[TRUSTED] is None and not self._held.is_holding
+            if is_sent or self._family_of(service_of(given)) != "sshd":
+                self._elsewhere(line)
+                return
+            known = host.connections.get(line[PROCID])
+            if known is not None and known.is_in_before(line):
+                handle(host, self._held.new(host, line, line[PROCID], line[ADDRESS], None), line)
+            else:
+                handle(host, self._held.of_monitor(host, line, line[ADDRESS], None), line)
+
+        return handle_of_monitor
+
+    def _sent(self, _host: Host, connection: Connection, line: Line) -> None:
+        """Take a code that waits for its answer. If none comes, that is a try: the client has passed all checks before."""
+        if connection.user is None:
+            connection.user = line[USER]
+        is_late = connection.code is not None and (line[TIME] or 0) <= (connection.code[TIME] or 0)
+        if connection.denied is None and not is_late:
+            connection.denied, connection.seen = NOT_GIVEN, line
+
+    @staticmethod
+    def _done(_host: Host, connection: Connection, line: Line) -> None:
+        """Take the reason why this login needs no further code."""
+        connection.code = line
+        if connection.denied == NOT_GIVEN:
+            connection.denied = None
+
+    def _refused(self, _host: Host, connection: Connection, line: Line) -> None:
+        """Take a refused code. This line decides the attempt; sshd's own lines about the same try follow."""
+        if connection.pam_failure is not None:
+            self._reporter.pam_failure(connection)
+        reason = refusal_of(line)
+        is_again = connection.refused == 1  # by another command in the same try
+        connection.refused, connection.code = 1, None
+        if is_again:
+            return
+        if connection.user is None:
+            connection.user = line[USER]
+        self._reporter.attempt(connection, line, "keyboard-interactive", count=line[REPEATS], reason=reason)
+        if is_burst(line):
+            self._tell_trouble(line, PROMPT_BURST, None)
+
+    def _not_delivered(self, _host: Host, connection: Connection, line: Line) -> None:
+        self._tell_trouble(line, self._rules[line[RULE]].name, delivery_fault_of(line), connection)
+
+    def _elsewhere(self, line: Line) -> None:
+        """Take a line about a code that belongs to no connection: of another program than sshd, or of another machine."""
+        if is_of_try(line):
+            return
+        action, connection = self._rules[line[RULE]].action, Connection(line[PROCID], line)
+        connection.address = line[ADDRESS]
+        if action is LineAction.CODE_REFUSED:
+            reason = f"{refusal_of(line)}, {service_of(line)}"
+            self._reporter.attempt(connection, line, "", count=line[REPEATS], reason=reason)
+            if is_burst(line):
+                self._tell_trouble(line, PROMPT_BURST, None)
+        elif action is LineAction.LET_IN_WITHOUT_CODE:
+            self._tell_trouble(line, self._rules[line[RULE]].name, service_of(line))
+        elif action is LineAction.CODE_NOT_DELIVERED:
+            self._tell_trouble(line, self._rules[line[RULE]].name, delivery_fault_of(line))
+
+    def _tell_trouble(self, line: Line, what: str, reason: str | None, connection: Connection | None = None) -> None:
+        user = line[USER] if connection is None or line[USER] is not None else connection.user
+        address = line[ADDRESS] if connection is None else connection.address
+        port = None if connection is None else connection.port
+        self._reporter.trouble(line, user, address, port, what, reason)
 
 
 def service_of(line: Line) -> str:
