@@ -27,7 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from consumer.clock import local_zone
 from consumer.pipeline import Pipeline
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
 

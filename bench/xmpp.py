@@ -31,7 +31,8 @@ from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import Common, Worker
 from consumer.ecs import event_of
 from consumer.enrich.enricher import Enricher
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from tests.integration.chat_server import Prosody, chat_channel
 
 SINGLE = 50

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.ecs import EcsEvent
-    from consumer.store.delivery import Delivery, DeliveryRow
+    from consumer.store.delivery import Delivery
+    from consumer.store.delivery_rows import DeliveryRow
 
 _STATES = ("pending", "dead", "sent", "dropped")
 _LIMIT = 1000

@@ -34,7 +34,9 @@ from consumer.deliver.hours import next_us, quiet_until_us
 from consumer.deliver.routing import Lead
 from consumer.ecs import EcsEvent
 from consumer.spans import micros_of
-from consumer.store.delivery import LONGEST_HOLD_US, LONGEST_WAIT_US, Budget, Hold, HoldPlan, Pending, Standing
+from consumer.store.delivery import LONGEST_WAIT_US
+from consumer.store.delivery_holds import LONGEST_HOLD_US
+from consumer.store.delivery_rows import Budget, Hold, HoldPlan, Pending, Standing
 
 _HOUR_S, _HOUR_US = 3600.0, 3600e6
 # The longest wait for a time of the wall clock, because somebody may set the clock during the wait.

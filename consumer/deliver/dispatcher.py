@@ -29,7 +29,8 @@ from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
 from consumer.spans import micros_of, seconds_of
-from consumer.store.delivery import Delivery, Routed, Way
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed, Way
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
 
 # Finished messages are deleted after this many seconds or routed messages, so that a flood need not wait for the time.

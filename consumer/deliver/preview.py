@@ -25,7 +25,7 @@ from consumer.enrich.enricher import Enricher, parts_of
 from consumer.people.people import People
 from consumer.process.log import silence
 from consumer.process.threads import run_async
-from consumer.store.delivery import HoldPlan
+from consumer.store.delivery_rows import HoldPlan
 
 
 class PreviewedMessage(msgspec.Struct, frozen=True):

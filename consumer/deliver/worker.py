@@ -24,7 +24,8 @@ from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
-from consumer.store.delivery import Delivery, Hold, Pending
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Hold, Pending
 from consumer.text import N_
 
 # Waits between tries: each is twice as long as the one before, up to the longest. Random cuts of up to a quarter spread them.

@@ -6,27 +6,12 @@ It belongs to the process that holds ``deliver.lock``: ``sshbell deliver``, or `
 """
 
 import json
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from collections.abc import Iterable, Iterator
 
-import msgspec
-
-from consumer.errors import DamagedStoreError, StoreError
-from consumer.store.database import (
-    DELIVERY_DB,
-    guarded,
-    open_for_writing,
-    open_of_another,
-    set_aside,
-    store_error,
-    transaction,
-    used_bytes,
-)
+from consumer.store.delivery_holds import AND_CHOSEN, HOLDS_WITH_FIRST, IS_HELD, Holds
+from consumer.store.delivery_rows import PENDING_COLUMNS, Budget, DeliveryRow, Pending, Routed, Standing, Way
 from consumer.store.outbox import OutboxPosition, Queued
-from consumer.store.rows import Whole, checked
+from consumer.store.rows import checked
 
 # Messages that are done, and messages that wait for one channel. Beyond the second limit, sshbell drops tries and probes, never
 # logins.
@@ -38,172 +23,19 @@ DELIVERY_LIMIT_BYTES = 1 << 29
 # that host share a budget; beyond the second, all others do. Anybody who can write log lines can make up accounts.
 ACCOUNT_LIMIT, BUDGET_LIMIT = 100, 10_000
 _SHARED = "*"
-# Holds of one channel, and folds of failed logins on one host. Beyond the first, sshbell folds no further logins; beyond either,
-# one fold takes the failed logins from all other addresses.
-HOLD_LIMIT, BLOCK_LIMIT = 10_000, 5
-_EVERYTHING = "fold *"
 # An unused budget is full again after this time.
 _FULL_US = 3600 * 1_000_000
-# Rows in memory at once.
-_BATCH = 200
-_PENDING = "event_id, seq, attempts, max(queued_us, free_us), digest, body, budget, delivery.urgent, hold"
-# Each hold with its first message. With CROSS JOIN, SQLite begins with the holds, of which there are fewer.
-_HOLDS_WITH_FIRST = (
-    "hold CROSS JOIN delivery ON delivery.channel = hold.channel AND state = 'pending' AND hold <> '' AND hold = name AND seq ="
-    " (SELECT min(it.seq) FROM delivery AS it WHERE it.channel = hold.channel AND it.state = 'pending'"
-    " AND it.hold <> '' AND it.hold = name)"
-)
 # Rows that are forgotten at once where bytes count.
 _BYTES_PIECE = 2_000
-_OPEN, _HELD = "state = 'pending' AND hold = ''", "state = 'pending' AND hold <> ''"
+_OPEN = "state = 'pending' AND hold = ''"
 _DUE = f"channel = ? AND {_OPEN} AND (next_us <= ? OR next_us > ?)"
 _UNFOLDED = f"channel = ? AND budget = ? AND {_OPEN} AND digest IS NULL AND next_us <= ?"
-_CHOSEN = "AND event_id IN (SELECT value FROM json_each(?))"
-# No channel waits longer than this for its next try, and no hold for its time. A later time was written while the clock was
-# wrong.
+# No channel waits longer than this for its next try. A later time was written while the clock was wrong.
 LONGEST_WAIT_US = 3600 * 1_000_000
-LONGEST_HOLD_US = 8 * 86400 * 1_000_000
 
 
-class Pending(NamedTuple):
-    """A message that waits for a channel. ``seq`` is 0 for a test; ``digest`` names the digest that it is part of. "" means that
-    the server rejected this digest, so the message goes alone. ``budget`` names the budget from which it takes a token.
-    ``hold`` names the hold in which it waits; "" for none. ``is_urgent``: it goes in quiet hours, too.
-    """
-
-    event_id: str
-    seq: int
-    attempts: int
-    queued_us: int
-    digest: str | None
-    body: bytes
-    budget: str = ""
-    is_urgent: bool = False
-    hold: str = ""
-
-
-class HoldPlan(NamedTuple):
-    """
-    The hold that a message joins.
-
-    Attributes:
-        name: of the hold.
-        due_us: when its messages become one, if this message opens it; the wall clock.
-        window_us: a fold: the message that opens it goes at once, and it goes on for so long after it was due. 0: no fold.
-        shared: the fold to join instead if there are too many; "" for none.
-    """
-
-    name: str
-    due_us: int
-    window_us: int = 0
-    shared: str = ""
-
-
-class Way(NamedTuple):
-    """How a message goes to a channel: in quiet hours, too; and the hold that it joins, or None."""
-
-    is_urgent: bool = False
-    plan: HoldPlan | None = None
-
-
-class Routed(NamedTuple):
-    """
-    A message of the outbox, and its channels.
-
-    Attributes:
-        budget: the one that it asks for; "" is the budget of all noise.
-        ways: how it goes to a channel, by name, unless it goes at once and not in quiet hours.
-    """
-
-    message: Queued
-    channels: Iterable[str]
-    budget: str = ""
-    ways: Mapping[str, Way] = {}
-
-
-class Hold(NamedTuple):
-    """A hold that has messages, and when they become one. ``omitted``: messages that are only counted."""
-
-    name: str
-    due_us: int
-    window_us: int = 0
-    omitted: int = 0
-
-
-class Standing(NamedTuple):
-    """A channel's retry state: failures since the last success, and the time of the next try."""
-
-    failures: int = 0
-    retry_us: int = 0
-
-
-class Budget(NamedTuple):
-    """What is left of a channel's ``max_per_hour`` for an account on a host or for noise, as of ``tokens_us``. None: all."""
-
-    name: str = ""
-    tokens: Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)] | None = None
-    tokens_us: Whole = 0
-
-
-class DeliveryRow(NamedTuple):
-    """A message as ``sshbell outbox`` shows it; ``next_us`` is None if sshbell will not try it again."""
-
-    event_id: str
-    channel: str
-    state: str
-    attempts: int
-    queued_us: Whole
-    next_us: Whole | None
-    reason: str | None
-    body: bytes
-    budget: str
-    hold: str = ""
-
-
-class Rows(Protocol):
-    """The result of a statement, of SQLite or of PostgreSQL."""
-
-    @property
-    def rowcount(self) -> int:
-        """How many rows the statement has changed."""
-
-    def fetchone(self) -> Any:
-        """Return the next row; None if there is none."""
-
-    def fetchall(self) -> list[Any]:
-        """Return the other rows."""
-
-    def __iter__(self) -> Iterator[Any]:
-        """Yield the other rows."""
-
-
-class Delivery:
-    """
-    Writes ``delivery.db``. If the file turns out to be damaged in use, the next call sets it aside and creates a new one, and
-    ``deliver`` routes the outbox again.
-
-    Args:
-        state_dir: its directory.
-        report: gets one line about a damaged file that was set aside. None: the file belongs to another process, so this neither
-            creates nor replaces it.
-
-    Raises:
-        StoreError: the file cannot be used now. All methods raise this, too.
-    """
-
-    def __init__(self, state_dir: Path, report: Callable[[str], None] | None) -> None:
-        self._path, self._report = state_dir / DELIVERY_DB, report
-        self._damage = ""
-        self._connection: sqlite3.Connection | None = None
-        # How many messages wait for a channel. Counting visits each of them, which takes too long for every batch of a flood.
-        self._waiting: dict[str, int] = {}
-        self._changes = self._data_version()
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+class Delivery(Holds):
+    """Writes ``delivery.db``. If it had to replace the file, ``deliver`` routes the outbox again."""
 
     def cursors(self) -> tuple[OutboxPosition, OutboxPosition]:
         """
@@ -289,41 +121,6 @@ class Delivery:
         )  # fmt: skip
         return state
 
-    def _joined(self, channel: str, plan: HoldPlan, *, is_urgent: bool) -> str:
-        """Return the hold that a message joins; "" if it goes at once, because it is the first of a fold."""
-        if self._has_hold(channel, plan.name):
-            return plan.name
-        name = self._fold_with_room(channel, plan) if plan.window_us else plan.name
-        if not name or self._has_hold(channel, name):
-            return name
-        self._run(
-            "INSERT INTO hold (channel, name, due_us, window_us, urgent) VALUES (?, ?, ?, ?, ?)",
-            (channel, name, plan.due_us, plan.window_us, is_urgent),
-        )
-        return "" if plan.window_us else name
-
-    def _has_hold(self, channel: str, name: str) -> bool:
-        return self._run("SELECT 1 FROM hold WHERE channel = ? AND name = ?", (channel, name)).fetchone() is not None
-
-    def _fold_with_room(self, channel: str, plan: HoldPlan) -> str:
-        """Return the fold for a message: its own, or a shared one if there are too many; "" if it goes without one."""
-        (total,) = self._run(
-            "SELECT count(*) FROM (SELECT 1 FROM hold WHERE channel = ? LIMIT ?)", (channel, HOLD_LIMIT)
-        ).fetchone()
-        if total >= HOLD_LIMIT:
-            return _EVERYTHING if plan.shared else ""
-        if not plan.shared:
-            return plan.name
-        begin = f"{plan.shared} "
-        (of_host,) = self._run(
-            "SELECT count(*) FROM hold WHERE channel = ? AND name >= ? AND name < ?", (channel, begin, f"{plan.shared}!")
-        ).fetchone()
-        return plan.shared if of_host >= BLOCK_LIMIT else plan.name
-
-    def _is_empty(self, channel: str, hold: str) -> bool:
-        statement = f"SELECT 1 FROM delivery WHERE channel = ? AND {_HELD} AND hold = ? LIMIT 1"  # noqa: S608 - our own text
-        return self._run(statement, (channel, hold)).fetchone() is None
-
     def _budget_for(self, channel: str, wanted: str, now_us: int) -> str:
         """Return the budget that a message gets: the one it asks for, or a shared one if there are too many."""
         host = wanted.partition(" ")[0]
@@ -345,7 +142,7 @@ class Delivery:
         if known is not None:
             return known
         total = 0
-        for which in (_OPEN, _HELD):
+        for which in (_OPEN, IS_HELD):
             (found,) = self._run(
                 f"SELECT count(*) FROM delivery WHERE channel = ? AND {which}",  # noqa: S608 - our own text
                 (channel,),
@@ -388,110 +185,12 @@ class Delivery:
             if only_urgent and which != "seq = 0":
                 which += " AND urgent"  # noqa: PLW2901 - a part of it
             row = self._run(
-                f"SELECT {_PENDING} FROM delivery WHERE {_DUE} AND {which} ORDER BY seq LIMIT 1",  # noqa: S608 - our own text
+                f"SELECT {PENDING_COLUMNS} FROM delivery WHERE {_DUE} AND {which} ORDER BY seq LIMIT 1",  # noqa: S608 - our own text
                 (channel, now_us, now_us + LONGEST_WAIT_US, *([others] if "?" in which else [])),
             ).fetchone()
             if row is not None:
                 return Pending(*row)
         return None
-
-    def due_hold(
-        self, channel: str, now_us: int, spent: Iterable[str] = (), *, only_urgent: bool = False
-    ) -> tuple[Hold, Pending] | None:
-        """
-        Return a hold that is due, and its first message. Digests come before folds, then the one that was due first.
-
-        Args:
-            channel: its name.
-            now_us: the wall clock.
-            spent: names of the budgets whose folds have to wait.
-            only_urgent: leave out holds that wait for the end of the quiet hours.
-        """
-        due = "hold.channel = :channel AND (due_us <= :now OR due_us > :never)" + (" AND hold.urgent" if only_urgent else "")
-        values = {
-            "channel": channel, "now": now_us, "never": now_us + LONGEST_HOLD_US, "spent": json.dumps(sorted(set(spent))),
-        }  # fmt: skip
-        if self._run(f"SELECT 1 FROM hold WHERE {due} LIMIT 1", values).fetchone() is None:  # noqa: S608 - our own text
-            return None
-        row = self._run(
-            f"SELECT name, due_us, window_us, omitted, {_PENDING} FROM {_HOLDS_WITH_FIRST}"  # noqa: S608
-            f" WHERE {due} AND (window_us = 0 OR budget NOT IN (SELECT value FROM json_each(:spent)))"
-            " ORDER BY window_us > 0, due_us LIMIT 1",
-            values,
-        ).fetchone()
-        return None if row is None else (Hold(*row[:4]), Pending(*row[4:]))
-
-    def forget_holds(self, channel: str, now_us: int) -> None:
-        """Forget the holds that were due and have no messages."""
-        empty = (
-            "channel = ? AND (due_us <= ? OR due_us > ?) AND NOT EXISTS (SELECT 1 FROM delivery AS it"
-            " WHERE it.channel = hold.channel AND it.state = 'pending' AND it.hold <> '' AND it.hold = hold.name)"
-        )
-        values = (channel, now_us, now_us + LONGEST_HOLD_US)
-        if self._run(f"SELECT 1 FROM hold WHERE {empty} LIMIT 1", values).fetchone():  # noqa: S608 - our own text
-            with self._transaction():
-                self._run(f"DELETE FROM hold WHERE {empty}", values)  # noqa: S608
-
-    def next_hold_us(self, channel: str, now_us: int) -> int | None:
-        """Return when the next hold of a channel becomes due; None if none does."""
-        (found,) = self._run("SELECT min(due_us) FROM hold WHERE channel = ? AND due_us > ?", (channel, now_us)).fetchone()
-        return None if found is None else int(found)
-
-    def holds(self, channel: str) -> dict[str, int]:
-        """Return when each hold of a channel is due, by its name."""
-        rows = self._rows("SELECT name, due_us FROM hold WHERE channel = ? AND due_us IS NOT NULL", (channel,))
-        return {str(name): int(due_us) for name, due_us in rows}
-
-    def is_hold_crowded(self, channel: str, hold: Hold) -> bool:
-        """Return whether a hold has several messages, or has only counted some."""
-        statement = f"SELECT 1 FROM delivery WHERE channel = ? AND {_HELD} AND hold = ? LIMIT 2"  # noqa: S608 - our own text
-        return bool(hold.omitted) or len(self._run(statement, (channel, hold.name)).fetchall()) > 1
-
-    def held_bodies(self, channel: str, hold: str) -> Iterator[tuple[str, bytes]]:
-        """Yield event id and event (JSON) of each message in a hold, in order."""
-        yield from self._by_seq("event_id, body", f"channel = ? AND {_HELD} AND hold = ?", (channel, hold))
-
-    def close_hold(self, channel: str, hold: Hold, digest: str | None, now_us: int, only: Iterable[str] | None = None) -> int:
-        """
-        Free the messages of a hold, or those whose event ids are in ``only``, as one digest; return how many.
-
-        A fold that is empty afterwards goes on for another window. Any other hold ends.
-
-        Args:
-            channel: its name.
-            hold: the hold.
-            digest: the id of the digest; None to send each message alone.
-            now_us: the wall clock.
-            only: event ids; None for all messages.
-        """
-        with self._transaction():
-            chosen = "" if only is None else f" {_CHOSEN}"
-            values: tuple[object, ...] = () if only is None else (json.dumps(list(only)),)
-            count = self._run(
-                f"UPDATE delivery SET digest = ?, hold = '', free_us = ?"  # noqa: S608 - our own text
-                f" WHERE channel = ? AND {_HELD} AND hold = ?{chosen}",
-                (digest, now_us, channel, hold.name, *values),
-            ).rowcount
-            if digest is not None and count:
-                self._run(
-                    "INSERT INTO hold (channel, name, due_us, window_us, omitted)"
-                    " SELECT channel, ?, NULL, 0, omitted FROM hold WHERE channel = ? AND name = ? AND omitted > 0",
-                    (digest, channel, hold.name),
-                )
-                self._run("UPDATE hold SET omitted = 0 WHERE channel = ? AND name = ?", (channel, hold.name))
-            if self._is_empty(channel, hold.name):
-                self._run(
-                    "UPDATE hold SET due_us = ? WHERE channel = ? AND name = ? AND window_us > 0"
-                    if hold.window_us
-                    else "DELETE FROM hold WHERE ? IS NOT NULL AND channel = ? AND name = ?",
-                    (now_us + hold.window_us, channel, hold.name),
-                )
-            return count
-
-    def omitted(self, channel: str, digest: str) -> int:
-        """Return how many messages a digest only counts."""
-        row = self._run("SELECT omitted FROM hold WHERE channel = ? AND name = ?", (channel, digest)).fetchone()
-        return 0 if row is None else int(row[0])
 
     def next_bodies(self, message: Pending, channel: str, limit: int) -> list[bytes]:
         """Return the events of the next messages of the same kind as ``message``, as JSON, in order."""
@@ -544,7 +243,7 @@ class Delivery:
         if "" in without and self._run(noise, (channel,)).fetchone():
             found.add("")
         folds = self._run(
-            f"SELECT DISTINCT budget FROM {_HOLDS_WITH_FIRST} WHERE hold.channel = ? AND due_us <= ? AND window_us > 0",  # noqa: S608
+            f"SELECT DISTINCT budget FROM {HOLDS_WITH_FIRST} WHERE hold.channel = ? AND due_us <= ? AND window_us > 0",  # noqa: S608
             (channel, now_us),
         ).fetchall()
         return found | (without & {str(name) for (name,) in folds})
@@ -565,7 +264,7 @@ class Delivery:
         The digest keeps its messages, so that a second try sends the same text.
         """
         with self._transaction():
-            where = _loose(budget) if only is None else f"{_loose(budget)} {_CHOSEN}"
+            where = _loose(budget) if only is None else f"{_loose(budget)} {AND_CHOSEN}"
             chosen = () if only is None else (json.dumps(list(only)),)
             values = (digest, channel, budget, now_us, *chosen)
             return self._run(f"UPDATE delivery SET digest = ? WHERE {where}", values).rowcount  # noqa: S608
@@ -574,20 +273,6 @@ class Delivery:
         """Yield the queue time and the event (JSON) of each message of a digest, in order."""
         where = "channel = ? AND digest = ? AND state = 'pending'"
         yield from self._by_seq("max(queued_us, free_us), body", where, (channel, digest))
-
-    def _by_seq(self, columns: str, where: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
-        """Yield rows of a channel except tests, in order. The caller may write between two rows: no statement stays open."""
-        seq = 0
-        while True:
-            rows = self._run(
-                f"SELECT seq, {columns} FROM delivery WHERE {where} AND seq > ? ORDER BY seq LIMIT {_BATCH}",  # noqa: S608
-                (*values, seq),
-            ).fetchall()
-            for row in rows:
-                yield row[1:]
-            if len(rows) < _BATCH:
-                return
-            seq = rows[-1][0]
 
     def sent(self, channel: str, message: Pending, now_us: int, tokens: float, note: str | None) -> None:
         """
@@ -661,7 +346,7 @@ class Delivery:
         return sum(
             self.give_up(name, before_us, now_us, "the configuration has no such channel any more", which=which)
             for name in waiting.difference(channels)
-            for which in (_OPEN, _HELD)
+            for which in (_OPEN, IS_HELD)
         )
 
     def forget(self, before_us: int) -> None:
@@ -698,19 +383,6 @@ class Delivery:
                     ).rowcount
                 if not gone:
                     break
-
-    def _used_bytes(self) -> int:
-        self._run("SELECT 1")  # opens it
-        assert self._connection is not None
-        return used_bytes(self._connection)
-
-    def has_changed(self) -> bool:
-        """Return whether another process has written since the last call."""
-        before, self._changes = self._changes, self._data_version()
-        if before == self._changes:
-            return False
-        self._waiting.clear()
-        return True
 
     def outcome(self, event_id: str) -> dict[str, tuple[str, int, str | None]]:
         """Return state, attempts and reason of a message by channel."""
@@ -772,70 +444,6 @@ class Delivery:
             " SET last_error_us = :now, last_error = :why, failures = :failures, retry_us = :retry",
             {"name": channel, "now": now_us, "why": reason, "failures": failures, "retry": retry_us},
         )
-
-    def _run(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> Rows:
-        connection = self._usable()
-        try:
-            return connection.execute(statement, values)
-        except sqlite3.Error as error:
-            raise self._noted(store_error(connection, error)) from error
-
-    def _rows(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]:
-        with self._guarded():
-            yield from self._run(statement, values)
-
-    @contextmanager
-    def _guarded(self) -> Iterator[sqlite3.Connection]:
-        connection = self._usable()
-        try:
-            with guarded(connection):
-                yield connection
-        except StoreError as error:
-            self._noted(error)
-            raise
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._guarded() as connection, transaction(connection):
-            yield
-
-    def _usable(self) -> sqlite3.Connection:
-        """Return the connection; if the file was damaged, one to a new file."""
-        if self._damage and self._report is not None:
-            self.close()
-            try:
-                set_aside(self._path, self._damage, self._report)
-            except OSError as error:
-                raise StoreError(f"{self._path}: {error.strerror}") from error
-            self._damage = ""
-        if self._connection is None:
-            self._connection = self._opened()
-        return self._connection
-
-    def _opened(self) -> sqlite3.Connection:
-        connection = open_of_another(self._path) if self._report is None else open_for_writing(self._path, self._report)
-        with guarded(connection):
-            connection.execute("PRAGMA synchronous = FULL")  # a power cut must not make sshbell send a message twice
-        return connection
-
-    def _noted(self, error: StoreError) -> StoreError:
-        """Remember that the file is damaged, if the error means that. What the transaction has done to counts is not known."""
-        self._waiting.clear()
-        if isinstance(error, DamagedStoreError):
-            self._damage = str(error)
-        return error
-
-    @contextmanager
-    def _unsynced(self) -> Iterator[None]:
-        self._run("PRAGMA synchronous = NORMAL")
-        try:
-            yield
-        finally:
-            self._run("PRAGMA synchronous = FULL")
-
-    def _data_version(self) -> int:
-        (found,) = self._run("PRAGMA data_version").fetchone()
-        return int(found)
 
 
 def _loose(budget: str) -> str:

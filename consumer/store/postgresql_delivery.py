@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from consumer.store.delivery import Delivery, Rows
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_file import Rows
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
 from consumer.store.postgresql import PostgresSession, in_postgres
 

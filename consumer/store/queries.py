@@ -21,7 +21,7 @@ from consumer.records import Line, Trusted
 from consumer.selection import Selection
 from consumer.state_dir import shards_in
 from consumer.store.database import DELIVERY_DB, STATE_DB
-from consumer.store.delivery import Budget
+from consumer.store.delivery_rows import Budget
 from consumer.store.found import stored_block, stored_finding
 from consumer.store.reader import Reader, Store, path_of, reader_of
 from consumer.store.rows import Whole, checked

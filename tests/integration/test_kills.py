@@ -12,7 +12,8 @@ import pytest
 from consumer.block.access_conf import access_conf
 from consumer.block.target import network_target
 from consumer.guard.ledger import Ledger
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
 from tests.integration import kills

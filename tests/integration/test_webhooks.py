@@ -43,7 +43,8 @@ from consumer.ecs import event_of, json_line
 from consumer.enrich.enricher import Enricher
 from consumer.errors import ConfigError
 from consumer.events import Login
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Queued
 from tests.ecs_events import ecs
 from tests.integration.http_server import HttpServer, accepting, as_service

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.deliver.decide import Fold, Send, Wait, Waiting, decide, tokens_of
-from consumer.store.delivery import Budget, Pending, Standing
+from consumer.store.delivery_rows import Budget, Pending, Standing
 
 SECOND = 1_000_000
 HOUR = 3600 * SECOND

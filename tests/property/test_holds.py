@@ -27,7 +27,9 @@ from consumer.deliver.worker import Common, Worker
 from consumer.ecs import event_of
 from consumer.enrich.enricher import Enricher
 from consumer.store import delivery as module
-from consumer.store.delivery import Budget, Delivery, Hold, Pending, Routed, Standing, Way
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_holds import BLOCK_LIMIT
+from consumer.store.delivery_rows import Budget, Hold, Pending, Routed, Standing, Way
 from consumer.store.outbox import Queued
 from consumer.store.queries import delivered
 
@@ -255,7 +257,7 @@ def test_what_is_only_counted_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_p
             desk.put("ssh_attempt", f"u{number}", "web1", f"198.51.{number % 100}.7")
             desk.work()
         first = len(desk.channel.messages)
-        assert first == module.BLOCK_LIMIT + 1
+        assert first == BLOCK_LIMIT + 1
         desk.now_us += 11 * 60 * SECOND
         desk.work()
         folds = desk.channel.messages[first:]

@@ -26,7 +26,7 @@ from consumer.store.state import State
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from consumer.store.delivery import Routed
+    from consumer.store.delivery_rows import Routed
 
 NOW_US = 1_795_341_600_000_000
 NOISE, LOGINS = ("ssh_attempt", "ssh_probe", "ssh_forged", "guessing"), ("ssh_login", "ssh_logout", "sshbell_notice")

@@ -10,7 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from consumer.commands.outbox import _rows, _with_cap
-from consumer.store.delivery import DeliveryRow
+from consumer.store.delivery_rows import DeliveryRow
 
 # 2026-11-22 10:00:00 UTC.
 AT_US = 1_795_341_600_000_000

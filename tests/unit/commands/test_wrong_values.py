@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consumer.cli import main
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Outbox
 from consumer.store.state import State
 from consumer.system import status

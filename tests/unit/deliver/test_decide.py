@@ -6,7 +6,7 @@ import pytest
 
 from consumer.actions import EventAction, OwnAction
 from consumer.deliver.decide import Fold, Reason, Send, Wait, Waiting, budget_of, decide, tokens_of
-from consumer.store.delivery import Budget, Pending, Standing
+from consumer.store.delivery_rows import Budget, Pending, Standing
 from tests.ecs_events import ecs
 
 SECOND = 1_000_000

@@ -17,7 +17,7 @@ from consumer.deliver.recipients import Recipients
 from consumer.deliver.routing import Router
 from consumer.deliver.worker import Common
 from consumer.people.people import Contacts, People, Person
-from consumer.store.delivery import Routed
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Queued
 from tests.ecs_events import ecs
 from tests.unit.store.test_delivery import HOUR, Stage, delivery, states

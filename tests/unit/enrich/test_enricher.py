@@ -23,7 +23,8 @@ from consumer.ecs import NOTHING, EcsEvent, EventFields, HostFields, KeyFields, 
 from consumer.enrich import enricher as module
 from consumer.enrich.enricher import Enricher, Part, parts_of
 from consumer.people.people import People
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Queued
 from consumer.store.state import State
 from tests.databases import ADDRESS, LYON, LYON_GEO, made

@@ -25,7 +25,8 @@ from consumer.errors import StoreError
 from consumer.store import database
 from consumer.store import delivery as module
 from consumer.store.database import set_aside_of
-from consumer.store.delivery import Delivery, Routed
+from consumer.store.delivery import Delivery
+from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
 from consumer.store.state import State
 from tests.waiting import wait_for_async
