@@ -8,7 +8,7 @@ from consumer.commands.options import CONFIG, FILE, ZONE, in_color, width
 from consumer.errors import RightsError, TryLaterError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from datetime import tzinfo
 
     from consumer.config import Config
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line, for programs.")
 RELATIVE = click.option("--relative", is_flag=True, help="Show how long ago and how long from now, not dates.")
-# As many of the newest tries of each address or user with --verbose.
-_TRIES = 20
 
 
 @click.group(short_help="Show, add, remove and explain blocks of addresses and users.")
@@ -123,6 +121,9 @@ def list_(
         sudo sshbell block list --all --json | jq .target
         sudo sshbell block list --allowed
     """
+    from consumer.ecs import json_line
+    from consumer.show.blocks import block_object, block_table, tries_before
+
     found = _loaded(config)
     if allowed:
         _list_allowed(found, as_json=as_json)
@@ -130,15 +131,14 @@ def list_(
     active, others = _entries(found)
     rows = _matching(sorted((*active, *(others if everything else ())), key=lambda row: (row.begin_us, row.id)), patterns)
     if as_json:
-        from consumer.ecs import json_line
-
         for row in rows:
-            tries = {"attempts": list(_tries(found, row, zone))} if verbose else {}
-            click.echo(json_line(_object(row) | tries), nl=False)
+            tries = {"attempts": list(tries_before(found.store, row, zone))} if verbose else {}
+            click.echo(json_line(block_object(row) | tries), nl=False)
         return
     if not rows:
         click.echo("nothing is blocked" if not patterns else "no block matches")
-    for text in _table(found, rows, zone, is_relative=relative, is_verbose=verbose):
+    tries_of = found.store if verbose else None
+    for text in block_table(rows, zone, width(), in_color=in_color(), is_relative=relative, tries_of=tries_of):
         click.echo(text)
     _warn_of_mode(found)
 
@@ -164,96 +164,15 @@ def _warn_of_mode(config: "Config") -> None:
 def _list_allowed(config: "Config", *, as_json: bool) -> None:
     from pathlib import Path
 
-    from consumer.clock import isoformat
     from consumer.ecs import json_line
-    from consumer.guard.allowed import end_text
+    from consumer.show.blocks import allowed_line, allowed_object
     from consumer.store.block import StoredBlocks
-    from consumer.text import harmless
 
     rows = StoredBlocks(Path(config.state_dir)).allowed()
     if not rows and not as_json:
         click.echo("the allow list is empty: guard fills it when it starts")
     for row in rows:
-        if as_json:
-            known = {"target": row.target, "source": row.source, "reason": row.reason}
-            click.echo(json_line(known | ({"until": isoformat(row.until_us)} if row.until_us else {})), nl=False)
-        else:
-            parts = (row.target, row.source, end_text(row.until_us), row.reason)
-            click.echo(harmless("  ".join(filter(None, (f"{parts[0]:<24}", f"{parts[1]:<28}", *parts[2:])))).rstrip())
-
-
-def _table(
-    config: "Config", rows: "list[BlockRow]", zone: "tzinfo", *, is_relative: bool, is_verbose: bool
-) -> "Iterator[str]":  # fmt: skip
-    from consumer.show.columns import LAST, Column, painted, row_of, unbounded, widths_of
-    from consumer.text import harmless
-
-    columns = (Column("target", "target", 18, 20), Column("begin", "since", 16, 19), Column("until", "until", 16, 19))
-    growth = (("target", 24), ("begin", 19), ("until", 19), (LAST, 40), ("target", 43))
-    cells = width()
-    widths = unbounded(columns) if cells is None else widths_of(columns, 10, growth, ("begin",), cells)
-    if rows:
-        yield painted(row_of(widths, [column.head for column in widths.columns], "reason"), bold=True, on=in_color())
-    for row in rows:
-        texts = {
-            "target": harmless(row.target), "begin": _moment(row.begin_us, zone, is_relative=is_relative),
-            "until": _moment(row.until_us, zone, is_relative=is_relative),
-        }  # fmt: skip
-        reason = harmless(" ".join(filter(None, (row.reason, "(removed)" if row.removed_us is not None else ""))))
-        yield row_of(widths, [texts[column.key] for column in widths.columns], reason)
-        if row.exceptions:
-            yield f"    may log in from {', '.join(row.exceptions)}"
-        if is_verbose:
-            yield from (f"    {text}" for text in _tries(config, row, zone, is_relative=is_relative))
-
-
-def _moment(time_us: int, zone: "tzinfo", *, is_relative: bool = False) -> str:
-    from datetime import datetime
-
-    from consumer.clock import now_us
-    from consumer.show.table import short_duration
-
-    if not is_relative:
-        return f"{datetime.fromtimestamp(time_us // 1_000_000, zone):%Y-%m-%d %H:%M:%S}"
-    left_us = time_us // 1_000_000 * 1_000_000 - now_us() // 1_000_000 * 1_000_000
-    return f"in {short_duration(left_us)}" if left_us > 0 else f"{short_duration(-left_us)} ago"
-
-
-def _tries(config: "Config", row: "BlockRow", zone: "tzinfo", *, is_relative: bool = False) -> "Iterator[str]":
-    """Yield the newest failed logins of a target, from the day before its block on."""
-    from consumer.block.target import network_target, target_of
-    from consumer.clock import SECOND_US
-    from consumer.events import Attempt
-    from consumer.selection import Selection
-    from consumer.store.queries import Asked, events
-    from consumer.text import harmless, readable
-
-    target = target_of(row.target)
-    user = target.user or None
-    since_us = row.begin_us - 86_400 * SECOND_US
-    network = None
-    if target.version:
-        from ipaddress import ip_network
-
-        network = ip_network(network_target(row.target).text)
-    asked = Asked(Selection(since_us, None, user, None), network=network)
-    found = [event for event in events(config.store, asked) if isinstance(event, Attempt)]
-    for event in found[-_TRIES:]:
-        when = _moment(event.time_us, zone, is_relative=is_relative)
-        who = f"{event.user or '-'} from {event.address or '-'}"
-        count = f", {event.count} times" if event.count > 1 else ""
-        yield harmless(f"{when}  {who} to {readable(event.host)}: {event.method or 'no method'}{count}")
-
-
-def _object(row: "BlockRow") -> dict[str, Any]:
-    from consumer.clock import isoformat
-
-    known = {
-        "id": row.id, "target": row.target, "begin": isoformat(row.begin_us), "until": isoformat(row.until_us),
-        "reason": row.reason, "service": row.service, "exceptions": row.exceptions,
-        "removed": isoformat(row.removed_us) if row.removed_us is not None else None,
-    }  # fmt: skip
-    return {name: value for name, value in known.items() if value not in (None, [])}
+        click.echo(json_line(allowed_object(row)) if as_json else f"{allowed_line(row)}\n", nl=False)
 
 
 @block.command(short_help="Block addresses, networks or users for some time.")
@@ -537,67 +456,18 @@ def explain(target: str | None, zone: "tzinfo", config: str | None) -> None:
         sudo sshbell block explain 192.0.2.7
         sudo sshbell block explain
     """
-    found = _loaded(config)
-    for text in _settings(found) if target is None else _explained(found, target, zone):
-        click.echo(text)
-
-
-def _settings(config: "Config") -> "Iterator[str]":
-    from consumer.block.commands import split_command
-    from consumer.config import BLOCK_COMMANDS
-    from consumer.text import harmless
-
-    settings = config.block
-    yield f"mode         {settings.mode}" + ("" if settings.mode == "on" else ": sshbell blocks nothing")
-    yield f"access_file  {settings.access_file}"
-    yield f"nftables     {', '.join(map(str, settings.nftables)) or 'off'}"
-    yield f"hosts_deny   {'on' if settings.hosts_deny else 'off'}"
-    for key in BLOCK_COMMANDS:
-        if text := getattr(settings, key):
-            yield key
-            for number, parts in enumerate(split_command(text)):
-                yield harmless(f"    {'program' if number == 0 else f'argument {number}':<12} {''.join(parts)!r}")
-
-
-def _explained(config: "Config", text: str, zone: "tzinfo") -> "Iterator[str]":
     from pathlib import Path
 
-    from consumer.block.target import network_target, target_of
+    from consumer.block.target import target_of
+    from consumer.show.blocks import blocking_settings, blocks_of_target
     from consumer.store.block import StoredBlocks
-    from consumer.text import harmless
 
-    (target_text,) = _targets((text,))
-    target = target_of(target_text)
-    allowed = [row for row in StoredBlocks(Path(config.state_dir)).allowed() if network_target(row.target).covers(target)]
-    for one in allowed:
-        yield harmless(f"never blocked: {one.target} ({one.source}){f': {one.reason}' if one.reason else ''}")
-    active, others = _entries(config)
-    shown = [row for row in (*others, *active) if target_of(row.target).covers(target)]
-    for row in shown:
-        state = "removed by hand" if row.removed_us is not None else "blocked" if row in active else "ended"
-        yield harmless(f"{row.target}: {state}, {_moment(row.begin_us, zone)} to {_moment(row.until_us, zone)}: {row.reason}")
-        if row.exceptions:
-            yield f"    may log in from {', '.join(row.exceptions)}"
-        yield f"    order {row.id}"
-        yield from (f"    {each}" for each in _tries(config, row, zone))
-    if not shown:
-        yield f"{target.text} is not blocked, and has not been"
-    yield from _lines_of(config, target_text)
-
-
-def _lines_of(config: "Config", text: str) -> "Iterator[str]":
-    """Yield the lines of the file for pam_access that name a target."""
-    from pathlib import Path
-
-    word = text.removeprefix("user:")
-    path = Path(config.block.access_file)
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        advice = "" if config.block.mode == "on" else '; sshbell writes it with mode = "on" under [block]'
-        yield f"{path}: {error.strerror}{advice}"
-        return
-    for number, line in enumerate(lines, 1):
-        if not line.startswith("#") and word in line.split():
-            shown = line if len(line) <= 200 else f"{line[:60]} ... {word} ..."
-            yield f"{path}:{number}: {shown}"
+    found = _loaded(config)
+    if target is None:
+        lines = blocking_settings(found.block)
+    else:
+        (text,) = _targets((target,))
+        allowed = StoredBlocks(Path(found.state_dir)).allowed()
+        lines = blocks_of_target(found, target_of(text), allowed, *_entries(found), zone)
+    for line in lines:
+        click.echo(line)
