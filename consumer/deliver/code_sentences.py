@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from consumer.codes.messages import CodeRequest
 from consumer.deliver.channels import Detail
 from consumer.deliver.facts import Facts, details_of, duration_text
-from consumer.deliver.sentences import Sentences, named, sentence_parts
+from consumer.deliver.sentence_parts import named, named_in, on_host, to_host, way_in
+from consumer.deliver.sentences import Sentences
 from consumer.text import N_
 
 # The PAM service of logins over SSH.
@@ -24,8 +25,8 @@ _LABELS = {
 
 def code_sentences(facts: Facts, request: CodeRequest) -> Sentences:
     """Return the sentences for a request. The texts of ``facts`` are harmless; of ``request``, only digits are used."""
-    _, parts = facts.language.gettext, sentence_parts(facts)
-    user = parts.named(facts.user) or _("somebody")
+    _ = facts.language.gettext
+    user = named_in(facts, facts.user) or _("somebody")
     if not request.code:
         remedy = _(
             "Not you? Somebody may have the password or the key of %(user)s: change them, and pass on no code.", user=user,
@@ -33,25 +34,26 @@ def code_sentences(facts: Facts, request: CodeRequest) -> Sentences:
         title = facts.language.ngettext(
             "Somebody%(way)s has asked for %(num)s code for %(user)s%(host)s. sshbell sends no more for now.",
             "Somebody%(way)s has asked for %(num)s codes for %(user)s%(host)s. sshbell sends no more for now.",
-            request.prompts, way=parts.way, user=user, host=parts.on_host,
+            request.prompts, way=way_in(facts), user=user, host=on_host(facts),
         )  # fmt: skip
-        headline = _("MANY CODES for %(user)s%(host)s", user=user, host=parts.on_host)
+        headline = _("MANY CODES for %(user)s%(host)s", user=user, host=on_host(facts))
         return Sentences(
             kind=_("Many codes"), who=user, from_where="", title=title, headline=headline, path="", remedy=remedy, notes=(),
             advice=(remedy,),
         )  # fmt: skip
     notes = (_("This is a trial with `sshbell pam try`: nobody is logging in."),) if request.trial else ()
     if request.service == _SSHD:
-        path = _("%(user)s wants to log in%(host)s%(way)s.", user=user, host=parts.to_host, way=parts.way)
+        path = _("%(user)s wants to log in%(host)s%(way)s.", user=user, host=to_host(facts), way=way_in(facts))
     else:
         service = named(facts.event.pam.service or "", facts.language)
         path = _(
-            "%(user)s wants to use %(service)s%(host)s%(way)s.", user=user, service=service, host=parts.on_host, way=parts.way,
+            "%(user)s wants to use %(service)s%(host)s%(way)s.",
+            user=user, service=service, host=on_host(facts), way=way_in(facts),
         )  # fmt: skip
     return Sentences(
         kind=_("One-time code"),
         title=_("%(code)s is the code for session %(session)s.", code=request.code, session=request.session),
-        headline=_("Code for session %(session)s: %(user)s%(host)s", session=request.session, user=user, host=parts.on_host),
+        headline=_("Code for session %(session)s: %(user)s%(host)s", session=request.session, user=user, host=on_host(facts)),
         who=user,
         from_where="",
         path=path,

@@ -11,7 +11,8 @@ from consumer.actions import EventAction
 from consumer.deliver.event_kinds import KINDS, UNREADABLE
 from consumer.deliver.facts import NOVELTY_NAMES, Facts
 from consumer.deliver.language import ENGLISH, Language
-from consumer.deliver.sentences import in_a_list, named
+from consumer.deliver.sentence_parts import named
+from consumer.deliver.sentences import in_a_list
 
 # The most lines, lines about logins, and pairs of user and host in a digest. For the rest, it shows only the total.
 DIGEST_LINES, LOGIN_LINES, _DIGEST_USERS = 50, 200, 20

@@ -1,27 +1,24 @@
-"""Writes the sentence about a finding. Each is the first line of a message without a full stop, and also its subject."""
+"""
+Writes the sentences about findings: the first line of a message, and its subject.
 
-from collections.abc import Callable
-from typing import NamedTuple
+For most findings both are the same, without the full stop.
+"""
 
 from consumer.actions import EventAction
-from consumer.deliver.facts import Facts
+from consumer.deliver.event_kinds import KINDS
+from consumer.deliver.facts import Facts, duration_text
+from consumer.deliver.sentence_parts import (
+    address_text,
+    as_account,
+    named_in,
+    of_host,
+    on_host,
+    on_hosts,
+    the_host,
+    to_host,
+    way_in,
+)
 from consumer.text import N_, NN_
-
-
-class Parts(NamedTuple):
-    """
-    The parts of a sentence, each with the blank before it, or "": to which host, on which host or hosts, and from where.
-
-    ``named`` makes somebody else's text safe within our sentences.
-    """
-
-    to_host: str
-    on_host: str
-    where: str
-    way: str
-    address: str
-    named: Callable[[str], str]
-
 
 _AFTER_FAILURES = {
     "address": NN_(
@@ -70,10 +67,59 @@ _FAULTS = {
 _OTHER_FAULT = N_("something is broken")
 
 
-def finding_sentence(facts: Facts, parts: Parts) -> str:  # noqa: C901, PLR0911 - a table of texts
-    """Return the sentence about a finding; "" if its detector has none here."""
+def finding_title(facts: Facts) -> str:  # noqa: PLR0911 - a table of texts
+    """Return the first sentence of a message about a finding."""
+    _ = facts.language.gettext
+    match facts.action:
+        case EventAction.GUESSING:
+            return facts.language.ngettext(
+                "%(guesser)s %(guesses)s%(where)s: %(num)s failed login matches %(rule)s.",
+                "%(guesser)s %(guesses)s%(where)s: %(num)s failed logins match %(rule)s.",
+                int(facts.count or 1), guesser=_guesser(facts), guesses=_guesses(facts), where=on_hosts(facts), rule=_rule(facts),
+            )  # fmt: skip
+        case EventAction.ROOT_BY_PASSWORD:
+            return _("root logged in%(host)s with nothing but a password%(way)s.", host=to_host(facts), way=way_in(facts))
+        case EventAction.HOST_SILENT:
+            return _(
+                "%(host)s has sent no line for %(duration)s, more than %(factor)s times its longest pause of the last two weeks.",
+                host=the_host(facts), duration=_label_time(facts, "silent_s"), factor=facts.labels.get("factor", ""),
+            )  # fmt: skip
+        case EventAction.HOST_CHANGED_WORDING:
+            return _(
+                "sshbell has no rule for %(share)s of the last lines of sshd%(host)s; before, it was %(usual)s.",
+                share=facts.labels.get("share", ""), usual=facts.labels.get("usual", ""), host=on_host(facts),
+            )  # fmt: skip
+        case EventAction.CLOCK_SKEW if facts.labels.get("direction") == "ahead":
+            return _("The clock%(host)s is %(duration)s ahead.", host=of_host(facts), duration=_label_time(facts, "skew_s"))
+        case EventAction.CLOCK_SKEW:
+            return _(
+                "The clock%(host)s is %(duration)s behind, or its lines come so late.",
+                host=of_host(facts), duration=_label_time(facts, "skew_s"),
+            )  # fmt: skip
+    return f"{finding_subject(facts)}."
+
+
+def finding_subject(facts: Facts) -> str:
+    """Return the subject of a message about a finding. Mail filters rely on its words."""
+    _ = facts.language.gettext
+    match facts.action:
+        case EventAction.GUESSING:
+            return f"{_guesser(facts)} {_guesses(facts)}{on_hosts(facts)}"
+        case EventAction.ROOT_BY_PASSWORD:
+            return _("root logged in%(host)s by password%(way)s", host=to_host(facts), way=way_in(facts))
+        case EventAction.HOST_SILENT:
+            return _("%(host)s is silent", host=the_host(facts))
+        case EventAction.HOST_CHANGED_WORDING:
+            return _("sshd%(host)s has changed its wording", host=on_host(facts))
+        case EventAction.CLOCK_SKEW:
+            return _("The clock%(host)s is wrong", host=of_host(facts))
+    return _same_for_both(facts) or f"{_(KINDS[facts.action].name)}{on_host(facts)}{as_account(facts)}{way_in(facts)}"
+
+
+def _same_for_both(facts: Facts) -> str:  # noqa: C901, PLR0911 - a table of texts
+    """Return the sentence that is both title and subject; "" if its detector has none here."""
     _, labels, count = facts.language.gettext, facts.labels, int(facts.count or 1)
-    user, host, way, where = parts.named(facts.user) or _("somebody"), parts.to_host, parts.way, parts.where
+    user, host, way, where = named_in(facts, facts.user) or _("somebody"), to_host(facts), way_in(facts), on_hosts(facts)
     match facts.action:
         case EventAction.MANY_ADDRESSES:
             return facts.language.ngettext(
@@ -96,7 +142,7 @@ def finding_sentence(facts: Facts, parts: Parts) -> str:  # noqa: C901, PLR0911 
                 count, way=way, where=where,
             )  # fmt: skip
         case EventAction.SCANNING:
-            return _scan(facts, parts, count)
+            return _scan(facts, count)
         case EventAction.SUCCESS_AFTER_FAILURES:
             one, several = _AFTER_FAILURES.get(labels.get("from", ""), _AFTER_FAILURES["address"])
             return facts.language.ngettext(one, several, count, user=user, host=host, way=way)
@@ -116,24 +162,25 @@ def finding_sentence(facts: Facts, parts: Parts) -> str:  # noqa: C901, PLR0911 
         case EventAction.KEY_IN_TWO_PLACES:
             return _(
                 "A key of %(user)s is in use%(host)s%(way)s, and at the same time from %(other)s, %(km)s km away",
-                user=user, host=parts.on_host, way=way, other=parts.named(labels.get("other", "?")), km=labels.get("km", "?"),
+                user=user, host=on_host(facts), way=way, other=named_in(facts, labels.get("other", "?")),
+                km=labels.get("km", "?"),
             )  # fmt: skip
         case EventAction.SSHD_PENALTY:
-            return _penalty(facts, parts, count)
+            return _penalty(facts, count)
         case EventAction.SSHD_HEALTH | EventAction.TROUBLE:
-            return fault_sentence(facts, parts, labels.get("what", ""))
+            return fault_sentence(facts, labels.get("what", ""))
     return ""
 
 
-def _scan(facts: Facts, parts: Parts, count: int) -> str:
+def _scan(facts: Facts, count: int) -> str:
     if facts.labels.get("by") == "hosts":
         return facts.language.ngettext(
-            "Somebody%(way)s scans %(num)s host", "Somebody%(way)s scans %(num)s hosts", count, way=parts.way
+            "Somebody%(way)s scans %(num)s host", "Somebody%(way)s scans %(num)s hosts", count, way=way_in(facts)
         )
     return facts.language.ngettext(
         "Somebody%(way)s scans: %(num)s connection%(host)s that does not speak SSH properly",
         "Somebody%(way)s scans: %(num)s connections%(host)s that do not speak SSH properly",
-        count, way=parts.way, host=parts.to_host,
+        count, way=way_in(facts), host=to_host(facts),
     )  # fmt: skip
 
 
@@ -150,37 +197,67 @@ def _first_seen(facts: Facts, values: dict[str, str]) -> str:
     )  # fmt: skip
 
 
-def _penalty(facts: Facts, parts: Parts, count: int) -> str:
+def _penalty(facts: Facts, count: int) -> str:
     _, case = facts.language.gettext, facts.labels.get("case", "")
     if case == "crash":
-        return _("A client%(way)s crashed a process of sshd%(host)s", way=parts.way, host=parts.on_host)
-    address = parts.address or _("an address")
+        return _("A client%(way)s crashed a process of sshd%(host)s", way=way_in(facts), host=on_host(facts))
+    address = address_text(facts) or _("an address")
     if case == "user":
         users = [user for user in facts.users if user]
-        user = parts.named(users[-1]) if users else _("somebody")
+        user = named_in(facts, users[-1]) if users else _("somebody")
         return _(
-            "sshd%(host)s refuses %(address)s, from where %(user)s logs in", host=parts.on_host, address=address, user=user,
+            "sshd%(host)s refuses %(address)s, from where %(user)s logs in", host=on_host(facts), address=address, user=user,
         )  # fmt: skip
     return facts.language.ngettext(
         "sshd%(host)s has refused %(address)s %(num)s time", "sshd%(host)s has refused %(address)s %(num)s times", count,
-        host=parts.on_host, address=address,
+        host=on_host(facts), address=address,
     )  # fmt: skip
 
 
-def fault_sentence(facts: Facts, parts: Parts, what: str) -> str:
+def fault_sentence(facts: Facts, what: str) -> str:
     """Return the sentence about a complaint of sshd, or about one-time codes."""
     _ = facts.language.gettext
-    user = parts.named(facts.user) or _("somebody")
+    user = named_in(facts, facts.user) or _("somebody")
     match what:
         case "prompt_burst":
             return _(
                 "Somebody%(way)s causes one prompt for a code after another%(host)s, as %(user)s",
-                way=parts.way, host=parts.on_host, user=user,
+                way=way_in(facts), host=on_host(facts), user=user,
             )  # fmt: skip
         case "code_not_delivered":
-            return _("No channel takes the one-time codes%(host)s", host=parts.on_host)
+            return _("No channel takes the one-time codes%(host)s", host=on_host(facts))
         case "let_in_without_code":
-            return _("%(user)s got in%(host)s without a one-time code, because no channel took it", user=user, host=parts.on_host)
-    account = _(" about %(user)s", user=parts.named(facts.user)) if facts.user else ""
+            return _(
+                "%(user)s got in%(host)s without a one-time code, because no channel took it", user=user, host=on_host(facts)
+            )
+    account = _(" about %(user)s", user=named_in(facts, facts.user)) if facts.user else ""
     fault = _(_FAULTS.get(what, _OTHER_FAULT))
-    return _("sshd%(host)s complains%(account)s: %(fault)s", host=parts.on_host, account=account, fault=fault)
+    return _("sshd%(host)s complains%(account)s: %(fault)s", host=on_host(facts), account=account, fault=fault)
+
+
+def _guesser(facts: Facts) -> str:
+    """Return who guesses: at an address, in a network, or anybody if the tries at one account count."""
+    _ = facts.language.gettext
+    if facts.labels.get("by") == "user":
+        return _("Somebody")
+    if network := facts.labels.get("network"):
+        return _("Somebody in %(network)s", network=network)
+    return _("Somebody%(way)s", way=way_in(facts))
+
+
+def _guesses(facts: Facts) -> str:
+    _ = facts.language.gettext
+    if facts.labels.get("by") == "user":
+        return _("guesses the password of %(user)s", user=named_in(facts, facts.user))
+    return _("guesses passwords")
+
+
+def _rule(facts: Facts) -> str:
+    _ = facts.language.gettext
+    return _("the rule %(rule)s", rule=facts.rule) if facts.rule else _("a rule")
+
+
+def _label_time(facts: Facts, name: str) -> str:
+    """Return a number of seconds among the labels as a duration."""
+    text = facts.labels.get(name, "")
+    return duration_text(float(text) if text.isdecimal() else 0.0, facts.language)

@@ -11,7 +11,8 @@ from consumer.actions import EventAction, LineAction, OwnAction
 from consumer.deliver.event_kinds import KINDS
 from consumer.deliver.facts import facts_of
 from consumer.deliver.language import ENGLISH
-from consumer.deliver.sentences import Sentences, named, sentences_of
+from consumer.deliver.sentence_parts import named
+from consumer.deliver.sentences import Sentences, sentences_of
 from tests.ecs_events import ecs
 
 if TYPE_CHECKING:
