@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.config import Config
-    from consumer.store.queries import ChannelState
+    from consumer.store.status_queries import ChannelState
 
 _COLORS = {"ok": "green", "failing": "red", "waiting": "yellow", "removed": "yellow", "unused": ""}
 # A terminal with fewer cells left for the last error shows each on its own line, in full.

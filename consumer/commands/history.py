@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from consumer.places.geoip import Places
     from consumer.show.owner_names import Names
     from consumer.show.table import Table
-    from consumer.store.queries import Asked, Session
+    from consumer.store.event_rows import Session
+    from consumer.store.queries import Asked
 
 
 @click.command(short_help="Show who was logged in, and other events.")
@@ -157,14 +158,15 @@ def _archived(config: str | None, asked: "Asked", folder: str, *, all_events: bo
 
 def _as_ecs(found: "Session | Event") -> "EcsEvent":
     from consumer.events_as_ecs import of_event, of_session
-    from consumer.store.queries import Session
+    from consumer.store.event_rows import Session
 
     return of_session(found.login, found.closed_us) if isinstance(found, Session) else of_event(found, [])
 
 
 def _row(found: "Session | Event", table: "Table", now_us: int) -> str:
     from consumer.show.table import short_duration
-    from consumer.store.queries import OPEN_LIMIT_US, Session
+    from consumer.store.event_rows import Session
+    from consumer.store.queries import OPEN_LIMIT_US
 
     if not isinstance(found, Session):
         return table.row(found)

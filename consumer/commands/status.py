@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from datetime import tzinfo
 
     from consumer.process.lock import Process
-    from consumer.store.queries import ChannelState, StoreState
+    from consumer.store.status_queries import ChannelState, StoreState
     from consumer.system.blocking_state import BlockingState
     from consumer.system.status import Health
 

@@ -67,7 +67,7 @@ _FAULTS = {
 _OTHER_FAULT = N_("something is broken")
 
 
-def finding_title(facts: Facts) -> str:  # noqa: PLR0911 - a table of texts
+def finding_title(facts: Facts) -> str:
     """Return the first sentence of a message about a finding."""
     _ = facts.language.gettext
     match facts.action:
@@ -116,7 +116,7 @@ def finding_subject(facts: Facts) -> str:
     return _same_for_both(facts) or f"{_(KINDS[facts.action].name)}{on_host(facts)}{as_account(facts)}{way_in(facts)}"
 
 
-def _same_for_both(facts: Facts) -> str:  # noqa: C901, PLR0911 - a table of texts
+def _same_for_both(facts: Facts) -> str:
     """Return the sentence that is both title and subject; "" if its detector has none here."""
     _, labels, count = facts.language.gettext, facts.labels, int(facts.count or 1)
     user, host, way, where = named_in(facts, facts.user) or _("somebody"), to_host(facts), way_in(facts), on_hosts(facts)

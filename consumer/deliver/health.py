@@ -2,8 +2,8 @@
 
 from consumer.deliver.language import Language
 from consumer.errors import StoreError
-from consumer.store.queries import delivered, stored
 from consumer.store.reader import Store
+from consumer.store.status_queries import delivered, stored
 
 
 def health_of(store: Store, language: Language) -> tuple[str, ...]:

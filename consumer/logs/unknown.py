@@ -13,8 +13,8 @@ from consumer.logs.parse import records
 from consumer.matching.matcher import Matcher
 from consumer.matching.unknown_lines import UnknownLines, UnknownState, added_up
 from consumer.state_dir import shards_in
-from consumer.store.queries import notes_of_unknown
 from consumer.store.reader import Store, path_of
+from consumer.store.status_queries import notes_of_unknown
 from consumer.text import text_of_bytes
 
 

@@ -57,11 +57,15 @@ class Lock:
         os.close(self._descriptor)
 
 
-def locked(path: Path) -> Lock:
+def locked(path: Path, advice: str = "") -> Lock:
     """
     Take a lock and return it.
 
     This opens the file anew for each try, because somebody may have replaced it.
+
+    Args:
+        path: of the lock file.
+        advice: what to do if another process holds it.
 
     Raises:
         StoreError: another process holds it, or the disk is full.
@@ -69,7 +73,7 @@ def locked(path: Path) -> Lock:
     lock = Lock(path)
     try:
         if not lock.take():
-            raise StoreError(f"another process holds {path}")  # noqa: TRY301
+            raise StoreError(f"another process holds {path}" + (f"; {advice}" if advice else ""))  # noqa: TRY301
     except StoreError:
         lock.close()
         raise

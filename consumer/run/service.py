@@ -49,9 +49,9 @@ from consumer.run.schedule import Schedule
 from consumer.run.start import started
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
-from consumer.store.queries import UNKNOWN_NOTE
 from consumer.store.shard_queue import ShardState
 from consumer.store.state import State
+from consumer.store.status_queries import UNKNOWN_NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,8 @@ from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import is_in
 from consumer.errors import InputError, StoreError
 from consumer.events import Event
-from consumer.store.queries import OPEN_LIMIT_US, Asked, EventRow, Session, SessionRow, event_of_row, session_of_row
+from consumer.store.event_rows import EventRow, Session, SessionRow, event_of_row, session_of_row
+from consumer.store.queries import OPEN_LIMIT_US, Asked
 from consumer.store.rows import checked
 
 # Rows that DuckDB hands over at once.

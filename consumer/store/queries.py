@@ -1,85 +1,32 @@
 """
-Queries of ``who``, ``history`` and ``status``. They write nothing and block no writer.
+Queries of ``who`` and ``history``. They write nothing and block no writer.
 
 The same statements run in SQLite and in PostgreSQL. What only one of them could do, such as testing an address, is done here.
 """
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from consumer.actions import SESSION_ACTIONS, EventAction
 from consumer.addresses import Network, is_in, is_same_host
-from consumer.errors import StoreError
-from consumer.events import Attempt, Block, Canary, Event, Finding, Forged, Login, LoginCode, Logout, Probe, Trouble
-from consumer.records import Line, Trusted
+from consumer.events import Block, Event, Login
 from consumer.selection import Selection
-from consumer.state_dir import shards_in
-from consumer.store.database import DELIVERY_DB, STATE_DB
-from consumer.store.delivery_rows import Budget
-from consumer.store.found import stored_block, stored_finding
+from consumer.store.event_rows import EventRow, Session, SessionRow, event_of_row, login_of_row, session_of_row, text_of_column
 from consumer.store.reader import Reader, Store, path_of, reader_of
 from consumer.store.rows import Whole, checked
 from consumer.store.state import EVENT_COLUMNS, SESSION_COLUMNS
-from consumer.text import text_of_bytes
 
 # A session without a logged end counts as over after this time, as in the correlator: its end was lost.
 OPEN_LIMIT_US = 30 * 86400 * 1_000_000
-# The name of the note about lines that no rule reads. Those of the partitions of workers have more words before it.
-UNKNOWN_NOTE = "unknown_lines"
 # Rows of one read. A long read makes the writer's log grow, so each page is a separate transaction.
 _PAGE = 2_000
 # The newest rows in which to look for keys. The limit keeps this fast, however long the history is.
 _KEY_ROWS, _KEYS_LIMIT = 100_000, 1_000
-
-
-class _LoggedRow(msgspec.Struct, kw_only=True):
-    """The common columns of an event and a session, as ``state.sql`` describes them."""
-
-    host: str
-    user: str | None
-    uid: int | None
-    address: str | None
-    port: int | None
-    method: str | None
-    info: str | None
-    origin: str
-    ambiguous: bool | int  # PostgreSQL has a type for it
-    factors: str | None
-    code: str | None = None
-
-
-class SessionRow(_LoggedRow, kw_only=True):
-    """A row of ``session``."""
-
-    login_id: str
-    opened_us: Whole
-    closed_us: Whole | None
-
-
-class EventRow(_LoggedRow, kw_only=True):
-    """A row of ``event``, and the begin of the session that it ends."""
-
-    id: str
-    time_us: Whole
-    action: str
-    count: int
-    reason: str | None
-    login_id: str | None
-    found: str | None = None
-    opened_us: Whole | None = None
-
-
-class Session(msgspec.Struct, frozen=True):
-    """A login, and when it ended; None if it is open or sshd never logged its end."""
-
-    login: Login
-    closed_us: int | None
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -223,7 +170,7 @@ def keys_used(store: Store, asked: Asked, here: str, *, of_events: bool) -> Iter
     for row in [found[key] for key in keys if key in found]:
         if of_events:
             event = checked(path_of(store), row, EventRow)
-            yield _login(event, event.id, event.time_us)
+            yield login_of_row(event, event.id, event.time_us)
         else:
             yield session_of_row(checked(path_of(store), row, SessionRow)).login
 
@@ -243,7 +190,6 @@ _EVENT = _Kind(
     "event", "time_us", "id", (*EVENT_COLUMNS, "opened_us"),
     ", ".join((*EVENT_COLUMNS, "(SELECT opened_us FROM session WHERE session.login_id = event.login_id)")),
 )  # fmt: skip
-_FINDINGS = frozenset(action for action in EventAction if action.is_finding)
 
 
 def _named(names: Sequence[str], row: Sequence[object]) -> dict[str, object]:
@@ -320,72 +266,6 @@ def _rows(store: Store, kind: _Kind, asked: Asked) -> Iterator[dict[str, object]
             values |= {"time": page[-1][time], "key": page[-1][0]}
 
 
-def session_of_row(row: SessionRow) -> Session:
-    """Return the session of a row."""
-    return Session(_login(row, row.login_id, row.opened_us), row.closed_us)
-
-
-def _login(row: _LoggedRow, login_id: str, time_us: int) -> Login:
-    try:
-        code = None if row.code is None else msgspec.json.decode(row.code, type=LoginCode)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"{STATE_DB}: it has a value that sshbell never writes: {error}") from error
-    return Login(
-        login_id, _line(row, time_us), row.user, _logged(row.address), _digits(row.port), row.method, _logged(row.info), row.uid,
-        factors=tuple(row.factors.split(",")) if row.factors else (), code=code,
-    )  # fmt: skip
-
-
-def event_of_row(row: EventRow) -> Event | None:
-    """Return the event of a row, without the parts that the store does not keep; None for an unknown action."""
-    line = _line(row, row.time_us)
-    start = (row.id, line, row.user, _logged(row.address), _digits(row.port))
-    match row.action:
-        case EventAction.LOGIN:
-            return _login(row, row.id, row.time_us)
-        case EventAction.LOGOUT:
-            return Logout(*start, _login(row, row.login_id or "", row.opened_us or 0), row.time_us)
-        case EventAction.ATTEMPT:
-            return Attempt(*start, row.method, count=row.count, reason=_logged(row.reason))
-        case EventAction.PROBE:
-            return Probe(*start, _logged(row.reason))
-        case EventAction.TROUBLE:
-            return Trouble(*start, row.method or "", _logged(row.reason))
-        case EventAction.CANARY:
-            return Canary(*start)
-        case EventAction.FORGED:
-            return Forged(*start, row.uid, row.reason or "", row.count)
-        case action if action == EventAction.BLOCK or action in _FINDINGS:
-            return _found(start, row)
-    return None
-
-
-def _found(start: tuple[str, Line, str | None, str | None, str | None], row: EventRow) -> Finding | Block:
-    try:
-        if row.action == EventAction.BLOCK:
-            return stored_block(start, row.found or "", _logged(row.reason) or "")
-        action, rule = EventAction(row.action), row.reason or ""
-        return stored_finding(start, action, row.found or "", origin=row.origin, rule=rule, count=row.count)
-    except msgspec.MsgspecError as error:
-        raise StoreError(f"{STATE_DB}: it has a value that sshbell never writes: {error}") from error
-
-
-def _line(row: _LoggedRow, time_us: int) -> Line:
-    trusted: Trusted | None = (0, "") if row.origin == "verified" else None
-    host = text_of_bytes(row.host.encode())
-    nothing = (None, None, None, None, None, None, None)  # the store does not keep the fields that the rule took
-    return Line((0, time_us or None, 0, 1, "", trusted, bool(row.ambiguous), "", host, "", *nothing))
-
-
-def _logged(text: str | None) -> str | None:
-    """Return the text of a column as events hold it: one character per byte."""
-    return None if text is None else text_of_bytes(text.encode())
-
-
-def _digits(number: int | None) -> str | None:
-    return None if number is None else str(number)
-
-
 class KeySeen(msgspec.Struct, frozen=True):
     """A key that logins of an account on a host used: ``info`` as in ``Login``, and the time of the last such login."""
 
@@ -407,132 +287,5 @@ def keys_seen(store: Store) -> tuple[int | None, list[KeySeen]]:
         rows = reader.rows("SELECT info, user, host, max(opened_us) FROM session GROUP BY info, user, host")
     seen = [checked(path_of(store), _named(KeySeen.__struct_fields__, row), KeySeen) for row in rows]
     return checked(path_of(store), [oldest_us], list[Whole | None])[0], [
-        KeySeen(_logged(key.info), key.user, key.host, key.last_us) for key in seen
+        KeySeen(text_of_column(key.info), key.user, key.host, key.last_us) for key in seen
     ]
-
-
-class StoreState(msgspec.Struct):
-    """The figures and notes that ``run`` keeps in ``state.db``, and the messages that are not routed yet."""
-
-    figures: dict[str, Whole]
-    notes: dict[str, str]
-    unrouted: int
-    oldest_us: Whole | None
-
-
-class ChannelState(msgspec.Struct):
-    """
-    A channel in ``delivery.db``. ``pending``, ``held`` and ``dead`` count messages: those to send, those in holds, dead letters.
-    ``spent``: used-up budgets, with their messages.
-    """
-
-    pending: int = 0
-    held: int = 0
-    dead: int = 0
-    oldest_us: Whole | None = None
-    last_success_us: Whole | None = None
-    last_error_us: Whole | None = None
-    last_error: str | None = None
-    spent: list[tuple[Budget, int]] = msgspec.field(default_factory=list)
-
-
-def delivered(store: Store) -> tuple[int, dict[str, ChannelState]]:
-    """
-    Return the number of the last routed message, and the state of each channel.
-
-    Raises:
-        StoreError: ``delivery.db`` does not exist or cannot be read.
-    """
-    channels: dict[str, ChannelState] = {}
-    with closing(reader_of(store, DELIVERY_DB, is_optional=False)) as reader:
-        ((seq,),) = reader.rows("SELECT coalesce(max(seq), 0) FROM cursor")
-        for name, *times in reader.rows("SELECT name, last_success_us, last_error_us, last_error FROM channel"):
-            channels[name] = ChannelState(0, 0, 0, None, *times)
-        for name, state, count, oldest_us in reader.rows(
-            "SELECT channel, state, count(*), min(max(queued_us, free_us)) FROM delivery"
-            " WHERE state = 'pending' AND hold = '' GROUP BY channel, state"
-            " UNION ALL SELECT channel, 'held', count(*), NULL FROM delivery"
-            " WHERE state = 'pending' AND hold <> '' GROUP BY channel"
-            " UNION ALL SELECT channel, state, count(*), NULL FROM delivery WHERE state = 'dead' GROUP BY channel, state"
-        ):
-            channel = channels.setdefault(name, ChannelState())
-            match state:
-                case "dead":
-                    channel.dead = count
-                case "held":
-                    channel.held = count
-                case _:
-                    channel.pending, channel.oldest_us = count, oldest_us
-        path = store / DELIVERY_DB if isinstance(store, Path) else path_of(store)
-        for name, budget, tokens, tokens_us, count in reader.rows(
-            "SELECT budget.channel, name, tokens, tokens_us, count(*)"
-            " FROM budget JOIN delivery ON delivery.channel = budget.channel AND delivery.budget = name"
-            " WHERE tokens < 1 AND state = 'pending' AND hold = '' AND seq > 0 GROUP BY budget.channel, name, tokens, tokens_us"
-        ):
-            spent = channels.setdefault(name, ChannelState()).spent
-            spent.append((checked(path, (budget, tokens, tokens_us), Budget), count))
-    return checked(path, seq, int), checked(
-        path, {name: msgspec.structs.asdict(one) for name, one in channels.items()}, dict[str, ChannelState]
-    )
-
-
-def stored(store: Store, routed_seq: int) -> StoreState:
-    """
-    Return the figures and notes of ``run``, and how many messages wait after ``routed_seq``. Those of shards are added.
-
-    ``notes_of_unknown`` returns the notes that this leaves out.
-
-    Raises:
-        StoreError: ``state.db`` does not exist or cannot be read.
-    """
-    with closing(reader_of(store, is_optional=False)) as reader:
-        # In PostgreSQL, deliver gives messages their numbers when it sees them.
-        ((unrouted, oldest_us),) = reader.rows(
-            "SELECT count(*), min(queued_us) FROM outbox WHERE seq > ? OR seq IS NULL", (routed_seq,)
-        )
-        values = {
-            "figures": _added_up(reader.rows("SELECT name, value FROM status")),
-            "notes": dict(reader.rows(f"SELECT name, text FROM note WHERE name NOT LIKE '%{UNKNOWN_NOTE}'")),  # noqa: S608 - ours
-            "unrouted": unrouted, "oldest_us": oldest_us,
-        }  # fmt: skip
-    whole = checked(path_of(store), values, StoreState)
-    for folder in shards_in(store).values() if isinstance(store, Path) else ():
-        with suppress(StoreError):  # sshbell status reports it
-            _add(whole, stored(folder, 0))
-    return whole
-
-
-def notes_of_unknown(store: Store) -> list[str]:
-    """
-    Return the notes about lines that no rule reads: that of ``run``, or those of all partitions of workers.
-
-    Raises:
-        StoreError: the store does not exist or cannot be read.
-    """
-    with closing(reader_of(store, is_optional=False)) as reader:
-        rows = reader.rows(f"SELECT text FROM note WHERE name LIKE '%{UNKNOWN_NOTE}' ORDER BY name")  # noqa: S608 - ours
-    return checked(path_of(store), [text for (text,) in rows], list[str])
-
-
-def _added_up(rows: Sequence[tuple[object, ...]]) -> dict[str, object]:
-    """Return figures by name. Those of the partitions of workers, such as ``sshbell/3/lines_total``, are added up."""
-    figures: dict[str, object] = {}
-    for name, value in rows:
-        _partition, _, plain = str(name).rpartition("/")
-        known = figures.get(plain)
-        if isinstance(known, int) and isinstance(value, int):
-            value = max(known, value) if plain.endswith("_us") else known + value  # noqa: PLW2901
-        figures[plain] = value
-    return figures
-
-
-def _add(whole: StoreState, part: StoreState) -> None:
-    """Add the figures of a shard to those of the ``run`` that gathers."""
-    for name, value in part.figures.items():
-        if name.endswith("_total"):
-            whole.figures[name] = whole.figures.get(name, 0) + value
-        elif name == "last_line_us":
-            whole.figures[name] = max(whole.figures.get(name, 0), value)
-    for name in ("unmatched", "unframed"):
-        if text := part.notes.get(name):
-            whole.notes.setdefault(name, text)

@@ -18,8 +18,8 @@ from consumer.process.lock import DELIVER_LOCK, RUN_LOCK, Process, holder_of
 from consumer.state_dir import shard_dir, shards_in
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.database import DELIVERY_DB, STATE_DB, set_aside_of
-from consumer.store.queries import ChannelState, StoreState, delivered, stored
 from consumer.store.reader import members_of
+from consumer.store.status_queries import ChannelState, StoreState, delivered, stored
 from consumer.system.blocking_state import BlockingState, blocking_state
 from consumer.system.rsyslog_conf import DROP_IN
 from consumer.system.shards import installed_shards

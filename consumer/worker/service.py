@@ -28,7 +28,7 @@ from consumer.errors import ConfigError, DamagedStoreError, DataError, StoreErro
 from consumer.intake.senders import Senders
 from consumer.notices import Notice, OwnMessage, notice_message
 from consumer.places.place_finder import PlaceFinder
-from consumer.process.lock import RUN_LOCK, Lock
+from consumer.process.lock import RUN_LOCK, locked
 from consumer.process.log import get_logger
 from consumer.process.privileges import as_sshbell
 from consumer.run.children import DeliverChild
@@ -36,7 +36,7 @@ from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
-from consumer.store.queries import UNKNOWN_NOTE
+from consumer.store.status_queries import UNKNOWN_NOTE
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
@@ -108,7 +108,8 @@ class KafkaWorker:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGHUP, self._hang_up)
         # SQLite's file is for one process. In PostgreSQL, the epochs keep workers apart.
-        self._lock = _locked(Path(config.state_dir) / RUN_LOCK) if isinstance(config.store, Path) else None
+        advice = "several workers need a database of PostgreSQL under [worker]"
+        self._lock = locked(Path(config.state_dir) / RUN_LOCK, advice) if isinstance(config.store, Path) else None
         self._topic = config.worker.topic
         self._routed_actions = config.routed_actions
         self._places = PlaceFinder(config.geoip, lambda text: log.error("places_damaged", reason=text))
@@ -437,20 +438,6 @@ class KafkaWorker:
             self._gathering.configure(config)
         self._deliver.hang_up()
         log.info("configured")
-
-
-def _locked(path: Path) -> Lock:
-    """
-    Take the lock of the state directory.
-
-    Raises:
-        StoreError: another process has it.
-    """
-    lock = Lock(path)
-    if not lock.take():
-        lock.close()
-        raise StoreError(f"another sshbell uses {path.parent}; several workers need a database of PostgreSQL under [worker]")
-    return lock
 
 
 def _alarm(topic: str, number: int, offset: int, notice: Notice) -> OwnMessage:

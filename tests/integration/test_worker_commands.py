@@ -26,8 +26,9 @@ from consumer.pipeline import Pipeline
 from consumer.store.deliveries import delivery_of
 from consumer.store.lifting import lift_blocks
 from consumer.store.postgresql import PostgresSession
-from consumer.store.queries import event_of_id, stored
+from consumer.store.queries import event_of_id
 from consumer.store.recent_logins import recent_logins
+from consumer.store.status_queries import stored
 from consumer.store.worker import PartitionProgress, worker_store
 from consumer.system.audit import AuditPlaces, audit_rows
 from consumer.system.blocking_state import blocking_state

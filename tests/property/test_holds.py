@@ -31,7 +31,7 @@ from consumer.store.delivery import Delivery
 from consumer.store.delivery_holds import BLOCK_LIMIT
 from consumer.store.delivery_rows import Budget, Hold, Pending, Routed, Standing, Way
 from consumer.store.outbox import Queued
-from consumer.store.queries import delivered
+from consumer.store.status_queries import delivered
 
 if TYPE_CHECKING:
     from consumer.ecs import EcsEvent

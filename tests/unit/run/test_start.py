@@ -102,6 +102,8 @@ def test_one_instance_has_the_lock(tmp_path: Path) -> None:
                 locked(path)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208 - names
         assert path.read_text() == f"{os.getpid()}\n"
+        with pytest.raises(StoreError, match=r"another process holds .*run\.lock; wait for it$"):
+            locked(path, "wait for it")
     locked(path).close()
 
 
