@@ -1,7 +1,7 @@
 """
 ``sshbell run``: the path of a line, and the work between lines.
 
-    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle ─▶ _store_urgent, _flush: store ─▶ deliver
+    Lines.read ─▶ _take: journal, "OK" ─▶ _understand: pipeline ─▶ _handle: Unstored ─▶ store ─▶ deliver
 
 A line in the journal is safe: it survives the death of any process. ``run`` stores and syncs logins and other urgent events right
 after the "OK", or together after 5 ms if they come faster. The rest follows within a second. Only the end of the input stops it.
@@ -28,25 +28,25 @@ import msgspec
 from consumer import __version__
 from consumer.clock import SECOND_US, now_us
 from consumer.config import Config
-from consumer.config_file import load, reloaded
+from consumer.config_file import reloaded
 from consumer.errors import ConfigError, SshbellError, StoreError
-from consumer.events import Block, Event, Finding, Forged, Login, Logout
+from consumer.events import Event
 from consumer.events_as_msgpack import encoded_batch
 from consumer.intake.journal import Kind
 from consumer.intake.omprog import Lines, Replies
 from consumer.intake.senders import Senders
 from consumer.places.place_finder import PlaceFinder
 from consumer.process.log import bind_contextvars, configure, get_logger
-from consumer.process.privileges import account_of
 from consumer.run.announcement import announced, forget_announcement
 from consumer.run.catch_up import CatchUp
 from consumer.run.gather import Gather
 from consumer.run.meanwhile import Meanwhile
-from consumer.run.restore import BATCH_EVENTS, restored, snapshot_parts
+from consumer.run.restore import restored, snapshot_parts
 from consumer.run.retry import HungUpError, Patience, PatientState
 from consumer.run.role import Role
 from consumer.run.schedule import Schedule
-from consumer.run.start import started
+from consumer.run.start import configuration_of, started
+from consumer.run.unstored import Unstored
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.shard_queue import ShardState
@@ -90,7 +90,7 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False, 
     lines = Lines(0)
     try:
         # A child that ends before its first OK crashes rsyslogd 8.2302 where forceSingleInstance is on (its issue 5017).
-        configured = partial(_configuration, config_path)
+        configured = partial(configuration_of, config_path)
         config = configured() if is_plain else Patience(lines, replies).until(configured)
         service = Service(config, config_path, lines, replies, is_plain=is_plain, role=role)
         if not is_confirmed:
@@ -102,23 +102,6 @@ def run(config_path: str | None, *, is_plain: bool, is_confirmed: bool = False, 
         log.error("not_started", reason=str(error))
         return error.exit_code
     return 0
-
-
-def _configuration(path: str | None) -> Config:
-    """
-    Read the configuration, and make sure that it is usable.
-
-    Raises:
-        ConfigError: it is not.
-    """
-    config = load(path)
-    if config.worker.database:
-        raise ConfigError(
-            'the database under [worker] is for "sshbell worker"; run either that or sshbell under rsyslogd, not both'
-        )
-    if config.user and os.geteuid() == 0:
-        account_of(config.user)
-    return config
 
 
 class Service:
@@ -142,11 +125,8 @@ class Service:
         self._figures = dict.fromkeys(("snapshots_total", "damaged_total", "last_event_us"), 0)
         self._figures["started_us"] = begun_us
         self._refused = ""  # why sshbell refuses the current file of the configuration
-        self._routed_actions = config.routed_actions
-        # Confirmed lines that the pipeline has not read yet; events that are not stored yet.
+        # Confirmed lines that the pipeline has not read yet.
         self._taken: list[bytes] = []
-        self._urgent: list[Event] = []
-        self._unsaved: list[Event] = []
         self._is_failing = False  # the last snapshot could not be stored
         self._senders = Senders()
 
@@ -158,13 +138,16 @@ class Service:
             self._places = PlaceFinder(config.geoip, self._report_places)
             self._store = PatientState(patience, partial(self._opened, folder))
             self._pipeline, self._journal, self._log_file.position, taken = self._store.until(
-                partial(restored, self._store, folder, config, self._routed_actions, self._report, self._places)
+                partial(restored, self._store, folder, config, config.routed_actions, self._report, self._places)
             )
             self._gather = None if role.shard is not None else Gather(folder, taken)
             self._use_programs()
             self._use_detect()
             self._store.until(partial(self._store.state.set_notes, {"version": __version__}))
             self._left_us = int(self._store.until(partial(self._store.state.note, _LEFT)) or 0)
+        self._unstored = Unstored(
+            self._store, self._children, self._senders, config.routed_actions, is_in_order=role.shard is not None
+        )
         self._is_leaving = False
         self._has_left = False
         self._children.begin()
@@ -176,9 +159,9 @@ class Service:
         # The periodic tasks in their order, which the journal has, too; each with its period in seconds.
         self._tasks: dict[str, tuple[float, Callable[[], object]]] = {
             "tick": (1.0, self._tick),
-            "urgent": (1.0, self._store_urgent),
+            "urgent": (1.0, self._unstored.store_urgent),
             "sync": (1.0, self._sync),
-            "flush": (1.0, self._flush),
+            "flush": (1.0, self._unstored.store_all),
             "mark": (1.0, self._mark),
             "status": (5.0, self._keep_status),
             "unknown": (60.0, self._keep_unknown),
@@ -297,35 +280,10 @@ class Service:
     def _handle(self, events: list[Event]) -> None:
         """Queue events for the store, and schedule the urgent ones for now."""
         self._figures["last_event_us"] = now_us()
-        has_urgent = False
-        for event in events:
-            is_urgent = isinstance(event, Login | Logout | Forged | Finding | Block) or event.action in self._routed_actions
-            # A shard numbers its events in their order, so it stores all that came before an urgent one with it.
-            (self._urgent if is_urgent or self._role.shard is not None else self._unsaved).append(event)
-            has_urgent |= is_urgent
-        if has_urgent:
+        if self._unstored.add(events):
             self._schedule.at(self._last_urgent_s + _URGENT_S, "urgent", "sync")
-        if max(len(self._unsaved), len(self._urgent)) >= BATCH_EVENTS:
-            self._flush()
-
-    def _store_urgent(self) -> None:
-        """Store urgent events, and wake deliver."""
-        self._record(self._urgent)
-
-    def _flush(self) -> None:
-        """Store all waiting events."""
-        self._record(self._urgent)
-        self._record(self._unsaved)
-
-    def _record(self, events: list[Event]) -> None:
-        if events:
-            state = self._store.state
-            new = self._store.until(lambda: state.record(events, self._routed_actions, now_us(), senders=self._senders.new))
-            self._children.order(event for event in events if isinstance(event, Block))
-            events.clear()
-            self._senders.new.clear()
-            if new:
-                self._children.wake()
+        if self._unstored.is_full:
+            self._unstored.store_all()
 
     def _sync(self) -> None:
         """Sync the journal, so that it survives a power cut; a little later if the last sync is still running."""
@@ -364,7 +322,7 @@ class Service:
             self._places.configure(config.geoip)
         if (config.detect, config.block) != (before.detect, before.block):
             self._use_detect()
-        self._routed_actions = config.routed_actions
+        self._unstored.routed_actions = config.routed_actions
         self._children.hang_up(config)
         # The detectors of before are cycles.
         gc.unfreeze()
@@ -436,11 +394,11 @@ class Service:
 
     def _take_from_file(self) -> None:
         """Store the events of lines that only the log file has."""
-        self._flush()
+        self._unstored.store_all()
         with self._patience.meanwhile():
             events = self._catch_up.found()
-        if notice := self._catch_up.notice_of([event for event in events if event.action in self._routed_actions]):
-            self._store.until(lambda: self._store.state.record(events, self._routed_actions, now_us(), notice))
+        if notice := self._catch_up.notice_of([event for event in events if event.action in self._unstored.routed_actions]):
+            self._store.until(lambda: self._store.state.record(events, self._unstored.routed_actions, now_us(), notice))
             self._children.wake()
         elif events:
             self._handle(events)
@@ -460,7 +418,7 @@ class Service:
     def _take_senders(self) -> None:
         assert self._gather is not None
         if pairs := self._gather.senders():
-            self._store.state.record([], self._routed_actions, now_us(), senders=pairs)
+            self._store.state.record([], self._unstored.routed_actions, now_us(), senders=pairs)
 
     def _mark(self) -> None:
         self._catch_up.mark(time.monotonic(), now_us(), self._last_line_s, is_ready=self._lines.is_ready())
@@ -482,7 +440,7 @@ class Service:
     def _snapshot(self) -> None:
         """Store a snapshot of the memory, and delete the journal that it replaces."""
         self._understand()
-        self._flush()
+        self._unstored.store_all()
         self._schedule.done(time.monotonic(), "snapshot")
         if not self._store.has_snapshot:
             self._pipeline.forget_snapshot()
@@ -530,7 +488,7 @@ class Service:
         if self._gather is not None:
             while self._take_gathered():
                 pass
-        for task in (self._flush, self._snapshot, self._keep_status, self._keep_unknown):
+        for task in (self._unstored.store_all, self._snapshot, self._keep_status, self._keep_unknown):
             try:
                 task()
             except StoreError as error:

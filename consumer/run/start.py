@@ -1,4 +1,4 @@
-"""Prepares the process that rsyslogd has started: its signals, its state directory, its user, its lock."""
+"""Prepares the process that rsyslogd has started: its configuration, signals, state directory, user and lock."""
 
 import os
 import pwd
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from consumer.config import KEYS_SOCKET, Config
-from consumer.errors import RightsError, StoreError
+from consumer.config_file import load
+from consumer.errors import ConfigError, RightsError, StoreError
 from consumer.process.lock import RUN_LOCK, Lock, locked
 from consumer.process.privileges import account_of, become
 from consumer.process.privileges import guard as guarded_folder
@@ -25,6 +26,23 @@ class Started(NamedTuple):
     log_file: RotatedLog
     children: OwnChildren | ShardChildren
     lock: Lock
+
+
+def configuration_of(path: str | None) -> Config:
+    """
+    Read the configuration, and make sure that it is usable.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    config = load(path)
+    if config.worker.database:
+        raise ConfigError(
+            'the database under [worker] is for "sshbell worker"; run either that or sshbell under rsyslogd, not both'
+        )
+    if config.user and os.geteuid() == 0:
+        account_of(config.user)
+    return config
 
 
 def started(config: Config, config_path: str | None, patience: Patience, shard: int | None = None) -> Started:
