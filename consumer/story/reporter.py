@@ -13,7 +13,7 @@ from consumer.story.event_ids import Identities
 
 class Reporter:
     """
-    Reporter events.
+    Reports events.
 
     Args:
         rules: the rules of the matcher that made the lines.
