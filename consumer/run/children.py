@@ -26,7 +26,6 @@ from consumer.process.log import get_logger
 from consumer.run.gather import Bell
 from consumer.store.block import BLOCK_LIMIT
 from consumer.store.earlier_logins import EarlierLogins
-from consumer.store.queries import blocks_after
 
 log = get_logger()
 
@@ -293,6 +292,8 @@ class GuardChild:
 
     def _catch_up(self) -> None:
         """Send a new guard all blocks that have not ended: it may have missed some."""
+        from consumer.store.queries import blocks_after  # noqa: PLC0415 - a run that does not block starts without it
+
         try:
             blocks = blocks_after(Path(self._config.state_dir), now_us(), BLOCK_LIMIT)
         except StoreError:

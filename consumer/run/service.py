@@ -50,8 +50,7 @@ from consumer.run.unstored import Unstored
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.shard_queue import ShardState
-from consumer.store.state import State
-from consumer.store.status_queries import UNKNOWN_NOTE
+from consumer.store.state import UNKNOWN_NOTE, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,6 +21,8 @@ from consumer.store.database import DELIVERY_DB, STATE_DB, guarded, open_for_wri
 from consumer.store.found import found_of
 from consumer.text import readable
 
+# The name of the note about lines that no rule reads. Those of the partitions of workers have more words before it.
+UNKNOWN_NOTE = "unknown_lines"
 # Limits of size. sshbell deletes the oldest rows, tries and probes before all others, so that a flood does not push out logins
 # that it has reported. 2,000,000 events take about 400 MB.
 EVENT_LIMIT = 2_000_000

@@ -12,9 +12,7 @@ from consumer.store.database import DELIVERY_DB
 from consumer.store.delivery_rows import Budget
 from consumer.store.reader import Store, path_of, reader_of
 from consumer.store.rows import Whole, checked
-
-# The name of the note about lines that no rule reads. Those of the partitions of workers have more words before it.
-UNKNOWN_NOTE = "unknown_lines"
+from consumer.store.state import UNKNOWN_NOTE
 
 
 class StoreState(msgspec.Struct):

@@ -36,7 +36,7 @@ from consumer.run.schedule import Schedule
 from consumer.spans import seconds_of
 from consumer.store.block import NOT_BLOCKED_NOTE
 from consumer.store.deliveries import delivery_of
-from consumer.store.status_queries import UNKNOWN_NOTE
+from consumer.store.state import UNKNOWN_NOTE
 from consumer.store.worker import GATHERING, LostPartitionError, worker_store
 from consumer.story.event_ids import derived
 from consumer.worker.gathering import GATHERED_LIMIT, Gathering
