@@ -128,8 +128,10 @@ class BlockPolicy:
 
     def _logout(self, logout: Logout) -> None:
         login = logout.login
+        if login.origin != "verified":
+            return
         address = client_of(login.address or "")
-        if address in self._live and login.origin == "verified":
+        if address in self._live:
             self._is_changed = True
             count, last_us = self._live[address]
             if count > 1:

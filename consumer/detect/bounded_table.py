@@ -41,6 +41,9 @@ class BoundedTable(Generic[K, V]):
         self._count = len(self._buckets)
         self._changed: set[int] = set()
         self._total = 0
+        # The last key that a caller has asked for, with the number of its bucket. Most ask for a key, and then put it.
+        self._last_key: K | None = None
+        self._last_number = 0
         self._decode = msgspec.msgpack.Decoder(dict[key, value]).decode  # type: ignore[valid-type]
         self.evicted_total = 0
 
@@ -48,12 +51,10 @@ class BoundedTable(Generic[K, V]):
         return self._total
 
     def _number(self, key: K) -> int:
-        if not isinstance(key, str):
-            return crc32(key) % self._count
-        try:
-            return crc32(key.encode()) % self._count
-        except UnicodeEncodeError:  # a rare name that is not UTF-8; to look for one each time takes longer
-            return crc32(key.encode("utf-8", "surrogateescape")) % self._count
+        if key is not self._last_key:
+            self._last_number = _checksum(key) % self._count
+            self._last_key = key
+        return self._last_number
 
     def get(self, key: K) -> V | None:
         """Return the value of a key; None if there is none. This does not make the entry newer."""
@@ -69,8 +70,13 @@ class BoundedTable(Generic[K, V]):
             self._changed.add(number)
         return value
 
-    def put(self, key: K, value: V, *, is_newest: bool = True) -> None:
-        """Set the value of a key, as the newest or in its place; forget the oldest entry if there are too many."""
+    def put(self, key: K, value: V, *, is_newest: bool = True) -> V | None:
+        """
+        Set the value of a key, as the newest or in its place; forget the oldest entry if there are too many.
+
+        Returns:
+            The value before; None if there was none.
+        """
         number = self._number(key)
         bucket = self._buckets[number]
         before = bucket.pop(key, None) if is_newest else bucket.get(key)
@@ -84,6 +90,7 @@ class BoundedTable(Generic[K, V]):
             self._bytes += len(value) - (len(before) if isinstance(before, bytes) else 0)
             while self._bytes > self._limit_bytes and self._total > 1:
                 self._forget_oldest(number)
+        return before
 
     def pop(self, key: K) -> V | None:
         """Remove a key, and return its value; None if there is none."""
@@ -136,6 +143,15 @@ class BoundedTable(Generic[K, V]):
         """
         for key, value in self._decode(body).items():
             self.put(key, value)
+
+
+def _checksum(key: str | bytes) -> int:
+    if not isinstance(key, str):
+        return crc32(key)
+    try:
+        return crc32(key.encode())
+    except UnicodeEncodeError:  # a rare name that is not UTF-8; to look for one each time takes longer
+        return crc32(key.encode("utf-8", "surrogateescape"))
 
 
 class BoundedTables:

@@ -30,6 +30,7 @@ _HOUR_US = 3600 * _SECOND_US
 _HOURS, _FIRST_HOUR = 168, 72
 # With fewer logins, most hours of the week are new.
 _LOGINS_FOR_HOURS = 100
+_OF_PLACES = frozenset({"network", "country"})
 _SINCE = "since"
 
 
@@ -46,11 +47,13 @@ class FirstSeen:
     takes: ClassVar[Kinds] = (Login,)
 
     def __init__(self, settings: FirstSeenSettings, place_of: PlaceOf | None) -> None:
-        self._what = [(what, _VALUES[what]) for what in settings.what]
+        # Without databases, a login has no network and no country.
+        whats = [what for what in settings.what if place_of is not None or what not in _OF_PLACES]
+        self._what = [(what, _VALUES[what]) for what in whats]
         self._learning_us = round(seconds_of(settings.learning) * _SECOND_US)
         self._expiry_us = round(seconds_of(settings.expiry) * _SECOND_US)
         self._rule = f"{settings.learning}, {settings.expiry}"
-        self._place_of = place_of if {"network", "country"} & set(settings.what) else None
+        self._place_of = place_of if _OF_PLACES & set(settings.what) else None
         self._accounts = BoundedTable(str, _Account, HABITS_LIMIT)
         # The time of the first login of all.
         self._since_us = 0

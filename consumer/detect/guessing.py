@@ -394,7 +394,7 @@ def _key_of_user(user: str) -> bytes:
 def _key_of_host(address: str) -> bytes:
     network = _network_of(address) if ":" in address else None
     if network is None:
-        return (ip_text(address) or address).encode("utf-8", "surrogateescape")[:_NAME_BYTES]
+        return _alone(address).encode("utf-8", "surrogateescape")[:_NAME_BYTES]
     packed = network.network_address.packed
     return _V6 + (packed[: _CLIENT_PREFIX // 8] if network.prefixlen == _CLIENT_PREFIX else packed)
 
@@ -402,9 +402,13 @@ def _key_of_host(address: str) -> bytes:
 def client_of(address: str) -> str:
     """Return the address, or the IPv6 network, that counts as one client; a name as it is."""
     network = _network_of(address) if ":" in address else None
-    if network is None or network.prefixlen != _CLIENT_PREFIX:
-        return ip_text(address) or address
-    return str(network)
+    return _alone(address) if network is None or network.prefixlen != _CLIENT_PREFIX else str(network)
+
+
+def _alone(address: str) -> str:
+    """Return the text of an address that is one client; a name as it is."""
+    # An IPv4 address has one way to write it, and to parse one takes as long as all else that detectors do with a try.
+    return ip_text(address) or address if ":" in address or "%" in address else address
 
 
 @lru_cache(4096)

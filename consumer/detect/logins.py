@@ -38,9 +38,14 @@ def learner_of(login: Login) -> str:
 
 def methods_of(login: Login) -> tuple[str, ...]:
     """Return the names of the methods of all factors, without submethods; "" for an unknown one."""
-    return tuple(method.partition("/")[0] for method in login.factors or (login.method or "",))
+    return _names(login.factors or (login.method or "",))
 
 
 def is_by_key(login: Login) -> bool:
     """Return whether a login needed more than a secret that somebody can guess."""
-    return any(method in _NOT_GUESSED for method in methods_of(login))
+    return not _NOT_GUESSED.isdisjoint(methods_of(login))
+
+
+@lru_cache(_TEXTS)
+def _names(methods: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(method.partition("/")[0] for method in methods)

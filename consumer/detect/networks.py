@@ -39,10 +39,13 @@ class KnownNetworks:
 
     def __init__(self, networks: Iterable[str]) -> None:
         self._networks: list[Network] = [ip_network(network) for network in networks]
-        self.has = lru_cache(_ADDRESSES)(self._has)
+        self._found = lru_cache(_ADDRESSES)(self._has)
+
+    def has(self, address: str) -> bool:
+        """Return whether an address is in one of the networks."""
+        return bool(self._networks) and self._found(address)
 
     def _has(self, address: str) -> bool:
-        """Return whether an address is in one of the networks."""
         ip = ip_of(address)
         return ip is not None and any(ip in network for network in self._networks)
 

@@ -21,7 +21,7 @@ KEY_USERS_LIMIT = 10_000
 _KEPT_US = 90 * DAY_US
 
 
-class _Account(msgspec.Struct, array_like=True, frozen=True):
+class _Account(msgspec.Struct, array_like=True):
     """The logins of an account: by key without a pause of 90 days, and the last one by password."""
 
     by_key: int = 0
@@ -49,18 +49,23 @@ class PasswordDespiteKey(OneTable):
         user, at_us = event.user, event.time_us
         if not isinstance(event, Login) or not user or not at_us or methods_of(event) == ("",):
             return ()
-        before: _Account = self._table.get(user) or _Account()
-        is_over = at_us - before.by_key_us > _KEPT_US
+        account: _Account | None = self._table.renewed(user)
+        if account is None:
+            account = _Account()
+            self._table.put(user, account)
+        is_over = at_us - account.by_key_us > _KEPT_US
         if is_by_key(event):
-            since_us, count = (at_us, 0) if is_over else (before.by_key_since_us, before.by_key)
-            self._table.put(user, _Account(count + 1, since_us, max(at_us, before.by_key_us), before.by_password_us))
+            if is_over:
+                account.by_key, account.by_key_since_us = 0, at_us
+            account.by_key += 1
+            account.by_key_us = max(at_us, account.by_key_us)
             return ()
-        self._table.put(user, msgspec.structs.replace(before, by_password_us=max(at_us, before.by_password_us)))
-        if is_over or before.by_key < self._least or at_us - before.by_password_us <= _KEPT_US:
+        before_us, account.by_password_us = account.by_password_us, max(at_us, account.by_password_us)
+        if is_over or account.by_key < self._least or at_us - before_us <= _KEPT_US:
             return ()
         return (
             finding_of(
-                event, EventAction.PASSWORD_DESPITE_KEY, user, rule=str(self._least), count=before.by_key,
-                since_us=before.by_key_since_us,
+                event, EventAction.PASSWORD_DESPITE_KEY, user, rule=str(self._least), count=account.by_key,
+                since_us=account.by_key_since_us,
             ),
         )  # fmt: skip

@@ -14,17 +14,19 @@ from consumer.actions import EventAction
 from consumer.detect.findings import Kinds, OneTable, finding_of
 from consumer.detect.tries import DAY_US
 from consumer.detect_settings import rate_of
-from consumer.events import Event, Finding, Login, Probe, Trouble
+from consumer.events import Finding, Login, Probe, Trouble
+from consumer.records import TIME
 
 # Addresses in memory, each with some 300 bytes.
 PENALTY_ADDRESS_LIMIT = 20_000
 # How long an address belongs to the account that has logged in from it.
 _USER_US = 90 * DAY_US
 _PENALTY = "penalty"
+_PENALTY_TEXT = f"{_PENALTY}: "
 _CRASH = "crash"
 
 
-class _Address(msgspec.Struct, array_like=True, frozen=True):
+class _Address(msgspec.Struct, array_like=True):
     """What sshbell knows of an address: its last login; its penalties without a longer pause; when sshbell reported it."""
 
     user: str = ""
@@ -50,37 +52,40 @@ class SshdPenalty(OneTable):
         self._rate = rate
         self._count, self._pause_us = rate_of(rate)
 
-    def take(self, event: Event) -> Iterable[Finding]:
+    def take(self, event: Login | Probe | Trouble) -> Iterable[Finding]:
         """Return the finding about a penalty; remember who logs in from where."""
-        if isinstance(event, Probe) and not (event.reason or "").startswith(f"{_PENALTY}: "):
-            return ()
-        address, at_us = event.address, event.time_us
+        address, at_us = event.address, event.line[TIME]
         if address is None or not at_us:
             return ()
         if isinstance(event, Login):
-            before: _Address = self._table.get(address) or _Address()
-            self._table.put(address, msgspec.structs.replace(before, user=event.user or "", login_us=at_us))
+            entry = self._entry(address)
+            entry.user, entry.login_us = event.user or "", at_us
             return ()
-        reason = event.reason if isinstance(event, Probe | Trouble) else None
-        is_penalty = isinstance(event, Trouble) and event.what == _PENALTY
-        if reason is None or not (is_penalty or isinstance(event, Probe)):
+        reason = event.reason
+        if reason is None or not (reason.startswith(_PENALTY_TEXT) if isinstance(event, Probe) else event.what == _PENALTY):
             return ()
-        before = self._table.get(address) or _Address()
-        is_going_on = abs(at_us - before.last_us) <= self._pause_us
-        now = msgspec.structs.replace(
-            before, count=before.count + 1 if is_going_on else 1, since_us=before.since_us if is_going_on else at_us,
-            last_us=max(before.last_us, at_us),
-        )  # fmt: skip
-        is_of_user = bool(now.user) and at_us - now.login_us < _USER_US
-        case = _CRASH if _CRASH in reason else "user" if is_of_user else "often" if now.count >= self._count else ""
-        is_due = bool(case) and not 0 <= at_us - now.told_us < DAY_US
-        self._table.put(address, msgspec.structs.replace(now, told_us=at_us) if is_due else now)
-        if not is_due:
+        entry = self._entry(address)
+        if abs(at_us - entry.last_us) > self._pause_us:
+            entry.count, entry.since_us = 0, at_us
+        entry.count += 1
+        entry.last_us = max(entry.last_us, at_us)
+        is_of_user = bool(entry.user) and at_us - entry.login_us < _USER_US
+        case = _CRASH if _CRASH in reason else "user" if is_of_user else "often" if entry.count >= self._count else ""
+        if not case or 0 <= at_us - entry.told_us < DAY_US:
             return ()
+        entry.told_us = at_us
         return (
             finding_of(
                 event, EventAction.SSHD_PENALTY, address, rule=self._rate, severity="high" if case == _CRASH else "",
-                count=now.count, since_us=now.since_us, users=(now.user,) if is_of_user else (),
+                count=entry.count, since_us=entry.since_us, users=(entry.user,) if is_of_user else (),
                 labels={"case": case, "reason": reason},
             ),
         )  # fmt: skip
+
+    def _entry(self, address: str) -> _Address:
+        """Return the entry of an address, as the newest."""
+        entry: _Address | None = self._table.renewed(address)
+        if entry is None:
+            entry = _Address()
+            self._table.put(address, entry)
+        return entry

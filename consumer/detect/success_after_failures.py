@@ -64,10 +64,10 @@ class SuccessAfterFailures(OneTable):
         if not isinstance(event, Login) or address is None or not user or not at_us:
             return ()
         learner = learner_of(event)
-        pairs = (f"{learner}\0{address}", f"{learner}\0{prefix_of(address)}")
-        is_familiar, is_near = [at_us - (self._table.get(pair) or -_FAMILIAR_US) < _FAMILIAR_US for pair in pairs]
-        for pair in pairs:
-            self._table.put(pair, at_us)
+        near = f"{learner}\0{prefix_of(address)}"
+        is_near = at_us - (self._table.get(near) or -_FAMILIAR_US) < _FAMILIAR_US
+        is_familiar = at_us - (self._table.put(f"{learner}\0{address}", at_us) or -_FAMILIAR_US) < _FAMILIAR_US
+        self._table.put(near, at_us)
         source, account = self._tries.login(user, address)
         failures = self._of_address(user, address, at_us, source, account, is_familiar=is_familiar)
         if failures is None and not is_near and account is not None and not is_by_key(event):
