@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import ip_network
-from typing import NamedTuple
 
 import msgspec
 
@@ -23,6 +22,7 @@ from consumer.actions import EventAction
 from consumer.addresses import Network, ip_of, ip_text
 from consumer.config import Blocking
 from consumer.detect.bounded_table import BoundedTable
+from consumer.detect.entries import LastBlock
 from consumer.detect.findings import Kinds
 from consumer.detect.guessing import Guessing, client_of
 from consumer.events import Attempt, Block, Finding, Login, Logout
@@ -53,15 +53,6 @@ class Refusal(StrEnum):
     BLOCKED = "blocked"  # it is blocked already
 
 
-class _LastBlock(NamedTuple):
-    """The last block of a target: its step, its end, the finding that it rests on, and the only user at whom the guesses were."""
-
-    step: int
-    until_us: int
-    finding_id: str
-    user: str | None
-
-
 class BlockPolicy:
     """
     Decides about blocks.
@@ -86,7 +77,7 @@ class BlockPolicy:
         self._known: dict[str, int] = {}
         self._live: dict[str, tuple[int, int]] = {}
         self._is_changed = False
-        self._last: BoundedTable[str, _LastBlock] = BoundedTable(str, _LastBlock, BLOCKED_LIMIT)
+        self._last: BoundedTable[str, LastBlock] = BoundedTable(str, LastBlock, BLOCKED_LIMIT)
         self.refused: Counter[Refusal] = Counter()
 
     def take(self, event: Login | Logout | Finding | Attempt) -> Iterable[Block]:
@@ -177,7 +168,7 @@ class BlockPolicy:
             return
         step = 0 if last is None else max(0, last.step + 1 - (event.time_us - last.until_us) // DECAY_US)
         until_us = event.time_us + self._length_us(step)
-        self._last.put(key, _LastBlock(step, until_us, finding_id, user))
+        self._last.put(key, LastBlock(step, until_us, finding_id, user))
         yield Block(
             derived(event.id, f"{EventAction.BLOCK}\0{key}") if event.id else "", event.line, event.user if is_user else None,
             None if is_user else event.address, None, target, is_user, until_us, finding_id, step,

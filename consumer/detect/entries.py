@@ -1,13 +1,18 @@
 """
-The entries of the tables of ``Tries`` and ``Guessing``, as a snapshot stores them.
+The entries of the tables of detectors, as a snapshot stores them.
 
-They have a module of their own, because mypyc compiles those two. It cannot compile structs of msgspec, and it shortens the types
-in a NamedTuple: msgspec would read a list where a tuple stood.
+They have a module of their own, because mypyc compiles the detectors. It cannot compile structs of msgspec, and it shortens the
+types in a NamedTuple: msgspec would read a list where a tuple stood.
 """
 
 from typing import NamedTuple
 
 import msgspec
+
+from consumer.detect.clock_skew import ClockState
+from consumer.detect.host_changed_wording import WordingState
+from consumer.detect.host_silent import RhythmState
+from consumer.detect_settings import Respect
 
 
 class OfAddress(msgspec.Struct, array_like=True):
@@ -82,3 +87,97 @@ class Wide(NamedTuple):
 
     state: int
     parts: tuple[tuple[int, int, int], ...]
+
+
+class Habits(msgspec.Struct, array_like=True):
+    """The logins of an account: their number by day, and by respect the time of the last one with each value."""
+
+    days: dict[int, int]
+    seen: dict[Respect, dict[str, int]]
+
+
+class Traveller(msgspec.Struct, array_like=True):
+    """The last login of a key or account that has a place, and the prefixes from which it has logged in, with their times."""
+
+    at_us: int
+    address: str
+    latitude: float
+    longitude: float
+    event_id: str
+    origin: str
+    prefixes: dict[str, int]
+
+
+class SessionsOfKey(msgspec.Struct, array_like=True):
+    """The open sessions of a key from one address."""
+
+    count: int
+    since_us: int
+    host: str
+    event_id: str
+    origin: str
+
+
+class OpenKey(msgspec.Struct, array_like=True):
+    """The open sessions of a key by address, and when sshbell reported which two prefixes."""
+
+    sessions: dict[str, SessionsOfKey]
+    told_us: dict[str, int]
+
+
+class KeyUser(msgspec.Struct, array_like=True):
+    """The logins of an account: by key without a pause of 90 days, and the last one by password."""
+
+    by_key: int = 0
+    by_key_since_us: int = 0
+    by_key_us: int = 0
+    by_password_us: int = 0
+
+
+class Scanner(msgspec.Struct, array_like=True):
+    """
+    The connections without a try from one address, without a pause of a day.
+
+    Attributes:
+        last_us: the last one.
+        is_verified: the kernel vouches for all of them.
+        is_told: it has been reported.
+        faults: the times at which clients spoke wrongly, each with how.
+        hosts: with the time of the last connection to each.
+        event_ids: examples, the newest last.
+    """
+
+    last_us: int
+    is_verified: bool = True
+    is_told: bool = False
+    faults: list[tuple[int, str]] = msgspec.field(default_factory=list)
+    hosts: dict[str, int] = msgspec.field(default_factory=dict)
+    event_ids: list[str] = msgspec.field(default_factory=list)
+
+
+class Penalized(msgspec.Struct, array_like=True):
+    """What sshbell knows of an address: its last login; its penalties without a longer pause; when sshbell reported it."""
+
+    user: str = ""
+    login_us: int = 0
+    count: int = 0
+    since_us: int = 0
+    last_us: int = 0
+    told_us: int = 0
+
+
+class WatchedHost(msgspec.Struct, frozen=True, array_like=True):
+    """The memory of one host."""
+
+    rhythm: RhythmState
+    wording: WordingState = WordingState()
+    clock: ClockState = ClockState()
+
+
+class LastBlock(NamedTuple):
+    """The last block of a target: its step, its end, the finding that it rests on, and the only user at whom the guesses were."""
+
+    step: int
+    until_us: int
+    finding_id: str
+    user: str | None

@@ -13,6 +13,7 @@ import msgspec
 
 from consumer.actions import EventAction
 from consumer.detect.bounded_table import BoundedTable
+from consumer.detect.entries import Habits
 from consumer.detect.findings import Kinds, Place, PlaceOf, finding_of
 from consumer.detect.logins import credential_of, learner_of, methods_of
 from consumer.detect.networks import prefix_of
@@ -34,13 +35,6 @@ _OF_PLACES = frozenset({"network", "country"})
 _SINCE = "since"
 
 
-class _Account(msgspec.Struct, array_like=True):
-    """The logins of an account: their number by day, and by respect the time of the last one with each value."""
-
-    days: dict[int, int]
-    seen: dict[Respect, dict[str, int]]
-
-
 class FirstSeen:
     """Finds logins that are new for their account."""
 
@@ -54,7 +48,7 @@ class FirstSeen:
         self._expiry_us = round(seconds_of(settings.expiry) * _SECOND_US)
         self._rule = f"{settings.learning}, {settings.expiry}"
         self._place_of = place_of if _OF_PLACES & set(settings.what) else None
-        self._accounts = BoundedTable(str, _Account, HABITS_LIMIT)
+        self._accounts = BoundedTable(str, Habits, HABITS_LIMIT)
         # The time of the first login of all.
         self._since_us = 0
         self._is_since_kept = True
@@ -70,7 +64,7 @@ class FirstSeen:
         account = self._accounts.renewed(key)
         is_known = account is not None
         if account is None:
-            account = _Account({}, {})
+            account = Habits({}, {})
             self._accounts.put(key, account)
         new = self._noted(account, event)
         logins = 0
@@ -88,7 +82,7 @@ class FirstSeen:
         labels["days"] = str(self._expiry_us // DAY_US)
         return (finding_of(event, EventAction.FIRST_SEEN, rule=self._rule, labels=labels),)
 
-    def _noted(self, account: _Account, event: Login) -> list[str]:
+    def _noted(self, account: Habits, event: Login) -> list[str]:
         """Note the values of a login, and return the respects in which it is new."""
         new: list[str] = []
         address = event.address or ""
@@ -108,7 +102,7 @@ class FirstSeen:
                 del values[next(iter(values))]
         return new
 
-    def _logins(self, account: _Account, at_us: int) -> int:
+    def _logins(self, account: Habits, at_us: int) -> int:
         """Return the number of logins of an account that have not expired, and forget the others."""
         oldest = (at_us - self._expiry_us) // DAY_US
         for day in [day for day in account.days if day < oldest]:

@@ -13,9 +13,10 @@ import msgspec
 
 from consumer.actions import EventAction
 from consumer.detect.bounded_table import BoundedTable
-from consumer.detect.clock_skew import ClockState, skew_of
+from consumer.detect.clock_skew import skew_of
+from consumer.detect.entries import WatchedHost
 from consumer.detect.findings import Kinds
-from consumer.detect.host_changed_wording import WordingState, wording_of
+from consumer.detect.host_changed_wording import wording_of
 from consumer.detect.host_silent import RhythmState, silence_of
 from consumer.detect_settings import Detect
 from consumer.events import Event, Finding
@@ -27,14 +28,6 @@ from consumer.story.event_ids import derived
 WATCHED_HOST_LIMIT = 10_000
 # How often sshbell looks for silent hosts, in microseconds of the time that ``run`` is awake.
 _LOOK_US = 60 * 1_000_000
-
-
-class HostState(msgspec.Struct, frozen=True, array_like=True):
-    """The memory of one host."""
-
-    rhythm: RhythmState
-    wording: WordingState = WordingState()
-    clock: ClockState = ClockState()
 
 
 class HostLines:
@@ -50,7 +43,7 @@ class HostLines:
     def __init__(self, settings: Detect) -> None:
         self._settings = settings
         self._skew_us = round(seconds_of(settings.clock_skew) * 1_000_000)
-        self._hosts = BoundedTable(str, HostState, WATCHED_HOST_LIMIT)
+        self._hosts = BoundedTable(str, WatchedHost, WATCHED_HOST_LIMIT)
         # How long ``run`` has been awake: a time in which it did not run is no silence of the hosts.
         self._awake_us = self._looked_us = 0
         # Since the last tick: number of lines and latest time, and number of lines that no rule reads.
@@ -99,13 +92,13 @@ class HostLines:
         """Yield what the lines of one host show, and remember them."""
         count, latest_us = self._heard.get(host, (0, 0))
         unread = self._unread.get(host, 0)
-        state = self._hosts.get(host) or HostState(RhythmState(self._awake_us))
+        state = self._hosts.get(host) or WatchedHost(RhythmState(self._awake_us))
         rhythm = state.rhythm.heard(self._awake_us)
         wording, share = wording_of(state.wording, count + unread, unread, self._settings.host_changed_wording)
         clock, skew_us = state.clock, None
         if latest_us and not is_holding:
             clock, skew_us = skew_of(state.clock, latest_us - now_us, self._awake_us, self._skew_us)
-        self._hosts.put(host, HostState(rhythm, wording, clock))
+        self._hosts.put(host, WatchedHost(rhythm, wording, clock))
         if share is not None:
             percent = self._settings.host_changed_wording
             labels = {"share": f"{share[0]} %", "usual": f"{share[1]} %"}
@@ -120,7 +113,7 @@ class HostLines:
         for host, state in list(self._hosts.items()):
             silent_us = silence_of(state.rhythm, self._awake_us, factor)
             if silent_us is not None:
-                self._hosts.put(host, HostState(state.rhythm.found(), state.wording, state.clock))
+                self._hosts.put(host, WatchedHost(state.rhythm.found(), state.wording, state.clock))
                 labels = {"silent_s": str(silent_us // 1_000_000), "factor": str(factor)}
                 yield _finding(EventAction.HOST_SILENT, host, now_us, f"host_silent = {factor}", labels)
 

@@ -8,9 +8,8 @@ or account has logged in before is no journey, such as a VPN's; nor is one of ``
 from collections.abc import Iterable
 from typing import ClassVar
 
-import msgspec
-
 from consumer.actions import EventAction
+from consumer.detect.entries import Traveller
 from consumer.detect.findings import Kinds, OneTable, Place, PlaceOf, finding_of
 from consumer.detect.logins import credential_of
 from consumer.detect.networks import KnownNetworks, distance_km, prefix_of
@@ -27,18 +26,6 @@ _RADIUS_KM = 300
 _HOUR_US = 3_600_000_000
 
 
-class _Traveller(msgspec.Struct, array_like=True):
-    """The last login of a key or account that has a place, and the prefixes from which it has logged in, with their times."""
-
-    at_us: int
-    address: str
-    latitude: float
-    longitude: float
-    event_id: str
-    origin: str
-    prefixes: dict[str, int]
-
-
 class ImpossibleTravel(OneTable):
     """
     Finds logins from places that are too far from those of the login before.
@@ -51,7 +38,7 @@ class ImpossibleTravel(OneTable):
     takes: ClassVar[Kinds] = (Login,)
 
     def __init__(self, speed_kmh: int, place_of: PlaceOf, known: KnownNetworks) -> None:
-        super().__init__(_Traveller, TRAVELLERS_LIMIT)
+        super().__init__(Traveller, TRAVELLERS_LIMIT)
         self._speed_kmh = speed_kmh
         self._place_of = place_of
         self._known = known
@@ -67,18 +54,18 @@ class ImpossibleTravel(OneTable):
         key = credential_of(event.info).key or f"\0{event.user}"
         if event.origin != "verified":
             key += f"\0{event.origin}"  # see learner_of
-        before: _Traveller | None = self._table.get(key)
+        before: Traveller | None = self._table.get(key)
         prefix = prefix_of(address)
         prefixes = {} if before is None else before.prefixes
         is_known = at_us - prefixes.pop(prefix, -_KEPT_US) < _KEPT_US
         prefixes[prefix] = at_us
         if len(prefixes) > _PREFIXES_LIMIT:
             del prefixes[next(iter(prefixes))]
-        now = _Traveller(at_us, address, place.latitude, place.longitude, event.id, event.origin, prefixes)
+        now = Traveller(at_us, address, place.latitude, place.longitude, event.id, event.origin, prefixes)
         self._table.put(key, now)
         return () if before is None or is_known else self._found(event, before, place)
 
-    def _found(self, event: Login, before: _Traveller, place: Place) -> Iterable[Finding]:
+    def _found(self, event: Login, before: Traveller, place: Place) -> Iterable[Finding]:
         km = distance_km(Place(None, None, before.latitude, before.longitude), place) or 0.0
         hours = abs(event.time_us - before.at_us) / _HOUR_US
         if km < _RADIUS_KM or km <= hours * self._speed_kmh:

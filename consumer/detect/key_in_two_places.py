@@ -8,10 +8,9 @@ place; nor does one of ``known_networks``.
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-import msgspec
-
 from consumer.actions import EventAction
 from consumer.detect.bounded_table import BoundedTable
+from consumer.detect.entries import OpenKey, SessionsOfKey
 from consumer.detect.findings import Kinds, PlaceOf, finding_of
 from consumer.detect.logins import credential_of
 from consumer.detect.networks import KnownNetworks, distance_km, prefix_of
@@ -31,23 +30,6 @@ _AGAIN_US = 30 * DAY_US
 _SHARED_BY = 3
 
 
-class _Sessions(msgspec.Struct, array_like=True):
-    """The open sessions of a key from one address."""
-
-    count: int
-    since_us: int
-    host: str
-    event_id: str
-    origin: str
-
-
-class _Key(msgspec.Struct, array_like=True):
-    """The open sessions of a key by address, and when sshbell reported which two prefixes."""
-
-    sessions: dict[str, _Sessions]
-    told_us: dict[str, int]
-
-
 class KeyInTwoPlaces:
     """
     Finds keys with sessions from two places at once.
@@ -63,7 +45,7 @@ class KeyInTwoPlaces:
         self._least_km = least_km
         self._place_of = place_of
         self._known = known
-        self._keys = BoundedTable(str, _Key, OPEN_KEYS_LIMIT)
+        self._keys = BoundedTable(str, OpenKey, OPEN_KEYS_LIMIT)
         self._users: BoundedTable[str, list[str]] = BoundedTable(str, list[str], KEY_ADDRESSES_LIMIT)
 
     def take(self, event: Event) -> Iterable[Finding]:
@@ -84,12 +66,14 @@ class KeyInTwoPlaces:
                     del key.sessions[address]
             return ()
         if key is None:
-            key = _Key({}, {})
+            key = OpenKey({}, {})
             self._keys.put(name, key)
         self._note_user(address, name)
         found = self._found(event, address, key)
         before = key.sessions.pop(address, None)
-        key.sessions[address] = _Sessions(1 + (before.count if before else 0), event.time_us, event.host, event.id, event.origin)
+        key.sessions[address] = SessionsOfKey(
+            1 + (before.count if before else 0), event.time_us, event.host, event.id, event.origin
+        )
         if len(key.sessions) > _ADDRESSES_LIMIT:
             del key.sessions[next(iter(key.sessions))]
         return found
@@ -102,7 +86,7 @@ class KeyInTwoPlaces:
     def _is_place(self, address: str) -> bool:
         return len(self._users.get(address) or ()) < _SHARED_BY and not self._known.has(address)
 
-    def _found(self, event: Event, address: str, key: _Key) -> Iterable[Finding]:
+    def _found(self, event: Event, address: str, key: OpenKey) -> Iterable[Finding]:
         others = [
             other
             for other, sessions in key.sessions.items()

@@ -7,9 +7,8 @@ sshd needs no password of such an account, so it can refuse them.
 from collections.abc import Iterable
 from typing import ClassVar
 
-import msgspec
-
 from consumer.actions import EventAction
+from consumer.detect.entries import KeyUser
 from consumer.detect.findings import Kinds, OneTable, finding_of
 from consumer.detect.logins import is_by_key, methods_of
 from consumer.detect.tries import DAY_US
@@ -19,15 +18,6 @@ from consumer.events import Event, Finding, Login
 KEY_USERS_LIMIT = 10_000
 # How long a login counts.
 _KEPT_US = 90 * DAY_US
-
-
-class _Account(msgspec.Struct, array_like=True):
-    """The logins of an account: by key without a pause of 90 days, and the last one by password."""
-
-    by_key: int = 0
-    by_key_since_us: int = 0
-    by_key_us: int = 0
-    by_password_us: int = 0
 
 
 class PasswordDespiteKey(OneTable):
@@ -41,7 +31,7 @@ class PasswordDespiteKey(OneTable):
     takes: ClassVar[Kinds] = (Login,)
 
     def __init__(self, least: int) -> None:
-        super().__init__(_Account, KEY_USERS_LIMIT)
+        super().__init__(KeyUser, KEY_USERS_LIMIT)
         self._least = least
 
     def take(self, event: Event) -> Iterable[Finding]:
@@ -49,9 +39,9 @@ class PasswordDespiteKey(OneTable):
         user, at_us = event.user, event.time_us
         if not isinstance(event, Login) or not user or not at_us or methods_of(event) == ("",):
             return ()
-        account: _Account | None = self._table.renewed(user)
+        account: KeyUser | None = self._table.renewed(user)
         if account is None:
-            account = _Account()
+            account = KeyUser()
             self._table.put(user, account)
         is_over = at_us - account.by_key_us > _KEPT_US
         if is_by_key(event):

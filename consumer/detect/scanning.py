@@ -9,10 +9,9 @@ only reported again if it has paused for a day.
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-import msgspec
-
 from consumer.actions import EventAction
 from consumer.detect.bounded_table import BoundedTable, BoundedTables
+from consumer.detect.entries import Scanner
 from consumer.detect.findings import Kinds, finding_of
 from consumer.detect.networks import KnownNetworks
 from consumer.detect.tries import DAY_US, drop_older, origin_of
@@ -30,27 +29,6 @@ _LEFT = frozenset({"bad_banner", "bad_banner_old"})
 _LEFT_REASONS = ("Connection ", "read: ", "write: ", "client sent no", "Broken pipe")
 
 
-class _Address(msgspec.Struct, array_like=True):
-    """
-    The connections without a try from one address, without a pause of a day.
-
-    Attributes:
-        last_us: the last one.
-        is_verified: the kernel vouches for all of them.
-        is_told: it has been reported.
-        faults: the times at which clients spoke wrongly, each with how.
-        hosts: with the time of the last connection to each.
-        event_ids: examples, the newest last.
-    """
-
-    last_us: int
-    is_verified: bool = True
-    is_told: bool = False
-    faults: list[tuple[int, str]] = msgspec.field(default_factory=list)
-    hosts: dict[str, int] = msgspec.field(default_factory=dict)
-    event_ids: list[str] = msgspec.field(default_factory=list)
-
-
 class Scanning:
     """Finds addresses that scan, each at most once a day."""
 
@@ -61,7 +39,7 @@ class Scanning:
         self._known = known
         self._count, self._span_us = rate_of(settings.faults)
         self._hosts, self._hosts_span_us = rate_of(settings.hosts)
-        self._addresses = BoundedTable(str, _Address, SCANNER_LIMIT)
+        self._addresses = BoundedTable(str, Scanner, SCANNER_LIMIT)
         self._logins = BoundedTable(str, int, SCANNER_LOGIN_LIMIT)
         self._tables = BoundedTables(address=self._addresses, login=self._logins)
 
@@ -78,7 +56,7 @@ class Scanning:
             return ()
         entry = self._addresses.renewed(address)
         if entry is None or abs(at_us - entry.last_us) >= DAY_US:
-            entry = _Address(at_us)
+            entry = Scanner(at_us)
             self._addresses.put(address, entry)
         entry.last_us = max(entry.last_us, at_us)
         if entry.is_told:
@@ -92,7 +70,7 @@ class Scanning:
             return (found,)
         return ()
 
-    def _note(self, entry: _Address, event: Probe, at_us: int) -> None:
+    def _note(self, entry: Scanner, event: Probe, at_us: int) -> None:
         entry.is_verified &= event.origin == "verified"
         if self._count and (fault := _fault_of(event)):
             entry.faults.append((at_us, fault))
@@ -106,7 +84,7 @@ class Scanning:
             entry.event_ids.append(event.id)
             del entry.event_ids[:-_IDS_LIMIT]
 
-    def _found(self, event: Event, address: str, entry: _Address) -> Finding | None:
+    def _found(self, event: Event, address: str, entry: Scanner) -> Finding | None:
         if self._count and len(entry.faults) >= self._count:
             kinds = {fault for _, fault in entry.faults}
             since_us = min(time_us for time_us, _ in entry.faults)
@@ -122,7 +100,7 @@ class Scanning:
 
     @staticmethod
     def _finding(
-        event: Event, address: str, entry: _Address, rule: str, count: int, since_us: int, labels: dict[str, str]
+        event: Event, address: str, entry: Scanner, rule: str, count: int, since_us: int, labels: dict[str, str]
     ) -> Finding:
         return finding_of(
             event, EventAction.SCANNING, address, rule=rule, origin=origin_of(is_verified=entry.is_verified), count=count,

@@ -8,9 +8,8 @@ from which an account logs in, because that account is locked out now; and an ad
 from collections.abc import Iterable
 from typing import ClassVar
 
-import msgspec
-
 from consumer.actions import EventAction
+from consumer.detect.entries import Penalized
 from consumer.detect.findings import Kinds, OneTable, finding_of
 from consumer.detect.tries import DAY_US
 from consumer.detect_settings import rate_of
@@ -26,17 +25,6 @@ _PENALTY_TEXT = f"{_PENALTY}: "
 _CRASH = "crash"
 
 
-class _Address(msgspec.Struct, array_like=True):
-    """What sshbell knows of an address: its last login; its penalties without a longer pause; when sshbell reported it."""
-
-    user: str = ""
-    login_us: int = 0
-    count: int = 0
-    since_us: int = 0
-    last_us: int = 0
-    told_us: int = 0
-
-
 class SshdPenalty(OneTable):
     """
     Finds penalties that matter, each address at most once a day.
@@ -48,7 +36,7 @@ class SshdPenalty(OneTable):
     takes: ClassVar[Kinds] = (Login, Probe, Trouble)
 
     def __init__(self, rate: str) -> None:
-        super().__init__(_Address, PENALTY_ADDRESS_LIMIT)
+        super().__init__(Penalized, PENALTY_ADDRESS_LIMIT)
         self._rate = rate
         self._count, self._pause_us = rate_of(rate)
 
@@ -82,10 +70,10 @@ class SshdPenalty(OneTable):
             ),
         )  # fmt: skip
 
-    def _entry(self, address: str) -> _Address:
+    def _entry(self, address: str) -> Penalized:
         """Return the entry of an address, as the newest."""
-        entry: _Address | None = self._table.renewed(address)
+        entry: Penalized | None = self._table.renewed(address)
         if entry is None:
-            entry = _Address()
+            entry = Penalized()
             self._table.put(address, entry)
         return entry
