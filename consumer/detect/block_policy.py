@@ -23,7 +23,7 @@ from consumer.addresses import Network, ip_of, ip_text
 from consumer.config import Blocking
 from consumer.detect.bounded_table import BoundedTable
 from consumer.detect.entries import LastBlock
-from consumer.detect.findings import Kinds
+from consumer.detect.findings import Kinds, is_verified
 from consumer.detect.guessing import Guessing, client_of
 from consumer.events import Attempt, Block, Finding, Login, Logout
 from consumer.spans import seconds_of
@@ -99,7 +99,7 @@ class BlockPolicy:
 
     def _login(self, login: Login) -> None:
         # A local user can forge lines that are not verified: they neither protect a guesser nor push out the others.
-        if not login.address or login.origin != "verified":
+        if not login.address or not is_verified(login):
             return
         self._is_changed = True
         time_us = login.time_us
@@ -119,7 +119,7 @@ class BlockPolicy:
 
     def _logout(self, logout: Logout) -> None:
         login = logout.login
-        if login.origin != "verified":
+        if not is_verified(login):
             return
         address = client_of(login.address or "")
         if address in self._live:

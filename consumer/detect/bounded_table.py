@@ -64,8 +64,9 @@ class BoundedTable(Generic[K, V]):
         """Return the value of a key, now the newest, which the caller may change in place; None if there is none."""
         number = self._number(key)
         bucket = self._buckets[number]
-        value = bucket.pop(key, None)
+        value = bucket.get(key)
         if value is not None:
+            del bucket[key]
             bucket[key] = value
             self._changed.add(number)
         return value
@@ -79,8 +80,11 @@ class BoundedTable(Generic[K, V]):
         """
         number = self._number(key)
         bucket = self._buckets[number]
-        before = bucket.pop(key, None) if is_newest else bucket.get(key)
-        if before is None:
+        before = bucket.get(key)
+        if before is not None:
+            if is_newest:
+                del bucket[key]
+        else:
             self._total += 1
             if self._total > self._limit:
                 self._forget_oldest(number)

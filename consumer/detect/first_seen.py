@@ -19,7 +19,8 @@ from consumer.detect.logins import credential_of, learner_of, methods_of
 from consumer.detect.networks import prefix_of
 from consumer.detect.tries import DAY_US
 from consumer.detect_settings import FirstSeenSettings, Respect
-from consumer.events import Event, Finding, Login
+from consumer.events import Finding, Login
+from consumer.records import TIME
 from consumer.spans import seconds_of
 
 # Accounts in memory, and the values that each remembers in one respect. A usual entry has 2 kB, and 50 kB at most.
@@ -53,10 +54,10 @@ class FirstSeen:
         self._since_us = 0
         self._is_since_kept = True
 
-    def take(self, event: Event) -> Iterable[Finding]:
+    def take(self, event: Login) -> Iterable[Finding]:
         """Return the finding about a login, and remember it."""
-        user, at_us = event.user, event.time_us
-        if not isinstance(event, Login) or not user or not at_us:
+        at_us = event.line[TIME]
+        if not event.user or not at_us:
             return ()
         if not self._since_us or at_us < self._since_us:
             self._since_us, self._is_since_kept = at_us, False
@@ -66,11 +67,11 @@ class FirstSeen:
         if account is None:
             account = Habits({}, {})
             self._accounts.put(key, account)
-        new = self._noted(account, event)
+        new = self._noted(account, event, at_us)
         logins = 0
         if new:
             logins = self._logins(account, at_us)
-            if "hour" in new and not _is_new_hour(account.seen["hour"], event.time_us, logins):
+            if "hour" in new and not _is_new_hour(account.seen["hour"], at_us, logins):
                 new.remove("hour")
         day = at_us // DAY_US
         if day not in account.days:
@@ -82,7 +83,7 @@ class FirstSeen:
         labels["days"] = str(self._expiry_us // DAY_US)
         return (finding_of(event, EventAction.FIRST_SEEN, rule=self._rule, labels=labels),)
 
-    def _noted(self, account: Habits, event: Login) -> list[str]:
+    def _noted(self, account: Habits, event: Login, at_us: int) -> list[str]:
         """Note the values of a login, and return the respects in which it is new."""
         new: list[str] = []
         address = event.address or ""
@@ -94,10 +95,12 @@ class FirstSeen:
             values = account.seen.get(what)
             if values is None:
                 values = account.seen[what] = {}
-            last_us = values.pop(value, -self._expiry_us)
-            if event.time_us - last_us > self._expiry_us:
+            last_us = values.get(value)
+            if last_us is not None:
+                del values[value]
+            if last_us is None or at_us - last_us > self._expiry_us:
                 new.append(what)
-            values[value] = event.time_us
+            values[value] = at_us
             if len(values) > _VALUES_LIMIT:
                 del values[next(iter(values))]
         return new
@@ -143,19 +146,35 @@ def _is_new_hour(hours: dict[str, int], time_us: int, logins: int) -> bool:
     return logins >= _LOGINS_FOR_HOURS and not any(str((hour + step) % _HOURS) in hours for step in (-1, 1))
 
 
-def _method(event: Login) -> str:
-    return "+".join(methods_of(event)) if event.factors else (event.method or "").partition("/")[0]
+def _prefix(_event: Login, address: str, _place: Place | None) -> str:
+    return prefix_of(address) if address else ""
 
 
-# The value of a login in each respect; "" if it has none.
+def _network(_event: Login, _address: str, place: Place | None) -> str:
+    return "" if place is None or place.as_number is None else str(place.as_number)
+
+
+def _key(event: Login, _address: str, _place: Place | None) -> str:
+    return credential_of(event.info).key
+
+
+def _certificate(event: Login, _address: str, _place: Place | None) -> str:
+    return credential_of(event.info).certificate
+
+
+def _method(event: Login, _address: str, _place: Place | None) -> str:
+    return "+".join(methods_of(event))
+
+
+# The value of a login in each respect; "" if it has none. mypyc calls a function faster than a lambda.
 _VALUES: dict[Respect, Callable[[Login, str, Place | None], str]] = {
     "address": lambda _event, address, _place: address,
-    "prefix": lambda _event, address, _place: prefix_of(address) if address else "",
-    "network": lambda _event, _address, place: "" if place is None or place.as_number is None else str(place.as_number),
+    "prefix": _prefix,
+    "network": _network,
     "country": lambda _event, _address, place: "" if place is None else place.country or "",
-    "key": lambda event, _address, _place: credential_of(event.info).key,
-    "certificate": lambda event, _address, _place: credential_of(event.info).certificate,
-    "method": lambda event, _address, _place: _method(event),
+    "key": _key,
+    "certificate": _certificate,
+    "method": _method,
     "host": lambda event, _address, _place: event.host,
     "hour": lambda event, _address, _place: str(_hour_of(event.time_us)),
 }

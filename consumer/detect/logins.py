@@ -3,6 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
+from consumer.detect.findings import is_verified
 from consumer.events import Login
 from consumer.matching.messages import method_info
 
@@ -33,7 +34,7 @@ def learner_of(login: Login) -> str:
 
     A sender of syslog can forge a login that is not verified. So such a login makes nothing usual for verified ones.
     """
-    return login.user or "" if login.origin == "verified" else f"{login.user}\0{login.origin}"
+    return login.user or "" if is_verified(login) else f"{login.user}\0{login.origin}"
 
 
 def methods_of(login: Login) -> tuple[str, ...]:

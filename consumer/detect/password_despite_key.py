@@ -12,7 +12,8 @@ from consumer.detect.entries import KeyUser
 from consumer.detect.findings import Kinds, OneTable, finding_of
 from consumer.detect.logins import is_by_key, methods_of
 from consumer.detect.tries import DAY_US
-from consumer.events import Event, Finding, Login
+from consumer.events import Finding, Login
+from consumer.records import TIME
 
 # Accounts in memory, each with some 200 bytes.
 KEY_USERS_LIMIT = 10_000
@@ -34,10 +35,10 @@ class PasswordDespiteKey(OneTable):
         super().__init__(KeyUser, KEY_USERS_LIMIT)
         self._least = least
 
-    def take(self, event: Event) -> Iterable[Finding]:
+    def take(self, event: Login) -> Iterable[Finding]:
         """Return the finding about a login, and count it."""
-        user, at_us = event.user, event.time_us
-        if not isinstance(event, Login) or not user or not at_us or methods_of(event) == ("",):
+        user, at_us = event.user, event.line[TIME]
+        if not user or not at_us or methods_of(event) == ("",):
             return ()
         account: KeyUser | None = self._table.renewed(user)
         if account is None:

@@ -12,11 +12,12 @@ from typing import ClassVar
 from consumer.actions import EventAction
 from consumer.detect.bounded_table import BoundedTable, BoundedTables
 from consumer.detect.entries import Scanner
-from consumer.detect.findings import Kinds, finding_of
+from consumer.detect.findings import Kinds, finding_of, is_verified
 from consumer.detect.networks import KnownNetworks
 from consumer.detect.tries import DAY_US, drop_older, origin_of
 from consumer.detect_settings import ScanningSettings, rate_of
 from consumer.events import Event, Finding, Login, Probe
+from consumer.records import HOST, TIME
 
 # Addresses in memory that connect without a try, and those from which somebody has logged in. An entry has up to 20 kB.
 SCANNER_LIMIT, SCANNER_LOGIN_LIMIT = 5_000, 10_000
@@ -45,7 +46,7 @@ class Scanning:
 
     def take(self, event: Login | Probe) -> Iterable[Finding]:
         """Return the finding about a connection without a try; remember who logs in from where."""
-        address, at_us = event.address, event.time_us
+        address, at_us = event.address, event.line[TIME]
         if not address or address == "UNKNOWN" or not at_us:
             return ()
         if isinstance(event, Login):
@@ -71,13 +72,15 @@ class Scanning:
         return ()
 
     def _note(self, entry: Scanner, event: Probe, at_us: int) -> None:
-        entry.is_verified &= event.origin == "verified"
+        if not is_verified(event):
+            entry.is_verified = False
         if self._count and (fault := _fault_of(event)):
             entry.faults.append((at_us, fault))
             del entry.faults[: -self._count]
         if self._hosts:
-            entry.hosts.pop(event.host, None)
-            entry.hosts[event.host] = at_us
+            host = event.line[HOST]
+            entry.hosts.pop(host, None)
+            entry.hosts[host] = at_us
             if len(entry.hosts) > self._hosts:
                 del entry.hosts[next(iter(entry.hosts))]
         if event.id:

@@ -16,12 +16,13 @@ from typing import ClassVar, NamedTuple
 
 from consumer.actions import EventAction
 from consumer.detect.entries import OfAccount, OfAddress
-from consumer.detect.findings import Kinds, OneTable, finding_of
+from consumer.detect.findings import Kinds, OneTable, finding_of, is_verified
 from consumer.detect.logins import is_by_key, learner_of
 from consumer.detect.networks import prefix_of
 from consumer.detect.tries import DAY_US, Tries, origin_of
 from consumer.detect_settings import SuccessAfterFailuresSettings, rate_of
-from consumer.events import Event, Finding, Login
+from consumer.events import Finding, Login
+from consumer.records import TIME
 
 _ACTION = EventAction.SUCCESS_AFTER_FAILURES
 # Pairs of account and address, or account and prefix, that have logged in. An entry has some 200 bytes.
@@ -58,24 +59,25 @@ class SuccessAfterFailures(OneTable):
         self._prefix_count, self._prefix_pause_us = rate_of(settings.prefix)
         self._account_count, self._account_pause_us = rate_of(settings.account)
 
-    def take(self, event: Event) -> Iterable[Finding]:
+    def take(self, event: Login) -> Iterable[Finding]:
         """Return the finding about a login, remember the address of its account, and forgive its failures."""
-        address, user, at_us = event.address, event.user, event.time_us
-        if not isinstance(event, Login) or address is None or not user or not at_us:
+        address, user, at_us = event.address, event.user, event.line[TIME]
+        if address is None or not user or not at_us:
             return ()
+        source, account = self._tries.login(user, address)
         learner = learner_of(event)
         near = f"{learner}\0{prefix_of(address)}"
-        is_near = at_us - (self._table.get(near) or -_FAMILIAR_US) < _FAMILIAR_US
+        may_be_guessed = account is not None and not is_by_key(event)
+        is_near = may_be_guessed and at_us - (self._table.get(near) or -_FAMILIAR_US) < _FAMILIAR_US
         is_familiar = at_us - (self._table.put(f"{learner}\0{address}", at_us) or -_FAMILIAR_US) < _FAMILIAR_US
         self._table.put(near, at_us)
-        source, account = self._tries.login(user, address)
         failures = self._of_address(user, address, at_us, source, account, is_familiar=is_familiar)
-        if failures is None and not is_near and account is not None and not is_by_key(event):
+        if failures is None and account is not None and may_be_guessed and not is_near:
             failures = self._of_prefix(address, at_us, account) or self._of_account(address, at_us, account)
         if failures is not None and failures.case == "account" and account is not None:
             self._count_anew(user, account, event)
         # A forged login must not hide the real one that follows.
-        if event.origin == "verified" or source is None or not source.is_verified:
+        if source is None or not source.is_verified or is_verified(event):
             self._forgive(user, address, source, account)
         if failures is None:
             return ()
@@ -148,7 +150,7 @@ class SuccessAfterFailures(OneTable):
 
         An account that everybody attacks has failures all day, and its owner may travel. Each login would be a finding.
         """
-        if login.origin == "verified" or not account.is_verified:
+        if not account.is_verified or is_verified(login):
             account.count, account.since_us = 0, login.time_us
             self._tries.accounts.put(user, account)
 
