@@ -120,15 +120,23 @@ class GuessingRule:
         self.counts = max((trigger.count for trigger in triggers), default=0)
         self.period_s = max((trigger.period_s for trigger in triggers), default=0)
         self.has_services = any(name.service not in {"", "*"} for clause in self._clauses for name in clause.names)
+        # Of a rule that applies to everybody, as the usual one: a flood comes from ever new addresses.
+        self._of_all = tuple(triggers) if all(map(_is_for_all, self._clauses)) else None
 
     def triggers(self, name: str, service: str) -> tuple[Trigger, ...]:
         """Return the triggers that apply to tries of a host or a user at a service, in order."""
+        if self._of_all is not None:
+            return self._of_all
         return tuple(
             trigger
             for clause in self._clauses
             if any(each.fits(name, service) for each in clause.names) != clause.is_negated
             for trigger in clause.triggers
         )
+
+
+def _is_for_all(clause: _Clause) -> bool:
+    return not clause.is_negated and any(name.text == "*" and name.service in {"", "*"} for name in clause.names)
 
 
 def _clauses_of(text: str) -> tuple[_Clause, ...]:

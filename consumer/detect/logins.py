@@ -39,14 +39,15 @@ def learner_of(login: Login) -> str:
 
 def methods_of(login: Login) -> tuple[str, ...]:
     """Return the names of the methods of all factors, without submethods; "" for an unknown one."""
-    return _names(login.factors or (login.method or "",))
+    return tuple([_name(method) for method in login.factors]) if login.factors else (_name(login.method or ""),)
 
 
 def is_by_key(login: Login) -> bool:
     """Return whether a login needed more than a secret that somebody can guess."""
+    if not login.factors:
+        return _name(login.method or "") in _NOT_GUESSED
     return not _NOT_GUESSED.isdisjoint(methods_of(login))
 
 
-@lru_cache(_TEXTS)
-def _names(methods: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(method.partition("/")[0] for method in methods)
+def _name(method: str) -> str:
+    return method.partition("/")[0] if "/" in method else method

@@ -13,7 +13,8 @@ from consumer.detect.findings import Kinds, Stateless, finding_of
 from consumer.detect.networks import KnownNetworks, prefix_of
 from consumer.detect.tries import Tries, drop_older, may_report, origin_of
 from consumer.detect_settings import ManyAccountsSettings, rate_of
-from consumer.events import Attempt, Event, Finding
+from consumer.events import Attempt, Finding
+from consumer.records import TIME
 
 _ACTION = EventAction.MANY_ACCOUNTS
 
@@ -45,16 +46,17 @@ class ManyAccounts(Stateless):
             return self._found(event, prefix, self._settings.prefix, self._prefix_count, self._prefix_span_us)
         return ()
 
-    def _found(self, event: Event, entry: OfAddress | OfPrefix, rule: str, count: int, span_us: int) -> Iterable[Finding]:
-        drop_older(entry.users, event.time_us - span_us)
+    def _found(self, event: Attempt, entry: OfAddress | OfPrefix, rule: str, count: int, span_us: int) -> Iterable[Finding]:
+        time_us = event.line[TIME] or 0
+        drop_older(entry.users, time_us - span_us)
         address = event.address or ""
-        if len(entry.users) < count or self._known.has(address) or not may_report(entry.told_us, _ACTION, event.time_us):
+        if len(entry.users) < count or self._known.has(address) or not may_report(entry.told_us, _ACTION, time_us):
             return ()
         addresses: dict[str, int] = {}
         labels = {"by": "address"}
         if isinstance(entry, OfPrefix):
             addresses, labels = entry.addresses, {"by": "prefix", "prefix": prefix_of(address)}
-            drop_older(addresses, event.time_us - span_us)
+            drop_older(addresses, time_us - span_us)
         return (
             finding_of(
                 event, _ACTION, labels.get("prefix", address), rule=rule, origin=origin_of(is_verified=entry.is_verified),

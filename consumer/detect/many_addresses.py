@@ -13,7 +13,8 @@ from consumer.detect.findings import Kinds, PlaceOf, Stateless, finding_of
 from consumer.detect.networks import prefix_of
 from consumer.detect.tries import DAY_US, Tries, may_report, origin_of
 from consumer.detect_settings import ManyAddressesSettings, rate_of
-from consumer.events import Attempt, Event, Finding
+from consumer.events import Attempt, Finding
+from consumer.records import TIME
 
 _ACTION = EventAction.MANY_ADDRESSES
 
@@ -38,16 +39,15 @@ class ManyAddresses(Stateless):
         account = self._tries.account
         if account is None or len(account.addresses) < self._least:
             return ()
-        told_us = account.told_us.get(_ACTION)
-        return () if told_us is not None and abs(event.time_us - told_us) < DAY_US else self._found(event, account)
+        told_us, time_us = account.told_us.get(_ACTION), event.line[TIME] or 0
+        return () if told_us is not None and abs(time_us - told_us) < DAY_US else self._found(event, account, time_us)
 
-    def _found(self, event: Event, account: OfAccount) -> Iterable[Finding]:
+    def _found(self, event: Attempt, account: OfAccount, time_us: int) -> Iterable[Finding]:
         for name, (count, span_us) in self._rates.items():
             if not count or len(account.addresses) < count:
                 continue
-            recent = {
-                address: tries for address, (time_us, tries) in account.addresses.items() if time_us > event.time_us - span_us
-            }
+            since_us = time_us - span_us
+            recent = {address: tries for address, (at_us, tries) in account.addresses.items() if at_us > since_us}
             if len(recent) < count:
                 continue
             groups: set[object] = set(recent)
@@ -56,15 +56,15 @@ class ManyAddresses(Stateless):
             elif name == "network":
                 places = map(self._place_of, recent)
                 groups = {place.as_number for place in places if place is not None and place.as_number is not None}
-            if len(groups) >= count and may_report(account.told_us, _ACTION, event.time_us):
-                since_us = min(account.addresses[address][0] for address in recent)
+            if len(groups) >= count and may_report(account.told_us, _ACTION, time_us):
+                first_us = min(account.addresses[address][0] for address in recent)
                 labels = {"by": name, "addresses": str(len(recent)), "prefixes": str(len(set(map(prefix_of, recent))))}
                 if name == "network":
                     labels["networks"] = str(len(groups))
                 return (
                     finding_of(
                         event, _ACTION, event.user or "", rule=getattr(self._settings, name),
-                        origin=origin_of(is_verified=account.is_verified), count=sum(recent.values()), since_us=since_us,
+                        origin=origin_of(is_verified=account.is_verified), count=sum(recent.values()), since_us=first_us,
                         addresses=reversed(list(recent)), hosts=account.hosts, event_ids=account.event_ids, labels=labels,
                     ),
                 )  # fmt: skip
