@@ -49,7 +49,7 @@ class Scanning:
         address, at_us = event.address, event.line[TIME]
         if not address or address == "UNKNOWN" or not at_us:
             return ()
-        if isinstance(event, Login):
+        if not isinstance(event, Probe):
             self._logins.put(address, at_us)
             return ()
         login_us = self._logins.get(address)
@@ -74,15 +74,17 @@ class Scanning:
     def _note(self, entry: Scanner, event: Probe, at_us: int) -> None:
         if not is_verified(event):
             entry.is_verified = False
-        if self._count and (fault := _fault_of(event)):
+        fault = event.fault
+        if fault and self._count and _is_wrong(fault, event.reason or ""):
             entry.faults.append((at_us, fault))
             del entry.faults[: -self._count]
         if self._hosts:
-            host = event.line[HOST]
-            entry.hosts.pop(host, None)
-            entry.hosts[host] = at_us
-            if len(entry.hosts) > self._hosts:
-                del entry.hosts[next(iter(entry.hosts))]
+            hosts, host = entry.hosts, event.line[HOST]
+            if host in hosts:
+                del hosts[host]
+            hosts[host] = at_us
+            if len(hosts) > self._hosts:
+                del hosts[next(iter(hosts))]
         if event.id:
             entry.event_ids.append(event.id)
             del entry.event_ids[:-_IDS_LIMIT]
@@ -127,8 +129,6 @@ class Scanning:
         self._tables.restore(name, body)
 
 
-def _fault_of(probe: Probe) -> str:
-    """Return how the client spoke wrongly; "" if it just left."""
-    if probe.fault in _SILENT or (probe.fault in _LEFT and (probe.reason or "").startswith(_LEFT_REASONS)):
-        return ""
-    return probe.fault
+def _is_wrong(fault: str, reason: str) -> bool:
+    """Return whether a client with a fault spoke wrongly; otherwise it just left."""
+    return fault not in _SILENT and not (fault in _LEFT and reason.startswith(_LEFT_REASONS))

@@ -42,6 +42,8 @@ class SshdPenalty(OneTable):
 
     def take(self, event: Login | Probe | Trouble) -> Iterable[Finding]:
         """Return the finding about a penalty; remember who logs in from where."""
+        if isinstance(event, Probe) and not (event.reason or "").startswith(_PENALTY_TEXT):
+            return ()
         address, at_us = event.address, event.line[TIME]
         if address is None or not at_us:
             return ()
@@ -50,7 +52,7 @@ class SshdPenalty(OneTable):
             entry.user, entry.login_us = event.user or "", at_us
             return ()
         reason = event.reason
-        if reason is None or not (reason.startswith(_PENALTY_TEXT) if isinstance(event, Probe) else event.what == _PENALTY):
+        if reason is None or (isinstance(event, Trouble) and event.what != _PENALTY):
             return ()
         entry = self._entry(address)
         if abs(at_us - entry.last_us) > self._pause_us:

@@ -106,9 +106,10 @@ class Tries:
         else:
             self._last_account = None
         self._last = (address, user)
-        counted_us = source.users.get(user)
+        users = source.users
+        counted_us = users.get(user)
         if counted_us is None or time_us - counted_us >= self._fresh_us:
-            _renew(source.users, user, time_us, self._users_limit)
+            _renew(users, user, time_us, self._users_limit)
             self._take_prefix(event, user, address, time_us, is_verified=is_verified)
             is_news = True
         if not is_news:
@@ -205,11 +206,13 @@ def _renew(times: dict[str, int], name: str, time_us: int, limit: int) -> None:
 def _note(entry: OfAddress | OfAccount | OfPrefix, event_id: str, host: str) -> None:
     """Remember an event, and its host."""
     if event_id:
-        entry.event_ids.append(event_id)
-        if len(entry.event_ids) > _IDS_LIMIT:
-            del entry.event_ids[0]
-    if host not in entry.hosts and len(entry.hosts) < _HOSTS_LIMIT:
-        entry.hosts.append(host)
+        event_ids = entry.event_ids
+        event_ids.append(event_id)
+        if len(event_ids) > _IDS_LIMIT:
+            del event_ids[0]
+    hosts = entry.hosts
+    if host not in hosts and len(hosts) < _HOSTS_LIMIT:
+        hosts.append(host)
 
 
 def may_report(told_us: dict[str, int], detector: str, time_us: int) -> bool:
