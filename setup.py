@@ -18,7 +18,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 
-# Only what runs for each line. mypyc cannot compile msgspec's structs, and gains nothing where regular expressions do the work.
+# Only what runs for each line or event. mypyc cannot compile msgspec's structs. It gains nothing where regular expressions do the
+# work.
 # msgspec must not read a NamedTuple of these modules: see consumer/detect/entries.py.
 STAGES = (
     "consumer/detect/block_policy.py",
