@@ -245,5 +245,6 @@ class Dispatcher:
 
 async def _after(before: Iterable[asyncio.Task[None]], worker: Worker) -> None:
     """Run a worker once its predecessor has ended, so that they do not send the same message."""
-    await asyncio.gather(*before, return_exceptions=True)
+    if tasks := list(before):
+        await asyncio.wait(tasks)  # unlike gather, it leaves them alone if this task is cancelled
     await worker.run()

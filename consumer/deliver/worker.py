@@ -235,17 +235,19 @@ class Worker:
             # An error in sshbell must not lose the message. A message that sshbell cannot render must not block later ones.
             _log.exception("fault", channel=self._name, event_id=pending.event_id)
             result = RetryLater(N_("a fault of sshbell: %(fault)s") % {"fault": type(error).__name__}, alone=True)
-        while True:
-            try:
-                self._write_down(pending, result, tokens)
-            except StoreError as error:
-                # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome.
-                self.is_recording = True
-                _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
-                await asyncio.sleep(AGAIN_S)
-            else:
-                self.is_recording = False
-                return result
+        try:
+            while True:
+                try:
+                    self._write_down(pending, result, tokens)
+                except StoreError as error:
+                    # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome.
+                    self.is_recording = True
+                    _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
+                    await asyncio.sleep(AGAIN_S)
+                else:
+                    return result
+        finally:
+            self.is_recording = False
 
     async def _message(self, pending: Pending, tokens: float) -> Message:
         if pending.digest:

@@ -22,6 +22,7 @@ from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Common, Worker
 from consumer.ecs import event_of
 from consumer.enrich.enricher import Enricher
 from consumer.errors import StoreError
+from consumer.people.people import People
 from consumer.store import database
 from consumer.store import delivery as module
 from consumer.store.database import set_aside_of
@@ -29,7 +30,7 @@ from consumer.store.delivery import Delivery
 from consumer.store.delivery_rows import Routed
 from consumer.store.outbox import Outbox, OutboxPosition, Queued
 from consumer.store.state import State
-from tests.waiting import wait_for_async
+from tests.waiting import DEADLINE_S, wait_for_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -607,6 +608,78 @@ def test_a_disk_that_is_away_at_the_end(
         asyncio.run(stopped(outbox))
     assert [message.id for message in channel.told] == ["id1"]
     assert states(delivery) == {"id1": "pending" if is_terminated else "sent", "id2": "pending"}
+
+
+def test_new_settings_while_the_disk_is_away(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel that waits for the disk does not stop because its successor, with new settings, does: see ``Dispatcher.stop``."""
+    monkeypatch.setattr(worker, "AGAIN_S", 0.002)
+    monkeypatch.setattr(dispatcher, "STOP_S", 0.001)
+    channel = Answers()
+    monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
+    real: Callable[..., None] = delivery.sent
+    tries = 0
+
+    def sent(*arguments: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 50:
+            raise StoreError("disk full")
+        real(*arguments)
+
+    monkeypatch.setattr(delivery, "sent", sent)
+    delivery.route([Routed(queued(1), ["ops"]), Routed(queued(2), ["ops"])])
+    route = [Route(channels=["ops"])]
+    before, after = (
+        Config(channel=[EmailSettings(name="ops", to=[to])], route=route, geoip=[]) for to in ("a@example.org", "b@example.org")
+    )
+
+    async def stopped(outbox: Outbox) -> None:
+        made = dispatcher.Dispatcher(before, delivery, outbox, Renderer(tmp_path, pytest.fail))
+        await wait_for_async(lambda: tries > 0, "an outcome that is not recorded")
+        made.configure(after, People())
+        await asyncio.sleep(0)
+        await made.stop(asyncio.Event())
+
+    with closing(State(tmp_path, pytest.fail)), closing(Outbox(tmp_path)) as outbox:
+        asyncio.run(stopped(outbox))
+    assert [message.id for message in channel.told] == ["id1"]
+    assert states(delivery) == {"id1": "sent", "id2": "pending"}
+
+
+def test_server_that_hangs_at_the_end_after_a_fault(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel counts as one that waits for the disk only while it does, even if recording ends with a fault of sshbell."""
+    monkeypatch.setattr(worker, "AGAIN_S", 0.001)
+    monkeypatch.setattr(dispatcher, "STOP_S", 0.001)
+    channel = Answers()
+    monkeypatch.setattr(dispatcher, "channel_of", lambda _settings: channel)
+    faults: list[Exception] = [StoreError("disk full"), ZeroDivisionError()]
+    is_hanging = asyncio.Event()
+
+    def sent(*_arguments: Any) -> None:
+        raise faults.pop(0)
+
+    async def send(message: Message) -> SendResult:
+        channel.told.append(message)
+        if faults:
+            return Delivered()
+        is_hanging.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(delivery, "sent", sent)
+    monkeypatch.setattr(channel, "send", send)
+    delivery.route([Routed(queued(1), ["ops"])])
+    config = Config(channel=[EmailSettings(name="ops", to=["ops@example.org"])], route=[Route(channels=["ops"])], geoip=[])
+
+    async def stopped(outbox: Outbox) -> None:
+        made = dispatcher.Dispatcher(config, delivery, outbox, Renderer(tmp_path, pytest.fail))
+        await is_hanging.wait()
+        async with asyncio.timeout(DEADLINE_S):
+            await made.stop(asyncio.Event())
+
+    with closing(State(tmp_path, pytest.fail)), closing(Outbox(tmp_path)) as outbox:
+        asyncio.run(stopped(outbox))
+    assert states(delivery) == {"id1": "pending"}
 
 
 def test_broken_channel_and_broken_row(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
