@@ -50,7 +50,7 @@ class Holds(DeliveryFile):
     def _fold_with_room(self, channel: str, plan: HoldPlan) -> str:
         """Return the fold for a message: its own, or a shared one if there are too many; "" if it goes without one."""
         (total,) = self._run(
-            "SELECT count(*) FROM (SELECT 1 FROM hold WHERE channel = ? LIMIT ?)", (channel, HOLD_LIMIT)
+            "SELECT count(*) FROM (SELECT 1 FROM hold WHERE channel = ? LIMIT ?) AS holds", (channel, HOLD_LIMIT)
         ).fetchone()
         if total >= HOLD_LIMIT:
             return _EVERYTHING if plan.shared else ""

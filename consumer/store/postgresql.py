@@ -85,7 +85,7 @@ class PostgresSession:
             StoreError: it failed.
         """
         with self._guarded() as connection:
-            return connection.execute(statement.encode(), values or None)
+            return connection.execute(statement.encode(), _storable(values))
 
     def rows(self, statement: str, values: Sequence[object] | Mapping[str, object] = ()) -> list[tuple[Any, ...]]:
         """
@@ -95,7 +95,7 @@ class PostgresSession:
             StoreError: it failed.
         """
         with self._guarded() as connection:
-            return connection.execute(in_postgres(statement).encode(), values or None).fetchall()
+            return connection.execute(in_postgres(statement).encode(), _storable(values)).fetchall()
 
     def members(self) -> Members:
         """See ``members_of``."""
@@ -206,6 +206,19 @@ def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:
         return 0
     found = connection.execute("SELECT number FROM version").fetchone()
     return int(found[0]) if found else 0
+
+
+def _storable(values: Sequence[object] | Mapping[str, object]) -> Sequence[object] | Mapping[str, object] | None:
+    r"""Return the values of a statement. No text in PostgreSQL has a NUL, but a line may: it becomes ``\x00``, as in rows."""
+    if isinstance(values, Mapping):
+        return {name: _without_nul(value) for name, value in values.items()} or None
+    return [_without_nul(value) for value in values] or None
+
+
+def _without_nul(value: object) -> object:
+    if isinstance(value, list):
+        return [_without_nul(each) for each in value]
+    return value.replace("\0", r"\x00") if isinstance(value, str) else value
 
 
 def _store_error(error: psycopg.Error) -> StoreError:

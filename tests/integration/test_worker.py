@@ -16,9 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from consumer.deliver.decide import budget_of, plan_of
+from consumer.deliver.routing import Lead
+from consumer.ecs import event_of
 from consumer.errors import StoreError
 from consumer.logs.unknown import unknown_of_store
 from consumer.store.deliveries import delivery_of, outbox_of
+from consumer.store.delivery_rows import Routed, Way
+from consumer.store.earlier_logins import EarlierLogins
+from consumer.store.outbox import Queued
 from consumer.store.worker import LostPartitionError, PartitionProgress, WorkerStore, worker_store
 from tests import needs
 from tests.integration.kafka import Kafka, Lag, Postgres, Workers
@@ -146,6 +152,7 @@ def test_hostile_texts(postgres: Postgres) -> None:
         opened.take(0)
         lines = [line for number, name in enumerate(names) for line in session_lines(number, "bob", info=name)]
         opened.commit([PartitionProgress(0, 1, 1, ())], events_of(*lines), LOGINS, 1)
+        opened.set_notes({f"note {number}": name for number, name in enumerate(names)})
     assert postgres.query("SELECT count(*) FROM event WHERE action = 'ssh_login'") == [(len(names),)]
 
 
@@ -181,6 +188,22 @@ def test_one_deliver_at_a_time(postgres: Postgres) -> None:
     first.put_test("test-1", ["ops"], 1, b"{}")
     assert first.outcome("test-1") == {"ops": ("pending", 0, None)}
     first.close()
+
+
+@pytest.mark.parametrize("name", ["nul\x00", "x'; DROP TABLE delivery; --"])
+def test_hostile_names_of_messages(name: str, postgres: Postgres) -> None:
+    """A forged line may name a user or a host that PostgreSQL cannot store. That must not hold up the messages behind it."""
+    with closing(delivery_of(postgres.database, pytest.fail)) as delivery:
+        for number, names in enumerate([("web1", name), (name, "bob")], 1):
+            known = {"event": {"action": "ssh_login"}, "host": {"name": names[0]}, "user": {"name": names[1]}}
+            body = json.dumps(known).encode()
+            event = event_of(body)
+            lead = Lead("ops", fold=("host", "user"))
+            ways = {"ops": Way(plan=plan_of(event, lead, 1, "", None))}
+            delivery.route([Routed(Queued(number, f"id{number}", "ssh_login", 1, body), ["ops"], budget_of(event), ways)])
+        assert postgres.query("SELECT count(*) FROM delivery") == [(2,)]
+    with closing(EarlierLogins(postgres.database)) as earlier:
+        assert earlier.of(name, 0, 1) == []
 
 
 # ---------------------------------------------------------------- whole workers
