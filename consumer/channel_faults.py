@@ -27,6 +27,8 @@ from consumer.toml import KeyPath
 _EXTRA = "/opt/sshbell/bin/pip install 'sshbell[{}]'"
 # RFC 9110, sections 5.1 and 5.5. The transport sets the headers of the second set itself.
 _HEADER_NAME, _HEADER_VALUE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"), re.compile(r"[ -~]*")
+# The server of a mail channel with its port, as other programs have it. An IPv6 address with a port stands in brackets.
+_WITH_PORT = re.compile(r"(?:[a-z]+://)?\[?([^][:/]+|(?<=\[)[0-9A-Fa-f:.]+)\]?:([0-9]{1,5})")
 _OWN_HEADERS = frozenset({"content-length", "host", "transfer-encoding", "connection"})
 # The path of a wrong value within the channel, and the message about it.
 _Fault = tuple[KeyPath, str]
@@ -91,7 +93,12 @@ def _login_faults(channel: EmailSettings) -> Iterator[_Fault]:
 def _server_faults(channel: EmailSettings) -> Iterator[_Fault]:
     if not channel.servers or not all(channel.servers):
         yield ("server",), "server is empty"
-    if channel.security == "none" and not channel.allow_plaintext and not all(map(is_loopback, channel.servers)):
+    if with_port := next(filter(None, map(_WITH_PORT.fullmatch, channel.servers)), None):
+        yield (
+            ("server",),
+            f"server may not contain a port; write {with_port[1]!r}, and in a line of its own: port = {with_port[2]}",
+        )
+    elif channel.security == "none" and not channel.allow_plaintext and not all(map(is_loopback, channel.servers)):
         yield (
             ("security",),
             'security = "none" sends everything unencrypted to another machine; set "starttls", "tls" or allow_plaintext = true',

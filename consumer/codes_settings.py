@@ -70,7 +70,7 @@ class Codes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tries: Annotated[int, _within(TRIES)] = 3
     timeout: Span = "10s"
     on_failure: Annotated[OnFailure, Meta(description=_ON_FAILURE)] = "secure"
-    rule: Annotated[list[CodeRule], Meta(description="a table under [[codes.rule]], in two pairs of brackets")] = []
+    rule: Annotated[list[CodeRule], Meta(description="a table under [[codes.rule]], in double brackets")] = []
 
 
 CodesTable = Annotated[Codes, Meta(description="a table under [codes]")]

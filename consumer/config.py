@@ -159,7 +159,7 @@ class Blocking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host_clear_cmd: BlockCommand = ""
     user_block_cmd: BlockCommand = ""
     user_clear_cmd: BlockCommand = ""
-    allow: Annotated[list[Allow], Meta(description="a table under [[block.allow]], in two pairs of brackets")] = []
+    allow: Annotated[list[Allow], Meta(description="a table under [[block.allow]], in double brackets")] = []
 
     @property
     def has_commands(self) -> bool:
@@ -232,8 +232,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     map_url: Annotated[str, Meta(description="an address with {ip}, {latitude} or {longitude} in it, in quotes")] = ""
     people: PathText = PEOPLE_PATH
     detect: DetectTable = Detect()
-    channel: Annotated[list[ChannelSettings], Meta(description="a table under [[channel]], in two pairs of brackets")] = []
-    route: Annotated[list[Route], Meta(description="a table under [[route]], in two pairs of brackets")] = []
+    channel: Annotated[list[ChannelSettings], Meta(description="a table under [[channel]], in double brackets")] = []
+    route: Annotated[list[Route], Meta(description="a table under [[route]], in double brackets")] = []
     geoip: Annotated[
         list[AbsolutePath] | Literal["web"],
         Meta(description='a list of whole paths, each in quotes: ["/var/lib/GeoIP/*.mmdb"]; or "web"'),

@@ -13,7 +13,7 @@ Span = Annotated[
     str,
     Meta(
         pattern=r"^[1-9][0-9]{0,5}[smhdw]\Z",
-        description='a number of seconds, minutes, hours, days or weeks: "90s", "10m", "36h", "90d", "4w"',
+        description='a number with its unit, in quotes: "90s", "10m", "36h", "90d", "4w"',
     ),
 ]
 Name = Annotated[

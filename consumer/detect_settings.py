@@ -176,7 +176,7 @@ class Detect(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             pattern=r"^(0s|[1-9][0-9]{0,5}[smhdw])\Z",
-            description='a number of seconds, minutes or hours: "90s", "10m"; "0s": never',
+            description='a number with its unit, in quotes: "90s", "10m"; "0s" turns it off',
         ),
     ] = "2m"
 

@@ -37,9 +37,10 @@ _DIGITS_LIMIT = 4000
 _NUMBERS = range(-(1 << 63), 1 << 63)
 # Explanations of tomllib's messages for people who have not read the grammar.
 _HINTS = {
-    "Invalid value": "a text has to stand in quotes",
-    "Expected newline or end of document after a statement": "a text, such as a time, has to stand in quotes",
-    "Illegal character '\\n'": "the quote at its end is missing",
+    "Invalid value": "put text in straight quotes",
+    "Expected newline or end of document after a statement": "put text, such as a time, in straight quotes",
+    "Illegal character '\\n'": "the closing quote is missing",
+    "Unclosed array": "a comma or the closing bracket is missing",
     "Cannot overwrite a value": "the file has this key already",
 }
 

@@ -179,7 +179,7 @@ def _list_allowed(config: "Config", *, as_json: bool) -> None:
 @click.argument("targets", nargs=-1, required=True, metavar="TARGET...")
 @click.option("--for", "span", default="1h", show_default=True, metavar="SPAN", help="How long: 90s, 10m, 36h, 7d, 4w.")
 @click.option("--reason", default="blocked by hand", metavar="TEXT", help="Why, for those who read the list.")
-@click.option("--service", default="sshd", show_default=True, metavar="NAME", help="%s of the commands under [block].")
+@click.option("--service", default="sshd", show_default=True, metavar="NAME", help="Replaces %s in the commands under [block].")
 @click.option(
     "--except", "exceptions", multiple=True, metavar="ADDRESS",
     help="From where a blocked user may still log in; by default from where this user has logged in lately (known_for).",
@@ -191,7 +191,7 @@ def add(
     """
     Block targets. Each block ends by itself.
 
-    sshbell refuses to block the address from which you are logged in, your own user, this host, and what the allow list has.
+    sshbell refuses to block the address from which you are logged in, your own user, this host, and everything on the allow list.
 
     \b
         sudo sshbell block add 192.0.2.7 --for 10m
@@ -290,7 +290,8 @@ def remove(patterns: tuple[str, ...], config: str | None) -> None:
     """
     Lift blocks. The next login is possible at once. With workers, it is possible when the hosts have imported the list again.
 
-    A TARGET may contain * and ? as in a shell. This gives no immunity: for that, see allow under [block] in sshbell.toml.
+    A TARGET may contain * and ? as in a shell. sshbell may block the targets again; to prevent that, see allow under [block] in
+    sshbell.toml.
 
     \b
         sudo sshbell block remove 192.0.2.7 user:alice
@@ -329,7 +330,7 @@ def export(config: str | None, *, as_text: bool) -> None:
     Print the blocks that have not ended, for "sshbell block import" on other machines. With workers, it prints what they have
     decided to block.
 
-    The list also has the blocks that somebody has lifted before their ends, so that import lifts them, too.
+    The list also has the blocks that somebody has lifted early, so that import lifts them, too.
 
     \b
         sudo sshbell block export > /srv/sshbell/blocks
@@ -362,7 +363,7 @@ def import_(file: str, config: str | None) -> None:
     Import the blocks that "sshbell block export" has printed on another machine.
 
     Without a FILE, or with "-", it reads standard input. If the list has a fault, it imports nothing. It imports each block only
-    once. What the allow list of this machine has stays unblocked, and no block lasts longer than the key "longest" allows. A
+    once. Everything on the allow list of this machine stays unblocked, and no block lasts longer than the key "longest" allows. A
     block that you have removed on this machine stays removed. It sends no messages, because the other machine has reported the
     block.
 

@@ -17,9 +17,9 @@ def canary(port: int | None, limit_s: int, config: str | None) -> None:
     """
     Make one failed login through sshd on this host, and wait until the store has it.
 
-    If sshd's log, rsyslog or sshbell loses lines, the login does not arrive. sshbell marks it as ssh_canary: it counts as
-    no failed login, and goes to a channel only if a route names ssh_canary. Nobody else can get a login marked: the name
-    has a token, which counts once, and only from this host.
+    If sshd's log, rsyslog or sshbell loses lines, the login does not arrive. sshbell marks it as ssh_canary: it does
+    not count as a failed login, and goes to a channel only if a route names ssh_canary. Nobody else can mark a login like
+    this: the user name contains a token that works once, and only from this host.
 
     The exit code is 0 if the login has arrived, 69 if it has not or if sshd or "sshbell run" does not answer, and 75 if
     another canary is on its way.

@@ -34,8 +34,9 @@ def explain(
 
     If no rule reads the whole line, sshbell shows how far the best one gets. "-" is standard input.
 
-    With the ID of a finding, or its first digits, sshbell shows the detector, the rule, and the events that the finding rests on.
-    Messages and "sshbell history --events --json" have the ID. The store keeps no lines: --log names files that still have them.
+    With the ID of an event, or its first digits, sshbell shows the event, and of a finding also the detector, the rule and the
+    events it rests on. Messages and "sshbell history --events --json" have the ID. The store keeps no lines: --log names files
+    that still have them.
 
     \b
         sshbell explain \\
@@ -55,7 +56,7 @@ def explain(
         end_with(lines.errors)
         return
     if logs:
-        raise UsageError("--log goes with the ID of a finding")
+        raise UsageError("--log needs the ID of an event")
     if len(words) > 1:
         raise UsageError("LINE has to be one argument: put it in single quotes, or pipe it into: sshbell explain -")
     for text in explain_lines(words[0], matcher, zone, year):

@@ -24,7 +24,7 @@ def pam_abl(file: str) -> None:
     """
     Translate FILE, a configuration of pam_abl, and list what changes.
 
-    FILE may also be one of /etc/pam.d that uses pam_abl.so. The output is the
+    FILE may also be a file in /etc/pam.d that uses pam_abl.so. The output is the
     table [detect.guessing]: add it to sshbell.toml, above the first [[channel]].
 
     \b

@@ -26,7 +26,7 @@ def export(host: str | None) -> None:
     Write the keys of all accounts of this host to standard output, with their comments, as JSON lines.
 
     These are the keys that sshd would accept from files: AuthorizedKeysFile and TrustedUserCAKeys. sshbell reads each home
-    directory as its user. It skips and reports one that takes longer than 5 s. Only root can do this.
+    directory with the rights of its user. It skips and reports one that takes longer than 5 s. Only root can do this.
 
     \b
         sudo sshbell keys export > web1.json

@@ -69,7 +69,8 @@ def verify(context: click.Context, config: str | None) -> None:
 @pam.group(short_help="Make, list and revoke emergency codes.")
 def codes() -> None:
     """
-    Make, list and revoke emergency codes: printed codes, each of which counts once, in place of one that sshbell sends.
+    Make, list and revoke emergency codes: printed codes that a user can type in place of one that sshbell sends. Each works
+    once.
 
     \b
         sudo sshbell pam codes new alice

@@ -22,7 +22,8 @@ def try_(context: click.Context, user: str, service: str, address: str, config: 
     Run the whole exchange on this terminal: send a code to USER, ask for it, and check it.
 
     Nobody logs in, and neither sshd nor PAM takes part: "sshbell pam check" looks at those. The code travels as at a login, and
-    the limits on prompts and tries count it. The lines for the log also appear here. The exit code is 1 if the code is wrong.
+    counts towards the limits on prompts and tries. The lines for the log also appear here. The exit code is 1 if the code is
+    wrong.
 
     \b
         sudo sshbell pam try alice

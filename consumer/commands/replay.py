@@ -84,7 +84,7 @@ def replay(settings: "Config", files: tuple[str, ...], matcher: "Matcher", form:
         )  # fmt: skip
         summary = replayed.run(list(files))
     sys.stdout.flush()
-    if paths:
+    if summary.lines or (paths and not replayed.errors):
         click.echo(summary_text(summary), err=form == "json")
     if comparison is not None:
         click.echo("\n".join(("findings with the new configuration:", *comparison.summary())), err=form == "json")

@@ -8,7 +8,7 @@ from consumer.commands.options import CONFIG
 @click.command(short_help="Read lines from Kafka, as one of several workers.")
 @click.option(
     "--accept-loss", "accepts_loss", is_flag=True,
-    help="Where Kafka has deleted lines before sshbell read them, go on with the oldest line that is left.",
+    help="Where Kafka has deleted lines before sshbell read them, continue with the oldest one left.",
 )  # fmt: skip
 @CONFIG
 def worker(config: str | None, *, accepts_loss: bool) -> None:
@@ -16,7 +16,7 @@ def worker(config: str | None, *, accepts_loss: bool) -> None:
     Read lines from a topic of Kafka and report logins as they happen, until TERM or INT.
 
     The workers of a group share the topic. Each stores what it has read, and how far, in one transaction. If one dies, the others
-    go on where it was. It starts "sshbell deliver", which sends the messages, and reloads its configuration on HUP.
+    continue where it stopped. It starts "sshbell deliver", which sends the messages, and reloads its configuration on HUP.
 
     It needs: pip install 'sshbell[kafka]'. docs/fleet.md has the settings of rsyslog, Kafka and PostgreSQL.
 

@@ -123,4 +123,4 @@ def _log_in(program: str, user: str, port: int, limit_s: float) -> None:
     errors = done.errors.decode("utf-8", "backslashreplace").strip()
     if _REFUSED not in errors:
         reason = errors.rpartition("\n")[2] or done.fault or "ssh was let in"
-        raise UnavailableError(f"sshd on 127.0.0.1 port {port} did not refuse the canary: {reason}")
+        raise UnavailableError(f"sshd on 127.0.0.1 port {port} did not get as far as refusing the canary: {reason}")

@@ -221,7 +221,7 @@ SETTING_ADVICE = (
         "A second factor protects an account only if sshd never lets anybody in without it.", _second_factor,
     ),
     SettingAdvice(
-        "MaxAuthTries", ("maxauthtries",), "Each connection may guess that often before sshd closes it.", _max_tries,
+        "MaxAuthTries", ("maxauthtries",), "Each connection may guess that many times before sshd closes it.", _max_tries,
     ),
     SettingAdvice(
         "pam_abl", ("maxauthtries", "usepam"),

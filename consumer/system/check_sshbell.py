@@ -107,7 +107,7 @@ def privileges(context: Context) -> Iterator[Outcome]:
         text = f'user = "{context.config.user}": the processes that use the network run as root'
         yield warning(text, f'set user = "sshbell", and run {INSTALL}')
     else:
-        yield ok(f"run and deliver run as {user}; only keys can become other users, to read their authorized_keys")
+        yield ok(f'"run" and "deliver" have the rights of {user}; only the process "keys" reads each authorized_keys as its user')
 
 
 def keys(context: Context) -> Iterator[Outcome]:

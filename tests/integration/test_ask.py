@@ -125,7 +125,7 @@ def test_explain_shows_the_lines(site: Site) -> None:
     other.write_bytes(b"")
     assert site.ask("explain", finding.event_ids[-1], "--log", other).stdout.endswith("1 line is not in these files\n")
     assert "nowhere" in site.ask("explain", finding.id, "--log", site.folder / "nowhere", status=66).stderr
-    assert "goes with the ID" in site.ask("explain", "sshd[1]: x", "--log", other, status=USAGE).stderr
+    assert "needs the ID of an event" in site.ask("explain", "sshd[1]: x", "--log", other, status=USAGE).stderr
 
 
 def test_where_nobody_can_be_asked(site: Site) -> None:

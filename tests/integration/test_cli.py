@@ -656,6 +656,9 @@ def test_empty_log(log: Path) -> None:
 def test_no_summary_of_nothing(tmp_path: Path) -> None:
     """Where no file could be read there is nothing to sum up."""
     assert run("replay", tmp_path / "missing.log").stdout == b""
+    broken = tmp_path / "broken.log.gz"
+    broken.write_bytes(b"\x1f\x8b")
+    assert run("replay", broken).stdout == b""
 
 
 def test_color(log: Path) -> None:

@@ -144,7 +144,7 @@ def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = [
-    ("\nx = =", "people.toml:2: Invalid value (column 5); a text has to stand in quotes"),
+    ("\nx = =", "people.toml:2: Invalid value (column 5); put text in straight quotes"),
     ('persn = "x"', "did you mean 'person'?"),
     ('person = "x"', "begin each with [[person]]"),
     ('[person]\nname = "x"', "begin each with [[person]]"),
