@@ -80,7 +80,8 @@ def compiled_stages() -> list[Extension]:
     # "make check" checks types strictly and with all libraries. This build must not depend on which of them are installed.
     options = ["--config-file=", "--no-site-packages", "--ignore-missing-imports", "--follow-imports=silent"]
     try:
-        found: list[Extension] = mypycify([*options, *STAGES], group_name="sshbell", debug_level="0")
+        # Most of the C code calls Python's own functions. More optimization made no replay faster, and took twice as long.
+        found: list[Extension] = mypycify([*options, *STAGES], group_name="sshbell", opt_level="1", debug_level="0")
     except SystemExit:
         return _plain("mypyc cannot compile this source; please report its messages above")
     return found
