@@ -8,7 +8,7 @@ It belongs to the process that holds ``deliver.lock``: ``sshbell deliver``, or `
 import json
 from collections.abc import Iterable, Iterator
 
-from consumer.store.delivery_holds import AND_CHOSEN, HOLDS_WITH_FIRST, IS_HELD, Holds
+from consumer.store.delivery_holds import AND_CHOSEN, HOLDS_WITH_FIRST, IS_HELD, NAME_IN_SPAN, Holds
 from consumer.store.delivery_rows import PENDING_COLUMNS, Budget, DeliveryRow, Pending, Routed, Standing, Way
 from consumer.store.outbox import OutboxPosition, Queued
 from consumer.store.rows import checked
@@ -129,7 +129,8 @@ class Delivery(Holds):
                 return name
             (total,) = self._run("SELECT count(*) FROM budget WHERE channel = ?", (channel,)).fetchone()
             (of_host,) = self._run(
-                "SELECT count(*) FROM budget WHERE channel = ? AND name >= ? AND name < ?", (channel, f"{host} ", f"{host}!")
+                f"SELECT count(*) FROM budget WHERE channel = ? AND {NAME_IN_SPAN}",  # noqa: S608 - our own text
+                (channel, f"{host} ", f"{host}!"),
             ).fetchone()
             if total < BUDGET_LIMIT and (of_host < ACCOUNT_LIMIT or name == host):
                 self._run("INSERT INTO budget VALUES (?, ?, NULL, ?)", (channel, name, now_us))

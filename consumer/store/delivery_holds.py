@@ -26,6 +26,8 @@ HOLDS_WITH_FIRST = (
 IS_HELD = "state = 'pending' AND hold <> ''"
 # Further conditions for some messages of a hold or of a budget: those of a JSON list of event ids.
 AND_CHOSEN = "AND event_id IN (SELECT value FROM json_each(?))"
+# By bytes. By the rules of a language, PostgreSQL would put "Web1 " or "web1-2 " between "web1 " and "web1!", too.
+NAME_IN_SPAN = "name >= ? COLLATE BINARY AND name < ? COLLATE BINARY"
 
 
 class Holds(DeliveryFile):
@@ -58,7 +60,8 @@ class Holds(DeliveryFile):
             return plan.name
         begin = f"{plan.shared} "
         (of_host,) = self._run(
-            "SELECT count(*) FROM hold WHERE channel = ? AND name >= ? AND name < ?", (channel, begin, f"{plan.shared}!")
+            f"SELECT count(*) FROM hold WHERE channel = ? AND {NAME_IN_SPAN}",  # noqa: S608 - our own text
+            (channel, begin, f"{plan.shared}!"),
         ).fetchone()
         return plan.shared if of_host >= BLOCK_LIMIT else plan.name
 

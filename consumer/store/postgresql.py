@@ -52,7 +52,7 @@ def in_postgres(statement: str) -> str:
     statement = re.sub(r":([a-z]+)", r"%(\1)s", statement).replace("?", "%s")
     statement = re.sub(r'(?<!["\w])user\b(?!\()', '"user"', statement.replace("%(user)s", "%(\0)s")).replace("\0", "user")
     statement = re.sub(r"(\w+\.\w+) IS (\w+\.\w+)", r"\1 IS NOT DISTINCT FROM \2", statement)
-    return statement.replace("CROSS JOIN", "JOIN")
+    return statement.replace("CROSS JOIN", "JOIN").replace("COLLATE BINARY", 'COLLATE "C"')
 
 
 class PostgresSession:

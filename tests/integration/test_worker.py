@@ -22,6 +22,7 @@ from consumer.ecs import event_of
 from consumer.errors import StoreError
 from consumer.logs.unknown import unknown_of_store
 from consumer.store.deliveries import delivery_of, outbox_of
+from consumer.store.delivery import ACCOUNT_LIMIT
 from consumer.store.delivery_rows import Routed, Way
 from consumer.store.earlier_logins import EarlierLogins
 from consumer.store.outbox import Queued
@@ -204,6 +205,21 @@ def test_hostile_names_of_messages(name: str, postgres: Postgres) -> None:
         assert postgres.query("SELECT count(*) FROM delivery") == [(2,)]
     with closing(EarlierLogins(postgres.database)) as earlier:
         assert earlier.of(name, 0, 1) == []
+
+
+def test_names_by_the_rules_of_a_language(postgres: Postgres) -> None:
+    """The budgets of hosts with similar names do not count for a host, in whatever order a language puts them."""
+    postgres.query("CREATE DATABASE english TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en'")
+    english = postgres.database.replace("dbname=postgres", "dbname=english")
+    hosts = ["Web1"] * ACCOUNT_LIMIT + ["web1-2"] * ACCOUNT_LIMIT + ["web1"]
+    with closing(delivery_of(english, pytest.fail)) as delivery:
+        delivery.route(
+            Routed(Queued(number, f"id{number}", "ssh_login", 1, b"{}"), ["ops"], f"{host} user{number}")
+            for number, host in enumerate(hosts, 1)
+        )
+        last = delivery.due("ops", 1, [f"{host} user{number}" for number, host in enumerate(hosts[:-1], 1)])
+        assert last is not None
+        assert last.budget == f"web1 user{len(hosts)}"
 
 
 # ---------------------------------------------------------------- whole workers
