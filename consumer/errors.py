@@ -75,6 +75,10 @@ class StoreError(SshbellError):
     exit_code = 74
 
 
+class NewerStoreError(StoreError):
+    """State that a newer sshbell has written: this one never writes it again."""
+
+
 class DamagedStoreError(StoreError):
     """State that stays unusable, however long you wait: ``State.renew`` sets the file aside."""
 

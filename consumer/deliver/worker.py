@@ -21,7 +21,7 @@ from consumer.deliver.rendering import Renderer
 from consumer.deliver.steps import in_steps
 from consumer.ecs import NoEventError, event_of
 from consumer.enrich.enricher import Enricher
-from consumer.errors import StoreError
+from consumer.errors import NewerStoreError, StoreError
 from consumer.people.people import People
 from consumer.process.log import get_logger
 from consumer.store.delivery import Delivery
@@ -241,7 +241,7 @@ class Worker:
                     self._write_down(pending, result, tokens)
                 except StoreError as error:
                     # A full disk must not make sshbell send the message twice. So wait until sshbell can record the outcome.
-                    self.is_recording = True
+                    self.is_recording = not isinstance(error, NewerStoreError)
                     _log.error("outcome_not_written", channel=self._name, event_id=pending.event_id, reason=str(error))
                     await asyncio.sleep(AGAIN_S)
                 else:

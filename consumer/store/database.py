@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from consumer.clock import now_us, utc
-from consumer.errors import DamagedStoreError, StoreError
+from consumer.errors import DamagedStoreError, NewerStoreError, StoreError
 from consumer.stamp import Stamp
 
 # In the state directory: what run knows, and what deliver has sent.
@@ -253,7 +253,7 @@ def _version(connection: sqlite3.Connection, path: Path, name: str) -> int:
     """Return the version of a file; 0 for a new one."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > version_of(name):
-        raise StoreError(
+        raise NewerStoreError(
             f"{path}: a newer sshbell has written it (version {version}, this one knows {version_of(name)}); install that one"
         )
     if version < 0:
@@ -383,7 +383,7 @@ def _reading(path: Path) -> Iterator[tuple[sqlite3.Connection, bool]]:
             if version == 0:
                 raise StoreError(f"{path}: it is still empty")
             if version > known:
-                raise StoreError(
+                raise NewerStoreError(
                     f"{path}: a newer sshbell has written it (version {version}, this one knows {known}); install that one"
                 )
             if version < known:

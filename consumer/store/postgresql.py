@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from consumer.errors import ConfigError, StoreError
+from consumer.errors import ConfigError, NewerStoreError, StoreError
 from consumer.store.reader import Members
 
 _VERSION = 2
@@ -181,7 +181,7 @@ def _upgrade(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
     Create the tables, if there are none, or bring older ones to this version.
 
     Raises:
-        StoreError: a newer sshbell has made them.
+        NewerStoreError: a newer sshbell has made them.
     """
     if _version(connection) == _VERSION:
         return
@@ -196,7 +196,7 @@ def _upgrade(connection: psycopg.Connection[tuple[Any, ...]]) -> None:
             connection.execute(_MIGRATIONS[number].encode())
             connection.execute("UPDATE version SET number = %s", (number + 1,))
     if version > _VERSION:
-        raise StoreError(f"a newer sshbell has made the tables (version {version}, this one knows {_VERSION})")
+        raise NewerStoreError(f"a newer sshbell has made the tables (version {version}, this one knows {_VERSION})")
 
 
 def _version(connection: psycopg.Connection[tuple[Any, ...]]) -> int:

@@ -21,7 +21,7 @@ from consumer.deliver.rendering import Renderer
 from consumer.deliver.worker import FIRST_WAIT_S, LONGEST_WAIT_S, Common, Worker, wait_s
 from consumer.ecs import event_of
 from consumer.enrich.enricher import Enricher
-from consumer.errors import StoreError
+from consumer.errors import NewerStoreError, StoreError
 from consumer.people.people import People
 from consumer.store import database
 from consumer.store import delivery as module
@@ -573,11 +573,13 @@ def test_full_disk_does_not_repeat(delivery: Delivery, tmp_path: Path, monkeypat
     assert states(delivery) == {"id1": "sent"}
 
 
-@pytest.mark.parametrize("is_terminated", [False, True])
-def test_a_disk_that_is_away_at_the_end(
-    delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_terminated: bool
-) -> None:
-    """At the end, a channel waits for the disk much longer than for its server, unless a service manager ends the process."""
+@pytest.mark.parametrize("case", ["back", "terminated", "newer"])
+def test_a_disk_that_is_away_at_the_end(case: str, delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    At the end, a channel waits for the disk much longer than for its server.
+
+    It does not if a service manager ends the process, or if a newer sshbell has taken the store over.
+    """
     monkeypatch.setattr(worker, "AGAIN_S", 0.002)
     monkeypatch.setattr(dispatcher, "STOP_S", 0.001)
     channel = Answers()
@@ -589,10 +591,10 @@ def test_a_disk_that_is_away_at_the_end(
     def sent(*arguments: Any) -> None:
         nonlocal tries
         tries += 1
-        if is_terminated and tries == 20:
+        if case == "terminated" and tries == 20:
             terminated.set()
-        if is_terminated or tries < 50:
-            raise StoreError("disk full")
+        if case != "back" or tries < 50:
+            raise NewerStoreError("newer") if case == "newer" and tries >= 20 else StoreError("disk full")
         real(*arguments)
 
     monkeypatch.setattr(delivery, "sent", sent)
@@ -607,7 +609,7 @@ def test_a_disk_that_is_away_at_the_end(
     with closing(State(tmp_path, pytest.fail)), closing(Outbox(tmp_path)) as outbox:
         asyncio.run(stopped(outbox))
     assert [message.id for message in channel.told] == ["id1"]
-    assert states(delivery) == {"id1": "pending" if is_terminated else "sent", "id2": "pending"}
+    assert states(delivery) == {"id1": "sent" if case == "back" else "pending", "id2": "pending"}
 
 
 def test_new_settings_while_the_disk_is_away(delivery: Delivery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
