@@ -97,7 +97,6 @@ class Guard:
         path = self._state_dir / GUARD_SOCKET
         path.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._client, path=str(path), limit=MESSAGE_LIMIT)
-        path.chmod(0o600)
         tasks = [asyncio.create_task(each) for each in (self._nftables.keep(), self._commands.keep(), self._keep_allowed())]
         gc.collect()
         gc.freeze()
