@@ -15,6 +15,8 @@ from consumer.intake.files import LogFile
 from consumer.matching.matcher import Matcher
 from consumer.text import text_of_bytes
 
+pytestmark = pytest.mark.bulk
+
 ROOT = Path(__file__).parent.parent
 LINES = 30_000
 HOUR_US = 3_600_000_000

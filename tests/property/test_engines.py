@@ -160,6 +160,8 @@ import pyparsing as pp
 from consumer.matching.lowering import lower
 from grammars import dropbear, pam, sftp, sshd
 
+pytestmark = pytest.mark.bulk
+
 rules = [rule for module in (sshd, sftp, pam, dropbear) for rule in module.RULES + module.OTHER] + sshd.METHOD_INFO
 lowered = [(rule, lower(rule.expression)) for rule in rules]
 compared = matched = 0

@@ -41,6 +41,8 @@ from tests.unit.framing.test_timestamps import NOW
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.bulk
+
 MATCHER = Matcher()
 OPENED = b"pam_unix(sshd:session): session opened for user"
 LOCKED = b"pam_faillock(sshd:auth): Consecutive login failures for user"

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from consumer.records import Row, Trusted
     from tests.unit.sample_lines import Sample
 
+pytestmark = pytest.mark.bulk
+
 PROJECT_DIR = Path(__file__).parents[2]
 MATCHER, REMEMBERING = Matcher(), Matcher()
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)

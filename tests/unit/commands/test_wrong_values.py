@@ -21,6 +21,8 @@ from tests.store_events import events_of, forged_line, probe_line, session_lines
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.bulk
+
 # What SQLite stores in a column of any type.
 VALUES = [b"\xff\xfe", "word\x1b[2J", -(1 << 62), float("inf")]
 COMMANDS = [
