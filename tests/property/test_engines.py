@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from consumer.matching.rules import Reading
     from consumer.records import Row
 
+pytestmark = pytest.mark.bulk
+
 PROJECT_DIR = Path(__file__).parents[2]
 CAPTURES_DIR = PROJECT_DIR / "tests" / "samples" / "captures"
 LOWERED, PYPARSING = Matcher(), Matcher(engine="pyparsing")
@@ -159,8 +161,6 @@ sys.path[:0] = sys.argv[1:3]
 import pyparsing as pp
 from consumer.matching.lowering import lower
 from grammars import dropbear, pam, sftp, sshd
-
-pytestmark = pytest.mark.bulk
 
 rules = [rule for module in (sshd, sftp, pam, dropbear) for rule in module.RULES + module.OTHER] + sshd.METHOD_INFO
 lowered = [(rule, lower(rule.expression)) for rule in rules]
