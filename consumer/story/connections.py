@@ -41,7 +41,7 @@ class Connections:
         tell_rest: Callable[[Host, Connection], None],
         tell_forged: Callable[[Host], None],
     ) -> None:
-        self._family_of = family_of
+        self.family_of = family_of
         self._tell_rest = tell_rest
         self._tell_forged = tell_forged
         self._hosts: OrderedDict[tuple[str, str], Host] = OrderedDict()
@@ -65,7 +65,7 @@ class Connections:
 
     def host(self, name: str, program: str) -> Host:
         """Return a host, new if need be, and index it under the program's name."""
-        key = (name, self._family_of(program))
+        key = (name, self.family_of(program))
         host = self._hosts.get(key)
         if host is None:
             if len(self._hosts) >= HOST_LIMIT:
@@ -85,7 +85,7 @@ class Connections:
 
     def known(self, name: str, program: str) -> Host | None:
         """Return a host. None if it is not in memory."""
-        return self._hosts.get((name, self._family_of(program)))
+        return self._hosts.get((name, self.family_of(program)))
 
     def keys(self) -> list[tuple[str, str]]:
         """Return the name and family of every host."""

@@ -61,9 +61,9 @@ class Correlator:
         reporter = Reporter(rules, family_of, tell, self.identities)
         self._forged_lines = ForgedLines(rules, reporter)
         self.held = Connections(family_of, self._tell_rest, self._forged_lines.tell_all)
-        self._sessions = Sessions(rules, family_of, self.held, reporter)
+        self._sessions = Sessions(rules, self.held, reporter)
         self._attempts = Attempts(rules, self.held, reporter, self._sessions)
-        codes = CodeLines(rules, family_of, self.held, reporter)
+        codes = CodeLines(rules, self.held, reporter)
         by_action = self._attempts.handlers() | self._sessions.handlers() | codes.handlers()
         self._is_sshds_own = [rule.is_of_sshd for rule in rules]
         self._is_hint = [rule.is_hint for rule in rules]

@@ -51,16 +51,12 @@ class CodeLines:
 
     Args:
         rules: the rules of the matcher that made the lines.
-        family_of: program family by program name.
         held: the connections.
         reporter: gets the events.
     """
 
-    def __init__(
-        self, rules: list[CompiledRule], family_of: Callable[[str], str], held: Connections, reporter: Reporter
-    ) -> None:  # fmt: skip
+    def __init__(self, rules: list[CompiledRule], held: Connections, reporter: Reporter) -> None:
         self._rules = rules
-        self._family_of = family_of
         self._held = held
         self._reporter = reporter
 
@@ -85,7 +81,7 @@ class CodeLines:
             # If the kernel vouches for this host's other lines, another machine has sent this one under its name. It must not
             # become the second factor of a login, nor stand for somebody's try.
             is_sent = host.is_vouched and line[TRUSTED] is None and not self._held.is_holding
-            if is_sent or self._family_of(service_of(given)) != "sshd":
+            if is_sent or self._held.family_of(service_of(given)) != "sshd":
                 self._elsewhere(line)
                 return
             known = host.connections.get(line[PROCID])

@@ -26,16 +26,12 @@ class Sessions:
 
     Args:
         rules: the rules of the matcher that made the lines.
-        family_of: program family by program name.
         held: the connections.
         reporter: gets the events.
     """
 
-    def __init__(
-        self, rules: list[CompiledRule], family_of: Callable[[str], str], held: Connections, reporter: Reporter
-    ) -> None:  # fmt: skip
+    def __init__(self, rules: list[CompiledRule], held: Connections, reporter: Reporter) -> None:
         self._rules = rules
-        self._family_of = family_of
         self._held = held
         self._reporter = reporter
 
@@ -93,7 +89,7 @@ class Sessions:
             host.without_pid.add(connection)
         if host.by_source.get((connection.address, connection.port)) is not connection:  # type: ignore[arg-type]
             host.found_by_source(connection)
-        if connection.opened is not None or connection.is_gone or self._family_of(line[PROGRAM]) != "sshd":
+        if connection.opened is not None or connection.is_gone or self._held.family_of(line[PROGRAM]) != "sshd":
             self.tell_login(host, connection)
         else:
             host.wait(connection, line)
